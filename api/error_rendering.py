@@ -1,0 +1,69 @@
+"""Turns every failure into the one error body. No text of a foreign exception ever gets into it."""
+
+from math import ceil
+
+import structlog
+from quart import Quart, Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from api.request_scope import correlation_id, note
+from api_models import ErrorBody
+from exceptions import (
+    BodyTooLargeError,
+    BodyTooSlowError,
+    DefectError,
+    InvalidQueryError,
+    MethodNotAllowedError,
+    RouteNotFoundError,
+    ServiceError,
+    UnsupportedContentTypeError,
+)
+
+log = structlog.get_logger("errors")
+
+BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
+    400: (InvalidQueryError, "the request is not valid HTTP"),
+    404: (RouteNotFoundError, "see the README for the paths"),
+    405: (MethodNotAllowedError, "the Allow header names the methods"),
+    408: (BodyTooSlowError, "send the body faster"),
+    413: (BodyTooLargeError, "send a smaller body"),
+    415: (UnsupportedContentTypeError, "send application/json in UTF-8"),
+}
+
+
+def install(app: Quart) -> None:
+    """Let one handler render them all."""
+    app.register_error_handler(Exception, render_failure)
+    app.register_error_handler(HTTPException, render_failure)
+
+
+async def render_failure(error: Exception) -> Response:
+    """The error body with its status; a failure is logged here and nowhere else."""
+    failure = _known(error)
+    if isinstance(failure, DefectError):
+        log.error("defect", exc_info=error)
+    note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
+    retry_after = None if failure.retry_after_s is None else max(0, ceil(failure.retry_after_s))
+    body = ErrorBody(
+        error=failure.sentence,
+        error_type=failure.code,
+        details=failure.details,
+        correlation_id=correlation_id(),
+        retry_after=retry_after,
+        provider=failure.provider,
+    )
+    response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response
+
+
+def _known(error: Exception) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, HTTPException) and error.code in BY_STATUS:
+        failure, details = BY_STATUS[error.code]
+        return failure(details)
+    return DefectError("look for the correlation id in the log")

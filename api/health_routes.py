@@ -1,0 +1,134 @@
+"""The probes and the scrape: answered from known state, without any I/O."""
+
+from collections.abc import Sequence
+
+from dishka import FromDishka
+from quart import Blueprint, Response, request
+from quart_dishka import inject
+
+from api_models import (
+    CacheMode,
+    CacheReport,
+    Dependencies,
+    DependencyStatus,
+    HealthResponse,
+    HealthStatus,
+    ProviderHealth,
+)
+from config import Settings
+from metrics import Metrics
+from protocols import (
+    AdmissionProtocol,
+    LLMCacheManagerProtocol,
+    LLMEventPublisherProtocol,
+    LLMProviderSelectorProtocol,
+    ProviderStatus,
+    RuntimeSettingsProtocol,
+)
+
+MOCK_WARNING = "the mock judges: no verdict is real"
+NOBODY_WARNING = "no provider is enabled and configured"
+DRAINING_WARNING = "the service is stopping"
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+@inject
+async def healthz(
+    settings: FromDishka[Settings],
+    metrics: FromDishka[Metrics],
+    selector: FromDishka[LLMProviderSelectorProtocol],
+    runtime_settings: FromDishka[RuntimeSettingsProtocol],
+    cache: FromDishka[LLMCacheManagerProtocol],
+    events: FromDishka[LLMEventPublisherProtocol],
+    admission: FromDishka[AdmissionProtocol],
+) -> Response:
+    """Whether the service can serve, and what is not well."""
+    statuses = selector.statuses(runtime_settings.current())
+    dependencies = _dependencies(cache, events)
+    warnings = _warnings(statuses, mock=runtime_settings.current().mock is not None, draining=not admission.is_open)
+    status = _status(statuses, dependencies, draining=not admission.is_open)
+    body = HealthResponse(
+        service=settings.service.name,
+        version=metrics.version,
+        status=status,
+        environment=settings.service.environment,
+        dependencies=dependencies,
+        providers={known.name: _provider(known) for known in statuses},
+        warnings=warnings,
+    )
+    code = 503 if status is HealthStatus.UNHEALTHY else 200
+    return Response(body.model_dump_json(), status=code, content_type="application/json")
+
+
+@blueprint.get("/livez")
+async def livez() -> Response:
+    """The event loop turns."""
+    return _flag("alive", status=200)
+
+
+@blueprint.get("/readyz")
+@inject
+async def readyz(
+    selector: FromDishka[LLMProviderSelectorProtocol],
+    runtime_settings: FromDishka[RuntimeSettingsProtocol],
+    admission: FromDishka[AdmissionProtocol],
+) -> Response:
+    """Whether new work is welcome."""
+    ready = admission.is_open and any(status.available for status in selector.statuses(runtime_settings.current()))
+    return _flag("ready", status=200) if ready else _flag("not ready", status=503)
+
+
+@blueprint.get("/metrics")
+@inject
+async def scrape(metrics: FromDishka[Metrics]) -> Response:
+    """All metrics, as OpenMetrics when asked for."""
+    text, content_type = metrics.exposition(request.headers.get("Accept", ""))
+    return Response(text, content_type=content_type)
+
+
+def _flag(text: str, *, status: int) -> Response:
+    return Response(f'{{"status": "{text}"}}', status=status, content_type="application/json")
+
+
+def _dependencies(cache: LLMCacheManagerProtocol, events: LLMEventPublisherProtocol) -> Dependencies:
+    known = cache.health()
+    return Dependencies(
+        redis=known.redis,
+        kafka=events.health(),
+        cache=CacheReport(
+            cache_mode=known.mode,
+            local_cache_available=True,
+            redis_available=known.redis is DependencyStatus.HEALTHY,
+            redis_failure_count=known.redis_failure_count,
+        ),
+    )
+
+
+def _status(statuses: Sequence[ProviderStatus], dependencies: Dependencies, *, draining: bool) -> HealthStatus:
+    if draining or not any(status.available for status in statuses):
+        return HealthStatus.UNHEALTHY
+    well = (
+        DependencyStatus.UNHEALTHY not in {dependencies.redis, dependencies.kafka}
+        and dependencies.cache.cache_mode is CacheMode.HEALTHY
+    )
+    return HealthStatus.HEALTHY if well else HealthStatus.DEGRADED
+
+
+def _warnings(statuses: Sequence[ProviderStatus], *, mock: bool, draining: bool) -> list[str]:
+    told = {
+        MOCK_WARNING: mock,
+        NOBODY_WARNING: not any(status.available for status in statuses),
+        DRAINING_WARNING: draining,
+    }
+    return [warning for warning, holds in told.items() if holds]
+
+
+def _provider(status: ProviderStatus) -> ProviderHealth:
+    return ProviderHealth(
+        enabled=status.enabled,
+        configured=status.configured,
+        available=status.available,
+        circuit_breaker_state=status.circuit_state,
+    )

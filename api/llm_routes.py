@@ -1,0 +1,103 @@
+"""The routes of callers and dashboards under /api/v1."""
+
+from dishka import FromDishka
+from quart import Blueprint, Response, request
+from quart_dishka import inject
+
+from api.request_reading import read_comparison
+from api.request_scope import note
+from api.response_rendering import rendered
+from api_models import ProviderName, ProviderReport, ProvidersResponse, ProviderTestResponse
+from exceptions import InvalidQueryError
+from protocols import (
+    AdmissionProtocol,
+    LLMOrchestratorProtocol,
+    LLMProviderSelectorProtocol,
+    LLMProviderTesterProtocol,
+    ProviderStatus,
+    RuntimeSettingsProtocol,
+)
+
+blueprint = Blueprint("llm", __name__, url_prefix="/api/v1")
+
+
+@blueprint.post("/comparison")
+@inject
+async def compare(
+    orchestrator: FromDishka[LLMOrchestratorProtocol], admission: FromDishka[AdmissionProtocol]
+) -> Response:
+    """Judge one pair of essays."""
+    with admission.admit():
+        query = await read_comparison(request)
+        result = await orchestrator.compare(query)
+    note(
+        provider=result.reply.provider,
+        model=result.reply.model,
+        cache=result.cache_outcome,
+        attempts=len(result.attempts),
+        cost_usd=result.cost_usd,
+        prompt_tokens=result.reply.usage.prompt,
+        completion_tokens=result.reply.usage.completion,
+    )
+    return rendered(query, result)
+
+
+@blueprint.get("/providers")
+@inject
+async def providers(
+    selector: FromDishka[LLMProviderSelectorProtocol], runtime_settings: FromDishka[RuntimeSettingsProtocol]
+) -> Response:
+    """Every provider as it is now."""
+    settings = runtime_settings.current()
+    reports = [_report(status) for status in selector.statuses(settings)]
+    body = ProvidersResponse(
+        providers=reports,
+        default_provider=ProviderName.MOCK if settings.mock else settings.default_provider,
+        selection_strategy=settings.selection_strategy,
+        total_requests_today=sum(report.requests_today for report in reports),
+        total_cost_today=sum(report.cost_today_usd for report in reports),
+    )
+    return Response(body.model_dump_json(), content_type="application/json")
+
+
+@blueprint.post("/providers/<provider>/test")
+@inject
+async def test_provider(provider: str, tester: FromDishka[LLMProviderTesterProtocol]) -> Response:
+    """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
+    report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() == "true")
+    body = ProviderTestResponse(
+        success=report.success,
+        provider=report.provider,
+        message=report.message,
+        response_time_ms=round(report.elapsed_s * 1000),
+        model=report.model,
+    )
+    return Response(body.model_dump_json(), content_type="application/json")
+
+
+def _provider_name(text: str) -> ProviderName:
+    try:
+        return ProviderName(text)
+    except ValueError:
+        raise InvalidQueryError(f"provider: must be one of {', '.join(ProviderName)}") from None
+
+
+def _report(status: ProviderStatus) -> ProviderReport:
+    activity = status.activity
+    average_s = activity.average_response_s
+    return ProviderReport(
+        name=status.name,
+        enabled=status.enabled,
+        configured=status.configured,
+        available=status.available,
+        circuit_breaker_state=status.circuit_state,
+        default_model=status.default_model,
+        last_success=activity.last_success,
+        last_failure=activity.last_failure,
+        failure_count=activity.failure_count,
+        average_response_time_ms=None if average_s is None else round(average_s * 1000, 1),
+        in_flight=activity.in_flight,
+        requests_today=activity.requests_today,
+        cost_today_usd=activity.cost_today_usd,
+        reason=status.reason,
+    )

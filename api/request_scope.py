@@ -1,0 +1,86 @@
+"""What every request has: a correlation id in and out, one log line and one count when it ends."""
+
+import time
+from uuid import UUID, uuid4
+
+import structlog
+from quart import Quart, Response, g, request
+
+from metrics import Metrics
+from protocols import AdmissionProtocol
+
+CORRELATION_HEADER = "X-Correlation-ID"
+CALLER_LEFT_STATUS = 499
+QUIET_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+log = structlog.get_logger("request")
+
+
+def adopt_correlation_id(value: object) -> UUID:
+    """Use the value from now on if it is a UUID as text; else keep the header's or our own. Returns the one in use."""
+    found = _uuid(value)
+    if found is not None:
+        _use(found)
+    return correlation_id()
+
+
+def correlation_id() -> UUID:
+    """The one of this request."""
+    found: UUID = g.correlation_id
+    return found
+
+
+def note(**fields: object) -> None:
+    """Add fields to the line that is written when this request ends."""
+    g.log_fields.update(fields)
+
+
+def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
+    """Register the hooks."""
+
+    async def begin() -> None:
+        g.began_s = time.perf_counter()
+        g.log_fields = {}
+        structlog.contextvars.clear_contextvars()
+        _use(_uuid(request.headers.get(CORRELATION_HEADER)) or uuid4())
+
+    async def finish(response: Response) -> Response:
+        g.status = response.status_code
+        response.headers[CORRELATION_HEADER] = str(correlation_id())
+        response.headers.setdefault("Cache-Control", "no-store")
+        if not admission.is_open:
+            response.headers["Connection"] = "close"
+        return response
+
+    async def report(_error: BaseException | None) -> None:
+        status = g.get("status", CALLER_LEFT_STATUS)
+        elapsed_s = time.perf_counter() - g.began_s
+        rule = request.url_rule.rule if request.url_rule else "unmatched"
+        method = request.method if request.method in METHODS else "other"
+        metrics.http_request_ended(method=method, endpoint=rule, status=status, elapsed_s=elapsed_s)
+        write = log.debug if request.path in QUIET_PATHS else log.info
+        write(
+            "request_finished",
+            method=method,
+            route=rule,
+            status=status,
+            duration_ms=round(elapsed_s * 1000, 1),
+            **g.log_fields,
+        )
+
+    app.before_request(begin)
+    app.after_request(finish)
+    app.teardown_request(report)
+
+
+def _uuid(value: object) -> UUID | None:
+    try:
+        return UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _use(found: UUID) -> None:
+    g.correlation_id = found
+    structlog.contextvars.bind_contextvars(correlation_id=str(found))

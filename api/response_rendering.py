@@ -1,0 +1,63 @@
+"""Turns a result into the published answer and its headers."""
+
+from quart import Response
+
+from api_models import AttemptReport, ComparisonResponse, Provenance
+from protocols import ComparisonQuery, ComparisonResult, Timings
+
+
+def rendered(query: ComparisonQuery, result: ComparisonResult) -> Response:
+    """200 with the verdict."""
+    body = ComparisonResponse(
+        winner=result.reply.verdict.winner,
+        justification=result.reply.verdict.justification,
+        confidence=result.reply.verdict.confidence,
+        provider=result.reply.provider,
+        model=result.reply.model,
+        response_time_ms=round(result.timings.total_s * 1000),
+        cached=result.cached,
+        token_usage=result.reply.usage.as_token_usage(),
+        cost_estimate=result.cost_usd,
+        correlation_id=query.correlation_id,
+        trace_id=None,
+        metadata=dict(query.metadata),
+        provenance=_provenance(query, result),
+    )
+    response = Response(body.model_dump_json(), content_type="application/json")
+    response.headers["X-Cache"] = result.cache_outcome
+    response.headers["Server-Timing"] = server_timing(result.timings)
+    if result.age_s is not None:
+        response.headers["Age"] = str(int(result.age_s))
+    return response
+
+
+def server_timing(timings: Timings) -> str:
+    """Milliseconds by stage; total minus upstream is what this service costs."""
+    stages = {
+        "total": timings.total_s,
+        "cache": timings.cache_s,
+        "queue": timings.queued_s,
+        "upstream": timings.upstream_s,
+    }
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())
+
+
+def _provenance(query: ComparisonQuery, result: ComparisonResult) -> Provenance:
+    return Provenance(
+        prompt_sha256=result.prompt_sha256,
+        prompt_version=result.prompt_version,
+        replicate=query.replicate,
+        requested_provider=query.provider,
+        fallback_used=result.fallback_used,
+        coalesced=result.coalesced,
+        dropped_parameters=list(result.dropped_parameters),
+        attempts=[
+            AttemptReport(
+                provider=attempt.provider,
+                model=attempt.model,
+                outcome=attempt.outcome,
+                duration_ms=round(attempt.duration_s * 1000),
+            )
+            for attempt in result.attempts
+        ],
+    )

@@ -1,0 +1,433 @@
+"""Everything another service can see: HTTP bodies, event payloads and the enums in them.
+
+Pydantic validates what comes from outside; what we send is built from the same models, so that
+this file is the whole published vocabulary. It knows nothing of how an answer comes about.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StrictBool, StrictInt, StrictStr
+from pydantic_core import PydanticCustomError
+
+MAX_METADATA_BYTES = 16 * 1024
+MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
+PLACEHOLDERS = ("{essay_a}", "{essay_b}")
+
+JsonObject = dict[str, Any]
+
+
+# --- Enums ------------------------------------------------------------------------------------------------------------
+
+
+class ErrorCode(StrEnum):
+    """The platform's error codes, and two of our own: CONTENT_REFUSED and COST_LIMIT_EXCEEDED."""
+
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    INVALID_REQUEST = "INVALID_REQUEST"
+    RESOURCE_NOT_FOUND = "RESOURCE_NOT_FOUND"
+    AUTHENTICATION_ERROR = "AUTHENTICATION_ERROR"
+    CONFIGURATION_ERROR = "CONFIGURATION_ERROR"
+    CONTENT_REFUSED = "CONTENT_REFUSED"
+    RATE_LIMIT = "RATE_LIMIT"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    COST_LIMIT_EXCEEDED = "COST_LIMIT_EXCEEDED"
+    EXTERNAL_SERVICE_ERROR = "EXTERNAL_SERVICE_ERROR"
+    CONNECTION_ERROR = "CONNECTION_ERROR"
+    TIMEOUT = "TIMEOUT"
+    INVALID_RESPONSE = "INVALID_RESPONSE"
+    CIRCUIT_BREAKER_OPEN = "CIRCUIT_BREAKER_OPEN"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+    UNKNOWN_ERROR = "UNKNOWN_ERROR"
+
+
+class ProviderName(StrEnum):
+    """Who can be asked. The order is the default priority."""
+
+    ANTHROPIC = "anthropic"
+    OPENAI = "openai"
+    GOOGLE = "google"
+    OPENROUTER = "openrouter"
+    INTERNAL = "internal"
+    MOCK = "mock"
+
+
+class Winner(StrEnum):
+    """The better essay of a pair; there is no tie."""
+
+    ESSAY_A = "Essay A"
+    ESSAY_B = "Essay B"
+
+
+class ReasoningEffort(StrEnum):
+    """How much a model may think before it answers."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class SelectionStrategy(StrEnum):
+    """How the usable providers are ranked when the caller names none."""
+
+    PRIORITY = "priority"
+
+
+class CircuitState(StrEnum):
+    """Whether calls pass to a provider (closed), do not (open), or one tries (half_open)."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class CacheOutcome(StrEnum):
+    """The value of the X-Cache header."""
+
+    HIT = "HIT"
+    MISS = "MISS"
+    BYPASS = "BYPASS"
+    COALESCED = "COALESCED"
+
+
+class AttemptOutcome(StrEnum):
+    """How one call to a provider ended."""
+
+    SUCCESS = "success"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    DEFECT = "defect"
+
+
+class CacheMode(StrEnum):
+    """How much of the cache works."""
+
+    HEALTHY = "healthy"
+    READ_ONLY = "read_only"
+    DEGRADED = "degraded"
+
+
+class HealthStatus(StrEnum):
+    """Degraded still serves; unhealthy does not."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+class DependencyStatus(StrEnum):
+    """Disabled means that the operator configured none."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DISABLED = "disabled"
+
+
+# --- POST /api/v1/comparison: the request -----------------------------------------------------------------------------
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be blank")
+    return text
+
+
+def _placeholders_in_pairs(text: str) -> str:
+    if (PLACEHOLDERS[0] in text) != (PLACEHOLDERS[1] in text):
+        raise PydanticCustomError("placeholders", "must contain both {{essay_a}} and {{essay_b}}, or neither")
+    return text
+
+
+def _no_parent_segment(model: str) -> str:
+    if ".." in model:
+        raise PydanticCustomError("model_id", "must be a model id")
+    return model
+
+
+def _small_enough(metadata: JsonObject) -> JsonObject:
+    if len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
+        raise PydanticCustomError("too_large", "must be at most 16 KiB of JSON")
+    return metadata
+
+
+Text = Annotated[StrictStr, AfterValidator(_not_blank)]
+ModelId = Annotated[StrictStr, Field(pattern=MODEL_ID_PATTERN), AfterValidator(_no_parent_segment)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class LLMConfigOverrides(_Body):
+    """What the caller wishes to decide; null means "not given"."""
+
+    provider_override: ProviderName | None = None
+    model_override: ModelId | None = None
+    temperature_override: Annotated[float, Strict(), Field(ge=0, le=2)] | None = None
+    system_prompt_override: Text | None = None
+    max_tokens_override: Annotated[StrictInt, Field(gt=0)] | None = None
+    reasoning_effort_override: ReasoningEffort | None = None
+    allow_fallback: StrictBool | None = None
+
+
+class ComparisonRequest(_Body):
+    """One pair of essays to be judged. Unknown fields are ignored."""
+
+    user_prompt: Annotated[Text, AfterValidator(_placeholders_in_pairs)]
+    essay_a: Text
+    essay_b: Text
+    llm_config_overrides: LLMConfigOverrides | None = None
+    correlation_id: UUID | None = None
+    user_id: StrictStr | None = None
+    metadata: Annotated[JsonObject, AfterValidator(_small_enough)] = {}
+    replicate: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+# --- POST /api/v1/comparison: the answer ------------------------------------------------------------------------------
+
+
+class TokenUsage(_Body):
+    """Tokens as the provider counted them; cached prompt tokens are part of the prompt tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_prompt_tokens: int
+
+
+class AttemptReport(_Body):
+    """One call to a provider that this request caused."""
+
+    provider: ProviderName
+    model: str
+    outcome: AttemptOutcome
+    duration_ms: int
+
+
+class Provenance(_Body):
+    """Where a verdict comes from, so that it can be repeated and audited."""
+
+    prompt_sha256: str
+    prompt_version: str
+    replicate: int
+    requested_provider: ProviderName | None
+    fallback_used: bool
+    coalesced: bool
+    dropped_parameters: list[str]
+    attempts: list[AttemptReport]
+
+
+class ComparisonResponse(_Body):
+    """The verdict on one pair. cost_estimate is USD for this call, null when the price is unknown."""
+
+    winner: Winner
+    justification: str
+    confidence: float
+    provider: ProviderName
+    model: str
+    response_time_ms: int
+    cached: bool
+    token_usage: TokenUsage
+    cost_estimate: float | None
+    correlation_id: UUID
+    trace_id: str | None
+    metadata: JsonObject
+    provenance: Provenance
+
+
+class ErrorBody(_Body):
+    """Every answer that is not a 2xx. retry_after (seconds) equals the Retry-After header."""
+
+    error: str
+    error_type: ErrorCode
+    details: str
+    correlation_id: UUID
+    retry_after: int | None = None
+    provider: ProviderName | None = None
+
+
+# --- Providers and health ---------------------------------------------------------------------------------------------
+
+
+class ProviderReport(_Body):
+    """One provider as the dashboards see it. Times are UTC; counts since the start or since midnight UTC."""
+
+    name: ProviderName
+    enabled: bool
+    configured: bool
+    available: bool
+    circuit_breaker_state: CircuitState
+    default_model: str
+    last_success: datetime | None
+    last_failure: datetime | None
+    failure_count: int
+    average_response_time_ms: float | None
+    in_flight: int
+    requests_today: int
+    cost_today_usd: float
+    reason: str | None
+
+
+class ProvidersResponse(_Body):
+    """GET /api/v1/providers, in priority order."""
+
+    providers: list[ProviderReport]
+    default_provider: ProviderName
+    selection_strategy: SelectionStrategy
+    total_requests_today: int
+    total_cost_today: float
+
+
+class ProviderTestResponse(_Body):
+    """POST /api/v1/providers/{provider}/test."""
+
+    success: bool
+    provider: ProviderName
+    message: str
+    response_time_ms: int
+    model: str | None
+
+
+class CacheReport(_Body):
+    """The cache as /healthz shows it."""
+
+    cache_mode: CacheMode
+    local_cache_available: bool
+    redis_available: bool
+    redis_failure_count: int
+
+
+class Dependencies(_Body):
+    """What the service leans on; none of it is needed to answer."""
+
+    redis: DependencyStatus
+    kafka: DependencyStatus
+    cache: CacheReport
+
+
+class ProviderHealth(_Body):
+    """One provider as /healthz shows it."""
+
+    enabled: bool
+    configured: bool
+    available: bool
+    circuit_breaker_state: CircuitState
+
+
+class HealthResponse(_Body):
+    """GET /healthz, answered from known state."""
+
+    service: str
+    version: str
+    status: HealthStatus
+    environment: str
+    dependencies: Dependencies
+    providers: dict[ProviderName, ProviderHealth]
+    warnings: list[str]
+
+
+# --- Events -----------------------------------------------------------------------------------------------------------
+
+
+class ProcessingEvent(StrEnum):
+    """The platform's names of our events; the topic's name follows from the value."""
+
+    LLM_REQUEST_STARTED = "llm_provider.request.started"
+    LLM_REQUEST_COMPLETED = "llm_provider.request.completed"
+    LLM_PROVIDER_FAILURE = "llm_provider.failure"
+    LLM_CACHE_HIT = "llm_provider.cache.hit"
+    LLM_CACHE_MISS = "llm_provider.cache.miss"
+    LLM_COST_TRACKING = "llm_provider.cost.tracking"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventData:
+    """What every event about one request carries. metadata is the caller's own, verbatim."""
+
+    event: ClassVar[ProcessingEvent]
+
+    provider: ProviderName | None
+    correlation_id: UUID
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStarted(EventData):
+    """A comparison was accepted; provider is the pinned one."""
+
+    event = ProcessingEvent.LLM_REQUEST_STARTED
+
+    request_type: str
+    user_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCompleted(EventData):
+    """A started comparison ended, however it ended; cost_estimate is USD of this call, null when unknown."""
+
+    event = ProcessingEvent.LLM_REQUEST_COMPLETED
+
+    request_type: str
+    user_id: str | None
+    success: bool
+    response_time_ms: int
+    error_message: str | None
+    token_usage: TokenUsage | None
+    cost_estimate: float | None
+    cached: bool
+    prompt_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderFailed(EventData):
+    """One candidate could not answer, with all its attempts."""
+
+    event = ProcessingEvent.LLM_PROVIDER_FAILURE
+
+    failure_type: ErrorCode
+    error_details: str
+    circuit_breaker_opened: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheHit(EventData):
+    """The answer was known."""
+
+    event = ProcessingEvent.LLM_CACHE_HIT
+
+    cache_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMiss(EventData):
+    """The answer was not known."""
+
+    event = ProcessingEvent.LLM_CACHE_MISS
+
+    cache_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostTracked(EventData):
+    """One purchase, published from inside the flight, so that it is billed once whoever waits for it."""
+
+    event = ProcessingEvent.LLM_COST_TRACKING
+
+    model: str
+    request_type: str
+    cost_estimate_usd: float | None
+    token_usage: TokenUsage
+    user_id: str | None
+    service_name: str
+    request_timestamp: datetime
+    response_time_ms: int
+    cached: bool
+    cache_cost_savings_usd: float
+    prompt_sha256: str

@@ -1,0 +1,379 @@
+"""Every knob of the service: grouped, typed, frozen, read once.
+
+Each field of a group names its environment variable, so the groups *are* the table of settings: reading, the
+"did you mean", `.env.example` and the README's table all follow from it. A secret also has a `*_FILE` twin.
+Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; an empty string counts as absent.
+"""
+
+import difflib
+import os
+import tomllib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Self, get_args, get_origin
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from api_models import MODEL_ID_PATTERN, ProviderName, SelectionStrategy
+
+VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
+PREFIX = "LLM_PROVIDER_SERVICE_"
+FILE_SUFFIX = "_FILE"
+MAX_SECRET_BYTES = 64 * 1024
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Environment = Literal["development", "testing", "staging", "production"]
+
+
+class ConfigurationError(Exception):
+    """The environment is wrong; the message names the variables and never holds a value."""
+
+
+class Group(BaseModel):
+    """The settings of one concern."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+# A knob is used as a field's default, so its type must fit every field.
+def knob(name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), **bounds: Any) -> Any:
+    """A setting read from PREFIX + name, or from one of the bare names."""
+    return Field(default, description=meaning, json_schema_extra={"env": name, "bare": list(bare)}, **bounds)
+
+
+class ServiceSettings(Group):
+    """The process and its door."""
+
+    name: str = knob("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
+    log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written")
+    environment: Environment = knob("ENVIRONMENT", "development", "development logs for people, others log JSON")
+    host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
+    port: int = knob("PORT", 8080, "port to listen on", ge=1, le=65535)
+    max_request_bytes: int = knob("MAX_REQUEST_BYTES", 2 * 1024 * 1024, "largest request body, bytes", ge=1024)
+    body_timeout_s: float = knob("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
+    drain_delay_s: float = knob("DRAIN_DELAY_S", 0.0, "wait after SIGTERM before draining, seconds", ge=0)
+    drain_grace_s: float = knob("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
+
+
+class SelectionSettings(Group):
+    """Who is asked when the caller names nobody."""
+
+    strategy: SelectionStrategy = knob(
+        "PROVIDER_SELECTION_STRATEGY", SelectionStrategy.PRIORITY, "how usable providers are ranked"
+    )
+    priority_order: tuple[ProviderName, ...] = knob(
+        "PROVIDER_PRIORITY_ORDER",
+        tuple(name for name in ProviderName if name is not ProviderName.MOCK),
+        "providers, first choice first; comma-separated or JSON",
+        min_length=1,
+    )
+    default_provider: ProviderName | None = knob(
+        "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it"
+    )
+
+    @model_validator(mode="after")
+    def _real_and_distinct(self) -> Self:
+        if len(set(self.priority_order)) != len(self.priority_order):
+            raise ValueError("PROVIDER_PRIORITY_ORDER names a provider twice")
+        if ProviderName.MOCK in {*self.priority_order, self.default_provider}:
+            raise ValueError("the mock judges only under USE_MOCK_LLM; it has no place in an order of providers")
+        return self
+
+
+class JudgingSettings(Group):
+    """The bounds of one comparison."""
+
+    use_mock: bool = knob("USE_MOCK_LLM", False, "the mock judges in the place of every provider")  # noqa: FBT003
+    request_timeout_s: float = knob("LLM_REQUEST_TIMEOUT", 55.0, "longest time for a whole request, seconds", gt=0)
+    attempt_timeout_s: float = knob("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
+    default_max_tokens: int = knob("LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0)
+    default_temperature: float | None = knob(
+        "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2
+    )
+
+
+class CacheSettings(Group):
+    """Answers that are kept."""
+
+    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers")  # noqa: FBT003
+    ttl_s: float = knob("LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds", gt=0)
+    local_size_mb: int = knob("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1)
+    local_ttl_s: float = knob("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
+    local_max_entries: int = knob("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1)
+
+
+class EventSettings(Group):
+    """What the rest of the platform is told."""
+
+    enabled: bool = knob("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")  # noqa: FBT003
+
+
+class MockSettings(Group):
+    """How the mock judge behaves."""
+
+    seed: int = knob("MOCK_SEED", 42, "same question and seed, same verdict")
+    error_rate: float = knob("MOCK_ERROR_RATE", 0.05, "share of calls that fail at first", ge=0, le=1)
+    latency_ms: int = knob("MOCK_LATENCY_MS", 0, "time that a call takes, milliseconds", ge=0)
+    latency_jitter_ms: int = knob("MOCK_LATENCY_JITTER_MS", 0, "at most so much is added, milliseconds", ge=0)
+    position_bias: float = knob("MOCK_POSITION_BIAS", 0.1, "share of verdicts that depend on the order", ge=0, le=1)
+
+
+class ProviderSettings(Group, ABC):
+    """What every provider's group tells."""
+
+    enabled: bool
+    default_model: str
+
+    @property
+    @abstractmethod
+    def is_configured(self) -> bool:
+        """The operator gave what a call needs."""
+
+
+class KeyedProviderSettings(ProviderSettings):
+    """A provider that is configured once it has a key."""
+
+    api_key: SecretStr | None
+
+    @property
+    def is_configured(self) -> bool:
+        """A key was given."""
+        return self.api_key is not None
+
+
+class AnthropicSettings(KeyedProviderSettings):
+    """Anthropic Messages API."""
+
+    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")  # noqa: FBT003
+    api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
+    default_model: str = knob(
+        "ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", pattern=MODEL_ID_PATTERN
+    )
+
+
+class OpenAISettings(KeyedProviderSettings):
+    """OpenAI chat completions."""
+
+    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")  # noqa: FBT003
+    api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
+    default_model: str = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", pattern=MODEL_ID_PATTERN)
+
+
+class GoogleSettings(KeyedProviderSettings):
+    """Google Gemini, Developer API."""
+
+    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")  # noqa: FBT003
+    api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
+    default_model: str = knob(
+        "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", pattern=MODEL_ID_PATTERN
+    )
+
+
+class OpenRouterSettings(KeyedProviderSettings):
+    """OpenRouter."""
+
+    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")  # noqa: FBT003
+    api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
+    default_model: str = knob(
+        "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", pattern=MODEL_ID_PATTERN
+    )
+
+
+class InternalModelSettings(ProviderSettings):
+    """A self-hosted, OpenAI-compatible server. It is configured once it has a base URL."""
+
+    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")  # noqa: FBT003
+    base_url: str | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included", pattern="^https?://")
+    default_model: str = knob("INTERNAL_MODEL_NAME", "internal", "asked by default", pattern=MODEL_ID_PATTERN)
+
+    @property
+    def is_configured(self) -> bool:
+        """A URL was given."""
+        return self.base_url is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: where it goes, what it is called outside, what it means."""
+
+    group: str
+    field: str
+    variable: str
+    bare: tuple[str, ...]
+    info: FieldInfo
+
+    @property
+    def is_secret(self) -> bool:
+        """Its value is never shown, and may stand in a file."""
+        return SecretStr in _alternatives(self.info.annotation)
+
+    @property
+    def is_list(self) -> bool:
+        """Its value is comma-separated or a JSON list."""
+        return get_origin(self.info.annotation) is tuple
+
+    def spellings(self) -> Iterator[str]:
+        """The accepted variables, the strongest first."""
+        for name in (self.variable, *self.bare):
+            yield name
+            if self.is_secret:
+                yield name + FILE_SUFFIX
+
+
+def _alternatives(annotation: object) -> tuple[object, ...]:
+    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+
+
+class EnvironmentTable(PydanticBaseSettingsSource):
+    """Reads the process environment by the table of settings."""
+
+    def __call__(self) -> dict[str, Any]:
+        """The values found, by group and field. Raises ConfigurationError."""
+        _refuse_unknown(os.environ)
+        found: dict[str, dict[str, object]] = {}
+        for setting in settings_table():
+            variable = variable_in_force(setting, os.environ)
+            if variable is not None:
+                found.setdefault(setting.group, {})[setting.field] = _value(setting, variable)
+        return found
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Demanded by the base class; unused, because `__call__` reads whole groups."""
+        return None, field_name, False
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Reading it raises ConfigurationError when a variable is wrong or unknown."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    service: ServiceSettings = ServiceSettings()
+    selection: SelectionSettings = SelectionSettings()
+    judging: JudgingSettings = JudgingSettings()
+    cache: CacheSettings = CacheSettings()
+    events: EventSettings = EventSettings()
+    mock: MockSettings = MockSettings()
+    anthropic: AnthropicSettings = AnthropicSettings()
+    openai: OpenAISettings = OpenAISettings()
+    google: GoogleSettings = GoogleSettings()
+    openrouter: OpenRouterSettings = OpenRouterSettings()
+    internal: InternalModelSettings = InternalModelSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, through our table, is the only source."""
+        return (EnvironmentTable(settings_cls),)
+
+    def provider_groups(self) -> Mapping[ProviderName, "ProviderSettings"]:
+        """The group of each real provider."""
+        return {
+            ProviderName.ANTHROPIC: self.anthropic,
+            ProviderName.OPENAI: self.openai,
+            ProviderName.GOOGLE: self.google,
+            ProviderName.OPENROUTER: self.openrouter,
+            ProviderName.INTERNAL: self.internal,
+        }
+
+    def configured_providers(self) -> frozenset[ProviderName]:
+        """Who was given a key, or for a self-hosted model a URL."""
+        return frozenset(name for name, group in self.provider_groups().items() if group.is_configured)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read and check everything. Raises ConfigurationError with one message for all that is wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError("\n".join(_complaints(error))) from None
+
+
+@cache
+def settings_table() -> tuple[Setting, ...]:
+    """Every setting, in the order of the groups."""
+    return tuple(_rows())
+
+
+def _rows() -> Iterator[Setting]:
+    for group, group_info in Settings.model_fields.items():
+        model = group_info.annotation
+        if not (isinstance(model, type) and issubclass(model, Group)):
+            raise TypeError(f"{group} is not a group of settings")
+        for name, info in model.model_fields.items():
+            extra = info.json_schema_extra
+            if not isinstance(extra, dict):
+                raise TypeError(f"{group}.{name} names no environment variable")
+            bare = extra["bare"]
+            yield Setting(
+                group=group,
+                field=name,
+                variable=f"{PREFIX}{extra['env']}",
+                bare=tuple(str(item) for item in bare) if isinstance(bare, list) else (),
+                info=info,
+            )
+
+
+def known_variables() -> frozenset[str]:
+    """All accepted names of environment variables."""
+    return frozenset(name for setting in settings_table() for name in setting.spellings())
+
+
+def variable_in_force(setting: Setting, environ: Mapping[str, str]) -> str | None:
+    """The variable that decides, or None when the default does."""
+    return next((name for name in setting.spellings() if environ.get(name)), None)
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    known = known_variables()
+    complaints = []
+    for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
+        near = difflib.get_close_matches(name, known, n=1)
+        complaints.append(f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "."))
+    if complaints:
+        raise ConfigurationError("\n".join(complaints))
+
+
+def _value(setting: Setting, variable: str) -> object:
+    text = os.environ[variable]
+    if setting.is_secret and variable.endswith(FILE_SUFFIX):
+        return _file_content(variable, text)
+    if setting.is_list:
+        return _list_items(variable, text)
+    return text
+
+
+def _file_content(variable: str, path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES).decode().strip()
+    except (OSError, ValueError):
+        raise ConfigurationError(f"{variable}: the file cannot be read.") from None
+    if not content:
+        raise ConfigurationError(f"{variable}: the file is empty.")
+    return content
+
+
+def _list_items(variable: str, text: str) -> object:
+    if not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise ConfigurationError(f"{variable}: is neither comma-separated nor a JSON list.") from None
+
+
+def _complaints(error: ValidationError) -> Iterator[str]:
+    """One line per mistake: the variable that was read, and what is expected of it."""
+    table = {(setting.group, setting.field): setting for setting in settings_table()}
+    for mistake in error.errors(include_input=False, include_url=False, include_context=False):
+        setting = table.get((str(mistake["loc"][0]), str(mistake["loc"][1]) if len(mistake["loc"]) > 1 else ""))
+        name = (variable_in_force(setting, os.environ) or setting.variable) if setting else mistake["loc"][0]
+        yield f"{name}: {mistake['msg'].removeprefix('Value error, ')}."

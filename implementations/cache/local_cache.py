@@ -1,0 +1,61 @@
+"""Answers kept in this process: least recently used out first, bounded in bytes, entries and age.
+
+An entry is counted as at least limit / entries bytes, so that one measure bounds both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import TLRUCache
+
+# An entry's key, its objects and its place in three tables, beside the payload: CPython 3.11, rounded up.
+OVERHEAD_BYTES = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A payload with its birth and its end on the monotonic clock, in seconds."""
+
+    payload: bytes
+    stored_at_s: float
+    expires_at_s: float
+
+
+class LocalCache:
+    """size_bytes and max_entries bound it; clock is monotonic, in seconds."""
+
+    def __init__(self, *, size_bytes: int, max_entries: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._smallest = max(1, size_bytes // max_entries)
+        self._entries: TLRUCache[str, Entry] = TLRUCache(
+            maxsize=size_bytes, ttu=lambda _key, entry, _now: entry.expires_at_s, timer=clock, getsizeof=self._size
+        )
+
+    def get(self, key: str) -> tuple[bytes, float] | None:
+        """The payload and its age in seconds, or None."""
+        entry = self._entries.get(key)
+        return None if entry is None else (entry.payload, self._clock() - entry.stored_at_s)
+
+    def put(self, key: str, payload: bytes, *, ttl_s: float) -> None:
+        """Keep the payload; one that is larger than the whole cache is left out."""
+        now_s = self._clock()
+        entry = Entry(payload, now_s, now_s + ttl_s)
+        if self._size(entry) <= self._entries.maxsize:
+            self._entries[key] = entry
+
+    def remove(self, key: str) -> None:
+        """Forget the key if it is there."""
+        self._entries.pop(key, None)
+
+    def __len__(self) -> int:
+        """Entries, expired ones left out."""
+        self._entries.expire()
+        return len(self._entries)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes as counted against the limit."""
+        return round(self._entries.currsize)
+
+    def _size(self, entry: Entry) -> int:
+        return max(self._smallest, len(entry.payload) + OVERHEAD_BYTES)

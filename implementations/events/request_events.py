@@ -1,0 +1,107 @@
+"""What is told about one request, as events: built here, published by whoever walks the request."""
+
+from datetime import datetime
+
+from api_models import CacheHit, CacheMiss, CostTracked, ProviderFailed, RequestCompleted, RequestStarted
+from exceptions import ServiceError
+from protocols import Candidate, ComparisonQuery, ComparisonResult, ProviderReply
+
+REQUEST_TYPE = "comparison"
+
+
+def started(query: ComparisonQuery) -> RequestStarted:
+    """The query was accepted."""
+    return RequestStarted(
+        provider=query.provider,
+        correlation_id=query.correlation_id,
+        metadata=query.metadata,
+        request_type=REQUEST_TYPE,
+        user_id=query.user_id,
+    )
+
+
+def answered(query: ComparisonQuery, result: ComparisonResult) -> RequestCompleted:
+    """The query ended with a verdict."""
+    return RequestCompleted(
+        provider=result.reply.provider,
+        correlation_id=query.correlation_id,
+        metadata=query.metadata,
+        request_type=REQUEST_TYPE,
+        user_id=query.user_id,
+        success=True,
+        response_time_ms=round(result.timings.total_s * 1000),
+        error_message=None,
+        token_usage=result.reply.usage.as_token_usage(),
+        cost_estimate=result.cost_usd,
+        cached=result.cached,
+        prompt_sha256=result.prompt_sha256,
+    )
+
+
+def unanswered(query: ComparisonQuery, message: str, elapsed_s: float) -> RequestCompleted:
+    """The query ended without a verdict; message is one of our own sentences."""
+    return RequestCompleted(
+        provider=query.provider,
+        correlation_id=query.correlation_id,
+        metadata=query.metadata,
+        request_type=REQUEST_TYPE,
+        user_id=query.user_id,
+        success=False,
+        response_time_ms=round(elapsed_s * 1000),
+        error_message=message,
+        token_usage=None,
+        cost_estimate=0.0,
+        cached=False,
+        prompt_sha256=None,
+    )
+
+
+def looked_up(query: ComparisonQuery, candidate: Candidate, key: str, *, known: bool) -> CacheHit | CacheMiss:
+    """The cache was asked."""
+    event = CacheHit if known else CacheMiss
+    return event(
+        provider=candidate.request.provider,
+        correlation_id=query.correlation_id,
+        metadata=query.metadata,
+        cache_key=key,
+    )
+
+
+def provider_failed(query: ComparisonQuery, candidate: Candidate, failure: ServiceError) -> ProviderFailed:
+    """A candidate gave no verdict, after all its attempts."""
+    return ProviderFailed(
+        provider=candidate.request.provider,
+        correlation_id=query.correlation_id,
+        metadata=query.metadata,
+        failure_type=failure.code,
+        error_details=failure.details,
+        circuit_breaker_opened=False,
+    )
+
+
+def cost_tracked(
+    query: ComparisonQuery,
+    candidate: Candidate,
+    reply: ProviderReply,
+    *,
+    service_name: str,
+    requested_at: datetime,
+    elapsed_s: float,
+) -> CostTracked:
+    """A verdict was bought."""
+    return CostTracked(
+        provider=reply.provider,
+        correlation_id=query.correlation_id,
+        metadata=query.metadata,
+        model=reply.model,
+        request_type=REQUEST_TYPE,
+        cost_estimate_usd=reply.cost_usd,
+        token_usage=reply.usage.as_token_usage(),
+        user_id=query.user_id,
+        service_name=service_name,
+        request_timestamp=requested_at,
+        response_time_ms=round(elapsed_s * 1000),
+        cached=False,
+        cache_cost_savings_usd=0.0,
+        prompt_sha256=candidate.request.prompt.sha256(),
+    )

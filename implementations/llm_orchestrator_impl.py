@@ -1,0 +1,215 @@
+"""Walks one request: query, selector, cache, flight, provider stack, accounting, events. Read it from the top."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from api_models import CacheOutcome
+from exceptions import DeadlineExceededError, DefectError, NotCachedError, ServiceError
+from implementations.events import request_events
+from implementations.resilience.call import Call, Deadline, calling, current_call
+from implementations.resilience.single_flight import SingleFlight
+from metrics import Metrics
+from protocols import (
+    CachedReply,
+    CacheUse,
+    Candidate,
+    ComparisonQuery,
+    ComparisonResult,
+    CurrentSettings,
+    LLMCacheManagerProtocol,
+    LLMEventPublisherProtocol,
+    LLMProviderSelectorProtocol,
+    ProviderReply,
+    RuntimeSettingsProtocol,
+    Timings,
+)
+
+CALLER_LEFT = "The caller left before the answer."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A candidate's reply and where it came from; age_s when it was known."""
+
+    candidate: Candidate
+    reply: ProviderReply
+    outcome: CacheOutcome
+    age_s: float | None = None
+    fallback_used: bool = False
+
+
+class LLMOrchestratorImpl:
+    """clock: monotonic seconds; now: the UTC wall clock, which dates events."""
+
+    def __init__(
+        self,
+        *,
+        service_name: str,
+        runtime_settings: RuntimeSettingsProtocol,
+        selector: LLMProviderSelectorProtocol,
+        cache: LLMCacheManagerProtocol,
+        flights: SingleFlight[ProviderReply],
+        events: LLMEventPublisherProtocol,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._service_name = service_name
+        self._runtime_settings = runtime_settings
+        self._selector = selector
+        self._cache = cache
+        self._flights = flights
+        self._events = events
+        self._metrics = metrics
+        self._clock = clock
+        self._now = now
+
+    async def compare(self, query: ComparisonQuery) -> ComparisonResult:
+        """Answer the query or raise a ServiceError. The settings are those of this moment."""
+        settings = self._runtime_settings.current()
+        with calling(Call(deadline=self._deadline(settings, query.timeout_s))), self._announced(query) as ended:
+            answer = await self._first_answer(query, settings)
+            return ended(answer)
+
+    @contextmanager
+    def _announced(self, query: ComparisonQuery) -> "Iterator[Callable[[Answer], ComparisonResult]]":
+        """*started* is followed by exactly one *completed*, however the request ends."""
+        began_s = self._clock()
+        self._events.publish(request_events.started(query))
+
+        def ended(answer: Answer) -> ComparisonResult:
+            result = _result(answer, self._clock() - began_s)
+            self._events.publish(request_events.answered(query, result))
+            self._metrics.comparison_ended(
+                provider=result.reply.provider,
+                model=result.reply.model,
+                error=None,
+                cache_outcome=result.cache_outcome,
+                elapsed_s=result.timings.total_s,
+            )
+            return result
+
+        try:
+            yield ended
+        except asyncio.CancelledError:
+            self._events.publish(request_events.unanswered(query, CALLER_LEFT, self._clock() - began_s))
+            self._metrics.client_disconnects.inc()
+            raise
+        except Exception as failure:
+            known = failure if isinstance(failure, ServiceError) else DefectError("")
+            self._events.publish(request_events.unanswered(query, known.sentence, self._clock() - began_s))
+            self._metrics.comparison_ended(
+                provider=known.provider or query.provider,
+                model=None,
+                error=known.code,
+                cache_outcome=None,
+                elapsed_s=self._clock() - began_s,
+            )
+            raise
+
+    async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
+        """Ask one candidate after the other, as far as the class of each failure allows."""
+        candidates = self._selector.candidates(query, settings)
+        for candidate in candidates:
+            try:
+                async with asyncio.timeout(current_call().deadline.remaining_s()):
+                    return await self._ask(candidate, query, settings, fallback_used=candidate is not candidates[0])
+            except TimeoutError:
+                raise DeadlineExceededError(
+                    "the request's own time is used up", provider=candidate.request.provider
+                ) from None
+            except ServiceError as failure:
+                if candidate is candidates[-1] or not failure.asks_next_provider:
+                    raise
+        raise DefectError("the selector promises at least one candidate")
+
+    async def _ask(
+        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, fallback_used: bool
+    ) -> Answer:
+        """From the cache, from a purchase under way, or bought."""
+        key = candidate.request.fingerprint()
+        reads = settings.cache_enabled and query.cache_use.reads
+        known = await self._look_up(key, candidate, query) if reads else None
+        if known is not None:
+            return Answer(
+                candidate=candidate,
+                reply=known.reply,
+                outcome=CacheOutcome.HIT,
+                age_s=known.age_s,
+                fallback_used=fallback_used,
+            )
+        if query.cache_use is CacheUse.ONLY:
+            raise NotCachedError("ask again without only-if-cached")
+        reply, started = await self._flights.join(
+            key if query.cache_use is CacheUse.NORMAL else uuid4(), lambda: self._buy(key, candidate, query, settings)
+        )
+        bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
+        return Answer(
+            candidate=candidate,
+            reply=reply,
+            outcome=bought if started else CacheOutcome.COALESCED,
+            fallback_used=fallback_used,
+        )
+
+    async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
+        began_s = self._clock()
+        known = await self._cache.get(key)
+        current_call().record.cache_s += self._clock() - began_s
+        self._events.publish(request_events.looked_up(query, candidate, key, known=known is not None))
+        return known
+
+    async def _buy(
+        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings
+    ) -> ProviderReply:
+        """The flight: it belongs to nobody, so it has a whole request's time, whatever its starter had left."""
+        began_s, requested_at = self._clock(), self._now()
+        with calling(current_call().until(self._deadline(settings, None))):
+            try:
+                reply = await candidate.provider.generate_comparison(candidate.request)
+            except ServiceError as failure:
+                self._events.publish(request_events.provider_failed(query, candidate, failure))
+                raise
+        self._events.publish(
+            request_events.cost_tracked(
+                query,
+                candidate,
+                reply,
+                service_name=self._service_name,
+                requested_at=requested_at,
+                elapsed_s=self._clock() - began_s,
+            )
+        )
+        if settings.cache_enabled and query.cache_use.writes:
+            self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
+        return reply
+
+    def _deadline(self, settings: CurrentSettings, wished_s: float | None) -> Deadline:
+        allowed_s = settings.request_timeout_s
+        return Deadline(
+            expires_at_s=self._clock() + (allowed_s if wished_s is None else min(wished_s, allowed_s)),
+            attempt_timeout_s=settings.attempt_timeout_s,
+            clock=self._clock,
+        )
+
+
+def _result(answer: Answer, elapsed_s: float) -> ComparisonResult:
+    record = current_call().record
+    free = answer.outcome in {CacheOutcome.HIT, CacheOutcome.COALESCED}
+    return ComparisonResult(
+        reply=answer.reply,
+        cost_usd=0.0 if free else answer.reply.cost_usd,
+        cache_outcome=answer.outcome,
+        age_s=answer.age_s,
+        prompt_sha256=answer.candidate.request.prompt.sha256(),
+        prompt_version=answer.candidate.request.prompt.version,
+        fallback_used=answer.fallback_used,
+        dropped_parameters=answer.candidate.dropped_parameters,
+        attempts=tuple(record.attempts),
+        timings=Timings(
+            total_s=elapsed_s, cache_s=record.cache_s, queued_s=record.queued_s, upstream_s=record.upstream_s
+        ),
+    )

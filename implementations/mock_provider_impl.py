@@ -1,0 +1,120 @@
+"""A judge that costs nothing: it reads surface signs of quality and errs the way that language models err.
+
+Verdicts depend on the question and the knobs alone, never on the clock, the process or earlier calls; only simulated
+failures and delays depend on how many calls came before.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from api_models import ProviderName, Winner
+from exceptions import NoUsableProviderError, ProviderUnavailableError
+from implementations.judging.essay_quality import EssayTraits, read_essay
+from protocols import MockKnobs, Prompt, ProviderReply, ProviderRequest, Usage, Verdict
+
+MOCK_MODEL = "mock-judge-1"
+
+# In points of quality. The widest noise stays below the distance that counts as overwhelming, so that an
+# overwhelmingly better essay always wins.
+NOISE_POINTS = 0.6
+WIDEST_NOISE_POINTS = 1.8
+OVERWHELMING_POINTS = 3.2
+# Overwhelming pairs, up to a third where qualities mix, are never judged by position; the others make up for most.
+CLOSE_PAIR_FACTOR = 1.2
+
+POINTS_PER_CONFIDENCE_STEP = 0.75
+LOWEST_CONFIDENCE, HIGHEST_CONFIDENCE = 1.0, 5.0
+
+CHARACTERS_PER_TOKEN = 4
+ENVELOPE_TOKENS = 20
+MILLISECONDS_PER_SECOND = 1000
+MOST_NAMED = 2
+
+
+class MockProviderImpl:
+    """Judges pairs of essays; per seed it keeps one stream of failures and one of delays."""
+
+    def __init__(self, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Take the sleep (in seconds) with which delays are simulated."""
+        self._sleep = sleep
+        self._failures: dict[int, Random] = {}
+        self._delays: dict[int, Random] = {}
+
+    async def probe(self) -> str:
+        """Say that the mock judge can always be asked."""
+        return "The mock judge is ready."
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """Judge one pair, late or not at all when the knobs say so."""
+        knobs = request.mock
+        if knobs is None:
+            message = "The mock judge was asked without its settings."
+            raise NoUsableProviderError(message, provider=ProviderName.MOCK)
+        fails = self._failures.setdefault(knobs.seed, Random(knobs.seed)).random() < knobs.error_rate
+        await self._delay(knobs)
+        if fails:
+            message = "The mock judge simulated a transient failure."
+            raise ProviderUnavailableError(message, provider=ProviderName.MOCK)
+        verdict = _judge(request.prompt, request.replicate, knobs)
+        asked = len(request.prompt.system) + sum(map(len, request.prompt.user))
+        answered = len(verdict.justification) // CHARACTERS_PER_TOKEN + ENVELOPE_TOKENS
+        usage = Usage(prompt=max(1, asked // CHARACTERS_PER_TOKEN), completion=answered)
+        return ProviderReply(verdict=verdict, provider=ProviderName.MOCK, model=MOCK_MODEL, usage=usage)
+
+    async def _delay(self, knobs: MockKnobs) -> None:
+        stream = self._delays.setdefault(knobs.seed, Random(f"delays of {knobs.seed}"))
+        delay_ms = knobs.latency_ms + stream.uniform(0, knobs.latency_jitter_ms)
+        if delay_ms > 0:
+            await self._sleep(delay_ms / MILLISECONDS_PER_SECOND)
+
+
+def _judge(prompt: Prompt, replicate: int, knobs: MockKnobs) -> Verdict:
+    """Weigh the two essays; drawn so that the swapped pair gets the mirrored verdict unless judged by position."""
+    former, latter = sorted((prompt.essay_a, prompt.essay_b))
+    draws = _draws(knobs.seed, prompt.system, prompt.user[0], replicate, former, latter)
+    a, b = read_essay(prompt.essay_a), read_essay(prompt.essay_b)
+    is_close = abs(a.score - b.score) < OVERWHELMING_POINTS
+    by_position = draws.random() < knobs.position_bias * CLOSE_PAIR_FACTOR and is_close
+    noise = max(-WIDEST_NOISE_POINTS, min(WIDEST_NOISE_POINTS, draws.gauss(0, NOISE_POINTS)))
+    lead = a.score - b.score + (noise if prompt.essay_a == former else -noise)
+    confidence = min(HIGHEST_CONFIDENCE, LOWEST_CONFIDENCE + abs(lead) // POINTS_PER_CONFIDENCE_STEP)
+    sides = [(Winner.ESSAY_A, a), (Winner.ESSAY_B, b)]
+    (winner, better), (loser, worse) = sides if by_position or lead >= 0 else reversed(sides)
+    justification = f"{_praise(winner, better)} {_criticism(loser, worse, better)}"
+    return Verdict(winner=winner, justification=justification, confidence=confidence)
+
+
+def _draws(*question: str | int) -> Random:
+    """Open the stream of one question; lengths keep neighbouring texts apart, lone surrogates are let through."""
+    digest = hashlib.sha256()
+    for part in question:
+        encoded = str(part).encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return Random(digest.digest())
+
+
+def _praise(name: Winner, traits: EssayTraits) -> str:
+    named = " and ".join(f"'{kind}'" for kind in traits.connectives[:MOST_NAMED])
+    linked = f" and links its reasons with connectives such as {named}" if named else ""
+    return f"{name} develops its argument over {_size(traits)}{linked}."
+
+
+def _criticism(name: Winner, traits: EssayTraits, better: EssayTraits) -> str:
+    """Say where the loser falls behind; every clause is true of the traits."""
+    clauses = {
+        "is written with less care": traits.slip_share > better.slip_share,
+        "uses fewer kinds of connectives": len(traits.connectives) < len(better.connectives),
+        "repeats its words more often": traits.distinct_share < better.distinct_share,
+        "says less": traits.words < better.words,
+    }
+    weaknesses = [clause for clause, is_true in clauses.items() if is_true][:MOST_NAMED]
+    return f"{name}, with {_size(traits)}, {' and '.join(weaknesses) or 'comes close but convinces less'}."
+
+
+def _size(traits: EssayTraits) -> str:
+    """Name the counts, which are lower bounds when only the beginning was read."""
+    counts = {"paragraph": traits.paragraphs, "word": traits.words}
+    named = " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+    return named if traits.is_whole else f"at least {named}"

@@ -1,0 +1,93 @@
+"""Configures structlog once for the whole process, the server's own lines included.
+
+JSON outside of development, one object a line. A line holds names and numbers, never essays, prompts or keys:
+nothing here could remove them, so nothing may log them; what looks like a key is masked all the same.
+"""
+
+import logging
+import re
+import sys
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+MASK = "***"
+SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
+SECRET_VALUES = re.compile(r"sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
+
+
+def configure_logging(*, level: str, service: str, version: str, as_json: bool) -> None:
+    """Send every line of this process to stdout: as JSON for machines, else readable for people."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        _named(service, version) if as_json else _unchanged,
+        _exception_without_text,
+        masked,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    renderer: Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in SERVER_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    logging.getLogger("uvicorn.access").disabled = True  # the service writes its own line for each request
+
+
+def masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Mask what is called a secret or looks like one."""
+    return {name: MASK if SECRET_NAMES.search(name) else _without_secrets(value) for name, value in event.items()}
+
+
+def _without_secrets(value: object) -> object:
+    return SECRET_VALUES.sub(MASK, value) if isinstance(value, str) else value
+
+
+def _named(service: str, version: str) -> Processor:
+    def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {"service": service, "version": version, **event}
+
+    return add
+
+
+def _unchanged(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return event
+
+
+def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """An exception's own text may hold anything: only its type and the place where it was raised are kept."""
+    info = event.pop("exc_info", None)
+    error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else sys.exc_info()[1]
+    if info and error is not None:
+        event["error_class"] = type(error).__name__
+        event["raised_at"] = _place(error)
+    return event
+
+
+def _place(error: BaseException) -> str | None:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return None if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

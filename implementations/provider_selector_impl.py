@@ -1,0 +1,84 @@
+"""The one place that knows which providers can be asked, why not, and in which order."""
+
+from collections.abc import Sequence
+
+from api_models import CircuitState, ProviderName
+from exceptions import NoUsableProviderError
+from implementations.mock_provider_impl import MOCK_MODEL
+from protocols import (
+    Candidate,
+    ComparisonQuery,
+    CurrentSettings,
+    Judges,
+    LLMAccountingProtocol,
+    LLMRequestBuilderProtocol,
+    ProviderStatus,
+)
+
+
+class ProviderSelectorImpl:
+    """Ranks the usable providers. configured: the providers that the operator gave a key or a URL."""
+
+    def __init__(
+        self,
+        *,
+        judges: Judges,
+        configured: frozenset[ProviderName],
+        builder: LLMRequestBuilderProtocol,
+        accounting: LLMAccountingProtocol,
+    ) -> None:
+        self._judges = judges
+        self._configured = configured
+        self._builder = builder
+        self._accounting = accounting
+
+    def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
+        """Best first; only the named provider unless it may be replaced. Raises NoUsableProviderError."""
+        wanted = _wanted(query, settings)
+        usable = [name for name in wanted if self._obstacle(name, settings) is None]
+        if not usable:
+            raise NoUsableProviderError(self._why_nobody(wanted, settings), provider=query.provider)
+        return [self._candidate(query, name, settings) for name in usable]
+
+    def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
+        """Every provider of the priority order; only the mock while it judges."""
+        names = (ProviderName.MOCK,) if settings.mock else settings.priority_order
+        return [self._status(name, settings) for name in names]
+
+    def _candidate(self, query: ComparisonQuery, name: ProviderName, settings: CurrentSettings) -> Candidate:
+        request, dropped = self._builder.build(query, name, settings)
+        return Candidate(request=request, provider=self._judges[name].provider, dropped_parameters=dropped)
+
+    def _status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
+        return ProviderStatus(
+            name=name,
+            enabled=name in settings.enabled_providers or name is ProviderName.MOCK,
+            configured=name in self._configured or name is ProviderName.MOCK,
+            circuit_state=CircuitState.CLOSED,
+            default_model=settings.default_models.get(name, MOCK_MODEL),
+            reason=self._obstacle(name, settings),
+            activity=self._accounting.activity(name),
+        )
+
+    def _obstacle(self, name: ProviderName, settings: CurrentSettings) -> str | None:
+        """Why the provider cannot be asked, or None."""
+        if name is ProviderName.MOCK:
+            return None if settings.mock else "the mock judges only when the operator asks for it"
+        if name not in settings.enabled_providers:
+            return "disabled"
+        if name not in self._configured:
+            return "not configured"
+        return None if name in self._judges else "this version cannot ask it yet"
+
+    def _why_nobody(self, wanted: Sequence[ProviderName], settings: CurrentSettings) -> str:
+        return "; ".join(f"{name}: {self._obstacle(name, settings)}" for name in wanted)
+
+
+def _wanted(query: ComparisonQuery, settings: CurrentSettings) -> tuple[ProviderName, ...]:
+    """Everyone who may answer, first choice first and nobody twice."""
+    if settings.mock:
+        return (ProviderName.MOCK,)
+    if query.provider and not query.allow_fallback:
+        return (query.provider,)
+    first = query.provider or settings.default_provider
+    return tuple(dict.fromkeys((first, *settings.priority_order)))

@@ -1,0 +1,94 @@
+"""Tries one provider for an operator: the free look-up, or one paid verdict on a fixed tiny pair."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+from api_models import ProviderName
+from exceptions import ServiceError, TestedTooOftenError
+from implementations.resilience.call import Call, Deadline, calling
+from protocols import (
+    ComparisonQuery,
+    Judge,
+    Judges,
+    LLMProviderSelectorProtocol,
+    LLMRequestBuilderProtocol,
+    ProbeReport,
+    RuntimeSettingsProtocol,
+)
+
+TEST_TIMEOUT_S = 10.0
+DEEP_INTERVAL_S = 60.0
+TINY_QUERY = ComparisonQuery(
+    user_prompt="Which of the two sentences describes the weather better?",
+    essay_a="It rained all morning, but by noon the clouds had gone and the streets were steaming in the sun.",
+    essay_b="weather was weather it was ok",
+    correlation_id=UUID(int=0),
+)
+
+
+class ProviderTesterImpl:
+    """clock: monotonic seconds."""
+
+    def __init__(
+        self,
+        *,
+        judges: Judges,
+        selector: LLMProviderSelectorProtocol,
+        builder: LLMRequestBuilderProtocol,
+        runtime_settings: RuntimeSettingsProtocol,
+        clock: Callable[[], float],
+    ) -> None:
+        self._judges = judges
+        self._selector = selector
+        self._builder = builder
+        self._runtime_settings = runtime_settings
+        self._clock = clock
+        self._last_deep_s: dict[ProviderName, float] = {}
+
+    async def test(self, provider: ProviderName, *, deep: bool) -> ProbeReport:
+        """Within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
+        name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
+        judge, began_s = self._judges.get(name), self._clock()
+        if judge is None or name not in self._testable():
+            return self._report(name, began_s, "The provider is not configured in this service.")
+        if deep:
+            self._allow_deep(name)
+        try:
+            async with asyncio.timeout(TEST_TIMEOUT_S):
+                message, model = await (self._deep(name, judge) if deep else self._probe(judge))
+        except TimeoutError:
+            return self._report(name, began_s, "The provider did not answer within ten seconds.")
+        except ServiceError as failure:
+            return self._report(name, began_s, f"{failure.sentence} ({failure.details})")
+        return self._report(name, began_s, message, model=model, success=True)
+
+    def _testable(self) -> frozenset[ProviderName]:
+        statuses = self._selector.statuses(self._runtime_settings.current())
+        return frozenset(status.name for status in statuses if status.configured)
+
+    def _allow_deep(self, name: ProviderName) -> None:
+        now_s = self._clock()
+        wait_s = self._last_deep_s.get(name, now_s - DEEP_INTERVAL_S) + DEEP_INTERVAL_S - now_s
+        if wait_s > 0:
+            raise TestedTooOftenError("a paid test is allowed once a minute", provider=name, retry_after_s=wait_s)
+        self._last_deep_s[name] = now_s
+
+    async def _probe(self, judge: Judge) -> tuple[str, str | None]:
+        return await judge.probe.probe(), None
+
+    async def _deep(self, name: ProviderName, judge: Judge) -> tuple[str, str | None]:
+        request, _ = self._builder.build(TINY_QUERY, name, self._runtime_settings.current())
+        deadline = Deadline(
+            expires_at_s=self._clock() + TEST_TIMEOUT_S, attempt_timeout_s=TEST_TIMEOUT_S, clock=self._clock
+        )
+        with calling(Call(deadline=deadline)):
+            reply = await judge.metered.generate_comparison(request)
+        return f"The provider judged a pair: {reply.verdict.winner}.", reply.model
+
+    def _report(
+        self, name: ProviderName, began_s: float, message: str, *, model: str | None = None, success: bool = False
+    ) -> ProbeReport:
+        return ProbeReport(
+            success=success, provider=name, message=message, elapsed_s=self._clock() - began_s, model=model
+        )

@@ -1,0 +1,70 @@
+"""What one comparison carries down the stack: its deadline, and the record of what happened on the way.
+
+It travels in a context variable, because a provider has one verb and one argument. A flight inherits the call of
+whoever started it, with a deadline of its own.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from protocols import Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline:
+    """A moment on a monotonic clock, and the longest time for one attempt before it. Seconds."""
+
+    expires_at_s: float
+    attempt_timeout_s: float
+    clock: Callable[[], float]
+
+    def remaining_s(self) -> float:
+        """Never negative."""
+        return max(0.0, self.expires_at_s - self.clock())
+
+    def attempt_s(self) -> float:
+        """What one attempt that begins now may take."""
+        return min(self.attempt_timeout_s, self.remaining_s())
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """Attempts in order, and seconds spent by kind."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    cache_s: float = 0.0
+    queued_s: float = 0.0
+    upstream_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One comparison under way."""
+
+    deadline: Deadline
+    record: Record = field(default_factory=Record)
+
+    def until(self, deadline: Deadline) -> Self:
+        """The same call with another deadline."""
+        return replace(self, deadline=deadline)
+
+
+_current: ContextVar[Call] = ContextVar("call")
+
+
+def current_call() -> Call:
+    """The call that this code runs for. Raises LookupError outside of one."""
+    return _current.get()
+
+
+@contextmanager
+def calling(call: Call) -> Iterator[Call]:
+    """Everything inside, tasks started there included, runs for this call."""
+    token = _current.set(call)
+    try:
+        yield call
+    finally:
+        _current.reset(token)

@@ -1,0 +1,56 @@
+"""Empties the service before it stops: the listener stays open, new work is refused, running work is finished."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from implementations.resilience.admission import Admission
+
+POLL_S = 0.02
+
+
+class Flights(Protocol):
+    """Work that outlives whoever asked for it."""
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[Any]]:
+        """What is under way."""
+        ...
+
+
+class Drain:
+    """delay_s: how long the closed door is shown before waiting; grace_s: the longest wait for running work."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        flights: Flights,
+        *,
+        delay_s: float,
+        grace_s: float,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._admission = admission
+        self._flights = flights
+        self._delay_s = delay_s
+        self._grace_s = grace_s
+        self._sleep = sleep
+
+    async def run(self) -> bool:
+        """Close, wait, and cancel what remains. True when everything was finished in time."""
+        self._admission.close()
+        await self._sleep(self._delay_s)
+        finished = await self._empty_within(self._grace_s)
+        if not finished:
+            for flight in self._flights.tasks:
+                flight.cancel()
+            self._admission.turn_out()
+            await self._empty_within(1.0)
+        return finished
+
+    async def _empty_within(self, seconds: float) -> bool:
+        for _ in range(max(1, round(seconds / POLL_S))):
+            if not (self._admission.inside or self._flights.tasks):
+                return True
+            await self._sleep(POLL_S)
+        return not (self._admission.inside or self._flights.tasks)

@@ -1,0 +1,47 @@
+"""Identical work under way is done once: whoever comes later waits for the one who came first.
+
+The work runs in a task of its own, which no waiter can cancel, not even the last one. It knows nothing of essays.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+from exceptions import ServiceUnavailableError
+
+T = TypeVar("T")
+
+
+class SingleFlight(Generic[T]):
+    """The flights of one process, by key."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, asyncio.Task[T]] = {}
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[T]]:
+        """The flights under way."""
+        return frozenset(self._flights.values())
+
+    async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
+        """The result, and whether this caller started the work. What the work raises, every waiter raises.
+
+        Raises ServiceUnavailableError when the flight itself was cancelled, which only a shutdown does.
+        """
+        flight = self._flights.get(key)
+        started = flight is None
+        if flight is None:
+            flight = asyncio.create_task(work())
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        try:
+            return await asyncio.shield(flight), started
+        except asyncio.CancelledError:
+            if flight.cancelled():
+                raise ServiceUnavailableError("the service is stopping; ask another replica") from None
+            raise
+
+    def _landed(self, key: Hashable, flight: asyncio.Task[T]) -> None:
+        del self._flights[key]
+        if not flight.cancelled():
+            flight.exception()  # marks it as seen: the callers who could have read it may all have left

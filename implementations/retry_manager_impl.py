@@ -1,0 +1,52 @@
+"""The one owner of retries: at most three attempts with full jitter, inside the deadline."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    wait_random_exponential,
+)
+
+from exceptions import ServiceError
+from implementations.resilience.call import current_call
+
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 3
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 8.0
+SHORTEST_ATTEMPT_S = 0.1
+
+
+class RetryManagerImpl:
+    """sleep: waits so many seconds; injected, so that tests need not."""
+
+    def __init__(self, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception(_is_retryable),
+            stop=stop_any(stop_after_attempt(MAX_ATTEMPTS), _deadline_too_near),
+            wait=wait_random_exponential(multiplier=BACKOFF_BASE_S, max=BACKOFF_CAP_S),
+            sleep=sleep,
+            reraise=True,
+        )
+
+    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Call until it succeeds, fails for good or the time is used up; then raise the last failure."""
+
+        async def attempt() -> T:
+            return await operation()
+
+        return await self._retrying(attempt)
+
+
+def _is_retryable(failure: BaseException) -> bool:
+    return isinstance(failure, ServiceError) and failure.is_retryable
+
+
+def _deadline_too_near(state: RetryCallState) -> bool:
+    return state.upcoming_sleep + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s()

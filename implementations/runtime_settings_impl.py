@@ -1,0 +1,46 @@
+"""The settings that an operator may change while the service runs, as one immutable snapshot."""
+
+from config import Settings
+from protocols import CurrentSettings, MockKnobs
+
+
+class RuntimeSettingsImpl:
+    """Holds the snapshot in force; whoever took an earlier one keeps it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._current = snapshot_of(settings)
+
+    def current(self) -> CurrentSettings:
+        """The snapshot in force now."""
+        return self._current
+
+
+def snapshot_of(settings: Settings) -> CurrentSettings:
+    """What the environment says."""
+    groups = settings.provider_groups()
+    order = settings.selection.priority_order
+    return CurrentSettings(
+        selection_strategy=settings.selection.strategy,
+        priority_order=order,
+        default_provider=settings.selection.default_provider or order[0],
+        enabled_providers=frozenset(name for name, group in groups.items() if group.enabled),
+        default_models={name: group.default_model for name, group in groups.items()},
+        default_max_tokens=settings.judging.default_max_tokens,
+        default_temperature=settings.judging.default_temperature,
+        request_timeout_s=settings.judging.request_timeout_s,
+        attempt_timeout_s=settings.judging.attempt_timeout_s,
+        cache_enabled=settings.cache.enabled,
+        cache_ttl_s=settings.cache.ttl_s,
+        log_level=settings.service.log_level,
+        mock=_mock_knobs(settings) if settings.judging.use_mock else None,
+    )
+
+
+def _mock_knobs(settings: Settings) -> MockKnobs:
+    return MockKnobs(
+        seed=settings.mock.seed,
+        error_rate=settings.mock.error_rate,
+        latency_ms=settings.mock.latency_ms,
+        latency_jitter_ms=settings.mock.latency_jitter_ms,
+        position_bias=settings.mock.position_bias,
+    )

@@ -1,0 +1,211 @@
+"""The Prometheus metrics as one object that owns its registry.
+
+Labels are closed sets: providers, outcomes and routes by definition, models by the set given at the start
+(any other is `other`). Children are looked up once and kept.
+"""
+
+from collections.abc import Collection
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+from api_models import AttemptOutcome, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName
+
+LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
+GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+OTHER_MODEL = "other"
+SUCCESS = "success"
+
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+
+class Family(Generic[Metric]):
+    """A metric with labels; each child is looked up once and kept."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric: Metric = metric
+        self._children: dict[tuple[str, ...], Metric] = {}
+
+    def of(self, *labels: str) -> Metric:
+        """The child with these label values, in the order of the declaration."""
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._metric.labels(*labels)
+        return child
+
+
+class Metrics:
+    """Everything that can be scraped."""
+
+    def __init__(self, *, version: str, known_models: Collection[str]) -> None:
+        self.version = version
+        self._known_models = frozenset(known_models)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per child, which nobody reads
+        self.registry = CollectorRegistry()
+        self.http_requests = Family(
+            Counter(
+                "llm_provider_http_requests",
+                "HTTP requests answered; 499 is a caller that left.",
+                ("method", "endpoint", "status_code"),
+                registry=self.registry,
+            )
+        )
+        self.http_duration = Family(
+            Histogram(
+                "llm_provider_http_request_duration_seconds",
+                "Time to answer an HTTP request.",
+                ("endpoint",),
+                buckets=GATEWAY_SECONDS,
+                registry=self.registry,
+            )
+        )
+        self.requests = Family(
+            Counter(
+                "llm_provider_requests",
+                "Comparisons ended, by the provider that answered or failed last; status is success or the error type.",
+                ("provider", "model", "request_type", "status"),
+                registry=self.registry,
+            )
+        )
+        self.response_duration = Family(
+            Histogram(
+                "llm_provider_response_duration_seconds",
+                "Time to answer a comparison.",
+                ("provider", "model", "cached"),
+                buckets=LLM_SECONDS,
+                registry=self.registry,
+            )
+        )
+        self.attempts = Family(
+            Counter(
+                "llm_provider_upstream_attempts",
+                "Calls to a provider, retries among them.",
+                ("provider", "model", "outcome"),
+                registry=self.registry,
+            )
+        )
+        self.attempt_duration = Family(
+            Histogram(
+                "llm_provider_upstream_attempt_duration_seconds",
+                "Time of one call to a provider.",
+                ("provider",),
+                buckets=LLM_SECONDS,
+                registry=self.registry,
+            )
+        )
+        self.tokens = Family(
+            Counter(
+                "llm_provider_tokens_used",
+                "Tokens billed.",
+                ("provider", "model", "token_type"),
+                registry=self.registry,
+            )
+        )
+        self.cost = Family(
+            Counter(
+                "llm_provider_cost_dollars",
+                "US dollars spent.",
+                ("provider", "model"),
+                registry=self.registry,
+            )
+        )
+        self.cost_unknown = Family(
+            Counter(
+                "llm_provider_cost_unknown",
+                "Purchases whose price is not known.",
+                ("provider",),
+                registry=self.registry,
+            )
+        )
+        self.concurrent = Family(
+            Gauge(
+                "llm_provider_concurrent_requests",
+                "Calls to a provider that are under way.",
+                ("provider",),
+                registry=self.registry,
+            )
+        )
+        self.cache_hits = Counter("llm_provider_cache_hits", "Answers that were known.", registry=self.registry)
+        self.cache_misses = Counter(
+            "llm_provider_cache_misses", "Look-ups of answers that were not known.", registry=self.registry
+        )
+        self.cache_entries = Gauge("llm_provider_cache_entries", "Answers kept locally.", registry=self.registry)
+        self.cache_bytes = Gauge("llm_provider_cache_size_bytes", "Bytes kept locally.", registry=self.registry)
+        self.coalesced = Counter(
+            "llm_provider_coalesced_requests",
+            "Comparisons that shared somebody else's purchase.",
+            registry=self.registry,
+        )
+        self.client_disconnects = Counter(
+            "llm_provider_client_disconnects", "Callers who left before the answer.", registry=self.registry
+        )
+        self.events = Family(
+            Counter("llm_provider_events", "Events taken for publishing.", ("event_type",), registry=self.registry)
+        )
+        build = Info("llm_provider_build", "What is running.", registry=self.registry)
+        build.info({"version": version})
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Rates need a first zero: every series whose labels are known beforehand starts now."""
+        for event in ProcessingEvent:
+            self.events.of(event)
+        for provider in ProviderName:
+            self.concurrent.of(provider)
+            self.cost_unknown.of(provider)
+
+    def model_label(self, model: str) -> str:
+        """The model, or `other` when it is not one we know."""
+        return model if model in self._known_models else OTHER_MODEL
+
+    def http_request_ended(self, *, method: str, endpoint: str, status: int, elapsed_s: float) -> None:
+        """Count one HTTP request; method and endpoint must come from closed sets."""
+        self.http_requests.of(method, endpoint, str(status)).inc()
+        self.http_duration.of(endpoint).observe(elapsed_s)
+
+    def comparison_ended(
+        self,
+        *,
+        provider: ProviderName | None,
+        model: str | None,
+        error: ErrorCode | None,
+        cache_outcome: CacheOutcome | None,
+        elapsed_s: float,
+    ) -> None:
+        """Count one comparison; provider and model are None when nobody was chosen."""
+        name, known = provider or "none", self.model_label(model) if model else "none"
+        self.requests.of(name, known, "comparison", error.lower() if error else SUCCESS).inc()
+        if error is None:
+            cached = "true" if cache_outcome is CacheOutcome.HIT else "false"
+            self.response_duration.of(name, known, cached).observe(elapsed_s)
+        if cache_outcome is CacheOutcome.COALESCED:
+            self.coalesced.inc()
+
+    def attempt_started(self, provider: ProviderName) -> None:
+        """One more call is under way."""
+        self.concurrent.of(provider).inc()
+
+    def attempt_ended(self, *, provider: ProviderName, model: str, outcome: AttemptOutcome, elapsed_s: float) -> None:
+        """One call ended."""
+        self.concurrent.of(provider).dec()
+        self.attempts.of(provider, self.model_label(model), outcome).inc()
+        self.attempt_duration.of(provider).observe(elapsed_s)
+
+    def purchased(
+        self, *, provider: ProviderName, model: str, prompt: int, completion: int, cached: int, cost_usd: float | None
+    ) -> None:
+        """Count what a purchase used and cost; tokens are counts, the cost US dollars, None when unknown."""
+        known = self.model_label(model)
+        for token_type, count in (("prompt", prompt), ("completion", completion), ("cached_prompt", cached)):
+            self.tokens.of(provider, known, token_type).inc(count)
+        if cost_usd is None:
+            self.cost_unknown.of(provider).inc()
+        else:
+            self.cost.of(provider, known).inc(cost_usd)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All series as text and its content type: OpenMetrics when the Accept header asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

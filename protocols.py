@@ -1,0 +1,462 @@
+"""The nouns our modules exchange and the verbs they expect of each other.
+
+Nouns are frozen; in a `ProviderRequest` nothing is left to decide, and `None` there means "not sent".
+Implementations conform structurally; `di.py` is where mypy proves it.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol, Self, TypeVar
+from uuid import UUID
+
+import orjson
+
+from api_models import (
+    AttemptOutcome,
+    CacheMode,
+    CacheOutcome,
+    CircuitState,
+    DependencyStatus,
+    EventData,
+    ProviderName,
+    ReasoningEffort,
+    SelectionStrategy,
+    TokenUsage,
+    Winner,
+)
+
+T = TypeVar("T")
+
+
+# --- Nouns: a question ------------------------------------------------------------------------------------------------
+
+
+class CacheUse(StrEnum):
+    """What the caller's Cache-Control asks for."""
+
+    NORMAL = "normal"
+    REFRESH = "no-cache"
+    BYPASS = "no-store"
+    ONLY = "only-if-cached"
+
+    @property
+    def reads(self) -> bool:
+        """Whether a known answer will do."""
+        return self in {CacheUse.NORMAL, CacheUse.ONLY}
+
+    @property
+    def writes(self) -> bool:
+        """Whether the answer may be kept."""
+        return self is not CacheUse.BYPASS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonQuery:
+    """What the caller asked; `None` is left to us. timeout_s: the caller's own wish, in seconds."""
+
+    user_prompt: str
+    essay_a: str
+    essay_b: str
+    correlation_id: UUID
+    provider: ProviderName | None = None
+    model: str | None = None
+    temperature: float | None = None
+    system_prompt: str | None = None
+    max_tokens: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    allow_fallback: bool = False
+    user_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    replicate: int = 0
+    cache_use: CacheUse = CacheUse.NORMAL
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The question as text, from its most stable part to its most variable one.
+
+    user: the caller's task, the first essay's block, the second one's, the closing line; joined they are the user
+    message. A dialect may join them or mark one. The plain essays stand beside them for whoever reads, not sends.
+    """
+
+    version: str
+    system: str
+    user: tuple[str, str, str, str]
+    essay_a: str
+    essay_b: str
+
+    def sha256(self) -> str:
+        """Hex digest over the system and the user text, each preceded by its length."""
+        digest = hashlib.sha256()
+        for text in (self.system, "".join(self.user)):
+            encoded = text.encode()
+            digest.update(len(encoded).to_bytes(8, "big"))
+            digest.update(encoded)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MockKnobs:
+    """How the mock judge behaves. error_rate and position_bias are shares from 0 to 1, latencies milliseconds."""
+
+    seed: int
+    error_rate: float
+    latency_ms: int
+    latency_jitter_ms: int
+    position_bias: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRequest:
+    """One complete question to one model. mock: the mock's knobs, None for every real judge."""
+
+    provider: ProviderName
+    model: str
+    prompt: Prompt
+    max_tokens: int
+    temperature: float | None
+    reasoning_effort: ReasoningEffort | None
+    verdict_schema: str
+    replicate: int
+    mock: MockKnobs | None = None
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over all fields: the identity under which answers are kept and shared."""
+        return hashlib.sha256(orjson.dumps(self, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A provider that may be asked, with the question to it. dropped_parameters: wishes that its model cannot take."""
+
+    request: ProviderRequest
+    provider: "LLMProviderProtocol"
+    dropped_parameters: tuple[str, ...] = ()
+
+
+# --- Nouns: an answer -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Which essay is better, why, and how sure the judge is: 1.0 (a guess) to 5.0 (certain)."""
+
+    winner: Winner
+    justification: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as billed. cached and written are parts of prompt, reasoning is a part of completion."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+    written: int = 0
+    reasoning: int = 0
+
+    def as_token_usage(self) -> TokenUsage:
+        """The counts as callers see them."""
+        return TokenUsage(
+            prompt_tokens=self.prompt,
+            completion_tokens=self.completion,
+            total_tokens=self.prompt + self.completion,
+            cached_prompt_tokens=self.cached,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderReply:
+    """A verdict as one model gave it. cost_usd: what the purchase cost; None until priced, and when unknown."""
+
+    verdict: Verdict
+    provider: ProviderName
+    model: str
+    usage: Usage
+    cost_usd: float | None = None
+
+    def priced(self, cost_usd: float | None) -> Self:
+        """The same reply with what it cost."""
+        return replace(self, cost_usd=cost_usd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedReply:
+    """A reply bought earlier, and how many seconds ago."""
+
+    reply: ProviderReply
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One call to a provider that a request caused."""
+
+    provider: ProviderName
+    model: str
+    outcome: AttemptOutcome
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where a request's time went, in seconds. queued: waiting for a place; upstream: inside providers."""
+
+    total_s: float
+    cache_s: float
+    queued_s: float
+    upstream_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonResult:
+    """An answered query. cost_usd is what *this* call cost: 0 for a hit and a coalesced answer, None when unknown."""
+
+    reply: ProviderReply
+    cost_usd: float | None
+    cache_outcome: CacheOutcome
+    age_s: float | None
+    prompt_sha256: str
+    prompt_version: str
+    fallback_used: bool
+    dropped_parameters: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
+    timings: Timings
+
+    @property
+    def cached(self) -> bool:
+        """The answer was known."""
+        return self.cache_outcome is CacheOutcome.HIT
+
+    @property
+    def coalesced(self) -> bool:
+        """The answer is somebody else's purchase."""
+        return self.cache_outcome is CacheOutcome.COALESCED
+
+
+# --- Nouns: the state of things ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentSettings:
+    """What an operator may change while the service runs: one immutable snapshot, taken once per request.
+
+    mock: the mock's knobs while it stands in the place of every provider, else None.
+    """
+
+    selection_strategy: SelectionStrategy
+    priority_order: tuple[ProviderName, ...]
+    default_provider: ProviderName
+    enabled_providers: frozenset[ProviderName]
+    default_models: Mapping[ProviderName, str]
+    default_max_tokens: int
+    default_temperature: float | None
+    request_timeout_s: float
+    attempt_timeout_s: float
+    cache_enabled: bool
+    cache_ttl_s: float
+    log_level: str
+    mock: MockKnobs | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderActivity:
+    """What one provider did in this process. Times are UTC; today began at midnight UTC."""
+
+    in_flight: int = 0
+    failure_count: int = 0
+    last_success: datetime | None = None
+    last_failure: datetime | None = None
+    average_response_s: float | None = None
+    requests_today: int = 0
+    cost_today_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderStatus:
+    """Whether a provider can be asked now; reason says why not."""
+
+    name: ProviderName
+    enabled: bool
+    configured: bool
+    circuit_state: CircuitState
+    default_model: str
+    reason: str | None
+    activity: ProviderActivity
+
+    @property
+    def available(self) -> bool:
+        """A call would be sent."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheHealth:
+    """The state of the cache and of the Redis behind it."""
+
+    mode: CacheMode
+    redis: DependencyStatus
+    redis_failure_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """What a test of one provider found. message: one sentence of ours."""
+
+    success: bool
+    provider: ProviderName
+    message: str
+    elapsed_s: float
+    model: str | None
+
+
+# --- Verbs ------------------------------------------------------------------------------------------------------------
+
+
+class LLMProviderProtocol(Protocol):
+    """A judge, or a policy around one."""
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """Judge one pair. Raises a ServiceError whose class says what the failure means."""
+        ...
+
+
+class LLMProbeProtocol(Protocol):
+    """The free look-up of a provider, which no policy wraps."""
+
+    async def probe(self) -> str:
+        """Say in one sentence what was found. Raises a ServiceError when the provider cannot be used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """One provider as wired: the stack of policies that comparisons use, the metered dialect that tests use."""
+
+    provider: LLMProviderProtocol
+    metered: LLMProviderProtocol
+    probe: LLMProbeProtocol
+
+
+Judges = Mapping[ProviderName, Judge]
+
+
+class LLMOrchestratorProtocol(Protocol):
+    """Walks one request."""
+
+    async def compare(self, query: ComparisonQuery) -> ComparisonResult:
+        """Answer the query or raise a ServiceError."""
+        ...
+
+
+class LLMProviderSelectorProtocol(Protocol):
+    """The one place that knows which providers can be asked, and in which order."""
+
+    def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
+        """At least one candidate, best first. Raises NoUsableProviderError or InvalidQueryError."""
+        ...
+
+    def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
+        """Every provider of the priority order, in that order; only the mock while it judges."""
+        ...
+
+
+class LLMRequestBuilderProtocol(Protocol):
+    """Turns a query into a complete question to one model."""
+
+    def build(
+        self, query: ComparisonQuery, provider: ProviderName, settings: CurrentSettings
+    ) -> tuple[ProviderRequest, tuple[str, ...]]:
+        """The question, and the names of the parameters that its model does not take."""
+        ...
+
+
+class LLMCacheManagerProtocol(Protocol):
+    """Keeps validated replies under their request's fingerprint. No method raises for a fault of its own."""
+
+    async def get(self, key: str) -> CachedReply | None:
+        """The reply, or None when it is not known or too old."""
+        ...
+
+    def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:
+        """Keep the reply for ttl_s seconds; never waits."""
+        ...
+
+    def health(self) -> CacheHealth:
+        """The known state, without looking."""
+        ...
+
+
+class LLMEventPublisherProtocol(Protocol):
+    """Tells the rest of the platform."""
+
+    def publish(self, event: EventData) -> None:
+        """Take the event; never waits and never raises."""
+        ...
+
+    def health(self) -> DependencyStatus:
+        """The known state of Kafka, without looking."""
+        ...
+
+
+class LLMRetryManagerProtocol(Protocol):
+    """The one owner of retries."""
+
+    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Call until it succeeds, fails for good or the time is used up; then raise the last failure."""
+        ...
+
+
+class LLMAccountingProtocol(Protocol):
+    """Books every attempt, usable or not."""
+
+    def started(self, request: ProviderRequest) -> None:
+        """An attempt is under way."""
+        ...
+
+    def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
+        """Book the purchase; the reply comes back priced."""
+        ...
+
+    def failed(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
+        """Book a failure."""
+        ...
+
+    def activity(self, provider: ProviderName) -> ProviderActivity:
+        """What the provider did so far."""
+        ...
+
+
+class RuntimeSettingsProtocol(Protocol):
+    """What an operator may change while the service runs."""
+
+    def current(self) -> CurrentSettings:
+        """The snapshot in force now."""
+        ...
+
+
+class LLMProviderTesterProtocol(Protocol):
+    """Tries one provider for an operator."""
+
+    async def test(self, provider: ProviderName, *, deep: bool) -> ProbeReport:
+        """Within ten seconds: the free look-up, or with deep one paid verdict. Raises TestedTooOftenError."""
+        ...
+
+
+class AdmissionProtocol(Protocol):
+    """The door: it counts who is inside and closes when the service stops."""
+
+    @property
+    def is_open(self) -> bool:
+        """New work is taken."""
+        ...
+
+    def admit(self) -> AbstractContextManager[None]:
+        """Hold a place inside. Raises ServiceUnavailableError when closed, or turned out before the work was done."""
+        ...

@@ -1,0 +1,125 @@
+"""Builds the Quart application: routes, error handlers, Dishka, and the life from the first request to the last."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import structlog
+from dishka import AsyncContainer, Provider
+from quart import Quart
+from quart_dishka import QuartDishka, QuartProvider
+
+from api import error_rendering, health_routes, llm_routes, request_scope
+from config import VERSION, Settings
+from di import create_container
+from implementations.observability.logging_setup import configure_logging
+from implementations.resilience.drain import Drain
+from metrics import Metrics
+from protocols import (
+    AdmissionProtocol,
+    LLMOrchestratorProtocol,
+    LLMProviderTesterProtocol,
+    RuntimeSettingsProtocol,
+)
+
+CLOSE_TIMEOUT_S = 5.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+log = structlog.get_logger("service")
+
+
+def create_app(settings: Settings, *overrides: Provider) -> Quart:
+    """The application, not yet started. overrides: Dishka providers that replace parts of it, for tests."""
+    configure_logging(
+        level=settings.service.log_level,
+        service=settings.service.name,
+        version=VERSION,
+        as_json=settings.service.environment != "development",
+    )
+    app = Quart("llm-provider-service", static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.service.max_request_bytes,
+        BODY_TIMEOUT=settings.service.body_timeout_s,
+        PROPAGATE_EXCEPTIONS=False,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+    )
+    app.url_map.merge_slashes = False  # a doubled slash is an unknown path, not an HTML redirect
+    app.register_blueprint(llm_routes.blueprint)
+    app.register_blueprint(health_routes.blueprint)
+    error_rendering.install(app)
+    container = create_container(settings, QuartProvider(), *overrides)
+    QuartDishka(app=app, container=container)
+    _live(app, container, settings)
+    return app
+
+
+def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
+    @app.before_serving
+    async def start() -> None:
+        try:
+            await _build(app, container)
+        except BaseException:
+            await container.close()
+            raise
+        drain = await container.get(Drain)
+        _on_stop_signals(drain)
+        _announce(settings, await container.get(RuntimeSettingsProtocol))
+
+    @app.after_serving
+    async def stop() -> None:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await container.close()
+        log.info("service_stopped")
+
+
+async def _build(app: Quart, container: AsyncContainer) -> None:
+    """Everything is built before the first request: Dishka's container has one lock, and no factory does I/O."""
+    await container.get(LLMOrchestratorProtocol)
+    await container.get(LLMProviderTesterProtocol)
+    request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
+
+
+def _announce(settings: Settings, runtime_settings: RuntimeSettingsProtocol) -> None:
+    """Say in one line who judges and where to ask."""
+    mocked = runtime_settings.current().mock is not None
+    judges = ["mock"] if mocked else sorted(settings.configured_providers())
+    write = log.warning if mocked or not judges else log.info
+    write(
+        "service_started",
+        judges=", ".join(judges) or "nobody: no provider has a key",
+        ask=f"POST http://localhost:{settings.service.port}/api/v1/comparison",
+        note="the mock judges: no verdict is real" if mocked else None,
+    )
+
+
+def _on_stop_signals(drain: Drain) -> None:
+    """The first signal drains while the listener stays open and only then tells the server; a second ends at once."""
+    loop = asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    draining: list[asyncio.Task[None]] = []
+
+    async def drain_and_stop(tell_server: Callable[[], None]) -> None:
+        log.info("drain_started")
+        finished = await drain.run()
+        log.info("drain_ended", all_requests_finished=finished)
+        tell_server()
+
+    def received(number: signal.Signals) -> None:
+        def tell_server(times: int = 1) -> None:
+            handler = previous[number]
+            for _ in range(times):
+                if callable(handler):
+                    handler(number, None)
+
+        if draining:
+            draining[0].cancel()
+            tell_server()
+            handler = previous[signal.SIGINT]
+            if callable(handler):
+                handler(signal.SIGINT, None)  # Uvicorn leaves at once on an interrupt that follows another signal
+        else:
+            draining.append(asyncio.create_task(drain_and_stop(tell_server)))
+
+    for number in STOP_SIGNALS:
+        if callable(previous[number]) and previous[number] is not signal.default_int_handler:
+            loop.add_signal_handler(number, received, number)

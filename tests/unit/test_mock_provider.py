@@ -1,0 +1,301 @@
+"""The mock judge: repeatable, mostly fair, honest about the essays, and faulty only when asked to be."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from random import Random
+from statistics import correlation, fmean
+
+import pytest
+
+from api_models import ProviderName, Winner
+from exceptions import NoUsableProviderError, ProviderUnavailableError
+from implementations.judging.essay_quality import read_essay
+from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from protocols import LLMProbeProtocol, LLMProviderProtocol, MockKnobs, Prompt, ProviderRequest, Verdict
+
+ROOT = Path(__file__).parents[2]
+KNOBS = MockKnobs(seed=7, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, position_bias=0.1)
+UNBIASED = replace(KNOBS, position_bias=0.0)
+PLAIN = "we have our phone at school and it is good or bad for you but they do not like this rule very much so"
+RICH = """
+    attention distraction responsibility classroom opinion teachers emergency learning temptation argument reasonable
+    consequence experience community discipline technology friendship interruption privacy balance corridor homework
+    solution parents practical evidence trust habit silence concentrate
+"""
+LINKS = "because however although therefore whereas besides finally since unless yet"
+SWAPPED = str.maketrans("AB", "BA")
+HOSTILE_TEXTS = (
+    "😀" * 500,
+    "😀 🎉 " * 50,
+    ".",
+    "\u200b",
+    "x" * 200_000,
+    "word. " * 350_000,
+    "\n" * 2_000_000,
+    "\ud800",
+)
+
+
+class Clock:
+    """Takes down how long it was asked to sleep, in seconds, and does not."""
+
+    def __init__(self) -> None:
+        self.naps: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+
+
+def ask(essay_a: str, essay_b: str, knobs: MockKnobs | None = KNOBS, replicate: int = 0) -> ProviderRequest:
+    blocks = (
+        "Which essay is better?\n",
+        f"<essay_a>{essay_a}</essay_a>\n",
+        f"<essay_b>{essay_b}</essay_b>\n",
+        "Answer.",
+    )
+    prompt = Prompt(version="v1", system="You judge.", user=blocks, essay_a=essay_a, essay_b=essay_b)
+    return ProviderRequest(
+        provider=ProviderName.MOCK,
+        model=MOCK_MODEL,
+        prompt=prompt,
+        max_tokens=500,
+        temperature=None,
+        reasoning_effort=None,
+        verdict_schema="{}",
+        replicate=replicate,
+        mock=knobs,
+    )
+
+
+async def judge(request: ProviderRequest) -> Verdict:
+    return (await MockProviderImpl(sleep=Clock().sleep).generate_comparison(request)).verdict
+
+
+async def preferred(essay_a: str, essay_b: str, knobs: MockKnobs = KNOBS, replicate: int = 0) -> str:
+    verdict = await judge(ask(essay_a, essay_b, knobs, replicate))
+    return essay_a if verdict.winner is Winner.ESSAY_A else essay_b
+
+
+def example(name: str) -> str:
+    return (ROOT / "examples" / "essays" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def write_sentence(quality: float, draws: Random) -> str:
+    """Write one sentence; the better the pupil, the richer, the better linked and the more careful."""
+    vocabularies = [RICH if draws.random() < quality / 2 else PLAIN for _ in range(draws.randint(8, 18))]
+    words = [draws.choice(vocabulary.split()) for vocabulary in vocabularies]
+    if draws.random() < quality / 3:
+        words[draws.randrange(1, len(words))] = draws.choice(LINKS.split())
+    if draws.random() > quality:
+        words[draws.randrange(len(words))] = draws.choice(["i", "dont", "realy"])
+    sentence = " ".join(words) + "."
+    return sentence[0].upper() + sentence[1:] if draws.random() < 0.5 + quality else sentence
+
+
+def write_essay(quality: float, draws: Random) -> str:
+    """Write like a pupil of the given quality, from 0 to 1."""
+    paragraphs = 1 + round(quality * 5 + draws.random())
+    lengths = [round(4 + 3 * quality + draws.random()) for _ in range(paragraphs)]
+    return "\n\n".join(" ".join(write_sentence(quality, draws) for _ in range(length)) for length in lengths)
+
+
+def mixed_pairs(seed: int, count: int = 300) -> list[tuple[str, str]]:
+    draws = Random(seed)
+    return [(write_essay(draws.random(), draws), write_essay(draws.random(), draws)) for _ in range(count)]
+
+
+async def share_kept(pairs: Sequence[tuple[str, str]], knobs: MockKnobs) -> float:
+    kept = [await preferred(one, other, knobs) == await preferred(other, one, knobs) for one, other in pairs]
+    return fmean(kept)
+
+
+def test_mock_judge_fits_its_protocols() -> None:
+    mock = MockProviderImpl(sleep=Clock().sleep)
+    as_judge: LLMProviderProtocol = mock
+    as_probe: LLMProbeProtocol = mock
+    assert callable(as_judge.generate_comparison)
+    assert callable(as_probe.probe)
+
+
+async def test_probe_says_that_the_judge_is_ready() -> None:
+    assert await MockProviderImpl(sleep=Clock().sleep).probe() == "The mock judge is ready."
+
+
+async def test_request_without_knobs_is_refused() -> None:
+    with pytest.raises(NoUsableProviderError):
+        await judge(ask("One.", "Two.", knobs=None))
+
+
+async def test_reply_names_the_mock_and_plausible_usage() -> None:
+    request = ask(example("good"), example("fair"))
+    reply = await MockProviderImpl(sleep=Clock().sleep).generate_comparison(request)
+    assert (reply.provider, reply.model, reply.cost_usd) == (ProviderName.MOCK, MOCK_MODEL, None)
+    assert reply.usage.prompt == (len(request.prompt.system) + len("".join(request.prompt.user))) // 4
+    assert reply.usage.completion == len(reply.verdict.justification) // 4 + 20
+
+
+async def test_same_questions_get_the_same_verdicts_from_any_instance_in_any_order() -> None:
+    requests = [ask(one, other) for one, other in mixed_pairs(seed=1, count=40)]
+    in_turn = [await judge(request) for request in requests]
+
+    async def pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    shared = MockProviderImpl(sleep=pause)
+    knobs = replace(KNOBS, latency_ms=1, latency_jitter_ms=5)
+    backwards = [replace(request, mock=knobs) for request in reversed(requests)]
+    at_once = await asyncio.gather(*(shared.generate_comparison(request) for request in backwards))
+    assert [reply.verdict for reply in reversed(at_once)] == in_turn
+
+
+async def test_another_process_gives_the_same_verdicts() -> None:
+    code = (
+        "import asyncio\n"
+        "from tests.unit import test_mock_provider as here\n"
+        "for one, other in here.mixed_pairs(seed=2, count=20):\n"
+        "    print(asyncio.run(here.judge(here.ask(one, other))))\n"
+    )
+    command = [sys.executable, "-c", code]
+    fresh = await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, env={"PYTHONHASHSEED": "99"}, capture_output=True, text=True, check=True
+    )
+    here = [await judge(ask(one, other)) for one, other in mixed_pairs(seed=2, count=20)]
+    assert fresh.stdout.splitlines() == [str(verdict) for verdict in here]
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+async def test_about_one_verdict_in_ten_depends_on_the_order_shown(seed: int) -> None:
+    assert 0.85 <= await share_kept(mixed_pairs(seed), replace(KNOBS, seed=seed)) <= 0.95
+
+
+async def test_no_verdict_depends_on_the_order_without_position_bias() -> None:
+    assert await share_kept(mixed_pairs(seed=3, count=100), UNBIASED) == 1.0
+
+
+async def test_swapped_pair_gets_the_mirrored_reply_without_position_bias() -> None:
+    for one, other in mixed_pairs(seed=4, count=30):
+        verdict, mirrored = await judge(ask(one, other, UNBIASED)), await judge(ask(other, one, UNBIASED))
+        assert mirrored.winner is not verdict.winner
+        assert mirrored.confidence == verdict.confidence
+        assert mirrored.justification.translate(SWAPPED) == verdict.justification
+
+
+async def test_full_position_bias_decides_all_but_overwhelming_pairs() -> None:
+    knobs = replace(KNOBS, position_bias=1.0)
+    good, fair = example("good"), example("fair")
+    assert await preferred(good, fair, knobs) == good
+    assert await preferred(fair, good, knobs) == fair
+    assert await preferred(example("weak"), example("strong"), knobs) == example("strong")
+
+
+@pytest.mark.parametrize("lesser", ["weak", "fair"])
+async def test_clearly_better_essay_wins_in_both_orders_under_every_seed(lesser: str) -> None:
+    better, worse = example("strong"), example(lesser)
+    for seed in range(0, 201, 10):
+        knobs = replace(KNOBS, seed=seed, position_bias=1.0)
+        for replicate in (0, 20):
+            assert await preferred(better, worse, knobs, replicate) == better
+            assert await preferred(worse, better, knobs, replicate) == better
+
+
+def test_example_essays_are_scored_in_their_order() -> None:
+    scores = [read_essay(example(name)).score for name in ("strong", "good", "fair", "weak")]
+    assert scores == sorted(scores, reverse=True)
+
+
+async def test_wins_in_all_pairs_rank_ten_essays_by_quality() -> None:
+    draws = Random(5)
+    essays = [write_essay(grade / 9, draws) for grade in range(10)]
+    wins = [0.0] * len(essays)
+    for (first, one), (second, other) in combinations(enumerate(essays), 2):
+        wins[first if await preferred(one, other) == one else second] += 1
+    assert correlation(wins, [float(grade) for grade in range(10)]) > 0.85
+
+
+async def test_close_pairs_are_decided_differently_by_replicates() -> None:
+    draws = Random(6)
+    one, other = write_essay(0.5, draws), write_essay(0.5, draws)
+    assert len({await preferred(one, other, UNBIASED, replicate) for replicate in range(20)}) == 2
+
+
+async def test_confidence_is_whole_and_grows_with_distance() -> None:
+    close: list[float] = []
+    far: list[float] = []
+    for one, other in mixed_pairs(seed=8):
+        confidence = (await judge(ask(one, other))).confidence
+        assert confidence in {1.0, 2.0, 3.0, 4.0, 5.0}
+        gap = abs(read_essay(one).score - read_essay(other).score)
+        (close if gap < 1 else far).append(confidence)
+    assert fmean(far) > fmean(close) + 1
+
+
+async def test_justification_tells_the_truth_about_both_essays() -> None:
+    for one, other in mixed_pairs(seed=9, count=50):
+        verdict = await judge(ask(one, other))
+        for name, essay in (("Essay A", one), ("Essay B", other)):
+            told = re.search(rf"{name}\D*(\d+) paragraphs? and (\d+) words?", verdict.justification)
+            assert told is not None
+            assert told.groups() == (str(essay.count("\n\n") + 1), str(len(essay.split())))
+        winning = one if verdict.winner is Winner.ESSAY_A else other
+        for named in re.findall(r"'(\w+)'", verdict.justification):
+            assert named in winning.lower().replace(".", "").split()
+
+
+async def test_justification_of_a_text_read_in_part_gives_lower_bounds() -> None:
+    verdict = await judge(ask("One two. " * 50_000, "One."))
+    assert "at least 1 paragraph and 22223 words" in verdict.justification
+
+
+async def test_failures_meet_their_share_and_leave_verdicts_alone() -> None:
+    provider = MockProviderImpl(sleep=Clock().sleep)
+    knobs = replace(KNOBS, error_rate=0.3)
+    expected = await judge(ask("One essay.", "Another essay."))
+    failures = 0
+    for _ in range(2000):
+        try:
+            reply = await provider.generate_comparison(ask("One essay.", "Another essay.", knobs))
+        except ProviderUnavailableError:
+            failures += 1
+        else:
+            assert reply.verdict == expected
+    assert failures / 2000 == pytest.approx(0.3, abs=0.04)
+
+
+async def test_error_rate_of_one_fails_every_call() -> None:
+    provider = MockProviderImpl(sleep=Clock().sleep)
+    for _ in range(100):
+        with pytest.raises(
+            ProviderUnavailableError, match=r"^The mock judge simulated a transient failure\.$"
+        ) as failure:
+            await provider.generate_comparison(ask("One.", "Two.", replace(KNOBS, error_rate=1.0)))
+        assert failure.value.provider is ProviderName.MOCK
+
+
+async def test_delay_is_latency_plus_jitter() -> None:
+    clock = Clock()
+    provider = MockProviderImpl(sleep=clock.sleep)
+    for _ in range(50):
+        await provider.generate_comparison(ask("One.", "Two.", replace(KNOBS, latency_ms=200, latency_jitter_ms=100)))
+    assert all(0.2 <= nap <= 0.3 for nap in clock.naps)
+    assert len(set(clock.naps)) == 50
+
+
+async def test_no_delay_means_no_sleep() -> None:
+    clock = Clock()
+    await MockProviderImpl(sleep=clock.sleep).generate_comparison(ask("One.", "Two."))
+    assert clock.naps == []
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
+async def test_hostile_texts_are_judged_like_any_other(text: str) -> None:
+    for one, other in ((text, example("good")), (text, text)):
+        verdict = await judge(ask(one, other))
+        assert verdict.winner in set(Winner)
+        assert len(verdict.justification) < 500
+    assert (await judge(ask(text, example("good")))).winner is Winner.ESSAY_B
