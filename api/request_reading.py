@@ -103,9 +103,7 @@ def _complaint(mistake: ErrorDetails) -> str:
 def _has_inexact_number(root: dict[str, object]) -> bool:
     """Walk everything once. Raises InvalidQueryError for what is too deep, too much or holds a NUL."""
     inexact = False
-    seen = 0
-    for value, depth in _walk(root):
-        seen += 1
+    for seen, (value, depth) in enumerate(_walk(root), start=1):
         if depth > MAX_DEPTH:
             raise InvalidQueryError(f"the body is nested deeper than {MAX_DEPTH} levels")
         if seen > MAX_VALUES:

@@ -8,9 +8,9 @@ from tenacity import (
     RetryCallState,
     retry_if_exception,
     stop_after_attempt,
-    stop_any,
     wait_random_exponential,
 )
+from tenacity.stop import stop_base
 
 from exceptions import ServiceError
 from implementations.resilience.call import current_call
@@ -23,13 +23,21 @@ BACKOFF_CAP_S = 8.0
 SHORTEST_ATTEMPT_S = 0.1
 
 
+class DeadlineTooNear(stop_base):
+    """Stops when the wait would leave no time for another attempt."""
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Tenacity knows the coming wait before it asks whether to stop."""
+        return retry_state.upcoming_sleep + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s()
+
+
 class RetryManagerImpl:
     """sleep: waits so many seconds; injected, so that tests need not."""
 
     def __init__(self, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
-            stop=stop_any(stop_after_attempt(MAX_ATTEMPTS), _deadline_too_near),
+            stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear(),
             wait=wait_random_exponential(multiplier=BACKOFF_BASE_S, max=BACKOFF_CAP_S),
             sleep=sleep,
             reraise=True,
@@ -46,7 +54,3 @@ class RetryManagerImpl:
 
 def _is_retryable(failure: BaseException) -> bool:
     return isinstance(failure, ServiceError) and failure.is_retryable
-
-
-def _deadline_too_near(state: RetryCallState) -> bool:
-    return state.upcoming_sleep + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s()

@@ -1,0 +1,53 @@
+# Two commands for a newcomer: `make run` and `make test`. They need Python 3.11 or newer, make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format settings lock
+
+help: ## Show the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "The venv module is missing: install your system's python3-venv"; exit 1; }
+
+# A stamp holds what was installed; the development lock contains the other one.
+.venv/run.stamp: requirements.lock | $(BIN)/python
+	@echo "Installing the service's packages (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock | $(BIN)/python
+	@echo "Installing the test packages (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@touch .venv/run.stamp $@
+
+run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .env says)
+	@exec $(BIN)/python -m tools.run
+
+test: .venv/dev.stamp ## Run the tests
+	@$(BIN)/python -m pytest -q
+
+check: .venv/dev.stamp ## Everything that CI checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict .yamllint.yml deploy
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yml
+	$(BIN)/python -m tools.settings --check
+	$(BIN)/python -m pytest -q --cov --cov-report=term
+
+format: .venv/dev.stamp ## Format the code, write what is generated
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/python -m tools.settings --write
+
+settings: .venv/run.stamp ## Show every setting, its value and where it comes from
+	@$(BIN)/python -m tools.settings
+
+lock: ## Lock the dependencies again (needs pdm)
+	pdm lock --group dev
+	pdm export --format requirements --prod --output requirements.lock
+	pdm export --format requirements --group dev --output requirements-dev.lock

@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: reads requests, renders answers and failures, and decides nothing."""

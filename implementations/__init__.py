@@ -1,0 +1,1 @@
+"""What the protocols promise; rooms of helpers beside the classes that implement them."""

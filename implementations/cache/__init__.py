@@ -1,0 +1,1 @@
+"""How answers are kept: the local tier and the form of an entry."""

@@ -1,0 +1,1 @@
+"""What a judge is asked: the prompt, and how an essay reads."""

@@ -1,0 +1,1 @@
+"""How the process shows what it does."""

@@ -1,0 +1,116 @@
+"""The layers and fences of the service, read from its imports: arrows point down, and each library has its room."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# From the top to the bottom; what shares a layer does not know each other.
+LAYERS = (
+    {"app"},
+    {"startup_setup"},
+    {"di"},
+    {"api", "implementations"},
+    {"protocols", "config", "metrics"},
+    {"exceptions"},
+    {"api_models"},
+)
+LAYER_OF = {name: depth for depth, names in enumerate(LAYERS) for name in names}
+OUTSIDE = {"tests", "tools", "bench"}
+COMMON_ROOM = "resilience"
+
+FENCES = {
+    "aiohttp": {"implementations/wire", "di.py"},
+    "redis": {"implementations/shared_state", "di.py"},
+    "aiokafka": {"implementations/events", "di.py"},
+    "tenacity": {"implementations/retry_manager_impl.py", "di.py"},
+    "opentelemetry": {"implementations/observability", "di.py"},
+    "cachetools": {"implementations/cache"},
+    "quart": {"api", "startup_setup.py"},
+    "quart_dishka": {"api", "startup_setup.py"},
+    "dishka": {"api", "startup_setup.py", "di.py"},
+    "uvicorn": {"app.py"},
+    "pydantic_settings": {"config.py"},
+    "prometheus_client": {"metrics.py"},
+}
+
+
+def service_files() -> list[Path]:
+    files = (path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+    return sorted(path for path in files if not path.parts[0].startswith(".") and path.parts[0] not in OUTSIDE)
+
+
+def imports_of(source: str) -> list[str]:
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the layer"
+            found.extend(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def layer_violations(path: Path, source: str) -> list[str]:
+    mine = path.parts[0].removesuffix(".py")
+    if mine not in LAYER_OF:
+        return [f"{path} has no layer"]
+    found = []
+    for name in imports_of(source):
+        top = name.split(".")[0]
+        if top not in LAYER_OF or top == mine:
+            continue
+        if LAYER_OF[top] <= LAYER_OF[mine]:
+            found.append(f"{path} looks up or aside to {name}")
+    return found
+
+
+def room_violations(path: Path, source: str) -> list[str]:
+    """A room may use the common room and no other; no room knows an *_impl.py."""
+    if path.parts[0] != "implementations" or len(path.parts) < 3:
+        return []
+    allowed = {path.parts[1], COMMON_ROOM}
+    return [
+        f"{path} enters {name}"
+        for name in imports_of(source)
+        if name.startswith("implementations.") and name.split(".")[1] not in allowed
+    ]
+
+
+def fence_violations(path: Path, source: str) -> list[str]:
+    return [
+        f"{path} uses {library}"
+        for name in imports_of(source)
+        if (library := name.split(".")[0]) in FENCES
+        and not any(path.as_posix() == place or path.as_posix().startswith(f"{place}/") for place in FENCES[library])
+    ]
+
+
+@pytest.mark.parametrize("path", service_files(), ids=str)
+def test_every_file_keeps_to_its_layer_its_room_and_its_libraries(path: Path) -> None:
+    source = (ROOT / path).read_text()
+    assert layer_violations(path, source) + room_violations(path, source) + fence_violations(path, source) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("helpers.py", ""),
+        ("protocols.py", "from config import Settings"),
+        ("exceptions.py", "import protocols"),
+        ("api/routes.py", "from implementations.cache import local_cache"),
+        ("implementations/cache/x.py", "from implementations.events.request_events import started"),
+        ("implementations/cache/x.py", "from implementations.cache_manager_impl import CacheManagerImpl"),
+        ("implementations/cache/x.py", "import redis.asyncio"),
+        ("implementations/x_impl.py", "from quart import request"),
+    ],
+)
+def test_a_breach_is_seen(path: str, source: str) -> None:
+    where = Path(path)
+    assert layer_violations(where, source) + room_violations(where, source) + fence_violations(where, source)
+
+
+def test_no_file_below_the_contract_is_forgotten() -> None:
+    assert {path.parts[0].removesuffix(".py") for path in service_files()} == set(LAYER_OF)

@@ -1,0 +1,39 @@
+"""The locks that a fresh machine installs from are exports of pdm.lock, hashes included, and name no registry."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCKS = {"requirements.lock": {"default"}, "requirements-dev.lock": {"default", "dev"}}
+
+
+def exported(name: str) -> dict[tuple[str, str], set[str]]:
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    packages = {}
+    for line in text.splitlines():
+        match = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;]+)", line)
+        if match:
+            packages[match[1].lower(), match[2]] = set(re.findall(r"--hash=(sha256:[0-9a-f]+)", line))
+    return packages
+
+
+def locked(groups: set[str]) -> dict[tuple[str, str], set[str]]:
+    packages: dict[tuple[str, str], set[str]] = {}
+    for package in tomllib.loads((ROOT / "pdm.lock").read_text())["package"]:
+        if groups & set(package["groups"]):
+            hashes = {file["hash"] for file in package["files"]}
+            packages.setdefault((package["name"].lower(), package["version"]), set()).update(hashes)
+    return packages
+
+
+@pytest.mark.parametrize(("name", "groups"), LOCKS.items())
+def test_the_requirements_are_what_the_project_lock_says(name: str, groups: set[str]) -> None:
+    assert exported(name) == locked(groups)
+
+
+@pytest.mark.parametrize("name", [*LOCKS, "pdm.lock", "pyproject.toml"])
+def test_no_lock_names_a_registry(name: str) -> None:
+    assert not re.search(r"https?://(?!github\.com/hadolint)", (ROOT / name).read_text())

@@ -1,0 +1,1 @@
+"""Command-line programs around the service; the service does not know them."""

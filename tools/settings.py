@@ -1,0 +1,107 @@
+"""Shows every setting with its value and origin; writes .env.example and the README's table, or checks them."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from config import ConfigurationError, Setting, Settings, settings_table, variable_in_force
+
+README = Path("README.md")
+ENV_EXAMPLE = Path(".env.example")
+BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
+MASK = "********"
+
+
+def main() -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write .env.example and the README's table")
+    parser.add_argument("--check", action="store_true", help="fail when they are not up to date")
+    wishes = parser.parse_args()
+    if wishes.write or wishes.check:
+        return _generate(check=wishes.check)
+    try:
+        print("\n".join(effective(Settings.from_environment())))
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def effective(settings: Settings) -> Iterator[str]:
+    """One line per setting: variable, value, origin, meaning; secrets are masked."""
+    for setting in settings_table():
+        value = getattr(getattr(settings, setting.group), setting.field)
+        origin = variable_in_force(setting, os.environ) or "default"
+        yield f"{setting.variable:<58} {shown(value):<28} {origin:<44} {setting.info.description}"
+
+
+def shown(value: object) -> str:
+    """The value as one would write it."""
+    if value is None:
+        return "-"
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value.value if isinstance(value, StrEnum) else value)
+
+
+def markdown_table() -> str:
+    """The README's table."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    rows += [f"| `{row.variable}` | {_default(row)} | {_meaning(row)} |" for row in settings_table()]
+    return "\n".join(rows)
+
+
+def env_example() -> str:
+    """A commented-out line for each setting."""
+    head = "# Read by `make run` only. Uncomment what you change; `make settings` shows what is in force.\n"
+    return (
+        head
+        + "\n".join(
+            f"\n# {_meaning(row)}\n#{row.variable}={'' if row.info.default is None else shown(row.info.default)}"
+            for row in settings_table()
+        )
+        + "\n"
+    )
+
+
+def _default(row: Setting) -> str:
+    return "none" if row.info.default is None else f"`{shown(row.info.default)}`"
+
+
+def _meaning(row: Setting) -> str:
+    also = [f"`{name}`" for name in row.bare]
+    if row.is_secret:
+        also.append("a `_FILE` twin of each")
+    return (row.info.description or "") + (f"; also {', '.join(also)}" if also else "")
+
+
+def readme_with_table(readme: str) -> str:
+    """The README with a fresh table between its marks."""
+    before, rest = readme.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    return f"{before}{BEGIN}\n{markdown_table()}\n{END}{after}"
+
+
+def _generate(*, check: bool) -> int:
+    fresh = {README: readme_with_table(README.read_text()), ENV_EXAMPLE: env_example()}
+    stale = [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        if check:
+            print(f"{path} is not up to date: run `make format`", file=sys.stderr)
+        else:
+            path.write_text(fresh[path])
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
