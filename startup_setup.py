@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
 
 import structlog
 from dishka import AsyncContainer, Provider
@@ -67,8 +66,11 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
 
     @app.after_serving
     async def stop() -> None:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await container.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await container.close()
+        except TimeoutError:
+            log.error("close_timed_out")  # noqa: TRY400  the place in asyncio says nothing
         log.info("service_stopped")
 
 
@@ -94,32 +96,28 @@ def _announce(settings: Settings, runtime_settings: RuntimeSettingsProtocol) -> 
 
 def _on_stop_signals(drain: Drain) -> None:
     """The first signal drains while the listener stays open and only then tells the server; a second ends at once."""
-    loop = asyncio.get_running_loop()
-    previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    servers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     draining: list[asyncio.Task[None]] = []
 
-    async def drain_and_stop(tell_server: Callable[[], None]) -> None:
+    def tell_server(number: signal.Signals) -> None:
+        handler = servers[number]
+        if callable(handler):
+            handler(number, None)
+
+    async def drain_and_stop(number: signal.Signals) -> None:
         log.info("drain_started")
         finished = await drain.run()
         log.info("drain_ended", all_requests_finished=finished)
-        tell_server()
+        tell_server(number)
 
     def received(number: signal.Signals) -> None:
-        def tell_server(times: int = 1) -> None:
-            handler = previous[number]
-            for _ in range(times):
-                if callable(handler):
-                    handler(number, None)
+        if not draining:
+            draining.append(asyncio.create_task(drain_and_stop(number)))
+            return
+        draining[0].cancel()
+        tell_server(number)
+        tell_server(signal.SIGINT)  # an interrupt after another signal makes Uvicorn leave at once
 
-        if draining:
-            draining[0].cancel()
-            tell_server()
-            handler = previous[signal.SIGINT]
-            if callable(handler):
-                handler(signal.SIGINT, None)  # Uvicorn leaves at once on an interrupt that follows another signal
-        else:
-            draining.append(asyncio.create_task(drain_and_stop(tell_server)))
-
-    for number in STOP_SIGNALS:
-        if callable(previous[number]) and previous[number] is not signal.default_int_handler:
-            loop.add_signal_handler(number, received, number)
+    for number, handler in servers.items():
+        if callable(handler) and handler is not signal.default_int_handler:
+            asyncio.get_running_loop().add_signal_handler(number, received, number)

@@ -1,0 +1,29 @@
+"""What is generated from the table of settings is up to date, and a secret is never shown."""
+
+import pytest
+
+from config import Settings
+from tools import settings as tool
+
+KEY = "sk-canary-0123456789"
+
+
+def test_the_readme_shows_the_table_of_settings() -> None:
+    readme = tool.README.read_text()
+    assert tool.readme_with_table(readme) == readme
+
+
+def test_the_example_environment_holds_every_setting() -> None:
+    assert tool.ENV_EXAMPLE.read_text() == tool.env_example()
+
+
+def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("LLM_PROVIDER_SERVICE_PORT", "9090")
+    lines = list(tool.effective(Settings.from_environment()))
+    (google,) = [line for line in lines if "GOOGLE_API_KEY" in line]
+    (port,) = [line for line in lines if line.startswith("LLM_PROVIDER_SERVICE_PORT ")]
+    assert tool.MASK in google
+    assert "GEMINI_API_KEY" in google
+    assert "9090" in port
+    assert KEY not in "\n".join(lines)
