@@ -52,7 +52,6 @@ class EssayTraits:
     paragraphs: int
     distinct_share: float
     long_word_share: float
-    connective_share: float
     capital_share: float
     slip_share: float
     connectives: tuple[str, ...]
@@ -86,7 +85,6 @@ def read_essay(text: str) -> EssayTraits:
         paragraphs=sum(filled for filled, _ in groupby(part.splitlines(), key=lambda line: bool(line.strip()))),
         distinct_share=_share(len(set(lowered)), len(tokens)),
         long_word_share=_share(sum(len(word) >= LONG_WORD_LETTERS for word in words), len(tokens)),
-        connective_share=_share(connectives.total(), len(tokens)),
         capital_share=_share(sum(not opening.islower() for opening in openings), len(openings)),
         slip_share=_share(_slips(words, lowered), len(tokens)),
         connectives=tuple(kind for kind, _ in connectives.most_common()),

@@ -1,0 +1,236 @@
+"""Stand-ins for what surrounds a unit, and examples of the nouns that travel between units."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from api_models import DependencyStatus, EventData, ProcessingEvent, ProviderName, SelectionStrategy, Winner
+from implementations.resilience.call import Call, Deadline
+from metrics import Metrics
+from protocols import (
+    ComparisonQuery,
+    CurrentSettings,
+    MockKnobs,
+    Prompt,
+    ProviderReply,
+    ProviderRequest,
+    Usage,
+    Verdict,
+)
+
+Event = TypeVar("Event", bound=EventData)
+
+KNOWN_MODEL = "model-of-anthropic"
+CORRELATION_ID = UUID("11111111-2222-4333-8444-555555555555")
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+KNOBS = MockKnobs(seed=1, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, position_bias=0.0)
+REAL_PROVIDERS = tuple(name for name in ProviderName if name is not ProviderName.MOCK)
+
+Step = ProviderReply | BaseException | Callable[[ProviderRequest], Awaitable[ProviderReply]]
+
+
+class Clock:
+    """Monotonic seconds that pass only when told to."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class Calendar:
+    """A UTC wall clock that is set by hand, in both directions."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+class InstantSleep:
+    """Takes down how long it was asked to sleep and lets the others run; moves the clock when it has one."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.naps: list[float] = []
+        self._clock = clock
+
+    async def __call__(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        if self._clock is not None:
+            self._clock.advance(seconds)
+        await asyncio.sleep(0)
+
+
+def instant_sleep(clock: Clock | None = None) -> InstantSleep:
+    return InstantSleep(clock)
+
+
+async def settle() -> None:
+    """Let every task run until it waits for something that only the test can give."""
+    for _ in range(25):
+        await asyncio.sleep(0)
+
+
+class FakeProvider:
+    """Plays its script, one step a call, and takes down what it was asked."""
+
+    def __init__(self, *script: Step, probe: str | BaseException = "The look-up went well.") -> None:
+        self.requests: list[ProviderRequest] = []
+        self._script = list(script)
+        self._probe = probe
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        self.requests.append(request)
+        assert self._script, "asked more often than the test expected"
+        step = self._script.pop(0)
+        if isinstance(step, ProviderReply):
+            return step
+        if isinstance(step, BaseException):
+            raise step
+        return await step(request)
+
+    async def probe(self) -> str:
+        if isinstance(self._probe, BaseException):
+            raise self._probe
+        return self._probe
+
+
+class Held:
+    """A step of a script that waits for the test: `reached` says that it was asked, `go` lets it answer."""
+
+    def __init__(self, outcome: ProviderReply | BaseException) -> None:
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+        self._outcome = outcome
+
+    async def __call__(self, request: ProviderRequest) -> ProviderReply:
+        self.reached.set()
+        await self.go.wait()
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+
+class Recorder:
+    """An event publisher that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.events: list[EventData] = []
+
+    def publish(self, event: EventData) -> None:
+        self.events.append(event)
+
+    def health(self) -> DependencyStatus:
+        return DependencyStatus.DISABLED
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def names(self) -> list[ProcessingEvent]:
+        return [event.event for event in self.events]
+
+
+class FixedSettings:
+    """Runtime settings that change only when the test puts others in their place."""
+
+    def __init__(self, settings: CurrentSettings) -> None:
+        self.settings = settings
+
+    def current(self) -> CurrentSettings:
+        return self.settings
+
+
+def query(**changes: Any) -> ComparisonQuery:
+    plain = ComparisonQuery(
+        user_prompt="Which essay argues better?",
+        essay_a="Phones disturb lessons because they ring.",
+        essay_b="Phones are good.",
+        correlation_id=CORRELATION_ID,
+        user_id="teacher-7",
+        metadata={"batch": "b-1"},
+    )
+    return replace(plain, **changes)
+
+
+def prompt() -> Prompt:
+    return Prompt(
+        version="1",
+        system="Judge fairly.",
+        user=("The task.\n", "<essay A>\n", "<essay B>\n", "Answer."),
+        essay_a="Essay A",
+        essay_b="Essay B",
+    )
+
+
+def request(**changes: Any) -> ProviderRequest:
+    plain = ProviderRequest(
+        provider=ProviderName.ANTHROPIC,
+        model=KNOWN_MODEL,
+        prompt=prompt(),
+        max_tokens=512,
+        temperature=None,
+        reasoning_effort=None,
+        verdict_schema="1",
+        replicate=0,
+    )
+    return replace(plain, **changes)
+
+
+def reply(**changes: Any) -> ProviderReply:
+    plain = ProviderReply(
+        verdict=Verdict(winner=Winner.ESSAY_A, justification="It gives a reason.", confidence=4.0),
+        provider=ProviderName.ANTHROPIC,
+        model=KNOWN_MODEL,
+        usage=Usage(prompt=100, completion=20, cached=10),
+        cost_usd=0.25,
+    )
+    return replace(plain, **changes)
+
+
+def default_models(names: Sequence[ProviderName] = REAL_PROVIDERS) -> Mapping[ProviderName, str]:
+    return {name: f"model-of-{name}" for name in names}
+
+
+def current_settings(**changes: Any) -> CurrentSettings:
+    plain = CurrentSettings(
+        selection_strategy=SelectionStrategy.PRIORITY,
+        priority_order=REAL_PROVIDERS,
+        default_provider=ProviderName.ANTHROPIC,
+        enabled_providers=frozenset(REAL_PROVIDERS),
+        default_models=default_models(),
+        default_max_tokens=4096,
+        default_temperature=None,
+        request_timeout_s=55.0,
+        attempt_timeout_s=30.0,
+        cache_enabled=True,
+        cache_ttl_s=3600.0,
+        log_level="INFO",
+        mock=None,
+    )
+    return replace(plain, **changes)
+
+
+def call(clock: Clock, *, remaining_s: float = 55.0, attempt_timeout_s: float = 30.0) -> Call:
+    return Call(
+        deadline=Deadline(expires_at_s=clock() + remaining_s, attempt_timeout_s=attempt_timeout_s, clock=clock)
+    )
+
+
+def new_metrics() -> Metrics:
+    return Metrics(version="1.2.3", known_models=(KNOWN_MODEL,))
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)

@@ -1,0 +1,365 @@
+"""The service as a process: it stops in order, refuses wrong settings, writes clean logs and keeps its secrets."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from tests.integration.service_process import (
+    COMPARISON,
+    PREFIX,
+    QUESTION,
+    ROOT,
+    Answer,
+    ServiceProcess,
+    environment,
+    mocked,
+    prefixed,
+    received,
+    service,
+    wait_until,
+)
+
+CANARY = "kanarienvogel"
+NOBODY = 65534
+POST_HEAD = f"POST {COMPARISON} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Callers that wait beside the test."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def asked_beside(threads: ThreadPoolExecutor, running: ServiceProcess) -> "Future[Answer]":
+    """Start a comparison in another thread and wait until it is being bought."""
+    answer = threads.submit(running.compare)
+    wait_until(lambda: running.in_flight() == 1)
+    return answer
+
+
+# --- Stopping ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_under_way_is_answered_before_the_service_stops(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="1000")) as running:
+        answer = asked_beside(threads, running)
+        running.terminate()
+        wait_until(lambda: running.ask("/readyz").status == 503, within_s=0.6)
+        health = running.ask("/healthz")
+        refused = running.compare(essay_b="Another essay.")
+        live = running.ask("/livez")
+        assert not answer.done()
+        assert answer.result(timeout=10).status == 200
+        assert running.exit_code(within_s=2) == 0
+    assert live.status == 200
+    assert health.status == 503
+    assert health.json()["status"] == "unhealthy"
+    assert refused.status == 503
+    assert refused.json()["error_type"] == "SERVICE_UNAVAILABLE"
+    assert refused.headers["retry-after"] == str(refused.json()["retry_after"])
+    assert refused.headers["x-correlation-id"] == refused.json()["correlation_id"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_service_stops_quickly(tmp_path: Path, number: signal.Signals) -> None:
+    with service(tmp_path, mocked()) as running:
+        running.process.send_signal(number)
+        assert running.exit_code(within_s=3) == 0
+        assert "Traceback" not in running.written()
+
+
+def test_the_closed_door_is_shown_for_the_drain_delay(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(DRAIN_DELAY_S="0.7")) as running:
+        running.terminate()
+        wait_until(lambda: running.ask("/readyz").status == 503, within_s=0.6)
+        assert running.compare().status == 503
+        assert running.exit_code(within_s=3) == 0
+
+
+def test_a_second_signal_ends_the_service_at_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="20000")) as running:
+        answer = asked_beside(threads, running)
+        running.terminate()
+        wait_until(lambda: running.ask("/readyz").status == 503)
+        running.terminate()
+        running.exit_code(within_s=2)
+        assert answer.exception(timeout=5) is not None or answer.result().status == 503
+
+
+def test_a_request_that_outlives_the_grace_is_told_that_the_service_stops(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="20000", DRAIN_GRACE_S="0.3")) as running:
+        answer = asked_beside(threads, running)
+        running.terminate()
+        told = answer.result(timeout=5)
+        assert running.exit_code(within_s=3) == 0
+    assert told.status == 503
+    assert told.json()["error_type"] == "SERVICE_UNAVAILABLE"
+    assert told.headers["content-type"] == "application/json"
+    assert told.headers["retry-after"] == str(told.json()["retry_after"])
+
+
+# --- Wrong settings ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("USE_MOCK_LLM", f"{CANARY}yes", ""),
+        ("PORT", f"80{CANARY}", ""),
+        ("PORT", "7654321", ""),
+        ("LOCAL_CACHE_SIZE_MB", "7654.321", ""),
+        ("MOCK_ERROR_RATE", f"0.{CANARY}", ""),
+        ("MOCK_ERROR_RATE", "7654.321", ""),
+        ("LLM_REQUEST_TIMEOUT", "-7654.321", ""),
+        ("LOG_LEVEL", CANARY, ""),
+        ("ENVIRONMENT", CANARY, ""),
+        ("PROVIDER_SELECTION_STRATEGY", CANARY, ""),
+        ("DEFAULT_LLM_PROVIDER", CANARY, ""),
+        ("PROVIDER_PRIORITY_ORDER", f"anthropic,{CANARY}", ""),
+        ("PROVIDER_PRIORITY_ORDER", f'["{CANARY}"]', ""),
+        ("PROVIDER_PRIORITY_ORDER", f'["{CANARY}"', ""),
+        ("PROVIDER_PRIORITY_ORDER", "openai,openai", ""),
+        ("USE_MOCK_LLMS", CANARY, f"{PREFIX}USE_MOCK_LLM?"),
+        ("ANTROPIC_API_KEY", CANARY, f"{PREFIX}ANTHROPIC_API_KEY?"),
+        ("ANTHROPIC_API_KEY_FILE", f"/nowhere/{CANARY}", ""),
+        ("INTERNAL_MODEL_BASE_URL", f"ftp://{CANARY}:7654321", ""),
+        ("OPENAI_DEFAULT_MODEL", f"{CANARY} {CANARY}", ""),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_one_message(name: str, value: str, hint: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment(prefixed(**{name: value})),
+        capture_output=True,
+        timeout=30,
+        check=False,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count(f"{PREFIX}{name}:") == 1
+    assert ended.stderr.strip().count("\n") == 1
+    assert hint in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not any(secret in ended.stdout + ended.stderr for secret in (CANARY, "7654", "openai,"))
+
+
+def test_a_bare_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment({"OPENAI_API_KEY_FILE": str(tmp_path / CANARY)}),
+        capture_output=True,
+        timeout=30,
+        check=False,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("OPENAI_API_KEY_FILE:") == 1
+    assert CANARY not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# --- Logs and secrets -------------------------------------------------------------------------------------------------
+
+
+def test_production_writes_one_json_object_a_line(tmp_path: Path) -> None:
+    wanted = str(uuid4())
+    with service(tmp_path, mocked(ENVIRONMENT="production")) as running:
+        good = running.compare(correlation_id=wanted)
+        bad = running.compare(essay_a="")
+        lost = running.ask("/nowhere")
+        with running.connected() as plain:
+            plain.sendall(b"this is not HTTP\r\n\r\n")
+            plain.recv(1024)
+        running.terminate()
+        assert running.exit_code(within_s=3) == 0
+        lines = running.lines()
+        assert running.err.read_text() == ""
+    assert all(isinstance(line, dict) for line in lines)
+    texts = [line["event"] for line in lines]
+    assert any("Uvicorn running" in text for text in texts)
+    assert any("Invalid HTTP request" in text for text in texts)
+    assert "service_started" in texts
+    assert "service_stopped" in texts
+    finished = {line["correlation_id"]: line for line in lines if line["event"] == "request_finished"}
+    assert good.headers["x-correlation-id"] == wanted
+    assert finished[wanted]["status"] == 200
+    assert finished[bad.headers["x-correlation-id"]]["status"] == 400
+    assert finished[lost.headers["x-correlation-id"]]["status"] == 404
+    assert len(finished) == 3
+
+
+def test_no_text_of_a_caller_and_no_key_gets_into_logs_errors_or_metrics(tmp_path: Path) -> None:
+    keys = {
+        f"{PREFIX}ANTHROPIC_API_KEY": f"{CANARY}-key-1",
+        "OPENAI_API_KEY": f"{CANARY}-key-2",
+        f"{PREFIX}GOOGLE_API_KEY": f"AIza{CANARY}",
+        "OPENROUTER_API_KEY": f"sk-or-{CANARY}",
+    }
+    private = {
+        "user_prompt": f"{CANARY} task",
+        "essay_a": f"{CANARY} is an essay.",
+        "essay_b": f"Another {CANARY}.",
+        "metadata": {f"{CANARY}-name": f"{CANARY}-value"},
+    }
+    wrong: list[dict[str, object]] = [
+        {"essay_a": [CANARY]},
+        {"user_prompt": f"{CANARY} {{essay_a}}"},
+        {"metadata": {CANARY: "x" * 20_000}},
+        {"metadata": CANARY},
+        {"correlation_id": CANARY},
+        {"llm_config_overrides": {"provider_override": CANARY}},
+        {"llm_config_overrides": {"model_override": f"..{CANARY}"}},
+        {"llm_config_overrides": {"temperature_override": CANARY}},
+        {"replicate": CANARY},
+        {"essay_b": f"{CANARY}\x00"},
+    ]
+    with service(tmp_path, {**mocked(ENVIRONMENT="production", LOG_LEVEL="DEBUG"), **keys}) as running:
+        headers = {"Authorization": f"Bearer {CANARY}", "Cookie": CANARY, "X-Correlation-ID": CANARY}
+        good = [running.compare(headers=headers, **private) for _ in range(2)]
+        errors = [running.compare(headers=headers, **{**private, **change}) for change in wrong]
+        errors += [
+            running.ask(f"/{CANARY}?{CANARY}=1"),
+            running.ask(f"/api/v1/providers/{CANARY}/test", method="POST"),
+            running.ask(COMPARISON, method="POST", body=f'{{"essay_a": "{CANARY}'.encode()),
+            running.ask(COMPARISON, method="POST", body=b"x", headers={"Content-Type": f"text/{CANARY}"}),
+            running.ask(COMPARISON, method="POST", body=b"{}", headers={"X-Request-Timeout-Ms": CANARY}),
+            running.ask(COMPARISON, method=CANARY.upper()),
+        ]
+        metrics = running.ask("/metrics").text
+        providers = running.ask("/api/v1/providers").text + running.ask("/healthz").text
+        running.terminate()
+        running.exit_code(within_s=3)
+        written = running.written()
+    assert [answer.status for answer in good] == [200, 200]
+    assert [answer.headers["x-cache"] for answer in good] == ["MISS", "HIT"]
+    assert all(400 <= answer.status < 500 for answer in errors)
+    for text in (written, metrics, providers, *(answer.text for answer in errors)):
+        assert CANARY not in text.lower()
+    for answer in good:
+        assert answer.json()["metadata"] == private["metadata"]
+        assert answer.text.count(CANARY) == 2
+    assert "request_finished" in written
+
+
+# --- Comparisons over real connections --------------------------------------------------------------------------------
+
+
+def test_two_processes_give_the_same_verdicts(tmp_path: Path) -> None:
+    def verdicts() -> list[tuple[object, ...]]:
+        with service(tmp_path, mocked()) as running:
+            answers = [running.compare(replicate=replicate).json() for replicate in range(8)]
+        told = ("winner", "justification", "confidence", "model", "token_usage")
+        return [(*(answer[name] for name in told), answer["provenance"]["prompt_sha256"]) for answer in answers]
+
+    assert verdicts() == verdicts()
+
+
+def test_what_a_caller_who_left_has_bought_serves_the_next_one(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(ENVIRONMENT="production", MOCK_LATENCY_MS="800")) as running:
+        body = orjson.dumps(QUESTION)
+        with running.connected() as plain:
+            plain.sendall(f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_until(lambda: running.in_flight() == 1)
+        wait_until(lambda: any(line.get("status") == 499 for line in running.lines()), within_s=5)
+        next_one = running.compare()
+        later = running.compare()
+        metrics = running.ask("/metrics").text
+    assert next_one.status == 200
+    assert next_one.headers["x-cache"] in {"HIT", "COALESCED"}
+    assert next_one.json()["cost_estimate"] == 0
+    assert later.headers["x-cache"] == "HIT"
+    assert re.search(r"^llm_provider_client_disconnects_total 1\.0$", metrics, re.MULTILINE)
+    assert re.search(r'^llm_provider_http_requests_total\{[^}]*status_code="499"\} 1\.0$', metrics, re.MULTILINE)
+    assert re.search(r'^llm_provider_upstream_attempts_total\{[^}]*outcome="success"[^}]*\} 1\.0$', metrics, re.MULTILINE)
+
+
+def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="800")) as running:
+        first = asked_beside(threads, running)
+        second = threads.submit(running.compare)
+        answers = [first.result(timeout=10), second.result(timeout=10)]
+    assert [answer.headers["x-cache"] for answer in answers] == ["MISS", "COALESCED"]
+    assert [answer.json()["provenance"]["coalesced"] for answer in answers] == [False, True]
+    assert answers[1].json()["cost_estimate"] == 0
+    assert answers[0].json()["token_usage"] == answers[1].json()["token_usage"]
+
+
+def chunked(body: bytes) -> bytes:
+    return f"{len(body):x}\r\n".encode() + body + b"\r\n"
+
+
+def test_a_chunked_body_is_read(tmp_path: Path) -> None:
+    with service(tmp_path, mocked()) as running, running.connected() as plain:
+        body = orjson.dumps(QUESTION)
+        plain.sendall(f"{POST_HEAD}Transfer-Encoding: chunked\r\n\r\n".encode())
+        plain.sendall(chunked(body[:40]) + chunked(body[40:]) + chunked(b""))
+        assert received(plain).status == 200
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+def test_a_body_over_the_limit_is_refused_however_it_is_framed(tmp_path: Path, framing: str) -> None:
+    with service(tmp_path, mocked(MAX_REQUEST_BYTES="2048")) as running, running.connected() as plain:
+        body = orjson.dumps({**QUESTION, "essay_a": "x" * 3000})
+        if framing == "chunked":
+            plain.sendall(f"{POST_HEAD}Transfer-Encoding: chunked\r\n\r\n".encode())
+            plain.sendall(chunked(body))
+        else:
+            plain.sendall(f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode())
+        answer = received(plain)
+        assert running.compare().status == 200
+    assert answer.status == 413
+    assert answer.json()["error_type"] == "VALIDATION_ERROR"
+    assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
+
+
+def test_a_body_that_arrives_too_slowly_is_refused(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(BODY_TIMEOUT_S="0.5")) as running, running.connected() as plain:
+        began_s = time.monotonic()
+        plain.sendall(f"{POST_HEAD}Content-Length: 1000\r\n\r\n{{".encode())
+        answer = received(plain)
+        assert 0.4 < time.monotonic() - began_s < 3
+    assert answer.status == 408
+    assert answer.json()["error_type"] == "TIMEOUT"
+    assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
+
+
+def can_run_unprivileged() -> bool:
+    if os.geteuid() != 0:
+        return False
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", "import uvicorn, encodings"], user=NOBODY, cwd="/", check=False, capture_output=True
+        )
+    except OSError:
+        return False
+    return ended.returncode == 0
+
+
+@pytest.mark.skipif(not can_run_unprivileged(), reason="needs root, and an interpreter that everybody may run")
+def test_it_runs_for_a_user_who_may_write_nowhere(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.owner() == "root" and parent.name.startswith("pytest"):
+            parent.chmod(0o755)
+    with service(tmp_path, mocked(), user=NOBODY, cwd=locked) as running:
+        assert running.compare().status == 200
+        running.terminate()
+        assert running.exit_code(within_s=3) == 0
+        assert "Traceback" not in running.written()
+    assert list(locked.iterdir()) == []

@@ -1,0 +1,138 @@
+"""The door counts who is inside, and the service is empty before it stops."""
+
+import asyncio
+
+import pytest
+
+from exceptions import ServiceUnavailableError
+from implementations.resilience.admission import Admission
+from implementations.resilience.drain import POLL_S, Drain
+from implementations.resilience.single_flight import SingleFlight
+from tests.fakes import InstantSleep, instant_sleep, settle
+
+
+class House:
+    """A door, flights and a drain whose sleeping takes no time."""
+
+    def __init__(self, *, delay_s: float = 0.0, grace_s: float = 1.0) -> None:
+        self.admission = Admission()
+        self.flights = SingleFlight[str]()
+        self.sleep: InstantSleep = instant_sleep()
+        self.drain = Drain(self.admission, self.flights, delay_s=delay_s, grace_s=grace_s, sleep=self.sleep)
+
+
+async def guest(admission: Admission, leave: asyncio.Event) -> str:
+    with admission.admit():
+        await leave.wait()
+        return "served"
+
+
+async def test_the_door_counts_who_is_inside() -> None:
+    admission, leave = Admission(), asyncio.Event()
+    guests = [asyncio.create_task(guest(admission, leave)) for _ in range(3)]
+    await settle()
+    assert admission.inside == frozenset(guests)
+    leave.set()
+    await asyncio.gather(*guests)
+    assert admission.inside == frozenset()
+
+
+async def test_a_closed_door_refuses_with_a_hint_when_to_come_back() -> None:
+    admission = Admission()
+    assert admission.is_open
+    admission.close()
+    assert not admission.is_open
+    with pytest.raises(ServiceUnavailableError) as refusal, admission.admit():
+        pytest.fail("nobody enters")
+    assert refusal.value.retry_after_s is not None
+    assert refusal.value.retry_after_s > 0
+
+
+async def test_a_failure_inside_frees_the_place() -> None:
+    admission = Admission()
+    with pytest.raises(ValueError, match="inside"), admission.admit():
+        raise ValueError("inside")
+    assert admission.inside == frozenset()
+
+
+async def test_a_caller_that_leaves_stays_cancelled() -> None:
+    admission = Admission()
+    task = asyncio.create_task(guest(admission, asyncio.Event()))
+    await settle()
+    task.cancel()
+    await settle()
+    assert task.cancelled()
+    assert admission.inside == frozenset()
+
+
+async def test_who_is_turned_out_answers_that_the_service_stops() -> None:
+    admission = Admission()
+    task = asyncio.create_task(guest(admission, asyncio.Event()))
+    await settle()
+    admission.turn_out()
+    admission.turn_out()
+    with pytest.raises(ServiceUnavailableError):
+        await task
+    assert task.cancelling() == 0
+    assert admission.inside == frozenset()
+
+
+async def test_an_empty_service_drains_at_once() -> None:
+    house = House(delay_s=3.0)
+    assert await house.drain.run()
+    assert not house.admission.is_open
+    assert house.sleep.naps == [3.0]
+
+
+async def test_the_drain_waits_for_running_requests() -> None:
+    house, leave = House(), asyncio.Event()
+    inside = asyncio.create_task(guest(house.admission, leave))
+    await settle()
+    draining = asyncio.create_task(house.drain.run())
+    await settle()
+    assert not draining.done()
+    leave.set()
+    assert await draining
+    assert await inside == "served"
+
+
+async def test_the_drain_waits_for_flights_that_everybody_left() -> None:
+    house, land = House(), asyncio.Event()
+
+    async def work() -> str:
+        await land.wait()
+        return "bought"
+
+    caller = asyncio.create_task(house.flights.join("key", work))
+    await settle()
+    caller.cancel()
+    draining = asyncio.create_task(house.drain.run())
+    await settle()
+    assert not draining.done()
+    land.set()
+    assert await draining
+
+
+async def test_after_the_grace_what_remains_is_ended_and_the_drain_says_so() -> None:
+    house = House(grace_s=0.2)
+
+    async def work() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    inside = asyncio.create_task(guest(house.admission, asyncio.Event()))
+    flying = asyncio.create_task(house.flights.join("key", work))
+    await settle()
+    assert not await house.drain.run()
+    outcomes = await asyncio.gather(inside, flying, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ServiceUnavailableError] * 2
+    assert house.flights.tasks == frozenset()
+    assert house.sleep.naps[1:11] == [POLL_S] * 10
+
+
+async def test_without_grace_the_drain_looks_once_and_ends() -> None:
+    house = House(grace_s=0.0)
+    inside = asyncio.create_task(guest(house.admission, asyncio.Event()))
+    await settle()
+    assert not await house.drain.run()
+    assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceUnavailableError)

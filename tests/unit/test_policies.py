@@ -1,0 +1,189 @@
+"""The policies around a judge: each does its one thing and lets everything else pass."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from api_models import AttemptOutcome, ProviderName
+from exceptions import NoUsableProviderError, ProviderTimeoutError, ProviderUnavailableError
+from implementations.accounting_impl import AccountingImpl
+from implementations.resilience.call import Deadline, calling, current_call
+from implementations.resilience.policies import Metered, Retrying, TimeLimited
+from protocols import Attempt, ProviderReply, ProviderRequest
+from tests.fakes import (
+    KNOWN_MODEL,
+    Calendar,
+    Clock,
+    FakeProvider,
+    Held,
+    Step,
+    call,
+    new_metrics,
+    reply,
+    request,
+    sample,
+)
+
+T = TypeVar("T")
+
+
+class Twice:
+    """A retry manager that asks again once, whatever happened."""
+
+    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await operation()
+        except ProviderUnavailableError:
+            return await operation()
+
+
+class Desk:
+    """A metered judge with its books."""
+
+    def __init__(self, *script: Step) -> None:
+        self.clock = Clock()
+        self.metrics = new_metrics()
+        self.accounting = AccountingImpl(metrics=self.metrics, now=Calendar())
+        self.judge = FakeProvider(*script)
+        self.metered = Metered(self.judge, accounting=self.accounting, clock=self.clock)
+        self.call = call(self.clock)
+
+    async def ask(self) -> ProviderReply:
+        with calling(self.call):
+            return await self.metered.generate_comparison(request())
+
+    def booked(self, outcome: AttemptOutcome) -> float | None:
+        return sample(
+            self.metrics,
+            "llm_provider_upstream_attempts_total",
+            provider="anthropic",
+            model=KNOWN_MODEL,
+            outcome=outcome,
+        )
+
+
+async def test_retrying_leaves_the_decision_to_the_retry_manager() -> None:
+    judge = FakeProvider(ProviderUnavailableError("overloaded"), reply())
+    assert await Retrying(judge, retries=Twice()).generate_comparison(request()) == reply()
+    assert judge.requests == [request()] * 2
+
+
+async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
+    async def slowly(_: ProviderRequest) -> ProviderReply:
+        desk.clock.advance(1.5)
+        return reply(cost_usd=None, provider=ProviderName.MOCK)
+
+    desk = Desk(slowly)
+    answer = await desk.ask()
+    assert answer.cost_usd == 0.0
+    assert desk.call.record.attempts == [
+        Attempt(
+            provider=ProviderName.ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.5
+        )
+    ]
+    assert desk.call.record.upstream_s == 1.5
+    assert desk.booked(AttemptOutcome.SUCCESS) == 1
+    assert desk.accounting.activity(ProviderName.ANTHROPIC).in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [
+        (ProviderUnavailableError("overloaded"), AttemptOutcome.UNAVAILABLE),
+        (ProviderTimeoutError("late"), AttemptOutcome.TIMEOUT),
+        (ValueError("a defect of ours"), AttemptOutcome.DEFECT),
+        (NoUsableProviderError("asked without settings"), AttemptOutcome.DEFECT),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_failed_attempt_is_booked_under_its_outcome_and_passed_on(
+    failure: Exception, outcome: AttemptOutcome
+) -> None:
+    desk = Desk(failure)
+    with pytest.raises(type(failure)) as passed:
+        await desk.ask()
+    assert passed.value is failure
+    assert [attempt.outcome for attempt in desk.call.record.attempts] == [outcome]
+    assert desk.booked(outcome) == 1
+    activity = desk.accounting.activity(ProviderName.ANTHROPIC)
+    assert (activity.in_flight, activity.failure_count) == (0, 1)
+
+
+async def test_a_cancelled_attempt_is_booked_but_says_nothing_about_the_provider() -> None:
+    held = Held(reply())
+    desk = Desk(held)
+    task = asyncio.create_task(desk.ask())
+    await held.reached.wait()
+    assert desk.accounting.activity(ProviderName.ANTHROPIC).in_flight == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [attempt.outcome for attempt in desk.call.record.attempts] == [AttemptOutcome.CANCELLED]
+    assert desk.booked(AttemptOutcome.CANCELLED) == 1
+    activity = desk.accounting.activity(ProviderName.ANTHROPIC)
+    assert (activity.in_flight, activity.failure_count, activity.last_failure) == (0, 0, None)
+
+
+async def test_every_attempt_of_a_call_is_recorded_in_order() -> None:
+    desk = Desk(ProviderUnavailableError("overloaded"), reply())
+    with calling(desk.call):
+        await Retrying(desk.metered, retries=Twice()).generate_comparison(request())
+    outcomes = [attempt.outcome for attempt in desk.call.record.attempts]
+    assert outcomes == [AttemptOutcome.UNAVAILABLE, AttemptOutcome.SUCCESS]
+
+
+async def test_an_attempt_that_takes_too_long_ends_as_a_provider_timeout() -> None:
+    held = Held(reply())
+    limited = TimeLimited(FakeProvider(held))
+    with calling(call(Clock(), attempt_timeout_s=0.0)), pytest.raises(ProviderTimeoutError) as late:
+        await limited.generate_comparison(request())
+    assert late.value.provider is ProviderName.ANTHROPIC
+    assert held.reached.is_set()
+
+
+async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
+    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(ProviderTimeoutError):
+        await TimeLimited(FakeProvider(Held(reply()))).generate_comparison(request())
+
+
+async def test_a_timely_attempt_passes_the_time_limit_unchanged() -> None:
+    with calling(call(Clock())):
+        assert await TimeLimited(FakeProvider(reply())).generate_comparison(request()) == reply()
+
+
+async def test_the_time_limit_lets_a_caller_who_leaves_go() -> None:
+    held = Held(reply())
+
+    async def ask() -> ProviderReply:
+        with calling(call(Clock())):
+            return await TimeLimited(FakeProvider(held)).generate_comparison(request())
+
+    task = asyncio.create_task(ask())
+    await held.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_deadline_never_leaves_less_than_nothing() -> None:
+    clock = Clock()
+    deadline = Deadline(expires_at_s=clock() + 10, attempt_timeout_s=4, clock=clock)
+    assert (deadline.remaining_s(), deadline.attempt_s()) == (10, 4)
+    clock.advance(8)
+    assert (deadline.remaining_s(), deadline.attempt_s()) == (2, 2)
+    clock.advance(8)
+    assert (deadline.remaining_s(), deadline.attempt_s()) == (0, 0)
+
+
+def test_a_call_ends_with_its_block_and_shares_its_record_with_later_deadlines() -> None:
+    outer = call(Clock())
+    with calling(outer):
+        inner = outer.until(call(Clock(), remaining_s=1).deadline)
+        with calling(inner):
+            assert current_call() is inner
+            assert current_call().record is outer.record
+        assert current_call() is outer
+    with pytest.raises(LookupError):
+        current_call()

@@ -1,0 +1,132 @@
+"""At most three attempts with full jitter, inside the deadline, and only for what may be repeated."""
+
+import asyncio
+
+import pytest
+
+from exceptions import DeadlineExceededError, ProviderUnavailableError
+from implementations.resilience.call import calling
+from implementations.retry_manager_impl import (
+    BACKOFF_BASE_S,
+    BACKOFF_CAP_S,
+    MAX_ATTEMPTS,
+    SHORTEST_ATTEMPT_S,
+    RetryManagerImpl,
+)
+from tests.fakes import Clock, call, instant_sleep
+
+
+class Operation:
+    """Fails so many times with the failure, then succeeds."""
+
+    def __init__(self, failures: int, failure: BaseException | None = None) -> None:
+        self.calls = 0
+        self._failures = failures
+        self._failure = failure or ProviderUnavailableError("overloaded")
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if self.calls <= self._failures:
+            raise self._failure
+        return "done"
+
+
+async def test_a_first_success_needs_no_second_attempt() -> None:
+    sleep, operation = instant_sleep(), Operation(0)
+    with calling(call(Clock())):
+        assert await RetryManagerImpl(sleep=sleep).run(operation) == "done"
+    assert (operation.calls, sleep.naps) == (1, [])
+
+
+async def test_a_transient_failure_is_overcome() -> None:
+    operation = Operation(2)
+    with calling(call(Clock())):
+        assert await RetryManagerImpl(sleep=instant_sleep()).run(operation) == "done"
+    assert operation.calls == 3
+
+
+async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
+    failure = ProviderUnavailableError("overloaded")
+    operation = Operation(99, failure)
+    with calling(call(Clock())), pytest.raises(ProviderUnavailableError) as last:
+        await RetryManagerImpl(sleep=instant_sleep()).run(operation)
+    assert last.value is failure
+    assert operation.calls == MAX_ATTEMPTS == 3
+
+
+@pytest.mark.parametrize("failure", [DeadlineExceededError("late"), ValueError("a defect"), asyncio.CancelledError()])
+async def test_what_may_not_be_repeated_is_not(failure: BaseException) -> None:
+    sleep, operation = instant_sleep(), Operation(99, failure)
+    with calling(call(Clock())), pytest.raises(type(failure)):
+        await RetryManagerImpl(sleep=sleep).run(operation)
+    assert (operation.calls, sleep.naps) == (1, [])
+
+
+async def test_the_back_off_stays_within_its_growing_bounds() -> None:
+    sleep = instant_sleep()
+    manager = RetryManagerImpl(sleep=sleep)
+    for _ in range(50):
+        with calling(call(Clock())):
+            await manager.run(Operation(2))
+    first, second = sleep.naps[0::2], sleep.naps[1::2]
+    assert len(first) == len(second) == 50
+    assert all(0 <= nap <= BACKOFF_BASE_S for nap in first)
+    assert all(0 <= nap <= min(BACKOFF_CAP_S, 2 * BACKOFF_BASE_S) for nap in second)
+    assert max(second) > BACKOFF_BASE_S
+    assert len(set(first)) > 40, "without jitter all callers come back at once"
+
+
+async def test_no_attempt_is_made_for_which_no_time_would_be_left() -> None:
+    sleep, operation = instant_sleep(), Operation(99)
+    with calling(call(Clock(), remaining_s=SHORTEST_ATTEMPT_S / 2)), pytest.raises(ProviderUnavailableError):
+        await RetryManagerImpl(sleep=sleep).run(operation)
+    assert (operation.calls, sleep.naps) == (1, [])
+
+
+async def test_the_time_that_waiting_took_counts() -> None:
+    clock = Clock()
+    sleep = instant_sleep(clock)
+    under_way = call(clock, remaining_s=20.0)
+
+    async def slow_failure() -> str:
+        clock.advance(15.0)
+        raise ProviderUnavailableError("overloaded")
+
+    with calling(under_way), pytest.raises(ProviderUnavailableError):
+        await RetryManagerImpl(sleep=sleep).run(slow_failure)
+    assert len(sleep.naps) == 1
+
+
+async def test_a_caller_who_leaves_during_the_back_off_is_let_go() -> None:
+    sleeping = asyncio.Event()
+
+    async def endless(_: float) -> None:
+        sleeping.set()
+        await asyncio.Event().wait()
+
+    async def ask() -> str:
+        with calling(call(Clock())):
+            return await RetryManagerImpl(sleep=endless).run(operation)
+
+    operation = Operation(99)
+    task = asyncio.create_task(ask())
+    await sleeping.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert operation.calls == 1
+
+
+async def test_concurrent_runs_do_not_disturb_each_others_attempts() -> None:
+    manager = RetryManagerImpl(sleep=instant_sleep())
+    operations = [Operation(number % 5) for number in range(50)]
+
+    async def ask(operation: Operation) -> str:
+        with calling(call(Clock())):
+            return await manager.run(operation)
+
+    outcomes = await asyncio.gather(*map(ask, operations), return_exceptions=True)
+    for number, (operation, outcome) in enumerate(zip(operations, outcomes, strict=True)):
+        assert operation.calls == min(number % 5 + 1, MAX_ATTEMPTS)
+        assert (outcome == "done") == (number % 5 < MAX_ATTEMPTS)
