@@ -362,6 +362,10 @@ class LLMProviderSelectorProtocol(Protocol):
         """At least one candidate, best first. Raises NoUsableProviderError or InvalidQueryError."""
         ...
 
+    def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
+        """One provider, in the order or not."""
+        ...
+
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
         """Every provider of the priority order, in that order; only the mock while it judges."""
         ...

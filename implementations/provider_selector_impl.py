@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from api_models import CircuitState, ProviderName
-from exceptions import NoUsableProviderError
+from exceptions import InvalidQueryError, NoUsableProviderError
 from implementations.mock_provider_impl import MOCK_MODEL
 from protocols import (
     Candidate,
@@ -43,13 +43,10 @@ class ProviderSelectorImpl:
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
         """Every provider of the priority order; only the mock while it judges."""
         names = (ProviderName.MOCK,) if settings.mock else settings.priority_order
-        return [self._status(name, settings) for name in names]
+        return [self.status(name, settings) for name in names]
 
-    def _candidate(self, query: ComparisonQuery, name: ProviderName, settings: CurrentSettings) -> Candidate:
-        request, dropped = self._builder.build(query, name, settings)
-        return Candidate(request=request, provider=self._judges[name].provider, dropped_parameters=dropped)
-
-    def _status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
+    def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
+        """One provider, in the order or not."""
         return ProviderStatus(
             name=name,
             enabled=name in settings.enabled_providers or name is ProviderName.MOCK,
@@ -59,6 +56,10 @@ class ProviderSelectorImpl:
             reason=self._obstacle(name, settings),
             activity=self._accounting.activity(name),
         )
+
+    def _candidate(self, query: ComparisonQuery, name: ProviderName, settings: CurrentSettings) -> Candidate:
+        request, dropped = self._builder.build(query, name, settings)
+        return Candidate(request=request, provider=self._judges[name].provider, dropped_parameters=dropped)
 
     def _obstacle(self, name: ProviderName, settings: CurrentSettings) -> str | None:
         """Why the provider cannot be asked, or None."""
@@ -78,6 +79,8 @@ def _wanted(query: ComparisonQuery, settings: CurrentSettings) -> tuple[Provider
     """Everyone who may answer, first choice first and nobody twice."""
     if settings.mock:
         return (ProviderName.MOCK,)
+    if query.model and query.provider is None:
+        raise InvalidQueryError("llm_config_overrides.model_override: needs a provider_override beside it")
     if query.provider and not query.allow_fallback:
         return (query.provider,)
     first = query.provider or settings.default_provider

@@ -14,6 +14,7 @@ from protocols import (
     LLMProviderSelectorProtocol,
     LLMRequestBuilderProtocol,
     ProbeReport,
+    ProviderStatus,
     RuntimeSettingsProtocol,
 )
 
@@ -50,8 +51,8 @@ class ProviderTesterImpl:
         """Within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
         judge, began_s = self._judges.get(name), self._clock()
-        if judge is None or name not in self._testable():
-            return self._report(name, began_s, "The provider is not configured in this service.")
+        if judge is None or not self._status(name).configured:
+            return self._report(name, began_s, f"The provider cannot be asked: {self._status(name).reason}.")
         if deep:
             self._allow_deep(name)
         try:
@@ -63,9 +64,8 @@ class ProviderTesterImpl:
             return self._report(name, began_s, f"{failure.sentence} ({failure.details})")
         return self._report(name, began_s, message, model=model, success=True)
 
-    def _testable(self) -> frozenset[ProviderName]:
-        statuses = self._selector.statuses(self._runtime_settings.current())
-        return frozenset(status.name for status in statuses if status.configured)
+    def _status(self, name: ProviderName) -> ProviderStatus:
+        return self._selector.status(name, self._runtime_settings.current())
 
     def _allow_deep(self, name: ProviderName) -> None:
         now_s = self._clock()

@@ -1,7 +1,6 @@
 """Merges what the caller wished and what the settings say, in this one place, into a complete request."""
 
 from api_models import ProviderName
-from exceptions import InvalidQueryError
 from implementations.judging.prompt import VERDICT_SCHEMA_VERSION, build_prompt
 from implementations.mock_provider_impl import MOCK_MODEL
 from protocols import ComparisonQuery, CurrentSettings, ProviderRequest
@@ -31,8 +30,5 @@ class RequestBuilderImpl:
 def _model(query: ComparisonQuery, provider: ProviderName, settings: CurrentSettings) -> str:
     if settings.mock is not None:
         return MOCK_MODEL
-    if query.model is None:
-        return settings.default_models[provider]
-    if query.provider is None:
-        raise InvalidQueryError("llm_config_overrides.model_override: needs a provider_override beside it")
-    return query.model if query.provider is provider else settings.default_models[provider]
+    wished = query.model if query.provider is provider else None  # a fallback has models of its own
+    return wished or settings.default_models[provider]
