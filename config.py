@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Any, Literal, Self, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -78,13 +78,19 @@ class SelectionSettings(Group):
         "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it"
     )
 
-    @model_validator(mode="after")
-    def _real_and_distinct(self) -> Self:
-        if len(set(self.priority_order)) != len(self.priority_order):
-            raise ValueError("PROVIDER_PRIORITY_ORDER names a provider twice")
-        if ProviderName.MOCK in {*self.priority_order, self.default_provider}:
-            raise ValueError("the mock judges only under USE_MOCK_LLM; it has no place in an order of providers")
-        return self
+    @field_validator("priority_order")
+    @classmethod
+    def _distinct(cls, order: tuple[ProviderName, ...]) -> tuple[ProviderName, ...]:
+        if len(set(order)) != len(order):
+            raise ValueError("names a provider twice")
+        return order
+
+    @field_validator("priority_order", "default_provider")
+    @classmethod
+    def _real(cls, named: tuple[ProviderName, ...] | ProviderName | None) -> object:
+        if named == ProviderName.MOCK or (isinstance(named, tuple) and ProviderName.MOCK in named):
+            raise ValueError("the mock judges only under USE_MOCK_LLM; it has no place here")
+        return named
 
 
 class JudgingSettings(Group):
@@ -371,9 +377,12 @@ def _list_items(variable: str, text: str) -> object:
 
 
 def _complaints(error: ValidationError) -> Iterator[str]:
-    """One line per mistake: the variable that was read, and what is expected of it."""
+    """One line per wrong variable: the name that was read, and what is expected of it."""
     table = {(setting.group, setting.field): setting for setting in settings_table()}
+    told: dict[str, str] = {}
     for mistake in error.errors(include_input=False, include_url=False, include_context=False):
-        setting = table.get((str(mistake["loc"][0]), str(mistake["loc"][1]) if len(mistake["loc"]) > 1 else ""))
-        name = (variable_in_force(setting, os.environ) or setting.variable) if setting else mistake["loc"][0]
-        yield f"{name}: {mistake['msg'].removeprefix('Value error, ')}."
+        group, field, *_ = (*map(str, mistake["loc"]), "")
+        setting = table.get((group, field))
+        name = variable_in_force(setting, os.environ) or setting.variable if setting else group
+        told.setdefault(name, mistake["msg"].removeprefix("Value error, "))
+    return (f"{name}: {message}." for name, message in told.items())

@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from api_models import AttemptOutcome, ErrorCode, ProviderName
 
+STOPPING_RETRY_AFTER_S = 5.0
+
 
 class ServiceError(Exception):
     """A failure that has an answer in the contract.
@@ -136,11 +138,14 @@ class DeadlineExceededError(ServiceError):
 # --- This service -----------------------------------------------------------------------------------------------------
 
 
-class ServiceUnavailableError(ServiceError):
-    """This service is stopping and takes no new work."""
+class ServiceStoppingError(ServiceError):
+    """This service is stopping: it takes no new work and may end running work."""
 
     code, status = ErrorCode.SERVICE_UNAVAILABLE, 503
-    sentence = "This service is not taking requests at the moment."
+    sentence = "This service is stopping."
+
+    def __init__(self) -> None:
+        super().__init__("ask another replica, or again in a moment", retry_after_s=STOPPING_RETRY_AFTER_S)
 
 
 class DefectError(ServiceError):

@@ -462,5 +462,5 @@ class AdmissionProtocol(Protocol):
         ...
 
     def admit(self) -> AbstractContextManager[None]:
-        """Hold a place inside. Raises ServiceUnavailableError when closed, or turned out before the work was done."""
+        """Hold a place inside. Raises ServiceStoppingError when closed, or turned out before the work was done."""
         ...

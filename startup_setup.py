@@ -115,6 +115,7 @@ def _on_stop_signals(drain: Drain) -> None:
             draining.append(asyncio.create_task(drain_and_stop(number)))
             return
         draining[0].cancel()
+        drain.abort()
         tell_server(number)
         tell_server(signal.SIGINT)  # an interrupt after another signal makes Uvicorn leave at once
 

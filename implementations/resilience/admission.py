@@ -4,10 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from exceptions import ServiceUnavailableError
-
-RETRY_AFTER_S = 5.0
-STOPPING = "the service is stopping; ask another replica"
+from exceptions import ServiceStoppingError
 
 
 class Admission:
@@ -30,10 +27,10 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Hold a place. Raises ServiceUnavailableError when closed, and in the place of our own cancellation."""
+        """Hold a place. Raises ServiceStoppingError when closed, and in the place of our own cancellation."""
         task = asyncio.current_task()
         if not self._open or task is None:
-            raise ServiceUnavailableError(STOPPING, retry_after_s=RETRY_AFTER_S)
+            raise ServiceStoppingError
         self._inside.add(task)
         try:
             yield
@@ -41,7 +38,7 @@ class Admission:
             if task not in self._turned_out:
                 raise
             task.uncancel()
-            raise ServiceUnavailableError(STOPPING, retry_after_s=RETRY_AFTER_S) from None
+            raise ServiceStoppingError from None
         finally:
             self._inside.discard(task)
             self._turned_out.discard(task)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from implementations.resilience.admission import Admission
 
 POLL_S = 0.02
+ABORT_S = 1.0
 
 
 class Flights(Protocol):
@@ -42,11 +43,16 @@ class Drain:
         await self._sleep(self._delay_s)
         finished = await self._empty_within(self._grace_s)
         if not finished:
-            for flight in self._flights.tasks:
-                flight.cancel()
-            self._admission.turn_out()
-            await self._empty_within(1.0)
+            self.abort()
+            await self._empty_within(ABORT_S)
         return finished
+
+    def abort(self) -> None:
+        """Close and cancel what is still running; its callers are told that the service stops."""
+        self._admission.close()
+        for flight in self._flights.tasks:
+            flight.cancel()
+        self._admission.turn_out()
 
     async def _empty_within(self, seconds: float) -> bool:
         for _ in range(max(1, round(seconds / POLL_S))):

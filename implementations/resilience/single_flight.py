@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
-from exceptions import ServiceUnavailableError
+from exceptions import ServiceStoppingError
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class SingleFlight(Generic[T]):
     async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
         """The result, and whether this caller started the work. What the work raises, every waiter raises.
 
-        Raises ServiceUnavailableError when the flight itself was cancelled, which only a shutdown does.
+        Raises ServiceStoppingError when the flight itself was cancelled, which only a shutdown does.
         """
         flight = self._flights.get(key)
         started = flight is None
@@ -38,7 +38,7 @@ class SingleFlight(Generic[T]):
             return await asyncio.shield(flight), started
         except asyncio.CancelledError:
             if flight.cancelled():
-                raise ServiceUnavailableError("the service is stopping; ask another replica") from None
+                raise ServiceStoppingError from None
             raise
 
     def _landed(self, key: Hashable, flight: asyncio.Task[T]) -> None:

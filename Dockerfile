@@ -1,0 +1,25 @@
+# The tag names the base; whoever releases pins its digest.
+FROM python:3.11-slim-bookworm AS builder
+WORKDIR /build
+COPY requirements.lock ./
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="llm-provider-service" \
+      org.opencontainers.image.description="One HTTP door in front of several language model providers"
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY --from=builder /venv /venv
+COPY pyproject.toml app.py startup_setup.py di.py config.py protocols.py metrics.py exceptions.py api_models.py ./
+COPY api api
+COPY implementations implementations
+# Nothing is written but to /tmp: the root file system may be mounted read-only.
+USER 10001:10001
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('LLM_PROVIDER_SERVICE_PORT', '8080')}/healthz\", timeout=2)"]
+CMD ["python", "app.py"]

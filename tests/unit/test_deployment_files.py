@@ -1,0 +1,57 @@
+"""The image holds what the service is, and the compose file passes only what the service reads."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from config import known_variables
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SERVICE = yaml.safe_load((ROOT / "deploy" / "docker-compose.yml").read_text())["services"]["llm-provider-service"]
+
+
+def instructions(name: str) -> list[str]:
+    joined = DOCKERFILE.replace("\\\n", " ")
+    return [line.split(maxsplit=1)[1] for line in joined.splitlines() if line.startswith(f"{name} ")]
+
+
+def test_the_image_holds_every_file_of_the_service() -> None:
+    copied = {item for copy in instructions("COPY") for item in copy.split() if not item.startswith("--")}
+    modules = {path.name for path in ROOT.glob("*.py")}
+    assert modules | {"api", "implementations", "pyproject.toml", "requirements.lock"} <= copied
+
+
+def test_the_build_context_lets_every_copied_file_through() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"*.py", "api", "implementations", "pyproject.toml", "requirements.lock"} == allowed
+
+
+def test_the_image_runs_python_itself_as_a_numeric_user() -> None:
+    assert instructions("CMD")[-1] == '["python", "app.py"]'
+    assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", instructions("USER")[-1])
+    assert instructions("STOPSIGNAL") == ["SIGTERM"]
+
+
+def test_the_health_check_needs_no_shell_and_no_curl() -> None:
+    (check,) = instructions("HEALTHCHECK")
+    assert "/healthz" in check
+    assert "curl" not in check
+    assert 'CMD ["python"' in re.sub(r" +", " ", check)
+
+
+def test_compose_passes_only_settings_that_the_service_reads() -> None:
+    assert set(SERVICE["environment"]) <= known_variables()
+
+
+def test_compose_waits_longer_than_the_drain_takes() -> None:
+    environment = SERVICE["environment"]
+    drain_s = sum(int(environment[f"LLM_PROVIDER_SERVICE_DRAIN_{part}_S"]) for part in ("DELAY", "GRACE"))
+    assert int(SERVICE["stop_grace_period"].removesuffix("s")) >= drain_s + 10
+
+
+def test_compose_publishes_the_service_and_probes_its_health() -> None:
+    assert SERVICE["ports"] == ["8090:8080"]
+    assert any("/healthz" in part for part in SERVICE["healthcheck"]["test"])
+    assert SERVICE["read_only"] is True
