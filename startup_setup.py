@@ -42,7 +42,7 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
         PROPAGATE_EXCEPTIONS=False,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
-    app.url_map.merge_slashes = False  # a doubled slash is an unknown path, not an HTML redirect
+    app.url_map.merge_slashes = False  # a slash doubled inside a path makes it unknown; else it is an HTML redirect
     app.register_blueprint(llm_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
     error_rendering.install(app)

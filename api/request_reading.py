@@ -104,7 +104,7 @@ def _has_inexact_number(root: dict[str, object]) -> bool:
     """Walk everything once. Raises InvalidQueryError for what is too deep, too much or holds a NUL."""
     inexact = False
     for seen, (value, depth) in enumerate(_walk(root), start=1):
-        if depth > MAX_DEPTH:
+        if depth > MAX_DEPTH and isinstance(value, dict | list):
             raise InvalidQueryError(f"the body is nested deeper than {MAX_DEPTH} levels")
         if seen > MAX_VALUES:
             raise InvalidQueryError(f"the body holds more than {MAX_VALUES} values")

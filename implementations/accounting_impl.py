@@ -32,6 +32,7 @@ class AccountingImpl:
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
         """Book the purchase; the reply comes back priced."""
+        self._roll_over(self._now().date())
         priced = reply.priced(cost_usd(reply))
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
         known = self._book(request.provider)

@@ -14,7 +14,6 @@ from protocols import (
     LLMProviderSelectorProtocol,
     LLMRequestBuilderProtocol,
     ProbeReport,
-    ProviderStatus,
     RuntimeSettingsProtocol,
 )
 
@@ -51,8 +50,9 @@ class ProviderTesterImpl:
         """Within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
         judge, began_s = self._judges.get(name), self._clock()
-        if judge is None or not self._status(name).configured:
-            return self._report(name, began_s, f"The provider cannot be asked: {self._status(name).reason}.")
+        status = self._selector.status(name, self._runtime_settings.current())
+        if judge is None or not (status.enabled and status.configured):
+            return self._report(name, began_s, f"The provider cannot be asked: {status.reason}.")
         if deep:
             self._allow_deep(name)
         try:
@@ -63,9 +63,6 @@ class ProviderTesterImpl:
         except ServiceError as failure:
             return self._report(name, began_s, f"{failure.sentence} ({failure.details})")
         return self._report(name, began_s, message, model=model, success=True)
-
-    def _status(self, name: ProviderName) -> ProviderStatus:
-        return self._selector.status(name, self._runtime_settings.current())
 
     def _allow_deep(self, name: ProviderName) -> None:
         now_s = self._clock()

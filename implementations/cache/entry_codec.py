@@ -16,6 +16,6 @@ def encode(reply: ProviderReply) -> bytes:
 def decode(entry: bytes) -> ProviderReply | None:
     """The reply, or None when the bytes are not one."""
     try:
-        return _REPLY.validate_python(orjson.loads(entry))
-    except (orjson.JSONDecodeError, ValidationError):
+        return _REPLY.validate_json(entry, strict=True)
+    except ValidationError:
         return None

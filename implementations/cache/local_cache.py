@@ -37,7 +37,8 @@ class LocalCache:
         return None if entry is None else (entry.payload, self._clock() - entry.stored_at_s)
 
     def put(self, key: str, payload: bytes, *, ttl_s: float) -> None:
-        """Keep the payload; one that is larger than the whole cache is left out."""
+        """Keep the payload in the place of an earlier one; what is larger than the whole cache is not kept."""
+        self.remove(key)
         now_s = self._clock()
         entry = Entry(payload, now_s, now_s + ttl_s)
         if self._size(entry) <= self._entries.maxsize:

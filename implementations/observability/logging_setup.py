@@ -13,7 +13,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "***"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
-SECRET_VALUES = re.compile(r"sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+SECRET_VALUES = re.compile(r"sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
 
 
@@ -25,6 +25,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         _named(service, version) if as_json else _unchanged,
         _exception_without_text,
+        _asyncio_in_one_line,
         masked,
     ]
     structlog.configure(
@@ -58,11 +59,19 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
 
 def masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is called a secret or looks like one."""
-    return {name: MASK if SECRET_NAMES.search(name) else _without_secrets(value) for name, value in event.items()}
+    return {name: _masked_value(name, value) for name, value in event.items()}
 
 
-def _without_secrets(value: object) -> object:
-    return SECRET_VALUES.sub(MASK, value) if isinstance(value, str) else value
+def _masked_value(name: str, value: object) -> object:
+    if SECRET_NAMES.search(name):
+        return MASK
+    if isinstance(value, str):
+        return SECRET_VALUES.sub(MASK, value)
+    if isinstance(value, dict):
+        return {key: _masked_value(str(key), item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked_value("", item) for item in value]
+    return value
 
 
 def _named(service: str, version: str) -> Processor:
@@ -83,6 +92,14 @@ def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDi
     if info and error is not None:
         event["error_class"] = type(error).__name__
         event["raised_at"] = _place(error)
+    return event
+
+
+def _asyncio_in_one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """asyncio tells of a lost exception in one line, and shows the exception's text in the next ones."""
+    record = event.get("_record")
+    if isinstance(record, logging.LogRecord) and record.name == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0]
     return event
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from exceptions import ServiceUnavailableError
+from exceptions import ServiceStoppingError
 from implementations.resilience.admission import Admission
 from implementations.resilience.drain import POLL_S, Drain
 from implementations.resilience.single_flight import SingleFlight
@@ -42,7 +42,7 @@ async def test_a_closed_door_refuses_with_a_hint_when_to_come_back() -> None:
     assert admission.is_open
     admission.close()
     assert not admission.is_open
-    with pytest.raises(ServiceUnavailableError) as refusal, admission.admit():
+    with pytest.raises(ServiceStoppingError) as refusal, admission.admit():
         pytest.fail("nobody enters")
     assert refusal.value.retry_after_s is not None
     assert refusal.value.retry_after_s > 0
@@ -71,7 +71,7 @@ async def test_who_is_turned_out_answers_that_the_service_stops() -> None:
     await settle()
     admission.turn_out()
     admission.turn_out()
-    with pytest.raises(ServiceUnavailableError):
+    with pytest.raises(ServiceStoppingError):
         await task
     assert task.cancelling() == 0
     assert admission.inside == frozenset()
@@ -125,7 +125,7 @@ async def test_after_the_grace_what_remains_is_ended_and_the_drain_says_so() -> 
     await settle()
     assert not await house.drain.run()
     outcomes = await asyncio.gather(inside, flying, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [ServiceUnavailableError] * 2
+    assert [type(outcome) for outcome in outcomes] == [ServiceStoppingError] * 2
     assert house.flights.tasks == frozenset()
     assert house.sleep.naps[1:11] == [POLL_S] * 10
 
@@ -135,4 +135,4 @@ async def test_without_grace_the_drain_looks_once_and_ends() -> None:
     inside = asyncio.create_task(guest(house.admission, asyncio.Event()))
     await settle()
     assert not await house.drain.run()
-    assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceUnavailableError)
+    assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceStoppingError)

@@ -79,9 +79,7 @@ async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
     answer = await desk.ask()
     assert answer.cost_usd == 0.0
     assert desk.call.record.attempts == [
-        Attempt(
-            provider=ProviderName.ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.5
-        )
+        Attempt(provider=ProviderName.ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.5)
     ]
     assert desk.call.record.upstream_s == 1.5
     assert desk.booked(AttemptOutcome.SUCCESS) == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exceptions import ProviderUnavailableError, ServiceUnavailableError
+from exceptions import ProviderUnavailableError, ServiceStoppingError
 from implementations.resilience.single_flight import SingleFlight
 from tests.fakes import settle
 
@@ -64,7 +64,7 @@ async def test_a_waiter_that_leaves_does_not_cancel_the_flight() -> None:
     await settle()
     leaving.cancel()
     work.go.set()
-    assert await asyncio.gather(first, staying) == [("done", True), ("done", False)]
+    assert [*await asyncio.gather(first, staying)] == [("done", True), ("done", False)]
     assert leaving.cancelled()
 
 
@@ -126,7 +126,7 @@ async def test_a_cancelled_flight_tells_its_waiters_that_the_service_stops() -> 
     for flight in flights.tasks:
         flight.cancel()
     failures = await asyncio.gather(*callers, return_exceptions=True)
-    assert [type(failure) for failure in failures] == [ServiceUnavailableError] * 3
+    assert [type(failure) for failure in failures] == [ServiceStoppingError] * 3
     assert flights.tasks == frozenset()
 
 

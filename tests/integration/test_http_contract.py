@@ -1,0 +1,686 @@
+"""What other systems see of the service over HTTP: every refusal, every field of an answer, every header."""
+
+import json
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from dishka import Provider, Scope, provide
+from quart import Response
+from quart.typing import TestClientProtocol as Client
+
+from config import Settings
+from implementations.retry_manager_impl import RetryManagerImpl
+from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol, LLMRetryManagerProtocol
+from startup_setup import create_app
+from tests.integration.service_process import COMPARISON, PREFIX, QUESTION
+
+CANARY = "kanarienvogel"
+JSON = {"Content-Type": "application/json"}
+ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider"}
+
+
+def settings_from(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    """Read the settings from these variables and no others."""
+    for name in os.environ:
+        if name.startswith(PREFIX) or name.endswith(("_API_KEY", "_API_KEY_FILE")):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"{PREFIX}{name}", value)
+    return Settings.from_environment()
+
+
+def mocked(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    return settings_from(monkeypatch, **{"USE_MOCK_LLM": "true", "MOCK_ERROR_RATE": "0", **variables})
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *overrides: Provider) -> AsyncIterator[Client]:
+    async with create_app(settings, *overrides).test_app() as running:
+        yield running.test_client()
+
+
+@pytest.fixture
+async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+    """Ask a service in which the mock judges and never fails."""
+    async with serving(mocked(monkeypatch)) as asked:
+        yield asked
+
+
+def question(**changes: object) -> bytes:
+    return orjson.dumps({**QUESTION, **changes})
+
+
+async def compare(client: Client, headers: dict[str, str] | None = None, **changes: object) -> Response:
+    return await client.post(COMPARISON, data=question(**changes), headers={**JSON, **(headers or {})})
+
+
+async def send(client: Client, method: str, path: str) -> Response:
+    response: Response = await getattr(client, method.lower())(path)
+    return response
+
+
+async def content(response: Response) -> Any:
+    return orjson.loads(await response.get_data(as_text=False))
+
+
+async def refusal(response: Response, status: int, error_type: str) -> dict[str, Any]:
+    """Check what all errors have in common; the body."""
+    text = await response.get_data(as_text=True)
+    assert response.status_code == status, text
+    assert response.headers["Content-Type"] == "application/json"
+    body: dict[str, Any] = orjson.loads(text)
+    assert set(body) == ERROR_KEYS
+    assert body["error_type"] == error_type
+    assert body["correlation_id"] == response.headers["X-Correlation-ID"]
+    assert UUID(body["correlation_id"])
+    assert isinstance(body["error"], str)
+    assert isinstance(body["details"], str)
+    assert body["error"]
+    assert body["details"]
+    wait_s = body["retry_after"]
+    assert response.headers.get("Retry-After") == (None if wait_s is None else str(wait_s))
+    assert CANARY not in text.lower()
+    return body
+
+
+# --- Bad requests -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A body that must be refused; path is the field that the details name, private what no answer may repeat."""
+
+    name: str
+    body: bytes
+    path: str | None = None
+    private: str = CANARY
+
+
+def without(name: str) -> bytes:
+    return orjson.dumps({key: value for key, value in QUESTION.items() if key != name})
+
+
+def raw(**members: str) -> bytes:
+    """The question with members whose values are written as they are."""
+    extra = "".join(f', "{name}": {value}' for name, value in members.items())
+    return orjson.dumps(QUESTION)[:-1] + extra.encode() + b"}"
+
+
+def overriding(name: str, value: object, private: str = CANARY) -> Bad:
+    return Bad(
+        f"{name}={value!r}"[:60],
+        question(llm_config_overrides={name: value}),
+        f"llm_config_overrides.{name}",
+        private,
+    )
+
+
+def nested(depth: int) -> str:
+    """So many objects within each other."""
+    return '{"a":' * (depth - 1) + "{}" + "}" * (depth - 1)
+
+
+TEXT_FIELDS = ("user_prompt", "essay_a", "essay_b")
+BAD_BODIES = [
+    Bad("malformed", f'{{"user_prompt": "{CANARY}'.encode()),
+    Bad("empty", b""),
+    Bad("blank", b"  \n"),
+    Bad("array", orjson.dumps([QUESTION, CANARY])),
+    Bad("string", f'"{CANARY}"'.encode()),
+    Bad("number", b"7654321", private="7654321"),
+    Bad("null", b"null"),
+    Bad("trailing text", question() + CANARY.encode()),
+    Bad("single quotes", str({"essay_a": CANARY}).encode()),
+    Bad("65 deep", raw(metadata=nested(64))),
+    Bad("65 deep in an unknown field", raw(unknown=nested(64))),
+    Bad("100,000 arrays deep", b"[" * 100_000 + b"]" * 100_000),
+    Bad("100,000 objects deep", raw(metadata=nested(100_000))),
+    Bad("NaN", raw(metadata=f'{{"{CANARY}": NaN}}')),
+    Bad("Infinity", raw(metadata=f'{{"{CANARY}": Infinity}}')),
+    Bad("1e999", raw(metadata=f'{{"{CANARY}": 1e999}}')),
+    Bad("2**64", raw(metadata='{"n": 18446744073709551616}'), private="18446744073709551616"),
+    Bad("-2**63-1", raw(metadata='{"n": -9223372036854775809}'), private="9223372036854775809"),
+    Bad("a 500 digit integer", raw(metadata=f'{{"n": 7654321{"0" * 493}}}'), private="7654321"),
+    Bad("an integer beyond 64 bits in an unknown field", raw(unknown="18446744073709551616"), private="1844674"),
+    Bad("NUL in an essay", raw(essay_a=f'"{CANARY}\\u0000"')),
+    Bad("NUL in metadata", raw(metadata=f'{{"a": ["{CANARY}\\u0000"]}}')),
+    Bad("NUL in a key of metadata", raw(metadata=f'{{"{CANARY}\\u0000": 1}}')),
+    Bad("raw NUL", question(essay_a=CANARY).replace(CANARY.encode(), CANARY.encode() + b"\0")),
+    Bad("lone high surrogate", raw(essay_a=f'"{CANARY}\\ud800"')),
+    Bad("lone low surrogate", raw(essay_a=f'"{CANARY}\\udc00"')),
+    Bad("lone surrogate in metadata", raw(metadata=f'{{"{CANARY}": "\\ud800"}}')),
+    Bad("invalid UTF-8", question(essay_a=CANARY).replace(CANARY.encode(), CANARY.encode() + b"\xff\xfe")),
+    Bad("Latin-1", json.dumps({**QUESTION, "essay_a": f"{CANARY} é"}, ensure_ascii=False).encode("latin-1")),
+    Bad("UTF-16", json.dumps({**QUESTION, "essay_a": CANARY}).encode("utf-16")),
+    Bad("UTF-32", json.dumps({**QUESTION, "essay_a": CANARY}).encode("utf-32-le")),
+    Bad("byte order mark", b"\xef\xbb\xbf" + question()),
+    *(Bad(f"{name} missing", without(name), name) for name in TEXT_FIELDS),
+    *(
+        Bad(f"{name} {kind}", question(**{name: value}), name)
+        for name in TEXT_FIELDS
+        for kind, value in {
+            "empty": "",
+            "blank": " \n\t",
+            "null": None,
+            "number": 5,
+            "list": [CANARY],
+            "object": {CANARY: 1},
+        }.items()
+    ),
+    Bad("only essay_a's placeholder", question(user_prompt=f"{CANARY} {{essay_a}}"), "user_prompt"),
+    Bad("only essay_b's placeholder", question(user_prompt=f"{CANARY} {{essay_b}}"), "user_prompt"),
+    Bad("metadata too large", question(metadata={CANARY: "x" * (16 * 1024)}), "metadata"),
+    Bad("metadata null", question(metadata=None), "metadata"),
+    Bad("metadata list", question(metadata=[CANARY]), "metadata"),
+    Bad("metadata string", question(metadata=CANARY), "metadata"),
+    Bad("replicate negative", question(replicate=-7654321), "replicate", "7654321"),
+    Bad("replicate float", question(replicate=1.5), "replicate"),
+    Bad("replicate whole float", raw(replicate="1.0"), "replicate"),
+    Bad("replicate bool", question(replicate=True), "replicate"),
+    Bad("replicate string", question(replicate=CANARY), "replicate"),
+    Bad("user_id number", question(user_id=7654321), "user_id", "7654321"),
+    Bad("correlation id", question(correlation_id=CANARY), "correlation_id"),
+    Bad("correlation id number", question(correlation_id=7654321), "correlation_id", "7654321"),
+    Bad("correlation id empty", question(correlation_id=""), "correlation_id"),
+    Bad("overrides list", question(llm_config_overrides=[CANARY]), "llm_config_overrides"),
+    Bad("overrides string", question(llm_config_overrides=CANARY), "llm_config_overrides"),
+    overriding("provider_override", CANARY),
+    overriding("provider_override", "Anthropic"),
+    overriding("provider_override", [CANARY]),
+    overriding("model_override", f"{CANARY}/../x"),
+    overriding("model_override", f"{CANARY} x"),
+    overriding("model_override", ""),
+    overriding("model_override", f"{CANARY}\n"),
+    overriding("model_override", CANARY * 20),
+    overriding("temperature_override", 2.1654321, "1654321"),
+    overriding("temperature_override", -0.1654321, "1654321"),
+    overriding("temperature_override", "0.5654321", "5654321"),
+    overriding("temperature_override", value=True),
+    overriding("system_prompt_override", " \n"),
+    overriding("system_prompt_override", [CANARY]),
+    overriding("max_tokens_override", 0),
+    overriding("max_tokens_override", -7654321, "7654321"),
+    overriding("max_tokens_override", 1.5),
+    overriding("max_tokens_override", value=True),
+    overriding("reasoning_effort_override", "extreme", "extreme"),
+    overriding("reasoning_effort_override", CANARY),
+    overriding("allow_fallback", CANARY),
+    overriding("allow_fallback", 1),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_BODIES, ids=lambda bad: bad.name)
+async def test_a_bad_body_is_refused_and_never_repeated(client: Client, bad: Bad) -> None:
+    response = await client.post(COMPARISON, data=bad.body, headers=JSON)
+    body = await refusal(response, 400, "VALIDATION_ERROR")
+    assert bad.private not in await response.get_data(as_text=True)
+    if bad.path is not None:
+        assert body["details"].startswith(f"{bad.path}: ")
+    assert body["retry_after"] is None
+    assert body["provider"] is None
+
+
+async def test_several_mistakes_are_named_together(client: Client) -> None:
+    body = await refusal(await compare(client, essay_a="", essay_b=5), 400, "VALIDATION_ERROR")
+    assert "essay_a: " in body["details"]
+    assert "essay_b: " in body["details"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", CANARY, ""])
+async def test_a_bad_time_limit_is_refused(client: Client, value: str) -> None:
+    body = await refusal(await compare(client, {"X-Request-Timeout-Ms": value}), 400, "VALIDATION_ERROR")
+    assert "X-Request-Timeout-Ms" in body["details"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        f"text/{CANARY}",
+        "text/plain",
+        "multipart/form-data; boundary=x",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=utf-16",
+        "application/json; charset=latin-1",
+        "application/jsonl",
+    ],
+)
+async def test_another_content_type_is_refused(client: Client, content_type: str) -> None:
+    response = await client.post(COMPARISON, data=question(), headers={"Content-Type": content_type})
+    await refusal(response, 415, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("content_type", [None, "application/json; charset=utf-8", 'Application/JSON; charset="UTF-8"'])
+async def test_json_and_a_missing_content_type_are_accepted(client: Client, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    assert (await client.post(COMPARISON, data=question(), headers=headers)).status_code == 200
+
+
+async def test_a_body_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(mocked(monkeypatch, MAX_REQUEST_BYTES="2048")) as client:
+        await refusal(await compare(client, essay_a=CANARY * 200), 413, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", f"/{CANARY}", "/api/v1", f"{COMPARISON}/", "/api/v1//comparison", "/healthz/",
+     "/api/v1/providers/", "/static/app.py"],
+)  # fmt: skip
+async def test_an_unknown_path_is_told_as_json(client: Client, path: str, method: str) -> None:
+    await refusal(await send(client, method, path), 404, "RESOURCE_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", COMPARISON, "POST"),
+        ("PUT", COMPARISON, "POST"),
+        ("OPTIONS", COMPARISON, "POST"),
+        ("POST", "/api/v1/providers", "GET"),
+        ("OPTIONS", "/api/v1/providers", "GET"),
+        ("GET", "/api/v1/providers/mock/test", "POST"),
+        ("DELETE", "/healthz", "GET"),
+        ("OPTIONS", "/livez", "GET"),
+        ("POST", "/metrics", "GET"),
+    ],
+)
+async def test_another_method_is_told_which_ones_are_allowed(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    response = await send(client, method, path)
+    await refusal(response, 405, "INVALID_REQUEST")
+    names = set(response.headers["Allow"].split(", "))
+    assert allowed in names
+    assert names <= {"GET", "HEAD", "POST"}
+
+
+# --- Good answers -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_verdict_has_every_field(client: Client) -> None:
+    response = await compare(client)
+    body = await content(response)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert set(body) == {
+        "winner", "justification", "confidence", "provider", "model", "response_time_ms", "cached", "token_usage",
+        "cost_estimate", "correlation_id", "trace_id", "metadata", "provenance",
+    }  # fmt: skip
+    assert body["winner"] in {"Essay A", "Essay B"}
+    assert isinstance(body["justification"], str)
+    assert body["justification"]
+    assert isinstance(body["confidence"], float)
+    assert 1 <= body["confidence"] <= 5
+    assert body["provider"] == "mock"
+    assert isinstance(body["response_time_ms"], int)
+    assert body["cached"] is False
+    assert body["cost_estimate"] == 0
+    assert body["correlation_id"] == response.headers["X-Correlation-ID"]
+    assert body["trace_id"] is None
+    assert body["metadata"] == {}
+    usage = body["token_usage"]
+    assert set(usage) == {"prompt_tokens", "completion_tokens", "total_tokens", "cached_prompt_tokens"}
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
+    provenance = body["provenance"]
+    assert re.fullmatch(r"[0-9a-f]{64}", provenance.pop("prompt_sha256"))
+    attempts = provenance.pop("attempts")
+    assert provenance == {
+        "prompt_version": "1", "replicate": 0, "requested_provider": None, "fallback_used": False,
+        "coalesced": False, "dropped_parameters": [],
+    }  # fmt: skip
+    assert [set(attempt) for attempt in attempts] == [{"provider", "model", "outcome", "duration_ms"}]
+    assert attempts[0]["outcome"] == "success"
+    assert isinstance(attempts[0]["duration_ms"], int)
+
+
+async def test_of_duplicate_keys_the_last_wins(client: Client) -> None:
+    response = await client.post(COMPARISON, data=raw(replicate="-1")[:-1] + b', "replicate": 3}', headers=JSON)
+    assert (await content(response))["provenance"]["replicate"] == 3
+
+
+async def test_unknown_fields_are_ignored_and_nulls_are_not_given(client: Client) -> None:
+    nothing = dict.fromkeys(
+        ["provider_override", "model_override", "temperature_override", "system_prompt_override",
+         "max_tokens_override", "reasoning_effort_override", "allow_fallback", CANARY]
+    )  # fmt: skip
+    first = await compare(client, unknown=[CANARY], llm_config_overrides=nothing, correlation_id=None, user_id=None)
+    second = await compare(client, llm_config_overrides=None)
+    assert first.status_code == 200
+    assert second.headers["X-Cache"] == "HIT"
+
+
+async def test_the_bounds_themselves_are_accepted(client: Client) -> None:
+    for temperature in (0, 2, 0.5):
+        overrides = {"temperature_override": temperature, "max_tokens_override": 1, "reasoning_effort_override": "none"}
+        assert (await compare(client, llm_config_overrides=overrides)).status_code == 200
+    metadata = {"m": "x" * (16 * 1024 - len('{"m":""}'))}
+    assert (await compare(client, metadata=metadata)).status_code == 200
+    assert (await client.post(COMPARISON, data=raw(metadata=nested(63)), headers=JSON)).status_code == 200
+
+
+async def test_the_body_s_correlation_id_comes_before_the_header_s(client: Client) -> None:
+    mine, other = str(uuid4()), str(uuid4())
+    by_body = await compare(client, {"X-Correlation-ID": other}, correlation_id=mine)
+    by_header = await compare(client, {"X-Correlation-ID": other})
+    fresh = [await compare(client), await compare(client, {"X-Correlation-ID": CANARY})]
+    for response, wanted in ((by_body, mine), (by_header, other)):
+        assert response.headers["X-Correlation-ID"] == wanted
+        assert (await content(response))["correlation_id"] == wanted
+    ids = {(await content(response))["correlation_id"] for response in fresh}
+    assert len({UUID(text) for text in ids}) == 2
+    assert ids == {response.headers["X-Correlation-ID"] for response in fresh}
+
+
+async def test_a_refusal_carries_the_caller_s_correlation_id(client: Client) -> None:
+    mine, other = str(uuid4()), str(uuid4())
+    by_body = await compare(client, {"X-Correlation-ID": other}, correlation_id=mine, essay_a="")
+    by_header = await compare(client, {"X-Correlation-ID": other}, correlation_id=CANARY)
+    lost = await client.get("/nowhere", headers={"X-Correlation-ID": other})
+    assert (await refusal(by_body, 400, "VALIDATION_ERROR"))["correlation_id"] == mine
+    assert (await refusal(by_header, 400, "VALIDATION_ERROR"))["correlation_id"] == other
+    assert (await refusal(lost, 404, "RESOURCE_NOT_FOUND"))["correlation_id"] == other
+
+
+async def test_metadata_comes_back_verbatim(client: Client) -> None:
+    written = (
+        '{"z":1,"a":{"x":[1.5,1.0,true,null,"é😀\\u0001"],"":""},"n":18446744073709551615,'
+        '"m":-9223372036854775808,"f":1e300,"essay_a":"<b>"}'
+    )
+    body = await content(await client.post(COMPARISON, data=raw(metadata=written), headers=JSON))
+    assert json.dumps(body["metadata"]) == json.dumps(json.loads(written))
+
+
+async def test_the_second_time_the_answer_is_known(client: Client) -> None:
+    first, second = await compare(client), await compare(client, metadata={"other": 1}, user_id="u")
+    bought, known = await content(first), await content(second)
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
+    assert "Age" not in first.headers
+    assert int(second.headers["Age"]) >= 0
+    assert known["cached"] is True
+    assert known["cost_estimate"] == 0
+    assert known["provenance"]["attempts"] == []
+    for name in ("winner", "justification", "confidence", "model", "token_usage"):
+        assert known[name] == bought[name]
+
+
+async def test_a_replicate_is_another_question(client: Client) -> None:
+    first, second = await compare(client), await compare(client, replicate=1)
+    assert second.headers["X-Cache"] == "MISS"
+    one, other = (await content(first))["provenance"], (await content(second))["provenance"]
+    assert other["replicate"] == 1
+    assert one["prompt_sha256"] == other["prompt_sha256"]
+
+
+async def test_no_cache_asks_anew_and_stores(client: Client) -> None:
+    anew = {"Cache-Control": "no-cache"}
+    answers = [await compare(client, anew), await compare(client, anew), await compare(client)]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["BYPASS", "BYPASS", "HIT"]
+
+
+async def test_no_store_neither_reads_nor_writes(client: Client) -> None:
+    aside = {"Cache-Control": "no-store"}
+    answers = [await compare(client, aside), await compare(client), await compare(client, aside)]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["BYPASS", "MISS", "BYPASS"]
+    assert len((await content(answers[2]))["provenance"]["attempts"]) == 1
+
+
+async def test_only_if_cached_never_buys(client: Client) -> None:
+    wish = {"Cache-Control": "only-if-cached"}
+    await refusal(await compare(client, wish), 504, "RESOURCE_NOT_FOUND")
+    await compare(client)
+    known = await compare(client, wish)
+    assert known.status_code == 200
+    assert known.headers["X-Cache"] == "HIT"
+
+
+async def test_server_timing_tells_where_the_time_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(mocked(monkeypatch, MOCK_LATENCY_MS="20")) as client:
+        told = (await compare(client)).headers["Server-Timing"]
+    stages = {name: float(value) for name, value in re.findall(r"(\w+);dur=([0-9.]+)", told)}
+    assert list(stages) == ["total", "cache", "queue", "upstream"]
+    assert stages["total"] >= stages["upstream"] >= 15
+
+
+async def test_a_caller_s_time_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(mocked(monkeypatch, MOCK_LATENCY_MS="20000")) as client:
+        began_s = time.monotonic()
+        await refusal(await compare(client, {"X-Request-Timeout-Ms": "100"}), 504, "TIMEOUT")
+        assert time.monotonic() - began_s < 2
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai", "google", "openrouter", "internal", "mock"])
+async def test_the_mock_stands_in_for_a_pinned_provider(client: Client, provider: str) -> None:
+    plain = await content(await compare(client))
+    pinned = {"provider_override": provider, "model_override": "some/model-1"}
+    body = await content(await compare(client, llm_config_overrides=pinned))
+    assert body["provider"] == "mock"
+    assert body["model"] == plain["model"]
+    assert body["provenance"]["requested_provider"] == provider
+
+
+async def test_a_model_alone_is_accepted_while_the_mock_judges(client: Client) -> None:
+    assert (await compare(client, llm_config_overrides={"model_override": "any"})).status_code == 200
+
+
+# --- Nobody judges ----------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_key_no_mark_is_invented(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(settings_from(monkeypatch)) as client:
+        for overrides in (None, {"provider_override": "openai"}, {"provider_override": "mock"}):
+            await refusal(await compare(client, llm_config_overrides=overrides), 503, "CONFIGURATION_ERROR")
+        health = await client.get("/healthz")
+        assert health.status_code == 503
+        assert (await content(health))["status"] == "unhealthy"
+        assert (await client.get("/livez")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+
+
+@pytest.mark.parametrize("variables", [{}, {"ANTHROPIC_API_KEY": CANARY}], ids=["no key", "one key"])
+async def test_a_model_without_its_provider_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    async with serving(settings_from(monkeypatch, **variables)) as client:
+        response = await compare(client, llm_config_overrides={"model_override": f"{CANARY}-1"})
+        assert "model_override" in (await refusal(response, 400, "VALIDATION_ERROR"))["details"]
+
+
+async def test_the_mock_must_be_wanted_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(settings_from(monkeypatch, ANTHROPIC_API_KEY=CANARY)) as client:
+        pinned = {"provider_override": "mock", "allow_fallback": False}
+        await refusal(await compare(client, llm_config_overrides=pinned), 503, "CONFIGURATION_ERROR")
+
+
+# --- Providers --------------------------------------------------------------------------------------------------------
+
+PROVIDER_KEYS = {
+    "name", "enabled", "configured", "available", "circuit_breaker_state", "default_model", "last_success",
+    "last_failure", "failure_count", "average_response_time_ms", "in_flight", "requests_today", "cost_today_usd",
+    "reason",
+}  # fmt: skip
+PROVIDERS_KEYS = {"providers", "default_provider", "selection_strategy", "total_requests_today", "total_cost_today"}
+
+
+async def test_only_the_mock_is_listed_while_it_judges(client: Client) -> None:
+    await compare(client)
+    body = await content(await client.get("/api/v1/providers"))
+    assert set(body) == PROVIDERS_KEYS
+    (mock,) = body["providers"]
+    assert set(mock) == PROVIDER_KEYS
+    assert mock["name"] == body["default_provider"] == "mock"
+    assert mock["enabled"] is mock["configured"] is mock["available"] is True
+    assert mock["circuit_breaker_state"] == "closed"
+    assert mock["last_success"].endswith("Z")
+    assert mock["last_failure"] is None
+    assert mock["in_flight"] == mock["failure_count"] == 0
+    assert mock["requests_today"] == body["total_requests_today"] == 1
+    assert mock["reason"] is None
+    assert body["selection_strategy"] == "priority"
+
+
+async def test_providers_are_listed_in_priority_order_with_the_reason_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = ["google", "anthropic", "openai", "internal"]
+    settings = settings_from(
+        monkeypatch, PROVIDER_PRIORITY_ORDER=",".join(order), GOOGLE_ENABLED="false", ANTHROPIC_API_KEY=CANARY
+    )
+    async with serving(settings) as client:
+        response = await client.get("/api/v1/providers")
+        assert CANARY not in await response.get_data(as_text=True)
+        body = await content(response)
+    assert [known["name"] for known in body["providers"]] == order
+    assert body["default_provider"] == "google"
+    for known in body["providers"]:
+        assert set(known) == PROVIDER_KEYS
+        assert known["available"] is (known["reason"] is None)
+    by_name = {known["name"]: known for known in body["providers"]}
+    assert by_name["google"]["enabled"] is False
+    assert by_name["anthropic"]["configured"] is True
+    assert by_name["openai"]["configured"] is False
+    assert by_name["openai"]["reason"]
+
+
+async def test_an_unknown_provider_cannot_be_tested(client: Client) -> None:
+    await refusal(await client.post(f"/api/v1/providers/{CANARY}/test"), 400, "VALIDATION_ERROR")
+
+
+async def test_a_provider_is_probed_without_a_verdict(client: Client) -> None:
+    for _ in range(2):
+        body = await content(await client.post("/api/v1/providers/mock/test"))
+        assert set(body) == {"success", "provider", "message", "response_time_ms", "model"}
+        assert body["success"] is True
+        assert isinstance(body["response_time_ms"], int)
+    assert (await content(await client.get("/api/v1/providers")))["total_requests_today"] == 0
+
+
+async def test_a_provider_without_a_key_fails_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(settings_from(monkeypatch)) as client:
+        response = await client.post("/api/v1/providers/openai/test")
+        assert response.status_code == 200
+        assert (await content(response))["success"] is False
+
+
+async def test_a_deep_test_is_allowed_once_a_minute(client: Client) -> None:
+    first = await client.post("/api/v1/providers/mock/test?deep=true")
+    assert (await content(first))["success"] is True
+    assert (await content(first))["model"]
+    assert (await content(await client.get("/api/v1/providers")))["total_requests_today"] == 1
+    body = await refusal(await client.post("/api/v1/providers/mock/test?deep=true"), 429, "RATE_LIMIT")
+    assert 50 < body["retry_after"] <= 60
+    assert (await client.post("/api/v1/providers/mock/test")).status_code == 200
+
+
+# --- Health and metrics -----------------------------------------------------------------------------------------------
+
+
+async def test_the_mock_without_keys_is_healthy(client: Client) -> None:
+    response = await client.get("/healthz")
+    body = await content(response)
+    assert response.status_code == 200
+    assert set(body) == {"service", "version", "status", "environment", "dependencies", "providers", "warnings"}
+    assert body["service"] == "llm-provider-service"
+    assert body["status"] == "healthy"
+    assert body["environment"] == "development"
+    assert body["dependencies"] == {
+        "redis": "disabled",
+        "kafka": "disabled",
+        "cache": {
+            "cache_mode": "healthy",
+            "local_cache_available": True,
+            "redis_available": False,
+            "redis_failure_count": 0,
+        },
+    }
+    assert body["providers"] == {
+        "mock": {"enabled": True, "configured": True, "available": True, "circuit_breaker_state": "closed"}
+    }
+    assert any("mock" in warning for warning in body["warnings"])
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz", "/metrics"])
+async def test_a_probe_may_use_head(client: Client, path: str) -> None:
+    assert (await client.head(path)).status_code == 200
+
+
+async def test_metrics_come_as_text_and_as_openmetrics(client: Client) -> None:
+    await compare(client)
+    await compare(client)
+    plain = await client.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain")
+    text = await plain.get_data(as_text=True)
+    for series in (
+        f'http_requests_total{{endpoint="{COMPARISON}",method="POST",status_code="200"}} 2.0',
+        'requests_total{model="mock-judge-1",provider="mock",request_type="comparison",status="success"} 2.0',
+        'response_duration_seconds_count{cached="true",model="mock-judge-1",provider="mock"} 1.0',
+        'cost_dollars_total{model="mock-judge-1",provider="mock"} 0.0',
+        "cache_hits_total 1.0",
+        'concurrent_requests{provider="mock"} 0.0',
+    ):
+        assert f"\nllm_provider_{series}\n" in text
+    assert "llm_provider_http_request_duration_seconds_bucket" in text
+    assert re.search(r'llm_provider_tokens_used_total\{[^}]*token_type="prompt"\}', text)
+    opened = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert opened.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert (await opened.get_data(as_text=True)).endswith("# EOF\n")
+
+
+# --- Failures ---------------------------------------------------------------------------------------------------------
+
+
+class BrokenOrchestrator:
+    """Has a defect."""
+
+    async def compare(self, query: ComparisonQuery) -> ComparisonResult:
+        """Raise what nobody expects."""
+        raise RuntimeError(CANARY)
+
+
+class Broken(Provider):
+    """Puts the defect into the service."""
+
+    @provide(scope=Scope.APP, override=True)
+    def orchestrator(self) -> LLMOrchestratorProtocol:
+        """Replace the real one."""
+        return BrokenOrchestrator()
+
+
+class Impatient(Provider):
+    """Retries without waiting."""
+
+    @provide(scope=Scope.APP, override=True)
+    def retries(self) -> LLMRetryManagerProtocol:
+        """Replace the sleep."""
+
+        async def instant(_seconds: float) -> None:
+            return None
+
+        return RetryManagerImpl(sleep=instant)
+
+
+async def test_a_defect_of_ours_is_told_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(mocked(monkeypatch), Broken()) as client:
+        await refusal(await compare(client), 500, "UNKNOWN_ERROR")
+    written = capsys.readouterr()
+    assert CANARY not in written.out + written.err
+    assert "RuntimeError" in written.out
+
+
+async def test_a_transient_failure_is_told_after_three_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(mocked(monkeypatch, MOCK_ERROR_RATE="1"), Impatient()) as client:
+        body = await refusal(await compare(client), 503, "EXTERNAL_SERVICE_ERROR")
+        text = await (await client.get("/metrics")).get_data(as_text=True)
+        known = (await content(await client.get("/api/v1/providers")))["providers"][0]
+    assert body["provider"] == "mock"
+    labels = 'model="mock-judge-1",outcome="unavailable",provider="mock"'
+    assert f"llm_provider_upstream_attempts_total{{{labels}}} 3.0" in text
+    assert known["failure_count"] == 3
+    assert known["last_failure"].endswith("Z")

@@ -1,0 +1,104 @@
+"""The fingerprint is the identity under which answers are kept and shared: all of the question, nothing else."""
+
+from dataclasses import fields, replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from api_models import ProviderName, ReasoningEffort
+from implementations.request_builder_impl import RequestBuilderImpl
+from protocols import MockKnobs, Prompt, ProviderRequest
+from tests.fakes import KNOBS, current_settings, prompt, query, request
+
+# For every field one other value; a new field without one fails the first test.
+OTHER_REQUEST: dict[str, Any] = {
+    "provider": ProviderName.OPENAI,
+    "model": "another",
+    "prompt": replace(prompt(), system="Another."),
+    "max_tokens": 513,
+    "temperature": 0.0,
+    "reasoning_effort": ReasoningEffort.NONE,
+    "verdict_schema": "2",
+    "replicate": 1,
+    "mock": KNOBS,
+}
+OTHER_PROMPT: dict[str, Any] = {
+    "version": "2",
+    "system": "Judge fairly!",
+    "user": ("The task.\n", "<essay A>\n", "<essay C>\n", "Answer."),
+    "essay_a": "Essay C",
+    "essay_b": "Essay C",
+}
+OTHER_KNOBS: dict[str, Any] = {
+    "seed": 2,
+    "error_rate": 0.1,
+    "latency_ms": 1,
+    "latency_jitter_ms": 1,
+    "position_bias": 0.1,
+}
+
+
+@pytest.mark.parametrize(
+    ("noun", "others"), [(ProviderRequest, OTHER_REQUEST), (Prompt, OTHER_PROMPT), (MockKnobs, OTHER_KNOBS)]
+)
+def test_no_field_is_forgotten_here(noun: type[Any], others: dict[str, Any]) -> None:
+    assert {field.name for field in fields(noun)} == set(others)
+
+
+@pytest.mark.parametrize("name", OTHER_REQUEST)
+def test_every_field_of_the_request_changes_the_fingerprint(name: str) -> None:
+    assert request(**{name: OTHER_REQUEST[name]}).fingerprint() != request().fingerprint()
+
+
+@pytest.mark.parametrize("name", OTHER_PROMPT)
+def test_every_field_of_the_prompt_changes_the_fingerprint(name: str) -> None:
+    changed = replace(prompt(), **{name: OTHER_PROMPT[name]})
+    assert request(prompt=changed).fingerprint() != request().fingerprint()
+
+
+@pytest.mark.parametrize("name", OTHER_KNOBS)
+def test_every_knob_of_the_mock_changes_the_fingerprint(name: str) -> None:
+    changed = replace(KNOBS, **{name: OTHER_KNOBS[name]})
+    assert request(mock=changed).fingerprint() != request(mock=KNOBS).fingerprint()
+
+
+def test_equal_questions_have_equal_fingerprints() -> None:
+    assert request().fingerprint() == request().fingerprint()
+    assert len(bytes.fromhex(request().fingerprint())) == 32
+
+
+def test_text_that_moves_from_one_part_to_the_next_is_another_question() -> None:
+    moved = replace(prompt(), user=("The task.\n<", "essay A>\n", "<essay B>\n", "Answer."))
+    assert "".join(moved.user) == "".join(prompt().user)
+    assert request(prompt=moved).fingerprint() != request().fingerprint()
+
+
+def test_essays_that_differ_only_after_two_thousand_characters_are_different_questions() -> None:
+    builder, settings = RequestBuilderImpl(), current_settings()
+    beginning = "The same beginning. " * 150
+    one, _ = builder.build(query(essay_a=beginning + "x"), ProviderName.OPENAI, settings)
+    other, _ = builder.build(query(essay_a=beginning + "y"), ProviderName.OPENAI, settings)
+    assert one.fingerprint() != other.fingerprint()
+    assert one.prompt.sha256() != other.prompt.sha256()
+
+
+def test_swapped_essays_are_another_question() -> None:
+    builder, settings = RequestBuilderImpl(), current_settings()
+    one, _ = builder.build(query(essay_a="left", essay_b="right"), ProviderName.OPENAI, settings)
+    other, _ = builder.build(query(essay_a="right", essay_b="left"), ProviderName.OPENAI, settings)
+    assert one.fingerprint() != other.fingerprint()
+
+
+def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
+    builder, settings = RequestBuilderImpl(), current_settings()
+    one, _ = builder.build(query(), ProviderName.OPENAI, settings)
+    asked_by_another = query(correlation_id=UUID(int=1), user_id="somebody", metadata={"other": 1}, timeout_s=3.0)
+    other, _ = builder.build(asked_by_another, ProviderName.OPENAI, settings)
+    assert one.fingerprint() == other.fingerprint()
+
+
+def test_the_prompts_digest_covers_system_and_user_text_apart() -> None:
+    moved = replace(prompt(), system="Judge fairly.T", user=("he task.\n", *prompt().user[1:]))
+    assert moved.sha256() != prompt().sha256()
+    assert replace(prompt(), essay_a="not sent").sha256() == prompt().sha256()

@@ -1,0 +1,423 @@
+"""One request from the query to the events, around judges that play a script."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from api_models import (
+    AttemptOutcome,
+    CacheHit,
+    CacheMiss,
+    CacheOutcome,
+    CostTracked,
+    ErrorCode,
+    ProcessingEvent,
+    ProviderFailed,
+    ProviderName,
+    RequestCompleted,
+    RequestStarted,
+)
+from exceptions import (
+    DeadlineExceededError,
+    DefectError,
+    NotCachedError,
+    NoUsableProviderError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    ServiceError,
+    ServiceStoppingError,
+)
+from implementations.accounting_impl import AccountingImpl
+from implementations.cache.local_cache import LocalCache
+from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.llm_orchestrator_impl import CALLER_LEFT, LLMOrchestratorImpl
+from implementations.provider_selector_impl import ProviderSelectorImpl
+from implementations.request_builder_impl import RequestBuilderImpl
+from implementations.resilience.policies import Metered
+from implementations.resilience.single_flight import SingleFlight
+from protocols import CacheUse, Candidate, ComparisonQuery, CurrentSettings, Judge, ProviderReply, ProviderRequest
+from tests.fakes import (
+    CORRELATION_ID,
+    NOON,
+    Calendar,
+    Clock,
+    FakeProvider,
+    FixedSettings,
+    Held,
+    Recorder,
+    current_settings,
+    new_metrics,
+    query,
+    reply,
+    sample,
+    settle,
+)
+
+ANTHROPIC, OPENAI = ProviderName.ANTHROPIC, ProviderName.OPENAI
+OPENAI_REPLY = reply(provider=OPENAI, model="model-of-openai", cost_usd=0.5)
+
+
+class House:
+    """The orchestrator with real neighbours; only the judges, the clocks and the events are fakes."""
+
+    def __init__(self, judges: Mapping[ProviderName, FakeProvider], **changes: Any) -> None:
+        self.clock = Clock()
+        self.metrics = new_metrics()
+        self.events = Recorder()
+        self.flights = SingleFlight[ProviderReply]()
+        self.cache = CacheManagerImpl(
+            local=LocalCache(size_bytes=1_000_000, max_entries=100, clock=self.clock),
+            local_ttl_s=600,
+            metrics=self.metrics,
+        )
+        accounting = AccountingImpl(metrics=self.metrics, now=Calendar())
+        selector = ProviderSelectorImpl(
+            judges={
+                name: Judge(provider=Metered(fake, accounting=accounting, clock=self.clock), metered=fake, probe=fake)
+                for name, fake in judges.items()
+            },
+            configured=frozenset(judges),
+            builder=RequestBuilderImpl(),
+            accounting=accounting,
+        )
+        self.orchestrator = LLMOrchestratorImpl(
+            service_name="service-under-test",
+            runtime_settings=FixedSettings(current_settings(**changes)),
+            selector=selector,
+            cache=self.cache,
+            flights=self.flights,
+            events=self.events,
+            metrics=self.metrics,
+            clock=self.clock,
+            now=Calendar(),
+        )
+        self.compare = self.orchestrator.compare
+
+    def completed(self) -> RequestCompleted:
+        """The one *completed*, which is always the last word about its request."""
+        (event,) = self.events.of(RequestCompleted)
+        return event
+
+
+def house(*script: Any, **changes: Any) -> House:
+    return House({ANTHROPIC: FakeProvider(*script)}, **changes)
+
+
+async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
+    async def slowly(_: ProviderRequest) -> ProviderReply:
+        home.clock.advance(2.0)
+        return reply()
+
+    home = house(slowly)
+    result = await home.compare(query())
+    assert home.events.names == [
+        ProcessingEvent.LLM_REQUEST_STARTED,
+        ProcessingEvent.LLM_CACHE_MISS,
+        ProcessingEvent.LLM_COST_TRACKING,
+        ProcessingEvent.LLM_REQUEST_COMPLETED,
+    ]
+    assert (result.reply, result.cost_usd, result.cache_outcome) == (reply(), 0.25, CacheOutcome.MISS)
+    assert (result.age_s, result.fallback_used, result.cached, result.coalesced) == (None, False, False, False)
+    assert (result.timings.total_s, result.timings.upstream_s) == (2.0, 2.0)
+    assert [attempt.outcome for attempt in result.attempts] == [AttemptOutcome.SUCCESS]
+    for event in home.events.events:
+        assert (event.correlation_id, event.metadata) == (CORRELATION_ID, {"batch": "b-1"})
+
+
+async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
+    home = house(reply())
+    result = await home.compare(query())
+    (started,), (tracked,), completed = (
+        home.events.of(RequestStarted),
+        home.events.of(CostTracked),
+        home.completed(),
+    )
+    assert (started.provider, started.request_type, started.user_id) == (None, "comparison", "teacher-7")
+    assert (tracked.provider, tracked.cost_estimate_usd, tracked.cached) == (ANTHROPIC, 0.25, False)
+    assert (tracked.service_name, tracked.request_timestamp) == ("service-under-test", NOON)
+    assert tracked.prompt_sha256 == completed.prompt_sha256 == result.prompt_sha256
+    assert (completed.success, completed.cost_estimate, completed.cached) == (True, 0.25, False)
+    assert completed.error_message is None
+    assert completed.token_usage == reply().usage.as_token_usage()
+
+
+async def test_a_known_answer_is_free_and_tells_its_age() -> None:
+    home = house(reply())
+    await home.compare(query())
+    home.clock.advance(60)
+    home.events.events.clear()
+    result = await home.compare(query(correlation_id=CORRELATION_ID))
+    assert (result.cache_outcome, result.age_s, result.cost_usd, result.attempts) == (CacheOutcome.HIT, 60, 0.0, ())
+    assert result.reply.usage == reply().usage
+    assert home.events.names == [
+        ProcessingEvent.LLM_REQUEST_STARTED,
+        ProcessingEvent.LLM_CACHE_HIT,
+        ProcessingEvent.LLM_REQUEST_COMPLETED,
+    ]
+    assert home.events.of(CacheHit)[0].cache_key
+    assert (home.completed().cached, home.completed().cost_estimate) == (True, 0.0)
+
+
+async def test_another_replicate_of_the_question_is_bought_anew() -> None:
+    home = house(reply(), reply())
+    await home.compare(query())
+    assert (await home.compare(query(replicate=1))).cache_outcome is CacheOutcome.MISS
+
+
+async def test_identical_questions_share_one_purchase() -> None:
+    held = Held(reply())
+    home = house(held)
+    tasks = [asyncio.create_task(home.compare(query())) for _ in range(50)]
+    await held.reached.wait()
+    await settle()
+    held.go.set()
+    buyer, *others = await asyncio.gather(*tasks)
+    assert (buyer.cache_outcome, buyer.cost_usd) == (CacheOutcome.MISS, 0.25)
+    for other in others:
+        assert (other.cache_outcome, other.cost_usd, other.coalesced) == (CacheOutcome.COALESCED, 0.0, True)
+        assert (other.reply, other.attempts) == (reply(), ())
+    assert len(home.events.of(CostTracked)) == 1
+    assert len(home.events.of(RequestStarted)) == len(home.events.of(RequestCompleted)) == 50
+    assert sum(event.cost_estimate or 0.0 for event in home.events.of(RequestCompleted)) == 0.25
+    assert sample(home.metrics, "llm_provider_coalesced_requests_total") == 49
+
+
+@pytest.mark.parametrize("failure", [ProviderUnavailableError("overloaded"), ProviderTimeoutError("late")])
+async def test_a_failure_that_asks_for_it_is_answered_by_the_next_provider(failure: ServiceError) -> None:
+    home = House({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    result = await home.compare(query())
+    assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
+    assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
+    assert home.events.names == [
+        ProcessingEvent.LLM_REQUEST_STARTED,
+        ProcessingEvent.LLM_CACHE_MISS,
+        ProcessingEvent.LLM_PROVIDER_FAILURE,
+        ProcessingEvent.LLM_CACHE_MISS,
+        ProcessingEvent.LLM_COST_TRACKING,
+        ProcessingEvent.LLM_REQUEST_COMPLETED,
+    ]
+    assert [event.provider for event in home.events.of(CacheMiss)] == [ANTHROPIC, OPENAI]
+
+
+async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() -> None:
+    failure = NoUsableProviderError("asked without settings", provider=ANTHROPIC)
+    second = FakeProvider(OPENAI_REPLY)
+    home = House({ANTHROPIC: FakeProvider(failure), OPENAI: second})
+    with pytest.raises(NoUsableProviderError) as passed:
+        await home.compare(query())
+    assert passed.value is failure
+    assert second.requests == []
+
+
+async def test_a_pinned_provider_is_never_silently_replaced() -> None:
+    second = FakeProvider(OPENAI_REPLY)
+    home = House({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: second})
+    with pytest.raises(ProviderUnavailableError):
+        await home.compare(query(provider=ANTHROPIC))
+    assert second.requests == []
+    assert not home.completed().success
+    assert home.completed().provider is ANTHROPIC
+
+
+async def test_a_pinned_provider_is_replaced_when_the_caller_allows_it() -> None:
+    home = House({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(OPENAI_REPLY)})
+    result = await home.compare(query(provider=ANTHROPIC, allow_fallback=True))
+    assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
+
+
+async def test_when_everybody_fails_the_error_is_that_of_the_last_one_asked() -> None:
+    last = ProviderTimeoutError("late", provider=OPENAI)
+    home = House(
+        {ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(last)},
+    )
+    with pytest.raises(ProviderTimeoutError) as passed:
+        await home.compare(query())
+    assert passed.value is last
+    failed = home.events.of(ProviderFailed)
+    assert [(event.provider, event.failure_type) for event in failed] == [
+        (ANTHROPIC, ErrorCode.EXTERNAL_SERVICE_ERROR),
+        (OPENAI, ErrorCode.TIMEOUT),
+    ]
+    assert home.completed().error_message == last.sentence
+    labels = {"provider": "openai", "model": "none", "request_type": "comparison", "status": "timeout"}
+    assert sample(home.metrics, "llm_provider_requests_total", **labels) == 1
+
+
+async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:
+    held = Held(ProviderUnavailableError("overloaded"))
+    home = house(held)
+    tasks = [asyncio.create_task(home.compare(query())) for _ in range(10)]
+    await held.reached.wait()
+    await settle()
+    held.go.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(outcome, ProviderUnavailableError) for outcome in outcomes)
+    assert len(home.events.of(ProviderFailed)) == 1
+    assert len(home.events.of(RequestCompleted)) == 10
+
+
+async def test_a_candidate_that_fails_after_its_caller_left_is_still_told() -> None:
+    held = Held(ProviderUnavailableError("overloaded"))
+    home = house(held)
+    task = asyncio.create_task(home.compare(query()))
+    await held.reached.wait()
+    task.cancel()
+    await settle()
+    held.go.set()
+    await settle()
+    assert len(home.events.of(ProviderFailed)) == len(home.events.of(RequestCompleted)) == 1
+
+
+async def test_nobody_usable_is_completed_too() -> None:
+    home = House({})
+    with pytest.raises(NoUsableProviderError):
+        await home.compare(query())
+    assert home.events.names == [ProcessingEvent.LLM_REQUEST_STARTED, ProcessingEvent.LLM_REQUEST_COMPLETED]
+    assert not home.completed().success
+
+
+async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and_is_kept() -> None:
+    held = Held(reply())
+    home = house(held)
+    with pytest.raises(DeadlineExceededError) as late:
+        await home.compare(query(timeout_s=0.0))
+    assert late.value.provider is ANTHROPIC
+    assert home.completed().error_message == DeadlineExceededError.sentence
+    await held.reached.wait()
+    held.go.set()
+    await settle()
+    assert len(home.events.of(CostTracked)) == 1
+    assert (await home.compare(query())).cache_outcome is CacheOutcome.HIT
+    assert home.flights.tasks == frozenset()
+
+
+async def test_a_callers_wish_never_lengthens_the_request() -> None:
+    home = house(Held(reply()), request_timeout_s=0.0)
+    with pytest.raises(DeadlineExceededError):
+        await home.compare(query(timeout_s=9999.0))
+    for flight in home.flights.tasks:
+        flight.cancel()
+    await settle()
+
+
+async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() -> None:
+    held = Held(reply())
+    home = house(held)
+    task = asyncio.create_task(home.compare(query()))
+    await held.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    completed = home.completed()
+    assert (completed.success, completed.error_message, completed.cost_estimate) == (False, CALLER_LEFT, 0.0)
+    assert sample(home.metrics, "llm_provider_client_disconnects_total") == 1
+    held.go.set()
+    await settle()
+    assert len(home.events.of(CostTracked)) == 1
+    assert len(home.events.of(RequestCompleted)) == 1
+    assert (await home.compare(query())).cache_outcome is CacheOutcome.HIT
+
+
+async def test_no_store_neither_reads_nor_writes_nor_shares() -> None:
+    home = house(reply(), reply(), reply(), reply())
+    await home.compare(query())
+    await home.compare(query())
+    tasks = [home.compare(query(cache_use=CacheUse.BYPASS)) for _ in range(2)]
+    results = await asyncio.gather(*tasks)
+    assert [(result.cache_outcome, result.cost_usd) for result in results] == [(CacheOutcome.BYPASS, 0.25)] * 2
+    assert len(home.events.of(CostTracked)) == 3
+    await home.compare(query(cache_use=CacheUse.BYPASS, replicate=3))
+    with pytest.raises(NotCachedError):
+        await home.compare(query(cache_use=CacheUse.ONLY, replicate=3))
+
+
+async def test_no_cache_asks_anew_without_sharing_and_keeps_the_answer() -> None:
+    fresh = reply(cost_usd=0.75)
+    home = house(reply(), fresh)
+    await home.compare(query())
+    result = await home.compare(query(cache_use=CacheUse.REFRESH))
+    assert (result.cache_outcome, result.cost_usd, result.age_s) == (CacheOutcome.BYPASS, 0.75, None)
+    assert (await home.compare(query())).reply == fresh
+
+
+async def test_only_if_cached_never_buys() -> None:
+    home = house(reply())
+    with pytest.raises(NotCachedError):
+        await home.compare(query(cache_use=CacheUse.ONLY))
+    assert home.events.of(CostTracked) == []
+    assert not home.completed().success
+    await home.compare(query())
+    assert (await home.compare(query(cache_use=CacheUse.ONLY))).cache_outcome is CacheOutcome.HIT
+
+
+async def test_without_a_cache_nothing_is_looked_up_or_kept_but_flights_are_shared() -> None:
+    held = Held(reply())
+    home = house(held, reply(), cache_enabled=False)
+    tasks = [asyncio.create_task(home.compare(query())) for _ in range(2)]
+    await held.reached.wait()
+    await settle()
+    held.go.set()
+    outcomes = [result.cache_outcome for result in await asyncio.gather(*tasks)]
+    assert outcomes == [CacheOutcome.BYPASS, CacheOutcome.COALESCED]
+    assert (await home.compare(query())).cache_outcome is CacheOutcome.BYPASS
+    assert home.events.of(CacheMiss) == []
+
+
+async def test_a_defect_is_completed_as_one_and_its_text_stays_inside() -> None:
+    home = house(ValueError("the essay says so"))
+    with pytest.raises(ValueError, match="the essay says so"):
+        await home.compare(query())
+    completed = home.completed()
+    assert (completed.success, completed.error_message) == (False, DefectError.sentence)
+    assert home.events.of(ProviderFailed) == []
+    labels = {"provider": "none", "model": "none", "request_type": "comparison", "status": "unknown_error"}
+    assert sample(home.metrics, "llm_provider_requests_total", **labels) == 1
+
+
+async def test_a_flight_that_the_shutdown_cancels_completes_its_requests() -> None:
+    held = Held(reply())
+    home = house(held)
+    task = asyncio.create_task(home.compare(query()))
+    await held.reached.wait()
+    for flight in home.flights.tasks:
+        flight.cancel()
+    with pytest.raises(ServiceStoppingError):
+        await task
+    assert home.completed().error_message == ServiceStoppingError.sentence
+
+
+async def test_an_answer_of_unknown_price_costs_nothing_known() -> None:
+    home = house(reply(cost_usd=None))
+    result = await home.compare(query())
+    assert result.cost_usd is None
+    assert home.completed().cost_estimate is None
+    assert home.events.of(CostTracked)[0].cost_estimate_usd is None
+
+
+async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
+    class Empty:
+        def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> list[Candidate]:
+            return []
+
+        def statuses(self, settings: CurrentSettings) -> list[Any]:
+            return []
+
+        def status(self, *_: Any) -> Any:
+            pytest.fail("nobody asks for a status here")
+
+    home = house()
+    orchestrator = LLMOrchestratorImpl(
+        service_name="service-under-test",
+        runtime_settings=FixedSettings(current_settings()),
+        selector=Empty(),
+        cache=home.cache,
+        flights=home.flights,
+        events=home.events,
+        metrics=home.metrics,
+        clock=home.clock,
+        now=Calendar(),
+    )
+    with pytest.raises(DefectError):
+        await orchestrator.compare(query())

@@ -1,0 +1,193 @@
+"""Who may be asked, in which order and why not; and what exactly is asked of them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from api_models import ProviderName, ReasoningEffort
+from exceptions import InvalidQueryError, NoUsableProviderError
+from implementations.accounting_impl import AccountingImpl
+from implementations.mock_provider_impl import MOCK_MODEL
+from implementations.provider_selector_impl import ProviderSelectorImpl
+from implementations.request_builder_impl import RequestBuilderImpl
+from protocols import Judge, ProviderRequest
+from tests.fakes import (
+    KNOBS,
+    REAL_PROVIDERS,
+    Calendar,
+    FakeProvider,
+    current_settings,
+    new_metrics,
+    query,
+)
+
+ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
+MOCK = ProviderName.MOCK
+
+
+def judge() -> Judge:
+    fake = FakeProvider()
+    return Judge(provider=fake, metered=fake, probe=fake)
+
+
+def selector(
+    built: Iterable[ProviderName] = tuple(ProviderName), configured: Iterable[ProviderName] = REAL_PROVIDERS
+) -> ProviderSelectorImpl:
+    return ProviderSelectorImpl(
+        judges={name: judge() for name in built},
+        configured=frozenset(configured),
+        builder=RequestBuilderImpl(),
+        accounting=AccountingImpl(metrics=new_metrics(), now=Calendar()),
+    )
+
+
+def asked(chosen: ProviderSelectorImpl, settings: dict[str, Any] | None = None, **wishes: Any) -> list[ProviderName]:
+    found = chosen.candidates(query(**wishes), current_settings(**settings or {}))
+    return [candidate.request.provider for candidate in found]
+
+
+def built(settings: dict[str, Any] | None = None, name: ProviderName = ANTHROPIC, **wishes: Any) -> ProviderRequest:
+    complete, dropped = RequestBuilderImpl().build(query(**wishes), name, current_settings(**settings or {}))
+    assert dropped == ()
+    return complete
+
+
+def test_without_a_wish_everybody_usable_is_ranked_by_priority() -> None:
+    assert asked(selector()) == list(REAL_PROVIDERS)
+    assert asked(selector(), {"priority_order": (GOOGLE, OPENAI), "default_provider": GOOGLE}) == [GOOGLE, OPENAI]
+
+
+def test_the_default_provider_comes_first_and_nobody_twice() -> None:
+    order = {"priority_order": (ANTHROPIC, OPENAI), "default_provider": OPENAI}
+    assert asked(selector(), order) == [OPENAI, ANTHROPIC]
+
+
+def test_a_pinned_provider_is_the_only_candidate() -> None:
+    assert asked(selector(), provider=GOOGLE) == [GOOGLE]
+
+
+def test_a_pinned_provider_that_may_be_replaced_comes_first() -> None:
+    order = {"priority_order": (ANTHROPIC, OPENAI, GOOGLE)}
+    assert asked(selector(), order, provider=GOOGLE, allow_fallback=True) == [GOOGLE, ANTHROPIC, OPENAI]
+
+
+def test_a_pinned_provider_out_of_order_may_still_be_asked() -> None:
+    assert asked(selector(), {"priority_order": (ANTHROPIC,)}, provider=GOOGLE) == [GOOGLE]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "settings", "reason"),
+    [
+        (selector(), {"enabled_providers": frozenset({OPENAI})}, "disabled"),
+        (selector(configured=(OPENAI,)), {}, "not configured"),
+        (selector(built=(OPENAI,)), {}, "this version cannot ask it yet"),
+    ],
+    ids=["disabled", "not configured", "not built"],
+)
+def test_who_cannot_be_asked_is_skipped_and_fails_when_pinned(
+    chosen: ProviderSelectorImpl, settings: dict[str, Any], reason: str
+) -> None:
+    assert asked(chosen, settings) == [OPENAI]
+    with pytest.raises(NoUsableProviderError) as nobody:
+        asked(chosen, settings, provider=ANTHROPIC)
+    assert nobody.value.details == f"anthropic: {reason}"
+    assert nobody.value.provider is ANTHROPIC
+    assert asked(chosen, settings, provider=ANTHROPIC, allow_fallback=True) == [OPENAI]
+
+
+def test_when_nobody_is_usable_every_reason_is_named() -> None:
+    settings = {"priority_order": (ANTHROPIC, OPENAI), "enabled_providers": frozenset({OPENAI})}
+    with pytest.raises(NoUsableProviderError) as nobody:
+        asked(selector(configured=()), settings)
+    assert nobody.value.details == "anthropic: disabled; openai: not configured"
+    assert nobody.value.provider is None
+
+
+def test_the_mock_judges_only_when_the_operator_asks_for_it() -> None:
+    with pytest.raises(NoUsableProviderError) as nobody:
+        asked(selector(), provider=MOCK)
+    assert nobody.value.details == "mock: the mock judges only when the operator asks for it"
+
+
+@pytest.mark.parametrize("wish", [None, ANTHROPIC, MOCK])
+def test_in_mock_mode_the_mock_stands_in_the_place_of_everybody(wish: ProviderName | None) -> None:
+    found = selector(configured=()).candidates(query(provider=wish, model="any"), current_settings(mock=KNOBS))
+    assert [(one.request.provider, one.request.model) for one in found] == [(MOCK, MOCK_MODEL)]
+
+
+def test_a_candidate_brings_the_policies_of_its_provider() -> None:
+    judges = {ANTHROPIC: judge()}
+    chosen = ProviderSelectorImpl(
+        judges=judges,
+        configured=frozenset({ANTHROPIC}),
+        builder=RequestBuilderImpl(),
+        accounting=AccountingImpl(metrics=new_metrics(), now=Calendar()),
+    )
+    (candidate,) = chosen.candidates(query(), current_settings())
+    assert candidate.provider is judges[ANTHROPIC].provider
+
+
+def test_the_statuses_follow_the_priority_order_with_a_reason_each() -> None:
+    order = (GOOGLE, OPENAI, ANTHROPIC, ProviderName.INTERNAL)
+    settings = current_settings(priority_order=order, enabled_providers=frozenset(order) - {OPENAI})
+    statuses = selector(built=(GOOGLE, OPENAI, ANTHROPIC), configured=(GOOGLE, ProviderName.INTERNAL)).statuses(
+        settings
+    )
+    assert [status.name for status in statuses] == list(order)
+    assert [(status.enabled, status.configured, status.available, status.reason) for status in statuses] == [
+        (True, True, True, None),
+        (False, False, False, "disabled"),
+        (True, False, False, "not configured"),
+        (True, True, False, "this version cannot ask it yet"),
+    ]
+    assert [status.default_model for status in statuses] == [f"model-of-{name}" for name in order]
+
+
+def test_in_mock_mode_the_only_status_is_that_of_the_mock() -> None:
+    (status,) = selector(configured=()).statuses(current_settings(mock=KNOBS))
+    assert (status.name, status.enabled, status.configured, status.available) == (MOCK, True, True, True)
+    assert status.default_model == MOCK_MODEL
+
+
+def test_what_the_caller_leaves_open_the_settings_decide() -> None:
+    complete = built({"default_max_tokens": 99, "default_temperature": 0.5})
+    assert (complete.model, complete.max_tokens, complete.temperature) == ("model-of-anthropic", 99, 0.5)
+    assert (complete.reasoning_effort, complete.replicate, complete.mock) == (None, 0, None)
+
+
+def test_what_the_caller_wishes_is_asked() -> None:
+    complete = built(
+        {"default_max_tokens": 99, "default_temperature": 0.5},
+        provider=ANTHROPIC,
+        model="model-of-the-caller",
+        max_tokens=7,
+        temperature=0.0,
+        reasoning_effort=ReasoningEffort.HIGH,
+        replicate=4,
+        system_prompt="Be brief.",
+    )
+    assert (complete.model, complete.max_tokens, complete.temperature) == ("model-of-the-caller", 7, 0.0)
+    assert (complete.reasoning_effort, complete.replicate) == (ReasoningEffort.HIGH, 4)
+    assert complete.prompt.system.startswith("Be brief.")
+
+
+def test_a_model_without_its_provider_is_the_callers_mistake() -> None:
+    with pytest.raises(InvalidQueryError) as mistake:
+        asked(selector(), model="model-of-the-caller")
+    assert "model_override" in mistake.value.details
+    assert "model-of-the-caller" not in mistake.value.details
+
+
+def test_a_model_belongs_to_the_pinned_provider_and_not_to_its_replacement() -> None:
+    found = selector().candidates(
+        query(provider=GOOGLE, model="gemini-of-the-caller", allow_fallback=True), current_settings()
+    )
+    models = {one.request.provider: one.request.model for one in found}
+    assert models.pop(GOOGLE) == "gemini-of-the-caller"
+    assert all(model == f"model-of-{name}" for name, model in models.items())
+
+
+def test_the_mocks_knobs_travel_with_the_question() -> None:
+    complete = built({"mock": KNOBS}, name=MOCK, model="any-model")
+    assert (complete.mock, complete.model) == (KNOBS, MOCK_MODEL)
