@@ -96,7 +96,7 @@ def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDi
 
 
 def _asyncio_in_one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """asyncio tells of a lost exception in one line, and shows the exception's text in the next ones."""
+    """Asyncio tells of a lost exception in one line, and shows the exception's text in the next ones."""
     record = event.get("_record")
     if isinstance(record, logging.LogRecord) and record.name == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0]
