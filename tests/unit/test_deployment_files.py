@@ -1,6 +1,8 @@
 """The image holds what the service is, and the compose file passes only what the service reads."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -32,6 +34,17 @@ def test_the_image_runs_python_itself_as_a_numeric_user() -> None:
     assert instructions("CMD")[-1] == '["python", "app.py"]'
     assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", instructions("USER")[-1])
     assert instructions("STOPSIGNAL") == ["SIGTERM"]
+
+
+def test_both_health_checks_fail_when_nothing_listens() -> None:
+    in_image = re.search(r'"-c", "(.*?)"\]', instructions("HEALTHCHECK")[0])
+    assert in_image is not None
+    for script in (in_image[1], SERVICE["healthcheck"]["test"][-1].replace("8080", "9")):
+        probe = subprocess.run(
+            [sys.executable, "-c", script], env={"LLM_PROVIDER_SERVICE_PORT": "9"}, check=False, capture_output=True
+        )
+        assert b"ConnectionRefusedError" in probe.stderr
+        assert probe.returncode == 1
 
 
 def test_the_health_check_needs_no_shell_and_no_curl() -> None:
