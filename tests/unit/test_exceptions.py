@@ -28,3 +28,26 @@ def test_every_failure_has_a_code_a_status_and_one_sentence(kind: type[exception
 @pytest.mark.parametrize("kind", list(concrete()), ids=lambda kind: kind.__name__)
 def test_what_may_be_repeated_may_be_asked_of_the_next_provider(kind: type[exceptions.ServiceError]) -> None:
     assert kind.asks_next_provider or not kind.is_retryable
+
+
+# As published to callers; a class that is missing here fails the test below.
+PUBLISHED = {
+    exceptions.InvalidQueryError: (400, "VALIDATION_ERROR"),
+    exceptions.BodyTooLargeError: (413, "VALIDATION_ERROR"),
+    exceptions.BodyTooSlowError: (408, "TIMEOUT"),
+    exceptions.UnsupportedContentTypeError: (415, "VALIDATION_ERROR"),
+    exceptions.RouteNotFoundError: (404, "RESOURCE_NOT_FOUND"),
+    exceptions.MethodNotAllowedError: (405, "INVALID_REQUEST"),
+    exceptions.NotCachedError: (504, "RESOURCE_NOT_FOUND"),
+    exceptions.TestedTooOftenError: (429, "RATE_LIMIT"),
+    exceptions.NoUsableProviderError: (503, "CONFIGURATION_ERROR"),
+    exceptions.ProviderUnavailableError: (503, "EXTERNAL_SERVICE_ERROR"),
+    exceptions.ProviderTimeoutError: (504, "TIMEOUT"),
+    exceptions.DeadlineExceededError: (504, "TIMEOUT"),
+    exceptions.ServiceStoppingError: (503, "SERVICE_UNAVAILABLE"),
+    exceptions.DefectError: (500, "UNKNOWN_ERROR"),
+}
+
+
+def test_every_failure_answers_as_published() -> None:
+    assert {kind: (kind.status, kind.code) for kind in concrete()} == PUBLISHED
