@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import chain
 from uuid import UUID
 
 import orjson
@@ -103,28 +104,27 @@ def _complaint(mistake: ErrorDetails) -> str:
 def _has_inexact_number(root: dict[str, object]) -> bool:
     """Walk everything once. Raises InvalidQueryError for what is too deep, too much or holds a NUL."""
     inexact = False
-    for seen, (value, depth) in enumerate(_walk(root), start=1):
-        if depth > MAX_DEPTH and isinstance(value, dict | list):
+    seen = 0
+    pending: list[tuple[dict[str, object] | list[object], int]] = [(root, 1)]
+    while pending:
+        container, depth = pending.pop()
+        seen += len(container)
+        if depth > MAX_DEPTH:
             raise InvalidQueryError(f"the body is nested deeper than {MAX_DEPTH} levels")
         if seen > MAX_VALUES:
             raise InvalidQueryError(f"the body holds more than {MAX_VALUES} values")
-        if isinstance(value, str) and "\x00" in value:
-            raise InvalidQueryError("the body holds a NUL character")
-        inexact = inexact or (isinstance(value, float) and abs(value) >= BIGGEST_EXACT)
+        for value in _members(container):
+            if isinstance(value, dict | list):
+                pending.append((value, depth + 1))
+            elif isinstance(value, str) and "\x00" in value:
+                raise InvalidQueryError("the body holds a NUL character")
+            inexact = inexact or (isinstance(value, float) and abs(value) >= BIGGEST_EXACT)
     return inexact
 
 
-def _walk(root: dict[str, object]) -> Iterator[tuple[object, int]]:
-    pending: list[tuple[object, int]] = [(root, 1)]
-    while pending:
-        value, depth = pending.pop()
-        yield value, depth
-        if isinstance(value, dict):
-            for key, child in value.items():
-                yield key, depth
-                pending.append((child, depth + 1))
-        elif isinstance(value, list):
-            pending.extend((child, depth + 1) for child in value)
+def _members(container: dict[str, object] | list[object]) -> Iterable[object]:
+    """Keys count as members: they are text of the caller as well."""
+    return chain(container, container.values()) if isinstance(container, dict) else container
 
 
 def _refuse_large_integers(body: bytes) -> None:
