@@ -1,0 +1,14 @@
+"""What every test starts from: an environment without any setting of ours."""
+
+import os
+
+import pytest
+
+from config import PREFIX, known_variables
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own keys and settings decide no test."""
+    for name in [name for name in os.environ if name.startswith(PREFIX) or name in known_variables()]:
+        monkeypatch.delenv(name)

@@ -1,0 +1,134 @@
+"""Every variable of the table is read, in the stated order, and a wrong one is named but never shown."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from api_models import ProviderName
+from config import PREFIX, ConfigurationError, Setting, Settings, known_variables, settings_table
+
+CANARY = "kanarienvogel"
+KEY = f"{PREFIX}ANTHROPIC_API_KEY"
+
+# Legal values that are not the default, for the settings whose kind does not give one.
+LEGAL = {
+    "LOG_LEVEL": "DEBUG",
+    "ENVIRONMENT": "production",
+    "PROVIDER_SELECTION_STRATEGY": "priority",
+    "PROVIDER_PRIORITY_ORDER": "openai",
+    "DEFAULT_LLM_PROVIDER": "google",
+    "LLM_DEFAULT_TEMPERATURE": "0.5",
+    "INTERNAL_MODEL_BASE_URL": "https://models.example/v1",
+    "MOCK_ERROR_RATE": "0.5",
+    "MOCK_POSITION_BIAS": "0.5",
+}
+ONE_LEGAL_VALUE = {"PROVIDER_SELECTION_STRATEGY"}
+
+
+def another(setting: Setting) -> str:
+    name = setting.variable.removeprefix(PREFIX)
+    default = setting.info.default
+    if name in LEGAL:
+        return LEGAL[name]
+    if isinstance(default, bool):
+        return str(not default).lower()
+    return str(default + 1) if isinstance(default, int | float) else "changed"
+
+
+def value_of(settings: Settings, setting: Setting) -> object:
+    return getattr(getattr(settings, setting.group), setting.field)
+
+
+@pytest.mark.parametrize("setting", settings_table(), ids=lambda setting: setting.variable)
+def test_every_variable_of_the_table_is_read(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = value_of(Settings.from_environment(), setting)
+    monkeypatch.setenv(setting.variable, another(setting))
+    after = value_of(Settings.from_environment(), setting)
+    assert (after != before) or setting.variable.removeprefix(PREFIX) in ONE_LEGAL_VALUE
+    assert setting.info.description
+
+
+def test_the_strongest_spelling_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spellings = [KEY, f"{KEY}_FILE", "ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY_FILE"]
+    for name in spellings:
+        file = tmp_path / name
+        file.write_text(f"{name}\n")
+        monkeypatch.setenv(name, str(file) if name.endswith("_FILE") else name)
+    for name in spellings:
+        assert Settings.from_environment().anthropic.api_key == SecretStr(name)
+        monkeypatch.setenv(name, "")
+    assert Settings.from_environment().anthropic.api_key is None
+
+
+def test_both_bare_names_of_google_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "second")
+    assert Settings.from_environment().google.api_key == SecretStr("second")
+    monkeypatch.setenv("GOOGLE_API_KEY", "first")
+    assert Settings.from_environment().google.api_key == SecretStr("first")
+
+
+@pytest.mark.parametrize("text", ["openai, google", '["openai", "google"]', "openai,google,"])
+def test_a_list_is_comma_separated_or_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}PROVIDER_PRIORITY_ORDER", text)
+    assert Settings.from_environment().selection.priority_order == (ProviderName.OPENAI, ProviderName.GOOGLE)
+
+
+def test_who_has_a_key_or_a_url_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "key")
+    monkeypatch.setenv(f"{PREFIX}INTERNAL_MODEL_BASE_URL", "http://localhost:8000/v1")
+    expected = {ProviderName.OPENROUTER, ProviderName.INTERNAL}
+    assert Settings.from_environment().configured_providers() == expected
+
+
+def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}PROT", CANARY)
+    with pytest.raises(ConfigurationError, match=rf"{PREFIX}PROT: .*did you mean {PREFIX}PORT\?") as refusal:
+        Settings.from_environment()
+    assert CANARY not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", CANARY),
+        ("PORT", "0"),
+        ("USE_MOCK_LLM", CANARY),
+        ("LLM_REQUEST_TIMEOUT", "inf"),
+        ("LLM_REQUEST_TIMEOUT", "nan"),
+        ("LLM_DEFAULT_TEMPERATURE", "2.1"),
+        ("ENVIRONMENT", CANARY),
+        ("DEFAULT_LLM_PROVIDER", "mock"),
+        ("PROVIDER_PRIORITY_ORDER", "openai,mock"),
+        ("PROVIDER_PRIORITY_ORDER", "openai,openai"),
+        ("PROVIDER_PRIORITY_ORDER", f'["{CANARY}"]'),
+        ("PROVIDER_PRIORITY_ORDER", f'["{CANARY}'),
+        ("PROVIDER_PRIORITY_ORDER", ","),
+        ("OPENAI_DEFAULT_MODEL", f"{CANARY} x"),
+        ("INTERNAL_MODEL_BASE_URL", f"ftp://{CANARY}"),
+        ("OPENAI_API_KEY_FILE", f"/nowhere/{CANARY}"),
+    ],
+)
+def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_environment()
+    assert str(refusal.value).startswith(f"{PREFIX}{name}: ")
+    assert CANARY not in str(refusal.value)
+
+
+def test_an_empty_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(" \n")
+    monkeypatch.setenv(f"{KEY}_FILE", str(tmp_path / "key"))
+    with pytest.raises(ConfigurationError, match=f"{KEY}_FILE: the file is empty"):
+        Settings.from_environment()
+
+
+def test_no_rendering_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, CANARY)
+    settings = Settings.from_environment()
+    assert CANARY not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_no_variable_is_claimed_twice() -> None:
+    assert len(known_variables()) == sum(len(list(setting.spellings())) for setting in settings_table())
