@@ -27,7 +27,7 @@ run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .en
 	@exec $(BIN)/python -m tools.run
 
 test: .venv/dev.stamp ## Run the tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
@@ -37,7 +37,7 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/yamllint --strict .yamllint.yml deploy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yml
 	$(BIN)/python -m tools.settings --check
-	$(BIN)/python -m pytest -q --cov --cov-report=term
+	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .

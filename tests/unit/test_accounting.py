@@ -1,79 +1,194 @@
-"""The books: what was tried, how it ended, what it cost, and when a day begins."""
+"""The books: what every attempt cost, how it ended, and on which day."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from api_models import AttemptOutcome, ProviderName
-from implementations.accounting_impl import AccountingImpl
-from tests.fakes import new_metrics, reply, request
+from implementations.accounting_impl import NEWEST_WEIGHT, AccountingImpl
+from protocols import ProviderActivity
+from tests.fakes import KNOWN_MODEL, NOON, REAL_PROVIDERS, Calendar, new_metrics, reply, request, sample
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.MOCK
+LATE = datetime(2026, 11, 23, 23, 59, 59, tzinfo=UTC)
+FAILURES = tuple(outcome for outcome in AttemptOutcome if outcome is not AttemptOutcome.SUCCESS)
 
 
-class Books:
-    """Accounting with a calendar that the test turns."""
+class Office:
+    """The books with a calendar and metrics of their own."""
 
-    def __init__(self) -> None:
-        self.now = NOON
+    def __init__(self, now: datetime = NOON) -> None:
+        self.calendar = Calendar(now)
         self.metrics = new_metrics()
-        self.accounting = AccountingImpl(metrics=self.metrics, now=lambda: self.now)
+        self.accounting = AccountingImpl(metrics=self.metrics, now=self.calendar)
 
-    def sample(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
+    def buy(self, elapsed_s: float = 1.0, *, provider: ProviderName = ANTHROPIC, cost_usd: float | None = 0.25) -> None:
+        self.accounting.started(request(provider=provider))
+        self.accounting.succeeded(
+            request(provider=provider), reply(provider=provider, cost_usd=cost_usd), elapsed_s=elapsed_s
+        )
 
+    def fail(self, outcome: AttemptOutcome) -> None:
+        self.accounting.started(request())
+        self.accounting.failed(request(), outcome, elapsed_s=1.0)
 
-def test_a_purchase_is_counted_priced_and_remembered() -> None:
-    books, asked = Books(), request()
-    books.accounting.started(asked)
-    assert books.accounting.activity(asked.provider).in_flight == 1
-    priced = books.accounting.succeeded(asked, reply(cost_usd=0.25), 2.0)
-    known = books.accounting.activity(asked.provider)
-    assert priced.cost_usd == 0.25
-    assert (known.in_flight, known.requests_today, known.failure_count) == (0, 1, 0)
-    assert (known.last_success, known.last_failure, known.average_response_s) == (NOON, None, 2.0)
-    assert known.cost_today_usd == 0.25
+    @property
+    def activity(self) -> ProviderActivity:
+        return self.accounting.activity(ANTHROPIC)
 
+    def in_flight(self) -> float | None:
+        return sample(self.metrics, "llm_provider_concurrent_requests", provider=ANTHROPIC)
 
-def test_an_unknown_price_is_unknown_and_counted_and_never_nothing() -> None:
-    books, asked = Books(), request()
-    books.accounting.started(asked)
-    assert books.accounting.succeeded(asked, reply(cost_usd=None), 1.0).cost_usd is None
-    assert books.sample("llm_provider_cost_unknown_total", provider=asked.provider) == 1
+    def unknown(self, provider: ProviderName) -> float | None:
+        return sample(self.metrics, "llm_provider_cost_unknown_total", provider=provider)
 
 
-def test_the_mock_is_free() -> None:
-    books, asked = Books(), request(provider=ProviderName.MOCK)
-    books.accounting.started(asked)
-    assert books.accounting.succeeded(asked, reply(provider=ProviderName.MOCK, cost_usd=None), 1.0).cost_usd == 0.0
+def test_a_provider_that_was_never_asked_has_an_empty_book() -> None:
+    assert Office().activity == ProviderActivity()
 
 
-@pytest.mark.parametrize(("outcome", "failures"), [(AttemptOutcome.TIMEOUT, 1), (AttemptOutcome.CANCELLED, 0)])
-def test_a_failure_counts_against_the_provider_and_a_cancellation_does_not(
-    outcome: AttemptOutcome, failures: int
-) -> None:
-    books, asked = Books(), request()
-    books.accounting.started(asked)
-    books.accounting.failed(asked, outcome, 1.0)
-    known = books.accounting.activity(asked.provider)
-    assert (known.in_flight, known.failure_count) == (0, failures)
-    assert (known.last_failure is None) == (failures == 0)
+def test_an_attempt_is_in_flight_until_it_ends_however_it_ends() -> None:
+    office = Office()
+    for _ in range(3):
+        office.accounting.started(request())
+    assert (office.activity.in_flight, office.in_flight()) == (3, 3.0)
+    office.accounting.succeeded(request(), reply(), 1.0)
+    office.accounting.failed(request(), AttemptOutcome.TIMEOUT, 1.0)
+    assert (office.activity.in_flight, office.in_flight()) == (1, 1.0)
+    office.accounting.failed(request(), AttemptOutcome.CANCELLED, 1.0)
+
+    assert (office.activity.in_flight, office.in_flight()) == (0, 0.0)
+    assert office.activity.requests_today == 3
 
 
-def test_the_average_follows_the_newest_answers() -> None:
-    books, asked = Books(), request()
-    for elapsed_s in (1.0, 2.0):
-        books.accounting.started(asked)
-        books.accounting.succeeded(asked, reply(), elapsed_s)
-    assert books.accounting.activity(asked.provider).average_response_s == pytest.approx(1.2)
+def test_purchases_are_counted_with_their_cost_their_tokens_and_their_moment() -> None:
+    office = Office()
+    office.buy(cost_usd=0.25)
+    office.calendar.move(minutes=5)
+    office.buy(cost_usd=0.5)
+
+    assert office.activity.requests_today == 2
+    assert office.activity.cost_today_usd == 0.75
+    assert office.activity.last_success == NOON + timedelta(minutes=5)
+    assert (office.activity.failure_count, office.activity.last_failure) == (0, None)
+    labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL}
+    assert sample(office.metrics, "llm_provider_cost_dollars_total", **labels) == 0.75
+    for token_type, tokens in (("prompt", 200.0), ("completion", 40.0), ("cached_prompt", 20.0)):
+        assert sample(office.metrics, "llm_provider_tokens_used_total", **labels, token_type=token_type) == tokens
 
 
-def test_a_day_begins_at_midnight_and_never_again() -> None:
-    books, asked = Books(), request()
-    books.accounting.started(asked)
-    books.now = NOON + timedelta(days=1)
-    books.accounting.succeeded(asked, reply(cost_usd=0.5), 1.0)
-    assert books.accounting.activity(asked.provider).cost_today_usd == 0.5
-    books.now = NOON - timedelta(days=400)
-    known = books.accounting.activity(asked.provider)
-    assert (known.requests_today, known.cost_today_usd) == (0, 0.5)
+def test_providers_have_separate_books() -> None:
+    office = Office()
+    office.buy(provider=ANTHROPIC, cost_usd=0.25)
+    office.buy(provider=OPENAI, cost_usd=1.0)
+
+    assert office.accounting.activity(ANTHROPIC).cost_today_usd == 0.25
+    assert office.accounting.activity(OPENAI).cost_today_usd == 1.0
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in FAILURES if outcome is not AttemptOutcome.CANCELLED])
+def test_a_failure_is_counted_and_dated_and_leaves_average_and_success_alone(outcome: AttemptOutcome) -> None:
+    office = Office()
+    office.fail(outcome)
+
+    assert office.activity == ProviderActivity(failure_count=1, last_failure=NOON, requests_today=1)
+
+
+def test_a_cancelled_attempt_is_no_failure_of_the_provider() -> None:
+    office = Office()
+    office.fail(AttemptOutcome.CANCELLED)
+
+    assert office.activity == ProviderActivity(requests_today=1)
+
+
+@pytest.mark.parametrize("outcome", FAILURES)
+def test_every_attempt_that_failed_is_measured_under_its_outcome(outcome: AttemptOutcome) -> None:
+    office = Office()
+    office.fail(outcome)
+    labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL, "outcome": outcome}
+
+    assert sample(office.metrics, "llm_provider_upstream_attempts_total", **labels) == 1.0
+
+
+def test_the_average_starts_at_the_first_time_and_leans_towards_the_newest() -> None:
+    office = Office()
+    office.buy(2.0)
+    assert office.activity.average_response_s == 2.0
+    office.buy(12.0)
+    assert office.activity.average_response_s == pytest.approx(2.0 + NEWEST_WEIGHT * 10.0)
+    for _ in range(100):
+        office.buy(12.0)
+
+    assert office.activity.average_response_s == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize("provider", REAL_PROVIDERS)
+def test_a_price_that_nobody_knows_is_unknown_and_never_zero(provider: ProviderName) -> None:
+    office = Office()
+    office.accounting.started(request(provider=provider))
+    priced = office.accounting.succeeded(request(provider=provider), reply(provider=provider, cost_usd=None), 1.0)
+
+    assert priced == reply(provider=provider, cost_usd=None)
+    assert office.unknown(provider) == 1.0
+    labels = {"provider": provider, "model": KNOWN_MODEL}
+    assert sample(office.metrics, "llm_provider_cost_dollars_total", **labels) is None
+    assert office.accounting.activity(provider).cost_today_usd == 0.0
+
+
+def test_the_mock_is_free_and_its_price_is_known() -> None:
+    office = Office()
+    office.accounting.started(request(provider=MOCK))
+    priced = office.accounting.succeeded(request(provider=MOCK), reply(provider=MOCK, cost_usd=None), 1.0)
+
+    assert priced.cost_usd == 0.0
+    assert office.unknown(MOCK) == 0.0
+
+
+def test_the_provider_s_own_figure_is_the_price() -> None:
+    office = Office()
+    office.accounting.started(request())
+
+    assert office.accounting.succeeded(request(), reply(cost_usd=0.125), 1.0).cost_usd == 0.125
+    assert office.unknown(ANTHROPIC) == 0.0
+
+
+def test_a_new_day_starts_with_no_requests_and_no_cost_and_keeps_the_rest() -> None:
+    office = Office(LATE)
+    office.buy(3.0)
+    office.fail(AttemptOutcome.UNAVAILABLE)
+    office.calendar.move(seconds=1)
+
+    assert office.activity == ProviderActivity(
+        failure_count=1, last_success=LATE, last_failure=LATE, average_response_s=3.0
+    )
+
+
+def test_a_wall_clock_that_is_set_back_does_not_reopen_yesterday() -> None:
+    office = Office(LATE)
+    office.calendar.move(seconds=2)
+    office.buy(cost_usd=0.25)
+    office.calendar.move(seconds=-2)
+    office.buy(cost_usd=0.5)
+    assert (office.activity.requests_today, office.activity.cost_today_usd) == (2, 0.75)
+    office.calendar.move(seconds=2)
+
+    assert (office.activity.requests_today, office.activity.cost_today_usd) == (2, 0.75)
+
+
+def test_a_purchase_that_ends_after_midnight_belongs_to_the_new_day() -> None:
+    office = Office(LATE)
+    office.buy(cost_usd=0.25)
+    office.accounting.started(request())
+    office.calendar.move(seconds=2)
+    office.accounting.succeeded(request(), reply(cost_usd=0.5), 2.0)
+
+    assert office.activity.cost_today_usd == 0.5
+    assert office.activity.in_flight == 0
+
+
+def test_an_attempt_under_way_at_midnight_stays_in_flight() -> None:
+    office = Office(LATE)
+    office.accounting.started(request())
+    office.calendar.move(seconds=2)
+
+    assert (office.activity.in_flight, office.activity.requests_today) == (1, 0)

@@ -1,92 +1,279 @@
-"""The local tier is bounded in bytes, entries and age, and reads nothing but replies out of its entries."""
+"""Answers kept in this process: how long, how many, in which form, and what the cache manager makes of them."""
 
+from collections.abc import Callable
+from typing import Any
+
+import orjson
 import pytest
 
+from api_models import CacheMode, DependencyStatus, ProviderName, Winner
 from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import OVERHEAD_BYTES, LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
-from tests.fakes import Clock, new_metrics, reply
+from metrics import Metrics
+from protocols import CachedReply, CacheHealth, Usage, Verdict
+from tests.fakes import Clock, new_metrics, reply, sample
+
+Damage = Callable[[dict[str, Any]], object]
 
 
-def cache(clock: Clock, *, size_bytes: int = 10_000_000, max_entries: int = 3) -> LocalCache:
-    return LocalCache(size_bytes=size_bytes, max_entries=max_entries, clock=clock)
+def cache(clock: Clock | None = None, *, size_bytes: int = 10_000, max_entries: int = 10) -> LocalCache:
+    return LocalCache(size_bytes=size_bytes, max_entries=max_entries, clock=clock or Clock())
 
 
-def test_an_entry_ends_with_its_time_to_live_and_tells_its_age() -> None:
+def as_fields() -> dict[str, Any]:
+    fields: dict[str, Any] = orjson.loads(encode(reply()))
+    return fields
+
+
+class Shelf:
+    """A cache manager with everything around it."""
+
+    def __init__(self, *, local_ttl_s: float = 60.0) -> None:
+        self.clock = Clock()
+        self.metrics: Metrics = new_metrics()
+        self.local = cache(self.clock)
+        self.manager = CacheManagerImpl(local=self.local, local_ttl_s=local_ttl_s, metrics=self.metrics)
+
+    def figure(self, name: str) -> float | None:
+        return sample(self.metrics, f"llm_provider_cache_{name}")
+
+
+# --- The local cache --------------------------------------------------------------------------------------------------
+
+
+def test_a_payload_comes_back_with_its_age() -> None:
     clock = Clock()
-    local = cache(clock)
-    local.put("a", b"1", ttl_s=10)
+    kept = cache(clock)
+    kept.put("key", b"payload", ttl_s=10)
     clock.advance(4)
-    known = local.get("a")
-    assert known is not None
-    assert known[1] == pytest.approx(4)
-    clock.advance(6)
-    assert local.get("a") is None
-    assert len(local) == 0
+
+    assert kept.get("key") == (b"payload", 4.0)
+    assert kept.get("another key") is None
 
 
-def test_the_least_recently_used_entry_leaves_first() -> None:
-    local = cache(Clock())
-    for key in "abc":
-        local.put(key, key.encode(), ttl_s=10)
-    assert local.get("a") is not None
-    local.put("d", b"d", ttl_s=10)
-    assert [key for key in "abcd" if local.get(key)] == ["a", "c", "d"]
+def test_a_payload_is_gone_when_its_time_is_over() -> None:
+    clock = Clock()
+    kept = cache(clock)
+    kept.put("brief", b"1", ttl_s=10)
+    kept.put("long", b"2", ttl_s=11)
+    clock.advance(9.9)
+    assert kept.get("brief") is not None
+    clock.advance(0.1)
+
+    assert kept.get("brief") is None
+    assert kept.get("long") is not None
+    assert len(kept) == 1
 
 
-def test_many_entries_stay_within_bytes_and_count() -> None:
-    local = cache(Clock(), size_bytes=100_000, max_entries=50)
-    for number in range(5_000):
-        local.put(str(number), b"x" * (number % 7_000), ttl_s=10)
-        assert local.size_bytes <= 100_000
-        assert len(local) <= 50
+def test_putting_again_replaces_the_payload_and_starts_its_time_anew() -> None:
+    clock = Clock()
+    kept = cache(clock)
+    kept.put("key", b"old", ttl_s=10)
+    clock.advance(8)
+    kept.put("key", b"new", ttl_s=10)
+    clock.advance(8)
+
+    assert kept.get("key") == (b"new", 8.0)
+    assert len(kept) == 1
 
 
-def test_an_oversized_entry_is_not_kept_and_takes_the_older_one_with_it() -> None:
-    local = cache(Clock(), size_bytes=10_000, max_entries=1)
-    local.put("a", b"old", ttl_s=10)
-    local.put("a", b"x" * (10_001 - OVERHEAD_BYTES), ttl_s=10)
-    assert local.get("a") is None
+def test_what_was_not_used_for_longest_goes_first() -> None:
+    kept = cache(max_entries=3)
+    for key in ("a", "b", "c"):
+        kept.put(key, b"payload", ttl_s=10)
+    assert kept.get("a") is not None
+    kept.put("d", b"payload", ttl_s=10)
+
+    assert [key for key in ("a", "b", "c", "d") if kept.get(key)] == ["a", "c", "d"]
 
 
-def test_a_reply_comes_back_as_it_was() -> None:
-    assert decode(encode(reply())) == reply()
+@pytest.mark.parametrize(
+    ("size_bytes", "max_entries", "payload_bytes"),
+    [(10_000, 10, 1), (100_000, 10_000, 5_000), (50_000, 20, 2_000), (700 * 601 + 699, 700, 1)],
+)
+def test_bytes_and_entries_stay_bounded_over_many_puts(size_bytes: int, max_entries: int, payload_bytes: int) -> None:
+    kept = cache(size_bytes=size_bytes, max_entries=max_entries)
+    for number in range(2_000):
+        kept.put(f"{number}", b"x" * payload_bytes, ttl_s=10)
+        assert kept.size_bytes <= size_bytes
+        assert len(kept) <= max_entries
+    held = [str(number) for number in range(2_000) if kept.get(str(number))]
+
+    assert len(held) == len(kept) > 0
+    assert held == [str(number) for number in range(2_000 - len(held), 2_000)]
+    assert len(held) * (payload_bytes + OVERHEAD_BYTES) <= size_bytes
+
+
+def test_bytes_are_given_back_when_entries_expire() -> None:
+    clock = Clock()
+    kept = cache(clock)
+    for number in range(5):
+        kept.put(f"{number}", b"payload", ttl_s=10)
+    assert kept.size_bytes > 0
+    clock.advance(10)
+
+    assert len(kept) == 0
+    assert kept.size_bytes == 0
+
+
+def test_an_entry_larger_than_the_cache_is_left_out_and_evicts_nobody_else() -> None:
+    kept = cache()
+    kept.put("small", b"payload", ttl_s=10)
+    kept.put("large", b"x" * 10_000, ttl_s=10)
+
+    assert kept.get("large") is None
+    assert kept.get("small") is not None
+
+
+def test_an_entry_too_large_to_keep_still_removes_the_older_one_under_its_key() -> None:
+    kept = cache()
+    kept.put("key", b"old", ttl_s=10)
+    kept.put("key", b"x" * 10_000, ttl_s=10)
+
+    assert kept.get("key") is None
+    assert len(kept) == 0
+    assert kept.size_bytes == 0
+
+
+def test_an_entry_that_fills_the_cache_exactly_is_kept() -> None:
+    kept = cache()
+    kept.put("key", b"x" * (10_000 - OVERHEAD_BYTES), ttl_s=10)
+
+    assert kept.get("key") is not None
+    assert kept.size_bytes == 10_000
+
+
+def test_a_payload_without_any_time_left_is_not_kept_and_replaces_the_older_one() -> None:
+    kept = cache()
+    kept.put("key", b"old", ttl_s=10)
+    kept.put("key", b"new", ttl_s=0)
+
+    assert kept.get("key") is None
+    assert len(kept) == 0
+
+
+def test_removing_forgets_one_key_and_an_unknown_key_is_no_error() -> None:
+    kept = cache()
+    kept.put("a", b"1", ttl_s=10)
+    kept.put("b", b"2", ttl_s=10)
+    kept.remove("a")
+    kept.remove("never there")
+
+    assert kept.get("a") is None
+    assert kept.get("b") is not None
+    assert len(kept) == 1
+
+
+# --- The form of an entry ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        reply(),
+        reply(cost_usd=None, provider=ProviderName.OPENAI),
+        reply(cost_usd=0.0, provider=ProviderName.MOCK),
+        reply(verdict=Verdict(winner=Winner.ESSAY_B, justification='Å "quoted" \n line, 中文 🙂', confidence=1.5)),
+        reply(usage=Usage(prompt=1, completion=2, cached=3, written=4, reasoning=5)),
+    ],
+)
+def test_a_reply_comes_back_as_it_was_encoded(original: Any) -> None:
+    assert decode(encode(original)) == original
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"text"', b"{" * 5_000])
+def test_garbage_is_no_reply(garbage: bytes) -> None:
+    assert decode(garbage) is None
+
+
+def test_a_reply_that_was_cut_off_anywhere_is_no_reply() -> None:
+    whole = encode(reply())
+
+    assert all(decode(whole[:length]) is None for length in range(len(whole)))
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda entry: b"",
-        lambda entry: entry[:-1],
-        lambda entry: b"\xff" + entry,
-        lambda entry: b"[1]",
-        lambda entry: b"null",
-        lambda entry: entry.replace(b"Essay A", b"Essay C"),
-        lambda entry: entry.replace(b'"confidence":4.0', b'"confidence":"4"'),
+        pytest.param(lambda fields: fields["verdict"].update(confidence="4"), id="confidence as text"),
+        pytest.param(lambda fields: fields["verdict"].update(confidence=True), id="confidence as truth value"),
+        pytest.param(lambda fields: fields["verdict"].update(confidence=None), id="confidence null"),
+        pytest.param(lambda fields: fields["verdict"].update(winner="Essay C"), id="unknown winner"),
+        pytest.param(lambda fields: fields["verdict"].update(justification=7), id="justification as number"),
+        pytest.param(lambda fields: fields["verdict"].pop("winner"), id="no winner"),
+        pytest.param(lambda fields: fields["usage"].update(prompt="100"), id="tokens as text"),
+        pytest.param(lambda fields: fields["usage"].update(prompt=1.5), id="tokens as fraction"),
+        pytest.param(lambda fields: fields.update(usage=[1, 2]), id="usage as list"),
+        pytest.param(lambda fields: fields.update(provider="nobody"), id="unknown provider"),
+        pytest.param(lambda fields: fields.update(cost_usd="0.25"), id="cost as text"),
+        pytest.param(lambda fields: fields.pop("model"), id="no model"),
     ],
 )
-def test_what_is_not_exactly_a_reply_is_none(damage: object) -> None:
-    assert callable(damage)
-    broken = damage(encode(reply()))
-    assert broken != encode(reply())
-    assert decode(broken) is None
+def test_a_field_of_the_wrong_type_makes_it_no_reply(damage: Damage) -> None:
+    fields = as_fields()
+    damage(fields)
+
+    assert decode(orjson.dumps(fields)) is None
 
 
-async def test_the_shorter_time_to_live_decides_and_every_look_up_is_counted() -> None:
-    clock, metrics = Clock(), new_metrics()
-    manager = CacheManagerImpl(local=cache(clock), local_ttl_s=5, metrics=metrics)
-    manager.put("a", reply(), ttl_s=100)
-    clock.advance(4)
-    known = await manager.get("a")
-    assert known is not None
-    assert known.reply == reply()
-    clock.advance(1)
-    assert await manager.get("a") is None
-    assert metrics.registry.get_sample_value("llm_provider_cache_hits_total") == 1
-    assert metrics.registry.get_sample_value("llm_provider_cache_misses_total") == 1
+# --- The cache manager ------------------------------------------------------------------------------------------------
 
 
-async def test_a_damaged_entry_is_a_miss() -> None:
-    local = cache(Clock())
-    local.put("a", b"{}", ttl_s=10)
-    assert await CacheManagerImpl(local=local, local_ttl_s=5, metrics=new_metrics()).get("a") is None
+async def test_the_manager_returns_what_it_was_given_with_its_age() -> None:
+    shelf = Shelf()
+    shelf.manager.put("key", reply(), ttl_s=30)
+    shelf.clock.advance(5)
+
+    assert await shelf.manager.get("key") == CachedReply(reply=reply(), age_s=5.0)
+
+
+@pytest.mark.parametrize(("local_ttl_s", "ttl_s"), [(60.0, 20.0), (20.0, 60.0)])
+async def test_the_smaller_of_the_two_times_to_live_counts(local_ttl_s: float, ttl_s: float) -> None:
+    shelf = Shelf(local_ttl_s=local_ttl_s)
+    shelf.manager.put("key", reply(), ttl_s=ttl_s)
+    shelf.clock.advance(19.9)
+    assert await shelf.manager.get("key") is not None
+    shelf.clock.advance(0.1)
+
+    assert await shelf.manager.get("key") is None
+
+
+async def test_hits_misses_entries_and_bytes_are_measured() -> None:
+    shelf = Shelf()
+    await shelf.manager.get("key")
+    shelf.manager.put("key", reply(), ttl_s=30)
+    await shelf.manager.get("key")
+    await shelf.manager.get("key")
+
+    assert (shelf.figure("hits_total"), shelf.figure("misses_total")) == (2.0, 1.0)
+    assert shelf.figure("entries") == 1.0
+    assert shelf.figure("size_bytes") == shelf.local.size_bytes > 0
+
+
+async def test_the_measured_size_shrinks_when_expired_entries_make_room() -> None:
+    shelf = Shelf()
+    for key in ("a", "b", "c"):
+        shelf.manager.put(key, reply(), ttl_s=10)
+    assert shelf.figure("entries") == 3.0
+    shelf.clock.advance(10)
+    shelf.manager.put("d", reply(), ttl_s=10)
+
+    assert shelf.figure("entries") == 1.0
+    assert shelf.figure("size_bytes") == shelf.local.size_bytes
+
+
+async def test_a_corrupt_entry_is_a_miss_and_can_be_replaced() -> None:
+    shelf = Shelf()
+    shelf.local.put("key", encode(reply())[:-1], ttl_s=30)
+    assert await shelf.manager.get("key") is None
+    assert (shelf.figure("hits_total"), shelf.figure("misses_total")) == (0.0, 1.0)
+    shelf.manager.put("key", reply(), ttl_s=30)
+
+    assert await shelf.manager.get("key") is not None
+
+
+def test_the_local_cache_is_healthy_and_knows_no_redis() -> None:
+    healthy = CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
+
+    assert Shelf().manager.health() == healthy

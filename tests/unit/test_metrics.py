@@ -1,63 +1,185 @@
-"""Every declared metric moves, and no label is open."""
+"""What can be scraped: every metric that is declared also moves, with labels from closed sets."""
 
-from collections.abc import Iterator
+import inspect
 
-from api_models import AttemptOutcome, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName
+import pytest
+
+from api_models import AttemptOutcome, CacheMiss, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName
+from implementations.cache.local_cache import LocalCache
+from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.event_publisher_impl import EventPublisherImpl
 from metrics import Metrics
+from tests.fakes import CORRELATION_ID, KNOWN_MODEL, Clock, new_metrics, reply, sample
 
-ALWAYS = {"llm_provider_build"}
+ANTHROPIC = ProviderName.ANTHROPIC
+NEVER_MOVES = {"llm_provider_build"}
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
-
-def metrics() -> Metrics:
-    return Metrics(version="1", known_models=("known",))
-
-
-def values(of: Metrics) -> Iterator[tuple[str, float]]:
-    for family in of.registry.collect():
-        yield family.name, sum(sample.value for sample in family.samples)
+Samples = dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]]
 
 
-def drive(all_of_them: Metrics) -> None:
-    provider = ProviderName.OPENAI
-    all_of_them.http_request_ended(method="GET", endpoint="/livez", status=200, elapsed_s=0.1)
-    all_of_them.comparison_ended(
-        provider=provider, model="known", error=None, cache_outcome=CacheOutcome.COALESCED, elapsed_s=0.1
-    )
-    all_of_them.comparison_ended(provider=None, model=None, error=ErrorCode.TIMEOUT, cache_outcome=None, elapsed_s=0.1)
-    all_of_them.attempt_started(provider)
-    all_of_them.attempt_started(provider)
-    all_of_them.attempt_ended(provider=provider, model="known", outcome=AttemptOutcome.SUCCESS, elapsed_s=0.1)
-    for cost_usd in (None, 0.1):
-        all_of_them.purchased(
-            provider=provider, model="unheard of", prompt=1, completion=1, cached=1, cost_usd=cost_usd
-        )
-    for counter in (all_of_them.cache_hits, all_of_them.cache_misses, all_of_them.client_disconnects):
-        counter.inc()
-    all_of_them.cache_entries.set(1)
-    all_of_them.cache_bytes.set(1)
-    all_of_them.events.of(ProcessingEvent.LLM_CACHE_HIT).inc()
+def samples(metrics: Metrics) -> Samples:
+    return {
+        family.name: {(one.name, tuple(sorted(one.labels.items()))): one.value for one in family.samples}
+        for family in metrics.registry.collect()
+    }
 
 
-def test_every_declared_metric_moves() -> None:
-    moved = metrics()
-    before = dict(values(moved))
-    drive(moved)
-    still = {name for name, value in values(moved) if value == before[name]}
-    assert still == ALWAYS
+def end_comparison(
+    metrics: Metrics,
+    *,
+    model: str | None = KNOWN_MODEL,
+    provider: ProviderName | None = ANTHROPIC,
+    error: ErrorCode | None = None,
+    outcome: CacheOutcome | None = CacheOutcome.MISS,
+) -> None:
+    metrics.comparison_ended(provider=provider, model=model, error=error, cache_outcome=outcome, elapsed_s=1.5)
 
 
-def test_a_model_that_nobody_knows_is_called_other() -> None:
-    driven = metrics()
-    drive(driven)
-    text = driven.exposition("")[0].decode()
-    assert "unheard of" not in text
-    assert 'model="other"' in text
+def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MODEL) -> None:
+    metrics.purchased(provider=ANTHROPIC, model=model, prompt=10, completion=5, cached=2, cost_usd=cost_usd)
 
 
-def test_the_accept_header_chooses_the_format() -> None:
-    plain, plain_type = metrics().exposition("")
-    opened, open_type = metrics().exposition("application/openmetrics-text; version=1.0.0")
-    assert plain_type.startswith("text/plain")
-    assert open_type.startswith("application/openmetrics-text")
-    assert opened.endswith(b"# EOF\n")
-    assert b"# EOF" not in plain
+def drive_the_methods(metrics: Metrics) -> set[str]:
+    """Call every public method; the names of those called."""
+    metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.01)
+    end_comparison(metrics, outcome=CacheOutcome.COALESCED)
+    metrics.attempt_started(ANTHROPIC)
+    metrics.attempt_started(ANTHROPIC)
+    metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
+    purchase(metrics, cost_usd=0.25)
+    purchase(metrics, cost_usd=None)
+    metrics.exposition("")
+    metrics.model_label("any")
+    return {
+        "http_request_ended",
+        "comparison_ended",
+        "attempt_started",
+        "attempt_ended",
+        "purchased",
+        "exposition",
+        "model_label",
+    }
+
+
+async def drive_the_neighbours(metrics: Metrics) -> None:
+    """Let those who hold a metric of their own move it."""
+    local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock())
+    cache = CacheManagerImpl(local=local, local_ttl_s=60.0, metrics=metrics)
+    await cache.get("key")
+    cache.put("key", reply(), ttl_s=60.0)
+    await cache.get("key")
+    publisher = EventPublisherImpl(enabled=True, metrics=metrics)
+    publisher.publish(CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key"))
+    metrics.client_disconnects.inc()
+
+
+async def test_every_declared_metric_moves() -> None:
+    metrics = new_metrics()
+    before = samples(metrics)
+    public = {name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")}
+    assert drive_the_methods(metrics) == public
+    await drive_the_neighbours(metrics)
+    after = samples(metrics)
+
+    assert set(before) == set(after)
+    assert {name for name in after if after[name] == before[name]} == NEVER_MOVES
+
+
+def test_every_declared_metric_bears_the_name_of_the_service_and_has_a_help_text() -> None:
+    families = list(new_metrics().registry.collect())
+
+    assert families
+    assert all(family.name.startswith("llm_provider_") and family.documentation.endswith(".") for family in families)
+
+
+def test_the_build_info_tells_the_version() -> None:
+    assert sample(new_metrics(), "llm_provider_build_info", version="1.2.3") == 1.0
+
+
+def test_two_services_in_one_process_do_not_share_figures() -> None:
+    one, another = new_metrics(), new_metrics()
+    one.client_disconnects.inc()
+
+    assert sample(another, "llm_provider_client_disconnects_total") == 0.0
+
+
+def test_series_whose_labels_are_known_beforehand_start_at_zero() -> None:
+    metrics = new_metrics()
+
+    assert {sample(metrics, "llm_provider_events_total", event_type=event) for event in ProcessingEvent} == {0.0}
+    for name in ("llm_provider_concurrent_requests", "llm_provider_cost_unknown_total"):
+        assert {sample(metrics, name, provider=provider) for provider in ProviderName} == {0.0}
+
+
+def test_a_model_that_is_not_known_is_other_everywhere() -> None:
+    metrics = new_metrics()
+    invented = "a-model-that-a-caller-made-up"
+    end_comparison(metrics, model=invented)
+    metrics.attempt_started(ANTHROPIC)
+    metrics.attempt_ended(provider=ANTHROPIC, model=invented, outcome=AttemptOutcome.TIMEOUT, elapsed_s=1.0)
+    purchase(metrics, cost_usd=0.25, model=invented)
+    labels = [dict(labels) for family in samples(metrics).values() for _, labels in family]
+
+    assert {one["model"] for one in labels if "model" in one} == {"other"}
+    assert metrics.model_label(invented) == "other"
+    assert metrics.model_label(KNOWN_MODEL) == KNOWN_MODEL
+
+
+def test_a_comparison_that_reached_nobody_is_counted_under_none() -> None:
+    metrics = new_metrics()
+    end_comparison(metrics, provider=None, model=None, error=ErrorCode.SERVICE_UNAVAILABLE, outcome=None)
+    labels = {"provider": "none", "model": "none", "request_type": "comparison", "status": "service_unavailable"}
+
+    assert sample(metrics, "llm_provider_requests_total", **labels) == 1.0
+
+
+def test_only_comparisons_with_a_verdict_are_timed() -> None:
+    metrics = new_metrics()
+    end_comparison(metrics, error=ErrorCode.TIMEOUT)
+    assert samples(metrics)["llm_provider_response_duration_seconds"] == {}
+    end_comparison(metrics)
+    labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL, "cached": "false"}
+
+    assert sample(metrics, "llm_provider_response_duration_seconds_sum", **labels) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cached", "coalesced"),
+    [
+        (CacheOutcome.HIT, "true", 0.0),
+        (CacheOutcome.MISS, "false", 0.0),
+        (CacheOutcome.BYPASS, "false", 0.0),
+        (CacheOutcome.COALESCED, "false", 1.0),
+    ],
+)
+def test_known_and_shared_answers_are_told_apart(outcome: CacheOutcome, cached: str, coalesced: float) -> None:
+    metrics = new_metrics()
+    end_comparison(metrics, outcome=outcome)
+    labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL, "cached": cached}
+
+    assert sample(metrics, "llm_provider_response_duration_seconds_count", **labels) == 1.0
+    assert sample(metrics, "llm_provider_coalesced_requests_total") == coalesced
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "text/plain", "text/html,application/xhtml+xml"])
+def test_the_exposition_is_plain_text_unless_something_else_is_asked_for(accept: str) -> None:
+    text, content_type = new_metrics().exposition(accept)
+
+    assert content_type.startswith("text/plain")
+    assert b"llm_provider_client_disconnects_total 0.0\n" in text
+    assert b"# EOF" not in text
+
+
+def test_the_exposition_is_open_metrics_when_the_scraper_asks_for_it() -> None:
+    text, content_type = new_metrics().exposition(OPEN_METRICS)
+
+    assert content_type.startswith("application/openmetrics-text")
+    assert text.endswith(b"# EOF\n")
+
+
+def test_no_series_tells_when_it_was_created() -> None:
+    metrics = new_metrics()
+    drive_the_methods(metrics)
+
+    assert all(b"_created" not in metrics.exposition(accept)[0] for accept in ("", OPEN_METRICS))
