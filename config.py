@@ -96,7 +96,7 @@ class SelectionSettings(Group):
 class JudgingSettings(Group):
     """The bounds of one comparison."""
 
-    use_mock: bool = knob("USE_MOCK_LLM", False, "the mock judges in the place of every provider")  # noqa: FBT003
+    use_mock: bool = knob("USE_MOCK_LLM", False, "the mock judges in the place of every provider")
     request_timeout_s: float = knob("LLM_REQUEST_TIMEOUT", 55.0, "longest time for a whole request, seconds", gt=0)
     attempt_timeout_s: float = knob("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
     default_max_tokens: int = knob("LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0)
@@ -108,7 +108,7 @@ class JudgingSettings(Group):
 class CacheSettings(Group):
     """Answers that are kept."""
 
-    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers")  # noqa: FBT003
+    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers")
     ttl_s: float = knob("LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds", gt=0)
     local_size_mb: int = knob("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1)
     local_ttl_s: float = knob("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
@@ -118,7 +118,7 @@ class CacheSettings(Group):
 class EventSettings(Group):
     """What the rest of the platform is told."""
 
-    enabled: bool = knob("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")  # noqa: FBT003
+    enabled: bool = knob("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
 
 
 class MockSettings(Group):
@@ -157,7 +157,7 @@ class KeyedProviderSettings(ProviderSettings):
 class AnthropicSettings(KeyedProviderSettings):
     """Anthropic Messages API."""
 
-    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")  # noqa: FBT003
+    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
     default_model: str = knob(
         "ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", pattern=MODEL_ID_PATTERN
@@ -167,7 +167,7 @@ class AnthropicSettings(KeyedProviderSettings):
 class OpenAISettings(KeyedProviderSettings):
     """OpenAI chat completions."""
 
-    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")  # noqa: FBT003
+    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
     default_model: str = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", pattern=MODEL_ID_PATTERN)
 
@@ -175,7 +175,7 @@ class OpenAISettings(KeyedProviderSettings):
 class GoogleSettings(KeyedProviderSettings):
     """Google Gemini, Developer API."""
 
-    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")  # noqa: FBT003
+    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
     default_model: str = knob(
         "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", pattern=MODEL_ID_PATTERN
@@ -185,7 +185,7 @@ class GoogleSettings(KeyedProviderSettings):
 class OpenRouterSettings(KeyedProviderSettings):
     """OpenRouter."""
 
-    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")  # noqa: FBT003
+    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
     default_model: str = knob(
         "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", pattern=MODEL_ID_PATTERN
@@ -195,7 +195,7 @@ class OpenRouterSettings(KeyedProviderSettings):
 class InternalModelSettings(ProviderSettings):
     """A self-hosted, OpenAI-compatible server. It is configured once it has a base URL."""
 
-    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")  # noqa: FBT003
+    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")
     base_url: str | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included", pattern="^https?://")
     default_model: str = knob("INTERNAL_MODEL_NAME", "internal", "asked by default", pattern=MODEL_ID_PATTERN)
 

@@ -47,10 +47,11 @@ class ProviderSelectorImpl:
 
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
         """One provider, in the order or not."""
+        mocked = name is ProviderName.MOCK and settings.mock is not None
         return ProviderStatus(
             name=name,
-            enabled=name in settings.enabled_providers or name is ProviderName.MOCK,
-            configured=name in self._configured or name is ProviderName.MOCK,
+            enabled=mocked or name in settings.enabled_providers,
+            configured=mocked or name in self._configured,
             circuit_state=CircuitState.CLOSED,
             default_model=settings.default_models.get(name, MOCK_MODEL),
             reason=self._obstacle(name, settings),

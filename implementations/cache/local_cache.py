@@ -28,7 +28,10 @@ class LocalCache:
         self._clock = clock
         self._smallest = max(1, size_bytes // max_entries)
         self._entries: TLRUCache[str, Entry] = TLRUCache(
-            maxsize=size_bytes, ttu=lambda _key, entry, _now: entry.expires_at_s, timer=clock, getsizeof=self._size
+            maxsize=self._smallest * max_entries,
+            ttu=lambda _key, entry, _now: entry.expires_at_s,
+            timer=clock,
+            getsizeof=self._size,
         )
 
     def get(self, key: str) -> tuple[bytes, float] | None:

@@ -684,3 +684,16 @@ async def test_a_transient_failure_is_told_after_three_attempts(monkeypatch: pyt
     assert f"llm_provider_upstream_attempts_total{{{labels}}} 3.0" in text
     assert known["failure_count"] == 3
     assert known["last_failure"].endswith("Z")
+
+
+@pytest.mark.parametrize("query_string", ["", "?deep=true"])
+async def test_the_mock_is_not_tested_while_it_does_not_judge(
+    monkeypatch: pytest.MonkeyPatch, query_string: str
+) -> None:
+    monkeypatch.delenv(f"{PREFIX}USE_MOCK_LLM", raising=False)
+    async with create_app(Settings.from_environment()).test_app() as running:
+        response = await running.test_client().post(f"/api/v1/providers/mock/test{query_string}")
+        answer = await response.get_json()
+    assert response.status_code == 200
+    assert answer["success"] is False
+    assert "only when the operator asks for it" in answer["message"]

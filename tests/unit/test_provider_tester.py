@@ -1,0 +1,235 @@
+"""The operator's test of one provider: the free look-up, or one paid verdict a minute."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+import exceptions  # as a module: pytest would collect a class called Tested...
+from api_models import CircuitState, ProviderName
+from exceptions import ProviderUnavailableError
+from implementations import provider_tester_impl
+from implementations.provider_tester_impl import ProviderTesterImpl
+from implementations.request_builder_impl import RequestBuilderImpl
+from protocols import (
+    Candidate,
+    ComparisonQuery,
+    CurrentSettings,
+    Judge,
+    MockKnobs,
+    ProbeReport,
+    ProviderActivity,
+    ProviderStatus,
+)
+from tests.fakes import KNOBS, KNOWN_MODEL, Clock, FakeProvider, FixedSettings, Held, Step, current_settings, reply
+
+ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.MOCK
+TOO_LATE = "The provider did not answer within ten seconds."
+
+
+class Witness(FakeProvider):
+    """A fake judge that also takes down how often it was looked up."""
+
+    def __init__(self, *script: Step, probe: str | BaseException = "The look-up went well.") -> None:
+        super().__init__(*script, probe=probe)
+        self.probes = 0
+
+    async def probe(self) -> str:
+        self.probes += 1
+        return await super().probe()
+
+
+class Hanging(Witness):
+    """A judge whose look-up never ends."""
+
+    async def probe(self) -> str:
+        await asyncio.Event().wait()
+        return await super().probe()
+
+
+class OneStatus:
+    """A selector that says the same about everybody."""
+
+    def __init__(self, *, enabled: bool, configured: bool, reason: str | None) -> None:
+        self._enabled, self._configured, self._reason = enabled, configured, reason
+
+    def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
+        raise NotImplementedError
+
+    def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
+        raise NotImplementedError
+
+    def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
+        return ProviderStatus(
+            name=name,
+            enabled=self._enabled,
+            configured=self._configured,
+            circuit_state=CircuitState.CLOSED,
+            default_model=KNOWN_MODEL,
+            reason=self._reason,
+            activity=ProviderActivity(),
+        )
+
+
+class Bench:
+    """A tester with judges whose stack of policies must never be asked."""
+
+    def __init__(
+        self,
+        judges: dict[ProviderName, Witness],
+        *,
+        enabled: bool = True,
+        configured: bool = True,
+        reason: str | None = None,
+        mock: MockKnobs | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.stack = FakeProvider()
+        self.tester = ProviderTesterImpl(
+            judges={name: Judge(provider=self.stack, metered=one, probe=one) for name, one in judges.items()},
+            selector=OneStatus(enabled=enabled, configured=configured, reason=reason),
+            builder=RequestBuilderImpl(),
+            runtime_settings=FixedSettings(current_settings(mock=mock)),
+            clock=self.clock,
+        )
+
+    async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> ProbeReport:
+        return await self.tester.test(provider, deep=deep)
+
+
+async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
+    judge = Witness(probe="The key is accepted.")
+    report = await Bench({ANTHROPIC: judge}).test()
+
+    assert report == ProbeReport(
+        success=True, provider=ANTHROPIC, message="The key is accepted.", elapsed_s=0.0, model=None
+    )
+    assert (judge.probes, judge.requests) == (1, [])
+
+
+async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:
+    judge = Witness()
+    bench = Bench({ANTHROPIC: judge})
+    for _ in range(5):
+        assert (await bench.test()).success
+
+    assert judge.probes == 5
+
+
+async def test_a_failure_is_reported_with_its_sentence_and_raises_nothing() -> None:
+    failure = ProviderUnavailableError("the connection was refused", provider=ANTHROPIC)
+    report = await Bench({ANTHROPIC: Witness(probe=failure)}).test()
+
+    assert (report.success, report.model) == (False, None)
+    assert report.message == "The provider is not available. (the connection was refused)"
+
+
+async def test_a_verdict_that_fails_is_reported_with_its_sentence() -> None:
+    judge = Witness(ProviderUnavailableError("the connection was refused", provider=ANTHROPIC))
+    report = await Bench({ANTHROPIC: judge}).test(deep=True)
+
+    assert not report.success
+    assert report.message.startswith(ProviderUnavailableError.sentence)
+
+
+async def test_a_look_up_that_runs_out_of_time_by_itself_is_told_as_such() -> None:
+    report = await Bench({ANTHROPIC: Witness(probe=TimeoutError())}).test()
+
+    assert (report.success, report.message) == (False, TOO_LATE)
+
+
+async def test_a_test_that_hangs_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provider_tester_impl.TEST_TIMEOUT_S == 10.0
+    monkeypatch.setattr(provider_tester_impl, "TEST_TIMEOUT_S", 0.01)
+    bench = Bench({ANTHROPIC: Hanging(Held(reply()))})
+    async with asyncio.timeout(5):
+        reports = [await bench.test(deep=False), await bench.test(deep=True)]
+
+    assert [(report.success, report.message) for report in reports] == [(False, TOO_LATE)] * 2
+
+
+async def test_a_deep_test_buys_one_verdict_past_the_policies_and_tells_the_model() -> None:
+    judge = Witness(reply())
+    bench = Bench({ANTHROPIC: judge})
+    report = await bench.test(deep=True)
+
+    assert (report.success, report.model) == (True, KNOWN_MODEL)
+    assert report.message == "The provider judged a pair: Essay A."
+    assert len(judge.requests) == 1
+    assert (judge.probes, bench.stack.requests) == (0, [])
+
+
+async def test_a_deep_test_is_allowed_once_a_minute() -> None:
+    judge = Witness(reply(), reply())
+    bench = Bench({ANTHROPIC: judge})
+    await bench.test(deep=True)
+    bench.clock.advance(45)
+    with pytest.raises(exceptions.TestedTooOftenError) as refused:
+        await bench.test(deep=True)
+    assert (refused.value.provider, refused.value.retry_after_s) == (ANTHROPIC, 15.0)
+    assert len(judge.requests) == 1
+    assert (await bench.test(deep=False)).success
+    bench.clock.advance(15)
+
+    assert (await bench.test(deep=True)).success
+
+
+async def test_a_deep_test_that_failed_counts_as_well() -> None:
+    bench = Bench({ANTHROPIC: Witness(ProviderUnavailableError("it was down", provider=ANTHROPIC))})
+    await bench.test(deep=True)
+
+    with pytest.raises(exceptions.TestedTooOftenError):
+        await bench.test(deep=True)
+
+
+async def test_deep_tests_that_arrive_together_buy_one_verdict() -> None:
+    held = Held(reply())
+    judge = Witness(held)
+    bench = Bench({ANTHROPIC: judge})
+    first = asyncio.create_task(bench.test(deep=True))
+    await held.reached.wait()
+    with pytest.raises(exceptions.TestedTooOftenError):
+        await bench.test(deep=True)
+    held.go.set()
+
+    assert (await first).success
+    assert len(judge.requests) == 1
+
+
+async def test_every_provider_has_a_minute_of_its_own() -> None:
+    bench = Bench({ANTHROPIC: Witness(reply()), OPENAI: Witness(reply(provider=OPENAI))})
+
+    assert (await bench.test(ANTHROPIC, deep=True)).success
+    assert (await bench.test(OPENAI, deep=True)).success
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("enabled", "configured", "reason"),
+    [(False, True, "disabled"), (True, False, "not configured"), (False, False, "disabled")],
+)
+async def test_a_provider_that_is_disabled_or_not_configured_is_never_asked(
+    *, enabled: bool, configured: bool, reason: str, deep: bool
+) -> None:
+    judge = Witness()
+    bench = Bench({ANTHROPIC: judge}, enabled=enabled, configured=configured, reason=reason)
+    reports = [await bench.test(deep=deep) for _ in range(2)]
+
+    assert [report.message for report in reports] == [f"The provider cannot be asked: {reason}."] * 2
+    assert not any(report.success for report in reports)
+    assert (judge.probes, judge.requests) == (0, [])
+
+
+async def test_a_provider_that_this_version_cannot_ask_is_reported() -> None:
+    report = await Bench({}, reason="this version cannot ask it yet").test()
+
+    assert not report.success
+    assert report.message == "The provider cannot be asked: this version cannot ask it yet."
+
+
+async def test_while_the_mock_judges_it_is_the_one_that_is_tested() -> None:
+    real, mock = Witness(), Witness()
+    report = await Bench({ANTHROPIC: real, MOCK: mock}, mock=KNOBS).test(ANTHROPIC)
+
+    assert (report.success, report.provider) == (True, MOCK)
+    assert (real.probes, mock.probes) == (0, 1)
