@@ -2,7 +2,7 @@
 
 Each field of a group names its environment variable, so the groups *are* the table of settings: reading, the
 "did you mean", `.env.example` and the README's table all follow from it. A secret also has a `*_FILE` twin.
-Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; an empty string counts as absent.
+Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; a blank string counts as absent.
 """
 
 import difflib
@@ -334,7 +334,7 @@ def known_variables() -> frozenset[str]:
 
 def variable_in_force(setting: Setting, environ: Mapping[str, str]) -> str | None:
     """The variable that decides, or None when the default does."""
-    return next((name for name in setting.spellings() if environ.get(name)), None)
+    return next((name for name in setting.spellings() if environ.get(name, "").strip()), None)
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -348,7 +348,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 
 
 def _value(setting: Setting, variable: str) -> object:
-    text = os.environ[variable]
+    text = os.environ[variable].strip()
     if setting.is_secret and variable.endswith(FILE_SUFFIX):
         return _file_content(variable, text)
     if setting.is_list:

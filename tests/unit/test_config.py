@@ -57,7 +57,7 @@ def test_the_strongest_spelling_decides(monkeypatch: pytest.MonkeyPatch, tmp_pat
         monkeypatch.setenv(name, str(file) if name.endswith("_FILE") else name)
     for name in spellings:
         assert Settings.from_environment().anthropic.api_key == SecretStr(name)
-        monkeypatch.setenv(name, "")
+        monkeypatch.setenv(name, " \n")
     assert Settings.from_environment().anthropic.api_key is None
 
 
