@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_METADATA_BYTES = 16 * 1024
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
+MAX_PLACEHOLDER_USES = 4  # each use is a copy of an essay
 PLACEHOLDERS = ("{essay_a}", "{essay_b}")
 
 JsonObject = dict[str, Any]
@@ -141,7 +142,9 @@ def _not_blank(text: str) -> str:
 
 def _placeholders_in_pairs(text: str) -> str:
     if (PLACEHOLDERS[0] in text) != (PLACEHOLDERS[1] in text):
-        raise PydanticCustomError("placeholders", "must contain both {{essay_a}} and {{essay_b}}, or neither")
+        raise PydanticCustomError("placeholders", "must contain both {essay_a} and {essay_b}, or neither")
+    if max(text.count(placeholder) for placeholder in PLACEHOLDERS) > MAX_PLACEHOLDER_USES:
+        raise PydanticCustomError("placeholders", "must not repeat {essay_a} or {essay_b} more than four times")
     return text
 
 

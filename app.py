@@ -34,6 +34,7 @@ def main() -> None:
         port=settings.service.port,
         loop="uvloop",
         http="httptools",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

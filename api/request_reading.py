@@ -68,7 +68,7 @@ async def read_comparison(request: Request) -> ComparisonQuery:
     return _query(
         comparison,
         correlation_id,
-        cache_use=_cache_use(request.headers.get("Cache-Control", "")),
+        cache_use=_cache_use(",".join(request.headers.getlist("Cache-Control"))),
         timeout_s=_timeout_s(request.headers.get(TIMEOUT_HEADER)),
     )
 
@@ -140,9 +140,9 @@ def _refuse_large_integers(body: bytes) -> None:
 
 
 def _cache_use(header: str) -> CacheUse:
-    """The strictest wish wins."""
+    """Never buying goes before never reading, and that before never keeping."""
     directives = {directive.strip().lower() for directive in header.split(",")}
-    for use in (CacheUse.BYPASS, CacheUse.REFRESH, CacheUse.ONLY):
+    for use in (CacheUse.ONLY, CacheUse.BYPASS, CacheUse.REFRESH):
         if use in directives:
             return use
     return CacheUse.NORMAL

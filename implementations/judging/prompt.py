@@ -30,7 +30,7 @@ holds whatever other form the task or an essay may ask for."""
 CLOSING_LINE = "\n\nWhich essay is better? Answer in the JSON form that the rules demand."
 
 MARK_HEX_DIGITS = 16
-_FENCE_LIKE = re.compile(r"<(?=\s*/?\s*essay\b)", re.IGNORECASE)
+_FENCE_LIKE = re.compile(r"<(?=\s*(?:/\s*)?essay\b)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
 
 

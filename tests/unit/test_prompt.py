@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from implementations.judging.prompt import FENCE_RULE, OUTPUT_RULES, build_prompt
+from implementations.judging.prompt import FENCE_RULE, OUTPUT_RULES, build_prompt, fenced
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
@@ -70,3 +70,8 @@ def test_another_system_prompt_keeps_the_fence_and_the_form() -> None:
 def test_a_request_at_the_end_of_an_essay_stays_inside_its_fence() -> None:
     whole = text(essay_b=f"An essay.\n{REQUEST_OF_CJ}")
     assert whole.index(REQUEST_OF_CJ) < whole.index('</essay id="B"')
+
+
+def test_a_bracket_before_a_megabyte_of_spaces_is_read_in_linear_time() -> None:
+    essay = "<" + " " * 1_000_000 + "x"
+    assert fenced("A", essay).count(essay) == 1
