@@ -110,9 +110,9 @@ class CacheSettings(Group):
 
     enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers")
     ttl_s: float = knob("LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds", gt=0)
-    local_size_mb: int = knob("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1)
+    local_size_mb: int = knob("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1, le=1_048_576)
     local_ttl_s: float = knob("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
-    local_max_entries: int = knob("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1)
+    local_max_entries: int = knob("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1, le=100_000_000)
 
 
 class EventSettings(Group):
@@ -124,10 +124,12 @@ class EventSettings(Group):
 class MockSettings(Group):
     """How the mock judge behaves."""
 
-    seed: int = knob("MOCK_SEED", 42, "same question and seed, same verdict")
+    seed: int = knob("MOCK_SEED", 42, "same question and seed, same verdict", ge=-(2**63), lt=2**63)
     error_rate: float = knob("MOCK_ERROR_RATE", 0.05, "share of calls that fail at first", ge=0, le=1)
-    latency_ms: int = knob("MOCK_LATENCY_MS", 0, "time that a call takes, milliseconds", ge=0)
-    latency_jitter_ms: int = knob("MOCK_LATENCY_JITTER_MS", 0, "at most so much is added, milliseconds", ge=0)
+    latency_ms: int = knob("MOCK_LATENCY_MS", 0, "time that a call takes, milliseconds", ge=0, le=600_000)
+    latency_jitter_ms: int = knob(
+        "MOCK_LATENCY_JITTER_MS", 0, "at most so much is added, milliseconds", ge=0, le=600_000
+    )
     position_bias: float = knob("MOCK_POSITION_BIAS", 0.1, "share of verdicts that depend on the order", ge=0, le=1)
 
 

@@ -9,6 +9,7 @@ from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
 from api import error_rendering, health_routes, llm_routes, request_scope
+from api_models import ProviderName
 from config import VERSION, Settings
 from di import create_container
 from implementations.observability.logging_setup import configure_logging
@@ -17,6 +18,7 @@ from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
     LLMOrchestratorProtocol,
+    LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
     RuntimeSettingsProtocol,
 )
@@ -62,7 +64,13 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
             raise
         drain = await container.get(Drain)
         _on_stop_signals(drain)
-        _announce(settings, await container.get(RuntimeSettingsProtocol))
+        current = (await container.get(RuntimeSettingsProtocol)).current()
+        usable = [
+            status.name
+            for status in (await container.get(LLMProviderSelectorProtocol)).statuses(current)
+            if status.available
+        ]
+        _announce(usable, settings.service.port, mocked=current.mock is not None)
 
     @app.after_serving
     async def stop() -> None:
@@ -81,15 +89,13 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
 
 
-def _announce(settings: Settings, runtime_settings: RuntimeSettingsProtocol) -> None:
+def _announce(judges: list[ProviderName], port: int, *, mocked: bool) -> None:
     """Say in one line who judges and where to ask."""
-    mocked = runtime_settings.current().mock is not None
-    judges = ["mock"] if mocked else sorted(settings.configured_providers())
     write = log.warning if mocked or not judges else log.info
     write(
         "service_started",
-        judges=", ".join(judges) or "nobody: no provider has a key",
-        ask=f"POST http://localhost:{settings.service.port}/api/v1/comparison",
+        judges=", ".join(judges) or "nobody: no provider can be asked",
+        ask=f"POST http://localhost:{port}/api/v1/comparison",
         note="the mock judges: no verdict is real" if mocked else None,
     )
 

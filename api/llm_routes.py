@@ -62,9 +62,12 @@ async def providers(
 
 @blueprint.post("/providers/<provider>/test")
 @inject
-async def test_provider(provider: str, tester: FromDishka[LLMProviderTesterProtocol]) -> Response:
+async def test_provider(
+    provider: str, tester: FromDishka[LLMProviderTesterProtocol], admission: FromDishka[AdmissionProtocol]
+) -> Response:
     """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
-    report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() == "true")
+    with admission.admit():
+        report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() == "true")
     body = ProviderTestResponse(
         success=report.success,
         provider=report.provider,
