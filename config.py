@@ -7,6 +7,7 @@ Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; a blank string count
 
 import difflib
 import os
+import re
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -27,6 +28,11 @@ VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_tex
 PREFIX = "LLM_PROVIDER_SERVICE_"
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
+MAX_PORT = 65535
+# Visible ASCII only; no user info, no query, no fragment, no backslash (which some clients read as a slash).
+BASE_URL = re.compile(
+    r"(?i:https?)://(?:[a-zA-Z0-9_][\w.-]*|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?(?:/[!-~]*)?", re.ASCII
+)
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
@@ -34,6 +40,17 @@ Environment = Literal["development", "testing", "staging", "production"]
 
 class ConfigurationError(Exception):
     """The environment is wrong; the message names the variables and never holds a value."""
+
+
+def _base_url(text: str) -> str:
+    match = BASE_URL.fullmatch(text)
+    if match is None or set(text) & set("?#\\") or not 1 <= int(match[1] or 1) <= MAX_PORT:
+        raise ValueError("must be an http or https URL with a host, without user, password, query and fragment")
+    return text.rstrip("/")
+
+
+# A URL is shown in tables and logs, so no credentials may stand in it; paths are appended to it.
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
 class Group(BaseModel):
@@ -55,7 +72,7 @@ class ServiceSettings(Group):
     log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written")
     environment: Environment = knob("ENVIRONMENT", "development", "development logs for people, others log JSON")
     host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
-    port: int = knob("PORT", 8080, "port to listen on", ge=1, le=65535)
+    port: int = knob("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
     max_request_bytes: int = knob("MAX_REQUEST_BYTES", 2 * 1024 * 1024, "largest request body, bytes", ge=1024)
     body_timeout_s: float = knob("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
     drain_delay_s: float = knob("DRAIN_DELAY_S", 0.0, "wait after SIGTERM before draining, seconds", ge=0)
@@ -137,6 +154,8 @@ class ProviderSettings(Group, ABC):
     """What every provider's group tells."""
 
     enabled: bool
+    api_key: SecretStr | None
+    base_url: BaseUrl | None
     default_model: str
 
     @property
@@ -146,9 +165,9 @@ class ProviderSettings(Group, ABC):
 
 
 class KeyedProviderSettings(ProviderSettings):
-    """A provider that is configured once it has a key."""
+    """A vendor. It is configured once it has a key; its base URL is what its own SDK starts from."""
 
-    api_key: SecretStr | None
+    base_url: BaseUrl
 
     @property
     def is_configured(self) -> bool:
@@ -161,6 +180,7 @@ class AnthropicSettings(KeyedProviderSettings):
 
     enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
+    base_url: BaseUrl = knob("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
     default_model: str = knob(
         "ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", pattern=MODEL_ID_PATTERN
     )
@@ -171,7 +191,9 @@ class OpenAISettings(KeyedProviderSettings):
 
     enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
+    base_url: BaseUrl = knob("OPENAI_BASE_URL", "https://api.openai.com/v1", "where it is asked")
     default_model: str = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", pattern=MODEL_ID_PATTERN)
+    org_id: str | None = knob("OPENAI_ORG_ID", None, "organization that is billed", pattern=r"^[A-Za-z0-9._-]{1,128}$")
 
 
 class GoogleSettings(KeyedProviderSettings):
@@ -179,6 +201,7 @@ class GoogleSettings(KeyedProviderSettings):
 
     enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
+    base_url: BaseUrl = knob("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
     default_model: str = knob(
         "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", pattern=MODEL_ID_PATTERN
     )
@@ -189,6 +212,7 @@ class OpenRouterSettings(KeyedProviderSettings):
 
     enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
+    base_url: BaseUrl = knob("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
     default_model: str = knob(
         "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", pattern=MODEL_ID_PATTERN
     )
@@ -198,7 +222,8 @@ class InternalModelSettings(ProviderSettings):
     """A self-hosted, OpenAI-compatible server. It is configured once it has a base URL."""
 
     enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")
-    base_url: str | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included", pattern="^https?://")
+    api_key: SecretStr | None = knob("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
+    base_url: BaseUrl | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included")
     default_model: str = knob("INTERNAL_MODEL_NAME", "internal", "asked by default", pattern=MODEL_ID_PATTERN)
 
     @property

@@ -81,7 +81,7 @@ def _default(row: Setting) -> str:
 def _meaning(row: Setting) -> str:
     also = [f"`{name}`" for name in row.bare]
     if row.is_secret:
-        also.append("a `_FILE` twin of each")
+        also.append("a `_FILE` twin of each" if row.bare else "its `_FILE` twin")
     return (row.info.description or "") + (f"; also {', '.join(also)}" if also else "")
 
 

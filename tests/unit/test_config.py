@@ -11,6 +11,8 @@ from config import PREFIX, ConfigurationError, Setting, Settings, known_variable
 CANARY = "kanarienvogel"
 KEY = f"{PREFIX}ANTHROPIC_API_KEY"
 
+VENDORS = ("ANTHROPIC", "OPENAI", "GOOGLE", "OPENROUTER")
+
 # Legal values that are not the default, for the settings whose kind does not give one.
 LEGAL = {
     "LOG_LEVEL": "DEBUG",
@@ -19,7 +21,7 @@ LEGAL = {
     "PROVIDER_PRIORITY_ORDER": "openai",
     "DEFAULT_LLM_PROVIDER": "google",
     "LLM_DEFAULT_TEMPERATURE": "0.5",
-    "INTERNAL_MODEL_BASE_URL": "https://models.example/v1",
+    **{f"{name}_BASE_URL": "https://models.example/v1" for name in (*VENDORS, "INTERNAL_MODEL")},
     "MOCK_ERROR_RATE": "0.5",
     "MOCK_POSITION_BIAS": "0.5",
 }
@@ -107,6 +109,7 @@ def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyP
         ("OPENAI_DEFAULT_MODEL", f"{CANARY} x"),
         ("INTERNAL_MODEL_BASE_URL", f"ftp://{CANARY}"),
         ("OPENAI_API_KEY_FILE", f"/nowhere/{CANARY}"),
+        ("OPENAI_ORG_ID", f"{CANARY}\r\nX-Evil: 1"),
     ],
 )
 def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +118,66 @@ def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, monkeypat
         Settings.from_environment()
     assert str(refusal.value).startswith(f"{PREFIX}{name}: ")
     assert CANARY not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [f"{vendor}_BASE_URL" for vendor in (*VENDORS, "INTERNAL_MODEL")])
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"https://user:{CANARY}@models.example/v1",
+        f"https://{CANARY}@models.example",
+        f"https://models.example/v1?key={CANARY}",
+        f"https://models.example/v1#{CANARY}",
+        f"https://models.example\\{CANARY}",
+        f"https://models.example/{CANARY} /v1",
+        f"https://models.example/{CANARY}\n/v1",
+        f"https:///{CANARY}",
+        f"https://:80/{CANARY}",
+        f"{CANARY}.example/v1",
+        f"//{CANARY}.example",
+        f"https://models.example:0/{CANARY}",
+        f"https://models.example:65536/{CANARY}",
+        f"https://models.example:{CANARY}",
+    ],
+)
+def test_a_base_url_holds_no_credentials_and_nothing_after_its_path(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_environment()
+    assert str(refusal.value).startswith(f"{PREFIX}{name}: must be an http or https URL")
+    assert CANARY not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://models.example/v1/", "https://models.example/v1"),
+        ("http://localhost:8000/", "http://localhost:8000"),
+        ("http://model_server:65535/v1", "http://model_server:65535/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+    ],
+)
+def test_a_base_url_loses_its_last_slash(written: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*VENDORS, "INTERNAL_MODEL"):
+        monkeypatch.setenv(f"{PREFIX}{name}_BASE_URL", written)
+    assert {group.base_url for group in Settings.from_environment().provider_groups().values()} == {read}
+
+
+def test_the_vendors_are_asked_where_their_own_clients_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {
+        "ANTHROPIC": "https://api.anthropic.com",
+        "OPENAI": "https://api.openai.com/v1",
+        "GOOGLE": "https://generativelanguage.googleapis.com",
+        "OPENROUTER": "https://openrouter.ai/api/v1",
+    }
+    default = Settings.from_environment()
+    for name, url in expected.items():
+        monkeypatch.setenv(f"{PREFIX}{name}_BASE_URL", url)
+    assert Settings.from_environment() == default
+    assert default.openai.base_url == expected["OPENAI"]
+    assert default.internal.base_url is None
 
 
 def test_an_empty_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
