@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api_models import MODEL_ID_PATTERN, ProviderName, SelectionStrategy
+from api_models import ModelId, ProviderName, SelectionStrategy
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
@@ -156,7 +156,7 @@ class ProviderSettings(Group, ABC):
     enabled: bool
     api_key: SecretStr | None
     base_url: BaseUrl | None
-    default_model: str
+    default_model: ModelId
 
     @property
     @abstractmethod
@@ -181,9 +181,7 @@ class AnthropicSettings(KeyedProviderSettings):
     enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
     base_url: BaseUrl = knob("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
-    default_model: str = knob(
-        "ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", pattern=MODEL_ID_PATTERN
-    )
+    default_model: ModelId = knob("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default")
 
 
 class OpenAISettings(KeyedProviderSettings):
@@ -192,7 +190,7 @@ class OpenAISettings(KeyedProviderSettings):
     enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
     base_url: BaseUrl = knob("OPENAI_BASE_URL", "https://api.openai.com/v1", "where it is asked")
-    default_model: str = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", pattern=MODEL_ID_PATTERN)
+    default_model: ModelId = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default")
     org_id: str | None = knob("OPENAI_ORG_ID", None, "organization that is billed", pattern=r"^[A-Za-z0-9._-]{1,128}$")
 
 
@@ -202,9 +200,7 @@ class GoogleSettings(KeyedProviderSettings):
     enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
     base_url: BaseUrl = knob("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
-    default_model: str = knob(
-        "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", pattern=MODEL_ID_PATTERN
-    )
+    default_model: ModelId = knob("GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default")
 
 
 class OpenRouterSettings(KeyedProviderSettings):
@@ -213,9 +209,7 @@ class OpenRouterSettings(KeyedProviderSettings):
     enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
     base_url: BaseUrl = knob("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
-    default_model: str = knob(
-        "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", pattern=MODEL_ID_PATTERN
-    )
+    default_model: ModelId = knob("OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default")
 
 
 class InternalModelSettings(ProviderSettings):
@@ -224,7 +218,7 @@ class InternalModelSettings(ProviderSettings):
     enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")
     api_key: SecretStr | None = knob("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
     base_url: BaseUrl | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included")
-    default_model: str = knob("INTERNAL_MODEL_NAME", "internal", "asked by default", pattern=MODEL_ID_PATTERN)
+    default_model: ModelId = knob("INTERNAL_MODEL_NAME", "internal", "asked by default")
 
     @property
     def is_configured(self) -> bool:

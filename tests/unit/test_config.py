@@ -107,6 +107,8 @@ def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyP
         ("PROVIDER_PRIORITY_ORDER", f'["{CANARY}'),
         ("PROVIDER_PRIORITY_ORDER", ","),
         ("OPENAI_DEFAULT_MODEL", f"{CANARY} x"),
+        *((f"{name}_DEFAULT_MODEL", f"{CANARY}/../x") for name in VENDORS),
+        ("INTERNAL_MODEL_NAME", f"{CANARY}/../x"),
         ("INTERNAL_MODEL_BASE_URL", f"ftp://{CANARY}"),
         ("OPENAI_API_KEY_FILE", f"/nowhere/{CANARY}"),
         ("OPENAI_ORG_ID", f"{CANARY}\r\nX-Evil: 1"),
