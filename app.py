@@ -1,14 +1,22 @@
 """The entry: `python app.py` serves; `app:app` is the application for another ASGI server."""
 
+import contextlib
+import errno
 import signal
+import socket
 import sys
+from typing import NoReturn
 
 import uvicorn
 
-from config import ConfigurationError, Settings
+from config import PREFIX, ConfigurationError, Settings
 from startup_setup import create_app
 
 EXIT_CONFIGURATION = 2
+BLAMED_ON_PORT = {
+    errno.EADDRINUSE: "something else listens on it",
+    errno.EACCES: "this process may not listen on it",
+}
 
 
 def read_settings() -> Settings:
@@ -16,8 +24,39 @@ def read_settings() -> Settings:
     try:
         return Settings.from_environment()
     except ConfigurationError as error:
-        sys.stderr.write(f"The configuration is wrong:\n{error}\n")
-        sys.exit(EXIT_CONFIGURATION)
+        refuse_to_start(error)
+
+
+def refuse_to_start(error: ConfigurationError) -> NoReturn:
+    """End the process with one clear message."""
+    sys.stderr.write(f"The configuration is wrong:\n{error}\n")
+    sys.exit(EXIT_CONFIGURATION)
+
+
+def listeners(host: str, port: int) -> list[socket.socket]:
+    """One for each address of the host. Raises ConfigurationError, which names the variable that is to blame.
+
+    An address that this machine lacks (`localhost` also means ::1, a container may have no IPv6) is left out.
+    """
+    found = []
+    for family, address in _addresses(host, port):
+        try:
+            found.append(socket.create_server(address, family=family))
+        except OSError as error:
+            if error.errno in BLAMED_ON_PORT:
+                raise ConfigurationError(f"{PREFIX}PORT: {BLAMED_ON_PORT[error.errno]}.") from None
+    if not found:
+        raise ConfigurationError(f"{PREFIX}HOST: is no address of this machine.")
+    return found
+
+
+def _addresses(host: str, port: int) -> dict[tuple[socket.AddressFamily, tuple[str | int | bytes, ...]], None]:
+    """Without repetitions, which a file of hosts may hold. A host that is not known, or no name at all, has none."""
+    try:
+        known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        return {}
+    return {(family, address): None for family, _, _, _, address in known}
 
 
 settings = read_settings()
@@ -25,13 +64,15 @@ app = create_app(settings)
 
 
 def main() -> None:
-    """Serve until a signal says stop."""
+    """Serve until a signal says stop. The address is taken before anything says that the service has started."""
+    try:
+        sockets = listeners(settings.service.host, settings.service.port)
+    except ConfigurationError as error:
+        refuse_to_start(error)
     # Uvicorn raises the signal again when it has stopped; without a handler the exit code would be 143.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=settings.service.host,
-        port=settings.service.port,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -40,6 +81,8 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=sockets)
 
 
 if __name__ == "__main__":

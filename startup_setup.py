@@ -1,6 +1,7 @@
 """Builds the Quart application: routes, error handlers, Dishka, and the life from the first request to the last."""
 
 import asyncio
+import ipaddress
 import signal
 
 import structlog
@@ -10,7 +11,7 @@ from quart_dishka import QuartDishka, QuartProvider
 
 from api import error_rendering, health_routes, llm_routes, request_scope
 from api_models import ProviderName
-from config import VERSION, Settings
+from config import VERSION, ServiceSettings, Settings
 from di import create_container
 from implementations.observability.logging_setup import configure_logging
 from implementations.resilience.drain import Drain
@@ -70,7 +71,7 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
             for status in (await container.get(LLMProviderSelectorProtocol)).statuses(current)
             if status.available
         ]
-        _announce(usable, settings.service.port, mocked=current.mock is not None)
+        _announce(usable, settings.service, mocked=current.mock is not None)
 
     @app.after_serving
     async def stop() -> None:
@@ -89,15 +90,26 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
 
 
-def _announce(judges: list[ProviderName], port: int, *, mocked: bool) -> None:
+def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: bool) -> None:
     """Say in one line who judges and where to ask."""
     write = log.warning if mocked or not judges else log.info
     write(
         "service_started",
         judges=", ".join(judges) or "nobody: no provider can be asked",
-        ask=f"POST http://localhost:{port}/api/v1/comparison",
+        ask=f"POST http://{_reachable(service.host)}:{service.port}/api/v1/comparison",
         note="the mock judges: no verdict is real" if mocked else None,
     )
+
+
+def _reachable(host: str) -> str:
+    """The host as a URL has it; a wildcard is no place that one could ask."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "localhost"
+    return f"[{host}]" if isinstance(address, ipaddress.IPv6Address) else host
 
 
 def _on_stop_signals(drain: Drain) -> None:

@@ -2,10 +2,11 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -113,6 +114,19 @@ def test_a_request_that_outlives_the_grace_is_told_that_the_service_stops(
 # --- Wrong settings ---------------------------------------------------------------------------------------------------
 
 
+def refused_start(variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Start a service that must end by itself."""
+    return subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment(variables),
+        capture_output=True,
+        timeout=30,
+        check=False,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "value", "hint"),
     [
@@ -139,15 +153,7 @@ def test_a_request_that_outlives_the_grace_is_told_that_the_service_stops(
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_message(name: str, value: str, hint: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        env=environment(prefixed(**{name: value})),
-        capture_output=True,
-        timeout=30,
-        check=False,
-        text=True,
-    )
+    ended = refused_start(prefixed(**{name: value}))
     assert ended.returncode == 2
     assert ended.stderr.count(f"{PREFIX}{name}:") == 1
     assert ended.stderr.strip().count("\n") == 1
@@ -157,19 +163,35 @@ def test_a_wrong_setting_stops_the_start_with_one_message(name: str, value: str,
 
 
 def test_a_bare_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        env=environment({"OPENAI_API_KEY_FILE": str(tmp_path / CANARY)}),
-        capture_output=True,
-        timeout=30,
-        check=False,
-        text=True,
-    )
+    ended = refused_start({"OPENAI_API_KEY_FILE": str(tmp_path / CANARY)})
     assert ended.returncode == 2
     assert ended.stderr.count("OPENAI_API_KEY_FILE:") == 1
     assert CANARY not in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", f"{CANARY}.invalid", f"{CANARY}..x", "2001:db8::1", f"{CANARY} x"])
+def test_a_host_that_is_no_address_of_this_machine_stops_the_start(host: str) -> None:
+    ended = refused_start(mocked(HOST=host))
+    assert ended.returncode == 2
+    assert ended.stderr == f"The configuration is wrong:\n{PREFIX}HOST: is no address of this machine.\n"
+    assert "service_started" not in ended.stdout
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_port_that_is_taken_stops_the_start(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = refused_start(mocked(HOST=host, PORT=str(taken.getsockname()[1])))
+    assert ended.returncode == 2
+    assert ended.stderr == f"The configuration is wrong:\n{PREFIX}PORT: something else listens on it.\n"
+    assert "service_started" not in ended.stdout
+
+
+def test_a_host_is_given_by_name_as_well(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(HOST="localhost", ENVIRONMENT="production")) as running:
+        assert running.compare().status == 200
+        (started,) = [line for line in running.lines() if line["event"] == "service_started"]
+    assert started["ask"] == f"POST http://localhost:{running.port}{COMPARISON}"
 
 
 # --- Logs and secrets -------------------------------------------------------------------------------------------------
@@ -190,7 +212,7 @@ def test_production_writes_one_json_object_a_line(tmp_path: Path) -> None:
         assert running.err.read_text() == ""
     assert all(isinstance(line, dict) for line in lines)
     texts = [line["event"] for line in lines]
-    assert any("Uvicorn running" in text for text in texts)
+    assert any("Started server process" in text for text in texts)
     assert any("Invalid HTTP request" in text for text in texts)
     assert "service_started" in texts
     assert "service_stopped" in texts
