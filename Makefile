@@ -44,7 +44,7 @@ format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff format .
 	$(BIN)/python -m tools.settings --write
 
-settings: .venv/run.stamp ## Show every setting, its value and where it comes from
+settings: .venv/run.stamp ## Show every setting as `make run` finds it, and where it comes from
 	@$(BIN)/python -m tools.settings
 
 lock: ## Lock the dependencies again (needs pdm)

@@ -1,4 +1,4 @@
-"""Shows every setting with its value and origin; writes .env.example and the README's table, or checks them."""
+"""Shows every setting as `make run` finds it, with its origin; writes or checks .env.example and the README's table."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from config import ConfigurationError, Setting, Settings, settings_table, variable_in_force
+from tools.run import run_environment
 
 README = Path("README.md")
 ENV_EXAMPLE = Path(".env.example")
@@ -25,6 +26,7 @@ def main() -> int:
     wishes = parser.parse_args()
     if wishes.write or wishes.check:
         return _generate(check=wishes.check)
+    os.environ.update(run_environment())
     try:
         print("\n".join(effective(Settings.from_environment())))
     except ConfigurationError as error:

@@ -1,0 +1,59 @@
+"""What a developer's service finds, and that the tool which shows the settings shows just that."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import PREFIX
+from tools.run import run_environment
+
+ROOT = Path(__file__).parents[2]
+MOCK, PORT, SEED = f"{PREFIX}USE_MOCK_LLM", f"{PREFIX}PORT", f"{PREFIX}MOCK_SEED"
+
+
+@pytest.fixture(autouse=True)
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a .env of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".env"
+
+
+def test_the_mock_judges_when_nobody_says_otherwise(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_environment()[MOCK] == "true"
+    env_file.write_text(f"{MOCK}=false\n")
+    assert run_environment()[MOCK] == "false"
+    monkeypatch.setenv(MOCK, "1")
+    assert run_environment()[MOCK] == "1"
+
+
+def test_the_environment_goes_before_the_file(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text(f"{PORT}=9001\n{SEED}=7\n")
+    monkeypatch.setenv(PORT, "9002")
+    found = run_environment()
+    assert (found[PORT], found[SEED]) == ("9002", "7")
+    assert found["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_a_blank_variable_hides_nothing_below_it(blank: str, env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text(f"{PORT}=9001\n{MOCK}='{blank}'\n{SEED}\n")
+    monkeypatch.setenv(PORT, blank)
+    found = run_environment()
+    assert (found[PORT], found[MOCK]) == ("9001", "true")
+    assert SEED not in found
+
+
+def test_the_settings_are_shown_as_a_run_would_find_them(env_file: Path) -> None:
+    env_file.write_text(f"{PORT}=9001\n")
+    shown = subprocess.run(
+        [sys.executable, "-m", "tools.settings"],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), PORT: ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    values = {line.split()[0]: line.split()[1] for line in shown.stdout.splitlines()}
+    assert (values[PORT], values[MOCK]) == ("9001", "true")
