@@ -6,7 +6,7 @@ this file is the whole published vocabulary. It knows nothing of how an answer c
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
@@ -74,6 +74,21 @@ class ReasoningEffort(StrEnum):
     HIGH = "high"
 
 
+class ModelTier(StrEnum):
+    """The model that we would ask for little money, and the one for the best judgement."""
+
+    CHEAP = "cheap"
+    STRONG = "strong"
+
+
+class TemperatureUse(StrEnum):
+    """When a model takes a temperature."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    WITHOUT_REASONING = "without_reasoning"
+
+
 class SelectionStrategy(StrEnum):
     """How the usable providers are ranked when the caller names none."""
 
@@ -102,7 +117,20 @@ class AttemptOutcome(StrEnum):
 
     SUCCESS = "success"
     UNAVAILABLE = "unavailable"
+    OVERLOADED = "overloaded"
+    CONNECTION = "connection"
+    TLS = "tls"
     TIMEOUT = "timeout"
+    BROKEN = "broken"
+    UNREADABLE = "unreadable"
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+    RATE_LIMITED = "rate_limited"
+    QUOTA = "quota"
+    AUTHENTICATION = "authentication"
+    INVALID_REQUEST = "invalid_request"
+    UNKNOWN_MODEL = "unknown_model"
     CANCELLED = "cancelled"
     DEFECT = "defect"
 
@@ -205,6 +233,41 @@ class TokenUsage(_Body):
     cached_prompt_tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as billed. cached and written are parts of prompt, reasoning is a part of completion.
+
+    A prompt of 0 tokens stands for counts that the provider did not tell.
+    """
+
+    prompt: int
+    completion: int
+    cached: int = 0
+    written: int = 0
+    reasoning: int = 0
+
+    def as_token_usage(self) -> TokenUsage:
+        """The counts as callers see them."""
+        return TokenUsage(
+            prompt_tokens=self.prompt,
+            completion_tokens=self.completion,
+            total_tokens=self.prompt + self.completion,
+            cached_prompt_tokens=self.cached,
+        )
+
+
+UNKNOWN_USAGE = Usage(prompt=0, completion=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """What one call to a model was billed for, usable or not. cost_usd: the provider's own figure, or ours; or None."""
+
+    model: str
+    usage: Usage
+    cost_usd: float | None
+
+
 class AttemptReport(_Body):
     """One call to a provider that this request caused."""
 
@@ -296,6 +359,37 @@ class ProviderTestResponse(_Body):
     message: str
     response_time_ms: int
     model: str | None
+
+
+class ModelPrices(_Body):
+    """US dollars for a million tokens today; long prompts may cost more."""
+
+    input: float
+    cached_input: float
+    cache_write: float
+    output: float
+
+
+class ModelReport(_Body):
+    """One model of the catalogue. reasoning_efforts: the overrides that it takes; prices: null when unknown."""
+
+    id: str
+    provider: ProviderName
+    tier: ModelTier | None
+    is_default: bool
+    context_tokens: int | None
+    max_output_tokens: int | None
+    temperature: TemperatureUse
+    reasoning_efforts: list[ReasoningEffort]
+    min_cacheable_tokens: int | None
+    deprecated_on: date | None
+    prices_usd_per_million_tokens: ModelPrices | None
+
+
+class ModelsResponse(_Body):
+    """GET /api/v1/models, in priority order of the providers."""
+
+    models: list[ModelReport]
 
 
 class CacheReport(_Body):

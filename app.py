@@ -19,14 +19,6 @@ BLAMED_ON_PORT = {
 }
 
 
-def read_settings() -> Settings:
-    """The settings, or the end of the process with one clear message."""
-    try:
-        return Settings.from_environment()
-    except ConfigurationError as error:
-        refuse_to_start(error)
-
-
 def refuse_to_start(error: ConfigurationError) -> NoReturn:
     """End the process with one clear message."""
     sys.stderr.write(f"The configuration is wrong:\n{error}\n")
@@ -59,8 +51,11 @@ def _addresses(host: str, port: int) -> dict[tuple[socket.AddressFamily, tuple[s
     return {(family, address): None for family, _, _, _, address in known}
 
 
-settings = read_settings()
-app = create_app(settings)
+try:
+    settings = Settings.from_environment()
+    app = create_app(settings)
+except ConfigurationError as wrong:
+    refuse_to_start(wrong)
 
 
 def main() -> None:

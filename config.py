@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -63,6 +63,15 @@ class Group(BaseModel):
 def knob(name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), **bounds: Any) -> Any:
     """A setting read from PREFIX + name, or from one of the bare names."""
     return Field(default, description=meaning, json_schema_extra={"env": name, "bare": list(bare)}, **bounds)
+
+
+class PriceOverride(Group):
+    """One row of the operator's price table; what is cached costs like any other input unless it says otherwise."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0)
+    cache_write: float | None = Field(None, ge=0)
 
 
 class ServiceSettings(Group):
@@ -116,9 +125,41 @@ class JudgingSettings(Group):
     use_mock: bool = knob("USE_MOCK_LLM", False, "the mock judges in the place of every provider")
     request_timeout_s: float = knob("LLM_REQUEST_TIMEOUT", 55.0, "longest time for a whole request, seconds", gt=0)
     attempt_timeout_s: float = knob("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
+    max_concurrent: int = knob("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
     default_max_tokens: int = knob("LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0)
     default_temperature: float | None = knob(
         "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2
+    )
+
+
+class ModelSettings(Group):
+    """What the operator knows better about models and their prices."""
+
+    catalog_path: Path | None = knob(
+        "MODEL_CATALOG_PATH", None, "JSON file that adds models to the shipped catalogue or corrects it"
+    )
+    price_overrides: Mapping[str, PriceOverride] = knob(
+        "PRICE_OVERRIDES",
+        {},
+        'US dollars for a million tokens, before all other prices; JSON: `{"openai/gpt-6-luna": {"input": 0.1, '
+        '"cached_input": 0.01, "cache_write": 0.125, "output": 0.5}}`',
+    )
+
+    @field_validator("price_overrides")
+    @classmethod
+    def _of_providers(cls, overrides: Mapping[str, PriceOverride]) -> Mapping[str, PriceOverride]:
+        for key in overrides:
+            provider, _, model = key.partition("/")
+            if provider not in set(ProviderName) or not model:
+                raise ValueError('each key must be "provider/model"')
+        return overrides
+
+
+class OutboundSettings(Group):
+    """The way to the providers."""
+
+    trusts_environment: bool = knob(
+        "OUTBOUND_PROXY_FROM_ENVIRONMENT", False, "use the proxies that HTTPS_PROXY and its like name"
     )
 
 
@@ -153,6 +194,8 @@ class MockSettings(Group):
 class ProviderSettings(Group, ABC):
     """What every provider's group tells."""
 
+    provider: ClassVar[ProviderName]
+
     enabled: bool
     api_key: SecretStr | None
     base_url: BaseUrl | None
@@ -178,6 +221,8 @@ class KeyedProviderSettings(ProviderSettings):
 class AnthropicSettings(KeyedProviderSettings):
     """Anthropic Messages API."""
 
+    provider = ProviderName.ANTHROPIC
+
     enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
     base_url: BaseUrl = knob("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
@@ -186,6 +231,8 @@ class AnthropicSettings(KeyedProviderSettings):
 
 class OpenAISettings(KeyedProviderSettings):
     """OpenAI chat completions."""
+
+    provider = ProviderName.OPENAI
 
     enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
@@ -197,6 +244,8 @@ class OpenAISettings(KeyedProviderSettings):
 class GoogleSettings(KeyedProviderSettings):
     """Google Gemini, Developer API."""
 
+    provider = ProviderName.GOOGLE
+
     enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
     base_url: BaseUrl = knob("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
@@ -206,6 +255,8 @@ class GoogleSettings(KeyedProviderSettings):
 class OpenRouterSettings(KeyedProviderSettings):
     """OpenRouter."""
 
+    provider = ProviderName.OPENROUTER
+
     enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")
     api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
     base_url: BaseUrl = knob("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
@@ -214,6 +265,8 @@ class OpenRouterSettings(KeyedProviderSettings):
 
 class InternalModelSettings(ProviderSettings):
     """A self-hosted, OpenAI-compatible server. It is configured once it has a base URL."""
+
+    provider = ProviderName.INTERNAL
 
     enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")
     api_key: SecretStr | None = knob("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
@@ -245,6 +298,11 @@ class Setting:
     def is_list(self) -> bool:
         """Its value is comma-separated or a JSON list."""
         return get_origin(self.info.annotation) is tuple
+
+    @property
+    def is_mapping(self) -> bool:
+        """Its value is a JSON object."""
+        return get_origin(self.info.annotation) is Mapping
 
     def spellings(self) -> Iterator[str]:
         """The accepted variables, the strongest first."""
@@ -284,6 +342,8 @@ class Settings(BaseSettings):
     service: ServiceSettings = ServiceSettings()
     selection: SelectionSettings = SelectionSettings()
     judging: JudgingSettings = JudgingSettings()
+    models: ModelSettings = ModelSettings()
+    outbound: OutboundSettings = OutboundSettings()
     cache: CacheSettings = CacheSettings()
     events: EventSettings = EventSettings()
     mock: MockSettings = MockSettings()
@@ -300,15 +360,10 @@ class Settings(BaseSettings):
         """The environment, through our table, is the only source."""
         return (EnvironmentTable(settings_cls),)
 
-    def provider_groups(self) -> Mapping[ProviderName, "ProviderSettings"]:
+    def provider_groups(self) -> Mapping[ProviderName, ProviderSettings]:
         """The group of each real provider."""
-        return {
-            ProviderName.ANTHROPIC: self.anthropic,
-            ProviderName.OPENAI: self.openai,
-            ProviderName.GOOGLE: self.google,
-            ProviderName.OPENROUTER: self.openrouter,
-            ProviderName.INTERNAL: self.internal,
-        }
+        groups = (getattr(self, name) for name in type(self).model_fields)
+        return {group.provider: group for group in groups if isinstance(group, ProviderSettings)}
 
     def configured_providers(self) -> frozenset[ProviderName]:
         """Who was given a key, or for a self-hosted model a URL."""
@@ -374,7 +429,7 @@ def _value(setting: Setting, variable: str) -> object:
         return _file_content(variable, text)
     if setting.is_list:
         return _list_items(variable, text)
-    return text
+    return _json(variable, text, "a JSON object") if setting.is_mapping else text
 
 
 def _file_content(variable: str, path: str) -> str:
@@ -391,10 +446,14 @@ def _file_content(variable: str, path: str) -> str:
 def _list_items(variable: str, text: str) -> object:
     if not text.lstrip().startswith("["):
         return [item.strip() for item in text.split(",") if item.strip()]
+    return _json(variable, text, "comma-separated or a JSON list")
+
+
+def _json(variable: str, text: str, expected: str) -> object:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise ConfigurationError(f"{variable}: is neither comma-separated nor a JSON list.") from None
+        raise ConfigurationError(f"{variable}: is not {expected}.") from None
 
 
 def _complaints(error: ValidationError) -> Iterator[str]:

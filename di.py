@@ -2,18 +2,26 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
 from api_models import ProviderName
 from config import VERSION, Settings
+from implementations.accounting.prices import Prices
 from implementations.accounting_impl import AccountingImpl
+from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.google_provider_impl import GoogleProviderImpl
+from implementations.internal_provider_impl import InternalProviderImpl
+from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from implementations.openai_provider_impl import OpenAIProviderImpl
+from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -23,6 +31,7 @@ from implementations.resilience.policies import Metered, Retrying, TimeLimited
 from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
+from implementations.wire.transport import Transport
 from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
@@ -30,6 +39,7 @@ from protocols import (
     Judges,
     LLMAccountingProtocol,
     LLMCacheManagerProtocol,
+    LLMDialectProtocol,
     LLMEventPublisherProtocol,
     LLMOrchestratorProtocol,
     LLMProviderProtocol,
@@ -37,6 +47,8 @@ from protocols import (
     LLMProviderTesterProtocol,
     LLMRequestBuilderProtocol,
     LLMRetryManagerProtocol,
+    ModelCatalogueProtocol,
+    PricesProtocol,
     ProviderReply,
     RuntimeSettingsProtocol,
 )
@@ -57,14 +69,38 @@ class JudgesProvider(Provider):
     scope = Scope.APP
 
     @provide
-    def judges(self, retries: LLMRetryManagerProtocol, accounting: LLMAccountingProtocol) -> Judges:
+    def judges(
+        self,
+        settings: Settings,
+        transport: Transport,
+        retries: LLMRetryManagerProtocol,
+        accounting: LLMAccountingProtocol,
+    ) -> Judges:
         """Every provider that this version can ask."""
 
-        def judge(dialect: MockProviderImpl) -> Judge:
+        def judge(dialect: LLMDialectProtocol) -> Judge:
             metered: LLMProviderProtocol = Metered(TimeLimited(dialect), accounting=accounting, clock=time.monotonic)
             return Judge(provider=Retrying(metered, retries=retries), metered=metered, probe=dialect)
 
-        return {ProviderName.MOCK: judge(MockProviderImpl(sleep=asyncio.sleep))}
+        return {
+            ProviderName.ANTHROPIC: judge(AnthropicProviderImpl(transport, settings.anthropic)),
+            ProviderName.OPENAI: judge(OpenAIProviderImpl(transport, settings.openai)),
+            ProviderName.GOOGLE: judge(GoogleProviderImpl(transport, settings.google)),
+            ProviderName.OPENROUTER: judge(OpenRouterProviderImpl(transport, settings.openrouter)),
+            ProviderName.INTERNAL: judge(InternalProviderImpl(transport, settings.internal)),
+            ProviderName.MOCK: judge(MockProviderImpl(sleep=asyncio.sleep)),
+        }
+
+    @provide
+    async def transport(self, settings: Settings) -> AsyncIterator[Transport]:
+        """The one way out, with room for every call that may be under way and a probe."""
+        transport = Transport(
+            connections_per_host=settings.judging.max_concurrent + 1,
+            trusts_environment=settings.outbound.trusts_environment,
+            now=utc_now,
+        )
+        yield transport
+        await transport.close()
 
     @provide
     def retries(self) -> LLMRetryManagerProtocol:
@@ -72,9 +108,14 @@ class JudgesProvider(Provider):
         return RetryManagerImpl(sleep=asyncio.sleep)
 
     @provide
-    def accounting(self, metrics: Metrics) -> LLMAccountingProtocol:
+    def accounting(self, prices: PricesProtocol, metrics: Metrics) -> LLMAccountingProtocol:
         """The books."""
-        return AccountingImpl(metrics=metrics, now=utc_now)
+        return AccountingImpl(prices=prices, metrics=metrics, now=utc_now)
+
+    @provide
+    def prices(self, settings: Settings) -> PricesProtocol:
+        """What tokens cost."""
+        return Prices(settings.models.price_overrides, now=utc_now)
 
 
 class RequestProvider(Provider):
@@ -111,18 +152,23 @@ class RequestProvider(Provider):
         self,
         settings: Settings,
         judges: Judges,
+        catalogue: ModelCatalogueProtocol,
         builder: LLMRequestBuilderProtocol,
         accounting: LLMAccountingProtocol,
     ) -> LLMProviderSelectorProtocol:
         """Who can be asked."""
         return ProviderSelectorImpl(
-            judges=judges, configured=settings.configured_providers(), builder=builder, accounting=accounting
+            judges=judges,
+            configured=settings.configured_providers(),
+            catalogue=catalogue,
+            builder=builder,
+            accounting=accounting,
         )
 
     @provide
-    def builder(self) -> LLMRequestBuilderProtocol:
+    def builder(self, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
         """Query and settings become a complete request."""
-        return RequestBuilderImpl()
+        return RequestBuilderImpl(catalogue=catalogue)
 
     @provide
     def cache(self, settings: Settings, metrics: Metrics) -> LLMCacheManagerProtocol:
@@ -147,18 +193,23 @@ class RequestProvider(Provider):
     @provide
     def tester(
         self,
+        settings: Settings,
         judges: Judges,
         selector: LLMProviderSelectorProtocol,
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
+        events: LLMEventPublisherProtocol,
     ) -> LLMProviderTesterProtocol:
         """An operator's try of one provider."""
         return ProviderTesterImpl(
+            service_name=settings.service.name,
             judges=judges,
             selector=selector,
             builder=builder,
             runtime_settings=runtime_settings,
+            events=events,
             clock=time.monotonic,
+            now=utc_now,
         )
 
 
@@ -167,6 +218,7 @@ class ProcessProvider(Provider):
 
     scope = Scope.APP
     settings = from_context(provides=Settings, scope=Scope.APP)
+    catalogue = from_context(provides=ModelCatalogueProtocol, scope=Scope.APP)
 
     @provide
     def runtime_settings(self, settings: Settings) -> RuntimeSettingsProtocol:
@@ -174,9 +226,11 @@ class ProcessProvider(Provider):
         return RuntimeSettingsImpl(settings)
 
     @provide
-    def metrics(self) -> Metrics:
+    def metrics(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> Metrics:
         """The one registry."""
-        return Metrics(version=VERSION, known_models=(MOCK_MODEL,))
+        listed = {model for name in ProviderName for model in catalogue.models(name)}
+        defaults = {group.default_model for group in settings.provider_groups().values()}
+        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
 
     @provide
     def door(self) -> Admission:
@@ -201,12 +255,16 @@ class ProcessProvider(Provider):
 
 
 def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
-    """The wired service. others: what the web framework adds, and in tests the parts that replace ours."""
+    """The wired service. others: what the web framework adds, and in tests the parts that replace ours.
+
+    Raises ConfigurationError when the operator's catalogue of models is wrong.
+    """
+    catalogue: ModelCatalogueProtocol = ModelCatalogue.load(settings.models.catalog_path)
     return make_async_container(
         JudgesProvider(),
         RequestProvider(),
         ProcessProvider(),
         *others,
-        context={Settings: settings},
+        context={Settings: settings, ModelCatalogueProtocol: catalogue},
         validation_settings=STRICT_VALIDATION,
     )

@@ -1,13 +1,13 @@
 """What can go wrong and what it means: one class per decision.
 
-The class answers every question about a failure: its code and status, whether to repeat it, whether it
-counts against the provider's circuit, whether the next provider may be asked. `sentence` is all that a
-caller is told besides `details`; neither ever holds a prompt, an essay, a key or foreign text.
+The class answers every question about a failure: its code and status, whether to repeat it (and then once at most,
+or after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked.
+`sentence` is all that a caller is told besides `details`; neither ever holds a prompt, an essay, a key or foreign text.
 """
 
 from typing import ClassVar
 
-from api_models import AttemptOutcome, ErrorCode, ProviderName
+from api_models import AttemptOutcome, ErrorCode, ProviderName, Purchase
 
 STOPPING_RETRY_AFTER_S = 5.0
 
@@ -23,6 +23,8 @@ class ServiceError(Exception):
     status: ClassVar[int]
     sentence: ClassVar[str]
     is_retryable: ClassVar[bool] = False
+    repeats_once: ClassVar[bool] = False
+    throttles: ClassVar[bool] = False
     trips_circuit: ClassVar[bool] = False
     asks_next_provider: ClassVar[bool] = False
 
@@ -97,12 +99,6 @@ class TestedTooOftenError(ServiceError):
 # --- The judge --------------------------------------------------------------------------------------------------------
 
 
-class ProviderError(ServiceError):
-    """A provider was asked, or would have been. outcome: how the attempt is called in reports."""
-
-    outcome: ClassVar[AttemptOutcome]
-
-
 class NoUsableProviderError(ServiceError):
     """The wanted provider, or every one, is disabled, without a key or not part of this service."""
 
@@ -110,13 +106,69 @@ class NoUsableProviderError(ServiceError):
     sentence = "No usable provider is configured for this request."
 
 
+class ProviderError(ServiceError):
+    """A provider was asked and gave no verdict; unless the class says otherwise another provider may be.
+
+    outcome: how the attempt is called in reports. purchase: what was billed all the same.
+    is_final: the provider itself said that repeating is of no use.
+    """
+
+    outcome: ClassVar[AttemptOutcome]
+    asks_next_provider = True
+
+    def __init__(
+        self,
+        details: str,
+        *,
+        provider: ProviderName | None = None,
+        retry_after_s: float | None = None,
+        purchase: Purchase | None = None,
+        is_final: bool = False,
+    ) -> None:
+        super().__init__(details, provider=provider, retry_after_s=retry_after_s)
+        self.purchase = purchase
+        self.is_final = is_final
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """The class allows it and the provider did not forbid it."""
+        return self.is_retryable and not self.is_final
+
+
 class ProviderUnavailableError(ProviderError):
-    """The provider failed or is overloaded; another attempt may succeed."""
+    """The provider failed; another attempt may succeed."""
 
     code, status = ErrorCode.EXTERNAL_SERVICE_ERROR, 503
     sentence = "The provider is not available."
     outcome = AttemptOutcome.UNAVAILABLE
-    is_retryable = trips_circuit = asks_next_provider = True
+    is_retryable = trips_circuit = True
+
+
+class ProviderOverloadedError(ProviderError):
+    """The provider has too much to do; another attempt may succeed after a longer wait."""
+
+    code, status = ErrorCode.EXTERNAL_SERVICE_ERROR, 503
+    sentence = "The provider is overloaded."
+    outcome = AttemptOutcome.OVERLOADED
+    is_retryable = trips_circuit = throttles = True
+
+
+class ProviderConnectionError(ProviderError):
+    """No connection came about, or it broke before the answer began."""
+
+    code, status = ErrorCode.CONNECTION_ERROR, 503
+    sentence = "The provider could not be reached."
+    outcome = AttemptOutcome.CONNECTION
+    is_retryable = trips_circuit = True
+
+
+class UntrustedProviderError(ProviderError):
+    """Whoever answered could not prove to be the provider; repeating does not change a certificate."""
+
+    code, status = ErrorCode.CONNECTION_ERROR, 503
+    sentence = "The provider could not prove who it is."
+    outcome = AttemptOutcome.TLS
+    trips_circuit = True
 
 
 class ProviderTimeoutError(ProviderError):
@@ -125,7 +177,108 @@ class ProviderTimeoutError(ProviderError):
     code, status = ErrorCode.TIMEOUT, 504
     sentence = "The provider did not answer in time."
     outcome = AttemptOutcome.TIMEOUT
-    is_retryable = trips_circuit = asks_next_provider = True
+    is_retryable = trips_circuit = True
+
+
+class BrokenReplyError(ProviderError):
+    """The answer broke on the wire: cut off, HTML or otherwise not JSON."""
+
+    code, status = ErrorCode.INVALID_RESPONSE, 502
+    sentence = "The provider's answer was broken."
+    outcome = AttemptOutcome.BROKEN
+    is_retryable = trips_circuit = True
+
+
+class UnreadableReplyError(ProviderError):
+    """The answer is one that we do not read, and the next would be as well: a redirect, or more than we take."""
+
+    code, status = ErrorCode.INVALID_RESPONSE, 502
+    sentence = "The provider's answer cannot be read."
+    outcome = AttemptOutcome.UNREADABLE
+    trips_circuit = True
+
+
+class InvalidReplyError(ProviderError):
+    """The provider answered well-formed, but it is not a verdict."""
+
+    code, status = ErrorCode.INVALID_RESPONSE, 502
+    sentence = "The provider's answer is not a valid verdict."
+    outcome = AttemptOutcome.MALFORMED
+    is_retryable = repeats_once = True
+
+
+class TruncatedReplyError(ProviderError):
+    """The answer was cut off by the token limit. larger_max_tokens: the limit to repeat it with, None if there is none.
+
+    The request with that limit is the amended one; identity and cache key stay those of the original.
+    """
+
+    code, status = ErrorCode.INVALID_RESPONSE, 502
+    sentence = "The provider's answer was cut off by the token limit."
+    outcome = AttemptOutcome.TRUNCATED
+    is_retryable = repeats_once = True
+
+    def __init__(self, details: str, *, purchase: Purchase, larger_max_tokens: int | None) -> None:
+        super().__init__(details, purchase=purchase, is_final=larger_max_tokens is None)
+        self.larger_max_tokens = larger_max_tokens
+
+
+class ContentRefusedError(ProviderError):
+    """The model, or a filter around it, declines to judge this text."""
+
+    code, status = ErrorCode.CONTENT_REFUSED, 422
+    sentence = "The provider refused to judge these essays."
+    outcome = AttemptOutcome.REFUSED
+
+
+class RateLimitedError(ProviderError):
+    """The provider throttles us."""
+
+    code, status = ErrorCode.RATE_LIMIT, 429
+    sentence = "The provider throttles our requests."
+    outcome = AttemptOutcome.RATE_LIMITED
+    is_retryable = throttles = True
+
+
+class QuotaExceededError(ProviderError):
+    """Our money or quota at the provider is used up."""
+
+    code, status = ErrorCode.QUOTA_EXCEEDED, 503
+    sentence = "The quota or credit at the provider is used up."
+    outcome = AttemptOutcome.QUOTA
+
+
+class ProviderAuthenticationError(ProviderError):
+    """The provider refuses our key or our account."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 502
+    sentence = "The provider refused our key."
+    outcome = AttemptOutcome.AUTHENTICATION
+
+
+class UnknownModelError(ProviderError):
+    """The provider does not offer this model, or not to us."""
+
+    code, status = ErrorCode.CONFIGURATION_ERROR, 503
+    sentence = "The provider does not offer this model."
+    outcome = AttemptOutcome.UNKNOWN_MODEL
+
+
+class RequestRejectedError(ProviderError):
+    """The provider calls our request invalid; so would the next one."""
+
+    code, status = ErrorCode.INVALID_REQUEST, 422
+    sentence = "The provider calls the request invalid."
+    outcome = AttemptOutcome.INVALID_REQUEST
+    asks_next_provider = False
+
+
+class ContextTooLongError(ProviderError):
+    """The essays do not fit into the model's window; another model's may be larger."""
+
+    code, status = ErrorCode.INVALID_REQUEST, 422
+    sentence = "The essays are too long for the model."
+    outcome = AttemptOutcome.INVALID_REQUEST
 
 
 class DeadlineExceededError(ServiceError):

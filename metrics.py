@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-from api_models import AttemptOutcome, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName
+from api_models import AttemptOutcome, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName, Usage
 
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -98,7 +98,7 @@ class Metrics:
         self.tokens = Family(
             Counter(
                 "llm_provider_tokens_used",
-                "Tokens billed.",
+                "Tokens billed; cached and written ones are part of the prompt, reasoning is part of the completion.",
                 ("provider", "model", "token_type"),
                 registry=self.registry,
             )
@@ -193,12 +193,17 @@ class Metrics:
         self.attempts.of(provider, self.model_label(model), outcome).inc()
         self.attempt_duration.of(provider).observe(elapsed_s)
 
-    def purchased(
-        self, *, provider: ProviderName, model: str, prompt: int, completion: int, cached: int, cost_usd: float | None
-    ) -> None:
-        """Count what a purchase used and cost; tokens are counts, the cost US dollars, None when unknown."""
+    def purchased(self, *, provider: ProviderName, model: str, usage: Usage, cost_usd: float | None) -> None:
+        """Count what a purchase used and cost, in US dollars; None when the price is unknown. model: as asked for."""
         known = self.model_label(model)
-        for token_type, count in (("prompt", prompt), ("completion", completion), ("cached_prompt", cached)):
+        counts = {
+            "prompt": usage.prompt,
+            "completion": usage.completion,
+            "cached_prompt": usage.cached,
+            "cache_write": usage.written,
+            "reasoning": usage.reasoning,
+        }
+        for token_type, count in counts.items():
             self.tokens.of(provider, known, token_type).inc(count)
         if cost_usd is None:
             self.cost_unknown.of(provider).inc()

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
@@ -22,10 +22,13 @@ from api_models import (
     CircuitState,
     DependencyStatus,
     EventData,
+    ModelTier,
     ProviderName,
+    Purchase,
     ReasoningEffort,
     SelectionStrategy,
-    TokenUsage,
+    TemperatureUse,
+    Usage,
     Winner,
 )
 
@@ -113,14 +116,21 @@ class MockKnobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
-    """One complete question to one model. mock: the mock's knobs, None for every real judge."""
+    """One complete question to one model.
+
+    max_tokens_limit: the most that the model can write, None when we do not know. reasoning: how much to think, in the
+    model's own word. marks_prefix: the stable part is long enough for the provider to keep. mock: the mock's knobs,
+    None for every real judge.
+    """
 
     provider: ProviderName
     model: str
     prompt: Prompt
     max_tokens: int
+    max_tokens_limit: int | None = None
     temperature: float | None
-    reasoning_effort: ReasoningEffort | None
+    reasoning: str | None
+    marks_prefix: bool = False
     verdict_schema: str
     replicate: int
     mock: MockKnobs | None = None
@@ -132,11 +142,15 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A provider that may be asked, with the question to it. dropped_parameters: wishes that its model cannot take."""
+    """A provider that may be asked, with the question to it.
+
+    dropped_parameters: the overrides that its model cannot take. is_fallback: it is not the first choice.
+    """
 
     request: ProviderRequest
     provider: "LLMProviderProtocol"
     dropped_parameters: tuple[str, ...] = ()
+    is_fallback: bool = False
 
 
 # --- Nouns: an answer -------------------------------------------------------------------------------------------------
@@ -151,24 +165,26 @@ class Verdict:
     confidence: float
 
 
+class Ending(StrEnum):
+    """Why a model stopped writing, in the one vocabulary into which every dialect translates."""
+
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"
+    WINDOW_FULL = "window_full"
+    REFUSED = "refused"
+    ACCOUNT_REFUSED = "account_refused"
+    UNEXPECTED = "unexpected"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens as billed. cached and written are parts of prompt, reasoning is a part of completion."""
+class Completion:
+    """What a model wrote, not yet read as a verdict. model: as the provider names it; cost_usd: if it tells."""
 
-    prompt: int
-    completion: int
-    cached: int = 0
-    written: int = 0
-    reasoning: int = 0
-
-    def as_token_usage(self) -> TokenUsage:
-        """The counts as callers see them."""
-        return TokenUsage(
-            prompt_tokens=self.prompt,
-            completion_tokens=self.completion,
-            total_tokens=self.prompt + self.completion,
-            cached_prompt_tokens=self.cached,
-        )
+    text: str
+    ending: Ending
+    model: str
+    usage: Usage
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +196,11 @@ class ProviderReply:
     model: str
     usage: Usage
     cost_usd: float | None = None
+
+    @property
+    def purchase(self) -> Purchase:
+        """What was bought."""
+        return Purchase(model=self.model, usage=self.usage, cost_usd=self.cost_usd)
 
     def priced(self, cost_usd: float | None) -> Self:
         """The same reply with what it cost."""
@@ -196,12 +217,13 @@ class CachedReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One call to a provider that a request caused."""
+    """One call to a provider that a request caused. purchase: what was billed for it, priced; None for nothing."""
 
     provider: ProviderName
     model: str
     outcome: AttemptOutcome
     duration_s: float
+    purchase: Purchase | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +260,37 @@ class ComparisonResult:
     def coalesced(self) -> bool:
         """The answer is somebody else's purchase."""
         return self.cache_outcome is CacheOutcome.COALESCED
+
+
+# --- Nouns: models and prices -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTraits:
+    """What we know of one model; the defaults are what we dare to send to one that we do not know.
+
+    context_tokens, max_output_tokens: its limits, in tokens. efforts: the model's own word for each wish; an effort
+    that it has anyway is an empty word, for which nothing is sent. min_cacheable_tokens: the shortest prefix that its
+    provider keeps.
+    """
+
+    tier: ModelTier | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    temperature: TemperatureUse = TemperatureUse.NEVER
+    efforts: Mapping[ReasoningEffort, str] = field(default_factory=dict)
+    min_cacheable_tokens: int | None = None
+    deprecated_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """US dollars for a million tokens, below the first tier's end."""
+
+    input: float
+    cached_input: float
+    cache_write: float
+    output: float
 
 
 # --- Nouns: the state of things ---------------------------------------------------------------------------------------
@@ -335,6 +388,10 @@ class LLMProbeProtocol(Protocol):
         ...
 
 
+class LLMDialectProtocol(LLMProviderProtocol, LLMProbeProtocol, Protocol):
+    """One provider's own language: what a provider file implements."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
     """One provider as wired: the stack of policies that comparisons use, the metered dialect that tests use."""
@@ -372,12 +429,36 @@ class LLMProviderSelectorProtocol(Protocol):
 
 
 class LLMRequestBuilderProtocol(Protocol):
-    """Turns a query into a complete question to one model."""
+    """Turns a query into complete questions."""
 
     def build(
-        self, query: ComparisonQuery, provider: ProviderName, settings: CurrentSettings
-    ) -> tuple[ProviderRequest, tuple[str, ...]]:
-        """The question, and the names of the parameters that its model does not take."""
+        self, query: ComparisonQuery, providers: Sequence[ProviderName], settings: CurrentSettings
+    ) -> Sequence[tuple[ProviderRequest, tuple[str, ...]]]:
+        """To each provider its question, and the names of the overrides that its model does not take."""
+        ...
+
+
+class ModelCatalogueProtocol(Protocol):
+    """What is known of the models."""
+
+    def traits(self, provider: ProviderName, model: str) -> ModelTraits:
+        """Those of a model that we do not know are conservative."""
+        ...
+
+    def models(self, provider: ProviderName) -> Mapping[str, ModelTraits]:
+        """Every known model of a provider, by id."""
+        ...
+
+
+class PricesProtocol(Protocol):
+    """What tokens cost."""
+
+    def cost_usd(self, provider: ProviderName, purchase: Purchase, *, asked: str) -> float | None:
+        """In US dollars at this moment, None when unknown. asked: the model that was asked for."""
+        ...
+
+    def rates(self, provider: ProviderName, model: str) -> Rates | None:
+        """Those of this moment, None when unknown."""
         ...
 
 
@@ -428,8 +509,10 @@ class LLMAccountingProtocol(Protocol):
         """Book the purchase; the reply comes back priced."""
         ...
 
-    def failed(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
-        """Book a failure."""
+    def failed(
+        self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None
+    ) -> Purchase | None:
+        """Book a failure, and what was billed for it; that comes back priced."""
         ...
 
     def activity(self, provider: ProviderName) -> ProviderActivity:

@@ -21,6 +21,7 @@ from protocols import (
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
+    PricesProtocol,
     RuntimeSettingsProtocol,
 )
 
@@ -87,6 +88,7 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     """Everything is built before the first request: Dishka's container has one lock, and no factory does I/O."""
     await container.get(LLMOrchestratorProtocol)
     await container.get(LLMProviderTesterProtocol)
+    await container.get(PricesProtocol)
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
 
 

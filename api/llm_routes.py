@@ -1,5 +1,7 @@
 """The routes of callers and dashboards under /api/v1."""
 
+from dataclasses import asdict
+
 from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
@@ -7,14 +9,27 @@ from quart_dishka import inject
 from api.request_reading import read_comparison
 from api.request_scope import note
 from api.response_rendering import rendered
-from api_models import ProviderName, ProviderReport, ProvidersResponse, ProviderTestResponse
+from api_models import (
+    ModelPrices,
+    ModelReport,
+    ModelsResponse,
+    ProviderName,
+    ProviderReport,
+    ProvidersResponse,
+    ProviderTestResponse,
+)
 from exceptions import InvalidQueryError
 from protocols import (
     AdmissionProtocol,
+    CurrentSettings,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
+    ModelCatalogueProtocol,
+    ModelTraits,
+    PricesProtocol,
     ProviderStatus,
+    Rates,
     RuntimeSettingsProtocol,
 )
 
@@ -60,6 +75,25 @@ async def providers(
     return Response(body.model_dump_json(), content_type="application/json")
 
 
+@blueprint.get("/models")
+@inject
+async def models(
+    catalogue: FromDishka[ModelCatalogueProtocol],
+    prices: FromDishka[PricesProtocol],
+    runtime_settings: FromDishka[RuntimeSettingsProtocol],
+) -> Response:
+    """Every model of the catalogue, with what it takes and what it costs today."""
+    settings = runtime_settings.current()
+    body = ModelsResponse(
+        models=[
+            _model_report(name, model, traits, prices.rates(name, model), settings)
+            for name in ProviderName
+            for model, traits in catalogue.models(name).items()
+        ]
+    )
+    return Response(body.model_dump_json(), content_type="application/json")
+
+
 @blueprint.post("/providers/<provider>/test")
 @inject
 async def test_provider(
@@ -83,6 +117,24 @@ def _provider_name(text: str) -> ProviderName:
         return ProviderName(text)
     except ValueError:
         raise InvalidQueryError(f"provider: must be one of {', '.join(ProviderName)}") from None
+
+
+def _model_report(
+    provider: ProviderName, model: str, traits: ModelTraits, rates: Rates | None, settings: CurrentSettings
+) -> ModelReport:
+    return ModelReport(
+        id=model,
+        provider=provider,
+        tier=traits.tier,
+        is_default=settings.default_models.get(provider) == model,
+        context_tokens=traits.context_tokens,
+        max_output_tokens=traits.max_output_tokens,
+        temperature=traits.temperature,
+        reasoning_efforts=list(traits.efforts),
+        min_cacheable_tokens=traits.min_cacheable_tokens,
+        deprecated_on=traits.deprecated_on,
+        prices_usd_per_million_tokens=ModelPrices(**asdict(rates)) if rates else None,
+    )
 
 
 def _report(status: ProviderStatus) -> ProviderReport:

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime
 
-from api_models import AttemptOutcome, ProviderName
-from implementations.accounting.prices import cost_usd
+from api_models import AttemptOutcome, ProviderName, Purchase
 from metrics import Metrics
-from protocols import ProviderActivity, ProviderReply, ProviderRequest
+from protocols import PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest
 
 NEWEST_WEIGHT = 0.2
 
@@ -15,7 +14,8 @@ NEWEST_WEIGHT = 0.2
 class AccountingImpl:
     """now: the UTC wall clock, which dates the books; their day only moves forward."""
 
-    def __init__(self, *, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    def __init__(self, *, prices: PricesProtocol, metrics: Metrics, now: Callable[[], datetime]) -> None:
+        self._prices = prices
         self._metrics = metrics
         self._now = now
         self._day = now().date()
@@ -32,38 +32,37 @@ class AccountingImpl:
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
         """Book the purchase; the reply comes back priced."""
-        self._roll_over(self._now().date())
-        priced = reply.priced(cost_usd(reply))
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
         known = self._book(request.provider)
         self._books[request.provider] = replace(
-            known,
-            last_success=self._now(),
-            average_response_s=_decayed(known.average_response_s, elapsed_s),
-            cost_today_usd=known.cost_today_usd + (priced.cost_usd or 0.0),
+            known, last_success=self._now(), average_response_s=_decayed(known.average_response_s, elapsed_s)
         )
-        self._metrics.purchased(
-            provider=reply.provider,
-            model=reply.model,
-            prompt=reply.usage.prompt,
-            completion=reply.usage.completion,
-            cached=reply.usage.cached,
-            cost_usd=priced.cost_usd,
-        )
-        return priced
+        return reply.priced(self._bought(request, reply.purchase).cost_usd)
 
-    def failed(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
-        """Book a failure; a cancelled attempt says nothing about the provider."""
+    def failed(
+        self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None
+    ) -> Purchase | None:
+        """Book a failure, and what was billed for it; a cancelled attempt says nothing about the provider."""
         self._ended(request, outcome, elapsed_s)
-        if outcome is AttemptOutcome.CANCELLED:
-            return
-        known = self._book(request.provider)
-        self._books[request.provider] = replace(known, last_failure=self._now(), failure_count=known.failure_count + 1)
+        if outcome is not AttemptOutcome.CANCELLED:
+            known = self._book(request.provider)
+            self._books[request.provider] = replace(
+                known, last_failure=self._now(), failure_count=known.failure_count + 1
+            )
+        return None if purchase is None else self._bought(request, purchase)
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
         """What the provider did so far."""
         self._roll_over(self._now().date())
         return self._book(provider)
+
+    def _bought(self, request: ProviderRequest, purchase: Purchase) -> Purchase:
+        self._roll_over(self._now().date())
+        cost_usd = self._prices.cost_usd(request.provider, purchase, asked=request.model)
+        known = self._book(request.provider)
+        self._books[request.provider] = replace(known, cost_today_usd=known.cost_today_usd + (cost_usd or 0.0))
+        self._metrics.purchased(provider=request.provider, model=request.model, usage=purchase.usage, cost_usd=cost_usd)
+        return replace(purchase, cost_usd=cost_usd)
 
     def _ended(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
         known = self._book(request.provider)

@@ -39,7 +39,6 @@ class Answer:
     reply: ProviderReply
     outcome: CacheOutcome
     age_s: float | None = None
-    fallback_used: bool = False
 
 
 class LLMOrchestratorImpl:
@@ -86,7 +85,7 @@ class LLMOrchestratorImpl:
             self._events.publish(request_events.answered(query, result))
             self._metrics.comparison_ended(
                 provider=result.reply.provider,
-                model=result.reply.model,
+                model=answer.candidate.request.model,
                 error=None,
                 cache_outcome=result.cache_outcome,
                 elapsed_s=result.timings.total_s,
@@ -96,12 +95,16 @@ class LLMOrchestratorImpl:
         try:
             yield ended
         except asyncio.CancelledError:
-            self._events.publish(request_events.unanswered(query, CALLER_LEFT, self._clock() - began_s))
+            self._events.publish(request_events.unanswered(query, CALLER_LEFT, self._clock() - began_s, cost_usd=0.0))
             self._metrics.client_disconnects.inc()
             raise
         except Exception as failure:
             known = failure if isinstance(failure, ServiceError) else DefectError("")
-            self._events.publish(request_events.unanswered(query, known.sentence, self._clock() - began_s))
+            self._events.publish(
+                request_events.unanswered(
+                    query, known.sentence, self._clock() - began_s, cost_usd=current_call().record.cost_usd
+                )
+            )
             self._metrics.comparison_ended(
                 provider=known.provider or query.provider,
                 model=None,
@@ -115,10 +118,13 @@ class LLMOrchestratorImpl:
         """Ask one candidate after the other, as far as the class of each failure allows."""
         candidates = self._selector.candidates(query, settings)
         for candidate in candidates:
+            limit = asyncio.timeout(current_call().deadline.remaining_s())
             try:
-                async with asyncio.timeout(current_call().deadline.remaining_s()):
-                    return await self._ask(candidate, query, settings, fallback_used=candidate is not candidates[0])
+                async with limit:
+                    return await self._ask(candidate, query, settings)
             except TimeoutError:
+                if not limit.expired():
+                    raise
                 raise DeadlineExceededError(
                     "the request's own time is used up", provider=candidate.request.provider
                 ) from None
@@ -127,33 +133,20 @@ class LLMOrchestratorImpl:
                     raise
         raise DefectError("the selector promises at least one candidate")
 
-    async def _ask(
-        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, fallback_used: bool
-    ) -> Answer:
+    async def _ask(self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
         """From the cache, from a purchase under way, or bought."""
         key = candidate.request.fingerprint()
         reads = settings.cache_enabled and query.cache_use.reads
         known = await self._look_up(key, candidate, query) if reads else None
         if known is not None:
-            return Answer(
-                candidate=candidate,
-                reply=known.reply,
-                outcome=CacheOutcome.HIT,
-                age_s=known.age_s,
-                fallback_used=fallback_used,
-            )
+            return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
         if query.cache_use is CacheUse.ONLY:
             raise NotCachedError("ask again without only-if-cached")
         reply, started = await self._flights.join(
             key if query.cache_use is CacheUse.NORMAL else uuid4(), lambda: self._buy(key, candidate, query, settings)
         )
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
-        return Answer(
-            candidate=candidate,
-            reply=reply,
-            outcome=bought if started else CacheOutcome.COALESCED,
-            fallback_used=fallback_used,
-        )
+        return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
 
     async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()
@@ -166,23 +159,23 @@ class LLMOrchestratorImpl:
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings
     ) -> ProviderReply:
         """The flight: it belongs to nobody, so it has a whole request's time, whatever its starter had left."""
-        began_s, requested_at = self._clock(), self._now()
-        with calling(current_call().until(self._deadline(settings, None))):
-            try:
+        requested_at, attempts = self._now(), current_call().record.attempts
+        before = len(attempts)
+        try:
+            with calling(current_call().until(self._deadline(settings, None))):
                 reply = await candidate.provider.generate_comparison(candidate.request)
-            except ServiceError as failure:
-                self._events.publish(request_events.provider_failed(query, candidate, failure))
-                raise
-        self._events.publish(
-            request_events.cost_tracked(
+        except ServiceError as failure:
+            self._events.publish(request_events.provider_failed(query, candidate, failure))
+            raise
+        finally:
+            for event in request_events.purchases(
                 query,
-                candidate,
-                reply,
+                candidate.request,
+                attempts[before:],
                 service_name=self._service_name,
                 requested_at=requested_at,
-                elapsed_s=self._clock() - began_s,
-            )
-        )
+            ):
+                self._events.publish(event)
         if settings.cache_enabled and query.cache_use.writes:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply
@@ -198,15 +191,14 @@ class LLMOrchestratorImpl:
 
 def _result(answer: Answer, elapsed_s: float) -> ComparisonResult:
     record = current_call().record
-    free = answer.outcome in {CacheOutcome.HIT, CacheOutcome.COALESCED}
     return ComparisonResult(
         reply=answer.reply,
-        cost_usd=0.0 if free else answer.reply.cost_usd,
+        cost_usd=record.cost_usd,
         cache_outcome=answer.outcome,
         age_s=answer.age_s,
         prompt_sha256=answer.candidate.request.prompt.sha256(),
         prompt_version=answer.candidate.request.prompt.version,
-        fallback_used=answer.fallback_used,
+        fallback_used=answer.candidate.is_fallback,
         dropped_parameters=answer.candidate.dropped_parameters,
         attempts=tuple(record.attempts),
         timings=Timings(

@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from api_models import ProviderName, Winner
+from api_models import ProviderName, Usage, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.essay_quality import EssayTraits, read_essay
-from protocols import MockKnobs, Prompt, ProviderReply, ProviderRequest, Usage, Verdict
+from protocols import MockKnobs, Prompt, ProviderReply, ProviderRequest, Verdict
 
 MOCK_MODEL = "mock-judge-1"
 

@@ -1,6 +1,7 @@
 """The one place that knows which providers can be asked, why not, and in which order."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from api_models import CircuitState, ProviderName
 from exceptions import InvalidQueryError, NoUsableProviderError
@@ -12,6 +13,7 @@ from protocols import (
     Judges,
     LLMAccountingProtocol,
     LLMRequestBuilderProtocol,
+    ModelCatalogueProtocol,
     ProviderStatus,
 )
 
@@ -24,21 +26,33 @@ class ProviderSelectorImpl:
         *,
         judges: Judges,
         configured: frozenset[ProviderName],
+        catalogue: ModelCatalogueProtocol,
         builder: LLMRequestBuilderProtocol,
         accounting: LLMAccountingProtocol,
     ) -> None:
         self._judges = judges
+        self._catalogue = catalogue
         self._configured = configured
         self._builder = builder
         self._accounting = accounting
 
     def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
         """Best first; only the named provider unless it may be replaced. Raises NoUsableProviderError."""
+        query = self._with_owner_of_model(query, settings)
         wanted = _wanted(query, settings)
         usable = [name for name in wanted if self._obstacle(name, settings) is None]
         if not usable:
             raise NoUsableProviderError(self._why_nobody(wanted, settings), provider=query.provider)
-        return [self._candidate(query, name, settings) for name in usable]
+        first = wanted[0] if query.provider else usable[0]
+        return [
+            Candidate(
+                request=request,
+                provider=self._judges[name].provider,
+                dropped_parameters=dropped,
+                is_fallback=name is not first,
+            )
+            for name, (request, dropped) in zip(usable, self._builder.build(query, usable, settings), strict=True)
+        ]
 
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
         """Every provider of the priority order; only the mock while it judges."""
@@ -58,9 +72,17 @@ class ProviderSelectorImpl:
             activity=self._accounting.activity(name),
         )
 
-    def _candidate(self, query: ComparisonQuery, name: ProviderName, settings: CurrentSettings) -> Candidate:
-        request, dropped = self._builder.build(query, name, settings)
-        return Candidate(request=request, provider=self._judges[name].provider, dropped_parameters=dropped)
+    def _with_owner_of_model(self, query: ComparisonQuery, settings: CurrentSettings) -> ComparisonQuery:
+        """A model without a provider names the one enabled provider that offers it. Raises InvalidQueryError."""
+        if query.model is None or query.provider is not None or settings.mock:
+            return query
+        owners = [name for name in settings.enabled_providers if query.model in self._catalogue.models(name)]
+        if len(owners) != 1:
+            raise InvalidQueryError(
+                "llm_config_overrides.model_override: needs a provider_override beside it, because the catalogue "
+                "does not list the model for exactly one enabled provider"
+            )
+        return replace(query, provider=owners[0])
 
     def _obstacle(self, name: ProviderName, settings: CurrentSettings) -> str | None:
         """Why the provider cannot be asked, or None."""
@@ -68,9 +90,7 @@ class ProviderSelectorImpl:
             return None if settings.mock else "the mock judges only when the operator asks for it"
         if name not in settings.enabled_providers:
             return "disabled"
-        if name not in self._configured:
-            return "not configured"
-        return None if name in self._judges else "this version cannot ask it yet"
+        return None if name in self._configured else "not configured"
 
     def _why_nobody(self, wanted: Sequence[ProviderName], settings: CurrentSettings) -> str:
         return "; ".join(f"{name}: {self._obstacle(name, settings)}" for name in wanted)
@@ -80,8 +100,6 @@ def _wanted(query: ComparisonQuery, settings: CurrentSettings) -> tuple[Provider
     """Everyone who may answer, first choice first and nobody twice."""
     if settings.mock:
         return (ProviderName.MOCK,)
-    if query.model and query.provider is None:
-        raise InvalidQueryError("llm_config_overrides.model_override: needs a provider_override beside it")
     if query.provider and not query.allow_fallback:
         return (query.provider,)
     first = query.provider or settings.default_provider

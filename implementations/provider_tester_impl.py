@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
-from uuid import UUID
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID, uuid4
 
 from api_models import ProviderName
 from exceptions import ServiceError, TestedTooOftenError
-from implementations.resilience.call import Call, Deadline, calling
+from implementations.events import request_events
+from implementations.resilience.call import Call, Deadline, calling, current_call
 from protocols import (
     ComparisonQuery,
     Judge,
     Judges,
+    LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
     LLMRequestBuilderProtocol,
     ProbeReport,
@@ -28,17 +32,23 @@ TINY_QUERY = ComparisonQuery(
 
 
 class ProviderTesterImpl:
-    """clock: monotonic seconds."""
+    """clock: monotonic seconds; now: the UTC wall clock, which dates events."""
 
     def __init__(
         self,
         *,
+        service_name: str,
         judges: Judges,
         selector: LLMProviderSelectorProtocol,
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
+        events: LLMEventPublisherProtocol,
         clock: Callable[[], float],
+        now: Callable[[], datetime],
     ) -> None:
+        self._service_name = service_name
+        self._events = events
+        self._now = now
         self._judges = judges
         self._selector = selector
         self._builder = builder
@@ -49,15 +59,17 @@ class ProviderTesterImpl:
     async def test(self, provider: ProviderName, *, deep: bool) -> ProbeReport:
         """Within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
-        judge, began_s = self._judges.get(name), self._clock()
+        judge, began_s = self._judges[name], self._clock()
         status = self._selector.status(name, self._runtime_settings.current())
-        if judge is None or not (status.enabled and status.configured):
+        if not (status.enabled and status.configured):
             return self._report(name, began_s, f"The provider cannot be asked: {status.reason}.")
         if deep:
             self._allow_deep(name)
+        deadline = Deadline(expires_at_s=began_s + TEST_TIMEOUT_S, attempt_timeout_s=TEST_TIMEOUT_S, clock=self._clock)
         try:
             async with asyncio.timeout(TEST_TIMEOUT_S):
-                message, model = await (self._deep(name, judge) if deep else self._probe(judge))
+                with calling(Call(deadline=deadline)):
+                    message, model = await (self._deep(name, judge) if deep else self._probe(judge))
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:
@@ -75,12 +87,20 @@ class ProviderTesterImpl:
         return await judge.probe.probe(), None
 
     async def _deep(self, name: ProviderName, judge: Judge) -> tuple[str, str | None]:
-        request, _ = self._builder.build(TINY_QUERY, name, self._runtime_settings.current())
-        deadline = Deadline(
-            expires_at_s=self._clock() + TEST_TIMEOUT_S, attempt_timeout_s=TEST_TIMEOUT_S, clock=self._clock
-        )
-        with calling(Call(deadline=deadline)):
+        query = replace(TINY_QUERY, correlation_id=uuid4())
+        ((request, _),) = self._builder.build(query, (name,), self._runtime_settings.current())
+        requested_at = self._now()
+        try:
             reply = await judge.metered.generate_comparison(request)
+        finally:
+            for event in request_events.purchases(
+                query,
+                request,
+                current_call().record.attempts,
+                service_name=self._service_name,
+                requested_at=requested_at,
+            ):
+                self._events.publish(event)
         return f"The provider judged a pair: {reply.verdict.winner}.", reply.model
 
     def _report(

@@ -1,34 +1,100 @@
-"""Merges what the caller wished and what the settings say, in this one place, into a complete request."""
+"""Merges what the caller wished and what the settings say, in this one place, into a complete request.
 
-from api_models import ProviderName
-from implementations.judging.prompt import VERDICT_SCHEMA_VERSION, build_prompt
+What a model does not take is left out here and named; below there are no overrides, no defaults and no gates.
+"""
+
+from collections.abc import Sequence
+
+from api_models import ProviderName, TemperatureUse
+from implementations.judging.prompt import build_prompt
+from implementations.judging.verdict import SCHEMA_VERSION
 from implementations.mock_provider_impl import MOCK_MODEL
-from protocols import ComparisonQuery, CurrentSettings, ProviderRequest
+from protocols import (
+    ComparisonQuery,
+    CurrentSettings,
+    ModelCatalogueProtocol,
+    ModelTraits,
+    Prompt,
+    ProviderRequest,
+)
+
+CHARACTERS_PER_TOKEN = 4
+NO_REASONING = "none"
 
 
 class RequestBuilderImpl:
-    """Decides once: below it there are no overrides and no defaults."""
+    """Decides once."""
+
+    def __init__(self, *, catalogue: ModelCatalogueProtocol) -> None:
+        self._catalogue = catalogue
 
     def build(
-        self, query: ComparisonQuery, provider: ProviderName, settings: CurrentSettings
+        self, query: ComparisonQuery, providers: Sequence[ProviderName], settings: CurrentSettings
+    ) -> Sequence[tuple[ProviderRequest, tuple[str, ...]]]:
+        """To each provider its question, and the names of the overrides that are not in it. One prompt serves all."""
+        prompt = build_prompt(query)
+        if settings.mock is not None:
+            return [(_mock_request(query, prompt, settings), ()) for _ in providers]
+        return [self._gated(query, prompt, provider, settings) for provider in providers]
+
+    def _gated(
+        self, query: ComparisonQuery, prompt: Prompt, provider: ProviderName, settings: CurrentSettings
     ) -> tuple[ProviderRequest, tuple[str, ...]]:
-        """The question to one provider, and the parameters that its model does not take (by name)."""
+        model = _model(query, provider, settings)
+        traits = self._catalogue.traits(provider, model)
+        wished_tokens = query.max_tokens or settings.default_max_tokens
+        reasoning = traits.efforts.get(query.reasoning_effort) if query.reasoning_effort else None
+        takes_temperature = _takes_temperature(traits, reasoning)
+        wished_temperature = settings.default_temperature if query.temperature is None else query.temperature
         request = ProviderRequest(
             provider=provider,
-            model=_model(query, provider, settings),
-            prompt=build_prompt(query),
-            max_tokens=query.max_tokens or settings.default_max_tokens,
-            temperature=settings.default_temperature if query.temperature is None else query.temperature,
-            reasoning_effort=query.reasoning_effort,
-            verdict_schema=VERDICT_SCHEMA_VERSION,
+            model=model,
+            prompt=prompt,
+            max_tokens=min(wished_tokens, traits.max_output_tokens or wished_tokens),
+            max_tokens_limit=traits.max_output_tokens,
+            temperature=wished_temperature if takes_temperature else None,
+            reasoning=reasoning or None,
+            marks_prefix=_is_worth_keeping(prompt, traits),
+            verdict_schema=SCHEMA_VERSION,
             replicate=query.replicate,
-            mock=settings.mock,
         )
-        return request, ()
+        dropped = {
+            "model_override": query.model is not None and query.model != model,
+            "temperature_override": query.temperature is not None and not takes_temperature,
+            "max_tokens_override": query.max_tokens is not None and query.max_tokens != request.max_tokens,
+            "reasoning_effort_override": query.reasoning_effort is not None and reasoning is None,
+        }
+        return request, tuple(name for name, is_dropped in dropped.items() if is_dropped)
+
+
+def _mock_request(query: ComparisonQuery, prompt: Prompt, settings: CurrentSettings) -> ProviderRequest:
+    """The mock takes everything, so that each override makes another question."""
+    return ProviderRequest(
+        provider=ProviderName.MOCK,
+        model=MOCK_MODEL,
+        prompt=prompt,
+        max_tokens=query.max_tokens or settings.default_max_tokens,
+        temperature=settings.default_temperature if query.temperature is None else query.temperature,
+        reasoning=query.reasoning_effort,
+        verdict_schema=SCHEMA_VERSION,
+        replicate=query.replicate,
+        mock=settings.mock,
+    )
 
 
 def _model(query: ComparisonQuery, provider: ProviderName, settings: CurrentSettings) -> str:
-    if settings.mock is not None:
-        return MOCK_MODEL
     wished = query.model if query.provider is provider else None  # a fallback has models of its own
     return wished or settings.default_models[provider]
+
+
+def _takes_temperature(traits: ModelTraits, reasoning: str | None) -> bool:
+    if traits.temperature is TemperatureUse.WITHOUT_REASONING:
+        return reasoning == NO_REASONING
+    return traits.temperature is TemperatureUse.ALWAYS
+
+
+def _is_worth_keeping(prompt: Prompt, traits: ModelTraits) -> bool:
+    """The stable part ends in some text and is, as estimated, as long as the provider's shortest prefix."""
+    if traits.min_cacheable_tokens is None or not prompt.user[0].strip():
+        return False
+    return (len(prompt.system) + len(prompt.user[0])) // CHARACTERS_PER_TOKEN >= traits.min_cacheable_tokens

@@ -12,14 +12,14 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from exceptions import ServiceError
+from exceptions import ProviderError
 from implementations.resilience.call import current_call
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
-BACKOFF_BASE_S = 0.5
-BACKOFF_CAP_S = 8.0
+BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)
+THROTTLED_BACKOFF = wait_random_exponential(multiplier=1.0, max=30.0)
 SHORTEST_ATTEMPT_S = 0.1
 
 
@@ -38,19 +38,34 @@ class RetryManagerImpl:
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
             stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear(),
-            wait=wait_random_exponential(multiplier=BACKOFF_BASE_S, max=BACKOFF_CAP_S),
+            wait=_wait_s,
             sleep=sleep,
             reraise=True,
         )
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Call until it succeeds, fails for good or the time is used up; then raise the last failure."""
+        met: set[type[ProviderError]] = set()
 
         async def attempt() -> T:
-            return await operation()
+            try:
+                return await operation()
+            except ProviderError as failure:
+                failure.is_final |= failure.repeats_once and type(failure) in met
+                met.add(type(failure))
+                raise
 
         return await self._retrying(attempt)
 
 
 def _is_retryable(failure: BaseException) -> bool:
-    return isinstance(failure, ServiceError) and failure.is_retryable
+    return isinstance(failure, ProviderError) and failure.may_be_repeated
+
+
+def _wait_s(retry_state: RetryCallState) -> float:
+    """Full jitter, not less than the provider asks for; an answer that was no verdict is asked for again at once."""
+    failure = retry_state.outcome.exception() if retry_state.outcome else None
+    if not isinstance(failure, ProviderError) or failure.repeats_once:
+        return 0.0
+    backoff = THROTTLED_BACKOFF if failure.throttles else BACKOFF
+    return max(backoff(retry_state), failure.retry_after_s or 0.0)

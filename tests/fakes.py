@@ -7,17 +7,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from api_models import DependencyStatus, EventData, ProcessingEvent, ProviderName, SelectionStrategy, Winner
+from api_models import (
+    DependencyStatus,
+    EventData,
+    ProcessingEvent,
+    ProviderName,
+    Purchase,
+    ReasoningEffort,
+    SelectionStrategy,
+    TemperatureUse,
+    Usage,
+    Winner,
+)
+from implementations.judging.catalogue import ModelCatalogue
 from implementations.resilience.call import Call, Deadline
 from metrics import Metrics
 from protocols import (
     ComparisonQuery,
     CurrentSettings,
     MockKnobs,
+    ModelTraits,
     Prompt,
     ProviderReply,
     ProviderRequest,
-    Usage,
+    Rates,
     Verdict,
 )
 
@@ -152,6 +165,25 @@ class FixedSettings:
         return self.settings
 
 
+class FixedPrices:
+    """Every purchase costs what the provider told, or else the same."""
+
+    def __init__(self, cost_usd: float | None = None) -> None:
+        self._cost_usd = cost_usd
+
+    def cost_usd(self, provider: ProviderName, purchase: Purchase, *, asked: str) -> float | None:
+        return self._cost_usd if purchase.cost_usd is None else purchase.cost_usd
+
+    def rates(self, provider: ProviderName, model: str) -> Rates | None:
+        return None
+
+
+def tolerant_catalogue() -> ModelCatalogue:
+    """Every model takes everything."""
+    everything = ModelTraits(temperature=TemperatureUse.ALWAYS, efforts={effort: effort for effort in ReasoningEffort})
+    return ModelCatalogue({name: {"*": everything} for name in ProviderName})
+
+
 def query(**changes: Any) -> ComparisonQuery:
     plain = ComparisonQuery(
         user_prompt="Which essay argues better?",
@@ -181,7 +213,7 @@ def request(**changes: Any) -> ProviderRequest:
         prompt=prompt(),
         max_tokens=512,
         temperature=None,
-        reasoning_effort=None,
+        reasoning=None,
         verdict_schema="1",
         replicate=0,
     )

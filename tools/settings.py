@@ -3,10 +3,11 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 
+import orjson
 from pydantic import SecretStr
 
 from config import ConfigurationError, Setting, Settings, settings_table, variable_in_force
@@ -51,6 +52,8 @@ def shown(value: object) -> str:
         return MASK
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
+    if isinstance(value, Mapping):
+        return orjson.dumps({name: item.model_dump(exclude_none=True) for name, item in value.items()}).decode()
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value.value if isinstance(value, StrEnum) else value)

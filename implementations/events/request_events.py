@@ -1,10 +1,11 @@
 """What is told about one request, as events: built here, published by whoever walks the request."""
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from api_models import CacheHit, CacheMiss, CostTracked, ProviderFailed, RequestCompleted, RequestStarted
 from exceptions import ServiceError
-from protocols import Candidate, ComparisonQuery, ComparisonResult, ProviderReply
+from protocols import Attempt, Candidate, ComparisonQuery, ComparisonResult, ProviderRequest
 
 REQUEST_TYPE = "comparison"
 
@@ -38,8 +39,8 @@ def answered(query: ComparisonQuery, result: ComparisonResult) -> RequestComplet
     )
 
 
-def unanswered(query: ComparisonQuery, message: str, elapsed_s: float) -> RequestCompleted:
-    """The query ended without a verdict; message is one of our own sentences."""
+def unanswered(query: ComparisonQuery, message: str, elapsed_s: float, *, cost_usd: float | None) -> RequestCompleted:
+    """The query ended without a verdict; message is one of our own sentences, cost_usd what it cost all the same."""
     return RequestCompleted(
         provider=query.provider,
         correlation_id=query.correlation_id,
@@ -50,7 +51,7 @@ def unanswered(query: ComparisonQuery, message: str, elapsed_s: float) -> Reques
         response_time_ms=round(elapsed_s * 1000),
         error_message=message,
         token_usage=None,
-        cost_estimate=0.0,
+        cost_estimate=cost_usd,
         cached=False,
         prompt_sha256=None,
     )
@@ -79,29 +80,30 @@ def provider_failed(query: ComparisonQuery, candidate: Candidate, failure: Servi
     )
 
 
-def cost_tracked(
+def purchases(
     query: ComparisonQuery,
-    candidate: Candidate,
-    reply: ProviderReply,
+    request: ProviderRequest,
+    attempts: Iterable[Attempt],
     *,
     service_name: str,
     requested_at: datetime,
-    elapsed_s: float,
-) -> CostTracked:
-    """A verdict was bought."""
-    return CostTracked(
-        provider=reply.provider,
-        correlation_id=query.correlation_id,
-        metadata=query.metadata,
-        model=reply.model,
-        request_type=REQUEST_TYPE,
-        cost_estimate_usd=reply.cost_usd,
-        token_usage=reply.usage.as_token_usage(),
-        user_id=query.user_id,
-        service_name=service_name,
-        request_timestamp=requested_at,
-        response_time_ms=round(elapsed_s * 1000),
-        cached=False,
-        cache_cost_savings_usd=0.0,
-        prompt_sha256=candidate.request.prompt.sha256(),
-    )
+) -> Iterator[CostTracked]:
+    """What each billed attempt bought, whether or not it could be used."""
+    for attempt in attempts:
+        if attempt.purchase is not None:
+            yield CostTracked(
+                provider=attempt.provider,
+                correlation_id=query.correlation_id,
+                metadata=query.metadata,
+                model=attempt.purchase.model,
+                request_type=REQUEST_TYPE,
+                cost_estimate_usd=attempt.purchase.cost_usd,
+                token_usage=attempt.purchase.usage.as_token_usage(),
+                user_id=query.user_id,
+                service_name=service_name,
+                request_timestamp=requested_at,
+                response_time_ms=round(attempt.duration_s * 1000),
+                cached=False,
+                cache_cost_savings_usd=0.0,
+                prompt_sha256=request.prompt.sha256(),
+            )

@@ -10,7 +10,6 @@ import re
 from protocols import ComparisonQuery, Prompt
 
 PROMPT_VERSION = "1"
-VERDICT_SCHEMA_VERSION = "1"
 
 INSTRUCTIONS = """\
 You are an experienced teacher who judges pairs of pupils' essays by comparison. Read the task and its criteria, \

@@ -27,6 +27,7 @@ FENCES = {
     "aiokafka": {"implementations/events", "di.py"},
     "tenacity": {"implementations/retry_manager_impl.py", "di.py"},
     "opentelemetry": {"implementations/observability", "di.py"},
+    "genai_prices": {"implementations/accounting"},
     "cachetools": {"implementations/cache"},
     "quart": {"api", "startup_setup.py"},
     "quart_dishka": {"api", "startup_setup.py"},

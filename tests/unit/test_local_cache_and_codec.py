@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from api_models import CacheMode, DependencyStatus, ProviderName, Winner
+from api_models import CacheMode, DependencyStatus, ProviderName, Usage, Winner
 from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import OVERHEAD_BYTES, LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from metrics import Metrics
-from protocols import CachedReply, CacheHealth, Usage, Verdict
+from protocols import CachedReply, CacheHealth, Verdict
 from tests.fakes import Clock, new_metrics, reply, sample
 
 Damage = Callable[[dict[str, Any]], object]

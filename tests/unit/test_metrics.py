@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from api_models import AttemptOutcome, CacheMiss, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName
+from api_models import AttemptOutcome, CacheMiss, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName, Usage
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
@@ -37,7 +37,9 @@ def end_comparison(
 
 
 def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MODEL) -> None:
-    metrics.purchased(provider=ANTHROPIC, model=model, prompt=10, completion=5, cached=2, cost_usd=cost_usd)
+    metrics.purchased(
+        provider=ANTHROPIC, model=model, usage=Usage(prompt=10, completion=5, cached=2), cost_usd=cost_usd
+    )
 
 
 def drive_the_methods(metrics: Metrics) -> set[str]:

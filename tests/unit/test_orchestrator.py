@@ -44,6 +44,7 @@ from tests.fakes import (
     Calendar,
     Clock,
     FakeProvider,
+    FixedPrices,
     FixedSettings,
     Held,
     Recorder,
@@ -53,6 +54,7 @@ from tests.fakes import (
     reply,
     sample,
     settle,
+    tolerant_catalogue,
 )
 
 ANTHROPIC, OPENAI = ProviderName.ANTHROPIC, ProviderName.OPENAI
@@ -72,14 +74,15 @@ class House:
             local_ttl_s=600,
             metrics=self.metrics,
         )
-        accounting = AccountingImpl(metrics=self.metrics, now=Calendar())
+        accounting = AccountingImpl(prices=FixedPrices(), metrics=self.metrics, now=Calendar())
         selector = ProviderSelectorImpl(
             judges={
                 name: Judge(provider=Metered(fake, accounting=accounting, clock=self.clock), metered=fake, probe=fake)
                 for name, fake in judges.items()
             },
             configured=frozenset(judges),
-            builder=RequestBuilderImpl(),
+            catalogue=tolerant_catalogue(),
+            builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
             accounting=accounting,
         )
         self.orchestrator = LLMOrchestratorImpl(

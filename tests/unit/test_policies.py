@@ -2,24 +2,34 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 
-from api_models import AttemptOutcome, ProviderName
-from exceptions import NoUsableProviderError, ProviderTimeoutError, ProviderUnavailableError
+from api_models import UNKNOWN_USAGE, AttemptOutcome, ProviderName, Purchase, Usage
+from exceptions import (
+    InvalidReplyError,
+    NoUsableProviderError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    TruncatedReplyError,
+)
 from implementations.accounting_impl import AccountingImpl
 from implementations.resilience.call import Deadline, calling, current_call
 from implementations.resilience.policies import Metered, Retrying, TimeLimited
+from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import Attempt, ProviderReply, ProviderRequest
 from tests.fakes import (
     KNOWN_MODEL,
     Calendar,
     Clock,
     FakeProvider,
+    FixedPrices,
     Held,
     Step,
     call,
+    instant_sleep,
     new_metrics,
     reply,
     request,
@@ -45,7 +55,7 @@ class Desk:
     def __init__(self, *script: Step) -> None:
         self.clock = Clock()
         self.metrics = new_metrics()
-        self.accounting = AccountingImpl(metrics=self.metrics, now=Calendar())
+        self.accounting = AccountingImpl(prices=FixedPrices(0.5), metrics=self.metrics, now=Calendar())
         self.judge = FakeProvider(*script)
         self.metered = Metered(self.judge, accounting=self.accounting, clock=self.clock)
         self.call = call(self.clock)
@@ -73,13 +83,19 @@ async def test_retrying_leaves_the_decision_to_the_retry_manager() -> None:
 async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
     async def slowly(_: ProviderRequest) -> ProviderReply:
         desk.clock.advance(1.5)
-        return reply(cost_usd=None, provider=ProviderName.MOCK)
+        return reply(cost_usd=None)
 
     desk = Desk(slowly)
     answer = await desk.ask()
-    assert answer.cost_usd == 0.0
+    assert answer.cost_usd == 0.5
     assert desk.call.record.attempts == [
-        Attempt(provider=ProviderName.ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.5)
+        Attempt(
+            provider=ProviderName.ANTHROPIC,
+            model=KNOWN_MODEL,
+            outcome=AttemptOutcome.SUCCESS,
+            duration_s=1.5,
+            purchase=answer.purchase,
+        )
     ]
     assert desk.call.record.upstream_s == 1.5
     assert desk.booked(AttemptOutcome.SUCCESS) == 1
@@ -135,9 +151,8 @@ async def test_every_attempt_of_a_call_is_recorded_in_order() -> None:
 async def test_an_attempt_that_takes_too_long_ends_as_a_provider_timeout() -> None:
     held = Held(reply())
     limited = TimeLimited(FakeProvider(held))
-    with calling(call(Clock(), attempt_timeout_s=0.0)), pytest.raises(ProviderTimeoutError) as late:
+    with calling(call(Clock(), attempt_timeout_s=0.0)), pytest.raises(ProviderTimeoutError):
         await limited.generate_comparison(request())
-    assert late.value.provider is ProviderName.ANTHROPIC
     assert held.reached.is_set()
 
 
@@ -185,3 +200,43 @@ def test_a_call_ends_with_its_block_and_shares_its_record_with_later_deadlines()
         assert current_call() is outer
     with pytest.raises(LookupError):
         current_call()
+
+
+async def test_a_foreign_time_out_is_a_defect_and_not_taken_for_the_end_of_the_attempt() -> None:
+    with calling(call(Clock())), pytest.raises(TimeoutError):
+        await TimeLimited(FakeProvider(TimeoutError("of a library"))).generate_comparison(request())
+
+
+async def test_a_failure_leaves_with_the_name_of_its_provider() -> None:
+    desk = Desk(ProviderUnavailableError("down"))
+    with pytest.raises(ProviderUnavailableError) as failure:
+        await desk.ask()
+    assert failure.value.provider is ProviderName.ANTHROPIC
+
+
+async def test_what_was_billed_for_nothing_is_booked_priced_and_recorded() -> None:
+    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=None)
+    desk = Desk(InvalidReplyError("prose", purchase=bought))
+    with pytest.raises(InvalidReplyError):
+        await desk.ask()
+    (attempt,) = desk.call.record.attempts
+    assert (attempt.outcome, attempt.purchase) == (AttemptOutcome.MALFORMED, replace(bought, cost_usd=0.5))
+    assert desk.accounting.activity(ProviderName.ANTHROPIC).cost_today_usd == 0.5
+    assert desk.call.record.cost_usd == 0.5
+
+
+async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
+    bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
+    cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
+    provider = FakeProvider(cut, reply())
+    with calling(call(Clock())):
+        await Retrying(provider, retries=RetryManagerImpl(sleep=instant_sleep())).generate_comparison(request())
+    assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
+
+
+async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_again() -> None:
+    bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
+    provider = FakeProvider(TruncatedReplyError("that was all", purchase=bought, larger_max_tokens=None))
+    with calling(call(Clock())), pytest.raises(TruncatedReplyError):
+        await Retrying(provider, retries=RetryManagerImpl(sleep=instant_sleep())).generate_comparison(request())
+    assert len(provider.requests) == 1

@@ -21,7 +21,20 @@ from protocols import (
     ProviderActivity,
     ProviderStatus,
 )
-from tests.fakes import KNOBS, KNOWN_MODEL, Clock, FakeProvider, FixedSettings, Held, Step, current_settings, reply
+from tests.fakes import (
+    KNOBS,
+    KNOWN_MODEL,
+    Calendar,
+    Clock,
+    FakeProvider,
+    FixedSettings,
+    Held,
+    Recorder,
+    Step,
+    current_settings,
+    reply,
+    tolerant_catalogue,
+)
 
 ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.MOCK
 TOO_LATE = "The provider did not answer within ten seconds."
@@ -85,12 +98,16 @@ class Bench:
     ) -> None:
         self.clock = Clock()
         self.stack = FakeProvider()
+        self.events = Recorder()
         self.tester = ProviderTesterImpl(
+            service_name="service-under-test",
             judges={name: Judge(provider=self.stack, metered=one, probe=one) for name, one in judges.items()},
             selector=OneStatus(enabled=enabled, configured=configured, reason=reason),
-            builder=RequestBuilderImpl(),
+            builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
             runtime_settings=FixedSettings(current_settings(mock=mock)),
+            events=self.events,
             clock=self.clock,
+            now=Calendar(),
         )
 
     async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> ProbeReport:
@@ -218,13 +235,6 @@ async def test_a_provider_that_is_disabled_or_not_configured_is_never_asked(
     assert [report.message for report in reports] == [f"The provider cannot be asked: {reason}."] * 2
     assert not any(report.success for report in reports)
     assert (judge.probes, judge.requests) == (0, [])
-
-
-async def test_a_provider_that_this_version_cannot_ask_is_reported() -> None:
-    report = await Bench({}, reason="this version cannot ask it yet").test()
-
-    assert not report.success
-    assert report.message == "The provider cannot be asked: this version cannot ask it yet."
 
 
 async def test_while_the_mock_judges_it_is_the_one_that_is_tested() -> None:

@@ -4,11 +4,15 @@ import asyncio
 
 import pytest
 
-from exceptions import DeadlineExceededError, ProviderUnavailableError
+from exceptions import (
+    DeadlineExceededError,
+    InvalidReplyError,
+    ProviderOverloadedError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
 from implementations.resilience.call import calling
 from implementations.retry_manager_impl import (
-    BACKOFF_BASE_S,
-    BACKOFF_CAP_S,
     MAX_ATTEMPTS,
     SHORTEST_ATTEMPT_S,
     RetryManagerImpl,
@@ -71,10 +75,64 @@ async def test_the_back_off_stays_within_its_growing_bounds() -> None:
             await manager.run(Operation(2))
     first, second = sleep.naps[0::2], sleep.naps[1::2]
     assert len(first) == len(second) == 50
-    assert all(0 <= nap <= BACKOFF_BASE_S for nap in first)
-    assert all(0 <= nap <= min(BACKOFF_CAP_S, 2 * BACKOFF_BASE_S) for nap in second)
-    assert max(second) > BACKOFF_BASE_S
+    assert all(0 <= nap <= 0.5 for nap in first)
+    assert all(0 <= nap <= 1.0 for nap in second)
+    assert max(second) > 0.5
     assert len(set(first)) > 40, "without jitter all callers come back at once"
+
+
+async def test_who_is_throttled_waits_longer() -> None:
+    sleep = instant_sleep()
+    for _ in range(50):
+        with calling(call(Clock())):
+            await RetryManagerImpl(sleep=sleep).run(Operation(1, ProviderOverloadedError("busy")))
+    assert 0.5 < max(sleep.naps) <= 1.0
+
+
+async def test_a_wait_that_the_provider_asks_for_is_not_cut_short() -> None:
+    sleep = instant_sleep()
+    with calling(call(Clock())):
+        await RetryManagerImpl(sleep=sleep).run(Operation(2, RateLimitedError("slow down", retry_after_s=12.0)))
+    assert sleep.naps == [12.0, 12.0]
+
+
+async def test_a_wait_beyond_the_deadline_is_not_begun_and_its_figure_is_passed_on() -> None:
+    sleep, operation = instant_sleep(), Operation(99, RateLimitedError("slow down", retry_after_s=3600.0))
+    with calling(call(Clock())), pytest.raises(RateLimitedError) as told:
+        await RetryManagerImpl(sleep=sleep).run(operation)
+    assert (operation.calls, sleep.naps, told.value.retry_after_s) == (1, [], 3600.0)
+
+
+async def test_a_provider_may_forbid_the_repetition_of_what_could_be_repeated() -> None:
+    operation = Operation(99, ProviderUnavailableError("down", is_final=True))
+    with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
+        await RetryManagerImpl(sleep=instant_sleep()).run(operation)
+    assert operation.calls == 1
+
+
+async def test_an_answer_that_is_no_verdict_is_asked_for_once_more_and_at_once() -> None:
+    sleep, calls = instant_sleep(), 0
+
+    async def no_verdict() -> str:
+        nonlocal calls
+        calls += 1
+        raise InvalidReplyError("prose")
+
+    with calling(call(Clock())), pytest.raises(InvalidReplyError):
+        await RetryManagerImpl(sleep=sleep).run(no_verdict)
+    assert (calls, sleep.naps) == (2, [0.0])
+
+
+async def test_an_answer_that_is_no_verdict_after_another_failure_still_has_its_repetition() -> None:
+    failures = [ProviderUnavailableError("down"), InvalidReplyError("prose")]
+
+    async def operation() -> str:
+        if failures:
+            raise failures.pop(0)
+        return "done"
+
+    with calling(call(Clock())):
+        assert await RetryManagerImpl(sleep=instant_sleep()).run(operation) == "done"
 
 
 async def test_no_attempt_is_made_for_which_no_time_would_be_left() -> None:

@@ -8,6 +8,7 @@ import pytest
 from api_models import ProviderName, ReasoningEffort
 from exceptions import InvalidQueryError, NoUsableProviderError
 from implementations.accounting_impl import AccountingImpl
+from implementations.judging.catalogue import ModelCatalogue
 from implementations.mock_provider_impl import MOCK_MODEL
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -17,9 +18,11 @@ from tests.fakes import (
     REAL_PROVIDERS,
     Calendar,
     FakeProvider,
+    FixedPrices,
     current_settings,
     new_metrics,
     query,
+    tolerant_catalogue,
 )
 
 ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
@@ -32,13 +35,14 @@ def judge() -> Judge:
 
 
 def selector(
-    built: Iterable[ProviderName] = tuple(ProviderName), configured: Iterable[ProviderName] = REAL_PROVIDERS
+    *, configured: Iterable[ProviderName] = REAL_PROVIDERS, catalogue: ModelCatalogue | None = None
 ) -> ProviderSelectorImpl:
     return ProviderSelectorImpl(
-        judges={name: judge() for name in built},
+        judges={name: judge() for name in ProviderName},
         configured=frozenset(configured),
-        builder=RequestBuilderImpl(),
-        accounting=AccountingImpl(metrics=new_metrics(), now=Calendar()),
+        catalogue=catalogue or tolerant_catalogue(),
+        builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
+        accounting=AccountingImpl(prices=FixedPrices(), metrics=new_metrics(), now=Calendar()),
     )
 
 
@@ -48,7 +52,8 @@ def asked(chosen: ProviderSelectorImpl, settings: dict[str, Any] | None = None, 
 
 
 def built(settings: dict[str, Any] | None = None, name: ProviderName = ANTHROPIC, **wishes: Any) -> ProviderRequest:
-    complete, dropped = RequestBuilderImpl().build(query(**wishes), name, current_settings(**settings or {}))
+    builder = RequestBuilderImpl(catalogue=tolerant_catalogue())
+    ((complete, dropped),) = builder.build(query(**wishes), (name,), current_settings(**settings or {}))
     assert dropped == ()
     return complete
 
@@ -81,9 +86,8 @@ def test_a_pinned_provider_out_of_order_may_still_be_asked() -> None:
     [
         (selector(), {"enabled_providers": frozenset({OPENAI})}, "disabled"),
         (selector(configured=(OPENAI,)), {}, "not configured"),
-        (selector(built=(OPENAI,)), {}, "this version cannot ask it yet"),
     ],
-    ids=["disabled", "not configured", "not built"],
+    ids=["disabled", "not configured"],
 )
 def test_who_cannot_be_asked_is_skipped_and_fails_when_pinned(
     chosen: ProviderSelectorImpl, settings: dict[str, Any], reason: str
@@ -121,8 +125,9 @@ def test_a_candidate_brings_the_policies_of_its_provider() -> None:
     chosen = ProviderSelectorImpl(
         judges=judges,
         configured=frozenset({ANTHROPIC}),
-        builder=RequestBuilderImpl(),
-        accounting=AccountingImpl(metrics=new_metrics(), now=Calendar()),
+        catalogue=tolerant_catalogue(),
+        builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
+        accounting=AccountingImpl(prices=FixedPrices(), metrics=new_metrics(), now=Calendar()),
     )
     (candidate,) = chosen.candidates(query(), current_settings())
     assert candidate.provider is judges[ANTHROPIC].provider
@@ -131,15 +136,13 @@ def test_a_candidate_brings_the_policies_of_its_provider() -> None:
 def test_the_statuses_follow_the_priority_order_with_a_reason_each() -> None:
     order = (GOOGLE, OPENAI, ANTHROPIC, ProviderName.INTERNAL)
     settings = current_settings(priority_order=order, enabled_providers=frozenset(order) - {OPENAI})
-    statuses = selector(built=(GOOGLE, OPENAI, ANTHROPIC), configured=(GOOGLE, ProviderName.INTERNAL)).statuses(
-        settings
-    )
+    statuses = selector(configured=(GOOGLE, ProviderName.INTERNAL)).statuses(settings)
     assert [status.name for status in statuses] == list(order)
     assert [(status.enabled, status.configured, status.available, status.reason) for status in statuses] == [
         (True, True, True, None),
         (False, False, False, "disabled"),
         (True, False, False, "not configured"),
-        (True, True, False, "this version cannot ask it yet"),
+        (True, True, True, None),
     ]
     assert [status.default_model for status in statuses] == [f"model-of-{name}" for name in order]
 
@@ -153,7 +156,7 @@ def test_in_mock_mode_the_only_status_is_that_of_the_mock() -> None:
 def test_what_the_caller_leaves_open_the_settings_decide() -> None:
     complete = built({"default_max_tokens": 99, "default_temperature": 0.5})
     assert (complete.model, complete.max_tokens, complete.temperature) == ("model-of-anthropic", 99, 0.5)
-    assert (complete.reasoning_effort, complete.replicate, complete.mock) == (None, 0, None)
+    assert (complete.reasoning, complete.replicate, complete.mock) == (None, 0, None)
 
 
 def test_what_the_caller_wishes_is_asked() -> None:
@@ -168,8 +171,25 @@ def test_what_the_caller_wishes_is_asked() -> None:
         system_prompt="Be brief.",
     )
     assert (complete.model, complete.max_tokens, complete.temperature) == ("model-of-the-caller", 7, 0.0)
-    assert (complete.reasoning_effort, complete.replicate) == (ReasoningEffort.HIGH, 4)
+    assert (complete.reasoning, complete.replicate) == (ReasoningEffort.HIGH, 4)
     assert complete.prompt.system.startswith("Be brief.")
+
+
+def test_a_model_that_one_enabled_provider_lists_needs_no_provider_beside_it() -> None:
+    chosen = selector(catalogue=ModelCatalogue.load(None))
+    (only,) = chosen.candidates(query(model="gpt-6.1-terra"), current_settings())
+    assert (only.request.provider, only.request.model, only.is_fallback) == (OPENAI, "gpt-6.1-terra", False)
+    with pytest.raises(InvalidQueryError):
+        chosen.candidates(query(model="gpt-6.1-terra"), current_settings(enabled_providers=frozenset({GOOGLE})))
+
+
+def test_a_pinned_provider_that_cannot_be_asked_is_replaced_by_a_fallback_that_says_so() -> None:
+    chosen = selector(configured=(OPENAI,))
+    (only,) = chosen.candidates(
+        query(provider=GOOGLE, model="gemini-of-the-caller", allow_fallback=True), current_settings()
+    )
+    assert (only.is_fallback, only.dropped_parameters) == (True, ("model_override",))
+    assert [one.is_fallback for one in chosen.candidates(query(), current_settings())] == [False]
 
 
 def test_a_model_without_its_provider_is_the_callers_mistake() -> None:

@@ -1,0 +1,88 @@
+"""Anthropic's Messages API. Its schema is native (`output_config.format`); prefill and forced tools are refused."""
+
+from collections.abc import Mapping
+
+from api_models import JsonObject
+from config import AnthropicSettings
+from implementations.judging.verdict import VERDICT_SCHEMA, concluded
+from implementations.wire.endpoint import Endpoint
+from implementations.wire.json_reading import at, list_at, text_at
+from implementations.wire.transport import Transport
+from implementations.wire.usage import counted
+from protocols import Completion, Ending, ProviderReply, ProviderRequest
+
+VERSION = "2026-10-21"
+VERSION_WITH_TEMPERATURE = "2023-06-01"  # newer versions refuse sampling parameters for every model
+THINKING_WORDS = frozenset({"disabled", "between_tools"})
+
+ENDINGS: Mapping[str, Ending] = {
+    "end_turn": Ending.COMPLETE,
+    "stop_sequence": Ending.COMPLETE,
+    "max_tokens": Ending.TRUNCATED,
+    "refusal": Ending.REFUSED,
+    "model_context_window_exceeded": Ending.WINDOW_FULL,
+}
+
+
+class AnthropicProviderImpl:
+    """Speaks the Messages dialect."""
+
+    def __init__(self, transport: Transport, settings: AnthropicSettings) -> None:
+        self._endpoint = Endpoint(
+            transport, settings.base_url, {"x-api-key": settings.api_key.get_secret_value()} if settings.api_key else {}
+        )
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """Judge one pair."""
+        version = VERSION if request.temperature is None else VERSION_WITH_TEMPERATURE
+        answer = await self._endpoint.post("/v1/messages", payload(request), {"anthropic-version": version})
+        return concluded(request, completion(answer))
+
+    async def probe(self) -> str:
+        """Look the models up, which is free and needs the key."""
+        await self._endpoint.get("/v1/models?limit=1", {"anthropic-version": VERSION})
+        return "The key is accepted."
+
+
+def payload(request: ProviderRequest) -> JsonObject:
+    """The question; the caller's task ends the part that may be kept for the next question."""
+    task, *rest = request.prompt.user
+    marked: JsonObject = {"type": "text", "text": task, "cache_control": {"type": "ephemeral"}}
+    blocks = [marked, _text("".join(rest))] if request.marks_prefix else [_text("".join(request.prompt.user))]
+    output: JsonObject = {"format": {"type": "json_schema", "schema": VERDICT_SCHEMA}}
+    body: JsonObject = {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "system": [_text(request.prompt.system)],
+        "messages": [{"role": "user", "content": blocks}],
+        "output_config": output,
+    }
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.reasoning in THINKING_WORDS:
+        body["thinking"] = {"type": request.reasoning}
+    elif request.reasoning:
+        output["effort"] = request.reasoning
+    return body
+
+
+def completion(answer: JsonObject) -> Completion:
+    """The text blocks joined; thinking blocks are no part of the answer. The prompt is counted in three parts."""
+    usage = at(answer, "usage")
+    read, written = at(usage, "cache_read_input_tokens"), at(usage, "cache_creation_input_tokens")
+    return Completion(
+        text="".join(text_at(block, "text") for block in list_at(answer, "content") if at(block, "type") == "text"),
+        ending=ENDINGS.get(text_at(answer, "stop_reason"), Ending.UNEXPECTED),
+        model=text_at(answer, "model"),
+        usage=counted(
+            prompt=(at(usage, "input_tokens"), written, read),
+            completion=(at(usage, "output_tokens"),),
+            cached=read,
+            written=written,
+            reasoning=at(usage, "output_tokens_details", "thinking_tokens"),
+        ),
+    )
+
+
+def _text(text: str) -> JsonObject:
+    return {"type": "text", "text": text}

@@ -1,0 +1,87 @@
+"""Google's Gemini API (`generateContent`). The key travels in a header, never in the URL, which others may log."""
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from api_models import JsonObject
+from config import GoogleSettings
+from implementations.judging.verdict import FIELDS, VERDICT_SCHEMA, concluded
+from implementations.wire.endpoint import Endpoint
+from implementations.wire.json_reading import at, list_at, text_at
+from implementations.wire.transport import Transport
+from implementations.wire.usage import counted
+from protocols import Completion, Ending, ProviderReply, ProviderRequest
+
+ENDINGS: Mapping[str, Ending] = {
+    "STOP": Ending.COMPLETE,
+    "MAX_TOKENS": Ending.TRUNCATED,
+    "CONTINUATION": Ending.TRUNCATED,
+    "PUP_LIMITED_DISABLED": Ending.ACCOUNT_REFUSED,
+    **dict.fromkeys(
+        ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "ESCALATION"), Ending.REFUSED
+    ),
+}
+
+
+class GoogleProviderImpl:
+    """Speaks the generateContent dialect."""
+
+    def __init__(self, transport: Transport, settings: GoogleSettings) -> None:
+        self._endpoint = Endpoint(
+            transport,
+            settings.base_url,
+            {"x-goog-api-key": settings.api_key.get_secret_value()} if settings.api_key else {},
+        )
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """Judge one pair."""
+        model = quote(request.model, safe="")  # one segment of the path, whatever it holds
+        answer = await self._endpoint.post(f"/v1beta/models/{model}:generateContent", payload(request))
+        return concluded(request, completion(answer))
+
+    async def probe(self) -> str:
+        """Look the models up, which is free and needs the key."""
+        await self._endpoint.get("/v1beta/models?pageSize=1")
+        return "The key is accepted."
+
+
+def payload(request: ProviderRequest) -> JsonObject:
+    """The question; Gemini wants to be told the order of the fields."""
+    config: JsonObject = {
+        "maxOutputTokens": request.max_tokens,
+        "responseMimeType": "application/json",
+        "responseJsonSchema": {**VERDICT_SCHEMA, "propertyOrdering": list(FIELDS)},
+    }
+    if request.temperature is not None:
+        config["temperature"] = request.temperature
+    if request.reasoning:
+        config["thinkingConfig"] = _thinking(request.reasoning)
+    return {
+        "systemInstruction": {"role": "user", "parts": [{"text": request.prompt.system}]},
+        "contents": [{"role": "user", "parts": [{"text": "".join(request.prompt.user)}]}],
+        "generationConfig": config,
+    }
+
+
+def completion(answer: JsonObject) -> Completion:
+    """The parts joined that are no thoughts. Thoughts are billed as output and counted apart."""
+    candidate, usage = at(answer, "candidates", 0), at(answer, "usageMetadata")
+    blocked = bool(text_at(answer, "promptFeedback", "blockReason"))
+    thoughts = at(usage, "thoughtsTokenCount")
+    parts = list_at(candidate, "content", "parts")
+    return Completion(
+        text="".join(text_at(part, "text") for part in parts if at(part, "thought") is not True),
+        ending=Ending.REFUSED if blocked else ENDINGS.get(text_at(candidate, "finishReason"), Ending.UNEXPECTED),
+        model=text_at(answer, "modelVersion"),
+        usage=counted(
+            prompt=(at(usage, "promptTokenCount"),),
+            completion=(at(usage, "candidatesTokenCount"), thoughts),
+            cached=at(usage, "cachedContentTokenCount"),
+            reasoning=thoughts,
+        ),
+    )
+
+
+def _thinking(word: str) -> JsonObject:
+    """Models of the 2.5 family are given a budget in tokens, later ones a level."""
+    return {"thinkingBudget": int(word)} if word.isdigit() else {"thinkingLevel": word}

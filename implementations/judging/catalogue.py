@@ -1,0 +1,79 @@
+"""The model catalogue: what each model takes, as data shipped beside this file and corrected by the operator's own.
+
+Both files have one form: provider, model id, traits (the fields of `ModelTraits`); the id `*` stands for every model
+of that provider that is not listed. An entry of the operator is laid over the shipped one field by field.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from api_models import JsonObject, ModelId, ProviderName
+from config import ConfigurationError
+from protocols import ModelTraits
+
+SHIPPED = Path(__file__).with_name("models.json")
+ANY_MODEL = "*"
+UNKNOWN_MODEL = ModelTraits()
+TRAITS = frozenset(trait.name for trait in fields(ModelTraits))
+
+Entries = Mapping[ProviderName, Mapping[str, ModelTraits]]
+_RAW = TypeAdapter(dict[ProviderName, dict[Literal["*"] | ModelId, dict[str, Any]]])
+_ENTRIES = TypeAdapter(dict[ProviderName, dict[str, ModelTraits]])
+
+
+class ModelCatalogue:
+    """What is known of the models."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+
+    @classmethod
+    def load(cls, corrections: Path | None) -> Self:
+        """The shipped catalogue with the operator's file laid over it. Raises ConfigurationError."""
+        shipped = _RAW.validate_json(SHIPPED.read_bytes())
+        try:
+            given = {} if corrections is None else _RAW.validate_json(corrections.read_bytes())
+            return cls(_ENTRIES.validate_python(_laid_over(shipped, given)))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"MODEL_CATALOG_PATH: {_complaint(error)}.") from None
+
+    def traits(self, provider: ProviderName, model: str) -> ModelTraits:
+        """Those of a model that we do not know are conservative, unless its provider is known to take more."""
+        known = self._entries.get(provider, {})
+        return known.get(model) or known.get(ANY_MODEL, UNKNOWN_MODEL)
+
+    def models(self, provider: ProviderName) -> Mapping[str, ModelTraits]:
+        """Every listed model of a provider, by id."""
+        return {model: traits for model, traits in self._entries.get(provider, {}).items() if model != ANY_MODEL}
+
+
+RawEntries = Mapping[ProviderName, Mapping[str, JsonObject]]
+
+
+def _laid_over(shipped: RawEntries, given: RawEntries) -> JsonObject:
+    """Raises ValueError for a trait that there is not."""
+    for models in given.values():
+        for model, traits in models.items():
+            if unknown := set(traits) - TRAITS:
+                raise ValueError(f"{model}: there is no such trait: {', '.join(sorted(unknown))}")
+    return {
+        provider: {
+            model: {**shipped.get(provider, {}).get(model, {}), **given.get(provider, {}).get(model, {})}
+            for model in {**shipped.get(provider, {}), **given.get(provider, {})}
+        }
+        for provider in ProviderName
+    }
+
+
+def _complaint(error: OSError | ValueError) -> str:
+    """What is wrong with the operator's file, without its content."""
+    if isinstance(error, OSError):
+        return "the file cannot be read"
+    if isinstance(error, ValidationError):
+        first, *_ = error.errors(include_input=False, include_url=False, include_context=False)
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else "the file is not JSON"
+    return str(error)

@@ -1,0 +1,110 @@
+"""What a judge must answer, and the strict reading of it: a verdict is never guessed, mended or completed."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from api_models import MODEL_ID_PATTERN, JsonObject, Purchase, Winner
+from exceptions import (
+    ContentRefusedError,
+    ContextTooLongError,
+    InvalidReplyError,
+    ProviderAuthenticationError,
+    ProviderError,
+    TruncatedReplyError,
+)
+from protocols import Completion, Ending, ProviderReply, ProviderRequest, Verdict
+
+SCHEMA_VERSION = "1"
+CONFIDENCES = (1, 2, 3, 4, 5)
+MAX_JUSTIFICATION = 20_000
+LARGER_CAP_FACTOR = 2
+
+# The part of JSON Schema that every provider takes: no length and range keywords, bounds as enums, flat. The
+# justification stands first, so that the verdict follows from it.
+VERDICT_SCHEMA: JsonObject = {
+    "type": "object",
+    "properties": {
+        "justification": {"type": "string", "description": "At most 120 words."},
+        "winner": {"type": "string", "enum": [winner.value for winner in Winner]},
+        "confidence": {"type": "integer", "enum": list(CONFIDENCES), "description": "1 = guess, 5 = certain"},
+    },
+    "required": ["justification", "winner", "confidence"],
+    "additionalProperties": False,
+}
+FIELDS = tuple(VERDICT_SCHEMA["required"])
+
+FAILURES: Mapping[Ending, tuple[type[ProviderError], str]] = {
+    Ending.REFUSED: (ContentRefusedError, "the model or a filter declined; the essays may hold what it may not read"),
+    Ending.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
+    Ending.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
+    Ending.UNEXPECTED: (InvalidReplyError, "the model stopped for a reason that gives no verdict"),
+}
+
+_MODEL_ID = re.compile(MODEL_ID_PATTERN)
+
+
+def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply:
+    """The reply that a completion stands for: why it ended is asked first, then JSON, then the schema.
+
+    Raises a ProviderError that carries the purchase: the tokens are billed whether or not they are a verdict.
+    """
+    model = completion.model if _MODEL_ID.match(completion.model) else request.model
+    purchase = Purchase(model=model, usage=completion.usage, cost_usd=completion.cost_usd)
+    if completion.ending is not Ending.COMPLETE:
+        _fail(request, completion.ending, purchase)
+    verdict = read_verdict(completion.text)
+    if verdict is None:
+        raise InvalidReplyError("its text is not the JSON of a verdict", purchase=purchase)
+    return ProviderReply(
+        verdict=verdict,
+        provider=request.provider,
+        model=model,
+        usage=completion.usage,
+        cost_usd=completion.cost_usd,
+    )
+
+
+def read_verdict(text: str) -> Verdict | None:
+    """The verdict, when the text is one JSON object with exactly the three fields, each as the schema says."""
+    try:
+        pairs = json.loads(text, object_pairs_hook=tuple)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(pairs, tuple) or sorted(name for name, _ in pairs) != sorted(FIELDS):
+        return None
+    return _verdict(dict(pairs))
+
+
+def _verdict(fields: dict[str, Any]) -> Verdict | None:
+    justification, winner, confidence = (fields[name] for name in FIELDS)
+    if not isinstance(justification, str) or not 0 < len(justification.strip()) <= MAX_JUSTIFICATION:
+        return None
+    if winner not in set(Winner) or isinstance(confidence, bool) or confidence not in CONFIDENCES:
+        return None
+    return Verdict(winner=Winner(winner), justification=_encodable(justification), confidence=float(confidence))
+
+
+def _encodable(text: str) -> str:
+    """NUL and halves of surrogate pairs, which JSON lets through and others do not, become the replacement mark."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _fail(request: ProviderRequest, ending: Ending, purchase: Purchase) -> NoReturn:
+    if ending is Ending.TRUNCATED:
+        raise TruncatedReplyError(
+            f"{request.max_tokens} tokens were not enough",
+            purchase=purchase,
+            larger_max_tokens=_larger_cap(request),
+        )
+    kind, details = FAILURES[ending]
+    raise kind(details, purchase=purchase)
+
+
+def _larger_cap(request: ProviderRequest) -> int | None:
+    """Twice the cap as far as the model goes; None when it stands at its limit already."""
+    doubled = request.max_tokens * LARGER_CAP_FACTOR
+    larger = doubled if request.max_tokens_limit is None else min(doubled, request.max_tokens_limit)
+    return larger if larger > request.max_tokens else None

@@ -1,0 +1,39 @@
+"""OpenAI's chat completions. Nothing is stored there: pupils' essays are not kept by the vendor for later reading."""
+
+from api_models import JsonObject
+from config import OpenAISettings
+from implementations.judging.verdict import VERDICT_SCHEMA, concluded
+from implementations.wire import chat_completions as chat
+from implementations.wire.endpoint import Endpoint, bearer
+from implementations.wire.transport import Transport
+from protocols import ProviderReply, ProviderRequest
+
+
+class OpenAIProviderImpl:
+    """Speaks chat completions as OpenAI does: `developer` instructions, a cap that includes reasoning."""
+
+    def __init__(self, transport: Transport, settings: OpenAISettings) -> None:
+        organization = {"OpenAI-Organization": settings.org_id} if settings.org_id else {}
+        self._endpoint = Endpoint(transport, settings.base_url, {**bearer(settings.api_key), **organization})
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """Judge one pair."""
+        answer = await self._endpoint.post(chat.PATH, payload(request))
+        return concluded(request, chat.completion(answer))
+
+    async def probe(self) -> str:
+        """Look the models up, which is free and needs the key."""
+        return chat.listed_models(await self._endpoint.get("/models"))
+
+
+def payload(request: ProviderRequest) -> JsonObject:
+    """The question; the key of the prompt cache brings questions with the same stable part to the same machine."""
+    body = chat.question(request, role="developer", schema=VERDICT_SCHEMA)
+    body |= {
+        "max_completion_tokens": request.max_tokens,
+        "store": False,
+        "prompt_cache_key": chat.prefix_group(request.prompt),
+    }
+    if request.reasoning:
+        body["reasoning_effort"] = request.reasoning
+    return body

@@ -1,0 +1,71 @@
+"""OpenRouter: chat completions routed to other vendors. Its 200 may hold an error, its usage tells the real cost."""
+
+from dataclasses import replace
+from math import isfinite
+from typing import Any
+
+from api_models import JsonObject
+from config import OpenRouterSettings
+from implementations.judging.verdict import VERDICT_SCHEMA, concluded
+from implementations.wire import chat_completions as chat
+from implementations.wire.endpoint import Endpoint, bearer
+from implementations.wire.failures import failure_in_success
+from implementations.wire.json_reading import at
+from implementations.wire.transport import Transport
+from protocols import Completion, ProviderReply, ProviderRequest
+
+GEMINI_ROUTES = "google/"  # where only strings may be enumerated
+
+
+class OpenRouterProviderImpl:
+    """Speaks chat completions as OpenRouter does, and only to routes that keep no data and know our schema."""
+
+    def __init__(self, transport: Transport, settings: OpenRouterSettings) -> None:
+        self._endpoint = Endpoint(transport, settings.base_url, bearer(settings.api_key))
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """Judge one pair."""
+        answer = await self._endpoint.post(chat.PATH, payload(request))
+        failure = failure_in_success(at(answer, "choices", 0))
+        if failure is not None:
+            raise failure
+        return concluded(request, completion(answer))
+
+    async def probe(self) -> str:
+        """Look the key up: the listing of models is public and would prove nothing."""
+        await self._endpoint.get("/key")
+        return "The key is accepted."
+
+
+def payload(request: ProviderRequest) -> JsonObject:
+    """The question, with the demands on the route that answers it."""
+    body = chat.question(request, role="system", schema=_schema(request.model))
+    body |= {
+        "max_tokens": request.max_tokens,
+        "provider": {"require_parameters": True, "data_collection": "deny", "allow_fallbacks": True},
+        "session_id": chat.prefix_group(request.prompt),
+    }
+    if request.reasoning:
+        body["reasoning"] = {"effort": request.reasoning}
+    return body
+
+
+def completion(answer: JsonObject) -> Completion:
+    """With what was charged; under a key of our own at the vendor that is what the vendor takes as well."""
+    usage = at(answer, "usage")
+    charged = _dollars(at(usage, "cost"))
+    upstream = _dollars(at(usage, "cost_details", "upstream_inference_cost")) if at(usage, "is_byok") is True else None
+    return replace(chat.completion(answer), cost_usd=None if charged is None else charged + (upstream or 0.0))
+
+
+def _dollars(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and isfinite(value) and value >= 0 else None
+
+
+def _schema(model: str) -> JsonObject:
+    if not model.startswith(GEMINI_ROUTES):
+        return VERDICT_SCHEMA
+    properties = VERDICT_SCHEMA["properties"]
+    confidence = {name: value for name, value in properties["confidence"].items() if name != "enum"}
+    return {**VERDICT_SCHEMA, "properties": {**properties, "confidence": confidence}}

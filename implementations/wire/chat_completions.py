@@ -1,0 +1,68 @@
+"""The chat completions dialect that OpenAI, OpenRouter and self-hosted servers share; each adds what is its own."""
+
+import hashlib
+from collections.abc import Mapping
+
+from api_models import JsonObject
+from exceptions import BrokenReplyError
+from implementations.wire.json_reading import at, list_at, text_at
+from implementations.wire.usage import counted
+from protocols import Completion, Ending, Prompt, ProviderRequest
+
+PATH = "/chat/completions"
+GROUP_HEX_DIGITS = 32
+
+ENDINGS: Mapping[str, Ending] = {
+    "stop": Ending.COMPLETE,
+    "length": Ending.TRUNCATED,
+    "content_filter": Ending.REFUSED,
+}
+
+
+def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> JsonObject:
+    """What all of them take. role: of the judge's instructions."""
+    payload: JsonObject = {
+        "model": request.model,
+        "messages": [
+            {"role": role, "content": request.prompt.system},
+            {"role": "user", "content": "".join(request.prompt.user)},
+        ],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "verdict", "strict": True, "schema": schema},
+        },
+    }
+    if request.temperature is not None:
+        payload["temperature"] = request.temperature
+    return payload
+
+
+def prefix_group(prompt: Prompt) -> str:
+    """A name for all questions with the same stable part, so that they meet the same prompt cache."""
+    return hashlib.sha256((prompt.system + prompt.user[0]).encode()).hexdigest()[:GROUP_HEX_DIGITS]
+
+
+def completion(answer: JsonObject) -> Completion:
+    """What the model wrote. Raises BrokenReplyError when there is no choice at all, which passes by itself."""
+    choice = at(answer, "choices", 0)
+    if not choice:
+        raise BrokenReplyError("the answer holds no choice")
+    refused = bool(text_at(choice, "message", "refusal"))
+    usage = at(answer, "usage")
+    return Completion(
+        text=text_at(choice, "message", "content"),
+        ending=Ending.REFUSED if refused else ENDINGS.get(text_at(choice, "finish_reason"), Ending.UNEXPECTED),
+        model=text_at(answer, "model"),
+        usage=counted(
+            prompt=(at(usage, "prompt_tokens"),),
+            completion=(at(usage, "completion_tokens"),),
+            cached=at(usage, "prompt_tokens_details", "cached_tokens"),
+            written=at(usage, "prompt_tokens_details", "cache_write_tokens"),
+            reasoning=at(usage, "completion_tokens_details", "reasoning_tokens"),
+        ),
+    )
+
+
+def listed_models(answer: JsonObject) -> str:
+    """What a listing of models tells an operator."""
+    return f"The key is accepted; {len(list_at(answer, 'data'))} models are listed."

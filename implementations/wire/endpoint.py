@@ -1,0 +1,71 @@
+"""One provider's address and key: JSON goes out, a JSON object comes in, every failure is one of our classes."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import SecretStr
+
+from api_models import JsonObject
+from exceptions import ProviderError
+from implementations.wire.failures import failure_in_success, failure_of_answer
+from implementations.wire.json_reading import read_json, read_object
+from implementations.wire.transport import Transport, WireReply
+
+SUCCESSES = range(200, 300)
+QUICK_BYTES = 64 * 1024
+NO_HEADERS: Mapping[str, str] = {}
+
+
+class Endpoint:
+    """headers: sent with every call, the key among them."""
+
+    def __init__(self, transport: Transport, base_url: str, headers: Mapping[str, str]) -> None:
+        self._transport = transport
+        self._base_url = base_url
+        self._headers = {"Accept": "application/json", "User-Agent": "llm-provider-service", **headers}
+
+    async def post(self, path: str, payload: JsonObject, headers: Mapping[str, str] = NO_HEADERS) -> JsonObject:
+        """Send the payload to a path below the base URL. Raises a ProviderError."""
+        return await self._exchange(
+            "POST", path, {"Content-Type": "application/json", **headers}, orjson.dumps(payload)
+        )
+
+    async def get(self, path: str, headers: Mapping[str, str] = NO_HEADERS) -> JsonObject:
+        """Look something up. Raises a ProviderError."""
+        return await self._exchange("GET", path, headers, None)
+
+    async def _exchange(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> JsonObject:
+        reply = await self._transport.send(
+            method, self._base_url + path, headers={**self._headers, **headers}, body=body
+        )
+        if reply.status not in SUCCESSES:
+            raise failure_of_answer(reply.status, reply.headers, _error_json(reply), now_s=reply.received_at_s)
+        answer = await _success_json(reply)
+        failure = failure_in_success(answer)
+        if failure is not None:
+            raise failure
+        return answer
+
+
+def bearer(key: SecretStr | None) -> Mapping[str, str]:
+    """The header of a key, nothing without one."""
+    return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
+
+
+def _error_json(reply: WireReply) -> Any:
+    """The body of an error, None when it is not JSON (a proxy's HTML) or too large to be one."""
+    if len(reply.body) > QUICK_BYTES:
+        return None
+    try:
+        return read_json(reply.body)
+    except ProviderError:
+        return None
+
+
+async def _success_json(reply: WireReply) -> JsonObject:
+    """A large body is read in a thread: the event loop must not stand still."""
+    if len(reply.body) <= QUICK_BYTES:
+        return read_object(reply.body)
+    return await asyncio.to_thread(read_object, reply.body)

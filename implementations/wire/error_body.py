@@ -1,0 +1,80 @@
+"""What a provider's error body says, whatever its shape: the words that classify it, and how long to wait.
+
+Shapes: `{"error": {type, code, status, details, metadata, availability}}`, the same as the only element of a list,
+`{"error": "a sentence"}`, or nothing of that kind.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from implementations.wire.json_reading import at
+
+MAX_SENTENCE = 2000
+NAMING_FIELDS = ("type", "code", "status")
+HTTP_STATUSES = range(400, 600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorBody:
+    """error: the error as sent, an empty mapping when there is none; sentence: its message in lower case."""
+
+    error: Mapping[str, Any]
+    words: frozenset[str]
+    sentence: str
+
+    @classmethod
+    def of(cls, body: object) -> Self:
+        """Read any JSON value; what is not understood is left out."""
+        found = at(body, 0, "error") if isinstance(body, list) else at(body, "error")
+        error = found if isinstance(found, dict) else {"message": found} if isinstance(found, str) and found else {}
+        message = error.get("message")
+        return cls(
+            error=error,
+            words=frozenset(_words(error)),
+            sentence=message[:MAX_SENTENCE].lower() if isinstance(message, str) else "",
+        )
+
+    @property
+    def is_present(self) -> bool:
+        """There is an error."""
+        return bool(self.error)
+
+    @property
+    def code_as_status(self) -> int | None:
+        """The code, where it repeats an HTTP status."""
+        code = self.error.get("code")
+        return code if isinstance(code, int) and code in HTTP_STATUSES else None
+
+    @property
+    def forbids_repeating(self) -> bool:
+        """OpenRouter's own word on whether a repetition is of use."""
+        return at(self.error, "availability", "retryable") is False
+
+
+def _words(error: Mapping[str, Any]) -> Iterator[str]:
+    """Everything that names the failure, from all the places where a provider may put it."""
+    for name in NAMING_FIELDS:
+        yield from _text(error.get(name))
+    yield from _text(at(error, "availability", "code"))
+    yield from _text(at(error, "details", "error_code"))
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict):
+        yield from _text(metadata.get("error_type"))
+        yield from (name for name, value in metadata.items() if value)
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        yield from _text(at(detail, "reason"))
+        yield from _per_day(at(detail, "violations"))
+
+
+def _per_day(violations: object) -> Iterator[str]:
+    """Gemini tells a used-up day from a busy minute only by the name of the quota."""
+    for violation in violations if isinstance(violations, list) else ():
+        if any("PerDay" in quota for quota in _text(at(violation, "quotaId"))):
+            yield "PerDay"
+
+
+def _text(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value

@@ -1,0 +1,188 @@
+"""The table that turns whatever goes wrong between us and a provider into exactly one class.
+
+Four questions in this order: what did the HTTP library raise, what word does the error body hold, what does its
+sentence say, what is the status. Words stand by priority, because one body may hold several (a throttled request and
+the used-up quota behind it). Sources: the providers' error references, as of November 2026.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import aiohttp
+
+from api_models import JsonObject
+from exceptions import (
+    BrokenReplyError,
+    ContentRefusedError,
+    ContextTooLongError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderOverloadedError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
+    RequestRejectedError,
+    UnknownModelError,
+    UnreadableReplyError,
+    UntrustedProviderError,
+)
+from implementations.wire.error_body import ErrorBody
+from implementations.wire.retry_after import wait_s
+
+Kind: TypeAlias = type[ProviderError]
+
+# The first row that fits decides: aiohttp's classes have several parents.
+EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
+    (aiohttp.ClientConnectorCertificateError, UntrustedProviderError, "its certificate is not valid"),
+    (aiohttp.ServerFingerprintMismatch, UntrustedProviderError, "its certificate is not the expected one"),
+    (aiohttp.ClientSSLError, ProviderConnectionError, "the TLS handshake failed"),
+    (aiohttp.ConnectionTimeoutError, ProviderConnectionError, "no connection came about in time"),
+    (aiohttp.ClientConnectorDNSError, ProviderConnectionError, "its name could not be resolved"),
+    (aiohttp.ClientProxyConnectionError, ProviderConnectionError, "the proxy could not be reached"),
+    (aiohttp.ClientHttpProxyError, ProviderConnectionError, "the proxy refused"),
+    (aiohttp.ClientConnectorError, ProviderConnectionError, "the connection was refused"),
+    (TimeoutError, ProviderTimeoutError, "no whole answer within the attempt's time"),
+    (aiohttp.ClientConnectionError, ProviderConnectionError, "the connection broke"),
+    (aiohttp.UploadAbortedError, ProviderConnectionError, "the connection broke while we sent"),
+    (aiohttp.ClientPayloadError, BrokenReplyError, "the answer was cut off"),
+    (aiohttp.ClientResponseError, BrokenReplyError, "the answer is not HTTP"),
+    (aiohttp.RedirectClientError, UnreadableReplyError, "the answer is a redirect"),
+    (aiohttp.InvalidURL, UnknownModelError, "its address is not valid"),
+    (aiohttp.NonHttpUrlClientError, UnknownModelError, "its address is not valid"),
+    (aiohttp.ClientError, ProviderConnectionError, "the exchange failed"),
+    (OSError, ProviderConnectionError, "the connection could not be opened"),
+)
+
+WORDS: Mapping[str, Kind] = {
+    # A temporary shortage that comes with a payment status.
+    "in_flight_budget_exhausted": RateLimitedError,
+    # Money and quota.
+    "insufficient_quota": QuotaExceededError,
+    "billing_hard_limit_reached": QuotaExceededError,
+    "credit_balance_exhausted": QuotaExceededError,
+    "organization_spend_limit_exceeded": QuotaExceededError,
+    "project_spend_limit_exceeded": QuotaExceededError,
+    "organization_usage_limit_exceeded": QuotaExceededError,
+    "enforced_spend_limit_reached": QuotaExceededError,
+    "contract_spend_limit_reached": QuotaExceededError,
+    "linked_organization_billing_unavailable": QuotaExceededError,
+    "linked_organization_spend_limit_reached": QuotaExceededError,
+    "billing_error": QuotaExceededError,
+    "payment_required": QuotaExceededError,
+    "PerDay": QuotaExceededError,
+    # The text itself is refused.
+    "invalid_prompt": ContentRefusedError,
+    "content_policy_violation": ContentRefusedError,
+    "content_filter": ContentRefusedError,
+    "refusal": ContentRefusedError,
+    "flagged_input": ContentRefusedError,
+    "patterns": ContentRefusedError,
+    "reasons": ContentRefusedError,
+    # The text does not fit.
+    "context_length_exceeded": ContextTooLongError,
+    "token_limit_exceeded": ContextTooLongError,
+    "string_too_long": ContextTooLongError,
+    # The model.
+    "model_not_found": UnknownModelError,
+    "no_endpoints": UnknownModelError,
+    "constraint_filtered": UnknownModelError,
+    "privacy_restricted": UnknownModelError,
+    "model_deprecated": UnknownModelError,
+    "not_found": UnknownModelError,
+    "not_found_error": UnknownModelError,
+    # The key and the account.
+    "API_KEY_INVALID": ProviderAuthenticationError,
+    "FAILED_PRECONDITION": ProviderAuthenticationError,
+    "invalid_api_key": ProviderAuthenticationError,
+    "authentication": ProviderAuthenticationError,
+    "authentication_error": ProviderAuthenticationError,
+    "permission_denied": ProviderAuthenticationError,
+    "permission_error": ProviderAuthenticationError,
+    # Too much at once.
+    "rate_limit_exceeded": RateLimitedError,
+    "rate_limit_error": RateLimitedError,
+    "overloaded_error": ProviderOverloadedError,
+    "server_is_overloaded": ProviderOverloadedError,
+    "provider_overloaded": ProviderOverloadedError,
+    # It failed.
+    "provider_unavailable": ProviderUnavailableError,
+    "api_error": ProviderUnavailableError,
+    "timeout_error": ProviderUnavailableError,
+    "server_error": ProviderUnavailableError,
+    "server": ProviderUnavailableError,
+    "timeout": ProviderUnavailableError,
+    # Our request.
+    "request_too_large": RequestRejectedError,
+    "payload_too_large": RequestRejectedError,
+    "max_tokens_exceeded": RequestRejectedError,
+    "unprocessable": RequestRejectedError,
+}
+
+# Read only with a status that blames the request; for these cases the providers have no word.
+PHRASES: Mapping[str, Kind] = {
+    "api usage limits": QuotaExceededError,
+    "api key not valid": ProviderAuthenticationError,
+    "api key expired": ProviderAuthenticationError,
+    "prompt is too long": ContextTooLongError,
+    "maximum context length": ContextTooLongError,
+    "input token count": ContextTooLongError,
+}
+BLAMES_THE_REQUEST = frozenset({400, 413, 422})
+
+STATUSES: Mapping[int, Kind] = {
+    400: RequestRejectedError,
+    401: ProviderAuthenticationError,
+    402: QuotaExceededError,
+    403: ProviderAuthenticationError,
+    404: UnknownModelError,
+    408: ProviderUnavailableError,
+    409: ProviderUnavailableError,
+    410: UnknownModelError,
+    425: ProviderUnavailableError,
+    429: RateLimitedError,
+    499: ProviderUnavailableError,
+    503: ProviderOverloadedError,
+    529: ProviderOverloadedError,
+}
+UNSAID_STATUS = 500
+HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
+
+
+def failure_of_exchange(error: BaseException) -> ProviderError:
+    """The class for what the HTTP library raised; its own text, which may hold a URL, is left behind."""
+    kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
+    return kind(details)
+
+
+def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, now_s: float) -> ProviderError:
+    """The class for an answer that tells of a failure. body: its JSON, None when it is none; now_s: epoch seconds."""
+    told = ErrorBody.of(body)
+    kind, details = _kind(status, told)
+    return kind(
+        details,
+        retry_after_s=wait_s(headers, told, now_s=now_s),
+        is_final=headers.get("x-should-retry", "").lower() == "false" or told.forbids_repeating,
+    )
+
+
+def failure_in_success(body: JsonObject) -> ProviderError | None:
+    """The class for an error inside a 200, None when there is none; its code stands for the status."""
+    told = ErrorBody.of(body)
+    if not told.is_present:
+        return None
+    kind, details = _kind(told.code_as_status or UNSAID_STATUS, told)
+    return kind(details, retry_after_s=wait_s({}, told, now_s=0), is_final=told.forbids_repeating)
+
+
+def _kind(status: int, told: ErrorBody) -> tuple[Kind, str]:
+    """The class, and in our own words why."""
+    word = next((word for word in WORDS if word in told.words), None)
+    if word is not None:
+        return WORDS[word], f"it answered {status}, {word}"
+    if status in BLAMES_THE_REQUEST:
+        phrase = next((phrase for phrase in PHRASES if phrase in told.sentence), None)
+        if phrase is not None:
+            return PHRASES[phrase], f"it answered {status}, {phrase}"
+    return STATUSES.get(status) or HUNDREDS.get(status // 100, BrokenReplyError), f"it answered {status}"

@@ -1,0 +1,91 @@
+"""How long a failing provider asks us to wait, from all the places where one may say it. Read on errors only.
+
+Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body (OpenRouter's availability, Gemini's
+RetryInfo), the reset of a rate limit that is used up.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+
+from implementations.wire.error_body import ErrorBody
+from implementations.wire.json_reading import at, list_at
+
+MILLISECONDS_PER_SECOND = 1000
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+EPOCH_MS = 10**11  # an OpenRouter reset beyond this is epoch milliseconds
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
+_REMAINING = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)remaining((?:-[a-z]+)*)$")
+
+
+def wait_s(headers: Mapping[str, str], told: ErrorBody, *, now_s: float) -> float | None:
+    """Seconds, not negative; None when nobody says. now_s: epoch seconds, against which dates are read."""
+    for wait in _waits(headers, told, now_s):
+        if wait is not None and isfinite(wait):
+            return max(0.0, wait)
+    return None
+
+
+def _waits(headers: Mapping[str, str], told: ErrorBody, now_s: float) -> Iterator[float | None]:
+    milliseconds = _number(headers.get("retry-after-ms"))
+    yield None if milliseconds is None else milliseconds / MILLISECONDS_PER_SECOND
+    after = headers.get("retry-after")
+    yield _number(after)
+    yield _seconds_until(after, now_s)
+    yield _number(at(told.error, "availability", "retry_after"))
+    for detail in list_at(told.error, "details"):
+        yield _duration_s(at(detail, "retryDelay"))
+    yield max(_resets(headers, now_s), default=None)
+
+
+def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[float]:
+    """Of every limit that is used up, the wait until it is filled again."""
+    for name, value in headers.items():
+        limit = _REMAINING.match(name.lower())
+        if limit is None or _number(value) != 0:
+            continue
+        vendor, before, after = limit.groups()
+        reset = headers.get(f"{vendor}ratelimit-{before}reset{after}")
+        wait = _duration_s(reset)
+        wait = _epoch_wait(reset, now_s) if wait is None else wait
+        wait = _seconds_until(reset, now_s) if wait is None else wait
+        if wait is not None:
+            yield wait
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _duration_s(value: object) -> float | None:
+    """`38s`, `38.123s`, `12ms`, `6m0s`."""
+    if not isinstance(value, str):
+        return None
+    parts = list(_DURATION.finditer(value))
+    if not parts or "".join(part.group() for part in parts) != value:
+        return None
+    return sum(float(part.group(1)) * UNITS_S[part.group(2)] for part in parts)
+
+
+def _epoch_wait(value: object, now_s: float) -> float | None:
+    moment = _number(value)
+    return moment / MILLISECONDS_PER_SECOND - now_s if moment is not None and moment > EPOCH_MS else None
+
+
+def _seconds_until(value: str | None, now_s: float) -> float | None:
+    """An HTTP date or an RFC 3339 one."""
+    if value is None:
+        return None
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            return read(value).timestamp() - now_s
+        except (ValueError, OverflowError, TypeError, IndexError):
+            continue
+    return None

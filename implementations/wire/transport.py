@@ -1,0 +1,88 @@
+"""The one HTTP client: pooled connections, no redirects, every wait and every body bounded.
+
+It knows neither JSON nor providers. What aiohttp raises leaves it as one of our classes, by the table in `failures`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import aiohttp
+from yarl import URL
+
+from exceptions import UnreadableReplyError
+from implementations.resilience.call import current_call
+from implementations.wire.failures import failure_of_exchange
+
+CONNECT_TIMEOUT_S = 5.0
+MAX_BODY_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireReply:
+    """What came back, completely read.
+
+    headers: looked up in any case; of a repeated one the first. received_at_s: seconds since the epoch, against which
+    dates in it are read.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at_s: float
+
+
+class Transport:
+    """connections_per_host: how many calls to one provider may be under way.
+
+    trusts_environment: proxies that HTTPS_PROXY and its like name are used. now: the UTC wall clock.
+    """
+
+    def __init__(self, *, connections_per_host: int, trusts_environment: bool, now: Callable[[], datetime]) -> None:
+        self._connections_per_host = connections_per_host
+        self._trusts_environment = trusts_environment
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
+        """One exchange within the attempt's time. Raises a ProviderError when no whole answer came."""
+        limit_s = current_call().deadline.attempt_s()
+        # sock_read does not end a slow drip: only total does.
+        timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(CONNECT_TIMEOUT_S, limit_s), sock_read=limit_s)
+        try:
+            async with self._opened().request(
+                method, URL(url, encoded=True), headers=headers, data=body, timeout=timeout, allow_redirects=False
+            ) as response:
+                return WireReply(
+                    status=response.status,
+                    headers=response.headers,
+                    body=await _bounded(response),
+                    received_at_s=self._now().timestamp(),
+                )
+        except (aiohttp.ClientError, OSError) as error:
+            raise failure_of_exchange(error) from None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Opened at the first call, because aiohttp wants a running loop."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=self._connections_per_host)
+            self._session = aiohttp.ClientSession(
+                connector=connector, trust_env=self._trusts_environment, cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The body after decompression, which aiohttp does piece by piece. Raises UnreadableReplyError beyond the bound."""
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise UnreadableReplyError("the answer is larger than 4 MiB")
+    return bytes(body)

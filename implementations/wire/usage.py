@@ -1,0 +1,43 @@
+"""Token counts as providers tell them: what is not a sane count makes the whole unknown, never zero."""
+
+from dataclasses import replace
+from typing import Any
+
+from api_models import UNKNOWN_USAGE, Usage
+
+MOST_TOKENS = 100_000_000
+
+
+def counted(
+    *,
+    prompt: tuple[Any, ...],
+    completion: tuple[Any, ...],
+    cached: Any = None,
+    written: Any = None,
+    reasoning: Any = None,
+) -> Usage:
+    """The counts, prompt and completion as sums of what is billed apart; an absent count is 0.
+
+    Unknown when anything is not a count, or when more was cached than was sent.
+    """
+    try:
+        usage = Usage(
+            prompt=sum(map(_count, prompt)),
+            completion=sum(map(_count, completion)),
+            cached=_count(cached),
+            written=_count(written),
+            reasoning=_count(reasoning),
+        )
+    except ValueError:
+        return UNKNOWN_USAGE
+    if usage.cached + usage.written > usage.prompt:
+        return UNKNOWN_USAGE
+    return replace(usage, reasoning=min(usage.reasoning, usage.completion))
+
+
+def _count(value: object) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_TOKENS:
+        raise ValueError("not a count")
+    return value
