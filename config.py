@@ -141,8 +141,8 @@ class ModelSettings(Group):
     price_overrides: Mapping[str, PriceOverride] = knob(
         "PRICE_OVERRIDES",
         {},
-        'US dollars for a million tokens, where the provider tells no cost; JSON: `{"openai/gpt-6-luna": {"input": 0.1, '
-        '"cached_input": 0.01, "cache_write": 0.125, "output": 0.5}}`',
+        'US dollars for a million tokens, where the provider tells no cost; JSON: `{"openai/gpt-6-luna": '
+        '{"input": 0.1, "cached_input": 0.01, "cache_write": 0.125, "output": 0.5}}`',
     )
 
     @field_validator("price_overrides")

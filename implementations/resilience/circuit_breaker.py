@@ -1,0 +1,252 @@
+"""A circuit breaker: it stops calls to what fails, tries again after a while, and lets an operator overrule it.
+
+Closed, calls pass and their outcomes are counted. Open, none passes until the open time is over; the first call after
+that becomes the probe of the half-open circuit. Enough good probes close it, one bad probe opens it for longer.
+A permit reports exactly one outcome; one from before the last transition says nothing about the present circuit.
+It knows nothing of providers: what counts as a failure is its caller's business. Time is monotonic seconds.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api_models import CircuitState
+
+WINDOW_S = 60
+FEWEST_CALLS = 5
+WORST_FAILURE_RATE = 0.5
+LONGEST_OPEN_S = 300.0
+LONGEST_ASKED_S = 3600.0
+EXTRA_PROBE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitRules:
+    """recovery_s: the first open time. probe_s: how long a call may take; a probe out for longer counts as failed."""
+
+    failure_threshold: int = 5
+    recovery_s: float = 30.0
+    success_threshold: int = 2
+    probe_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """A state that somebody forced. until_s: when it ends by itself, None for never."""
+
+    state: CircuitState
+    reason: str
+    actor: str
+    until_s: float | None
+
+
+class Refused(Exception):  # noqa: N818  not an error: the answer to whoever asks for a permit
+    """No call may pass now. retry_after_s: until one may; reason: who forced it and why, None for an ordinary one."""
+
+    def __init__(self, retry_after_s: float, reason: str | None) -> None:
+        super().__init__("the circuit is open")
+        self.retry_after_s = retry_after_s
+        self.reason = reason
+
+
+class Permit:
+    """The right to one call. Only its first report counts."""
+
+    def __init__(self, breaker: "CircuitBreaker", generation: int) -> None:
+        self._breaker: CircuitBreaker | None = breaker
+        self._generation = generation
+
+    def succeeded(self) -> None:
+        """The call went well."""
+        if breaker := self._used():
+            breaker.report_success(self._generation)
+
+    def failed(self, *, retry_after_s: float = 0.0) -> bool:
+        """The call failed. True when this is the failure that opened the circuit."""
+        breaker = self._used()
+        return breaker is not None and breaker.report_failure(self._generation, retry_after_s)
+
+    def ignored(self) -> None:
+        """The call says nothing about the other side. Harmless after another report, so it fits into a finally."""
+        if breaker := self._used():
+            breaker.report_ignored(self._generation)
+
+    def _used(self) -> "CircuitBreaker | None":
+        breaker, self._breaker = self._breaker, None
+        return breaker
+
+
+class CircuitBreaker:
+    """jitter: a number between its two bounds. on_transition: told the old and the new state, once for each change."""
+
+    def __init__(
+        self,
+        rules: CircuitRules,
+        *,
+        clock: Callable[[], float],
+        jitter: Callable[[float, float], float],
+        on_transition: Callable[[CircuitState, CircuitState], None],
+    ) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._jitter = jitter
+        self._on_transition = on_transition
+        self._state = CircuitState.CLOSED
+        self._generation = 0
+        self._window = _Window()
+        self._consecutive_failures = 0
+        self._openings = 0
+        self._open_until_s = 0.0
+        self._good_probes = 0
+        self._probe_since_s: float | None = None
+        self._override: Override | None = None
+
+    @property
+    def state(self) -> CircuitState:
+        """The state in force. Transitions are lazy: an open circuit stays open until a call tries it."""
+        self._notice_time()
+        return self._override.state if self._override else self._state
+
+    @property
+    def override(self) -> Override | None:
+        """What was forced, if anything."""
+        self._notice_time()
+        return self._override
+
+    def refusal(self) -> Refused | None:
+        """Why a call would be refused now; None when it would pass. Changes nothing but what time has changed."""
+        self._notice_time()
+        now_s = self._clock()
+        if self._override is not None:
+            return self._forced_refusal(self._override, now_s)
+        if self._state is CircuitState.OPEN and now_s < self._open_until_s:
+            return Refused(self._open_until_s - now_s, None)
+        if self._state is CircuitState.HALF_OPEN and self._probe_since_s is not None:
+            return Refused(self._probe_since_s + self._longest_probe_s - now_s, None)
+        return None
+
+    def acquire(self) -> Permit:
+        """The right to one call, to be reported. Raises Refused."""
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+        if self._override is None and self._state is CircuitState.OPEN:
+            self._enter(CircuitState.HALF_OPEN)
+        if self._state is CircuitState.HALF_OPEN:
+            self._probe_since_s = self._clock()
+        return Permit(self, self._generation)
+
+    def force(self, state: CircuitState, *, reason: str, actor: str, for_s: float | None = None) -> None:
+        """Hold it open or closed whatever traffic says, until reset or for so many seconds."""
+        before = self.state
+        until_s = None if for_s is None else self._clock() + for_s
+        self._override = Override(state=state, reason=reason, actor=actor, until_s=until_s)
+        self._generation += 1
+        self._tell(before, state)
+
+    def reset(self) -> None:
+        """Forget everything: what was forced, and what was counted."""
+        before = self.state
+        self._override = None
+        self._openings = 0
+        self._start(CircuitState.CLOSED)
+        self._tell(before, CircuitState.CLOSED)
+
+    def report_success(self, generation: int) -> None:
+        """For permits only."""
+        self._notice_time()
+        if generation != self._generation or self._override is not None:
+            return
+        if self._state is CircuitState.HALF_OPEN:
+            self._probe_since_s = None
+            self._good_probes += 1
+            if self._good_probes >= self._rules.success_threshold:
+                self._openings = 0
+                self._enter(CircuitState.CLOSED)
+        else:
+            self._consecutive_failures = 0
+            self._window.count(self._clock(), failed=False)
+
+    def report_failure(self, generation: int, retry_after_s: float) -> bool:
+        """For permits only."""
+        self._notice_time()
+        if generation != self._generation or self._override is not None:
+            return False
+        if self._state is CircuitState.HALF_OPEN:
+            self._open(retry_after_s)
+            return True
+        now_s = self._clock()
+        self._consecutive_failures += 1
+        self._window.count(now_s, failed=True)
+        if self._consecutive_failures >= self._rules.failure_threshold or self._window.is_bad(now_s):
+            self._open(retry_after_s)
+            return True
+        return False
+
+    def report_ignored(self, generation: int) -> None:
+        """For permits only."""
+        if generation == self._generation:
+            self._probe_since_s = None
+
+    @property
+    def _longest_probe_s(self) -> float:
+        return self._rules.probe_s + EXTRA_PROBE_S
+
+    def _notice_time(self) -> None:
+        """What the passing of time alone changes: a forced state ends, a lost probe counts as a failed one."""
+        now_s = self._clock()
+        override = self._override
+        if override is not None and override.until_s is not None and now_s >= override.until_s:
+            self._override = None
+            self._start(override.state)
+            self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
+        if self._probe_since_s is not None and now_s >= self._probe_since_s + self._longest_probe_s:
+            self._open(0.0)
+
+    def _forced_refusal(self, override: Override, now_s: float) -> Refused | None:
+        if override.state is CircuitState.CLOSED:
+            return None
+        wait_s = self._rules.recovery_s if override.until_s is None else override.until_s - now_s
+        return Refused(wait_s, override.reason)
+
+    def _open(self, retry_after_s: float) -> None:
+        """For a time that doubles with each opening, jittered; and not less than the other side asked for."""
+        longest_s = min(self._rules.recovery_s * 2.0**self._openings, LONGEST_OPEN_S)
+        open_s = max(self._jitter(longest_s / 2, longest_s), min(retry_after_s, LONGEST_ASKED_S))
+        self._openings = min(self._openings + 1, 32)
+        self._open_until_s = self._clock() + open_s
+        self._enter(CircuitState.OPEN)
+
+    def _enter(self, state: CircuitState) -> None:
+        before = self._state
+        self._start(state)
+        self._tell(before, state)
+
+    def _start(self, state: CircuitState) -> None:
+        self._state = state
+        self._generation += 1
+        self._window = _Window()
+        self._consecutive_failures = self._good_probes = 0
+        self._probe_since_s = None
+
+    def _tell(self, before: CircuitState, after: CircuitState) -> None:
+        if before is not after:
+            self._on_transition(before, after)
+
+
+class _Window:
+    """Calls and failures of the last minute, by the second."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[tuple[int, int, int]] = deque(maxlen=WINDOW_S + 1)
+
+    def count(self, now_s: float, *, failed: bool) -> None:
+        second, calls, failures = int(now_s), 0, 0
+        if self._seconds and self._seconds[-1][0] == second:
+            _, calls, failures = self._seconds.pop()
+        self._seconds.append((second, calls + 1, failures + failed))
+
+    def is_bad(self, now_s: float) -> bool:
+        recent = [(calls, failures) for second, calls, failures in self._seconds if second > now_s - WINDOW_S]
+        total, failed = sum(calls for calls, _ in recent), sum(failures for _, failures in recent)
+        return total >= FEWEST_CALLS and failed >= total * WORST_FAILURE_RATE
