@@ -316,18 +316,24 @@ def _alternatives(annotation: object) -> tuple[object, ...]:
     return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
 
 
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """Stands where a value should. No field takes it, so validation meets all that is wrong and tells it together."""
+
+    message: str
+
+
 class EnvironmentTable(PydanticBaseSettingsSource):
     """Reads the process environment by the table of settings."""
 
     def __call__(self) -> dict[str, Any]:
-        """The values found, by group and field. Raises ConfigurationError."""
-        _refuse_unknown(os.environ)
+        """The values found, by group and field; a variable that is unknown stands there by its own name."""
         found: dict[str, dict[str, object]] = {}
         for setting in settings_table():
             variable = variable_in_force(setting, os.environ)
             if variable is not None:
                 found.setdefault(setting.group, {})[setting.field] = _value(setting, variable)
-        return found
+        return {**found, **_unknown(os.environ)}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         """Demanded by the base class; unused, because `__call__` reads whole groups."""
@@ -335,7 +341,7 @@ class EnvironmentTable(PydanticBaseSettingsSource):
 
 
 class Settings(BaseSettings):
-    """The whole configuration. Reading it raises ConfigurationError when a variable is wrong or unknown."""
+    """The whole configuration, read by `from_environment`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -413,56 +419,58 @@ def variable_in_force(setting: Setting, environ: Mapping[str, str]) -> str | Non
     return next((name for name in setting.spellings() if environ.get(name, "").strip()), None)
 
 
-def _refuse_unknown(environ: Mapping[str, str]) -> None:
+def _unknown(environ: Mapping[str, str]) -> dict[str, Wrong]:
     known = known_variables()
-    complaints = []
+    found = {}
     for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
         near = difflib.get_close_matches(name, known, n=1)
-        complaints.append(f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "."))
-    if complaints:
-        raise ConfigurationError("\n".join(complaints))
+        found[name] = Wrong("there is no such setting" + (f" (did you mean {near[0]}?)" if near else ""))
+    return found
 
 
 def _value(setting: Setting, variable: str) -> object:
     text = os.environ[variable].strip()
     if setting.is_secret and variable.endswith(FILE_SUFFIX):
-        return _file_content(variable, text)
+        return _file_content(text)
     if setting.is_list:
-        return _list_items(variable, text)
-    return _json(variable, text, "a JSON object") if setting.is_mapping else text
+        return _list_items(text)
+    return _json(text, "a JSON object") if setting.is_mapping else text
 
 
-def _file_content(variable: str, path: str) -> str:
+def _file_content(path: str) -> str | Wrong:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MAX_SECRET_BYTES).decode().strip()
+            content = file.read(MAX_SECRET_BYTES + 1)
+        if len(content) > MAX_SECRET_BYTES:
+            return Wrong(f"the file is larger than {MAX_SECRET_BYTES} bytes")
+        return content.decode().strip() or Wrong("the file is empty")
     except (OSError, ValueError):
-        raise ConfigurationError(f"{variable}: the file cannot be read.") from None
-    if not content:
-        raise ConfigurationError(f"{variable}: the file is empty.")
-    return content
+        return Wrong("the file cannot be read")
 
 
-def _list_items(variable: str, text: str) -> object:
+def _list_items(text: str) -> object:
     if not text.lstrip().startswith("["):
         return [item.strip() for item in text.split(",") if item.strip()]
-    return _json(variable, text, "comma-separated or a JSON list")
+    return _json(text, "comma-separated or a JSON list")
 
 
-def _json(variable: str, text: str, expected: str) -> object:
+def _json(text: str, expected: str) -> object:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise ConfigurationError(f"{variable}: is not {expected}.") from None
+        return Wrong(f"is not {expected}")
 
 
 def _complaints(error: ValidationError) -> Iterator[str]:
     """One line per wrong variable: the name that was read, and what is expected of it."""
     table = {(setting.group, setting.field): setting for setting in settings_table()}
     told: dict[str, str] = {}
-    for mistake in error.errors(include_input=False, include_url=False, include_context=False):
+    for mistake in error.errors(include_url=False, include_context=False):
         group, field, *_ = (*map(str, mistake["loc"]), "")
         setting = table.get((group, field))
         name = variable_in_force(setting, os.environ) or setting.variable if setting else group
-        told.setdefault(name, mistake["msg"].removeprefix("Value error, "))
+        value = mistake["input"]
+        told.setdefault(
+            name, value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
+        )
     return (f"{name}: {message}." for name, message in told.items())

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from api_models import ProviderName
-from config import PREFIX, ConfigurationError, Setting, Settings, known_variables, settings_table
+from config import MAX_SECRET_BYTES, PREFIX, ConfigurationError, Setting, Settings, known_variables, settings_table
 
 CANARY = "kanarienvogel"
 KEY = f"{PREFIX}ANTHROPIC_API_KEY"
@@ -188,6 +188,38 @@ def test_an_empty_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv(f"{KEY}_FILE", str(tmp_path / "key"))
     with pytest.raises(ConfigurationError, match=f"{KEY}_FILE: the file is empty"):
         Settings.from_environment()
+
+
+@pytest.mark.parametrize("surplus", ["x", " ", "é"])
+def test_a_secret_file_that_is_too_large_is_refused_and_never_cut(
+    surplus: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("x" * MAX_SECRET_BYTES)
+    monkeypatch.setenv(f"{KEY}_FILE", str(file))
+    assert Settings.from_environment().anthropic.api_key == SecretStr("x" * MAX_SECRET_BYTES)
+    file.write_text("x" * MAX_SECRET_BYTES + surplus)
+    with pytest.raises(ConfigurationError, match=f"^{KEY}_FILE: the file is larger than 65536 bytes.$"):
+        Settings.from_environment()
+
+
+def test_all_that_is_wrong_is_told_in_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wrong = {
+        "PORT": f"{CANARY}",
+        "LLM_CACHE_TTL": "-1",
+        "PROVIDER_PRIORITY_ORDER": f'["{CANARY}',
+        "OPENAI_API_KEY_FILE": str(tmp_path / CANARY),
+        "PROT": CANARY,
+        "SOMETHING_ELSE": CANARY,
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_environment()
+    lines = str(refusal.value).splitlines()
+    assert {line.partition(":")[0] for line in lines} == {PREFIX + name for name in wrong}
+    assert len(lines) == len(wrong)
+    assert CANARY not in str(refusal.value)
 
 
 def test_no_rendering_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
