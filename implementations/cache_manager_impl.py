@@ -14,6 +14,9 @@ class CacheManagerImpl:
         self._local = local
         self._local_ttl_s = local_ttl_s
         self._metrics = metrics
+        # Read when scraped: entries also go when nobody asks.
+        metrics.cache_entries.set_function(lambda: len(local))
+        metrics.cache_bytes.set_function(lambda: local.payload_bytes)
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None when it is not known or too old."""
@@ -24,8 +27,6 @@ class CacheManagerImpl:
     def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:
         """Keep the reply for ttl_s seconds at most."""
         self._local.put(key, encode(reply), ttl_s=min(ttl_s, self._local_ttl_s))
-        self._metrics.cache_entries.set(len(self._local))
-        self._metrics.cache_bytes.set(self._local.size_bytes)
 
     def health(self) -> CacheHealth:
         """Nothing here can fail."""

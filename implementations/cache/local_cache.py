@@ -6,7 +6,7 @@ An entry is counted as at least limit / entries bytes, so that one measure bound
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachetools import TLRUCache
+from cachetools import Cache, TLRUCache
 
 # An entry's key, its objects and its place in three tables, beside the payload: CPython 3.11, rounded up.
 OVERHEAD_BYTES = 600
@@ -21,13 +21,36 @@ class Entry:
     expires_at_s: float
 
 
+class CountedEntries(TLRUCache[str, Entry]):
+    """Knows how many bytes its payloads are. A key must be deleted before it is set again."""
+
+    payload_bytes = 0
+
+    def __setitem__(self, key: str, entry: Entry) -> None:
+        """Keep the entry, or not when its time is over already."""
+        super().__setitem__(key, entry)
+        if Cache.__contains__(self, key):
+            self.payload_bytes += len(entry.payload)
+
+    def __delitem__(self, key: str) -> None:
+        """Every eviction passes here, but those of `expire`."""
+        self.payload_bytes -= len(Cache.__getitem__(self, key).payload)
+        super().__delitem__(key)
+
+    def expire(self, time: float | None = None) -> list[tuple[str, Entry]]:
+        """Forget what is too old."""
+        expired = super().expire(time)
+        self.payload_bytes -= sum(len(entry.payload) for _, entry in expired)
+        return expired
+
+
 class LocalCache:
     """size_bytes and max_entries bound it; clock is monotonic, in seconds."""
 
     def __init__(self, *, size_bytes: int, max_entries: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._smallest = max(1, size_bytes // max_entries)
-        self._entries: TLRUCache[str, Entry] = TLRUCache(
+        self._entries = CountedEntries(
             maxsize=self._smallest * max_entries,
             ttu=lambda _key, entry, _now: entry.expires_at_s,
             timer=clock,
@@ -60,6 +83,12 @@ class LocalCache:
     def size_bytes(self) -> int:
         """Bytes as counted against the limit."""
         return round(self._entries.currsize)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of the payloads themselves, expired ones left out."""
+        self._entries.expire()
+        return self._entries.payload_bytes
 
     def _size(self, entry: Entry) -> int:
         return max(self._smallest, len(entry.payload) + OVERHEAD_BYTES)

@@ -1,5 +1,6 @@
 """Answers kept in this process: how long, how many, in which form, and what the cache manager makes of them."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -248,19 +249,35 @@ async def test_hits_misses_entries_and_bytes_are_measured() -> None:
 
     assert (shelf.figure("hits_total"), shelf.figure("misses_total")) == (2.0, 1.0)
     assert shelf.figure("entries") == 1.0
-    assert shelf.figure("size_bytes") == shelf.local.size_bytes > 0
+    assert shelf.figure("size_bytes") == len(encode(reply()))
 
 
-async def test_the_measured_size_shrinks_when_expired_entries_make_room() -> None:
+async def test_the_measured_size_shrinks_when_entries_expire_and_nobody_asks() -> None:
     shelf = Shelf()
-    for key in ("a", "b", "c"):
-        shelf.manager.put(key, reply(), ttl_s=10)
-    assert shelf.figure("entries") == 3.0
+    for key, ttl_s in {"a": 10, "b": 10, "c": 11}.items():
+        shelf.manager.put(key, reply(), ttl_s=ttl_s)
+    assert (shelf.figure("entries"), shelf.figure("size_bytes")) == (3.0, 3 * len(encode(reply())))
     shelf.clock.advance(10)
-    shelf.manager.put("d", reply(), ttl_s=10)
+    assert (shelf.figure("entries"), shelf.figure("size_bytes")) == (1.0, len(encode(reply())))
+    shelf.clock.advance(1)
 
-    assert shelf.figure("entries") == 1.0
-    assert shelf.figure("size_bytes") == shelf.local.size_bytes
+    assert (shelf.figure("entries"), shelf.figure("size_bytes")) == (0.0, 0.0)
+
+
+def test_the_bytes_of_the_payloads_are_counted_however_entries_come_and_go() -> None:
+    clock, draw = Clock(), random.Random(7)
+    kept = cache(clock, size_bytes=20_000, max_entries=12)
+    keys = [f"{number}" for number in range(20)]
+    for _ in range(3_000):
+        key = draw.choice(keys)
+        match draw.randrange(4):
+            case 0:
+                clock.advance(draw.random())
+            case 1:
+                kept.remove(key)
+            case _:
+                kept.put(key, b"x" * draw.randrange(25_000 if draw.random() < 0.05 else 3_000), ttl_s=draw.randrange(4))
+        assert kept.payload_bytes == sum(len(found[0]) for key in keys if (found := kept.get(key)))
 
 
 async def test_a_corrupt_entry_is_a_miss_and_can_be_replaced() -> None:
