@@ -167,7 +167,9 @@ class CacheSettings(Group):
     """Answers that are kept."""
 
     enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers")
-    ttl_s: float = knob("LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds", gt=0)
+    ttl_s: float = knob(
+        "LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS", gt=0
+    )
     local_size_mb: int = knob("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1, le=1_048_576)
     local_ttl_s: float = knob("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
     local_max_entries: int = knob("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1, le=100_000_000)

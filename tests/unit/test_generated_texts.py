@@ -2,7 +2,7 @@
 
 import pytest
 
-from config import Settings
+from config import PREFIX, Settings, known_variables
 from tools import settings as tool
 
 KEY = "sk-canary-0123456789"
@@ -27,3 +27,9 @@ def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: 
     assert "GEMINI_API_KEY" in google
     assert "9090" in port
     assert KEY not in "\n".join(lines)
+
+
+def test_the_time_to_live_says_what_else_bounds_it() -> None:
+    (row,) = [line for line in tool.markdown_table().splitlines() if f"{PREFIX}LLM_CACHE_TTL`" in line]
+    assert "locally at most LOCAL_CACHE_TTL_SECONDS" in row
+    assert f"{PREFIX}LOCAL_CACHE_TTL_SECONDS" in known_variables()
