@@ -1,7 +1,6 @@
 """Reads a comparison request: bounded, strict JSON, validated; what is wrong is named, never echoed."""
 
 import json
-import re
 from collections.abc import Iterable
 from itertools import chain
 from uuid import UUID
@@ -11,17 +10,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from quart import Request
 
+from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id
 from api_models import ComparisonRequest, LLMConfigOverrides
-from exceptions import InvalidQueryError, UnsupportedContentTypeError
+from exceptions import InvalidQueryError
 from protocols import CacheUse, ComparisonQuery
 
 MAX_DEPTH = 64
 MAX_VALUES = 20_000
 MAX_COMPLAINTS = 5
 BIGGEST_EXACT = 2.0**63
-TIMEOUT_HEADER = "X-Request-Timeout-Ms"
-CONTENT_TYPE = re.compile(r"application/(json|[\w.-]+\+json)\s*(;\s*charset=\"?utf-?8\"?\s*)?", re.IGNORECASE)
 
 # Messages of pydantic that hold nothing of the input; every other kind of mistake gets a sentence of ours.
 SAFE_KINDS = frozenset(
@@ -56,9 +54,7 @@ async def read_comparison(request: Request) -> ComparisonQuery:
 
     The correlation id is taken over as soon as it is readable, so that a refusal carries it too.
     """
-    content_type = request.headers.get("Content-Type", "")
-    if content_type and not CONTENT_TYPE.fullmatch(content_type.strip()):
-        raise UnsupportedContentTypeError("send application/json in UTF-8")
+    require_plain_json(request)
     body = parsed(await request.get_data(cache=False, as_text=False, parse_form_data=False))
     correlation_id = adopt_correlation_id(body.get("correlation_id"))
     try:
@@ -68,8 +64,8 @@ async def read_comparison(request: Request) -> ComparisonQuery:
     return _query(
         comparison,
         correlation_id,
-        cache_use=_cache_use(",".join(request.headers.getlist("Cache-Control"))),
-        timeout_s=_timeout_s(request.headers.get(TIMEOUT_HEADER)),
+        cache_use=cache_use(request),
+        timeout_s=timeout_s(request),
     )
 
 
@@ -137,23 +133,6 @@ def _refuse_large_integers(body: bytes) -> None:
         return number
 
     json.loads(body, parse_int=exact)
-
-
-def _cache_use(header: str) -> CacheUse:
-    """Never buying goes before never reading, and that before never keeping."""
-    directives = {directive.strip().lower() for directive in header.split(",")}
-    for use in (CacheUse.ONLY, CacheUse.BYPASS, CacheUse.REFRESH):
-        if use in directives:
-            return use
-    return CacheUse.NORMAL
-
-
-def _timeout_s(header: str | None) -> float | None:
-    if header is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,9}", header.strip()) or int(header) == 0:
-        raise InvalidQueryError(f"{TIMEOUT_HEADER}: must be a whole number of milliseconds above 0")
-    return int(header) / 1000
 
 
 def _query(

@@ -234,7 +234,7 @@ async def test_several_mistakes_are_named_together(client: Client) -> None:
     assert "essay_b: " in body["details"]
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "1.5", CANARY, ""])
+@pytest.mark.parametrize("value", ["0", "000", "-1", "1.5", "1_000", "1 0", "\u0661", CANARY, "", "1" * 31, "1" * 5000])
 async def test_a_bad_time_limit_is_refused(client: Client, value: str) -> None:
     body = await refusal(await compare(client, {"X-Request-Timeout-Ms": value}), 400, "VALIDATION_ERROR")
     assert "X-Request-Timeout-Ms" in body["details"]
@@ -250,6 +250,9 @@ async def test_a_bad_time_limit_is_refused(client: Client, value: str) -> None:
         "application/json; charset=utf-16",
         "application/json; charset=latin-1",
         "application/jsonl",
+        'application/json; profile="x"; charset=latin-1',
+        'application/json; charset=""',
+        f"application/json {CANARY}",
     ],
 )
 async def test_another_content_type_is_refused(client: Client, content_type: str) -> None:
@@ -257,10 +260,32 @@ async def test_another_content_type_is_refused(client: Client, content_type: str
     await refusal(response, 415, "VALIDATION_ERROR")
 
 
-@pytest.mark.parametrize("content_type", [None, "application/json; charset=utf-8", 'Application/JSON; charset="UTF-8"'])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "application/json; charset=utf-8",
+        'Application/JSON; charset="UTF-8"',
+        'application/json; charset=utf-8; profile="x"',
+        'application/json; profile="a;b=,c"; charset=UTF8',
+        "application/json;",
+        "application/vnd.huleedu.comparison+json; version=1",
+    ],
+)
 async def test_json_and_a_missing_content_type_are_accepted(client: Client, content_type: str | None) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
     assert (await client.post(COMPARISON, data=question(), headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "GZIP", CANARY])
+async def test_a_compressed_body_is_refused_with_the_reason(client: Client, encoding: str) -> None:
+    body = await refusal(await compare(client, {"Content-Encoding": encoding}), 415, "VALIDATION_ERROR")
+    assert "Content-Encoding" in body["details"]
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_a_body_that_is_declared_to_be_plain_is_read(client: Client, encoding: str) -> None:
+    assert (await compare(client, {"Content-Encoding": encoding})).status_code == 200
 
 
 async def test_a_body_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,6 +479,11 @@ async def test_a_caller_s_time_limit_is_kept(monkeypatch: pytest.MonkeyPatch) ->
         began_s = time.monotonic()
         await refusal(await compare(client, {"X-Request-Timeout-Ms": "100"}), 504, "TIMEOUT")
         assert time.monotonic() - began_s < 2
+
+
+@pytest.mark.parametrize("value", ["9999999999", "1" * 30, " 60000 ", "0060000"])
+async def test_a_time_limit_beyond_ours_is_accepted(client: Client, value: str) -> None:
+    assert (await compare(client, {"X-Request-Timeout-Ms": value})).status_code == 200
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai", "google", "openrouter", "internal", "mock"])
