@@ -4,6 +4,7 @@ import time
 from uuid import UUID, uuid4
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 from quart import Quart, Response, g, request
 
 from metrics import Metrics
@@ -12,6 +13,7 @@ from protocols import AdmissionProtocol
 CORRELATION_HEADER = "X-Correlation-ID"
 CALLER_LEFT_STATUS = 499
 QUIET_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
+AS_IN_THE_BODY = TypeAdapter(UUID)  # uuid.UUID itself takes more spellings than the body's field does
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger("request")
@@ -76,8 +78,8 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
 
 def _uuid(value: object) -> UUID | None:
     try:
-        return UUID(value) if isinstance(value, str) else None
-    except ValueError:
+        return AS_IN_THE_BODY.validate_python(value) if isinstance(value, str) else None
+    except ValidationError:
         return None
 
 

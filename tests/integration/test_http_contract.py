@@ -404,6 +404,36 @@ async def test_the_body_s_correlation_id_comes_before_the_header_s(client: Clien
     assert ids == {response.headers["X-Correlation-ID"] for response in fresh}
 
 
+@pytest.mark.parametrize(
+    ("spelling", "is_read"),
+    [
+        ("0f8fad5b-d9cb-469f-a165-70867728950e", True),
+        ("0F8FAD5B-D9CB-469F-A165-70867728950E", True),
+        ("0f8fad5bd9cb469fa16570867728950e", True),
+        ("urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e", True),
+        ("{0f8fad5b-d9cb-469f-a165-70867728950e}", True),
+        ("uuid:0f8fad5b-d9cb-469f-a165-70867728950e", False),
+        ("0f8fad5bd9cb-469f-a165-70867728950e", False),
+        ("0f8fad5b-d-9cb-469f-a165-70867728950e", False),
+        ("{0f8fad5b-d9cb-469f-a165-70867728950e", False),
+        ("{0f8fad5bd9cb469fa16570867728950e}", False),
+        ("0f8fad5bd9cb469fa1657086772895_e", False),
+        ("0f8fad5b-d9cb-469f-a165-70867728950", False),
+    ],
+)
+async def test_header_and_body_take_the_same_spellings_of_a_correlation_id(
+    client: Client, spelling: str, *, is_read: bool
+) -> None:
+    meant = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    in_body, in_header = (
+        await compare(client, correlation_id=spelling),
+        await compare(client, {"X-Correlation-ID": spelling}),
+    )
+    assert (in_body.status_code, in_header.status_code) == (200 if is_read else 400, 200)
+    for response in (in_body, in_header):
+        assert (response.headers["X-Correlation-ID"] == meant) is is_read
+
+
 async def test_a_refusal_carries_the_caller_s_correlation_id(client: Client) -> None:
     mine, other = str(uuid4()), str(uuid4())
     by_body = await compare(client, {"X-Correlation-ID": other}, correlation_id=mine, essay_a="")
