@@ -32,7 +32,10 @@ def rendered(query: ComparisonQuery, result: ComparisonResult) -> Response:
 
 
 def server_timing(timings: Timings) -> str:
-    """Milliseconds by stage; total minus upstream is what this service costs."""
+    """Milliseconds by stage. upstream adds up this request's own attempts.
+
+    The rest of total is not all ours: a coalesced answer waits for somebody else's attempts, a retry backs off.
+    """
     stages = {
         "total": timings.total_s,
         "cache": timings.cache_s,

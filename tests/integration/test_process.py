@@ -319,6 +319,7 @@ def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: Th
     assert [answer.headers["x-cache"] for answer in answers] == ["MISS", "COALESCED"]
     assert [answer.json()["provenance"]["coalesced"] for answer in answers] == [False, True]
     assert answers[1].json()["cost_estimate"] == 0
+    assert "upstream;dur=0.000" in answers[1].headers["server-timing"]
     assert answers[0].json()["token_usage"] == answers[1].json()["token_usage"]
 
 

@@ -1,0 +1,35 @@
+"""What the Server-Timing header says of a request's time, and what it leaves to the total."""
+
+from api.response_rendering import server_timing
+from exceptions import ProviderUnavailableError
+from implementations.accounting_impl import AccountingImpl
+from implementations.resilience.call import calling
+from implementations.resilience.policies import Metered, Retrying
+from implementations.retry_manager_impl import RetryManagerImpl
+from protocols import ProviderReply, ProviderRequest, Timings
+from tests.fakes import Calendar, Clock, FakeProvider, call, instant_sleep, new_metrics, reply, request
+
+
+def test_each_stage_stands_in_milliseconds() -> None:
+    timings = Timings(total_s=2.5, cache_s=0.0001234, queued_s=0.0, upstream_s=2.0)
+    assert server_timing(timings) == "total;dur=2500.000, cache;dur=0.123, queue;dur=0.000, upstream;dur=2000.000"
+
+
+async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
+    clock = Clock()
+
+    async def slowly_failing(_: ProviderRequest) -> ProviderReply:
+        clock.advance(1.5)
+        raise ProviderUnavailableError("overloaded")
+
+    async def slowly(_: ProviderRequest) -> ProviderReply:
+        clock.advance(2.0)
+        return reply()
+
+    sleep, asked = instant_sleep(clock), call(clock)
+    accounting = AccountingImpl(metrics=new_metrics(), now=Calendar())
+    metered = Metered(FakeProvider(slowly_failing, slowly), accounting=accounting, clock=clock)
+    with calling(asked):
+        await Retrying(metered, retries=RetryManagerImpl(sleep=sleep)).generate_comparison(request())
+    assert sum(sleep.naps) > 0
+    assert asked.record.upstream_s == 3.5
