@@ -58,6 +58,13 @@ def test_compose_passes_only_settings_that_the_service_reads() -> None:
     assert set(SERVICE["environment"]) <= known_variables()
 
 
+def test_compose_lets_the_mock_judge_only_when_asked_to() -> None:
+    compose = (ROOT / "deploy" / "docker-compose.yml").read_text()
+    variable = "LLM_PROVIDER_SERVICE_USE_MOCK_LLM"
+    assert SERVICE["environment"][variable] == f"${{{variable}:-false}}"
+    assert f"#   {variable}=true docker compose -f deploy/docker-compose.yml up" in compose
+
+
 def test_compose_waits_longer_than_the_drain_takes() -> None:
     environment = SERVICE["environment"]
     drain_s = sum(int(environment[f"LLM_PROVIDER_SERVICE_DRAIN_{part}_S"]) for part in ("DELAY", "GRACE"))
