@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from dishka import Provider, Scope, provide
 from quart import Response
 from quart.typing import TestClientProtocol as Client
+from werkzeug.datastructures import Headers
 
 from config import Settings
 from implementations.retry_manager_impl import RetryManagerImpl
@@ -226,6 +227,14 @@ async def test_a_bad_body_is_refused_and_never_repeated(client: Client, bad: Bad
         assert body["details"].startswith(f"{bad.path}: ")
     assert body["retry_after"] is None
     assert body["provider"] is None
+
+
+@pytest.mark.parametrize("placeholder", ["{essay_a}", "{essay_b}"])
+async def test_a_placeholder_may_stand_four_times_and_no_more(client: Client, placeholder: str) -> None:
+    once = "{essay_a} or {essay_b}?"
+    assert (await compare(client, user_prompt=once + placeholder * 3)).status_code == 200
+    body = await refusal(await compare(client, user_prompt=once + placeholder * 4), 400, "VALIDATION_ERROR")
+    assert body["details"] == "user_prompt: must not repeat {essay_a} or {essay_b} more than four times"
 
 
 async def test_several_mistakes_are_named_together(client: Client) -> None:
@@ -494,6 +503,22 @@ async def test_only_if_cached_never_buys(client: Client) -> None:
     known = await compare(client, wish)
     assert known.status_code == 200
     assert known.headers["X-Cache"] == "HIT"
+
+
+@pytest.mark.parametrize("other", ["no-cache", "no-store"])
+async def test_only_if_cached_never_buys_whatever_stands_beside_it(client: Client, other: str) -> None:
+    await refusal(await compare(client, {"Cache-Control": f"{other}, only-if-cached"}), 504, "RESOURCE_NOT_FOUND")
+    assert (await content(await client.get("/api/v1/providers")))["total_requests_today"] == 0
+
+
+async def test_directives_may_stand_in_several_lines(client: Client) -> None:
+    def asked(*lines: str) -> Awaitable[Response]:
+        headers = Headers([("Content-Type", "application/json"), *(("Cache-Control", line) for line in lines)])
+        return client.post(COMPARISON, data=question(), headers=headers)
+
+    await refusal(await asked("max-age=0", "Only-If-Cached"), 504, "RESOURCE_NOT_FOUND")
+    answers = [await asked("max-age=0", "no-store"), await asked("no-cache", "max-age=0"), await asked("max-age=0", "")]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["BYPASS", "BYPASS", "HIT"]
 
 
 async def test_server_timing_tells_where_the_time_went(monkeypatch: pytest.MonkeyPatch) -> None:

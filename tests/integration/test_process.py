@@ -71,6 +71,24 @@ def test_a_request_under_way_is_answered_before_the_service_stops(tmp_path: Path
     assert refused.headers["x-correlation-id"] == refused.json()["correlation_id"]
 
 
+def test_a_provider_s_test_under_way_is_answered_before_the_service_stops(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="1000")) as running:
+        answer = threads.submit(running.ask, "/api/v1/providers/mock/test?deep=true", method="POST")
+        wait_until(lambda: running.in_flight() == 1)
+        running.terminate()
+        wait_until(lambda: running.ask("/readyz").status == 503, within_s=0.6)
+        refused = running.ask("/api/v1/providers/mock/test", method="POST")
+        assert not answer.done()
+        told = answer.result(timeout=10)
+        assert running.exit_code(within_s=2) == 0
+    assert told.status == 200
+    assert told.json()["success"] is True
+    assert refused.status == 503
+    assert refused.json()["error_type"] == "SERVICE_UNAVAILABLE"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_service_stops_quickly(tmp_path: Path, number: signal.Signals) -> None:
     with service(tmp_path, mocked()) as running:
@@ -359,4 +377,21 @@ def test_a_body_that_arrives_too_slowly_is_refused(tmp_path: Path) -> None:
         assert 0.4 < time.monotonic() - began_s < 3
     assert answer.status == 408
     assert answer.json()["error_type"] == "TIMEOUT"
+    assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
+
+
+@pytest.mark.parametrize(("path", "status"), [(COMPARISON, 405), ("/nowhere", 404)])
+def test_a_websocket_handshake_gets_an_http_error(tmp_path: Path, path: str, status: int) -> None:
+    handshake = (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with service(tmp_path, mocked()) as running:
+        with running.connected() as plain:
+            plain.sendall(handshake.encode())
+            answer = received(plain)
+        assert running.compare().status == 200
+        assert "Traceback" not in running.written()
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json"
     assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]

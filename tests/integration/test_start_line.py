@@ -1,24 +1,67 @@
 """The one line that a start leaves in the log says who judges and where to ask."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 import pytest
+from dishka import Provider, Scope, provide
 
+from api_models import CircuitState, ProviderName
 from config import PREFIX, Settings
+from protocols import (
+    Candidate,
+    ComparisonQuery,
+    CurrentSettings,
+    LLMProviderSelectorProtocol,
+    ProviderActivity,
+    ProviderStatus,
+)
 from startup_setup import create_app
 
 Lines = list[dict[str, Any]]
 
 
+class TwoOfThree:
+    """A selector that knows three providers, of which two can be asked."""
+
+    def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
+        raise NotImplementedError
+
+    def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
+        return [self.status(name, settings) for name in (ProviderName.GOOGLE, ProviderName.OPENAI, ProviderName.MOCK)]
+
+    def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
+        return ProviderStatus(
+            name=name,
+            enabled=True,
+            configured=True,
+            circuit_state=CircuitState.CLOSED,
+            default_model="model",
+            reason="this version cannot ask it yet" if name is ProviderName.OPENAI else None,
+            activity=ProviderActivity(),
+        )
+
+
+class Knowing(Provider):
+    """Puts that selector into the service."""
+
+    @provide(scope=Scope.APP, override=True)
+    def selector(self) -> LLMProviderSelectorProtocol:
+        """Replace the real one."""
+        return TwoOfThree()
+
+
 async def start_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: Mapping[str, str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: Mapping[str, str],
+    *overrides: Provider,
 ) -> dict[str, Any]:
     """Start and stop a service in production, where a line is a JSON object."""
     for name, value in {"ENVIRONMENT": "production", **variables}.items():
         monkeypatch.setenv(f"{PREFIX}{name}", value)
-    async with create_app(Settings.from_environment()).test_app():
+    async with create_app(Settings.from_environment(), *overrides).test_app():
         pass
     lines: Lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
     (started,) = [line for line in lines if line["event"] == "service_started"]
@@ -41,3 +84,25 @@ async def test_the_start_line_says_where_to_ask(
 ) -> None:
     line = await start_line(monkeypatch, capsys, {"USE_MOCK_LLM": "true", "HOST": host, "PORT": "9090"})
     assert line["ask"] == f"POST http://{shown}:9090/api/v1/comparison"
+
+
+async def test_the_start_line_names_the_judges_that_can_be_asked_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = await start_line(monkeypatch, capsys, {}, Knowing())
+    assert (line["judges"], line["level"], line["note"]) == ("google, mock", "info", None)
+
+
+async def test_the_start_line_warns_when_nobody_judges(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = await start_line(monkeypatch, capsys, {})
+    assert (line["judges"], line["level"]) == ("nobody: no provider can be asked", "warning")
+
+
+async def test_the_start_line_warns_when_the_mock_judges(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = await start_line(monkeypatch, capsys, {"USE_MOCK_LLM": "true", "ANTHROPIC_API_KEY": "a key"})
+    assert (line["judges"], line["level"]) == ("mock", "warning")
+    assert "no verdict is real" in line["note"]

@@ -11,6 +11,26 @@ from config import MAX_SECRET_BYTES, PREFIX, ConfigurationError, Setting, Settin
 CANARY = "kanarienvogel"
 KEY = f"{PREFIX}ANTHROPIC_API_KEY"
 
+# The least and the most of a setting: the values that are just taken, and those just refused.
+BOUNDS = [
+    ("PORT", "1", "0"),
+    ("PORT", "65535", "65536"),
+    ("MAX_REQUEST_BYTES", "1024", "1023"),
+    ("BODY_TIMEOUT_S", "0.001", "0"),
+    ("DRAIN_DELAY_S", "0", "-0.001"),
+    ("LLM_DEFAULT_MAX_TOKENS", "1", "0"),
+    ("LLM_CACHE_TTL", "0.001", "0"),
+    ("LOCAL_CACHE_SIZE_MB", "1", "0"),
+    ("LOCAL_CACHE_SIZE_MB", "1048576", "1048577"),
+    ("LOCAL_CACHE_MAX_ENTRIES", "1", "0"),
+    ("LOCAL_CACHE_MAX_ENTRIES", "100000000", "100000001"),
+    ("MOCK_SEED", str(2**63 - 1), str(2**63)),
+    ("MOCK_SEED", str(-(2**63)), str(-(2**63) - 1)),
+    ("MOCK_ERROR_RATE", "1", "1.001"),
+    ("MOCK_LATENCY_MS", "600000", "600001"),
+    ("MOCK_LATENCY_JITTER_MS", "600000", "600001"),
+    ("MOCK_POSITION_BIAS", "0", "-0.001"),
+]
 VENDORS = ("ANTHROPIC", "OPENAI", "GOOGLE", "OPENROUTER")
 
 # Legal values that are not the default, for the settings whose kind does not give one.
@@ -121,6 +141,15 @@ def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, monkeypat
         Settings.from_environment()
     assert str(refusal.value).startswith(f"{PREFIX}{name}: ")
     assert CANARY not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "taken", "refused"), BOUNDS)
+def test_a_number_is_bounded(name: str, taken: str, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + name, taken)
+    Settings.from_environment()
+    monkeypatch.setenv(PREFIX + name, refused)
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}{name}: "):
+        Settings.from_environment()
 
 
 @pytest.mark.parametrize("name", [f"{vendor}_BASE_URL" for vendor in (*VENDORS, "INTERNAL_MODEL")])
