@@ -18,6 +18,7 @@ from protocols import CacheUse, ComparisonQuery
 
 MAX_DEPTH = 64
 MAX_VALUES = 20_000
+TOO_MANY_VALUES = f"the body holds more than {MAX_VALUES} values"
 MAX_COMPLAINTS = 5
 BIGGEST_EXACT = 2.0**63
 
@@ -71,6 +72,7 @@ async def read_comparison(request: Request) -> ComparisonQuery:
 
 def parsed(body: bytes) -> dict[str, object]:
     """The JSON object in the body; of duplicate keys the last wins. Raises InvalidQueryError."""
+    _refuse_too_many_values(body)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -80,6 +82,21 @@ def parsed(body: bytes) -> dict[str, object]:
     if _has_inexact_number(value):
         _refuse_large_integers(body)
     return value
+
+
+def _refuse_too_many_values(body: bytes) -> None:
+    """Count what stands outside of strings, because parsing builds everything before anything can be counted.
+
+    No JSON of MAX_VALUES values is refused: each brings two strings, one comma and one bracket at most, and escapes
+    go first, so that a quote is the end of a string. It is only a bound: what it lets through is counted exactly.
+    """
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 4 * MAX_VALUES:
+        raise InvalidQueryError(TOO_MANY_VALUES)
+    outside = b"".join(plain.split(b'"')[::2])
+    openings = outside.count(b"[") + outside.count(b"{") - 1  # the body's own is none of its values
+    if max(outside.count(b","), openings) > MAX_VALUES:
+        raise InvalidQueryError(TOO_MANY_VALUES)
 
 
 def complaints(error: ValidationError) -> str:
@@ -108,7 +125,7 @@ def _has_inexact_number(root: dict[str, object]) -> bool:
         if depth > MAX_DEPTH:
             raise InvalidQueryError(f"the body is nested deeper than {MAX_DEPTH} levels")
         if seen > MAX_VALUES:
-            raise InvalidQueryError(f"the body holds more than {MAX_VALUES} values")
+            raise InvalidQueryError(TOO_MANY_VALUES)
         for value in _members(container):
             if isinstance(value, dict | list):
                 pending.append((value, depth + 1))
