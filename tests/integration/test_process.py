@@ -329,6 +329,16 @@ def test_what_a_caller_who_left_has_bought_serves_the_next_one(tmp_path: Path) -
     )
 
 
+def test_a_caller_who_leaves_while_sending_is_counted(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(ENVIRONMENT="production")) as running:
+        with running.connected() as plain:
+            plain.sendall(f"{POST_HEAD}Content-Length: 1000\r\n\r\n{{".encode())
+        wait_until(lambda: any(line.get("status") == 499 for line in running.lines()), within_s=5)
+        assert running.compare(essay_a="").status == 400
+        metrics = running.ask("/metrics").text
+    assert re.search(r"^llm_provider_client_disconnects_total 1\.0$", metrics, re.MULTILINE)
+
+
 def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     with service(tmp_path, mocked(MOCK_LATENCY_MS="800")) as running:
         first = asked_beside(threads, running)
