@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from api import request_reading
-from api.request_reading import MAX_VALUES, parsed
+from api import strict_json
+from api.strict_json import MAX_VALUES, parsed
 from exceptions import InvalidQueryError
 
 MANY = MAX_VALUES + 1
@@ -40,7 +40,7 @@ def drawn(draw: random.Random, depth: int) -> Any:
 def test_a_body_with_as_many_values_as_allowed_is_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(seed)
     body = {text(draw): drawn(draw, 5) for _ in range(draw.randrange(1, 8))}
-    monkeypatch.setattr(request_reading, "MAX_VALUES", values_in(body))
+    monkeypatch.setattr(strict_json, "MAX_VALUES", values_in(body))
     for written in (orjson.dumps(body), orjson.dumps(body, option=orjson.OPT_INDENT_2)):
         assert parsed(written) == body
 
