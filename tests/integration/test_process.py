@@ -74,15 +74,15 @@ def test_a_request_under_way_is_answered_before_the_service_stops(tmp_path: Path
 def test_a_provider_s_test_under_way_is_answered_before_the_service_stops(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    with service(tmp_path, mocked(MOCK_LATENCY_MS="1000")) as running:
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="2000")) as running:
         answer = threads.submit(running.ask, "/api/v1/providers/mock/test?deep=true", method="POST")
         wait_until(lambda: running.in_flight() == 1)
         running.terminate()
-        wait_until(lambda: running.ask("/readyz").status == 503, within_s=0.6)
+        wait_until(lambda: running.ask("/readyz").status == 503)
         refused = running.ask("/api/v1/providers/mock/test", method="POST")
         assert not answer.done()
         told = answer.result(timeout=10)
-        assert running.exit_code(within_s=2) == 0
+        assert running.exit_code(within_s=3) == 0
     assert told.status == 200
     assert told.json()["success"] is True
     assert refused.status == 503
@@ -188,7 +188,7 @@ def test_a_bare_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", f"{CANARY}.invalid", f"{CANARY}..x", "2001:db8::1", f"{CANARY} x"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", f"::1%{CANARY}", f"{CANARY}..x"])
 def test_a_host_that_is_no_address_of_this_machine_stops_the_start(host: str) -> None:
     ended = refused_start(mocked(HOST=host))
     assert ended.returncode == 2
