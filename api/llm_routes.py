@@ -7,7 +7,7 @@ from quart import Blueprint, Response, request
 from quart_dishka import inject
 
 from api.request_reading import read_comparison
-from api.request_scope import hand_over, note
+from api.request_scope import note
 from api.response_rendering import rendered
 from api_models import (
     ModelPrices,
@@ -44,7 +44,6 @@ async def compare(
     """Judge one pair of essays."""
     with admission.admit():
         query = await read_comparison(request)
-        hand_over()
         result = await orchestrator.compare(query)
     note(
         provider=result.reply.provider,

@@ -38,11 +38,6 @@ def note(**fields: object) -> None:
     g.log_fields.update(fields)
 
 
-def hand_over() -> None:
-    """From here on the orchestrator counts a caller who leaves."""
-    g.handed_over = True
-
-
 def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
     """Register the hooks."""
 
@@ -66,7 +61,7 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
         rule = request.url_rule.rule if request.url_rule else "unmatched"
         method = request.method if request.method in METHODS else "other"
         metrics.http_request_ended(method=method, endpoint=rule, status=status, elapsed_s=elapsed_s)
-        if status == CALLER_LEFT_STATUS and not g.get("handed_over"):
+        if status == CALLER_LEFT_STATUS:
             metrics.client_disconnects.inc()
         write = log.debug if request.path in QUIET_PATHS else log.info
         write(

@@ -96,7 +96,6 @@ class LLMOrchestratorImpl:
             yield ended
         except asyncio.CancelledError:
             self._events.publish(request_events.unanswered(query, CALLER_LEFT, self._clock() - began_s, cost_usd=0.0))
-            self._metrics.client_disconnects.inc()
             raise
         except Exception as failure:
             known = failure if isinstance(failure, ServiceError) else DefectError("")

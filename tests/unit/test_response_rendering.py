@@ -7,7 +7,7 @@ from implementations.resilience.call import calling
 from implementations.resilience.policies import Metered, Retrying
 from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import ProviderReply, ProviderRequest, Timings
-from tests.fakes import Calendar, Clock, FakeProvider, call, instant_sleep, new_metrics, reply, request
+from tests.fakes import Calendar, Clock, FakeProvider, FixedPrices, call, instant_sleep, new_metrics, reply, request
 
 
 def test_each_stage_stands_in_milliseconds() -> None:
@@ -27,7 +27,7 @@ async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
         return reply()
 
     sleep, asked = instant_sleep(clock), call(clock)
-    accounting = AccountingImpl(metrics=new_metrics(), now=Calendar())
+    accounting = AccountingImpl(prices=FixedPrices(), metrics=new_metrics(), now=Calendar())
     metered = Metered(FakeProvider(slowly_failing, slowly), accounting=accounting, clock=clock)
     with calling(asked):
         await Retrying(metered, retries=RetryManagerImpl(sleep=sleep)).generate_comparison(request())
