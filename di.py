@@ -12,6 +12,7 @@ from config import VERSION, Settings
 from implementations.accounting.prices import Prices
 from implementations.accounting_impl import AccountingImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
+from implementations.background.supervisor import Supervisor
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
@@ -231,6 +232,13 @@ class ProcessProvider(Provider):
         listed = {model for name in ProviderName for model in catalogue.models(name)}
         defaults = {group.default_model for group in settings.provider_groups().values()}
         return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
+
+    @provide
+    async def supervisor(self, metrics: Metrics) -> AsyncIterator[Supervisor]:
+        """The service's own tasks; whoever starts the service starts them."""
+        supervisor = Supervisor({}, metrics=metrics, sleep=asyncio.sleep)
+        yield supervisor
+        await supervisor.stop()
 
     @provide
     def door(self) -> Admission:

@@ -144,6 +144,14 @@ class Metrics:
         self.events = Family(
             Counter("llm_provider_events", "Events taken for publishing.", ("event_type",), registry=self.registry)
         )
+        self.background_task_up = Family(
+            Gauge(
+                "llm_provider_background_task_up",
+                "Whether one of the service's own tasks runs.",
+                ("task",),
+                registry=self.registry,
+            )
+        )
         build = Info("llm_provider_build", "What is running.", registry=self.registry)
         build.info({"version": version})
         self._initialise()

@@ -13,6 +13,7 @@ from api import error_rendering, health_routes, llm_routes, request_scope
 from api_models import ProviderName
 from config import VERSION, ServiceSettings, Settings
 from di import create_container
+from implementations.background.supervisor import Supervisor
 from implementations.observability.logging_setup import configure_logging
 from implementations.resilience.drain import Drain
 from metrics import Metrics
@@ -64,6 +65,7 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
         except BaseException:
             await container.close()
             raise
+        (await container.get(Supervisor)).start()
         drain = await container.get(Drain)
         _on_stop_signals(drain)
         current = (await container.get(RuntimeSettingsProtocol)).current()

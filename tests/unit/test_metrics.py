@@ -74,6 +74,7 @@ async def drive_the_neighbours(metrics: Metrics) -> None:
     publisher = EventPublisherImpl(enabled=True, metrics=metrics)
     publisher.publish(CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key"))
     metrics.client_disconnects.inc()
+    metrics.background_task_up.of("work").set(1)
 
 
 async def test_every_declared_metric_moves() -> None:

@@ -1,0 +1,1 @@
+"""Work that nobody asked for: supervised, restarted when it dies."""

@@ -1,0 +1,60 @@
+"""Keeps the service's own endless tasks alive: one that dies is told, counted and started again after a while."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from metrics import Metrics
+
+FIRST_RESTART_S = 1.0
+LONGEST_RESTART_S = 30.0
+STOP_TIMEOUT_S = 2.0
+
+log = structlog.get_logger("background")
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Supervisor:
+    """tasks: by name, what runs as long as the service does. sleep: waits so many seconds."""
+
+    def __init__(
+        self, tasks: Mapping[str, Work], *, metrics: Metrics, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._works = tasks
+        self._metrics = metrics
+        self._sleep = sleep
+        self._running: list[asyncio.Task[None]] = []
+        self._down: set[str] = set()
+
+    @property
+    def down(self) -> frozenset[str]:
+        """The tasks that died and wait to be started again."""
+        return frozenset(self._down)
+
+    def start(self) -> None:
+        """Run all of them. Needs a running loop."""
+        self._running = [asyncio.create_task(self._keep_alive(name, work)) for name, work in self._works.items()]
+
+    async def stop(self) -> None:
+        """End all of them, within two seconds."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=STOP_TIMEOUT_S)
+
+    async def _keep_alive(self, name: str, work: Work) -> None:
+        restart_s = FIRST_RESTART_S
+        while True:
+            self._metrics.background_task_up.of(name).set(1)
+            self._down.discard(name)
+            try:
+                await work()
+                log.error("background_task_ended", task=name)
+            except Exception as error:  # noqa: BLE001  whatever it was, the task must come back
+                log.error("background_task_died", task=name, error=type(error).__name__)  # noqa: TRY400
+            self._metrics.background_task_up.of(name).set(0)
+            self._down.add(name)
+            await self._sleep(restart_s)
+            restart_s = min(restart_s * 2, LONGEST_RESTART_S)

@@ -1,0 +1,69 @@
+"""The service's own tasks: whatever kills one, it comes back, and everybody can see that it was away."""
+
+import asyncio
+
+from implementations.background.supervisor import LONGEST_RESTART_S, Supervisor
+from tests.fakes import InstantSleep, new_metrics, sample, settle
+
+
+class Work:
+    """Dies so many times, then runs."""
+
+    def __init__(self, deaths: int) -> None:
+        self.starts = 0
+        self._deaths = deaths
+
+    async def __call__(self) -> None:
+        self.starts += 1
+        if self.starts <= self._deaths:
+            raise ValueError("a defect")
+        await asyncio.Event().wait()
+
+
+async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
+    sleep, work, metrics = InstantSleep(), Work(deaths=8), new_metrics()
+    supervisor = Supervisor({"work": work}, metrics=metrics, sleep=sleep)
+    supervisor.start()
+    await settle()
+    await settle()
+
+    assert work.starts == 9
+    assert sleep.naps == [1.0, 2.0, 4.0, 8.0, 16.0, *[LONGEST_RESTART_S] * 3]
+    assert supervisor.down == frozenset()
+    assert sample(metrics, "llm_provider_background_task_up", task="work") == 1.0
+    await supervisor.stop()
+
+
+async def test_a_task_that_is_away_is_named() -> None:
+    async def endless(_: float) -> None:
+        await asyncio.Event().wait()
+
+    metrics = new_metrics()
+    supervisor = Supervisor({"work": Work(deaths=1), "other": Work(deaths=0)}, metrics=metrics, sleep=endless)
+    supervisor.start()
+    await settle()
+
+    assert supervisor.down == {"work"}
+    assert sample(metrics, "llm_provider_background_task_up", task="work") == 0.0
+    await supervisor.stop()
+
+
+async def test_stopping_ends_every_task() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("work")
+
+    supervisor = Supervisor({"work": work}, metrics=new_metrics(), sleep=InstantSleep())
+    supervisor.start()
+    await settle()
+    await supervisor.stop()
+
+    assert ended == ["work"]
+
+
+async def test_a_supervisor_that_was_never_started_can_be_stopped() -> None:
+    await Supervisor({}, metrics=new_metrics(), sleep=InstantSleep()).stop()
