@@ -121,6 +121,7 @@ class AttemptOutcome(StrEnum):
     CONNECTION = "connection"
     TLS = "tls"
     TIMEOUT = "timeout"
+    CUT_SHORT = "cut_short"
     BROKEN = "broken"
     UNREADABLE = "unreadable"
     MALFORMED = "malformed"

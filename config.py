@@ -125,11 +125,25 @@ class JudgingSettings(Group):
     use_mock: bool = knob("USE_MOCK_LLM", False, "the mock judges in the place of every provider")
     request_timeout_s: float = knob("LLM_REQUEST_TIMEOUT", 55.0, "longest time for a whole request, seconds", gt=0)
     attempt_timeout_s: float = knob("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
+    max_in_flight: int = knob("MAX_IN_FLIGHT_REQUESTS", 200, "comparisons under way; as many may wait", ge=1, le=10_000)
     max_concurrent: int = knob("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
     default_max_tokens: int = knob("LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0)
     default_temperature: float | None = knob(
         "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2
     )
+
+
+class CircuitSettings(Group):
+    """When a failing provider is left alone."""
+
+    enabled: bool = knob("CIRCUIT_BREAKER_ENABLED", True, "leave failing providers alone for a while")
+    failure_threshold: int = knob(
+        "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 5, "consecutive failures that open a circuit", ge=1
+    )
+    recovery_s: float = knob(
+        "LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "first open time, seconds; doubles, 300 at most", gt=0, le=300
+    )
+    success_threshold: int = knob("LLM_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 2, "good probes that close it", ge=1)
 
 
 class ModelSettings(Group):
@@ -350,6 +364,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = ServiceSettings()
     selection: SelectionSettings = SelectionSettings()
     judging: JudgingSettings = JudgingSettings()
+    circuit: CircuitSettings = CircuitSettings()
     models: ModelSettings = ModelSettings()
     outbound: OutboundSettings = OutboundSettings()
     cache: CacheSettings = CacheSettings()

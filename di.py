@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
@@ -27,8 +27,12 @@ from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.admission import Admission
+from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.drain import Drain
-from implementations.resilience.policies import Metered, Retrying, TimeLimited
+from implementations.resilience.metering import Metered, TimeLimited
+from implementations.resilience.policies import CircuitBroken, ConcurrencyLimited, FailingFast, Retrying, Throttled
+from implementations.resilience.provider_guards import Guards, ProviderGuards, guards_of
 from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
@@ -36,6 +40,7 @@ from implementations.wire.transport import Transport
 from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
+    ClockProtocol,
     Judge,
     Judges,
     LLMAccountingProtocol,
@@ -47,11 +52,11 @@ from protocols import (
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
     LLMRequestBuilderProtocol,
-    LLMRetryManagerProtocol,
     ModelCatalogueProtocol,
     PricesProtocol,
     ProviderReply,
     RuntimeSettingsProtocol,
+    SleepProtocol,
 )
 
 MIB = 1024 * 1024
@@ -74,22 +79,39 @@ class JudgesProvider(Provider):
         self,
         settings: Settings,
         transport: Transport,
-        retries: LLMRetryManagerProtocol,
+        guards: ProviderGuards,
         accounting: LLMAccountingProtocol,
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
     ) -> Judges:
         """Every provider that this version can ask."""
-
-        def judge(dialect: LLMDialectProtocol) -> Judge:
-            metered: LLMProviderProtocol = Metered(TimeLimited(dialect), accounting=accounting, clock=time.monotonic)
-            return Judge(provider=Retrying(metered, retries=retries), metered=metered, probe=dialect)
-
+        dialects: Mapping[ProviderName, LLMDialectProtocol] = {
+            ProviderName.ANTHROPIC: AnthropicProviderImpl(transport, settings.anthropic),
+            ProviderName.OPENAI: OpenAIProviderImpl(transport, settings.openai),
+            ProviderName.GOOGLE: GoogleProviderImpl(transport, settings.google),
+            ProviderName.OPENROUTER: OpenRouterProviderImpl(transport, settings.openrouter),
+            ProviderName.INTERNAL: InternalProviderImpl(transport, settings.internal),
+            ProviderName.MOCK: MockProviderImpl(sleep=sleep),
+        }
         return {
-            ProviderName.ANTHROPIC: judge(AnthropicProviderImpl(transport, settings.anthropic)),
-            ProviderName.OPENAI: judge(OpenAIProviderImpl(transport, settings.openai)),
-            ProviderName.GOOGLE: judge(GoogleProviderImpl(transport, settings.google)),
-            ProviderName.OPENROUTER: judge(OpenRouterProviderImpl(transport, settings.openrouter)),
-            ProviderName.INTERNAL: judge(InternalProviderImpl(transport, settings.internal)),
-            ProviderName.MOCK: judge(MockProviderImpl(sleep=asyncio.sleep)),
+            name: _judge(
+                dialect, guards[name], accounting, clock=clock, sleep=sleep, breaks_circuits=settings.circuit.enabled
+            )
+            for name, dialect in dialects.items()
+        }
+
+    @provide
+    def guards(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
+        """What stands before each provider."""
+        rules = CircuitRules(
+            failure_threshold=settings.circuit.failure_threshold,
+            recovery_s=settings.circuit.recovery_s,
+            success_threshold=settings.circuit.success_threshold,
+            probe_s=settings.judging.attempt_timeout_s,
+        )
+        return {
+            name: guards_of(name, rules, places=settings.judging.max_concurrent, metrics=metrics, clock=clock)
+            for name in ProviderName
         }
 
     @provide
@@ -104,11 +126,6 @@ class JudgesProvider(Provider):
         await transport.close()
 
     @provide
-    def retries(self) -> LLMRetryManagerProtocol:
-        """The one owner of retries."""
-        return RetryManagerImpl(sleep=asyncio.sleep)
-
-    @provide
     def accounting(self, prices: PricesProtocol, metrics: Metrics) -> LLMAccountingProtocol:
         """The books."""
         return AccountingImpl(prices=prices, metrics=metrics, now=utc_now)
@@ -117,6 +134,29 @@ class JudgesProvider(Provider):
     def prices(self, settings: Settings) -> PricesProtocol:
         """What tokens cost."""
         return Prices(settings.models.price_overrides, now=utc_now)
+
+
+def _judge(
+    dialect: LLMDialectProtocol,
+    guards: Guards,
+    accounting: LLMAccountingProtocol,
+    *,
+    clock: ClockProtocol,
+    sleep: SleepProtocol,
+    breaks_circuits: bool,
+) -> Judge:
+    """The stack of policies, innermost first.
+
+    Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
+    so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.
+    """
+    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), accounting=accounting, clock=clock)
+    broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
+    limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
+    throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
+    failing_fast = FailingFast(throttled, circuit=guards.circuit)
+    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep)
+    return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
 
 
 class RequestProvider(Provider):
@@ -132,8 +172,10 @@ class RequestProvider(Provider):
         selector: LLMProviderSelectorProtocol,
         cache: LLMCacheManagerProtocol,
         flights: Flights,
+        capacity: Bulkhead,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
+        clock: ClockProtocol,
     ) -> LLMOrchestratorProtocol:
         """Walks one request."""
         return LLMOrchestratorImpl(
@@ -142,9 +184,10 @@ class RequestProvider(Provider):
             selector=selector,
             cache=cache,
             flights=flights,
+            capacity=capacity,
             events=events,
             metrics=metrics,
-            clock=time.monotonic,
+            clock=clock,
             now=utc_now,
         )
 
@@ -172,14 +215,23 @@ class RequestProvider(Provider):
         return RequestBuilderImpl(catalogue=catalogue)
 
     @provide
-    def cache(self, settings: Settings, metrics: Metrics) -> LLMCacheManagerProtocol:
+    def cache(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> LLMCacheManagerProtocol:
         """Known answers, in this process."""
         local = LocalCache(
             size_bytes=settings.cache.local_size_mb * MIB,
             max_entries=settings.cache.local_max_entries,
-            clock=time.monotonic,
+            clock=clock,
         )
         return CacheManagerImpl(local=local, local_ttl_s=settings.cache.local_ttl_s, metrics=metrics)
+
+    @provide
+    def capacity(self, settings: Settings, metrics: Metrics) -> Bulkhead:
+        """How much goes on at once; as many may wait, the others are turned away."""
+        limit = settings.judging.max_in_flight
+        capacity = Bulkhead(limit=limit, queue_limit=limit)
+        metrics.in_flight.set_function(lambda: capacity.inside)
+        metrics.admission_queue.set_function(lambda: capacity.waiting)
+        return capacity
 
     @provide
     def flights(self) -> Flights:
@@ -200,6 +252,7 @@ class RequestProvider(Provider):
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
         events: LLMEventPublisherProtocol,
+        clock: ClockProtocol,
     ) -> LLMProviderTesterProtocol:
         """An operator's try of one provider."""
         return ProviderTesterImpl(
@@ -209,7 +262,7 @@ class RequestProvider(Provider):
             builder=builder,
             runtime_settings=runtime_settings,
             events=events,
-            clock=time.monotonic,
+            clock=clock,
             now=utc_now,
         )
 
@@ -220,6 +273,16 @@ class ProcessProvider(Provider):
     scope = Scope.APP
     settings = from_context(provides=Settings, scope=Scope.APP)
     catalogue = from_context(provides=ModelCatalogueProtocol, scope=Scope.APP)
+
+    @provide
+    def clock(self) -> ClockProtocol:
+        """The only monotonic clock."""
+        return time.monotonic
+
+    @provide
+    def sleep(self) -> SleepProtocol:
+        """The only way to wait."""
+        return asyncio.sleep
 
     @provide
     def runtime_settings(self, settings: Settings) -> RuntimeSettingsProtocol:
@@ -234,9 +297,9 @@ class ProcessProvider(Provider):
         return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
 
     @provide
-    async def supervisor(self, metrics: Metrics) -> AsyncIterator[Supervisor]:
+    async def supervisor(self, metrics: Metrics, sleep: SleepProtocol) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
-        supervisor = Supervisor({}, metrics=metrics, sleep=asyncio.sleep)
+        supervisor = Supervisor({}, metrics=metrics, sleep=sleep)
         yield supervisor
         await supervisor.stop()
 
@@ -251,14 +314,14 @@ class ProcessProvider(Provider):
         return door
 
     @provide
-    def drain(self, settings: Settings, door: Admission, flights: Flights) -> Drain:
+    def drain(self, settings: Settings, door: Admission, flights: Flights, sleep: SleepProtocol) -> Drain:
         """How the service stops."""
         return Drain(
             door,
             flights,
             delay_s=settings.service.drain_delay_s,
             grace_s=settings.service.drain_grace_s,
-            sleep=asyncio.sleep,
+            sleep=sleep,
         )
 
 

@@ -26,7 +26,9 @@ class ServiceError(Exception):
     repeats_once: ClassVar[bool] = False
     throttles: ClassVar[bool] = False
     trips_circuit: ClassVar[bool] = False
+    forces_open: ClassVar[bool] = False
     asks_next_provider: ClassVar[bool] = False
+    provider_was_asked: ClassVar[bool] = False
 
     def __init__(
         self, details: str, *, provider: ProviderName | None = None, retry_after_s: float | None = None
@@ -110,11 +112,11 @@ class ProviderError(ServiceError):
     """A provider was asked and gave no verdict; unless the class says otherwise another provider may be.
 
     outcome: how the attempt is called in reports. purchase: what was billed all the same.
-    is_final: the provider itself said that repeating is of no use.
+    is_final: the provider itself said that repeating is of no use. opened_circuit: this failure was one too many.
     """
 
     outcome: ClassVar[AttemptOutcome]
-    asks_next_provider = True
+    asks_next_provider = provider_was_asked = True
 
     def __init__(
         self,
@@ -128,6 +130,7 @@ class ProviderError(ServiceError):
         super().__init__(details, provider=provider, retry_after_s=retry_after_s)
         self.purchase = purchase
         self.is_final = is_final
+        self.opened_circuit = False
 
     @property
     def may_be_repeated(self) -> bool:
@@ -169,6 +172,14 @@ class UntrustedProviderError(ProviderError):
     sentence = "The provider could not prove who it is."
     outcome = AttemptOutcome.TLS
     trips_circuit = True
+
+
+class AttemptCutShortError(ProviderError):
+    """The request's own time ended the attempt so early that its silence says nothing about the provider."""
+
+    code, status = ErrorCode.TIMEOUT, 504
+    sentence = "The provider did not answer in the time that was left."
+    outcome = AttemptOutcome.CUT_SHORT
 
 
 class ProviderTimeoutError(ProviderError):
@@ -246,6 +257,7 @@ class QuotaExceededError(ProviderError):
     code, status = ErrorCode.QUOTA_EXCEEDED, 503
     sentence = "The quota or credit at the provider is used up."
     outcome = AttemptOutcome.QUOTA
+    forces_open = True
 
 
 class ProviderAuthenticationError(ProviderError):
@@ -254,6 +266,7 @@ class ProviderAuthenticationError(ProviderError):
     code, status = ErrorCode.AUTHENTICATION_ERROR, 502
     sentence = "The provider refused our key."
     outcome = AttemptOutcome.AUTHENTICATION
+    forces_open = True
 
 
 class UnknownModelError(ProviderError):
@@ -281,14 +294,39 @@ class ContextTooLongError(ProviderError):
     outcome = AttemptOutcome.INVALID_REQUEST
 
 
+class CircuitOpenError(ServiceError):
+    """The provider failed so often, or an operator decided, that it is not asked now."""
+
+    code, status = ErrorCode.CIRCUIT_BREAKER_OPEN, 503
+    sentence = "The provider is not asked at the moment."
+    asks_next_provider = True
+
+
+class ThrottlePausedError(ServiceError):
+    """The provider asked for a pause that is longer than this request can wait."""
+
+    code, status = ErrorCode.RATE_LIMIT, 429
+    sentence = "The provider throttles our requests."
+    asks_next_provider = True
+
+
 class DeadlineExceededError(ServiceError):
     """The time for the whole request is used up."""
 
     code, status = ErrorCode.TIMEOUT, 504
     sentence = "The request could not be answered in time."
+    provider_was_asked = True
 
 
 # --- This service -----------------------------------------------------------------------------------------------------
+
+
+class ServiceOverloadedError(ServiceError):
+    """More is asked than this service, or its share of a provider, can do in time."""
+
+    code, status = ErrorCode.SERVICE_UNAVAILABLE, 503
+    sentence = "This service has too much to do."
+    asks_next_provider = True
 
 
 class ServiceStoppingError(ServiceError):

@@ -10,12 +10,13 @@ from typing import Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-from api_models import AttemptOutcome, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName, Usage
+from api_models import AttemptOutcome, CacheOutcome, CircuitState, ErrorCode, ProcessingEvent, ProviderName, Usage
 
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 OTHER_MODEL = "other"
 SUCCESS = "success"
+CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
 
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
@@ -127,6 +128,50 @@ class Metrics:
                 registry=self.registry,
             )
         )
+        self.circuit_state = Family(
+            Gauge(
+                "llm_provider_circuit_breaker_state",
+                "0 closed, 1 open, 2 half-open.",
+                ("provider",),
+                registry=self.registry,
+            )
+        )
+        self.circuit_transitions = Family(
+            Counter(
+                "llm_provider_circuit_breaker_transitions",
+                "Changes of a circuit's state.",
+                ("provider", "to"),
+                registry=self.registry,
+            )
+        )
+        self.throttle_paused = Family(
+            Gauge(
+                "llm_provider_throttle_paused_seconds",
+                "Seconds until a throttling provider is called again.",
+                ("provider",),
+                registry=self.registry,
+            )
+        )
+        self.retry_budget = Family(
+            Gauge(
+                "llm_provider_retry_budget_tokens",
+                "Repetitions that a provider may still be burdened with.",
+                ("provider",),
+                registry=self.registry,
+            )
+        )
+        self.queued = Family(
+            Gauge(
+                "llm_provider_queued_requests",
+                "Calls that wait for a place at a provider.",
+                ("provider",),
+                registry=self.registry,
+            )
+        )
+        self.in_flight = Gauge("llm_provider_in_flight_requests", "Comparisons under way.", registry=self.registry)
+        self.admission_queue = Gauge(
+            "llm_provider_admission_queue_requests", "Comparisons that wait to begin.", registry=self.registry
+        )
         self.cache_hits = Counter("llm_provider_cache_hits", "Answers that were known.", registry=self.registry)
         self.cache_misses = Counter(
             "llm_provider_cache_misses", "Look-ups of answers that were not known.", registry=self.registry
@@ -163,6 +208,14 @@ class Metrics:
         for provider in ProviderName:
             self.concurrent.of(provider)
             self.cost_unknown.of(provider)
+            self.circuit_state.of(provider)
+            for state in CircuitState:
+                self.circuit_transitions.of(provider, state)
+
+    def circuit_changed(self, provider: ProviderName, state: CircuitState) -> None:
+        """A circuit changed its state."""
+        self.circuit_state.of(provider).set(CIRCUIT_STATES.index(state))
+        self.circuit_transitions.of(provider, state).inc()
 
     def model_label(self, model: str) -> str:
         """The model, or `other` when it is not one we know."""

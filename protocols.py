@@ -372,6 +372,22 @@ class ProbeReport:
 # --- Verbs ------------------------------------------------------------------------------------------------------------
 
 
+class ClockProtocol(Protocol):
+    """Monotonic time, in seconds."""
+
+    def __call__(self) -> float:
+        """The moment now; only differences mean anything."""
+        ...
+
+
+class SleepProtocol(Protocol):
+    """Waiting."""
+
+    async def __call__(self, seconds: float, /) -> None:
+        """Let so many seconds pass."""
+        ...
+
+
 class LLMProviderProtocol(Protocol):
     """A judge, or a policy around one."""
 

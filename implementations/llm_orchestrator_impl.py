@@ -1,16 +1,17 @@
 """Walks one request: query, selector, cache, flight, provider stack, accounting, events. Read it from the top."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
 from api_models import CacheOutcome
-from exceptions import DeadlineExceededError, DefectError, NotCachedError, ServiceError
+from exceptions import CircuitOpenError, DeadlineExceededError, DefectError, NotCachedError, ServiceError
 from implementations.events import request_events
-from implementations.resilience.call import Call, Deadline, calling, current_call
+from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.call import Call, Deadline, Record, calling, current_call
 from implementations.resilience.single_flight import SingleFlight
 from metrics import Metrics
 from protocols import (
@@ -29,6 +30,8 @@ from protocols import (
 )
 
 CALLER_LEFT = "The caller left before the answer."
+LONGEST_QUEUE_S = 5.0
+LARGEST_QUEUE_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,7 @@ class LLMOrchestratorImpl:
         selector: LLMProviderSelectorProtocol,
         cache: LLMCacheManagerProtocol,
         flights: SingleFlight[ProviderReply],
+        capacity: Bulkhead,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -62,6 +66,7 @@ class LLMOrchestratorImpl:
         self._selector = selector
         self._cache = cache
         self._flights = flights
+        self._capacity = capacity
         self._events = events
         self._metrics = metrics
         self._clock = clock
@@ -70,9 +75,20 @@ class LLMOrchestratorImpl:
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
         """Answer the query or raise a ServiceError. The settings are those of this moment."""
         settings = self._runtime_settings.current()
-        with calling(Call(deadline=self._deadline(settings, query.timeout_s))), self._announced(query) as ended:
-            answer = await self._first_answer(query, settings)
-            return ended(answer)
+        deadline = self._deadline(settings, query.timeout_s)
+        began_s = self._clock()
+        place = await self._capacity.enter(within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE))
+        call = Call(
+            deadline=deadline,
+            purchase_deadline=self._deadline(settings, None),
+            record=Record(queued_s=self._clock() - began_s),
+            holds_place_for=place.keep_for,
+        )
+        try:
+            with calling(call), self._announced(query) as ended:
+                return ended(await self._first_answer(query, settings))
+        finally:
+            place.leave()
 
     @contextmanager
     def _announced(self, query: ComparisonQuery) -> "Iterator[Callable[[Answer], ComparisonResult]]":
@@ -114,25 +130,30 @@ class LLMOrchestratorImpl:
             raise
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
-        """Ask one candidate after the other, as far as the class of each failure allows."""
+        """Ask one candidate after the other, as far as time and the class of each failure allow."""
         candidates = self._selector.candidates(query, settings)
+        failures: list[ServiceError] = []
         for candidate in candidates:
-            limit = asyncio.timeout(current_call().deadline.remaining_s())
+            is_last = candidate is candidates[-1]
+            limit = asyncio.timeout(current_call().deadline.share(is_last=is_last).remaining_s())
             try:
                 async with limit:
-                    return await self._ask(candidate, query, settings)
+                    return await self._ask(candidate, query, settings, is_last=is_last)
             except TimeoutError:
                 if not limit.expired():
                     raise
-                raise DeadlineExceededError(
-                    "the request's own time is used up", provider=candidate.request.provider
-                ) from None
+                failures.append(
+                    DeadlineExceededError("the request's own time is used up", provider=candidate.request.provider)
+                )
             except ServiceError as failure:
-                if candidate is candidates[-1] or not failure.asks_next_provider:
-                    raise
-        raise DefectError("the selector promises at least one candidate")
+                failures.append(failure)
+                if not failure.asks_next_provider:
+                    break
+        raise _most_telling(failures)
 
-    async def _ask(self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
+    async def _ask(
+        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
+    ) -> Answer:
         """From the cache, from a purchase under way, or bought."""
         key = candidate.request.fingerprint()
         reads = settings.cache_enabled and query.cache_use.reads
@@ -142,7 +163,9 @@ class LLMOrchestratorImpl:
         if query.cache_use is CacheUse.ONLY:
             raise NotCachedError("ask again without only-if-cached")
         reply, started = await self._flights.join(
-            key if query.cache_use is CacheUse.NORMAL else uuid4(), lambda: self._buy(key, candidate, query, settings)
+            key if query.cache_use is CacheUse.NORMAL else uuid4(),
+            lambda: self._buy(key, candidate, query, settings, current_call().purchase_deadline.share(is_last=is_last)),
+            on_start=current_call().holds_place_for,
         )
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
         return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
@@ -155,13 +178,13 @@ class LLMOrchestratorImpl:
         return known
 
     async def _buy(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings
+        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, deadline: Deadline
     ) -> ProviderReply:
-        """The flight: it belongs to nobody, so it has a whole request's time, whatever its starter had left."""
+        """The flight: it belongs to nobody, so its time is a candidate's share of a whole request's."""
         requested_at, attempts = self._now(), current_call().record.attempts
         before = len(attempts)
         try:
-            with calling(current_call().until(self._deadline(settings, None))):
+            with calling(current_call().until(deadline)):
                 reply = await candidate.provider.generate_comparison(candidate.request)
         except ServiceError as failure:
             self._events.publish(request_events.provider_failed(query, candidate, failure))
@@ -186,6 +209,17 @@ class LLMOrchestratorImpl:
             attempt_timeout_s=settings.attempt_timeout_s,
             clock=self._clock,
         )
+
+
+def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
+    """The last of those who were really asked; when nobody was, the circuit that will be tried first."""
+    if not failures:
+        return DefectError("the selector promises at least one candidate")
+    asked = [failure for failure in failures if failure.provider_was_asked]
+    if asked:
+        return asked[-1]
+    closed_doors = [failure for failure in failures if isinstance(failure, CircuitOpenError)]
+    return min(closed_doors, key=lambda failure: failure.retry_after_s or 0.0, default=failures[-1])
 
 
 def _result(answer: Answer, elapsed_s: float) -> ComparisonResult:

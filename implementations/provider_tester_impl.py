@@ -68,7 +68,7 @@ class ProviderTesterImpl:
         deadline = Deadline(expires_at_s=began_s + TEST_TIMEOUT_S, attempt_timeout_s=TEST_TIMEOUT_S, clock=self._clock)
         try:
             async with asyncio.timeout(TEST_TIMEOUT_S):
-                with calling(Call(deadline=deadline)):
+                with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)):
                     message, model = await (self._deep(name, judge) if deep else self._probe(judge))
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")

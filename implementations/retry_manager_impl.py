@@ -1,4 +1,4 @@
-"""The one owner of retries: at most three attempts with full jitter, inside the deadline."""
+"""The one owner of retries: at most three attempts with full jitter, inside the deadline and a budget."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,15 +12,15 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from exceptions import ProviderError
-from implementations.resilience.call import current_call
+from exceptions import CircuitOpenError, ProviderError, ServiceOverloadedError, ThrottlePausedError
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
+from implementations.resilience.retry_budget import RetryBudget
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
 BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)
 THROTTLED_BACKOFF = wait_random_exponential(multiplier=1.0, max=30.0)
-SHORTEST_ATTEMPT_S = 0.1
 
 
 class DeadlineTooNear(stop_base):
@@ -31,29 +31,52 @@ class DeadlineTooNear(stop_base):
         return retry_state.upcoming_sleep + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s()
 
 
-class RetryManagerImpl:
-    """sleep: waits so many seconds; injected, so that tests need not."""
+class BudgetSpent(stop_base):
+    """Stops when the provider has been burdened with enough repetitions."""
 
-    def __init__(self, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, budget: RetryBudget) -> None:
+        self._budget = budget
+
+    def __call__(self, retry_state: RetryCallState) -> bool:  # noqa: ARG002  the signature is tenacity's
+        """Asked after a failure, before the wait."""
+        return not self._budget.allows
+
+
+class RetryManagerImpl:
+    """One for each provider. sleep: waits so many seconds; injected, so that tests need not."""
+
+    def __init__(self, *, budget: RetryBudget, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._budget = budget
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
-            stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear(),
+            stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear() | BudgetSpent(budget),
             wait=_wait_s,
+            before_sleep=lambda _: budget.repetition(),
             sleep=sleep,
             reraise=True,
         )
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Call until it succeeds, fails for good or the time is used up; then raise the last failure."""
-        met: set[type[ProviderError]] = set()
+        """Call until it succeeds, fails for good or time or budget are used up; then raise the last failure.
+
+        A repetition that meets an open circuit ends with the failure that it was to mend.
+        """
+        failures: list[ProviderError] = []
+        self._budget.first_attempt()
 
         async def attempt() -> T:
             try:
                 return await operation()
             except ProviderError as failure:
-                failure.is_final |= failure.repeats_once and type(failure) in met
-                met.add(type(failure))
+                is_second = any(type(earlier) is type(failure) for earlier in failures)
+                failure.is_final |= failure.repeats_once and is_second
+                failures.append(failure)
                 raise
+            except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError):
+                if not failures:
+                    raise
+                failures[-1].is_final = True
+                raise failures[-1] from None
 
         return await self._retrying(attempt)
 

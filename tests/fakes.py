@@ -255,7 +255,8 @@ def current_settings(**changes: Any) -> CurrentSettings:
 
 
 def call(clock: Clock, *, remaining_s: float = 55.0, attempt_timeout_s: float = 30.0) -> Call:
-    return Call(deadline=Deadline(expires_at_s=clock() + remaining_s, attempt_timeout_s=attempt_timeout_s, clock=clock))
+    deadline = Deadline(expires_at_s=clock() + remaining_s, attempt_timeout_s=attempt_timeout_s, clock=clock)
+    return Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
 
 
 def new_metrics() -> Metrics:

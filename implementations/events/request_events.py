@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from api_models import CacheHit, CacheMiss, CostTracked, ProviderFailed, RequestCompleted, RequestStarted
-from exceptions import ServiceError
+from exceptions import ProviderError, ServiceError
 from protocols import Attempt, Candidate, ComparisonQuery, ComparisonResult, ProviderRequest
 
 REQUEST_TYPE = "comparison"
@@ -76,7 +76,7 @@ def provider_failed(query: ComparisonQuery, candidate: Candidate, failure: Servi
         metadata=query.metadata,
         failure_type=failure.code,
         error_details=failure.details,
-        circuit_breaker_opened=False,
+        circuit_breaker_opened=isinstance(failure, ProviderError) and failure.opened_circuit,
     )
 
 

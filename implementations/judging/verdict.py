@@ -81,7 +81,9 @@ def _verdict(fields: dict[str, Any]) -> Verdict | None:
     justification, winner, confidence = (fields[name] for name in FIELDS)
     if not isinstance(justification, str) or not 0 < len(justification.strip()) <= MAX_JUSTIFICATION:
         return None
-    if winner not in set(Winner) or isinstance(confidence, bool) or confidence not in CONFIDENCES:
+    if not isinstance(winner, str) or winner not in set(Winner):
+        return None
+    if isinstance(confidence, bool) or confidence not in CONFIDENCES:
         return None
     return Verdict(winner=Winner(winner), justification=_encodable(justification), confidence=float(confidence))
 

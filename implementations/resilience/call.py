@@ -4,13 +4,16 @@ It travels in a context variable, because a provider has one verb and one argume
 whoever started it, with a deadline of its own.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 from protocols import Attempt
+
+SHORTEST_ATTEMPT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,12 @@ class Deadline:
     def remaining_s(self) -> float:
         """Never negative."""
         return max(0.0, self.expires_at_s - self.clock())
+
+    def share(self, *, is_last: bool) -> Self:
+        """What one of several candidates may take, its repetitions included: all of it, or half while another waits."""
+        if is_last:
+            return self
+        return replace(self, expires_at_s=self.clock() + self.remaining_s() / 2)
 
     def attempt_s(self) -> float:
         """What one attempt that begins now may take."""
@@ -48,9 +57,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One comparison under way."""
+    """One comparison under way.
+
+    deadline: the caller's; purchase_deadline: that of what is bought for it, which the caller's own wish does not cut.
+    holds_place_for: called with each task that goes on when the caller leaves.
+    """
 
     deadline: Deadline
+    purchase_deadline: Deadline
+    holds_place_for: Callable[[asyncio.Task[Any]], None]
     record: Record = field(default_factory=Record)
 
     def until(self, deadline: Deadline) -> Self:

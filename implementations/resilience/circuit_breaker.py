@@ -105,7 +105,7 @@ class CircuitBreaker:
     def state(self) -> CircuitState:
         """The state in force. Transitions are lazy: an open circuit stays open until a call tries it."""
         self._notice_time()
-        return self._override.state if self._override else self._state
+        return self._state
 
     @property
     def override(self) -> Override | None:
@@ -115,8 +115,7 @@ class CircuitBreaker:
 
     def refusal(self) -> Refused | None:
         """Why a call would be refused now; None when it would pass. Changes nothing but what time has changed."""
-        self._notice_time()
-        now_s = self._clock()
+        now_s = self._notice_time()
         if self._override is not None:
             return self._forced_refusal(self._override, now_s)
         if self._state is CircuitState.OPEN and now_s < self._open_until_s:
@@ -130,7 +129,7 @@ class CircuitBreaker:
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
-        if self._override is None and self._state is CircuitState.OPEN:
+        if self._state is CircuitState.OPEN:
             self._enter(CircuitState.HALF_OPEN)
         if self._state is CircuitState.HALF_OPEN:
             self._probe_since_s = self._clock()
@@ -141,14 +140,13 @@ class CircuitBreaker:
         before = self.state
         until_s = None if for_s is None else self._clock() + for_s
         self._override = Override(state=state, reason=reason, actor=actor, until_s=until_s)
-        self._generation += 1
+        self._start(state)
         self._tell(before, state)
 
     def reset(self) -> None:
         """Forget everything: what was forced, and what was counted."""
         before = self.state
         self._override = None
-        self._openings = 0
         self._start(CircuitState.CLOSED)
         self._tell(before, CircuitState.CLOSED)
 
@@ -161,7 +159,6 @@ class CircuitBreaker:
             self._probe_since_s = None
             self._good_probes += 1
             if self._good_probes >= self._rules.success_threshold:
-                self._openings = 0
                 self._enter(CircuitState.CLOSED)
         else:
             self._consecutive_failures = 0
@@ -185,6 +182,7 @@ class CircuitBreaker:
 
     def report_ignored(self, generation: int) -> None:
         """For permits only."""
+        self._notice_time()
         if generation == self._generation:
             self._probe_since_s = None
 
@@ -192,8 +190,8 @@ class CircuitBreaker:
     def _longest_probe_s(self) -> float:
         return self._rules.probe_s + EXTRA_PROBE_S
 
-    def _notice_time(self) -> None:
-        """What the passing of time alone changes: a forced state ends, a lost probe counts as a failed one."""
+    def _notice_time(self) -> float:
+        """Now, after what the passing of time alone changes: a forced state ends, a lost probe counts as a failed one."""
         now_s = self._clock()
         override = self._override
         if override is not None and override.until_s is not None and now_s >= override.until_s:
@@ -202,6 +200,7 @@ class CircuitBreaker:
             self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
         if self._probe_since_s is not None and now_s >= self._probe_since_s + self._longest_probe_s:
             self._open(0.0)
+        return now_s
 
     def _forced_refusal(self, override: Override, now_s: float) -> Refused | None:
         if override.state is CircuitState.CLOSED:
@@ -225,6 +224,8 @@ class CircuitBreaker:
     def _start(self, state: CircuitState) -> None:
         self._state = state
         self._generation += 1
+        if state is CircuitState.CLOSED:
+            self._openings = 0
         self._window = _Window()
         self._consecutive_failures = self._good_probes = 0
         self._probe_since_s = None

@@ -1,20 +1,24 @@
-"""The policies around a judge: each is a provider itself. Their order is the business of `di.py`."""
+"""The policies around a metered judge: each is a provider itself. Their order is the business of `di.py`."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from api_models import AttemptOutcome, Purchase
-from exceptions import ProviderError, ProviderTimeoutError, TruncatedReplyError
-from implementations.resilience.call import current_call
-from protocols import (
-    Attempt,
-    LLMAccountingProtocol,
-    LLMProviderProtocol,
-    LLMRetryManagerProtocol,
-    ProviderReply,
-    ProviderRequest,
+from api_models import CircuitState
+from exceptions import (
+    CircuitOpenError,
+    ProviderError,
+    ServiceOverloadedError,
+    ThrottlePausedError,
+    TruncatedReplyError,
 )
+from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
+from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
+from implementations.resilience.throttle_gate import ThrottleGate
+from protocols import LLMProviderProtocol, LLMRetryManagerProtocol, ProviderReply, ProviderRequest
+
+REPROBE_S = 300.0
+OWN_DECISION = "service"
 
 
 class Retrying:
@@ -39,67 +43,106 @@ class Retrying:
         return await self._retries.run(attempt)
 
 
-class Metered:
-    """Times, prices and books every attempt, usable or not."""
+class FailingFast:
+    """Only looks: an open circuit answers before any queue. The permit is taken with the slot in hand, further in."""
+
+    def __init__(self, provider: LLMProviderProtocol, *, circuit: CircuitBreaker) -> None:
+        self._provider = provider
+        self._circuit = circuit
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """The reply, or CircuitOpenError at once."""
+        refusal = self._circuit.refusal()
+        if refusal is not None:
+            raise circuit_open(refusal, request)
+        return await self._provider.generate_comparison(request)
+
+
+class Throttled:
+    """Waits out the pause that the provider asked for; nobody holds a slot meanwhile."""
 
     def __init__(
-        self, provider: LLMProviderProtocol, *, accounting: LLMAccountingProtocol, clock: Callable[[], float]
+        self, provider: LLMProviderProtocol, *, gate: ThrottleGate, sleep: Callable[[float], Awaitable[None]]
     ) -> None:
         self._provider = provider
-        self._accounting = accounting
+        self._gate = gate
+        self._sleep = sleep
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """The reply; ThrottlePausedError when the pause outlasts the request."""
+        while (pause_s := self._gate.remaining_s) > 0:
+            if pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
+                raise ThrottlePausedError("it asked for a pause", provider=request.provider, retry_after_s=pause_s)
+            current_call().record.queued_s += pause_s
+            await self._sleep(pause_s)
+        try:
+            return await self._provider.generate_comparison(request)
+        except ProviderError as failure:
+            if failure.throttles and failure.retry_after_s:
+                self._gate.pause(failure.retry_after_s)
+            raise
+
+
+class ConcurrencyLimited:
+    """Keeps a hanging provider from taking everybody in: so many calls at once, the others wait within their time."""
+
+    def __init__(self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, clock: Callable[[], float]) -> None:
+        self._provider = provider
+        self._bulkhead = bulkhead
         self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply, priced. A failure leaves with the provider's name."""
-        began_s = self._clock()
-        self._accounting.started(request)
-        outcome, purchase = AttemptOutcome.DEFECT, None
+        """The reply; ServiceOverloadedError when the request's time ends in the queue."""
+        call, began_s = current_call(), self._clock()
         try:
-            reply = await self._provider.generate_comparison(request)
-            outcome = AttemptOutcome.SUCCESS
-        except ProviderError as failure:
+            place = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - SHORTEST_ATTEMPT_S)
+        except ServiceOverloadedError as failure:
             failure.provider = request.provider
-            outcome, purchase = failure.outcome, failure.purchase
-            raise
-        except asyncio.CancelledError:
-            outcome = AttemptOutcome.CANCELLED
             raise
         finally:
-            elapsed_s = self._clock() - began_s
-            if outcome is not AttemptOutcome.SUCCESS:
-                _record(request, outcome, elapsed_s, self._accounting.failed(request, outcome, elapsed_s, purchase))
-        priced = self._accounting.succeeded(request, reply, elapsed_s)
-        _record(request, outcome, elapsed_s, priced.purchase)
-        return priced
+            call.record.queued_s += self._clock() - began_s
+        try:
+            return await self._provider.generate_comparison(request)
+        finally:
+            place.leave()
 
 
-def _record(request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None) -> None:
-    record = current_call().record
-    record.upstream_s += elapsed_s
-    record.attempts.append(
-        Attempt(
-            provider=request.provider,
-            model=request.model,
-            outcome=outcome,
-            duration_s=elapsed_s,
-            purchase=purchase,
-        )
-    )
+class CircuitBroken:
+    """Reports every attempt to the circuit, as the class of its failure says, exactly once."""
 
-
-class TimeLimited:
-    """Ends an attempt that takes longer than an attempt may, whatever the provider does."""
-
-    def __init__(self, provider: LLMProviderProtocol) -> None:
+    def __init__(self, provider: LLMProviderProtocol, *, circuit: CircuitBreaker) -> None:
         self._provider = provider
+        self._circuit = circuit
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply, or ProviderTimeoutError."""
-        limit = asyncio.timeout(current_call().deadline.attempt_s())
+        """The reply; CircuitOpenError when the circuit opened while the call was queued."""
         try:
-            async with limit:
-                return await self._provider.generate_comparison(request)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise ProviderTimeoutError("no answer within the attempt's time") from None
+            permit = self._circuit.acquire()
+        except Refused as refusal:
+            raise circuit_open(refusal, request) from None
+        try:
+            reply = await self._provider.generate_comparison(request)
+            permit.succeeded()
+        except ProviderError as failure:
+            if failure.trips_circuit:
+                failure.opened_circuit = permit.failed(retry_after_s=failure.retry_after_s or 0.0)
+            elif failure.forces_open:
+                failure.opened_circuit = self._force_open(failure)
+            raise
+        finally:
+            permit.ignored()
+        return reply
+
+    def _force_open(self, failure: ProviderError) -> bool:
+        """A key or an account does not mend itself within seconds; what an operator forced goes before."""
+        if self._circuit.override is not None:
+            return False
+        was_open = self._circuit.state is CircuitState.OPEN
+        self._circuit.force(CircuitState.OPEN, reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S)
+        return not was_open
+
+
+def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:
+    """What a caller is told."""
+    details = "it failed too often lately" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
+    return CircuitOpenError(details, provider=request.provider, retry_after_s=refusal.retry_after_s)

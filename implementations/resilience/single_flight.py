@@ -23,8 +23,16 @@ class SingleFlight(Generic[T]):
         """The flights under way."""
         return frozenset(self._flights.values())
 
-    async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
+    async def join(
+        self,
+        key: Hashable,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        on_start: Callable[[asyncio.Task[T]], None] = lambda _: None,
+    ) -> tuple[T, bool]:
         """The result, and whether this caller started the work. What the work raises, every waiter raises.
+
+        on_start: told the task when this caller is the one who starts it.
 
         Raises ServiceStoppingError when the flight itself was cancelled, which only a shutdown does.
         """
@@ -34,6 +42,7 @@ class SingleFlight(Generic[T]):
             flight = asyncio.create_task(work())
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
+            on_start(flight)
         try:
             return await asyncio.shield(flight), started
         except asyncio.CancelledError:

@@ -18,10 +18,10 @@ from quart.typing import TestClientProtocol as Client
 from werkzeug.datastructures import Headers
 
 from config import Settings
-from implementations.retry_manager_impl import RetryManagerImpl
-from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol, LLMRetryManagerProtocol
+from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol
 from startup_setup import create_app
 from tests.integration.service_process import COMPARISON, PREFIX, QUESTION
+from tests.virtual_time import VirtualTime
 
 CANARY = "kanarienvogel"
 JSON = {"Content-Type": "application/json"}
@@ -736,19 +736,6 @@ class Broken(Provider):
         return BrokenOrchestrator()
 
 
-class Impatient(Provider):
-    """Retries without waiting."""
-
-    @provide(scope=Scope.APP, override=True)
-    def retries(self) -> LLMRetryManagerProtocol:
-        """Replace the sleep."""
-
-        async def instant(_seconds: float) -> None:
-            return None
-
-        return RetryManagerImpl(sleep=instant)
-
-
 async def test_a_defect_of_ours_is_told_without_its_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -760,7 +747,7 @@ async def test_a_defect_of_ours_is_told_without_its_text(
 
 
 async def test_a_transient_failure_is_told_after_three_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(mocked(monkeypatch, MOCK_ERROR_RATE="1"), Impatient()) as client:
+    async with serving(mocked(monkeypatch, MOCK_ERROR_RATE="1"), VirtualTime()) as client:
         body = await refusal(await compare(client), 503, "EXTERNAL_SERVICE_ERROR")
         text = await (await client.get("/metrics")).get_data(as_text=True)
         known = (await content(await client.get("/api/v1/providers")))["providers"][0]

@@ -4,7 +4,16 @@ import inspect
 
 import pytest
 
-from api_models import AttemptOutcome, CacheMiss, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName, Usage
+from api_models import (
+    AttemptOutcome,
+    CacheMiss,
+    CacheOutcome,
+    CircuitState,
+    ErrorCode,
+    ProcessingEvent,
+    ProviderName,
+    Usage,
+)
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
@@ -51,6 +60,7 @@ def drive_the_methods(metrics: Metrics) -> set[str]:
     metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
     purchase(metrics, cost_usd=0.25)
     purchase(metrics, cost_usd=None)
+    metrics.circuit_changed(ANTHROPIC, CircuitState.OPEN)
     metrics.exposition("")
     metrics.model_label("any")
     return {
@@ -59,6 +69,7 @@ def drive_the_methods(metrics: Metrics) -> set[str]:
         "attempt_started",
         "attempt_ended",
         "purchased",
+        "circuit_changed",
         "exposition",
         "model_label",
     }
@@ -75,6 +86,10 @@ async def drive_the_neighbours(metrics: Metrics) -> None:
     publisher.publish(CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key"))
     metrics.client_disconnects.inc()
     metrics.background_task_up.of("work").set(1)
+    for moved in (metrics.throttle_paused, metrics.retry_budget, metrics.queued):
+        moved.of(ANTHROPIC).set(1)
+    metrics.in_flight.set(1)
+    metrics.admission_queue.set(1)
 
 
 async def test_every_declared_metric_moves() -> None:

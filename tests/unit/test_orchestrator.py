@@ -35,7 +35,8 @@ from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.llm_orchestrator_impl import CALLER_LEFT, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
-from implementations.resilience.policies import Metered
+from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
 from protocols import CacheUse, Candidate, ComparisonQuery, CurrentSettings, Judge, ProviderReply, ProviderRequest
 from tests.fakes import (
@@ -69,6 +70,7 @@ class House:
         self.metrics = new_metrics()
         self.events = Recorder()
         self.flights = SingleFlight[ProviderReply]()
+        self.capacity = Bulkhead(limit=100, queue_limit=100)
         self.cache = CacheManagerImpl(
             local=LocalCache(size_bytes=1_000_000, max_entries=100, clock=self.clock),
             local_ttl_s=600,
@@ -91,6 +93,7 @@ class House:
             selector=selector,
             cache=self.cache,
             flights=self.flights,
+            capacity=self.capacity,
             events=self.events,
             metrics=self.metrics,
             clock=self.clock,
@@ -416,6 +419,7 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
         selector=Empty(),
         cache=home.cache,
         flights=home.flights,
+        capacity=home.capacity,
         events=home.events,
         metrics=home.metrics,
         clock=home.clock,

@@ -9,6 +9,7 @@ import pytest
 
 from api_models import UNKNOWN_USAGE, AttemptOutcome, ProviderName, Purchase, Usage
 from exceptions import (
+    AttemptCutShortError,
     InvalidReplyError,
     NoUsableProviderError,
     ProviderTimeoutError,
@@ -17,7 +18,9 @@ from exceptions import (
 )
 from implementations.accounting_impl import AccountingImpl
 from implementations.resilience.call import Deadline, calling, current_call
-from implementations.resilience.policies import Metered, Retrying, TimeLimited
+from implementations.resilience.metering import Metered, TimeLimited
+from implementations.resilience.policies import Retrying
+from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import Attempt, ProviderReply, ProviderRequest
 from tests.fakes import (
@@ -157,7 +160,7 @@ async def test_an_attempt_that_takes_too_long_ends_as_a_provider_timeout() -> No
 
 
 async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
-    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(ProviderTimeoutError):
+    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(AttemptCutShortError):
         await TimeLimited(FakeProvider(Held(reply()))).generate_comparison(request())
 
 
@@ -230,7 +233,9 @@ async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
     cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
     provider = FakeProvider(cut, reply())
     with calling(call(Clock())):
-        await Retrying(provider, retries=RetryManagerImpl(sleep=instant_sleep())).generate_comparison(request())
+        await Retrying(
+            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+        ).generate_comparison(request())
     assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
 
 
@@ -238,5 +243,7 @@ async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_a
     bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
     provider = FakeProvider(TruncatedReplyError("that was all", purchase=bought, larger_max_tokens=None))
     with calling(call(Clock())), pytest.raises(TruncatedReplyError):
-        await Retrying(provider, retries=RetryManagerImpl(sleep=instant_sleep())).generate_comparison(request())
+        await Retrying(
+            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+        ).generate_comparison(request())
     assert len(provider.requests) == 1

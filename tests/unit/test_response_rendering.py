@@ -4,7 +4,9 @@ from api.response_rendering import server_timing
 from exceptions import ProviderUnavailableError
 from implementations.accounting_impl import AccountingImpl
 from implementations.resilience.call import calling
-from implementations.resilience.policies import Metered, Retrying
+from implementations.resilience.metering import Metered
+from implementations.resilience.policies import Retrying
+from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import ProviderReply, ProviderRequest, Timings
 from tests.fakes import Calendar, Clock, FakeProvider, FixedPrices, call, instant_sleep, new_metrics, reply, request
@@ -30,6 +32,8 @@ async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
     accounting = AccountingImpl(prices=FixedPrices(), metrics=new_metrics(), now=Calendar())
     metered = Metered(FakeProvider(slowly_failing, slowly), accounting=accounting, clock=clock)
     with calling(asked):
-        await Retrying(metered, retries=RetryManagerImpl(sleep=sleep)).generate_comparison(request())
+        await Retrying(metered, retries=RetryManagerImpl(budget=RetryBudget(), sleep=sleep)).generate_comparison(
+            request()
+        )
     assert sum(sleep.naps) > 0
     assert asked.record.upstream_s == 3.5

@@ -5,16 +5,17 @@ import asyncio
 import pytest
 
 from exceptions import (
+    CircuitOpenError,
     DeadlineExceededError,
     InvalidReplyError,
     ProviderOverloadedError,
     ProviderUnavailableError,
     RateLimitedError,
 )
-from implementations.resilience.call import calling
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, calling
+from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import (
     MAX_ATTEMPTS,
-    SHORTEST_ATTEMPT_S,
     RetryManagerImpl,
 )
 from tests.fakes import Clock, call, instant_sleep
@@ -39,14 +40,14 @@ class Operation:
 async def test_a_first_success_needs_no_second_attempt() -> None:
     sleep, operation = instant_sleep(), Operation(0)
     with calling(call(Clock())):
-        assert await RetryManagerImpl(sleep=sleep).run(operation) == "done"
+        assert await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation) == "done"
     assert (operation.calls, sleep.naps) == (1, [])
 
 
 async def test_a_transient_failure_is_overcome() -> None:
     operation = Operation(2)
     with calling(call(Clock())):
-        assert await RetryManagerImpl(sleep=instant_sleep()).run(operation) == "done"
+        assert await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation) == "done"
     assert operation.calls == 3
 
 
@@ -54,7 +55,7 @@ async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
     failure = ProviderUnavailableError("overloaded")
     operation = Operation(99, failure)
     with calling(call(Clock())), pytest.raises(ProviderUnavailableError) as last:
-        await RetryManagerImpl(sleep=instant_sleep()).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation)
     assert last.value is failure
     assert operation.calls == MAX_ATTEMPTS == 3
 
@@ -63,16 +64,15 @@ async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
 async def test_what_may_not_be_repeated_is_not(failure: BaseException) -> None:
     sleep, operation = instant_sleep(), Operation(99, failure)
     with calling(call(Clock())), pytest.raises(type(failure)):
-        await RetryManagerImpl(sleep=sleep).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
     assert (operation.calls, sleep.naps) == (1, [])
 
 
 async def test_the_back_off_stays_within_its_growing_bounds() -> None:
     sleep = instant_sleep()
-    manager = RetryManagerImpl(sleep=sleep)
     for _ in range(50):
         with calling(call(Clock())):
-            await manager.run(Operation(2))
+            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(Operation(2))
     first, second = sleep.naps[0::2], sleep.naps[1::2]
     assert len(first) == len(second) == 50
     assert all(0 <= nap <= 0.5 for nap in first)
@@ -85,28 +85,55 @@ async def test_who_is_throttled_waits_longer() -> None:
     sleep = instant_sleep()
     for _ in range(50):
         with calling(call(Clock())):
-            await RetryManagerImpl(sleep=sleep).run(Operation(1, ProviderOverloadedError("busy")))
+            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(Operation(1, ProviderOverloadedError("busy")))
     assert 0.5 < max(sleep.naps) <= 1.0
 
 
 async def test_a_wait_that_the_provider_asks_for_is_not_cut_short() -> None:
     sleep = instant_sleep()
     with calling(call(Clock())):
-        await RetryManagerImpl(sleep=sleep).run(Operation(2, RateLimitedError("slow down", retry_after_s=12.0)))
+        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
+            Operation(2, RateLimitedError("slow down", retry_after_s=12.0))
+        )
     assert sleep.naps == [12.0, 12.0]
 
 
 async def test_a_wait_beyond_the_deadline_is_not_begun_and_its_figure_is_passed_on() -> None:
     sleep, operation = instant_sleep(), Operation(99, RateLimitedError("slow down", retry_after_s=3600.0))
     with calling(call(Clock())), pytest.raises(RateLimitedError) as told:
-        await RetryManagerImpl(sleep=sleep).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
     assert (operation.calls, sleep.naps, told.value.retry_after_s) == (1, [], 3600.0)
+
+
+async def test_a_provider_in_trouble_is_burdened_with_few_repetitions() -> None:
+    manager, calls = RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()), 0
+
+    async def down() -> str:
+        nonlocal calls
+        calls += 1
+        raise ProviderUnavailableError("down")
+
+    for _ in range(1000):
+        with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
+            await manager.run(down)
+    assert 1100 <= calls <= 1000 * 1.1 + 10
+
+
+async def test_a_repetition_that_meets_an_open_circuit_ends_with_the_failure_it_was_to_mend() -> None:
+    failures = [ProviderUnavailableError("down"), CircuitOpenError("opened meanwhile", retry_after_s=30.0)]
+
+    async def operation() -> str:
+        raise failures.pop(0)
+
+    with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
+        await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation)
+    assert failures == []
 
 
 async def test_a_provider_may_forbid_the_repetition_of_what_could_be_repeated() -> None:
     operation = Operation(99, ProviderUnavailableError("down", is_final=True))
     with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(sleep=instant_sleep()).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation)
     assert operation.calls == 1
 
 
@@ -119,7 +146,7 @@ async def test_an_answer_that_is_no_verdict_is_asked_for_once_more_and_at_once()
         raise InvalidReplyError("prose")
 
     with calling(call(Clock())), pytest.raises(InvalidReplyError):
-        await RetryManagerImpl(sleep=sleep).run(no_verdict)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(no_verdict)
     assert (calls, sleep.naps) == (2, [0.0])
 
 
@@ -132,13 +159,13 @@ async def test_an_answer_that_is_no_verdict_after_another_failure_still_has_its_
         return "done"
 
     with calling(call(Clock())):
-        assert await RetryManagerImpl(sleep=instant_sleep()).run(operation) == "done"
+        assert await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation) == "done"
 
 
 async def test_no_attempt_is_made_for_which_no_time_would_be_left() -> None:
     sleep, operation = instant_sleep(), Operation(99)
     with calling(call(Clock(), remaining_s=SHORTEST_ATTEMPT_S / 2)), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(sleep=sleep).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
     assert (operation.calls, sleep.naps) == (1, [])
 
 
@@ -152,7 +179,7 @@ async def test_the_time_that_waiting_took_counts() -> None:
         raise ProviderUnavailableError("overloaded")
 
     with calling(under_way), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(sleep=sleep).run(slow_failure)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(slow_failure)
     assert len(sleep.naps) == 1
 
 
@@ -165,7 +192,7 @@ async def test_a_caller_who_leaves_during_the_back_off_is_let_go() -> None:
 
     async def ask() -> str:
         with calling(call(Clock())):
-            return await RetryManagerImpl(sleep=endless).run(operation)
+            return await RetryManagerImpl(budget=RetryBudget(), sleep=endless).run(operation)
 
     operation = Operation(99)
     task = asyncio.create_task(ask())
@@ -177,8 +204,8 @@ async def test_a_caller_who_leaves_during_the_back_off_is_let_go() -> None:
 
 
 async def test_concurrent_runs_do_not_disturb_each_others_attempts() -> None:
-    manager = RetryManagerImpl(sleep=instant_sleep())
-    operations = [Operation(number % 5) for number in range(50)]
+    manager = RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+    operations = [Operation(number % 5) for number in range(5)]
 
     async def ask(operation: Operation) -> str:
         with calling(call(Clock())):

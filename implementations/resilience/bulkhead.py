@@ -1,0 +1,73 @@
+"""Bounds how much goes on at once, and how long and in which company one waits for a place."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from exceptions import ServiceOverloadedError
+
+RETRY_AFTER_S = 1.0
+
+
+class Place:
+    """The right to be inside; `leave` it once. What began inside and goes on may hold it longer."""
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
+        self._holders = 1
+
+    def keep_for(self, task: asyncio.Task[Any]) -> None:
+        """The place is free again only when this task is done, too."""
+        self._holders += 1
+        task.add_done_callback(lambda _: self.leave())
+
+    def leave(self) -> None:
+        """One holder less."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._release()
+
+
+class Bulkhead:
+    """limit: places. queue_limit: how many may wait for one; None for any number."""
+
+    def __init__(self, *, limit: int, queue_limit: int | None = None) -> None:
+        self._places = asyncio.Semaphore(limit)
+        self._queue_limit = queue_limit
+        self._waiting = 0
+        self._inside = 0
+
+    @property
+    def inside(self) -> int:
+        """Places that are taken."""
+        return self._inside
+
+    @property
+    def waiting(self) -> int:
+        """Who waits for a place."""
+        return self._waiting
+
+    async def enter(self, *, within_s: float) -> Place:
+        """A place, first come first served. Raises ServiceOverloadedError when the wait is too long or too crowded."""
+        if self._places.locked():
+            await self._wait(within_s)
+        else:
+            await self._places.acquire()  # does not wait
+        self._inside += 1
+        return Place(self._left)
+
+    async def _wait(self, within_s: float) -> None:
+        if self._queue_limit is not None and self._waiting >= self._queue_limit:
+            raise ServiceOverloadedError("too many requests wait already", retry_after_s=RETRY_AFTER_S)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(within_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise ServiceOverloadedError("no place became free in time", retry_after_s=RETRY_AFTER_S) from None
+        finally:
+            self._waiting -= 1
+
+    def _left(self) -> None:
+        self._inside -= 1
+        self._places.release()

@@ -1,0 +1,84 @@
+"""The innermost policies: an attempt is timed, priced and booked, and ends when its time is over."""
+
+import asyncio
+from collections.abc import Callable
+
+from api_models import AttemptOutcome, Purchase
+from exceptions import AttemptCutShortError, ProviderError, ProviderTimeoutError
+from implementations.resilience.call import current_call
+from protocols import Attempt, LLMAccountingProtocol, LLMProviderProtocol, ProviderReply, ProviderRequest
+
+FAIR_SHARE = 0.5
+
+
+class Metered:
+    """Times, prices and books every attempt, usable or not."""
+
+    def __init__(
+        self, provider: LLMProviderProtocol, *, accounting: LLMAccountingProtocol, clock: Callable[[], float]
+    ) -> None:
+        self._provider = provider
+        self._accounting = accounting
+        self._clock = clock
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """The reply, priced. A failure leaves with the provider's name."""
+        began_s = self._clock()
+        self._accounting.started(request)
+        outcome, purchase = AttemptOutcome.DEFECT, None
+        try:
+            reply = await self._provider.generate_comparison(request)
+            outcome = AttemptOutcome.SUCCESS
+        except ProviderError as failure:
+            failure.provider = request.provider
+            outcome, purchase = failure.outcome, failure.purchase
+            raise
+        except asyncio.CancelledError:
+            outcome = AttemptOutcome.CANCELLED
+            raise
+        finally:
+            elapsed_s = self._clock() - began_s
+            if outcome is not AttemptOutcome.SUCCESS:
+                _record(request, outcome, elapsed_s, self._accounting.failed(request, outcome, elapsed_s, purchase))
+        priced = self._accounting.succeeded(request, reply, elapsed_s)
+        _record(request, outcome, elapsed_s, priced.purchase)
+        return priced
+
+
+def _record(request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None) -> None:
+    record = current_call().record
+    record.upstream_s += elapsed_s
+    record.attempts.append(
+        Attempt(
+            provider=request.provider,
+            model=request.model,
+            outcome=outcome,
+            duration_s=elapsed_s,
+            purchase=purchase,
+        )
+    )
+
+
+class TimeLimited:
+    """Ends an attempt that takes longer than an attempt may, whatever the provider does.
+
+    An attempt that had less than half of an attempt's usual time does not blame the provider.
+    """
+
+    def __init__(self, provider: LLMProviderProtocol) -> None:
+        self._provider = provider
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """The reply, or ProviderTimeoutError."""
+        deadline = current_call().deadline
+        attempt_s = deadline.attempt_s()
+        limit = asyncio.timeout(attempt_s)
+        try:
+            async with limit:
+                return await self._provider.generate_comparison(request)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        if attempt_s < deadline.attempt_timeout_s * FAIR_SHARE:
+            raise AttemptCutShortError("no answer in the little time that the request had left")
+        raise ProviderTimeoutError("no answer within the attempt's time")

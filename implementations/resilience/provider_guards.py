@@ -1,0 +1,50 @@
+"""What stands between this service and one provider, as one thing that others may look at."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from api_models import CircuitState, ProviderName
+from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
+from implementations.resilience.retry_budget import RetryBudget
+from implementations.resilience.throttle_gate import ThrottleGate
+from metrics import Metrics
+
+log = structlog.get_logger("circuit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """One provider's circuit, pause, places and budget of repetitions."""
+
+    circuit: CircuitBreaker
+    gate: ThrottleGate
+    bulkhead: Bulkhead
+    budget: RetryBudget
+
+
+ProviderGuards = Mapping[ProviderName, Guards]
+
+
+def guards_of(
+    name: ProviderName, rules: CircuitRules, *, places: int, metrics: Metrics, clock: Callable[[], float]
+) -> Guards:
+    """The guards of one provider, seen in the metrics. Each transition makes one line and one change of a metric."""
+
+    def tell(before: CircuitState, after: CircuitState) -> None:
+        metrics.circuit_changed(name, after)
+        log.warning("circuit_changed", provider=name, before=before, after=after)
+
+    guards = Guards(
+        circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=tell),
+        gate=ThrottleGate(clock=clock),
+        bulkhead=Bulkhead(limit=places),
+        budget=RetryBudget(),
+    )
+    metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)
+    metrics.retry_budget.of(name).set_function(lambda: guards.budget.tokens)
+    metrics.queued.of(name).set_function(lambda: guards.bulkhead.waiting)
+    return guards
