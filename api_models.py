@@ -93,6 +93,10 @@ class SelectionStrategy(StrEnum):
     """How the usable providers are ranked when the caller names none."""
 
     PRIORITY = "priority"
+    ROUND_ROBIN = "round-robin"
+    LEAST_COST = "least-cost"
+    LEAST_LATENCY = "least-latency"
+    RANDOM = "random"
 
 
 class CircuitState(StrEnum):
@@ -320,7 +324,31 @@ class ErrorBody(_Body):
     provider: ProviderName | None = None
 
 
+# --- Routing ----------------------------------------------------------------------------------------------------------
+
+
+class RoutingRule(BaseModel):
+    """Prefers a provider, and perhaps a model, for queries that meet all conditions; sizes are in characters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    metadata: dict[str, StrictStr | StrictInt | StrictBool] = {}
+    user_id: StrictStr | None = None
+    min_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    max_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    provider: ProviderName
+    model: ModelId | None = None
+
+
 # --- Providers and health ---------------------------------------------------------------------------------------------
+
+
+class ProbeReport(_Body):
+    """What the last free look-up of a provider found; it changes nothing."""
+
+    at: datetime
+    success: bool
+    message: str
 
 
 class ProviderReport(_Body):
@@ -340,6 +368,7 @@ class ProviderReport(_Body):
     requests_today: int
     cost_today_usd: float
     reason: str | None
+    last_probe: ProbeReport | None
 
 
 class ProvidersResponse(_Body):

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api_models import ModelId, ProviderName, SelectionStrategy
+from api_models import ModelId, ProviderName, RoutingRule, SelectionStrategy
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
@@ -99,6 +99,15 @@ class SelectionSettings(Group):
         tuple(name for name in ProviderName if name is not ProviderName.MOCK),
         "providers, first choice first; comma-separated or JSON",
         min_length=1,
+    )
+    routing_rules: tuple[RoutingRule, ...] = knob(
+        "ROUTING_RULES",
+        (),
+        "who is preferred when the caller names nobody, the first rule that fits; JSON: "
+        '`[{"metadata": {"tier": "gold"}, "min_characters": 20000, "provider": "anthropic"}]`',
+    )
+    probe_interval_s: float = knob(
+        "PROVIDER_PROBE_INTERVAL_S", 60.0, "how often a silent or failing provider is looked up, seconds", ge=1
     )
     default_provider: ProviderName | None = knob(
         "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it"

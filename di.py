@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
+from random import Random
 
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
@@ -23,6 +24,7 @@ from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
+from implementations.provider_monitor_impl import ProviderMonitorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -36,10 +38,12 @@ from implementations.resilience.provider_guards import Guards, ProviderGuards, g
 from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
+from implementations.selection.ranking import Ranking
 from implementations.wire.transport import Transport
 from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
+    BackgroundProtocol,
     ClockProtocol,
     Judge,
     Judges,
@@ -54,6 +58,7 @@ from protocols import (
     LLMRequestBuilderProtocol,
     ModelCatalogueProtocol,
     PricesProtocol,
+    ProviderFindings,
     ProviderReply,
     RuntimeSettingsProtocol,
     SleepProtocol,
@@ -196,13 +201,19 @@ class RequestProvider(Provider):
         self,
         settings: Settings,
         judges: Judges,
+        guards: ProviderGuards,
         catalogue: ModelCatalogueProtocol,
+        prices: PricesProtocol,
         builder: LLMRequestBuilderProtocol,
         accounting: LLMAccountingProtocol,
+        findings: ProviderFindings,
     ) -> LLMProviderSelectorProtocol:
         """Who can be asked."""
         return ProviderSelectorImpl(
             judges=judges,
+            guards=guards,
+            ranking=Ranking(prices=prices, accounting=accounting, chance=Random()),  # noqa: S311  spreads load
+            findings=findings,
             configured=settings.configured_providers(),
             catalogue=catalogue,
             builder=builder,
@@ -242,6 +253,34 @@ class RequestProvider(Provider):
     def events(self, settings: Settings, metrics: Metrics) -> LLMEventPublisherProtocol:
         """What the platform is told."""
         return EventPublisherImpl(enabled=settings.events.enabled, metrics=metrics)
+
+    @provide
+    def findings(self) -> ProviderFindings:
+        """What the look-ups found, for whoever shows it."""
+        return {}
+
+    @provide
+    def monitor(
+        self,
+        settings: Settings,
+        judges: Judges,
+        selector: LLMProviderSelectorProtocol,
+        findings: ProviderFindings,
+        runtime_settings: RuntimeSettingsProtocol,
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
+    ) -> ProviderMonitorImpl:
+        """Looks up whom nobody asks."""
+        return ProviderMonitorImpl(
+            judges=judges,
+            selector=selector,
+            findings=findings,
+            runtime_settings=runtime_settings,
+            interval_s=settings.selection.probe_interval_s,
+            clock=clock,
+            sleep=sleep,
+            now=utc_now,
+        )
 
     @provide
     def tester(
@@ -297,11 +336,18 @@ class ProcessProvider(Provider):
         return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
 
     @provide
-    async def supervisor(self, metrics: Metrics, sleep: SleepProtocol) -> AsyncIterator[Supervisor]:
+    async def supervisor(
+        self, monitor: ProviderMonitorImpl, metrics: Metrics, sleep: SleepProtocol
+    ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
-        supervisor = Supervisor({}, metrics=metrics, sleep=sleep)
+        supervisor = Supervisor({"provider_monitor": monitor.run}, metrics=metrics, sleep=sleep)
         yield supervisor
         await supervisor.stop()
+
+    @provide
+    def background(self, supervisor: Supervisor) -> BackgroundProtocol:
+        """The tasks as the health probe sees them."""
+        return supervisor
 
     @provide
     def door(self) -> Admission:

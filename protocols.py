@@ -5,7 +5,7 @@ Implementations conform structurally; `di.py` is where mypy proves it.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -26,6 +26,7 @@ from api_models import (
     ProviderName,
     Purchase,
     ReasoningEffort,
+    RoutingRule,
     SelectionStrategy,
     TemperatureUse,
     Usage,
@@ -77,6 +78,11 @@ class ComparisonQuery:
     replicate: int = 0
     cache_use: CacheUse = CacheUse.NORMAL
     timeout_s: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Characters of task and essays."""
+        return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +144,14 @@ class ProviderRequest:
     def fingerprint(self) -> str:
         """SHA-256, in hex, over all fields: the identity under which answers are kept and shared."""
         return hashlib.sha256(orjson.dumps(self, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A provider to be asked, and the model that was wished for there; None leaves it to the settings."""
+
+    provider: ProviderName
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +318,7 @@ class CurrentSettings:
     """
 
     selection_strategy: SelectionStrategy
+    routing_rules: tuple[RoutingRule, ...]
     priority_order: tuple[ProviderName, ...]
     default_provider: ProviderName
     enabled_providers: frozenset[ProviderName]
@@ -332,6 +347,18 @@ class ProviderActivity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeFinding:
+    """What a free look-up found, and when (UTC)."""
+
+    at: datetime
+    success: bool
+    message: str
+
+
+ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderStatus:
     """Whether a provider can be asked now; reason says why not."""
 
@@ -342,11 +369,17 @@ class ProviderStatus:
     default_model: str
     reason: str | None
     activity: ProviderActivity
+    last_probe: ProbeFinding | None = None
 
     @property
     def available(self) -> bool:
-        """A call would be sent."""
+        """A call would be sent now."""
         return self.reason is None
+
+    @property
+    def is_usable(self) -> bool:
+        """The operator wants and allows it; whether it works is another question."""
+        return self.enabled and self.configured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,7 +392,7 @@ class CacheHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeReport:
+class TrialReport:
     """What a test of one provider found. message: one sentence of ours."""
 
     success: bool
@@ -448,9 +481,9 @@ class LLMRequestBuilderProtocol(Protocol):
     """Turns a query into complete questions."""
 
     def build(
-        self, query: ComparisonQuery, providers: Sequence[ProviderName], settings: CurrentSettings
+        self, query: ComparisonQuery, choices: Sequence[Choice], settings: CurrentSettings
     ) -> Sequence[tuple[ProviderRequest, tuple[str, ...]]]:
-        """To each provider its question, and the names of the overrides that its model does not take."""
+        """To each choice its question, and the names of the overrides that its model does not take."""
         ...
 
 
@@ -547,7 +580,7 @@ class RuntimeSettingsProtocol(Protocol):
 class LLMProviderTesterProtocol(Protocol):
     """Tries one provider for an operator."""
 
-    async def test(self, provider: ProviderName, *, deep: bool) -> ProbeReport:
+    async def test(self, provider: ProviderName, *, deep: bool) -> TrialReport:
         """Within ten seconds: the free look-up, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 
@@ -562,4 +595,13 @@ class AdmissionProtocol(Protocol):
 
     def admit(self) -> AbstractContextManager[None]:
         """Hold a place inside. Raises ServiceStoppingError when closed, or turned out before the work was done."""
+        ...
+
+
+class BackgroundProtocol(Protocol):
+    """The service's own tasks."""
+
+    @property
+    def down(self) -> frozenset[str]:
+        """Those that died and wait to be started again."""
         ...

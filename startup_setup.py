@@ -72,7 +72,7 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
         usable = [
             status.name
             for status in (await container.get(LLMProviderSelectorProtocol)).statuses(current)
-            if status.available
+            if status.is_usable
         ]
         _announce(usable, settings.service, mocked=current.mock is not None)
 

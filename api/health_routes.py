@@ -1,6 +1,6 @@
 """The probes and the scrape: answered from known state, without any I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from dishka import FromDishka
 from quart import Blueprint, Response, request
@@ -9,6 +9,7 @@ from quart_dishka import inject
 from api_models import (
     CacheMode,
     CacheReport,
+    CircuitState,
     Dependencies,
     DependencyStatus,
     HealthResponse,
@@ -19,6 +20,7 @@ from config import Settings
 from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
+    BackgroundProtocol,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
@@ -43,12 +45,18 @@ async def healthz(
     cache: FromDishka[LLMCacheManagerProtocol],
     events: FromDishka[LLMEventPublisherProtocol],
     admission: FromDishka[AdmissionProtocol],
+    background: FromDishka[BackgroundProtocol],
 ) -> Response:
     """Whether the service can serve, and what is not well."""
     statuses = selector.statuses(runtime_settings.current())
     dependencies = _dependencies(cache, events)
-    warnings = _warnings(statuses, mock=runtime_settings.current().mock is not None, draining=not admission.is_open)
-    status = _status(statuses, dependencies, draining=not admission.is_open)
+    warnings = _warnings(
+        statuses,
+        mock=runtime_settings.current().mock is not None,
+        draining=not admission.is_open,
+        down=background.down,
+    )
+    status = _status(statuses, dependencies, draining=not admission.is_open, down=background.down)
     body = HealthResponse(
         service=settings.service.name,
         version=metrics.version,
@@ -56,7 +64,7 @@ async def healthz(
         environment=settings.service.environment,
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
-        warnings=warnings,
+        warnings=list(warnings),
     )
     code = 503 if status is HealthStatus.UNHEALTHY else 200
     return Response(body.model_dump_json(), status=code, content_type="application/json")
@@ -76,7 +84,7 @@ async def readyz(
     admission: FromDishka[AdmissionProtocol],
 ) -> Response:
     """Whether new work is welcome."""
-    ready = admission.is_open and any(status.available for status in selector.statuses(runtime_settings.current()))
+    ready = admission.is_open and any(status.is_usable for status in selector.statuses(runtime_settings.current()))
     return _flag("ready", status=200) if ready else _flag("not ready", status=503)
 
 
@@ -106,23 +114,39 @@ def _dependencies(cache: LLMCacheManagerProtocol, events: LLMEventPublisherProto
     )
 
 
-def _status(statuses: Sequence[ProviderStatus], dependencies: Dependencies, *, draining: bool) -> HealthStatus:
-    if draining or not any(status.available for status in statuses):
+def _status(
+    statuses: Sequence[ProviderStatus], dependencies: Dependencies, *, draining: bool, down: Collection[str]
+) -> HealthStatus:
+    """An open circuit is tried again, so it degrades at most; only without any usable provider nothing can be done."""
+    usable = [status for status in statuses if status.is_usable]
+    if draining or not usable:
         return HealthStatus.UNHEALTHY
     well = (
         DependencyStatus.UNHEALTHY not in {dependencies.redis, dependencies.kafka}
         and dependencies.cache.cache_mode is CacheMode.HEALTHY
+        and any(status.circuit_state is not CircuitState.OPEN for status in usable)
+        and not down
     )
     return HealthStatus.HEALTHY if well else HealthStatus.DEGRADED
 
 
-def _warnings(statuses: Sequence[ProviderStatus], *, mock: bool, draining: bool) -> list[str]:
-    told = {
-        MOCK_WARNING: mock,
-        NOBODY_WARNING: not any(status.available for status in statuses),
-        DRAINING_WARNING: draining,
-    }
-    return [warning for warning, holds in told.items() if holds]
+def _warnings(
+    statuses: Sequence[ProviderStatus], *, mock: bool, draining: bool, down: Collection[str]
+) -> Iterator[str]:
+    usable = [status for status in statuses if status.is_usable]
+    if mock:
+        yield MOCK_WARNING
+    if not usable:
+        yield NOBODY_WARNING
+    if draining:
+        yield DRAINING_WARNING
+    for status in usable:
+        if status.reason is not None:
+            yield f"{status.name}: {status.reason}"
+        if status.last_probe is not None and not status.last_probe.success:
+            yield f"{status.name}: the last look-up failed: {status.last_probe.message}"
+    for task in sorted(down):
+        yield f"the background task {task} is down"
 
 
 def _provider(status: ProviderStatus) -> ProviderHealth:

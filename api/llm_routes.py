@@ -13,6 +13,7 @@ from api_models import (
     ModelPrices,
     ModelReport,
     ModelsResponse,
+    ProbeReport,
     ProviderName,
     ProviderReport,
     ProvidersResponse,
@@ -155,4 +156,5 @@ def _report(status: ProviderStatus) -> ProviderReport:
         requests_today=activity.requests_today,
         cost_today_usd=activity.cost_today_usd,
         reason=status.reason,
+        last_probe=None if status.last_probe is None else ProbeReport(**asdict(status.last_probe)),
     )

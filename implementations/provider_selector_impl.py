@@ -1,57 +1,70 @@
 """The one place that knows which providers can be asked, why not, and in which order."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from api_models import CircuitState, ProviderName
 from exceptions import InvalidQueryError, NoUsableProviderError
 from implementations.mock_provider_impl import MOCK_MODEL
+from implementations.resilience.provider_guards import ProviderGuards
+from implementations.selection.ranking import Ranking
+from implementations.selection.routing import rule_for
 from protocols import (
     Candidate,
+    Choice,
     ComparisonQuery,
     CurrentSettings,
     Judges,
     LLMAccountingProtocol,
     LLMRequestBuilderProtocol,
     ModelCatalogueProtocol,
+    ProbeFinding,
     ProviderStatus,
 )
 
 
 class ProviderSelectorImpl:
-    """Ranks the usable providers. configured: the providers that the operator gave a key or a URL."""
+    """configured: the providers that the operator gave a key or a URL. findings: what their free look-ups found."""
 
     def __init__(
         self,
         *,
         judges: Judges,
+        guards: ProviderGuards,
         configured: frozenset[ProviderName],
         catalogue: ModelCatalogueProtocol,
+        ranking: Ranking,
         builder: LLMRequestBuilderProtocol,
         accounting: LLMAccountingProtocol,
+        findings: Mapping[ProviderName, ProbeFinding],
     ) -> None:
         self._judges = judges
-        self._catalogue = catalogue
+        self._guards = guards
         self._configured = configured
+        self._catalogue = catalogue
+        self._ranking = ranking
         self._builder = builder
         self._accounting = accounting
+        self._findings = findings
 
     def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
-        """Best first; only the named provider unless it may be replaced. Raises NoUsableProviderError."""
-        query = self._with_owner_of_model(query, settings)
-        wanted = _wanted(query, settings)
-        usable = [name for name in wanted if self._obstacle(name, settings) is None]
+        """Best first; only the named provider unless it may be replaced. Raises NoUsableProviderError.
+
+        An open circuit does not change the order: an answer of the first choice may be known, and who cannot be asked
+        says so at once.
+        """
+        wanted = self._choices(query, settings)
+        usable = [choice for choice in wanted if self._obstacle(choice.provider, settings) is None]
         if not usable:
             raise NoUsableProviderError(self._why_nobody(wanted, settings), provider=query.provider)
         first = wanted[0] if query.provider else usable[0]
         return [
             Candidate(
                 request=request,
-                provider=self._judges[name].provider,
+                provider=self._judges[choice.provider].provider,
                 dropped_parameters=dropped,
-                is_fallback=name is not first,
+                is_fallback=choice is not first,
             )
-            for name, (request, dropped) in zip(usable, self._builder.build(query, usable, settings), strict=True)
+            for choice, (request, dropped) in zip(usable, self._builder.build(query, usable, settings), strict=True)
         ]
 
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
@@ -66,41 +79,65 @@ class ProviderSelectorImpl:
             name=name,
             enabled=mocked or name in settings.enabled_providers,
             configured=mocked or name in self._configured,
-            circuit_state=CircuitState.CLOSED,
+            circuit_state=self._guards[name].circuit.state,
             default_model=settings.default_models.get(name, MOCK_MODEL),
-            reason=self._obstacle(name, settings),
+            reason=self._obstacle(name, settings) or self._pause(name),
             activity=self._accounting.activity(name),
+            last_probe=self._findings.get(name),
         )
 
-    def _with_owner_of_model(self, query: ComparisonQuery, settings: CurrentSettings) -> ComparisonQuery:
+    def _choices(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Choice]:
+        """Everyone who may answer, first choice first and nobody twice."""
+        if settings.mock:
+            return (Choice(provider=ProviderName.MOCK),)
+        pinned = query.provider or self._owner_of_model(query, settings)
+        if pinned is not None and not query.allow_fallback:
+            return (Choice(provider=pinned, model=query.model),)
+        others = tuple(Choice(provider=name) for name in self._ranked(query, settings))
+        first = Choice(provider=pinned, model=query.model) if pinned else _preferred(query, settings)
+        return others if first is None else (first, *(one for one in others if one.provider is not first.provider))
+
+    def _ranked(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[ProviderName]:
+        """Who can be asked, ranked; then the others, so that the reasons of all can be told."""
+        order = tuple(dict.fromkeys((settings.default_provider, *settings.priority_order)))
+        usable = [name for name in order if self._obstacle(name, settings) is None]
+        ranked = self._ranking.ranked(usable, query, settings)
+        return (*ranked, *(name for name in order if name not in usable))
+
+    def _owner_of_model(self, query: ComparisonQuery, settings: CurrentSettings) -> ProviderName | None:
         """A model without a provider names the one enabled provider that offers it. Raises InvalidQueryError."""
-        if query.model is None or query.provider is not None or settings.mock:
-            return query
+        if query.model is None:
+            return None
         owners = [name for name in settings.enabled_providers if query.model in self._catalogue.models(name)]
         if len(owners) != 1:
             raise InvalidQueryError(
                 "llm_config_overrides.model_override: needs a provider_override beside it, because the catalogue "
                 "does not list the model for exactly one enabled provider"
             )
-        return replace(query, provider=owners[0])
+        return owners[0]
 
     def _obstacle(self, name: ProviderName, settings: CurrentSettings) -> str | None:
-        """Why the provider cannot be asked, or None."""
+        """Why the provider is out of the question, or None."""
         if name is ProviderName.MOCK:
             return None if settings.mock else "the mock judges only when the operator asks for it"
         if name not in settings.enabled_providers:
             return "disabled"
         return None if name in self._configured else "not configured"
 
-    def _why_nobody(self, wanted: Sequence[ProviderName], settings: CurrentSettings) -> str:
-        return "; ".join(f"{name}: {self._obstacle(name, settings)}" for name in wanted)
+    def _pause(self, name: ProviderName) -> str | None:
+        """Why it is left alone for a while, or None."""
+        guards = self._guards[name]
+        refusal = guards.circuit.refusal()
+        if refusal is not None:
+            if refusal.reason is not None:
+                return f"circuit held open: {refusal.reason}"
+            return "circuit open" if guards.circuit.state is CircuitState.OPEN else "circuit half open, being tried"
+        return "throttled" if guards.gate.remaining_s > 0 else None
+
+    def _why_nobody(self, wanted: Sequence[Choice], settings: CurrentSettings) -> str:
+        return "; ".join(f"{choice.provider}: {self._obstacle(choice.provider, settings)}" for choice in wanted)
 
 
-def _wanted(query: ComparisonQuery, settings: CurrentSettings) -> tuple[ProviderName, ...]:
-    """Everyone who may answer, first choice first and nobody twice."""
-    if settings.mock:
-        return (ProviderName.MOCK,)
-    if query.provider and not query.allow_fallback:
-        return (query.provider,)
-    first = query.provider or settings.default_provider
-    return tuple(dict.fromkeys((first, *settings.priority_order)))
+def _preferred(query: ComparisonQuery, settings: CurrentSettings) -> Choice | None:
+    rule = rule_for(query, settings.routing_rules)
+    return None if rule is None else Choice(provider=rule.provider, model=rule.model)

@@ -11,14 +11,15 @@ from exceptions import ServiceError, TestedTooOftenError
 from implementations.events import request_events
 from implementations.resilience.call import Call, Deadline, calling, current_call
 from protocols import (
+    Choice,
     ComparisonQuery,
     Judge,
     Judges,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
     LLMRequestBuilderProtocol,
-    ProbeReport,
     RuntimeSettingsProtocol,
+    TrialReport,
 )
 
 TEST_TIMEOUT_S = 10.0
@@ -56,7 +57,7 @@ class ProviderTesterImpl:
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
 
-    async def test(self, provider: ProviderName, *, deep: bool) -> ProbeReport:
+    async def test(self, provider: ProviderName, *, deep: bool) -> TrialReport:
         """Within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
         judge, began_s = self._judges[name], self._clock()
@@ -88,7 +89,7 @@ class ProviderTesterImpl:
 
     async def _deep(self, name: ProviderName, judge: Judge) -> tuple[str, str | None]:
         query = replace(TINY_QUERY, correlation_id=uuid4())
-        ((request, _),) = self._builder.build(query, (name,), self._runtime_settings.current())
+        ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
         requested_at = self._now()
         try:
             reply = await judge.metered.generate_comparison(request)
@@ -105,7 +106,7 @@ class ProviderTesterImpl:
 
     def _report(
         self, name: ProviderName, began_s: float, message: str, *, model: str | None = None, success: bool = False
-    ) -> ProbeReport:
-        return ProbeReport(
+    ) -> TrialReport:
+        return TrialReport(
             success=success, provider=name, message=message, elapsed_s=self._clock() - began_s, model=model
         )

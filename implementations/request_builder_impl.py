@@ -10,6 +10,7 @@ from implementations.judging.prompt import build_prompt
 from implementations.judging.verdict import SCHEMA_VERSION
 from implementations.mock_provider_impl import MOCK_MODEL
 from protocols import (
+    Choice,
     ComparisonQuery,
     CurrentSettings,
     ModelCatalogueProtocol,
@@ -29,25 +30,25 @@ class RequestBuilderImpl:
         self._catalogue = catalogue
 
     def build(
-        self, query: ComparisonQuery, providers: Sequence[ProviderName], settings: CurrentSettings
+        self, query: ComparisonQuery, choices: Sequence[Choice], settings: CurrentSettings
     ) -> Sequence[tuple[ProviderRequest, tuple[str, ...]]]:
-        """To each provider its question, and the names of the overrides that are not in it. One prompt serves all."""
+        """To each choice its question, and the names of the overrides that are not in it. One prompt serves all."""
         prompt = build_prompt(query)
         if settings.mock is not None:
-            return [(_mock_request(query, prompt, settings), ()) for _ in providers]
-        return [self._gated(query, prompt, provider, settings) for provider in providers]
+            return [(_mock_request(query, prompt, settings), ()) for _ in choices]
+        return [self._gated(query, prompt, choice, settings) for choice in choices]
 
     def _gated(
-        self, query: ComparisonQuery, prompt: Prompt, provider: ProviderName, settings: CurrentSettings
+        self, query: ComparisonQuery, prompt: Prompt, choice: Choice, settings: CurrentSettings
     ) -> tuple[ProviderRequest, tuple[str, ...]]:
-        model = _model(query, provider, settings)
-        traits = self._catalogue.traits(provider, model)
+        model = choice.model or settings.default_models[choice.provider]
+        traits = self._catalogue.traits(choice.provider, model)
         wished_tokens = query.max_tokens or settings.default_max_tokens
         reasoning = traits.efforts.get(query.reasoning_effort) if query.reasoning_effort else None
         takes_temperature = _takes_temperature(traits, reasoning)
         wished_temperature = settings.default_temperature if query.temperature is None else query.temperature
         request = ProviderRequest(
-            provider=provider,
+            provider=choice.provider,
             model=model,
             prompt=prompt,
             max_tokens=min(wished_tokens, traits.max_output_tokens or wished_tokens),
@@ -80,11 +81,6 @@ def _mock_request(query: ComparisonQuery, prompt: Prompt, settings: CurrentSetti
         replicate=query.replicate,
         mock=settings.mock,
     )
-
-
-def _model(query: ComparisonQuery, provider: ProviderName, settings: CurrentSettings) -> str:
-    wished = query.model if query.provider is provider else None  # a fallback has models of its own
-    return wished or settings.default_models[provider]
 
 
 def _takes_temperature(traits: ModelTraits, reasoning: str | None) -> bool:

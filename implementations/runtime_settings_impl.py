@@ -21,6 +21,7 @@ def snapshot_of(settings: Settings) -> CurrentSettings:
     order = settings.selection.priority_order
     return CurrentSettings(
         selection_strategy=settings.selection.strategy,
+        routing_rules=settings.selection.routing_rules,
         priority_order=order,
         default_provider=settings.selection.default_provider or order[0],
         enabled_providers=frozenset(name for name, group in groups.items() if group.enabled),

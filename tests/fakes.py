@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -21,10 +22,14 @@ from api_models import (
 )
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.resilience.call import Call, Deadline
+from implementations.resilience.circuit_breaker import CircuitRules
+from implementations.resilience.provider_guards import ProviderGuards, guards_of
+from implementations.selection.ranking import Ranking
 from metrics import Metrics
 from protocols import (
     ComparisonQuery,
     CurrentSettings,
+    LLMAccountingProtocol,
     MockKnobs,
     ModelTraits,
     Prompt,
@@ -184,6 +189,14 @@ def tolerant_catalogue() -> ModelCatalogue:
     return ModelCatalogue({name: {"*": everything} for name in ProviderName})
 
 
+def guards(metrics: Metrics, clock: Clock) -> ProviderGuards:
+    return {name: guards_of(name, CircuitRules(), places=32, metrics=metrics, clock=clock) for name in ProviderName}
+
+
+def ranking(accounting: LLMAccountingProtocol) -> Ranking:
+    return Ranking(prices=FixedPrices(), accounting=accounting, chance=Random(1))
+
+
 def query(**changes: Any) -> ComparisonQuery:
     plain = ComparisonQuery(
         user_prompt="Which essay argues better?",
@@ -238,6 +251,7 @@ def default_models(names: Sequence[ProviderName] = REAL_PROVIDERS) -> Mapping[Pr
 def current_settings(**changes: Any) -> CurrentSettings:
     plain = CurrentSettings(
         selection_strategy=SelectionStrategy.PRIORITY,
+        routing_rules=(),
         priority_order=REAL_PROVIDERS,
         default_provider=ProviderName.ANTHROPIC,
         enabled_providers=frozenset(REAL_PROVIDERS),

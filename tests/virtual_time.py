@@ -2,6 +2,8 @@
 
 from dishka import Provider, Scope, provide
 
+from implementations.background.supervisor import Supervisor
+from metrics import Metrics
 from protocols import ClockProtocol, SleepProtocol
 from tests.fakes import Clock, InstantSleep
 
@@ -23,3 +25,8 @@ class VirtualTime(Provider):
     def sleep(self) -> SleepProtocol:
         """Replace the waiting."""
         return self.waiting
+
+    @provide(scope=Scope.APP, override=True)
+    def supervisor(self, metrics: Metrics) -> Supervisor:
+        """The service's own tasks would make time fly."""
+        return Supervisor({}, metrics=metrics, sleep=self.waiting)

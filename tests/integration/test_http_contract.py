@@ -590,6 +590,7 @@ PROVIDER_KEYS = {
     "name", "enabled", "configured", "available", "circuit_breaker_state", "default_model", "last_success",
     "last_failure", "failure_count", "average_response_time_ms", "in_flight", "requests_today", "cost_today_usd",
     "reason",
+    "last_probe",
 }  # fmt: skip
 PROVIDERS_KEYS = {"providers", "default_provider", "selection_strategy", "total_requests_today", "total_cost_today"}
 

@@ -35,10 +35,10 @@ class TwoOfThree:
         return ProviderStatus(
             name=name,
             enabled=True,
-            configured=True,
+            configured=name is not ProviderName.OPENAI,
             circuit_state=CircuitState.CLOSED,
             default_model="model",
-            reason="this version cannot ask it yet" if name is ProviderName.OPENAI else None,
+            reason="not configured" if name is ProviderName.OPENAI else None,
             activity=ProviderActivity(),
         )
 

@@ -8,7 +8,7 @@ import pytest
 
 from api_models import ProviderName, ReasoningEffort
 from implementations.request_builder_impl import RequestBuilderImpl
-from protocols import MockKnobs, Prompt, ProviderRequest
+from protocols import Choice, MockKnobs, Prompt, ProviderRequest
 from tests.fakes import KNOBS, current_settings, prompt, query, request, tolerant_catalogue
 
 # For every field one other value; a new field without one fails the first test.
@@ -79,24 +79,28 @@ def test_text_that_moves_from_one_part_to_the_next_is_another_question() -> None
 def test_essays_that_differ_only_after_two_thousand_characters_are_different_questions() -> None:
     builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue()), current_settings()
     beginning = "The same beginning. " * 150
-    ((one, _),) = builder.build(query(essay_a=beginning + "x"), (ProviderName.OPENAI,), settings)
-    ((other, _),) = builder.build(query(essay_a=beginning + "y"), (ProviderName.OPENAI,), settings)
+    ((one, _),) = builder.build(query(essay_a=beginning + "x"), (Choice(provider=ProviderName.OPENAI),), settings)
+    ((other, _),) = builder.build(query(essay_a=beginning + "y"), (Choice(provider=ProviderName.OPENAI),), settings)
     assert one.fingerprint() != other.fingerprint()
     assert one.prompt.sha256() != other.prompt.sha256()
 
 
 def test_swapped_essays_are_another_question() -> None:
     builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue()), current_settings()
-    ((one, _),) = builder.build(query(essay_a="left", essay_b="right"), (ProviderName.OPENAI,), settings)
-    ((other, _),) = builder.build(query(essay_a="right", essay_b="left"), (ProviderName.OPENAI,), settings)
+    ((one, _),) = builder.build(
+        query(essay_a="left", essay_b="right"), (Choice(provider=ProviderName.OPENAI),), settings
+    )
+    ((other, _),) = builder.build(
+        query(essay_a="right", essay_b="left"), (Choice(provider=ProviderName.OPENAI),), settings
+    )
     assert one.fingerprint() != other.fingerprint()
 
 
 def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
     builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue()), current_settings()
-    ((one, _),) = builder.build(query(), (ProviderName.OPENAI,), settings)
+    ((one, _),) = builder.build(query(), (Choice(provider=ProviderName.OPENAI),), settings)
     asked_by_another = query(correlation_id=UUID(int=1), user_id="somebody", metadata={"other": 1}, timeout_s=3.0)
-    ((other, _),) = builder.build(asked_by_another, (ProviderName.OPENAI,), settings)
+    ((other, _),) = builder.build(asked_by_another, (Choice(provider=ProviderName.OPENAI),), settings)
     assert one.fingerprint() == other.fingerprint()
 
 

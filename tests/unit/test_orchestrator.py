@@ -50,8 +50,10 @@ from tests.fakes import (
     Held,
     Recorder,
     current_settings,
+    guards,
     new_metrics,
     query,
+    ranking,
     reply,
     sample,
     settle,
@@ -82,6 +84,9 @@ class House:
                 name: Judge(provider=Metered(fake, accounting=accounting, clock=self.clock), metered=fake, probe=fake)
                 for name, fake in judges.items()
             },
+            guards=guards(self.metrics, self.clock),
+            ranking=ranking(accounting),
+            findings={},
             configured=frozenset(judges),
             catalogue=tolerant_catalogue(),
             builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),

@@ -17,9 +17,9 @@ from protocols import (
     CurrentSettings,
     Judge,
     MockKnobs,
-    ProbeReport,
     ProviderActivity,
     ProviderStatus,
+    TrialReport,
 )
 from tests.fakes import (
     KNOBS,
@@ -110,7 +110,7 @@ class Bench:
             now=Calendar(),
         )
 
-    async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> ProbeReport:
+    async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> TrialReport:
         return await self.tester.test(provider, deep=deep)
 
 
@@ -118,7 +118,7 @@ async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
     judge = Witness(probe="The key is accepted.")
     report = await Bench({ANTHROPIC: judge}).test()
 
-    assert report == ProbeReport(
+    assert report == TrialReport(
         success=True, provider=ANTHROPIC, message="The key is accepted.", elapsed_s=0.0, model=None
     )
     assert (judge.probes, judge.requests) == (1, [])

@@ -1,27 +1,32 @@
 """Who may be asked, in which order and why not; and what exactly is asked of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 
-from api_models import ProviderName, ReasoningEffort
+from api_models import CircuitState, ProviderName, ReasoningEffort, RoutingRule
 from exceptions import InvalidQueryError, NoUsableProviderError
 from implementations.accounting_impl import AccountingImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.mock_provider_impl import MOCK_MODEL
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
-from protocols import Judge, ProviderRequest
+from implementations.resilience.provider_guards import ProviderGuards
+from protocols import Choice, Judge, Judges, ProbeFinding, ProviderRequest
 from tests.fakes import (
     KNOBS,
+    NOON,
     REAL_PROVIDERS,
     Calendar,
+    Clock,
     FakeProvider,
     FixedPrices,
     current_settings,
+    guards,
     new_metrics,
     query,
+    ranking,
     tolerant_catalogue,
 )
 
@@ -35,14 +40,24 @@ def judge() -> Judge:
 
 
 def selector(
-    *, configured: Iterable[ProviderName] = REAL_PROVIDERS, catalogue: ModelCatalogue | None = None
+    *,
+    configured: Iterable[ProviderName] = REAL_PROVIDERS,
+    catalogue: ModelCatalogue | None = None,
+    judges: Judges | None = None,
+    known_guards: ProviderGuards | None = None,
+    findings: Mapping[ProviderName, ProbeFinding] | None = None,
 ) -> ProviderSelectorImpl:
+    metrics = new_metrics()
+    accounting = AccountingImpl(prices=FixedPrices(), metrics=metrics, now=Calendar())
     return ProviderSelectorImpl(
-        judges={name: judge() for name in ProviderName},
+        judges=judges or {name: judge() for name in ProviderName},
+        guards=known_guards or guards(metrics, Clock()),
         configured=frozenset(configured),
         catalogue=catalogue or tolerant_catalogue(),
+        ranking=ranking(accounting),
         builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
-        accounting=AccountingImpl(prices=FixedPrices(), metrics=new_metrics(), now=Calendar()),
+        accounting=accounting,
+        findings=findings or {},
     )
 
 
@@ -53,7 +68,8 @@ def asked(chosen: ProviderSelectorImpl, settings: dict[str, Any] | None = None, 
 
 def built(settings: dict[str, Any] | None = None, name: ProviderName = ANTHROPIC, **wishes: Any) -> ProviderRequest:
     builder = RequestBuilderImpl(catalogue=tolerant_catalogue())
-    ((complete, dropped),) = builder.build(query(**wishes), (name,), current_settings(**settings or {}))
+    choice = Choice(provider=name, model=wishes.get("model"))
+    ((complete, dropped),) = builder.build(query(**wishes), (choice,), current_settings(**settings or {}))
     assert dropped == ()
     return complete
 
@@ -122,13 +138,7 @@ def test_in_mock_mode_the_mock_stands_in_the_place_of_everybody(wish: ProviderNa
 
 def test_a_candidate_brings_the_policies_of_its_provider() -> None:
     judges = {ANTHROPIC: judge()}
-    chosen = ProviderSelectorImpl(
-        judges=judges,
-        configured=frozenset({ANTHROPIC}),
-        catalogue=tolerant_catalogue(),
-        builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
-        accounting=AccountingImpl(prices=FixedPrices(), metrics=new_metrics(), now=Calendar()),
-    )
+    chosen = selector(judges=judges, configured={ANTHROPIC})
     (candidate,) = chosen.candidates(query(), current_settings())
     assert candidate.provider is judges[ANTHROPIC].provider
 
@@ -151,6 +161,53 @@ def test_in_mock_mode_the_only_status_is_that_of_the_mock() -> None:
     (status,) = selector(configured=()).statuses(current_settings(mock=KNOBS))
     assert (status.name, status.enabled, status.configured, status.available) == (MOCK, True, True, True)
     assert status.default_model == MOCK_MODEL
+
+
+def test_a_provider_that_is_left_alone_says_why_and_keeps_its_place() -> None:
+    clock = Clock()
+    known = guards(new_metrics(), clock)
+    known[ANTHROPIC].circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
+    for _ in range(5):
+        known[OPENAI].circuit.acquire().failed()
+    known[GOOGLE].gate.pause(10.0)
+    chosen = selector(known_guards=known)
+    reasons = {status.name: status.reason for status in chosen.statuses(current_settings())}
+    assert reasons == {
+        ANTHROPIC: "circuit held open: maintenance",
+        OPENAI: "circuit open",
+        GOOGLE: "throttled",
+        ProviderName.OPENROUTER: None,
+        ProviderName.INTERNAL: None,
+    }
+    assert all(status.is_usable for status in chosen.statuses(current_settings()))
+    assert asked(chosen) == list(REAL_PROVIDERS)
+
+
+def test_what_a_look_up_found_is_shown() -> None:
+    finding = ProbeFinding(at=NOON, success=False, message="The provider refused our key.")
+    shown = {
+        status.name: status.last_probe for status in selector(findings={OPENAI: finding}).statuses(current_settings())
+    }
+    assert (shown[OPENAI], shown[GOOGLE]) == (finding, None)
+
+
+def test_a_rule_of_the_operator_prefers_a_provider_and_a_model_for_who_names_nobody() -> None:
+    rules = (
+        RoutingRule(metadata={"tier": "gold"}, provider=GOOGLE, model="gemini-of-the-rule"),
+        RoutingRule(user_id="teacher-9", provider=OPENAI),
+        RoutingRule(min_characters=10_000, provider=ProviderName.OPENROUTER),
+    )
+    settings = current_settings(routing_rules=rules)
+    found = selector().candidates(query(metadata={"tier": "gold"}), settings)
+    assert [(one.request.provider, one.request.model) for one in found[:2]] == [
+        (GOOGLE, "gemini-of-the-rule"),
+        (ANTHROPIC, "model-of-anthropic"),
+    ]
+    assert len(found) == len(REAL_PROVIDERS)
+    assert asked(selector(), {"routing_rules": rules}, user_id="teacher-9")[0] is OPENAI
+    assert asked(selector(), {"routing_rules": rules}, essay_a="x" * 10_000)[0] is ProviderName.OPENROUTER
+    assert asked(selector(), {"routing_rules": rules})[0] is ANTHROPIC
+    assert asked(selector(), {"routing_rules": rules}, provider=OPENAI, metadata={"tier": "gold"}) == [OPENAI]
 
 
 def test_what_the_caller_leaves_open_the_settings_decide() -> None:

@@ -1,0 +1,83 @@
+"""Looks providers up while nobody asks them, by their free probe: when a circuit is open, or nothing was heard lately.
+
+What it finds is shown and changes nothing: only judging calls move a circuit.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from api_models import CircuitState, ProviderName
+from exceptions import ServiceError
+from implementations.resilience.call import Call, Deadline, calling
+from protocols import (
+    ClockProtocol,
+    Judges,
+    LLMProviderSelectorProtocol,
+    ProbeFinding,
+    ProviderFindings,
+    ProviderStatus,
+    RuntimeSettingsProtocol,
+    SleepProtocol,
+)
+
+PROBE_TIMEOUT_S = 10.0
+JITTER = 0.1
+
+
+class ProviderMonitorImpl:
+    """interval_s: seconds between two rounds, and how long a provider is silent before it is looked up."""
+
+    def __init__(
+        self,
+        *,
+        judges: Judges,
+        selector: LLMProviderSelectorProtocol,
+        findings: ProviderFindings,
+        runtime_settings: RuntimeSettingsProtocol,
+        interval_s: float,
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._judges = judges
+        self._selector = selector
+        self._findings = findings
+        self._runtime_settings = runtime_settings
+        self._interval_s = interval_s
+        self._clock = clock
+        self._sleep = sleep
+        self._now = now
+
+    async def run(self) -> None:
+        """Round after round, for ever; one provider after the other, so that nothing is stormed."""
+        while True:
+            await self._sleep(self._interval_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  spreads replicas
+            settings = self._runtime_settings.current()
+            for status in self._selector.statuses(settings):
+                if status.name is not ProviderName.MOCK and self._is_due(status):
+                    self._findings[status.name] = await self._look_up(status.name)
+
+    def _is_due(self, status: ProviderStatus) -> bool:
+        """Usable, and either left alone or silent for an interval."""
+        if not status.is_usable:
+            return False
+        heard = [moment for moment in (status.activity.last_success, status.activity.last_failure) if moment]
+        is_idle = not heard or self._now() - max(heard) >= timedelta(seconds=self._interval_s)
+        return status.circuit_state is not CircuitState.CLOSED or is_idle
+
+    async def _look_up(self, name: ProviderName) -> ProbeFinding:
+        deadline = Deadline(
+            expires_at_s=self._clock() + PROBE_TIMEOUT_S, attempt_timeout_s=PROBE_TIMEOUT_S, clock=self._clock
+        )
+        call = Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                with calling(call):
+                    message = await self._judges[name].probe.probe()
+        except TimeoutError:
+            return ProbeFinding(at=self._now(), success=False, message="It did not answer within ten seconds.")
+        except ServiceError as failure:
+            return ProbeFinding(at=self._now(), success=False, message=failure.sentence)
+        return ProbeFinding(at=self._now(), success=True, message=message)

@@ -1,0 +1,101 @@
+"""Who is asked first under each strategy."""
+
+from collections import Counter
+from random import Random
+
+from api_models import ProviderName, Purchase, SelectionStrategy
+from implementations.accounting_impl import AccountingImpl
+from implementations.selection.ranking import EXPLORATION_INTERVAL, Ranking
+from protocols import Rates
+from tests.fakes import Calendar, FixedPrices, current_settings, new_metrics, query, reply, request
+
+A, B, C = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
+NAMES = (A, B, C)
+
+
+class PriceList:
+    """Rates by provider; who is not listed has no known price."""
+
+    def __init__(self, rates: dict[ProviderName, Rates]) -> None:
+        self._rates = rates
+
+    def rates(self, provider: ProviderName, model: str) -> Rates | None:
+        return self._rates.get(provider)
+
+    def cost_usd(self, provider: ProviderName, purchase: Purchase, *, asked: str) -> float | None:
+        return None
+
+
+def rates(input_usd: float, output_usd: float) -> Rates:
+    return Rates(input=input_usd, cached_input=0.0, cache_write=0.0, output=output_usd)
+
+
+class Bench:
+    """A ranking with its books."""
+
+    def __init__(self, prices: dict[ProviderName, Rates] | None = None) -> None:
+        self.calendar = Calendar()
+        self.accounting = AccountingImpl(prices=FixedPrices(0.0), metrics=new_metrics(), now=self.calendar)
+        self.ranking = Ranking(prices=PriceList(prices or {}), accounting=self.accounting, chance=Random(7))
+
+    def order(self, strategy: SelectionStrategy, *, essay: str = "short") -> list[ProviderName]:
+        settings = current_settings(selection_strategy=strategy)
+        return list(self.ranking.ranked(NAMES, query(essay_a=essay), settings))
+
+    def answered(self, name: ProviderName, *, within_s: float) -> None:
+        self.accounting.started(request(provider=name))
+        self.accounting.succeeded(request(provider=name), reply(provider=name), within_s)
+
+
+def test_by_priority_the_order_is_the_operators() -> None:
+    assert Bench().order(SelectionStrategy.PRIORITY) == list(NAMES)
+
+
+def test_round_robin_gives_everybody_the_same_share() -> None:
+    bench = Bench()
+    firsts = Counter(bench.order(SelectionStrategy.ROUND_ROBIN)[0] for _ in range(30))
+    assert firsts == {A: 10, B: 10, C: 10}
+
+
+def test_at_random_everybody_comes_first_at_times() -> None:
+    bench = Bench()
+    orders = [bench.order(SelectionStrategy.RANDOM) for _ in range(300)]
+    assert all(sorted(order) == sorted(NAMES) for order in orders)
+    assert min(Counter(order[0] for order in orders).values()) > 50
+
+
+def test_the_cheapest_for_this_size_comes_first_and_an_unknown_price_last() -> None:
+    bench = Bench({B: rates(1.0, 10.0), C: rates(5.0, 1.0)})
+    assert bench.order(SelectionStrategy.LEAST_COST) == [C, B, A]
+    assert bench.order(SelectionStrategy.LEAST_COST, essay="long " * 4000) == [B, C, A]
+
+
+def test_of_equal_price_the_one_with_fewer_calls_under_way_comes_first() -> None:
+    bench = Bench(dict.fromkeys(NAMES, rates(1.0, 1.0)))
+    bench.accounting.started(request(provider=A))
+    assert bench.order(SelectionStrategy.LEAST_COST) == [B, C, A]
+
+
+def test_the_quickest_comes_first_and_who_was_never_asked_before_all() -> None:
+    bench = Bench()
+    bench.answered(A, within_s=2.0)
+    bench.answered(B, within_s=1.0)
+    assert bench.order(SelectionStrategy.LEAST_LATENCY) == [C, B, A]
+
+
+def test_now_and_then_whoever_was_not_asked_for_longest_goes_first() -> None:
+    bench = Bench()
+    bench.answered(A, within_s=30.0)
+    bench.calendar.move(minutes=5)
+    bench.answered(B, within_s=1.0)
+    bench.answered(C, within_s=2.0)
+    orders = [bench.order(SelectionStrategy.LEAST_LATENCY) for _ in range(EXPLORATION_INTERVAL)]
+    assert [order[0] for order in orders] == [B] * (EXPLORATION_INTERVAL - 1) + [A]
+    assert orders[-1] == [A, B, C]
+
+
+def test_nobody_can_be_ranked_in_any_way() -> None:
+    bench = Bench()
+    for strategy in SelectionStrategy:
+        settings = current_settings(selection_strategy=strategy)
+        assert list(bench.ranking.ranked((), query(), settings)) == []
