@@ -99,7 +99,7 @@ class JudgesProvider(Provider):
             ProviderName.MOCK: MockProviderImpl(sleep=sleep),
         }
         return {
-            name: _judge(
+            name: guarded(
                 dialect, guards[name], accounting, clock=clock, sleep=sleep, breaks_circuits=settings.circuit.enabled
             )
             for name, dialect in dialects.items()
@@ -141,7 +141,7 @@ class JudgesProvider(Provider):
         return Prices(settings.models.price_overrides, now=utc_now)
 
 
-def _judge(
+def guarded(
     dialect: LLMDialectProtocol,
     guards: Guards,
     accounting: LLMAccountingProtocol,
@@ -150,7 +150,7 @@ def _judge(
     sleep: SleepProtocol,
     breaks_circuits: bool,
 ) -> Judge:
-    """The stack of policies, innermost first.
+    """A judge behind the stack of policies, innermost first.
 
     Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
     so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
+from itertools import count
 from random import Random
 from typing import Any, TypeVar
 from uuid import UUID
@@ -88,6 +90,33 @@ class InstantSleep:
         if self._clock is not None:
             self._clock.advance(seconds)
         await asyncio.sleep(0)
+
+
+class Timeline:
+    """Virtual time in which many wait at once: a clock, and a sleep that ends when the test lets time pass."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
+        self._order = count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float, /) -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        heappush(self._sleepers, (self.now_s + seconds, next(self._order), waiting))
+        await waiting
+
+    async def pass_until(self, moment_s: float) -> None:
+        """Wake everybody whose time comes before that moment, in order."""
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= moment_s:
+            self.now_s, _, waiting = heappop(self._sleepers)
+            if not waiting.done():
+                waiting.set_result(None)
+            await settle()
+        self.now_s = moment_s
 
 
 def instant_sleep(clock: Clock | None = None) -> InstantSleep:

@@ -1,0 +1,288 @@
+"""The policies in composition, as `di.py` stacks them: calls to the provider and attempts of callers counted apart."""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from api_models import CircuitState, ProviderName
+from di import guarded
+from exceptions import (
+    CircuitOpenError,
+    ContentRefusedError,
+    InvalidReplyError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
+    RequestRejectedError,
+    ServiceError,
+    ServiceOverloadedError,
+    ThrottlePausedError,
+    UnknownModelError,
+)
+from implementations.accounting_impl import AccountingImpl
+from implementations.resilience.call import Call, Deadline, calling
+from implementations.resilience.circuit_breaker import CircuitRules
+from implementations.resilience.provider_guards import guards_of
+from protocols import ProviderReply, ProviderRequest
+from tests.fakes import Calendar, FixedPrices, Held, Timeline, new_metrics, reply, request, sample, settle
+
+ANTHROPIC = ProviderName.ANTHROPIC
+Behaviour = Callable[[ProviderRequest], Awaitable[ProviderReply]]
+PLACES = 4
+
+
+class Upstream:
+    """A provider that behaves as the test says at each moment, and counts."""
+
+    def __init__(self, behave: Behaviour) -> None:
+        self.behave = behave
+        self.calls = 0
+        self.at_once = 0
+        self.most_at_once = 0
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        self.calls += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self.behave(request)
+        finally:
+            self.at_once -= 1
+
+    async def probe(self) -> str:
+        return "fine"
+
+
+class Stack:
+    """One provider behind all its policies, in virtual time."""
+
+    def __init__(self, behave: Behaviour, *, places: int = PLACES) -> None:
+        self.time = Timeline()
+        self.metrics = new_metrics()
+        self.upstream = Upstream(behave)
+        self.guards = guards_of(ANTHROPIC, CircuitRules(), places=places, metrics=self.metrics, clock=self.time)
+        accounting = AccountingImpl(prices=FixedPrices(), metrics=self.metrics, now=Calendar())
+        self.provider = guarded(
+            self.upstream, self.guards, accounting, clock=self.time, sleep=self.time.sleep, breaks_circuits=True
+        ).provider
+
+    async def ask(self, *, within_s: float = 55.0) -> ProviderReply:
+        deadline = Deadline(expires_at_s=self.time() + within_s, attempt_timeout_s=30.0, clock=self.time)
+        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)):
+            return await self.provider.generate_comparison(request())
+
+    async def outcome(self, *, within_s: float = 55.0) -> ProviderReply | BaseException:
+        asked = asyncio.create_task(self.ask(within_s=within_s))
+        await self.time.pass_until(self.time() + within_s)
+        await settle()
+        assert asked.done()
+        return asked.exception() or asked.result()
+
+    def assert_nothing_is_held(self) -> None:
+        assert (self.guards.bulkhead.inside, self.guards.bulkhead.waiting, self.upstream.at_once) == (0, 0, 0)
+        assert self.guards.circuit.refusal() is None or self.guards.circuit.state is CircuitState.OPEN
+
+
+def failing(kind: type[ProviderError], *, retry_after_s: float | None = None) -> Behaviour:
+    async def behave(_: ProviderRequest) -> ProviderReply:
+        raise kind("as the test wants it", retry_after_s=retry_after_s)
+
+    return behave
+
+
+async def well(_: ProviderRequest) -> ProviderReply:
+    return reply()
+
+
+async def test_a_good_answer_passes_through_all_policies_with_one_call() -> None:
+    stack = Stack(well)
+    assert await stack.outcome() == reply()
+    assert stack.upstream.calls == 1
+    stack.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls", "trips"),
+    [
+        (ProviderUnavailableError, 3, True),
+        (ProviderConnectionError, 3, True),
+        (ProviderTimeoutError, 3, True),
+        (RateLimitedError, 3, False),
+        (InvalidReplyError, 2, False),
+        (ContentRefusedError, 1, False),
+        (RequestRejectedError, 1, False),
+        (UnknownModelError, 1, False),
+    ],
+)
+async def test_each_failure_costs_as_many_calls_as_its_class_says(
+    kind: type[ProviderError],
+    calls: int,
+    trips: bool,  # noqa: FBT001  a column of the table
+) -> None:
+    stack = Stack(failing(kind))
+    assert isinstance(await stack.outcome(), kind)
+    assert stack.upstream.calls == calls
+    for _ in range(3):
+        await stack.outcome()
+    assert (stack.guards.circuit.state is CircuitState.OPEN) is trips
+    stack.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("kind", [QuotaExceededError, ProviderAuthenticationError])
+async def test_what_does_not_mend_itself_closes_the_door_at_once_and_for_long(kind: type[ProviderError]) -> None:
+    stack = Stack(failing(kind))
+    first = await stack.outcome(within_s=1.0)
+    assert isinstance(first, kind)
+    assert first.opened_circuit
+    again = await stack.outcome(within_s=1.0)
+    assert isinstance(again, CircuitOpenError)
+    assert again.retry_after_s is not None
+    assert 290 < again.retry_after_s <= 300
+    assert kind.outcome in again.details
+    stack.upstream.behave = well
+    await stack.time.pass_until(stack.time() + 300)
+    assert await stack.outcome(within_s=1.0) == reply()
+    assert stack.upstream.calls == 2
+
+
+async def test_exactly_one_failure_says_that_it_opened_the_circuit_and_a_retry_ends_there() -> None:
+    stack = Stack(failing(ProviderUnavailableError))
+    outcomes = [await stack.outcome(within_s=5.0) for _ in range(3)]
+    assert stack.upstream.calls == 5
+    told = [outcome.opened_circuit for outcome in outcomes if isinstance(outcome, ProviderError)]
+    assert told == [False, True]
+    assert isinstance(outcomes[2], CircuitOpenError)
+    transitions = sample(
+        stack.metrics, "llm_provider_circuit_breaker_transitions_total", provider=ANTHROPIC, to=CircuitState.OPEN
+    )
+    assert transitions == 1.0
+
+
+async def test_an_outage_of_a_minute_costs_few_calls_and_ends_soon_after_it_is_over() -> None:
+    """50 requests a second on a pinned judge: at most 3 % of them, and the first burst, reach the provider."""
+    stack, rate, outage_s = Stack(failing(ProviderUnavailableError), places=32), 50, 60
+    began_s = stack.time()
+    asked: list[asyncio.Task[ProviderReply]] = []
+    for number in range(rate * outage_s):
+        await stack.time.pass_until(began_s + number / rate)
+        asked.append(asyncio.create_task(stack.ask()))
+    await settle()
+    assert stack.upstream.calls <= rate * outage_s * 0.03 + 32 + 10
+    stack.upstream.behave = well
+    back_s = stack.time()
+    while stack.guards.circuit.state is not CircuitState.CLOSED:
+        await stack.time.pass_until(stack.time() + 1 / rate)
+        asked.append(asyncio.create_task(stack.ask()))
+        await settle()
+        assert stack.time() - back_s < 4 * CircuitRules().recovery_s, (
+            "the third open time is the longest of this outage"
+        )
+    await stack.time.pass_until(stack.time() + 60)
+    assert {type(task.exception()) for task in asked[:-1]} <= {ProviderUnavailableError, CircuitOpenError, type(None)}
+    stack.assert_nothing_is_held()
+
+
+async def test_a_half_open_circuit_lets_one_call_through_and_refuses_the_others_at_once() -> None:
+    stack = Stack(failing(ProviderUnavailableError))
+    while stack.guards.circuit.state is CircuitState.CLOSED:
+        await stack.outcome(within_s=5.0)
+    await stack.time.pass_until(stack.time() + 30)
+    held, before = Held(reply()), stack.upstream.calls
+    stack.upstream.behave = held
+    asked = [asyncio.create_task(stack.ask()) for _ in range(20)]
+    await settle()
+    assert stack.upstream.calls - before == 1
+    assert sum(task.done() for task in asked) == 19
+    held.go.set()
+    await settle()
+    outcomes = [task.exception() for task in asked]
+    assert sum(outcome is None for outcome in outcomes) == 1
+    assert all(isinstance(outcome, CircuitOpenError) for outcome in outcomes if outcome is not None)
+
+
+async def test_a_queued_call_sees_that_the_circuit_opened_meanwhile() -> None:
+    held = Held(ProviderUnavailableError("down"))
+    stack = Stack(held)
+    asked = [asyncio.create_task(stack.ask()) for _ in range(30)]
+    await settle()
+    assert (stack.upstream.calls, stack.guards.bulkhead.waiting) == (PLACES, 30 - PLACES)
+    held.go.set()
+    await stack.time.pass_until(stack.time() + 55)
+    assert all(isinstance(task.exception(), ServiceError) for task in asked)
+    assert stack.upstream.calls <= 5 + PLACES
+    stack.assert_nothing_is_held()
+
+
+async def test_no_more_calls_are_under_way_than_there_are_places() -> None:
+    held = Held(reply())
+    stack = Stack(held)
+    asked = [asyncio.create_task(stack.ask()) for _ in range(30)]
+    await settle()
+    held.go.set()
+    assert await asyncio.gather(*asked) == [reply()] * 30
+    assert stack.upstream.most_at_once == PLACES
+    stack.assert_nothing_is_held()
+
+
+async def test_who_finds_no_place_within_the_request_s_time_is_told_that_the_service_is_overloaded() -> None:
+    held = Held(reply())
+    stack = Stack(held)
+    asked = [asyncio.create_task(stack.ask()) for _ in range(PLACES)]
+    await settle()
+    with pytest.raises(ServiceOverloadedError) as crowded:
+        await stack.ask(within_s=0.1)
+    assert crowded.value.provider is ANTHROPIC
+    assert stack.upstream.calls == PLACES
+    held.go.set()
+    await asyncio.gather(*asked)
+    stack.assert_nothing_is_held()
+
+
+async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> None:
+    stack = Stack(failing(RateLimitedError, retry_after_s=20.0))
+    first = asyncio.create_task(stack.ask())
+    await settle()
+    stack.upstream.behave = well
+    second = asyncio.create_task(stack.ask())
+    await stack.time.pass_until(stack.time() + 19.9)
+    assert (first.done(), second.done(), stack.upstream.calls) == (False, False, 1)
+    await stack.time.pass_until(stack.time() + 10)
+    assert (first.result(), second.result(), stack.upstream.calls) == (reply(), reply(), 3)
+
+
+async def test_a_pause_beyond_the_deadline_fails_at_once_with_its_figure() -> None:
+    stack = Stack(failing(RateLimitedError, retry_after_s=3600.0))
+    first = await stack.outcome(within_s=1.0)
+    assert isinstance(first, RateLimitedError)
+    assert first.retry_after_s == 3600.0
+    second = await stack.outcome(within_s=1.0)
+    assert isinstance(second, ThrottlePausedError)
+    assert second.retry_after_s is not None
+    assert 3590 < second.retry_after_s <= 3600
+    assert stack.upstream.calls == 1
+
+
+async def test_a_caller_who_leaves_at_any_moment_leaves_nothing_behind() -> None:
+    """Cancelled after each number of turns of the loop: at a queue, in a call, in a pause, in a back-off."""
+    for behave in (
+        well,
+        failing(ProviderUnavailableError),
+        failing(RateLimitedError, retry_after_s=5.0),
+        Held(reply()),
+    ):
+        for turns in range(12):
+            stack = Stack(behave, places=1)
+            asked = [asyncio.create_task(stack.ask()) for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            stack.assert_nothing_is_held()
+    gc.collect()
