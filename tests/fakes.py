@@ -29,6 +29,7 @@ from implementations.resilience.provider_guards import ProviderGuards, guards_of
 from implementations.selection.ranking import Ranking
 from metrics import Metrics
 from protocols import (
+    ClockProtocol,
     ComparisonQuery,
     CurrentSettings,
     LLMAccountingProtocol,
@@ -218,7 +219,7 @@ def tolerant_catalogue() -> ModelCatalogue:
     return ModelCatalogue({name: {"*": everything} for name in ProviderName})
 
 
-def guards(metrics: Metrics, clock: Clock) -> ProviderGuards:
+def guards(metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
     return {name: guards_of(name, CircuitRules(), places=32, metrics=metrics, clock=clock) for name in ProviderName}
 
 

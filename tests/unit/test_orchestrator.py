@@ -16,12 +16,17 @@ from api_models import (
     ProcessingEvent,
     ProviderFailed,
     ProviderName,
+    Purchase,
     RequestCompleted,
     RequestStarted,
+    Usage,
 )
 from exceptions import (
+    CircuitOpenError,
+    ContentRefusedError,
     DeadlineExceededError,
     DefectError,
+    InvalidReplyError,
     NotCachedError,
     NoUsableProviderError,
     ProviderTimeoutError,
@@ -36,11 +41,13 @@ from implementations.llm_orchestrator_impl import CALLER_LEFT, LLMOrchestratorIm
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.call import current_call
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
 from protocols import CacheUse, Candidate, ComparisonQuery, CurrentSettings, Judge, ProviderReply, ProviderRequest
 from tests.fakes import (
     CORRELATION_ID,
+    KNOWN_MODEL,
     NOON,
     Calendar,
     Clock,
@@ -432,3 +439,100 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
     )
     with pytest.raises(DefectError):
         await orchestrator.compare(query())
+
+
+async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None:
+    left: dict[ProviderName, float] = {}
+
+    async def note(asked: ProviderRequest) -> ProviderReply:
+        left[asked.provider] = current_call().deadline.remaining_s()
+        home.clock.advance(5.0)
+        raise ProviderUnavailableError("down")
+
+    home = House({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
+    with pytest.raises(ProviderUnavailableError):
+        await home.compare(query())
+    assert left == {ANTHROPIC: 27.5, OPENAI: 25.0, ProviderName.GOOGLE: 45.0}
+
+
+async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> None:
+    left: list[float] = []
+
+    async def note(_: ProviderRequest) -> ProviderReply:
+        left.append(current_call().deadline.remaining_s())
+        return reply()
+
+    await house(note).compare(query(timeout_s=2.0))
+    assert left == [55.0]
+
+
+async def test_when_several_failed_the_error_is_that_of_the_last_one_really_asked() -> None:
+    home = House(
+        {
+            ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
+            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
+        }
+    )
+    with pytest.raises(ContentRefusedError):
+        await home.compare(query())
+
+
+async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
+    home = House(
+        {
+            ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=30.0)),
+            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
+            ProviderName.GOOGLE: FakeProvider(CircuitOpenError("open", retry_after_s=12.0)),
+        }
+    )
+    with pytest.raises(CircuitOpenError) as told:
+        await home.compare(query())
+    assert told.value.retry_after_s == 3.0
+
+
+async def test_a_known_answer_is_given_although_its_judge_cannot_be_asked_now() -> None:
+    home = house(reply())
+    await home.compare(query())
+    assert (await home.compare(query())).cached
+
+
+async def test_the_failure_that_opened_a_circuit_says_so_in_its_event() -> None:
+    opening = ProviderUnavailableError("down")
+    opening.opened_circuit = True
+    home = House({ANTHROPIC: FakeProvider(opening), OPENAI: FakeProvider(ProviderUnavailableError("down"))})
+    with pytest.raises(ProviderUnavailableError):
+        await home.compare(query())
+    assert [event.circuit_breaker_opened for event in home.events.of(ProviderFailed)] == [True, False]
+
+
+async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> None:
+    held = Held(reply())
+    home = house(held)
+    asked = asyncio.create_task(home.compare(query()))
+    await held.reached.wait()
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert home.capacity.inside == 1
+    held.go.set()
+    await settle()
+    assert home.capacity.inside == 0
+
+
+async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> None:
+    useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
+    home = House(
+        {ANTHROPIC: FakeProvider(ContentRefusedError("declined", purchase=useless)), OPENAI: FakeProvider(OPENAI_REPLY)}
+    )
+    result = await home.compare(query())
+    assert result.cost_usd == 0.625
+    assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.125, 0.5]
+    assert home.completed().cost_estimate == 0.625
+
+
+async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
+    useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
+    home = house(InvalidReplyError("prose", purchase=useless))
+    with pytest.raises(InvalidReplyError):
+        await home.compare(query())
+    assert (home.completed().success, home.completed().cost_estimate) == (False, 0.125)

@@ -1,0 +1,105 @@
+"""Places, the queue for them, and what may be held longer than its owner stays."""
+
+import asyncio
+
+import pytest
+
+from exceptions import ServiceOverloadedError
+from implementations.resilience.bulkhead import Bulkhead
+from tests.fakes import settle
+
+
+async def endless() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_places_are_given_until_there_are_none() -> None:
+    bulkhead = Bulkhead(limit=2)
+    first, second = await bulkhead.enter(within_s=0), await bulkhead.enter(within_s=0)
+    assert bulkhead.inside == 2
+    with pytest.raises(ServiceOverloadedError) as crowded:
+        await bulkhead.enter(within_s=0)
+    assert crowded.value.retry_after_s is not None
+    first.leave()
+    second.leave()
+    assert (bulkhead.inside, bulkhead.waiting) == (0, 0)
+
+
+async def test_who_came_first_is_served_first() -> None:
+    bulkhead, served = Bulkhead(limit=1), list[int]()
+    place = await bulkhead.enter(within_s=0)
+
+    async def wait(number: int) -> None:
+        mine = await bulkhead.enter(within_s=60)
+        served.append(number)
+        mine.leave()
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(5)]
+    await settle()
+    assert bulkhead.waiting == 5
+    place.leave()
+    await asyncio.gather(*waiting)
+    assert served == [0, 1, 2, 3, 4]
+
+
+async def test_a_newcomer_does_not_overtake_the_queue() -> None:
+    bulkhead = Bulkhead(limit=1)
+    place = await bulkhead.enter(within_s=0)
+    waiting = asyncio.create_task(bulkhead.enter(within_s=60))
+    await settle()
+    place.leave()
+    with pytest.raises(ServiceOverloadedError):
+        await bulkhead.enter(within_s=0)
+    (await waiting).leave()
+    assert bulkhead.inside == 0
+
+
+async def test_a_full_queue_turns_away_at_once() -> None:
+    bulkhead = Bulkhead(limit=1, queue_limit=2)
+    place = await bulkhead.enter(within_s=0)
+    waiting = [asyncio.create_task(bulkhead.enter(within_s=60)) for _ in range(2)]
+    await settle()
+    with pytest.raises(ServiceOverloadedError):
+        await bulkhead.enter(within_s=60)
+    place.leave()
+    for one in waiting:
+        (await one).leave()
+    assert (bulkhead.inside, bulkhead.waiting) == (0, 0)
+
+
+async def test_who_leaves_the_queue_takes_no_place_along() -> None:
+    bulkhead = Bulkhead(limit=1)
+    place = await bulkhead.enter(within_s=0)
+    waiting = [asyncio.create_task(bulkhead.enter(within_s=60)) for _ in range(3)]
+    await settle()
+    waiting[0].cancel()
+    place.leave()
+    waiting[1].cancel()
+    await asyncio.gather(*waiting[:2], return_exceptions=True)
+    (await waiting[2]).leave()
+    assert (bulkhead.inside, bulkhead.waiting) == (0, 0)
+    (await bulkhead.enter(within_s=0)).leave()
+
+
+async def test_a_place_is_held_for_what_goes_on_after_its_owner_left() -> None:
+    bulkhead = Bulkhead(limit=1)
+    place = await bulkhead.enter(within_s=0)
+    flight = asyncio.create_task(endless())
+    place.keep_for(flight)
+    place.leave()
+    assert bulkhead.inside == 1
+    flight.cancel()
+    await settle()
+    assert bulkhead.inside == 0
+
+
+async def test_a_place_whose_work_ended_first_is_free_when_its_owner_leaves() -> None:
+    bulkhead = Bulkhead(limit=1)
+    place = await bulkhead.enter(within_s=0)
+    flight = asyncio.create_task(asyncio.sleep(0))
+    place.keep_for(flight)
+    await flight
+    await settle()
+    assert bulkhead.inside == 1
+    place.leave()
+    assert bulkhead.inside == 0

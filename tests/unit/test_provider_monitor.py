@@ -1,0 +1,143 @@
+"""Who is looked up while nobody asks, and what comes of it: it is shown, and changes nothing."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from api_models import CircuitState, ProviderName
+from exceptions import ProviderAuthenticationError
+from implementations.accounting_impl import AccountingImpl
+from implementations.provider_monitor_impl import ProviderMonitorImpl
+from implementations.provider_selector_impl import ProviderSelectorImpl
+from implementations.request_builder_impl import RequestBuilderImpl
+from protocols import Judge, ProbeFinding
+from tests.fakes import (
+    KNOBS,
+    NOON,
+    Calendar,
+    FakeProvider,
+    FixedPrices,
+    FixedSettings,
+    Timeline,
+    current_settings,
+    guards,
+    new_metrics,
+    ranking,
+    reply,
+    request,
+    tolerant_catalogue,
+)
+
+ANTHROPIC, OPENAI = ProviderName.ANTHROPIC, ProviderName.OPENAI
+INTERVAL_S = 60.0
+A_ROUND_S = INTERVAL_S * 1.1
+
+
+class Witness(FakeProvider):
+    """Counts its look-ups."""
+
+    def __init__(self, found: str | BaseException = "The key is accepted.") -> None:
+        super().__init__(probe=found)
+        self.probes = 0
+
+    async def probe(self) -> str:
+        self.probes += 1
+        return await super().probe()
+
+
+class Watch:
+    """A monitor of two providers, in virtual time."""
+
+    def __init__(self, anthropic: Witness, openai: Witness, **settings: object) -> None:
+        self.time, self.calendar = Timeline(), Calendar()
+        self.findings: dict[ProviderName, ProbeFinding] = {}
+        metrics = new_metrics()
+        judges = {
+            name: Judge(provider=one, metered=one, probe=one)
+            for name, one in ((ANTHROPIC, anthropic), (OPENAI, openai))
+        }
+        self.accounting = AccountingImpl(prices=FixedPrices(), metrics=metrics, now=self.calendar)
+        self.guards = guards(metrics, self.time)
+        selector = ProviderSelectorImpl(
+            judges=judges,
+            guards=self.guards,
+            configured=frozenset(judges),
+            catalogue=tolerant_catalogue(),
+            ranking=ranking(self.accounting),
+            builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
+            accounting=self.accounting,
+            findings=self.findings,
+        )
+        self.monitor = ProviderMonitorImpl(
+            judges=judges,
+            selector=selector,
+            findings=self.findings,
+            runtime_settings=FixedSettings(current_settings(**settings)),
+            interval_s=INTERVAL_S,
+            clock=self.time,
+            sleep=self.time.sleep,
+            now=self.calendar,
+        )
+
+    async def rounds(self, number: int) -> None:
+        """Let so many rounds happen."""
+        task = asyncio.create_task(self.monitor.run())
+        for _ in range(number):
+            await self.time.pass_until(self.time() + A_ROUND_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_whom_nobody_asks_is_looked_up_once_a_round() -> None:
+    anthropic, openai = Witness(), Witness(ProviderAuthenticationError("401"))
+    watch = Watch(anthropic, openai)
+    await watch.rounds(1)
+    assert (anthropic.probes, openai.probes) == (1, 1)
+    assert watch.findings == {
+        ANTHROPIC: ProbeFinding(at=NOON, success=True, message="The key is accepted."),
+        OPENAI: ProbeFinding(at=NOON, success=False, message="The provider refused our key."),
+    }
+
+
+async def test_nobody_is_looked_up_at_the_start() -> None:
+    anthropic, openai = Witness(), Witness()
+    await Watch(anthropic, openai).rounds(0)
+    assert (anthropic.probes, openai.probes) == (0, 0)
+
+
+async def test_who_was_heard_lately_is_left_alone_until_silent() -> None:
+    anthropic, openai = Witness(), Witness()
+    watch = Watch(anthropic, openai)
+    watch.accounting.started(request())
+    watch.accounting.succeeded(request(), reply(), 1.0)
+    await watch.rounds(1)
+    assert (anthropic.probes, openai.probes) == (0, 1)
+    watch.calendar.now += timedelta(seconds=INTERVAL_S)
+    await watch.rounds(1)
+    assert anthropic.probes == 1
+
+
+async def test_an_open_circuit_is_looked_up_and_stays_open_whatever_is_found() -> None:
+    anthropic, openai = Witness(), Witness()
+    watch = Watch(anthropic, openai)
+    watch.accounting.started(request())
+    watch.accounting.succeeded(request(), reply(), 1.0)
+    watch.guards[ANTHROPIC].circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
+    await watch.rounds(1)
+    assert watch.findings[ANTHROPIC].success
+    assert watch.guards[ANTHROPIC].circuit.state is CircuitState.OPEN
+    assert watch.accounting.activity(ANTHROPIC).requests_today == 1
+
+
+async def test_who_may_not_be_asked_is_not_looked_up() -> None:
+    anthropic, openai = Witness(), Witness()
+    await Watch(anthropic, openai, enabled_providers=frozenset({OPENAI})).rounds(1)
+    assert (anthropic.probes, openai.probes) == (0, 1)
+
+
+async def test_while_the_mock_judges_nobody_is_looked_up() -> None:
+    anthropic, openai = Witness(), Witness()
+    await Watch(anthropic, openai, mock=KNOBS).rounds(1)
+    assert (anthropic.probes, openai.probes) == (0, 0)

@@ -1,0 +1,30 @@
+"""The pause that a provider asks for."""
+
+from implementations.resilience.throttle_gate import LONGEST_PAUSE_S, ThrottleGate
+from tests.fakes import Clock
+
+
+def test_a_gate_is_open_until_somebody_closes_it_and_again_after_the_pause() -> None:
+    clock = Clock()
+    gate = ThrottleGate(clock=clock)
+    assert gate.remaining_s == 0
+    gate.pause(10.0)
+    clock.advance(4.0)
+    assert gate.remaining_s == 6.0
+    clock.advance(7.0)
+    assert gate.remaining_s == 0
+
+
+def test_a_pause_is_lengthened_but_never_shortened() -> None:
+    gate = ThrottleGate(clock=Clock())
+    gate.pause(10.0)
+    gate.pause(1.0)
+    assert gate.remaining_s == 10.0
+    gate.pause(20.0)
+    assert gate.remaining_s == 20.0
+
+
+def test_an_absurd_wish_ends_after_an_hour() -> None:
+    gate = ThrottleGate(clock=Clock())
+    gate.pause(1e9)
+    assert gate.remaining_s == LONGEST_PAUSE_S
