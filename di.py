@@ -120,11 +120,12 @@ class JudgesProvider(Provider):
         }
 
     @provide
-    async def transport(self, settings: Settings) -> AsyncIterator[Transport]:
+    async def transport(self, settings: Settings, metrics: Metrics) -> AsyncIterator[Transport]:
         """The one way out, with room for every call that may be under way and a probe."""
         transport = Transport(
             connections_per_host=settings.judging.max_concurrent + 1,
             trusts_environment=settings.outbound.trusts_environment,
+            on_stale_connection=metrics.stale_connections.inc,
             now=utc_now,
         )
         yield transport

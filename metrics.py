@@ -168,6 +168,11 @@ class Metrics:
                 registry=self.registry,
             )
         )
+        self.stale_connections = Counter(
+            "llm_provider_stale_connection_retries",
+            "Exchanges made once more because a kept connection was closed.",
+            registry=self.registry,
+        )
         self.in_flight = Gauge("llm_provider_in_flight_requests", "Comparisons under way.", registry=self.registry)
         self.admission_queue = Gauge(
             "llm_provider_admission_queue_requests", "Comparisons that wait to begin.", registry=self.registry

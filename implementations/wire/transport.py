@@ -6,6 +6,7 @@ It knows neither JSON nor providers. What aiohttp raises leaves it as one of our
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
@@ -36,32 +37,62 @@ class WireReply:
 class Transport:
     """connections_per_host: how many calls to one provider may be under way.
 
-    trusts_environment: proxies that HTTPS_PROXY and its like name are used. now: the UTC wall clock.
+    trusts_environment: proxies that HTTPS_PROXY and its like name are used. on_stale_connection: told of each kept
+    connection that turned out to be closed. now: the UTC wall clock.
     """
 
-    def __init__(self, *, connections_per_host: int, trusts_environment: bool, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        connections_per_host: int,
+        trusts_environment: bool,
+        on_stale_connection: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime],
+    ) -> None:
         self._connections_per_host = connections_per_host
         self._trusts_environment = trusts_environment
+        self._on_stale_connection = on_stale_connection
         self._now = now
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
-        """One exchange within the attempt's time. Raises a ProviderError when no whole answer came."""
+        """One exchange within the attempt's time. Raises a ProviderError when no whole answer came.
+
+        A kept connection that the other side had closed meanwhile is no failure of the provider: the exchange is made
+        once more at once.
+        """
+        exchange = _Exchange(method=method, url=URL(url, encoded=True), headers=headers, body=body)
+        try:
+            try:
+                return await self._made(exchange)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not exchange.met_stale_connection:
+                    raise
+                self._on_stale_connection()
+                return await self._made(exchange)
+        except (aiohttp.ClientError, OSError) as error:
+            raise failure_of_exchange(error) from None
+
+    async def _made(self, exchange: "_Exchange") -> WireReply:
         limit_s = current_call().deadline.attempt_s()
         # sock_read does not end a slow drip: only total does.
         timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(CONNECT_TIMEOUT_S, limit_s), sock_read=limit_s)
-        try:
-            async with self._opened().request(
-                method, URL(url, encoded=True), headers=headers, data=body, timeout=timeout, allow_redirects=False
-            ) as response:
-                return WireReply(
-                    status=response.status,
-                    headers=response.headers,
-                    body=await _bounded(response),
-                    received_at_s=self._now().timestamp(),
-                )
-        except (aiohttp.ClientError, OSError) as error:
-            raise failure_of_exchange(error) from None
+        async with self._opened().request(
+            exchange.method,
+            exchange.url,
+            headers=exchange.headers,
+            data=exchange.body,
+            timeout=timeout,
+            allow_redirects=False,
+            trace_request_ctx=exchange,
+        ) as response:
+            exchange.was_answered = True
+            return WireReply(
+                status=response.status,
+                headers=response.headers,
+                body=await _bounded(response),
+                received_at_s=self._now().timestamp(),
+            )
 
     async def close(self) -> None:
         """Close every connection."""
@@ -72,10 +103,38 @@ class Transport:
         """Opened at the first call, because aiohttp wants a running loop."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, limit_per_host=self._connections_per_host)
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_reuseconn.append(_note_reuse)
             self._session = aiohttp.ClientSession(
-                connector=connector, trust_env=self._trusts_environment, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector,
+                trust_env=self._trusts_environment,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[trace],
             )
         return self._session
+
+
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """What is sent, and what became of it so far."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    body: bytes | None
+    used_kept_connection: bool = False
+    was_answered: bool = False
+
+    @property
+    def met_stale_connection(self) -> bool:
+        """A kept connection broke before the first byte of an answer."""
+        return self.used_kept_connection and not self.was_answered
+
+
+async def _note_reuse(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _: aiohttp.TraceConnectionReuseconnParams
+) -> None:
+    context.trace_request_ctx.used_kept_connection = True
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -89,6 +89,7 @@ async def drive_the_neighbours(metrics: Metrics) -> None:
     for moved in (metrics.throttle_paused, metrics.retry_budget, metrics.queued):
         moved.of(ANTHROPIC).set(1)
     metrics.in_flight.set(1)
+    metrics.stale_connections.inc()
     metrics.admission_queue.set(1)
 
 

@@ -1,0 +1,90 @@
+"""A kept connection that the other side closed meanwhile costs one more exchange and is nobody's failure."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from exceptions import ProviderConnectionError
+from implementations.resilience.call import calling
+from implementations.wire.transport import Transport
+from tests.fakes import Calendar, Clock, call
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@dataclass(slots=True)
+class Server:
+    """Answers the given number of requests on each connection and closes at the next; `port` is set when it listens."""
+
+    answers_per_connection: list[int]
+    port: int = 0
+    requests: int = 0
+    connections: int = 0
+    stale: list[None] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = self.answers_per_connection[self.connections]
+        self.connections += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(2)
+                self.requests += 1
+                if not answers:
+                    break
+                answers -= 1
+                writer.write(ANSWER)
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def speaking_to(server: Server) -> AsyncIterator[Transport]:
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listener.sockets[0].getsockname()[1]
+    transport = Transport(
+        connections_per_host=1,
+        trusts_environment=False,
+        on_stale_connection=lambda: server.stale.append(None),
+        now=Calendar(),
+    )
+    try:
+        yield transport
+    finally:
+        await transport.close()
+        listener.close()
+        await listener.wait_closed()
+
+
+async def ask(transport: Transport, server: Server) -> int:
+    with calling(call(Clock())):
+        reply = await transport.send("POST", f"http://127.0.0.1:{server.port}/", headers={}, body=b"{}")
+    return reply.status
+
+
+async def test_a_closed_kept_connection_is_replaced_at_once() -> None:
+    server = Server(answers_per_connection=[1, 9])
+    async with speaking_to(server) as transport:
+        assert [await ask(transport, server) for _ in range(3)] == [200, 200, 200]
+    assert (server.connections, server.requests, len(server.stale)) == (2, 4, 1)
+
+
+async def test_a_new_connection_that_closes_is_a_failure() -> None:
+    server = Server(answers_per_connection=[0])
+    async with speaking_to(server) as transport:
+        with pytest.raises(ProviderConnectionError):
+            await ask(transport, server)
+    assert (server.requests, server.stale) == (1, [])
+
+
+async def test_it_is_tried_once_more_and_not_for_ever() -> None:
+    server = Server(answers_per_connection=[1, 0])
+    async with speaking_to(server) as transport:
+        assert await ask(transport, server) == 200
+        with pytest.raises(ProviderConnectionError):
+            await ask(transport, server)
+    assert (server.requests, len(server.stale)) == (3, 1)
