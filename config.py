@@ -401,6 +401,10 @@ class Settings(BaseSettings):
         """Who was given a key, or for a self-hosted model a URL."""
         return frozenset(name for name, group in self.provider_groups().items() if group.is_configured)
 
+    def usable_providers(self) -> frozenset[ProviderName]:
+        """Who is configured and enabled at the start."""
+        return frozenset(name for name in self.configured_providers() if self.provider_groups()[name].enabled)
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read and check everything. Raises ConfigurationError with one message for all that is wrong."""

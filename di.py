@@ -114,8 +114,18 @@ class JudgesProvider(Provider):
             success_threshold=settings.circuit.success_threshold,
             probe_s=settings.judging.attempt_timeout_s,
         )
+        judging = settings.judging
+        others = max(1, len(settings.usable_providers())) * judging.max_concurrent
         return {
-            name: guards_of(name, rules, places=settings.judging.max_concurrent, metrics=metrics, clock=clock)
+            name: guards_of(
+                name,
+                rules,
+                places=judging.max_concurrent,
+                # Whatever waits for one provider leaves to each of the others as many places as it may use.
+                queue_limit=max(judging.max_concurrent, judging.max_in_flight - others),
+                metrics=metrics,
+                clock=clock,
+            )
             for name in ProviderName
         }
 

@@ -220,7 +220,10 @@ def tolerant_catalogue() -> ModelCatalogue:
 
 
 def guards(metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
-    return {name: guards_of(name, CircuitRules(), places=32, metrics=metrics, clock=clock) for name in ProviderName}
+    return {
+        name: guards_of(name, CircuitRules(), places=32, queue_limit=100, metrics=metrics, clock=clock)
+        for name in ProviderName
+    }
 
 
 def ranking(accounting: LLMAccountingProtocol) -> Ranking:

@@ -69,12 +69,13 @@ class Throttled:
         self._sleep = sleep
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ThrottlePausedError when the pause outlasts the request."""
+        """The reply; ThrottlePausedError when the pause outlasts the request, or too many wait for its end."""
         while (pause_s := self._gate.remaining_s) > 0:
-            if pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
+            if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
                 raise ThrottlePausedError("it asked for a pause", provider=request.provider, retry_after_s=pause_s)
             current_call().record.queued_s += pause_s
-            await self._sleep(pause_s)
+            with self._gate.waiting():
+                await self._sleep(pause_s)
         try:
             return await self._provider.generate_comparison(request)
         except ProviderError as failure:

@@ -30,9 +30,18 @@ ProviderGuards = Mapping[ProviderName, Guards]
 
 
 def guards_of(
-    name: ProviderName, rules: CircuitRules, *, places: int, metrics: Metrics, clock: Callable[[], float]
+    name: ProviderName,
+    rules: CircuitRules,
+    *,
+    places: int,
+    queue_limit: int,
+    metrics: Metrics,
+    clock: Callable[[], float],
 ) -> Guards:
-    """The guards of one provider, seen in the metrics. Each transition makes one line and one change of a metric."""
+    """The guards of one provider, seen in the metrics. Each transition makes one line and one change of a metric.
+
+    places: calls at once; queue_limit: how many may wait for a place, and how many for the end of a pause.
+    """
 
     def tell(before: CircuitState, after: CircuitState) -> None:
         metrics.circuit_changed(name, after)
@@ -40,8 +49,8 @@ def guards_of(
 
     guards = Guards(
         circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=tell),
-        gate=ThrottleGate(clock=clock),
-        bulkhead=Bulkhead(limit=places),
+        gate=ThrottleGate(queue_limit=queue_limit, clock=clock),
+        bulkhead=Bulkhead(limit=places, queue_limit=queue_limit),
         budget=RetryBudget(),
     )
     metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)

@@ -1,16 +1,33 @@
-"""The pause that one provider asked for: nobody calls it before the pause is over."""
+"""The pause that one provider asked for: nobody calls it before the pause is over, and not too many wait for that."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LONGEST_PAUSE_S = 3600.0
 
 
 class ThrottleGate:
-    """clock: monotonic seconds."""
+    """queue_limit: how many may wait for the end of the pause. clock: monotonic seconds."""
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    def __init__(self, *, queue_limit: int, clock: Callable[[], float]) -> None:
+        self._queue_limit = queue_limit
         self._clock = clock
         self._paused_until_s = 0.0
+        self._waiting = 0
+
+    @property
+    def is_crowded(self) -> bool:
+        """Enough wait already."""
+        return self._waiting >= self._queue_limit
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Be counted among those who wait."""
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     @property
     def remaining_s(self) -> float:

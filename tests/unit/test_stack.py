@@ -66,7 +66,9 @@ class Stack:
         self.time = Timeline()
         self.metrics = new_metrics()
         self.upstream = Upstream(behave)
-        self.guards = guards_of(ANTHROPIC, CircuitRules(), places=places, metrics=self.metrics, clock=self.time)
+        self.guards = guards_of(
+            ANTHROPIC, CircuitRules(), places=places, queue_limit=100, metrics=self.metrics, clock=self.time
+        )
         accounting = AccountingImpl(prices=FixedPrices(), metrics=self.metrics, now=Calendar())
         self.provider = guarded(
             self.upstream, self.guards, accounting, clock=self.time, sleep=self.time.sleep, breaks_circuits=True
@@ -254,6 +256,19 @@ async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> No
     assert (first.done(), second.done(), stack.upstream.calls) == (False, False, 1)
     await stack.time.pass_until(stack.time() + 10)
     assert (first.result(), second.result(), stack.upstream.calls) == (reply(), reply(), 3)
+
+
+async def test_not_too_many_wait_for_the_end_of_a_pause() -> None:
+    stack = Stack(well)
+    stack.guards.gate.pause(10.0)
+    asked = [asyncio.create_task(stack.ask()) for _ in range(130)]
+    await settle()
+    turned_away = [task for task in asked if task.done()]
+    assert len(turned_away) == 30
+    assert all(isinstance(task.exception(), ThrottlePausedError) for task in turned_away)
+    await stack.time.pass_until(stack.time() + 10)
+    assert await asyncio.gather(*(task for task in asked if task not in turned_away)) == [reply()] * 100
+    stack.assert_nothing_is_held()
 
 
 async def test_a_pause_beyond_the_deadline_fails_at_once_with_its_figure() -> None:

@@ -6,7 +6,7 @@ from tests.fakes import Clock
 
 def test_a_gate_is_open_until_somebody_closes_it_and_again_after_the_pause() -> None:
     clock = Clock()
-    gate = ThrottleGate(clock=clock)
+    gate = ThrottleGate(queue_limit=2, clock=clock)
     assert gate.remaining_s == 0
     gate.pause(10.0)
     clock.advance(4.0)
@@ -16,7 +16,7 @@ def test_a_gate_is_open_until_somebody_closes_it_and_again_after_the_pause() -> 
 
 
 def test_a_pause_is_lengthened_but_never_shortened() -> None:
-    gate = ThrottleGate(clock=Clock())
+    gate = ThrottleGate(queue_limit=2, clock=Clock())
     gate.pause(10.0)
     gate.pause(1.0)
     assert gate.remaining_s == 10.0
@@ -25,6 +25,15 @@ def test_a_pause_is_lengthened_but_never_shortened() -> None:
 
 
 def test_an_absurd_wish_ends_after_an_hour() -> None:
-    gate = ThrottleGate(clock=Clock())
+    gate = ThrottleGate(queue_limit=2, clock=Clock())
     gate.pause(1e9)
     assert gate.remaining_s == LONGEST_PAUSE_S
+
+
+def test_the_gate_knows_when_enough_wait() -> None:
+    gate = ThrottleGate(queue_limit=2, clock=Clock())
+    with gate.waiting():
+        assert not gate.is_crowded
+        with gate.waiting():
+            assert gate.is_crowded
+    assert not gate.is_crowded
