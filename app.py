@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import resource
 import signal
 import socket
 import sys
@@ -13,6 +14,8 @@ from config import PREFIX, ConfigurationError, Settings
 from startup_setup import create_app
 
 EXIT_CONFIGURATION = 2
+RESERVED_FILES = 300
+FEWEST_CONNECTIONS = 50
 BLAMED_ON_PORT = {
     errno.EADDRINUSE: "something else listens on it",
     errno.EACCES: "this process may not listen on it",
@@ -40,6 +43,12 @@ def listeners(host: str, port: int) -> list[socket.socket]:
     if not found:
         raise ConfigurationError(f"{PREFIX}HOST: is no address of this machine.")
     return found
+
+
+def most_connections() -> int | None:
+    """As many as files may be open, less those for calls to providers and the rest; None when there is no limit."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if allowed == resource.RLIM_INFINITY else max(allowed - RESERVED_FILES, FEWEST_CONNECTIONS)
 
 
 def _addresses(host: str, port: int) -> dict[tuple[socket.AddressFamily, tuple[str | int | bytes, ...]], None]:
@@ -74,6 +83,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        limit_concurrency=most_connections(),
         timeout_graceful_shutdown=5,
     )
     with contextlib.suppress(KeyboardInterrupt):
