@@ -31,7 +31,8 @@ MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
 # Visible ASCII only; no user info, no query, no fragment, no backslash (which some clients read as a slash).
 BASE_URL = re.compile(
-    r"(?i:https?)://(?:[a-zA-Z0-9_][\w.-]*|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?(?:/[!-~]*)?", re.ASCII
+    r"(?i:https?)://(?:[a-zA-Z0-9_][\w-]{0,62}(?:\.[\w-]{1,63})*\.?|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?(?:/[!-~]*)?",
+    re.ASCII,
 )
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -225,6 +226,13 @@ class ProviderSettings(Group, ABC):
     api_key: SecretStr | None
     base_url: BaseUrl | None
     default_model: ModelId
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_into_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+            raise ValueError("must be one line of ASCII characters")
+        return key
 
     @property
     @abstractmethod

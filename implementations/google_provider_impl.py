@@ -18,7 +18,17 @@ ENDINGS: Mapping[str, Ending] = {
     "CONTINUATION": Ending.TRUNCATED,
     "PUP_LIMITED_DISABLED": Ending.ACCOUNT_REFUSED,
     **dict.fromkeys(
-        ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "ESCALATION"), Ending.REFUSED
+        (
+            "SAFETY",
+            "RECITATION",
+            "BLOCKLIST",
+            "PROHIBITED_CONTENT",
+            "SPII",
+            "LANGUAGE",
+            "ESCALATION",
+            "MODEL_ARMOR",
+        ),
+        Ending.REFUSED,
     ),
 }
 

@@ -19,6 +19,7 @@ from protocols import Completion, Ending, ProviderReply, ProviderRequest, Verdic
 SCHEMA_VERSION = "1"
 CONFIDENCES = (1, 2, 3, 4, 5)
 MAX_JUSTIFICATION = 20_000
+MAX_TEXT = 6 * MAX_JUSTIFICATION + 1000  # every character escaped, and the rest of the object
 LARGER_CAP_FACTOR = 2
 
 # The part of JSON Schema that every provider takes: no length and range keywords, bounds as enums, flat. The
@@ -50,7 +51,7 @@ def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply
 
     Raises a ProviderError that carries the purchase: the tokens are billed whether or not they are a verdict.
     """
-    model = completion.model if _MODEL_ID.match(completion.model) else request.model
+    model = completion.model if _is_model_id(completion.model) else request.model
     purchase = Purchase(model=model, usage=completion.usage, cost_usd=completion.cost_usd)
     if completion.ending is not Ending.COMPLETE:
         _fail(request, completion.ending, purchase)
@@ -68,6 +69,8 @@ def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply
 
 def read_verdict(text: str) -> Verdict | None:
     """The verdict, when the text is one JSON object with exactly the three fields, each as the schema says."""
+    if len(text) > MAX_TEXT:
+        return None
     try:
         pairs = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
@@ -92,6 +95,10 @@ def _encodable(text: str) -> str:
     """NUL and halves of surrogate pairs, which JSON lets through and others do not, become the replacement mark."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _is_model_id(name: str) -> bool:
+    return _MODEL_ID.fullmatch(name) is not None and ".." not in name
 
 
 def _fail(request: ProviderRequest, ending: Ending, purchase: Purchase) -> NoReturn:

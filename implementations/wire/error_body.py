@@ -47,8 +47,13 @@ class ErrorBody:
         return code if isinstance(code, int) and code in HTTP_STATUSES else None
 
     @property
-    def forbids_repeating(self) -> bool:
+    def invites_repeating(self) -> bool:
         """OpenRouter's own word on whether a repetition is of use."""
+        return at(self.error, "availability", "retryable") is True
+
+    @property
+    def forbids_repeating(self) -> bool:
+        """Its word that none is."""
         return at(self.error, "availability", "retryable") is False
 
 

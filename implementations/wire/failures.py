@@ -5,6 +5,7 @@ sentence say, what is the status. Words stand by priority, because one body may 
 the used-up quota behind it). Sources: the providers' error references, as of November 2026.
 """
 
+import ssl
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -35,7 +36,7 @@ Kind: TypeAlias = type[ProviderError]
 
 # The first row that fits decides: aiohttp's classes have several parents.
 EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
-    (aiohttp.ClientConnectorCertificateError, UntrustedProviderError, "its certificate is not valid"),
+    (ssl.SSLCertVerificationError, UntrustedProviderError, "its certificate is not valid"),
     (aiohttp.ServerFingerprintMismatch, UntrustedProviderError, "its certificate is not the expected one"),
     (aiohttp.ClientSSLError, ProviderConnectionError, "the TLS handshake failed"),
     (aiohttp.ConnectionTimeoutError, ProviderConnectionError, "no connection came about in time"),
@@ -177,7 +178,12 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
 
 
 def _kind(status: int, told: ErrorBody) -> tuple[Kind, str]:
-    """The class, and in our own words why."""
+    """The class, and in our own words why. A provider that invites a repetition is short of something for a moment."""
+    kind, details = _blamed(status, told)
+    return (RateLimitedError if told.invites_repeating and not kind.is_retryable else kind), details
+
+
+def _blamed(status: int, told: ErrorBody) -> tuple[Kind, str]:
     word = next((word for word in WORDS if word in told.words), None)
     if word is not None:
         return WORDS[word], f"it answered {status}, {word}"

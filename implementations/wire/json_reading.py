@@ -1,11 +1,13 @@
 """Foreign JSON, read strictly as a whole and tolerantly in its parts."""
 
 import json
+import re
 from typing import Any
 
 from exceptions import BrokenReplyError, InvalidReplyError
 
-KEEP_ALIVE = ":"  # OpenRouter may send comment lines while it waits
+MOST_ITEMS = 1000
+_KEEP_ALIVES = re.compile(r"(?:\s*+:[^\n]*+\n?)*+")  # comment lines that OpenRouter may send while it waits
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -19,7 +21,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 def read_json(body: bytes) -> Any:
     """Any JSON value; a key that stands twice in one object makes the answer ambiguous, thus invalid."""
     try:
-        return json.loads(_without_keep_alives(body.decode()), object_pairs_hook=_unambiguous)
+        return json.loads(_KEEP_ALIVES.sub("", body.decode(), count=1), object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError):
         raise BrokenReplyError("the answer is not JSON") from None
 
@@ -41,16 +43,9 @@ def text_at(value: Any, *path: str | int) -> str:
 
 
 def list_at(value: Any, *path: str | int) -> list[Any]:
-    """The list that stands there, or an empty one."""
+    """The list that stands there, or an empty one; a list of thousands is none that a provider means."""
     found = at(value, *path)
-    return found if isinstance(found, list) else []
-
-
-def _without_keep_alives(text: str) -> str:
-    text = text.lstrip()
-    while text.startswith(KEEP_ALIVE):
-        text = text.partition("\n")[2].lstrip()
-    return text
+    return found if isinstance(found, list) and len(found) <= MOST_ITEMS else []
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -259,3 +259,19 @@ def test_no_rendering_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyP
 
 def test_no_variable_is_claimed_twice() -> None:
     assert len(known_variables()) == sum(len(list(setting.spellings())) for setting in settings_table())
+
+
+@pytest.mark.parametrize("key", ["first line\nsecond line", "schlüssel", "tab\there"])
+def test_a_key_that_does_not_fit_into_a_header_is_refused_unseen(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.from_environment()
+    assert "OPENAI_API_KEY" in str(refused.value)
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://a..b/v1", f"http://{'x' * 64}.example/v1", "http://-a/v1"])
+def test_a_host_that_no_resolver_takes_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}OPENAI_BASE_URL", url)
+    with pytest.raises(ConfigurationError):
+        Settings.from_environment()

@@ -1,0 +1,65 @@
+"""What a provider, or whoever stands in its place, may send to hold us up or to get past our checks."""
+
+import pytest
+
+from api_models import Usage
+from exceptions import InvalidReplyError, ProviderTimeoutError, RateLimitedError
+from implementations import anthropic_provider_impl as anthropic
+from implementations import google_provider_impl as google
+from implementations.judging.verdict import MAX_TEXT, concluded, read_verdict
+from implementations.resilience.call import calling
+from implementations.wire.failures import failure_in_success, failure_of_answer
+from implementations.wire.json_reading import MOST_ITEMS, read_json
+from implementations.wire.transport import Transport
+from protocols import Completion, Ending
+from tests.fakes import KNOWN_MODEL, Calendar, Clock, call, request
+
+VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'
+
+
+def test_an_answer_of_thousands_of_parts_is_no_answer() -> None:
+    parts = [{"text": ""}] * MOST_ITEMS
+    told = google.completion({"candidates": [{"content": {"parts": [*parts, {"text": VERDICT}]}}]})
+    assert told.text == ""
+    blocks = [{"type": "text", "text": ""}] * MOST_ITEMS
+    assert anthropic.completion({"content": [*blocks, {"type": "text", "text": VERDICT}]}).text == ""
+
+
+def test_a_text_longer_than_any_verdict_is_not_even_parsed() -> None:
+    assert read_verdict(VERDICT) is not None
+    assert read_verdict(VERDICT + " " * (MAX_TEXT - len(VERDICT))) is not None
+    assert read_verdict(VERDICT + " " * MAX_TEXT) is None
+
+
+def test_lines_of_keep_alive_before_the_answer_are_skipped_however_many() -> None:
+    assert read_json(b"\n  : working\n:\r\n" * 20_000 + b'{"a": 1}') == {"a": 1}
+    assert read_json(b'\n {"a": ":\\n: no comment"}') == {"a": ":\n: no comment"}
+
+
+async def test_an_exchange_without_any_time_left_is_not_begun() -> None:
+    transport = Transport(connections_per_host=1, trusts_environment=False, now=Calendar())
+    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(ProviderTimeoutError):
+        await transport.send("GET", "http://127.0.0.1:9/", headers={})
+    await transport.close()
+
+
+@pytest.mark.parametrize("name", ["model\n", "a/../b", "", "mödel", "x" * 200])
+def test_a_name_that_is_no_model_id_is_replaced_by_the_model_that_was_asked(name: str) -> None:
+    completion = Completion(text=VERDICT, ending=Ending.COMPLETE, model=name, usage=Usage(prompt=1, completion=1))
+    assert concluded(request(), completion).model == KNOWN_MODEL
+
+
+def test_a_provider_that_invites_a_repetition_gets_one() -> None:
+    body = {"error": {"code": 402, "availability": {"retryable": True, "retry_after": 7}}}
+    failure = failure_of_answer(402, {}, body, now_s=0)
+    assert (type(failure), failure.may_be_repeated, failure.retry_after_s) == (RateLimitedError, True, 7)
+    assert isinstance(failure_in_success(body), RateLimitedError)
+
+
+def test_a_screened_answer_is_a_refusal() -> None:
+    assert google.completion({"candidates": [{"finishReason": "MODEL_ARMOR"}]}).ending is Ending.REFUSED
+
+
+def test_an_envelope_of_another_shape_is_no_verdict() -> None:
+    with pytest.raises(InvalidReplyError):
+        concluded(request(), google.completion({"candidates": "none"}))

@@ -1,0 +1,266 @@
+"""What is known of the models: the shipped data, the operator's corrections, and what both let through in a request."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api_models import ModelTier, ProviderName, ReasoningEffort, TemperatureUse
+from config import ConfigurationError, Settings
+from implementations.judging.catalogue import SHIPPED, ModelCatalogue
+from implementations.request_builder_impl import CHARACTERS_PER_TOKEN, RequestBuilderImpl
+from protocols import Choice, ModelTraits, ProviderRequest
+from tests.fakes import current_settings, query
+
+ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
+OPENROUTER, INTERNAL, MOCK = ProviderName.OPENROUTER, ProviderName.INTERNAL, ProviderName.MOCK
+VENDORS = (ANTHROPIC, OPENAI, GOOGLE, OPENROUTER)
+NONE, LOW, HIGH = ReasoningEffort.NONE, ReasoningEffort.LOW, ReasoningEffort.HIGH
+CATALOGUE = ModelCatalogue.load(None)
+HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
+
+
+def corrected(folder: Path, content: Any) -> ModelCatalogue:
+    path = folder / "models.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return ModelCatalogue.load(path)
+
+
+def built(provider: ProviderName, model: str, **wishes: Any) -> tuple[ProviderRequest, tuple[str, ...]]:
+    settings = current_settings(**wishes.pop("settings", {}))
+    wished = query(provider=provider, model=model, **wishes)
+    (one,) = RequestBuilderImpl(catalogue=CATALOGUE).build(wished, (Choice(provider=provider, model=model),), settings)
+    return one
+
+
+# --- The shipped data -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", VENDORS)
+def test_each_vendor_has_one_cheap_model_which_is_the_default_and_one_strong_one(provider: ProviderName) -> None:
+    by_tier = {
+        tier: [model for model, traits in CATALOGUE.models(provider).items() if traits.tier is tier]
+        for tier in ModelTier
+    }
+    assert by_tier[ModelTier.CHEAP] == [Settings().provider_groups()[provider].default_model]
+    assert len(by_tier[ModelTier.STRONG]) == 1
+
+
+def test_of_a_model_of_our_own_nothing_is_listed_but_everything_is_allowed() -> None:
+    assert CATALOGUE.models(INTERNAL) == {}
+    traits = CATALOGUE.traits(INTERNAL, "whatever")
+    assert (traits.temperature, set(traits.efforts)) == (TemperatureUse.ALWAYS, set(ReasoningEffort))
+    assert (traits.tier, traits.max_output_tokens) == (None, None)
+
+
+@pytest.mark.parametrize("provider", [*VENDORS, MOCK])
+def test_a_model_that_nobody_lists_is_conservative(provider: ProviderName) -> None:
+    assert CATALOGUE.traits(provider, "model-of-tomorrow") == ModelTraits()
+    assert ModelTraits().temperature is TemperatureUse.NEVER
+    assert ModelTraits().efforts == {}
+
+
+@pytest.mark.parametrize("provider", VENDORS)
+def test_every_listed_model_tells_its_limits(provider: ProviderName) -> None:
+    for traits in CATALOGUE.models(provider).values():
+        assert traits.context_tokens
+        assert traits.max_output_tokens
+        assert 0 < traits.max_output_tokens < traits.context_tokens
+        assert NONE in traits.efforts or traits.efforts.keys() == {LOW, ReasoningEffort.MEDIUM, HIGH}
+
+
+def test_the_shipped_file_names_no_key_twice() -> None:
+    def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len({name for name, _ in pairs}) == len(pairs)
+        return dict(pairs)
+
+    assert json.loads(SHIPPED.read_text(), object_pairs_hook=unambiguous)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "expected"),
+    [
+        (ANTHROPIC, "claude-sonnet-4-5", date(2026, 11, 30)),
+        (OPENAI, "gpt-5-mini", date(2026, 12, 11)),
+        (OPENAI, "gpt-4.1", date(2027, 1, 14)),
+        (GOOGLE, "gemini-3.1-flash-lite", date(2027, 5, 7)),
+        (ANTHROPIC, HAIKU, None),
+    ],
+)
+def test_the_end_of_a_model_is_known(provider: ProviderName, model: str, expected: date | None) -> None:
+    assert CATALOGUE.traits(provider, model).deprecated_on == expected
+
+
+# --- Corrections ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_added_without_touching_the_others(tmp_path: Path) -> None:
+    catalogue = corrected(tmp_path, {"openai": {"gpt-7": {"max_output_tokens": 9, "efforts": {"low": "small"}}}})
+    assert catalogue.traits(OPENAI, "gpt-7") == ModelTraits(max_output_tokens=9, efforts={LOW: "small"})
+    assert catalogue.models(OPENAI).items() > CATALOGUE.models(OPENAI).items()
+    assert catalogue.models(ANTHROPIC) == CATALOGUE.models(ANTHROPIC)
+
+
+def test_a_model_is_corrected_field_by_field(tmp_path: Path) -> None:
+    shipped = CATALOGUE.traits(ANTHROPIC, HAIKU)
+    catalogue = corrected(tmp_path, {"anthropic": {HAIKU: {"max_output_tokens": 5, "temperature": "always"}}})
+    now = catalogue.traits(ANTHROPIC, HAIKU)
+    assert (now.max_output_tokens, now.temperature) == (5, TemperatureUse.ALWAYS)
+    assert (now.tier, now.efforts, now.context_tokens) == (shipped.tier, shipped.efforts, shipped.context_tokens)
+
+
+def test_a_trait_is_taken_back_by_null_and_a_star_stands_for_what_is_not_listed(tmp_path: Path) -> None:
+    stars = {"temperature": "always", "max_output_tokens": 100}
+    catalogue = corrected(tmp_path, {"google": {"*": stars, "gemini-3.8-flash": {"tier": None}}})
+    assert catalogue.traits(GOOGLE, "gemini-3.8-flash").tier is None
+    assert catalogue.traits(GOOGLE, "gemini-9").max_output_tokens == 100
+    assert "*" not in catalogue.models(GOOGLE)
+
+
+@pytest.mark.parametrize("content", [{}, {"openai": {}}, {"openai": {"gpt-7": {}}}])
+def test_an_empty_correction_changes_no_model(tmp_path: Path, content: Any) -> None:
+    catalogue = corrected(tmp_path, content)
+    assert {name: dict(catalogue.models(name)) for name in VENDORS if name is not OPENAI} == {
+        name: dict(CATALOGUE.models(name)) for name in VENDORS if name is not OPENAI
+    }
+    assert catalogue.traits(OPENAI, "gpt-7") == ModelTraits()
+
+
+SECRET = "s3cret"  # noqa: S105  stands for anything that an operator may have put into the wrong file
+WRONG: dict[str, Any] = {
+    "no JSON": f"{SECRET} {{",
+    "an empty file": "",
+    "a list": [SECRET],
+    "a text": json.dumps(SECRET),
+    "an unknown provider": {"azure": {"gpt": {"tier": SECRET}}},
+    "an unknown trait": {"openai": {"gpt-7": {"colour": SECRET}}},
+    "an unknown tier": {"openai": {"gpt-7": {"tier": SECRET}}},
+    "an unknown effort": {"openai": {"gpt-7": {"efforts": {"extreme": SECRET}}}},
+    "efforts in a list": {"openai": {"gpt-7": {"efforts": [SECRET]}}},
+    "a number in words": {"openai": {"gpt-7": {"max_output_tokens": SECRET}}},
+    "a wrong date": {"openai": {"gpt-7": {"deprecated_on": SECRET}}},
+    "a parent segment": {"openai": {"a..b": {"tier": SECRET}}},
+    "a path": {"google": {"../v1/models": {"tier": SECRET}}},
+    "a blank in an id": {"openai": {"gpt 7": {"tier": SECRET}}},
+    "an empty id": {"openai": {"": {"tier": SECRET}}},
+    "traits in a list": {"openai": {"gpt-7": [SECRET]}},
+    "models in a list": {"openai": [SECRET]},
+}
+
+
+@pytest.mark.parametrize("content", WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_file_is_refused_by_the_name_of_its_setting_and_never_shown(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        corrected(tmp_path, content)
+    assert str(refusal.value).startswith("MODEL_CATALOG_PATH: ")
+    assert SECRET not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
+def test_a_file_that_cannot_be_read_is_refused_without_its_path(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.json", tmp_path):
+        with pytest.raises(ConfigurationError) as refusal:
+            ModelCatalogue.load(path)
+        assert str(refusal.value) == "MODEL_CATALOG_PATH: the file cannot be read."
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "models.json"
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ConfigurationError, match="MODEL_CATALOG_PATH"):
+        ModelCatalogue.load(path)
+
+
+# --- What passes into a request ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "effort", "sent"),
+    [
+        (ANTHROPIC, HAIKU, None, None),
+        (ANTHROPIC, "claude-haiku-4-5", None, 0.2),
+        (ANTHROPIC, "claude-haiku-4-5", NONE, 0.2),
+        (OPENAI, "gpt-6-luna", NONE, 0.2),
+        (OPENAI, "gpt-6-luna", LOW, None),
+        (OPENAI, "gpt-6-luna", None, None),
+        (OPENAI, "gpt-6.2-sol", NONE, None),
+        (OPENAI, "gpt-4.1", None, 0.2),
+        (GOOGLE, "gemini-3.8-flash", None, None),
+        (OPENROUTER, "openai/gpt-6-luna", NONE, None),
+        (OPENAI, "model-of-tomorrow", None, None),
+        (INTERNAL, "llama", HIGH, 0.2),
+    ],
+)
+def test_a_temperature_goes_only_to_who_takes_it_and_is_named_when_it_does_not(
+    provider: ProviderName, model: str, effort: ReasoningEffort | None, sent: float | None
+) -> None:
+    asked, dropped = built(provider, model, temperature=0.2, reasoning_effort=effort)
+    assert asked.temperature == sent
+    assert ("temperature_override" in dropped) is (sent is None)
+    by_default, dropped = built(provider, model, reasoning_effort=effort, settings={"default_temperature": 0.2})
+    assert by_default.temperature == sent
+    assert "temperature_override" not in dropped
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "effort", "word", "is_dropped"),
+    [
+        (ANTHROPIC, HAIKU, NONE, "disabled", False),
+        (ANTHROPIC, SONNET, NONE, "between_tools", False),
+        (ANTHROPIC, "claude-opus-5-5", NONE, None, True),
+        (ANTHROPIC, "claude-haiku-4-5", NONE, None, False),
+        (ANTHROPIC, "claude-haiku-4-5", LOW, None, True),
+        (OPENAI, "gpt-6-luna", HIGH, "high", False),
+        (OPENAI, "gpt-6.1-sol", NONE, None, True),
+        (GOOGLE, "gemini-3.8-flash", LOW, "LOW", False),
+        (GOOGLE, "gemini-3.8-flash", NONE, None, True),
+        (GOOGLE, "gemini-3.5-flash-lite", NONE, "MINIMAL", False),
+        (GOOGLE, "gemini-2.5-flash", NONE, "0", False),
+        (OPENROUTER, "anthropic/claude-haiku-5.5", NONE, "none", False),
+        (OPENROUTER, "anthropic/claude-sonnet-5.5", NONE, None, True),
+        (OPENAI, "model-of-tomorrow", LOW, None, True),
+    ],
+)
+def test_an_effort_becomes_the_models_own_word(
+    provider: ProviderName, model: str, effort: ReasoningEffort, word: str | None, *, is_dropped: bool
+) -> None:
+    asked, dropped = built(provider, model, reasoning_effort=effort)
+    assert asked.reasoning == word
+    assert dropped == (("reasoning_effort_override",) if is_dropped else ())
+    assert built(provider, model)[0].reasoning is None
+
+
+@pytest.mark.parametrize(
+    ("model", "wished", "sent", "limit"),
+    [
+        ("gpt-6-luna", 128_000, 128_000, 128_000),
+        ("gpt-6-luna", 128_001, 128_000, 128_000),
+        ("gpt-4.1", 128_000, 32_768, 32_768),
+        ("gpt-4.1", None, 4096, 32_768),
+        ("model-of-tomorrow", 999_999, 999_999, None),
+    ],
+)
+def test_more_tokens_than_the_model_writes_are_not_asked_for(
+    model: str, wished: int | None, sent: int, limit: int | None
+) -> None:
+    asked, dropped = built(OPENAI, model, max_tokens=wished)
+    assert (asked.max_tokens, asked.max_tokens_limit) == (sent, limit)
+    assert dropped == (("max_tokens_override",) if wished not in {None, sent} else ())
+
+
+@pytest.mark.parametrize(("model", "shortest"), [(HAIKU, 512), ("claude-sonnet-5", 1024), ("claude-haiku-4-5", 4096)])
+def test_a_prefix_is_marked_from_the_length_on_that_the_provider_keeps(model: str, shortest: int) -> None:
+    shortest_prompt = built(ANTHROPIC, model, system_prompt="j")[0].prompt
+    beside = len(shortest_prompt.system) - 1 + len(shortest_prompt.user[0])
+    for missing, is_marked in ((0, True), (1, False)):
+        instructions = "j" * (shortest * CHARACTERS_PER_TOKEN - beside - missing)
+        assert built(ANTHROPIC, model, system_prompt=instructions)[0].marks_prefix is is_marked
+
+
+def test_no_prefix_is_marked_where_nothing_is_known_or_the_task_begins_with_an_essay() -> None:
+    long = "j" * 100_000
+    assert not built(ANTHROPIC, "model-of-tomorrow", system_prompt=long)[0].marks_prefix
+    assert not built(ANTHROPIC, HAIKU, system_prompt=long, user_prompt="{essay_a} or {essay_b}?")[0].marks_prefix
+    assert built(ANTHROPIC, HAIKU, system_prompt=long, user_prompt="Is {essay_a} or {essay_b} better?")[0].marks_prefix

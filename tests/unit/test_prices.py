@@ -1,0 +1,210 @@
+"""What purchases cost, against figures worked out by hand from the vendors' price lists of November 2026."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from math import isnan
+
+import pytest
+
+from api_models import UNKNOWN_USAGE, ProviderName, Purchase, Usage
+from config import PriceOverride
+from implementations.accounting.prices import Prices
+from protocols import Rates
+from tests.fakes import NOON, Calendar
+
+ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
+OPENROUTER, INTERNAL, MOCK = ProviderName.OPENROUTER, ProviderName.INTERNAL, ProviderName.MOCK
+NEW_YEAR = datetime(2027, 1, 1, 12, tzinfo=UTC)
+NEW_YEARS_EVE = datetime(2026, 12, 31, 12, tzinfo=UTC)
+DECEMBER = datetime(2026, 12, 1, 12, tzinfo=UTC)
+SMALL = Usage(prompt=1000, completion=100)
+FLASH = Usage(prompt=8000, completion=200 + 500, cached=4096, reasoning=500)
+
+
+def cost(
+    provider: ProviderName,
+    model: str,
+    usage: Usage,
+    *,
+    at: datetime = NOON,
+    asked: str | None = None,
+    told: float | None = None,
+    overrides: Mapping[str, PriceOverride] | None = None,
+) -> float | None:
+    prices = Prices(overrides or {}, now=Calendar(at))
+    return prices.cost_usd(provider, Purchase(model=model, usage=usage, cost_usd=told), asked=asked or model)
+
+
+def usd(microdollars: float) -> object:
+    """Dollars for a million tokens times tokens are millionths of a dollar."""
+    return pytest.approx(microdollars / 1e6, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usage", "microdollars"),
+    [
+        (ANTHROPIC, "claude-haiku-5-5", SMALL, 1000 * 0.10 + 100 * 0.50),
+        (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=9200, completion=400, cached=5000, written=3000),
+         1200 * 0.10 + 5000 * 0.01 + 3000 * 0.125 + 400 * 0.50),
+        (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=100_000, completion=400), 100_000 * 0.10 + 400 * 0.50),
+        (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=100_001, completion=400), 5 * (100_001 * 0.10 + 400 * 0.50)),
+        (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=150_000, completion=1000, cached=100_000, written=20_000),
+         5 * (30_000 * 0.10 + 100_000 * 0.01 + 20_000 * 0.125 + 1000 * 0.50)),
+        (ANTHROPIC, "claude-sonnet-5-5", Usage(prompt=9000, completion=350, cached=6000, written=1000),
+         2000 * 2 + 6000 * 0.10 + 1000 * 2.50 + 350 * 10),
+        (ANTHROPIC, "claude-sonnet-5-5", Usage(prompt=500_000, completion=1000), 500_000 * 2 + 1000 * 10),
+        (ANTHROPIC, "claude-opus-5-5", Usage(prompt=3000, completion=500, cached=2000),
+         1000 * 4 + 2000 * 0.20 + 500 * 20),
+        (ANTHROPIC, "claude-opus-5-5-20260922", SMALL, 1000 * 4 + 100 * 20),
+        (ANTHROPIC, "claude-fable-5-2", Usage(prompt=3000, completion=10, cached=1000, written=1000),
+         1000 * 8 + 1000 * 0.20 + 1000 * 10 + 10 * 40),
+        (ANTHROPIC, "claude-opus-5", SMALL, 1000 * 5 + 100 * 25),
+        (ANTHROPIC, "claude-haiku-4-5", Usage(prompt=3000, completion=100, cached=1000, written=500),
+         1500 * 1 + 1000 * 0.10 + 500 * 1.25 + 100 * 5),
+        (OPENAI, "gpt-6-luna", Usage(prompt=8000, completion=600, cached=4096, written=2048, reasoning=400),
+         1856 * 0.10 + 4096 * 0.01 + 2048 * 0.125 + 600 * 0.50),
+        (OPENAI, "gpt-6-luna-2026-09-22", SMALL, 1000 * 0.10 + 100 * 0.50),
+        (OPENAI, "gpt-6-luna", Usage(prompt=272_000, completion=1000), 272_000 * 0.10 + 1000 * 0.50),
+        (OPENAI, "gpt-6-luna", Usage(prompt=272_001, completion=1000, cached=72_001),
+         2 * (200_000 * 0.10 + 72_001 * 0.01) + 1.5 * 1000 * 0.50),
+        (OPENAI, "gpt-6.1-terra", Usage(prompt=5000, completion=700, cached=2000, written=1000),
+         2000 * 1 + 2000 * 0.05 + 1000 * 1.25 + 700 * 5),
+        (OPENAI, "gpt-6.1-sol", Usage(prompt=5000, completion=700, cached=2000), 3000 * 2 + 2000 * 0.10 + 700 * 10),
+        (OPENAI, "gpt-6-sol", Usage(prompt=5000, completion=700, cached=2000), 3000 * 2 + 2000 * 0.20 + 700 * 10),
+        (OPENAI, "gpt-6-astra", SMALL, 1000 * 10 + 100 * 50),
+        (OPENAI, "gpt-5.4-mini", Usage(prompt=2000, completion=100, cached=1024),
+         976 * 0.75 + 1024 * 0.075 + 100 * 4.50),
+        (GOOGLE, "gemini-3.8-flash", FLASH, 3904 * 0.75 + 4096 * 0.075 + 700 * 3.75),
+        (GOOGLE, "gemini-3.5-flash-lite", Usage(prompt=6000, completion=300, cached=5000),
+         1000 * 0.30 + 5000 * 0.03 + 300 * 2.50),
+        (GOOGLE, "gemini-3.5-flash", SMALL, 1000 * 1.50 + 100 * 9),
+        (GOOGLE, "gemini-3.1-flash-lite", SMALL, 1000 * 0.25 + 100 * 1.50),
+        (GOOGLE, "gemini-4-argon", Usage(prompt=2000, completion=100, cached=1000),
+         1000 * 2 + 1000 * 0.10 + 100 * 10),
+        (GOOGLE, "gemini-3.1-pro-preview", Usage(prompt=200_000, completion=100), 200_000 * 2 + 100 * 12),
+        (GOOGLE, "gemini-3.1-pro-preview", Usage(prompt=200_001, completion=100), 200_001 * 4 + 100 * 18),
+        (OPENROUTER, "anthropic/claude-haiku-5.5", SMALL, 1000 * 0.10 + 100 * 0.50),
+    ],
+)  # fmt: skip
+def test_a_purchase_costs_what_the_list_says(
+    provider: ProviderName, model: str, usage: Usage, microdollars: float
+) -> None:
+    assert cost(provider, model, usage) == usd(microdollars)
+
+
+@pytest.mark.parametrize(
+    ("model", "at", "microdollars"),
+    [
+        ("gemini-3.8-flash", NEW_YEARS_EVE, 3904 * 0.75 + 4096 * 0.075 + 700 * 3.75),
+        ("gemini-3.8-flash", NEW_YEAR, 3904 * 1.50 + 4096 * 0.15 + 700 * 7.50),
+        ("gemini-4-argon", NOON, 3904 * 2 + 4096 * 0.10 + 700 * 10),
+        ("gemini-4-argon", DECEMBER, 3904 * 4 + 4096 * 0.20 + 700 * 20),
+    ],
+)
+def test_a_price_changes_on_its_day(model: str, at: datetime, microdollars: float) -> None:
+    assert cost(GOOGLE, model, FLASH, at=at) == usd(microdollars)
+
+
+def test_the_rates_of_a_model_change_on_the_same_day() -> None:
+    calendar = Calendar(NEW_YEARS_EVE)
+    prices = Prices({}, now=calendar)
+    before = prices.rates(GOOGLE, "gemini-3.8-flash")
+    calendar.move(days=1)
+    after = prices.rates(GOOGLE, "gemini-3.8-flash")
+    assert before == Rates(input=0.75, cached_input=0.075, cache_write=before.cache_write if before else 0, output=3.75)
+    assert after == Rates(input=1.50, cached_input=0.15, cache_write=after.cache_write if after else 0, output=7.50)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "expected"),
+    [
+        (ANTHROPIC, "claude-haiku-5-5", Rates(input=0.10, cached_input=0.01, cache_write=0.125, output=0.50)),
+        (ANTHROPIC, "claude-sonnet-5-5", Rates(input=2, cached_input=0.10, cache_write=2.50, output=10)),
+        (OPENAI, "gpt-6-luna", Rates(input=0.10, cached_input=0.01, cache_write=0.125, output=0.50)),
+        (OPENAI, "gpt-6.1-terra", Rates(input=1, cached_input=0.05, cache_write=1.25, output=5)),
+        (MOCK, "mock-judge-1", Rates(input=0, cached_input=0, cache_write=0, output=0)),
+        (INTERNAL, "llama", Rates(input=0, cached_input=0, cache_write=0, output=0)),
+        (OPENAI, "model-of-tomorrow", None),
+    ],
+)
+def test_the_rates_are_those_of_the_first_tier(provider: ProviderName, model: str, expected: Rates | None) -> None:
+    assert Prices({}, now=Calendar()).rates(provider, model) == expected
+
+
+@pytest.mark.parametrize("told", [0.0, 0.0011, 12.5])
+def test_what_the_provider_told_comes_first(told: float) -> None:
+    override = {"openrouter/anthropic/claude-haiku-5.5": PriceOverride(input=9, output=9)}
+    for usage in (SMALL, UNKNOWN_USAGE):
+        assert cost(OPENROUTER, "anthropic/claude-haiku-5.5", usage, told=told, overrides=override) == told
+
+
+@pytest.mark.parametrize(
+    ("row", "microdollars"),
+    [
+        (PriceOverride(input=3, output=7), 5000 * 3 + 700 * 7),
+        (PriceOverride(input=3, output=7, cached_input=1), 3000 * 3 + 2000 * 1 + 700 * 7),
+        (PriceOverride(input=3, output=7, cached_input=0, cache_write=4), 2000 * 3 + 1000 * 4 + 700 * 7),
+        (PriceOverride(input=0, output=0), 0),
+    ],
+)
+@pytest.mark.parametrize(("provider", "model"), [(OPENAI, "gpt-6-luna"), (OPENAI, "gpt-9"), (INTERNAL, "llama")])
+def test_the_operators_own_price_comes_before_every_list(
+    provider: ProviderName, model: str, row: PriceOverride, microdollars: float
+) -> None:
+    usage = Usage(prompt=5000, completion=700, cached=2000, written=1000)
+    overrides = {f"{provider}/{model}": row}
+    assert cost(provider, model, usage, overrides=overrides) == usd(microdollars)
+    assert cost(provider, f"{model}-2026-11-01", usage, asked=model, overrides=overrides) == usd(microdollars)
+
+
+def test_an_override_is_for_one_provider_and_the_model_that_answered_comes_first() -> None:
+    row = {"openai/gpt-6-luna": PriceOverride(input=100, output=100)}
+    assert cost(OPENROUTER, "gpt-6-luna", SMALL, overrides=row) != usd(1100 * 100)
+    both = {**row, "openai/gpt-6-luna-2026-09-22": PriceOverride(input=1, output=1)}
+    assert cost(OPENAI, "gpt-6-luna-2026-09-22", SMALL, asked="gpt-6-luna", overrides=both) == usd(1100)
+
+
+def test_the_operators_rates_are_shown_as_such() -> None:
+    prices = Prices({"openai/gpt-9": PriceOverride(input=3, output=7, cached_input=1)}, now=Calendar())
+    assert prices.rates(OPENAI, "gpt-9") == Rates(input=3, cached_input=1, cache_write=3, output=7)
+
+
+def test_an_answer_under_an_unknown_name_costs_what_was_asked_for() -> None:
+    assert cost(ANTHROPIC, "judge-of-tomorrow", SMALL, asked="claude-opus-5-5") == usd(1000 * 4 + 100 * 20)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [(ANTHROPIC, "judge-of-tomorrow"), (OPENAI, ""), (GOOGLE, "gpt-6-luna"), (OPENROUTER, "nobody/nothing")],
+)
+def test_an_unknown_price_is_none_and_never_nothing(provider: ProviderName, model: str) -> None:
+    assert cost(provider, model, SMALL) is None
+
+
+@pytest.mark.parametrize("usage", [UNKNOWN_USAGE, Usage(prompt=0, completion=500)])
+@pytest.mark.parametrize(("provider", "model"), [(ANTHROPIC, "claude-haiku-5-5"), (OPENAI, "gpt-9")])
+def test_without_counts_the_cost_is_unknown(provider: ProviderName, model: str, usage: Usage) -> None:
+    assert cost(provider, model, usage) is None
+    assert cost(provider, model, usage, overrides={f"{provider}/{model}": PriceOverride(input=3, output=7)}) is None
+
+
+@pytest.mark.parametrize("usage", [SMALL, UNKNOWN_USAGE, Usage(prompt=900_000, completion=1)])
+@pytest.mark.parametrize("provider", [MOCK, INTERNAL])
+def test_what_runs_on_our_own_machines_is_free(provider: ProviderName, usage: Usage) -> None:
+    assert cost(provider, "whatever", usage) == 0.0
+
+
+def test_no_cost_is_less_than_nothing_or_not_a_number() -> None:
+    for prompt in (1, 10, 1000, 300_000):
+        for cached in {0, prompt // 2, prompt}:
+            for written in {0, prompt - cached}:
+                usage = Usage(prompt=prompt, completion=1, cached=cached, written=written)
+                for provider, model in (
+                    (ANTHROPIC, "claude-haiku-5-5"),
+                    (OPENAI, "gpt-6-luna"),
+                    (GOOGLE, "gemini-3.8-flash"),
+                ):
+                    found = cost(provider, model, usage)
+                    assert found is not None
+                    assert not isnan(found)
+                    assert found > 0

@@ -1,0 +1,272 @@
+"""The one HTTP client against a server that does as it is told: every wait and every body is bounded, no key leaks."""
+
+import asyncio
+import gzip
+import json
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import pytest
+from pydantic import SecretStr
+
+from config import AnthropicSettings, GoogleSettings, InternalModelSettings, OpenAISettings, OpenRouterSettings
+from exceptions import (
+    BrokenReplyError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    UnreadableReplyError,
+)
+from implementations.anthropic_provider_impl import AnthropicProviderImpl
+from implementations.google_provider_impl import GoogleProviderImpl
+from implementations.internal_provider_impl import InternalProviderImpl
+from implementations.openai_provider_impl import OpenAIProviderImpl
+from implementations.openrouter_provider_impl import OpenRouterProviderImpl
+from implementations.resilience.call import calling
+from implementations.wire.transport import MAX_BODY_BYTES, Transport, WireReply
+from protocols import LLMDialectProtocol
+from tests.fakes import NOON, Calendar, Clock, call, request
+
+KEY = "sk-canary-1234567890"
+SHORT_S = 0.05
+LONG_S = 30.0
+Reads = Literal["all", "head", "nothing"]
+
+
+class Server:
+    """Takes down each request and answers with its bytes, after the whole of it, its head or nothing was read.
+
+    stays: the connection is kept open after the answer, for the next request or for ever.
+    """
+
+    def __init__(self, answer: bytes, *, stays: bool = False, reads: Reads = "all") -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.ended = asyncio.Event()
+        self.port = 0
+        self._answer, self._stays, self._reads = answer, stays, reads
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await self._answered(reader, writer)
+            while self._stays:
+                await self._answered(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            self.ended.set()  # the client went away, as some tests want it to
+        finally:
+            writer.close()
+
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"" if self._reads == "nothing" else await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        body = await reader.readexactly(int(length[1])) if length and self._reads == "all" else b""
+        self.requests.append(head + body)
+        writer.write(self._answer)
+        await writer.drain()
+
+
+@asynccontextmanager
+async def serving(answer: bytes, *, stays: bool = False, reads: Reads = "all") -> AsyncIterator[Server]:
+    server = Server(answer, stays=stays, reads=reads)
+    async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
+        server.port = listening.sockets[0].getsockname()[1]
+        yield server
+
+
+@pytest.fixture
+def _in_a_call() -> Iterator[None]:
+    with calling(call(Clock(), attempt_timeout_s=LONG_S)):
+        yield
+
+
+@asynccontextmanager
+async def transporting(*, trusts_environment: bool = False) -> AsyncIterator[Transport]:
+    transport = Transport(connections_per_host=4, trusts_environment=trusts_environment, now=Calendar())
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+def http(body: bytes = b"{}", *, status: str = "200 OK", headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+async def exchanged(
+    answer: bytes, *, stays: bool = False, attempt_s: float = LONG_S, body: bytes | None = b"{}"
+) -> WireReply:
+    with calling(call(Clock(), attempt_timeout_s=attempt_s)):
+        async with serving(answer, stays=stays) as server, transporting() as transport:
+            return await transport.send("POST", f"{server.url}/judge", headers={}, body=body)
+
+
+async def test_an_answer_is_read_completely_with_its_headers_and_its_moment() -> None:
+    answer = http(b"x" * 100_000, status="429 Slow down", headers="X-Limit: 1\r\nx-limit: 2\r\n")
+    reply = await exchanged(answer)
+    assert (reply.status, reply.body, reply.received_at_s) == (429, b"x" * 100_000, NOON.timestamp())
+    assert reply.headers["X-LIMIT"] == "1"
+
+
+async def test_an_answer_in_pieces_is_put_together() -> None:
+    reply = await exchanged(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{ }\r\n2\r\n\n\n\r\n0\r\n\r\n")
+    assert reply.body == b"{ }\n\n"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
+async def test_a_packed_answer_is_unpacked(pack: Callable[[bytes], bytes]) -> None:
+    name = "gzip" if pack is gzip.compress else "deflate"
+    reply = await exchanged(http(pack(b'{"a": 1}'), headers=f"Content-Encoding: {name}\r\n"))
+    assert reply.body == b'{"a": 1}'
+
+
+async def test_a_body_may_be_four_mebibytes_long() -> None:
+    assert len((await exchanged(http(b" " * MAX_BODY_BYTES))).body) == MAX_BODY_BYTES
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n" + b"x" * 65536 + b"\r\n"
+BOMB = gzip.compress(b"\0" * 64_000_000)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (http(b" " * (MAX_BODY_BYTES + 1)), UnreadableReplyError),
+        (http(BOMB, headers="Content-Encoding: gzip\r\n"), UnreadableReplyError),
+        (ENDLESS + 80 * ENDLESS.partition(b"\r\n\r\n")[2], UnreadableReplyError),
+        (b"", ProviderConnectionError),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", ProviderConnectionError),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", BrokenReplyError),
+        (b"HTTP/1.1 two hundred\r\n\r\n", BrokenReplyError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", BrokenReplyError),
+        (http(headers=f"X-Long: {'x' * 100_000}\r\n"), BrokenReplyError),
+        (http(b"{}").replace(b"Length: 2", b"Length: 20"), BrokenReplyError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{ }\r\n", BrokenReplyError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{ }\r\n", BrokenReplyError),
+        (http(b"no gzip", headers="Content-Encoding: gzip\r\n"), BrokenReplyError),
+    ],
+    ids=[
+        *("too large", "gzip bomb", "too many pieces", "nothing", "half a head", "no HTTP", "no status", "two lengths"),
+        *("a long header", "cut off", "cut off between pieces", "no piece", "not packed"),
+    ],
+)
+async def test_what_is_no_whole_answer_is_one_of_our_failures(answer: bytes, expected: type[ProviderError]) -> None:
+    with pytest.raises(ProviderError) as failure:
+        await exchanged(answer)
+    assert type(failure.value) is expected
+    assert "127.0.0.1" not in str(failure.value)
+
+
+@pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\n", http(b"{}").replace(b"2\r", b"9\r")])
+async def test_whoever_hangs_is_given_up_by_the_calls_deadline(beginning: bytes) -> None:
+    with pytest.raises(ProviderTimeoutError):
+        await exchanged(beginning, stays=True, attempt_s=SHORT_S)
+
+
+async def test_nobody_listening_is_a_failed_connection() -> None:
+    async with serving(b"") as server:
+        url = server.url
+    async with transporting() as transport:
+        with calling(call(Clock())), pytest.raises(ProviderConnectionError):
+            await transport.send("GET", url, headers={})
+
+
+@pytest.mark.usefixtures("_in_a_call")
+async def test_a_server_without_tls_is_not_spoken_to() -> None:
+    async with serving(http(), reads="nothing") as server, transporting() as transport:
+        with pytest.raises(ProviderConnectionError):
+            await transport.send("GET", server.url.replace("http:", "https:"), headers={})
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+@pytest.mark.usefixtures("_in_a_call")
+async def test_a_redirect_is_handed_back_and_never_followed(status: str) -> None:
+    async with serving(http()) as canary, transporting() as transport:
+        location = f"Location: {canary.url}/elsewhere\r\n"
+        async with serving(http(status=status, headers=location)) as server:
+            reply = await transport.send("POST", server.url, headers={"x-api-key": KEY}, body=b"essay")
+            with pytest.raises(UnreadableReplyError):
+                await OpenAIProviderImpl(transport, OpenAISettings(base_url=server.url)).probe()
+    assert (reply.status, canary.connections) == (int(status[:3]), 0)
+
+
+@pytest.mark.usefixtures("_in_a_call")
+async def test_an_early_refusal_is_read_although_the_body_was_not() -> None:
+    answer = http(b"", status="413 Content Too Large", headers="Connection: close\r\n")
+    async with serving(answer, reads="head") as server, transporting() as transport:
+        reply = await transport.send("POST", server.url, headers={}, body=b"x" * 50_000)
+    assert reply.status == 413
+
+
+@pytest.mark.usefixtures("_in_a_call")
+async def test_a_url_is_sent_as_it_is_and_cookies_are_not_kept() -> None:
+    async with serving(http(headers="Set-Cookie: a=b\r\n")) as server, transporting() as transport:
+        for _ in range(2):
+            await transport.send("GET", f"{server.url}/models/a%2fb%7Ec:generate?limit=1", headers={})
+    for asked in server.requests:
+        assert asked.startswith(b"GET /models/a%2fb%7Ec:generate?limit=1 HTTP/1.1\r\n")
+        assert b"cookie" not in asked.lower()
+
+
+Vendor = Callable[[Transport, Any], LLMDialectProtocol]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "group", "header"),
+    [
+        (AnthropicProviderImpl, AnthropicSettings, f"x-api-key: {KEY}"),
+        (OpenAIProviderImpl, OpenAISettings, f"authorization: Bearer {KEY}"),
+        (GoogleProviderImpl, GoogleSettings, f"x-goog-api-key: {KEY}"),
+        (OpenRouterProviderImpl, OpenRouterSettings, f"authorization: Bearer {KEY}"),
+        (InternalProviderImpl, InternalModelSettings, f"authorization: Bearer {KEY}"),
+    ],
+)
+@pytest.mark.usefixtures("_in_a_call")
+async def test_a_key_travels_in_one_header_and_nowhere_else(vendor: Vendor, group: type[Any], header: str) -> None:
+    answer = http(json.dumps({"error": f"The key {KEY} is wrong."}).encode(), status="401 Unauthorized")
+    async with serving(answer) as server, transporting() as transport:
+        judge = vendor(transport, group(base_url=server.url, api_key=SecretStr(KEY)))
+        for asked in (judge.generate_comparison(request()), judge.probe()):
+            with pytest.raises(ProviderError) as failure:
+                await asked
+            assert KEY not in f"{failure.value!r} {failure.value.details}"
+            assert failure.value.__suppress_context__ or failure.value.__context__ is None
+    for sent in server.requests:
+        line, _, rest = sent.decode().partition("\r\n")
+        assert KEY not in line
+        assert header.lower() in rest.lower()
+        assert rest.count(KEY) == 1
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+@pytest.mark.usefixtures("_in_a_call")
+async def test_a_proxy_of_the_environment_is_used_only_when_asked(
+    monkeypatch: pytest.MonkeyPatch, *, trusts: bool
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with serving(http()) as proxy, serving(http()) as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        async with transporting(trusts_environment=trusts) as transport:
+            await transport.send("GET", f"{server.url}/models", headers={})
+    assert (len(proxy.requests), len(server.requests)) == ((1, 0) if trusts else (0, 1))
+
+
+@pytest.mark.usefixtures("_in_a_call")
+async def test_a_connection_is_used_again_until_it_is_closed_which_may_be_said_twice() -> None:
+    async with serving(http(), stays=True) as server:
+        transport = Transport(connections_per_host=4, trusts_environment=False, now=Calendar())
+        await transport.close()
+        for _ in range(3):
+            await transport.send("GET", server.url, headers={})
+        assert (len(server.requests), server.connections, server.ended.is_set()) == (3, 1, False)
+        await transport.close()
+        await transport.close()
+        await asyncio.wait_for(server.ended.wait(), LONG_S)

@@ -1,0 +1,400 @@
+"""Whatever goes wrong between us and a provider becomes exactly one class, which answers every question about it."""
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from aiohttp import client_exceptions
+from multidict import CIMultiDict
+
+from api_models import ProviderName
+from config import OpenRouterSettings
+from exceptions import (
+    BrokenReplyError,
+    ContentRefusedError,
+    ContextTooLongError,
+    InvalidReplyError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderOverloadedError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
+    RequestRejectedError,
+    UnknownModelError,
+    UnreadableReplyError,
+    UntrustedProviderError,
+)
+from implementations.openrouter_provider_impl import OpenRouterProviderImpl
+from implementations.wire.endpoint import QUICK_BYTES
+from implementations.wire.failures import failure_in_success, failure_of_answer, failure_of_exchange
+from implementations.wire.transport import Transport, WireReply
+from tests.fakes import NOON, request
+
+Kind = type[ProviderError]
+
+# By name, so that a class that is no longer there fails the test as a new one does.
+OF_AIOHTTP: Mapping[Kind, str] = {
+    ProviderConnectionError: "ClientError ClientConnectionError ClientConnectionResetError ClientOSError "
+    "ClientConnectorError ClientConnectorDNSError ClientProxyConnectionError ClientSSLError ClientConnectorSSLError "
+    "UnixClientConnectorError ServerConnectionError ServerDisconnectedError ConnectionTimeoutError "
+    "ClientHttpProxyError UploadAbortedError",
+    ProviderTimeoutError: "ServerTimeoutError SocketTimeoutError",
+    UntrustedProviderError: "ClientConnectorCertificateError ServerFingerprintMismatch",
+    BrokenReplyError: "ClientPayloadError ClientResponseError ContentTypeError TooManyRedirects WSServerHandshakeError",
+    UnreadableReplyError: "RedirectClientError InvalidUrlRedirectClientError NonHttpUrlRedirectClientError",
+    UnknownModelError: "InvalidURL InvalidUrlClientError NonHttpUrlClientError",
+}
+EXCHANGES = [(vars(client_exceptions)[name], kind) for kind, names in OF_AIOHTTP.items() for name in names.split()]
+OF_THE_SYSTEM: list[tuple[type[OSError], Kind]] = [
+    (TimeoutError, ProviderTimeoutError),
+    *((kind, ProviderConnectionError) for kind in (OSError, ConnectionError, ConnectionRefusedError, BrokenPipeError)),
+    *((kind, ProviderConnectionError) for kind in (ConnectionResetError, PermissionError, socket.gaierror)),
+    *((kind, ProviderConnectionError) for kind in (ssl.SSLError, ssl.SSLEOFError, ssl.SSLZeroReturnError)),
+]
+# Whether to repeat, whether it counts against the circuit, whether the next provider may be asked.
+DECISIONS: Mapping[Kind, tuple[bool, bool, bool]] = {
+    ProviderUnavailableError: (True, True, True),
+    ProviderOverloadedError: (True, True, True),
+    ProviderConnectionError: (True, True, True),
+    ProviderTimeoutError: (True, True, True),
+    BrokenReplyError: (True, True, True),
+    UntrustedProviderError: (False, True, True),
+    UnreadableReplyError: (False, True, True),
+    RateLimitedError: (True, False, True),
+    QuotaExceededError: (False, False, True),
+    ProviderAuthenticationError: (False, False, True),
+    UnknownModelError: (False, False, True),
+    ContentRefusedError: (False, False, True),
+    ContextTooLongError: (False, False, True),
+    RequestRejectedError: (False, False, False),
+}
+
+
+def tree(root: type[BaseException]) -> Iterator[type[BaseException]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def raised(kind: type[BaseException]) -> BaseException:
+    """An instance of whatever class, with a text that must never leave."""
+    error = kind.__new__(kind)
+    error.args = ("https://provider.example/?key=secret",)
+    return error
+
+
+def failed(status: int, body: object = None, headers: Mapping[str, str] | None = None) -> ProviderError:
+    return failure_of_answer(status, CIMultiDict(headers or {}), body, now_s=0.0)
+
+
+def test_every_exception_of_aiohttp_was_decided_upon() -> None:
+    assert set(tree(client_exceptions.ClientError)) == {kind for kind, _ in EXCHANGES}
+
+
+@pytest.mark.parametrize(("kind", "expected"), [*EXCHANGES, *OF_THE_SYSTEM])
+def test_what_the_http_library_raises_becomes_one_class_without_its_text(
+    kind: type[BaseException], expected: Kind
+) -> None:
+    failure = failure_of_exchange(raised(kind))
+    assert type(failure) is expected
+    assert "secret" not in f"{failure} {failure.details}"
+    assert (failure.purchase, failure.retry_after_s, failure.is_final) == (None, None, False)
+
+
+def test_no_error_of_the_system_is_left_without_a_class() -> None:
+    for kind in tree(OSError):
+        assert isinstance(failure_of_exchange(raised(kind)), ProviderError)
+    assert isinstance(failure_of_exchange(OSError(errno.EMFILE, "too many open files")), ProviderConnectionError)
+
+
+@pytest.mark.parametrize(("kind", "decisions"), DECISIONS.items())
+def test_a_class_says_whether_to_repeat_to_count_and_to_ask_the_next(
+    kind: Kind, decisions: tuple[bool, bool, bool]
+) -> None:
+    assert (kind.is_retryable, kind.trips_circuit, kind.asks_next_provider) == decisions
+
+
+BY_STATUS: Mapping[int, Kind] = {
+    **dict.fromkeys(range(300, 400), UnreadableReplyError),
+    **dict.fromkeys(range(400, 500), RequestRejectedError),
+    **dict.fromkeys(range(500, 600), ProviderUnavailableError),
+    **dict.fromkeys((401, 403), ProviderAuthenticationError),
+    402: QuotaExceededError,
+    **dict.fromkeys((404, 410), UnknownModelError),
+    **dict.fromkeys((408, 409, 425, 499), ProviderUnavailableError),
+    429: RateLimitedError,
+    **dict.fromkeys((503, 529), ProviderOverloadedError),
+}
+
+
+@pytest.mark.parametrize("body", [None, {}, [], {"error": None}, {"error": {}}, "<html>", {"detail": "Not Found"}])
+def test_every_status_has_a_class_whether_or_not_there_is_a_body_that_we_know(body: object) -> None:
+    assert {status: type(failed(status, body)) for status in range(300, 600)} == BY_STATUS
+
+
+def anthropic(kind: str, message: str = "…", code: str | None = None) -> dict[str, Any]:
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if code:
+        error["details"] = {"error_code": code}
+    return {"type": "error", "error": error, "request_id": "req_1"}
+
+
+def openai(code: str | int | None, kind: str = "invalid_request_error", message: str = "…") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def gemini(code: int, status: str, *details: dict[str, Any], message: str = "…") -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "status": status, "details": list(details)}}
+
+
+def openrouter(code: int, kind: str, **metadata: Any) -> dict[str, Any]:
+    told = {"error_type": kind, "provider_name": "Google", "raw": "…", **metadata}
+    return {"error": {"code": code, "message": "Provider returned error", "metadata": told}, "user_id": "user_1"}
+
+
+def reason(word: str) -> dict[str, Any]:
+    return {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": word, "domain": "googleapis.com"}
+
+
+def violated(quota: str) -> dict[str, Any]:
+    return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": quota}]}
+
+
+PER_DAY = violated("GenerateRequestsPerDayPerProjectPerModel-FreeTier")
+PER_MINUTE = violated("GenerateRequestsPerMinutePerProjectPerModel")
+REACHED = "You have reached your specified API usage limits."
+REACHED_HERE = "You have reached your specified workspace API usage limits."
+TOO_LONG = "prompt is too long: 210000 tokens > 200000 maximum"
+TOO_LONG_FOR_GEMINI = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
+TOO_LONG_FOR_VLLM = "This model's maximum context length is 8192 tokens. However, you requested 9000."
+
+ANSWERS: list[tuple[int, object, Kind]] = [
+    # Anthropic.
+    (400, anthropic("invalid_request_error", "temperature: Extra inputs are not permitted"), RequestRejectedError),
+    (400, anthropic("invalid_request_error", TOO_LONG), ContextTooLongError),
+    (400, anthropic("invalid_request_error", REACHED), QuotaExceededError),
+    (400, anthropic("invalid_request_error", REACHED_HERE), QuotaExceededError),
+    (401, anthropic("authentication_error", "invalid x-api-key"), ProviderAuthenticationError),
+    (402, anthropic("billing_error", code="linked_organization_billing_unavailable"), QuotaExceededError),
+    (402, anthropic("billing_error", code="linked_organization_spend_limit_reached"), QuotaExceededError),
+    (403, anthropic("permission_error", code="organization_on_hold"), ProviderAuthenticationError),
+    (404, anthropic("not_found_error", "model: claude-does-not-exist"), UnknownModelError),
+    (409, anthropic("conflict_error"), ProviderUnavailableError),
+    (413, anthropic("request_too_large"), RequestRejectedError),
+    (429, anthropic("rate_limit_error"), RateLimitedError),
+    (429, anthropic("rate_limit_error", code="ramp_limit_exceeded"), RateLimitedError),
+    (429, anthropic("rate_limit_error", code="enforced_spend_limit_reached"), QuotaExceededError),
+    (429, anthropic("rate_limit_error", code="contract_spend_limit_reached"), QuotaExceededError),
+    (500, anthropic("api_error"), ProviderUnavailableError),
+    (504, anthropic("timeout_error"), ProviderUnavailableError),
+    (529, anthropic("overloaded_error", "Overloaded"), ProviderOverloadedError),
+    # OpenAI.
+    (400, openai("unsupported_value"), RequestRejectedError),
+    (400, openai("unsupported_parameter"), RequestRejectedError),
+    (400, openai("decimal_below_min_value"), RequestRejectedError),
+    (400, openai("invalid_json_schema"), RequestRejectedError),
+    (400, openai(None), RequestRejectedError),
+    (400, openai("context_length_exceeded"), ContextTooLongError),
+    (400, openai("invalid_prompt"), ContentRefusedError),
+    (400, openai("content_policy_violation"), ContentRefusedError),
+    (401, openai("invalid_api_key"), ProviderAuthenticationError),
+    (403, openai("unsupported_country_region_territory"), ProviderAuthenticationError),
+    (404, openai("model_not_found"), UnknownModelError),
+    (408, openai(None, "timeout"), ProviderUnavailableError),
+    (409, openai(None, "conflict"), ProviderUnavailableError),
+    (413, openai(None), RequestRejectedError),
+    (422, openai(None), RequestRejectedError),
+    (429, openai("rate_limit_exceeded", "tokens"), RateLimitedError),
+    (429, openai("rate_limit_exceeded", "requests"), RateLimitedError),
+    (429, openai("slow_down", "rate_limit_error"), RateLimitedError),
+    (429, openai("resource_unavailable", "invalid_request_error"), RateLimitedError),
+    *(
+        (429, openai(code, kind), QuotaExceededError)
+        for code, kind in (
+            ("insufficient_quota", "insufficient_quota"),
+            (None, "insufficient_quota"),
+            ("billing_hard_limit_reached", "invalid_request_error"),
+            ("credit_balance_exhausted", "rate_limit_error"),
+            ("organization_spend_limit_exceeded", "rate_limit_error"),
+            ("project_spend_limit_exceeded", "requests"),
+            ("organization_usage_limit_exceeded", "tokens"),
+        )
+    ),
+    (500, openai(None, "server_error"), ProviderUnavailableError),
+    (503, openai("server_is_overloaded", "service_unavailable_error"), ProviderOverloadedError),
+    (503, openai(None, "service_unavailable_error"), ProviderOverloadedError),
+    # Gemini.
+    (400, gemini(400, "INVALID_ARGUMENT"), RequestRejectedError),
+    (400, gemini(400, "INVALID_ARGUMENT", message=TOO_LONG_FOR_GEMINI), ContextTooLongError),
+    (400, gemini(400, "INVALID_ARGUMENT", reason("API_KEY_INVALID")), ProviderAuthenticationError),
+    (400, gemini(400, "INVALID_ARGUMENT", message="API key not valid. Pass one."), ProviderAuthenticationError),
+    (400, gemini(400, "INVALID_ARGUMENT", message="API key expired. Renew it."), ProviderAuthenticationError),
+    (400, gemini(400, "FAILED_PRECONDITION"), ProviderAuthenticationError),
+    (402, gemini(402, "RESOURCE_EXHAUSTED"), QuotaExceededError),
+    (403, gemini(403, "PERMISSION_DENIED", reason("SERVICE_DISABLED")), ProviderAuthenticationError),
+    (404, gemini(404, "NOT_FOUND"), UnknownModelError),
+    (413, None, RequestRejectedError),
+    (429, gemini(429, "RESOURCE_EXHAUSTED"), RateLimitedError),
+    (429, gemini(429, "RESOURCE_EXHAUSTED", PER_MINUTE), RateLimitedError),
+    (429, gemini(429, "RESOURCE_EXHAUSTED", PER_DAY), QuotaExceededError),
+    (429, gemini(429, "RESOURCE_EXHAUSTED", PER_MINUTE, PER_DAY), QuotaExceededError),
+    (429, [gemini(429, "RESOURCE_EXHAUSTED", PER_DAY)], QuotaExceededError),
+    (400, [gemini(400, "INVALID_ARGUMENT", reason("API_KEY_INVALID"))], ProviderAuthenticationError),
+    (499, gemini(499, "CANCELLED"), ProviderUnavailableError),
+    (500, gemini(500, "INTERNAL"), ProviderUnavailableError),
+    (503, gemini(503, "UNAVAILABLE"), ProviderOverloadedError),
+    (504, gemini(504, "DEADLINE_EXCEEDED"), ProviderUnavailableError),
+    # Servers of our own.
+    (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM), ContextTooLongError),
+    (400, openai(400, "BadRequestError"), RequestRejectedError),
+    (404, openai(404, "NotFoundError"), UnknownModelError),
+    (401, {"error": "Unauthorized"}, ProviderAuthenticationError),
+    (500, {"error": "the model failed to generate a response"}, ProviderUnavailableError),
+    (404, openai(None, "not_found_error", "model 'x' not found"), UnknownModelError),
+]
+
+# The same body comes with a status of its own, or inside a 200.
+ROUTED: list[tuple[dict[str, Any], Kind]] = [
+    (openrouter(400, "invalid_request"), RequestRejectedError),
+    (openrouter(400, "invalid_prompt"), ContentRefusedError),
+    (openrouter(400, "context_length_exceeded"), ContextTooLongError),
+    (openrouter(400, "token_limit_exceeded"), ContextTooLongError),
+    (openrouter(400, "string_too_long"), ContextTooLongError),
+    (openrouter(400, "max_tokens_exceeded"), RequestRejectedError),
+    (openrouter(401, "authentication"), ProviderAuthenticationError),
+    ({"error": {"code": 401, "message": "User not found."}}, ProviderAuthenticationError),
+    (openrouter(402, "payment_required"), QuotaExceededError),
+    (openrouter(403, "permission_denied"), ProviderAuthenticationError),
+    (openrouter(403, "content_policy_violation"), ContentRefusedError),
+    (openrouter(403, "refusal"), ContentRefusedError),
+    (openrouter(403, "unmapped", reasons=["violence"], flagged_input="…"), ContentRefusedError),
+    (openrouter(403, "unmapped", patterns=["x"]), ContentRefusedError),
+    (openrouter(404, "not_found"), UnknownModelError),
+    (openrouter(404, "model_not_found"), UnknownModelError),
+    (openrouter(404, "no_endpoints"), UnknownModelError),
+    (openrouter(404, "constraint_filtered"), UnknownModelError),
+    (openrouter(404, "privacy_restricted"), UnknownModelError),
+    (openrouter(404, "model_deprecated"), UnknownModelError),
+    (openrouter(408, "timeout"), ProviderUnavailableError),
+    (openrouter(413, "payload_too_large"), RequestRejectedError),
+    (openrouter(422, "unprocessable"), RequestRejectedError),
+    (openrouter(429, "rate_limit_exceeded"), RateLimitedError),
+    (openrouter(500, "server"), ProviderUnavailableError),
+    (openrouter(500, "unmapped"), ProviderUnavailableError),
+    (openrouter(502, "provider_unavailable"), ProviderUnavailableError),
+    (openrouter(503, "provider_overloaded"), ProviderOverloadedError),
+    (openrouter(504, "timeout"), ProviderUnavailableError),
+    (openrouter(524, "timeout"), ProviderUnavailableError),
+    (openrouter(529, "provider_overloaded"), ProviderOverloadedError),
+]
+
+
+def name_of(body: object) -> str | None:
+    return None if isinstance(body, int | type) else str(body)[:60]
+
+
+@pytest.mark.parametrize(("status", "body", "expected"), ANSWERS, ids=name_of)
+def test_every_documented_error_becomes_its_class(status: int, body: object, expected: Kind) -> None:
+    failure = failed(status, body)
+    assert type(failure) is expected
+    assert str(status) in failure.details
+    assert "…" not in failure.details
+
+
+@pytest.mark.parametrize(("body", "expected"), ROUTED, ids=name_of)
+def test_an_error_of_openrouter_means_the_same_with_its_status_and_inside_a_200(
+    body: dict[str, Any], expected: Kind
+) -> None:
+    assert type(failed(body["error"]["code"], body)) is expected
+    assert type(failure_in_success(body)) is expected
+    assert type(failure_in_success({"choices": [{"finish_reason": "error"}], **body})) is expected
+
+
+@pytest.mark.parametrize("body", [{}, {"error": None}, {"error": {}}, {"error": ""}, {"choices": []}])
+def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
+    assert failure_in_success(body) is None
+
+
+@pytest.mark.parametrize("code", [None, "429", 200, 99, True, [], 4.29e2])
+def test_an_error_in_a_200_without_a_status_that_we_know_is_a_failure_of_the_provider(code: object) -> None:
+    assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is ProviderUnavailableError
+
+
+def test_a_payment_status_for_a_budget_in_flight_passes_by_itself() -> None:
+    body = openrouter(402, "payment_required")
+    body["error"]["availability"] = {"code": "in_flight_budget_exhausted", "retryable": True, "retry_after": 3}
+    failure = failed(402, body)
+    assert (type(failure), failure.retry_after_s, failure.may_be_repeated) == (RateLimitedError, 3.0, True)
+
+
+def test_openrouter_may_say_that_repeating_is_of_no_use() -> None:
+    body = openrouter(503, "provider_overloaded")
+    body["error"]["availability"] = {"code": "provider_overloaded", "retryable": False}
+    assert not failed(503, body).may_be_repeated
+    inside = failure_in_success(body)
+    assert inside
+    assert (type(inside), inside.may_be_repeated) == (ProviderOverloadedError, False)
+
+
+@pytest.mark.parametrize(("word", "expected"), [("false", False), ("False", False), ("true", True), ("", True)])
+def test_x_should_retry_false_wins_over_the_status(word: str, *, expected: bool) -> None:
+    assert failed(503, None, {"X-Should-Retry": word}).may_be_repeated is expected
+
+
+@pytest.mark.parametrize("body", [openai("insufficient_quota"), anthropic("authentication_error"), openai(None)])
+def test_x_should_retry_true_makes_nothing_repeatable(body: dict[str, Any]) -> None:
+    assert not failed(400, body, {"x-should-retry": "true"}).may_be_repeated
+
+
+@pytest.mark.parametrize("phrase", [REACHED, TOO_LONG, "API key not valid"])
+def test_a_sentence_counts_only_where_the_status_blames_the_request(phrase: str) -> None:
+    assert type(failed(429, {"error": phrase})) is RateLimitedError
+    assert type(failed(500, {"error": phrase})) is ProviderUnavailableError
+
+
+class Canned(Transport):
+    """Answers every exchange with the same bytes."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(connections_per_host=1, trusts_environment=False, now=lambda: NOON)
+        self._reply = WireReply(status=status, headers=CIMultiDict(), body=body, received_at_s=0.0)
+
+    async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
+        return self._reply
+
+
+HTML = b"<!doctype html><title>Bad gateway</title>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        *((200, body, BrokenReplyError) for body in (HTML, b"", b"{", b"\xff{}", b"\xef\xbb\xbf{}", b"{} {}")),
+        *((200, body, InvalidReplyError) for body in (b"[1, 2]", b"null", b'"x"', b"7", b'{"a": 1, "a": 1}')),
+        (302, HTML, UnreadableReplyError),
+        (401, HTML, ProviderAuthenticationError),
+        (413, HTML, RequestRejectedError),
+        (429, HTML, RateLimitedError),
+        (500, HTML, ProviderUnavailableError),
+        (502, HTML, ProviderUnavailableError),
+        (503, HTML, ProviderOverloadedError),
+        (429, b'{"error": {"code": "insufficient_quota"}}' + b" " * QUICK_BYTES, RateLimitedError),
+        (429, b'{"error": {"code": "insufficient_quota", "code": "x"}}', RateLimitedError),
+        (200, b'{"choices": [{"error": {"code": 429, "message": "busy"}}]}', RateLimitedError),
+        (200, b'{"choices": null}', BrokenReplyError),
+        (200, b'{"choices": []}', BrokenReplyError),
+        (200, b'{"choices": [{"finish_reason": null, "message": {}}]}', InvalidReplyError),
+    ],
+    ids=str,
+)
+async def test_what_is_not_the_json_of_an_answer_has_a_class_as_well(status: int, body: bytes, expected: Kind) -> None:
+    provider = OpenRouterProviderImpl(Canned(status, body), OpenRouterSettings())
+    with pytest.raises(expected) as failure:
+        await provider.generate_comparison(request(provider=ProviderName.OPENROUTER))
+    assert type(failure.value) is expected
