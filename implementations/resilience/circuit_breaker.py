@@ -191,7 +191,7 @@ class CircuitBreaker:
         return self._rules.probe_s + EXTRA_PROBE_S
 
     def _notice_time(self) -> float:
-        """Now, after what the passing of time alone changes: a forced state ends, a lost probe counts as a failed one."""
+        """Now, after what time alone changes: a forced state ends, a lost probe counts as a failed one."""
         now_s = self._clock()
         override = self._override
         if override is not None and override.until_s is not None and now_s >= override.until_s:

@@ -19,14 +19,13 @@ from tests.integration.dialects import (
     UPSTREAM,
     Counts,
     Dialect,
-    Fault,
     anthropic_error,
     google_error,
     openai_error,
     openrouter_error,
-    serving,
     verdict,
 )
+from tests.integration.pointed_service import Fault, serving
 from tests.integration.stand_in import Act, answer
 
 HTML = f"<html><body>{UPSTREAM}</body></html>".encode()

@@ -8,7 +8,8 @@ from functools import cache
 
 import pytest
 
-from tests.integration.dialects import ANTHROPIC, CANARIES, DIALECTS, OPENAI, UPSTREAM, Dialect, Fault, running, serving
+from tests.integration.dialects import ANTHROPIC, CANARIES, DIALECTS, OPENAI, UPSTREAM, Dialect
+from tests.integration.pointed_service import Fault, running, serving
 from tests.integration.stand_in import (
     Act,
     answer,

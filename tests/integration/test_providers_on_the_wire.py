@@ -25,9 +25,8 @@ from tests.integration.dialects import (
     QUESTION,
     UPSTREAM,
     Dialect,
-    running,
-    serving,
 )
+from tests.integration.pointed_service import running, serving
 from tests.integration.service_process import prefixed, service
 from tests.integration.stand_in import Act, Captured, answer, hanging, refused_url, standing_in
 

@@ -1,0 +1,108 @@
+"""Two providers, one of which fails: who is not pinned gets a verdict from the other, and at what price."""
+
+import asyncio
+
+from api_models import JsonObject
+from tests.integration.dialects import ANTHROPIC, OPENAI, OPENROUTER, Dialect
+from tests.integration.pointed_service import Service, Told, running
+from tests.integration.stand_in import Act, StandIn, answer, hanging, standing_in
+
+UNPINNED: dict[str, object] = {"provider_override": None}
+
+
+def failing(dialect: Dialect, case: str = "failed") -> Act:
+    status, body = dialect.failures[case]
+    return answer(body, status)
+
+
+async def outcome(first: Act, *others: Act, **settings: str) -> tuple[Told, StandIn, StandIn]:
+    """Anthropic plays the script, OpenAI is well; nobody is named."""
+    async with (
+        standing_in(first, *others) as anthropic,
+        standing_in(answer(OPENAI.good())) as openai,
+        running(**ANTHROPIC.variables(anthropic.url), **OPENAI.variables(openai.url), **settings) as service,
+    ):
+        told = await service.judges(ANTHROPIC, overrides=UNPINNED)
+    return told, anthropic, openai
+
+
+def attempts(told: Told) -> list[tuple[str, str]]:
+    return [(one["provider"], one["outcome"]) for one in told.json()["provenance"]["attempts"]]
+
+
+async def test_another_judge_answers_when_the_first_one_fails() -> None:
+    told, anthropic, openai = await outcome(failing(ANTHROPIC))
+    body: JsonObject = told.json()
+    assert (told.status, body["provider"], body["provenance"]["fallback_used"]) == (200, "openai", True)
+    assert attempts(told) == [("anthropic", "unavailable")] * 3 + [("openai", "success")]
+    assert (len(anthropic.requests), len(openai.requests)) == (3, 1)
+
+
+async def test_a_refusal_goes_to_another_judge_and_is_paid_for() -> None:
+    told, anthropic, _ = await outcome(answer(ANTHROPIC.refusal))
+    assert attempts(told) == [("anthropic", "refused"), ("openai", "success")]
+    assert told.json()["cost_estimate"] > OPENAI.good_usd
+    assert len(anthropic.requests) == 1
+
+
+async def test_a_caller_s_mistake_is_not_taken_to_another_judge() -> None:
+    told, _, openai = await outcome(failing(ANTHROPIC, "invalid"))
+    assert told.status == 422
+    assert openai.requests == []
+
+
+async def test_a_hanging_judge_gets_half_of_the_time_and_the_next_one_answers() -> None:
+    told, anthropic, _ = await outcome(hanging(), LLM_REQUEST_TIMEOUT="1", LLM_ATTEMPT_TIMEOUT="0.3")
+    assert (told.status, told.json()["provider"]) == (200, "openai")
+    assert len(anthropic.requests) in {1, 2}
+
+
+async def test_an_open_circuit_costs_nothing_and_a_pinned_caller_is_told_when_to_come_again() -> None:
+    async with (
+        standing_in(failing(ANTHROPIC)) as anthropic,
+        standing_in(answer(OPENAI.good())) as openai,
+        running(**ANTHROPIC.variables(anthropic.url), **OPENAI.variables(openai.url)) as service,
+    ):
+        for _ in range(2):
+            assert (await service.judges(ANTHROPIC, overrides=UNPINNED)).status == 200
+        called = len(anthropic.requests)
+        told = await service.judges(ANTHROPIC, overrides=UNPINNED)
+        assert attempts(told) == [("openai", "success")]
+        body = (await service.judges(ANTHROPIC)).refusal(503, "CIRCUIT_BREAKER_OPEN")
+        assert 0 < body["retry_after"] <= 30
+        health = (await service.reads("/healthz")).json()
+        (shown,) = [
+            one
+            for one in (await service.reads("/api/v1/providers")).json()["providers"]
+            if not one["available"] and one["configured"]
+        ]
+    assert called == len(anthropic.requests) == 5
+    assert (health["status"], health["warnings"]) == ("healthy", ["anthropic: circuit open"])
+    assert (shown["name"], shown["circuit_breaker_state"], shown["reason"]) == ("anthropic", "open", "circuit open")
+
+
+async def test_when_every_circuit_is_open_the_service_is_degraded_and_still_ready() -> None:
+    async with (
+        standing_in(failing(ANTHROPIC)) as anthropic,
+        standing_in(failing(OPENAI)) as openai,
+        running(**ANTHROPIC.variables(anthropic.url), **OPENAI.variables(openai.url)) as service,
+    ):
+        for _ in range(2):
+            await service.judges(ANTHROPIC, overrides=UNPINNED)
+        (await service.judges(ANTHROPIC, overrides=UNPINNED)).refusal(503, "CIRCUIT_BREAKER_OPEN")
+        health, ready = await service.reads("/healthz"), await service.reads("/readyz")
+    assert (health.status, health.json()["status"], ready.status) == (200, "degraded", 200)
+
+
+async def test_a_hundred_different_questions_at_once_are_all_answered() -> None:
+    async with (
+        standing_in(answer(OPENROUTER.good())) as provider,
+        running(**OPENROUTER.variables(provider.url)) as service,
+    ):
+        told = await asyncio.gather(*(ask(service, number) for number in range(100)))
+    assert {one.status for one in told} == {200}
+    assert len(provider.requests) == 100
+
+
+async def ask(service: Service, number: int) -> Told:
+    return await service.judges(OPENROUTER, essay_b=f"Phones are good, says number {number}.")
