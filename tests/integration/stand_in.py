@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -99,11 +100,11 @@ class StandIn:
 
 
 @asynccontextmanager
-async def standing_in(*script: Act) -> AsyncIterator[StandIn]:
+async def standing_in(*script: Act, tls: ssl.SSLContext | None = None) -> AsyncIterator[StandIn]:
     """Listen on a free port until the block ends."""
     stand_in = StandIn(list(script))
-    server = await asyncio.start_server(stand_in.handle, "127.0.0.1", 0)
-    stand_in.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(stand_in.handle, "127.0.0.1", 0, ssl=tls)
+    stand_in.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield stand_in
     finally:
