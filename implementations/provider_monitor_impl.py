@@ -3,14 +3,13 @@
 What it finds is shown and changes nothing: only judging calls move a circuit.
 """
 
-import asyncio
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from api_models import CircuitState, ProviderName
 from exceptions import ServiceError
-from implementations.resilience.call import Call, Deadline, calling
+from implementations.resilience.call import brief_call
 from protocols import (
     ClockProtocol,
     Judges,
@@ -68,14 +67,9 @@ class ProviderMonitorImpl:
         return status.circuit_state is not CircuitState.CLOSED or is_idle
 
     async def _look_up(self, name: ProviderName) -> ProbeFinding:
-        deadline = Deadline(
-            expires_at_s=self._clock() + PROBE_TIMEOUT_S, attempt_timeout_s=PROBE_TIMEOUT_S, clock=self._clock
-        )
-        call = Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                with calling(call):
-                    message = await self._judges[name].probe.probe()
+            async with brief_call(PROBE_TIMEOUT_S, self._clock):
+                message = await self._judges[name].probe.probe()
         except TimeoutError:
             return ProbeFinding(at=self._now(), success=False, message="It did not answer within ten seconds.")
         except ServiceError as failure:

@@ -1,6 +1,5 @@
 """Tries one provider for an operator: the free look-up, or one paid verdict on a fixed tiny pair."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -9,7 +8,7 @@ from uuid import UUID, uuid4
 from api_models import ProviderName
 from exceptions import ServiceError, TestedTooOftenError
 from implementations.events import request_events
-from implementations.resilience.call import Call, Deadline, calling, current_call
+from implementations.resilience.call import brief_call, current_call
 from protocols import (
     Choice,
     ComparisonQuery,
@@ -66,11 +65,9 @@ class ProviderTesterImpl:
             return self._report(name, began_s, f"The provider cannot be asked: {status.reason}.")
         if deep:
             self._allow_deep(name)
-        deadline = Deadline(expires_at_s=began_s + TEST_TIMEOUT_S, attempt_timeout_s=TEST_TIMEOUT_S, clock=self._clock)
         try:
-            async with asyncio.timeout(TEST_TIMEOUT_S):
-                with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)):
-                    message, model = await (self._deep(name, judge) if deep else self._probe(judge))
+            async with brief_call(TEST_TIMEOUT_S, self._clock):
+                message, model = await (self._deep(name, judge) if deep else self._probe(judge))
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:

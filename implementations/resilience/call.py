@@ -5,8 +5,8 @@ whoever started it, with a deadline of its own.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -89,3 +89,13 @@ def calling(call: Call) -> Iterator[Call]:
         yield call
     finally:
         _current.reset(token)
+
+
+@asynccontextmanager
+async def brief_call(seconds: float, clock: Callable[[], float]) -> AsyncIterator[Call]:
+    """A call of its own for what no comparison asked for. Raises TimeoutError when its seconds are over."""
+    deadline = Deadline(expires_at_s=clock() + seconds, attempt_timeout_s=seconds, clock=clock)
+    call = Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
+    async with asyncio.timeout(seconds):
+        with calling(call):
+            yield call
