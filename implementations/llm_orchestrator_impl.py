@@ -74,9 +74,8 @@ class LLMOrchestratorImpl:
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
         """Answer the query or raise a ServiceError. The settings are those of this moment."""
-        settings = self._runtime_settings.current()
+        began_s, settings = self._clock(), self._runtime_settings.current()
         deadline = self._deadline(settings, query.timeout_s)
-        began_s = self._clock()
         place = await self._capacity.enter(within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE))
         call = Call(
             deadline=deadline,
@@ -85,15 +84,14 @@ class LLMOrchestratorImpl:
             holds_place_for=place.keep_for,
         )
         try:
-            with calling(call), self._announced(query) as ended:
+            with calling(call), self._announced(query, began_s) as ended:
                 return ended(await self._first_answer(query, settings))
         finally:
             place.leave()
 
     @contextmanager
-    def _announced(self, query: ComparisonQuery) -> "Iterator[Callable[[Answer], ComparisonResult]]":
+    def _announced(self, query: ComparisonQuery, began_s: float) -> "Iterator[Callable[[Answer], ComparisonResult]]":
         """*started* is followed by exactly one *completed*, however the request ends."""
-        began_s = self._clock()
         self._events.publish(request_events.started(query))
 
         def ended(answer: Answer) -> ComparisonResult:
@@ -146,9 +144,9 @@ class LLMOrchestratorImpl:
                     DeadlineExceededError("the request's own time is used up", provider=candidate.request.provider)
                 )
             except ServiceError as failure:
-                failures.append(failure)
                 if not failure.asks_next_provider:
-                    break
+                    raise
+                failures.append(failure)
         raise _most_telling(failures)
 
     async def _ask(

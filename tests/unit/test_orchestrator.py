@@ -32,6 +32,7 @@ from exceptions import (
     ProviderTimeoutError,
     ProviderUnavailableError,
     ServiceError,
+    ServiceOverloadedError,
     ServiceStoppingError,
 )
 from implementations.accounting_impl import AccountingImpl
@@ -99,10 +100,15 @@ class House:
             builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
             accounting=accounting,
         )
+        self._selector, self._settings = selector, FixedSettings(current_settings(**changes))
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Put the orchestrator together, of the parts as they are now."""
         self.orchestrator = LLMOrchestratorImpl(
             service_name="service-under-test",
-            runtime_settings=FixedSettings(current_settings(**changes)),
-            selector=selector,
+            runtime_settings=self._settings,
+            selector=self._selector,
             cache=self.cache,
             flights=self.flights,
             capacity=self.capacity,
@@ -536,3 +542,42 @@ async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
     with pytest.raises(InvalidReplyError):
         await home.compare(query())
     assert (home.completed().success, home.completed().cost_estimate) == (False, 0.125)
+
+
+async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() -> None:
+    home = House(
+        {ANTHROPIC: FakeProvider(ContentRefusedError("declined")), OPENAI: FakeProvider(ServiceStoppingError())}
+    )
+    with pytest.raises(ServiceStoppingError):
+        await home.compare(query())
+
+
+async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
+    held = Held(reply())
+    home = house(held, reply())
+    home.capacity = Bulkhead(limit=1, queue_limit=1)
+    home.rebuild()
+    first = asyncio.create_task(home.compare(query()))
+    await held.reached.wait()
+    second = asyncio.create_task(home.compare(query(replicate=1)))
+    await settle()
+    home.clock.advance(3.0)
+    held.go.set()
+    await first
+    timings = (await second).timings
+    assert (timings.total_s, timings.queued_s) == (3.0, 3.0)
+
+
+async def test_who_finds_the_service_full_is_told_so_and_nothing_is_announced() -> None:
+    held = Held(reply())
+    home = house(held)
+    home.capacity = Bulkhead(limit=1, queue_limit=0)
+    home.rebuild()
+    first = asyncio.create_task(home.compare(query()))
+    await held.reached.wait()
+    told = len(home.events.events)
+    with pytest.raises(ServiceOverloadedError):
+        await home.compare(query(replicate=1))
+    assert len(home.events.events) == told
+    held.go.set()
+    await first
