@@ -1,0 +1,301 @@
+"""Any order of events, in virtual time: the circuit breaker against a model that is written another way.
+
+The model knows no generations, only which permits still count; no buckets, only a list of calls. Pauses are whole
+seconds, and the jitter keeps them whole, so that the figures of both must be equal and not merely close.
+"""
+
+from dataclasses import dataclass, field
+from math import inf
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from api_models import CircuitState
+from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit, Refused
+from tests.fakes import Clock
+
+CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+
+RULES = CircuitRules(failure_threshold=4, recovery_s=20.0, success_threshold=2, probe_s=10.0)
+LOST_AFTER_S = 15
+LONGEST_ORDINARY_S = 300
+LONGEST_ASKED_S = 3600
+
+PAUSES = st.sampled_from([0, 0, 0, 0, 1, 14, 15, 20, 59, 60, 300])
+DURATIONS = st.sampled_from([None, 1, 30, 600])
+LUCK = st.sampled_from([0.0, 0.5, 1.0])
+ASKED = st.sampled_from([0, 0, 0, 35, 900, 10_000])
+SEVERAL = st.integers(1, 6)
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A permit, and how many transitions had been told when it was given."""
+
+    permit: Permit
+    transitions: int
+    reported: bool = False
+
+
+@dataclass
+class Model:
+    """What the circuit must be. counting: the tickets whose report says something about the present."""
+
+    state: CircuitState = CLOSED
+    told: list[tuple[CircuitState, CircuitState]] = field(default_factory=list)
+    counting: set[Ticket] = field(default_factory=set)
+    calls: list[tuple[float, bool]] = field(default_factory=list)
+    good_probes: int = 0
+    openings: int = 0
+    open_until_s: float = -inf
+    probe_lost_s: float = inf
+    forced: bool = False
+    forced_until_s: float = inf
+
+    def become(self, state: CircuitState) -> None:
+        if state is not self.state:
+            self.told.append((self.state, state))
+        self.state = state
+        self.counting, self.calls, self.good_probes, self.probe_lost_s = set(), [], 0, inf
+        if state is CLOSED:
+            self.openings = 0
+
+    def open(self, now_s: float, luck: float, asked_s: float) -> None:
+        longest_s = min(20 * 2**self.openings, LONGEST_ORDINARY_S)
+        self.open_until_s = now_s + max(longest_s * (1 + luck) / 2, min(asked_s, LONGEST_ASKED_S))
+        self.openings += 1
+        self.become(OPEN)
+
+    def reach(self, now_s: float, luck: float) -> None:
+        if self.forced and now_s >= self.forced_until_s:
+            self.forced, self.open_until_s = False, now_s
+            self.become(self.state)
+        if now_s >= self.probe_lost_s:
+            self.open(now_s, luck, 0)
+
+    def wait_s(self, now_s: float) -> float | None:
+        """None when a call may pass."""
+        if self.forced and self.state is OPEN:
+            return 20 if self.forced_until_s == inf else self.forced_until_s - now_s
+        if self.state is OPEN and now_s < self.open_until_s:
+            return self.open_until_s - now_s
+        if self.probe_lost_s < inf:
+            return self.probe_lost_s - now_s
+        return None
+
+    def begin(self, ticket: Ticket, now_s: float) -> None:
+        if self.state is not CLOSED:
+            if self.state is OPEN:
+                self.become(HALF_OPEN)
+            self.probe_lost_s = now_s + LOST_AFTER_S
+        if not self.forced:
+            self.counting.add(ticket)
+
+    def end(self, ticket: Ticket) -> bool:
+        """Whether its report counts."""
+        counts = ticket in self.counting
+        self.counting.discard(ticket)
+        if counts and self.state is HALF_OPEN:
+            self.probe_lost_s = inf
+        return counts
+
+    def succeed(self, ticket: Ticket, now_s: float) -> None:
+        if not self.end(ticket):
+            return
+        self.calls.append((now_s, False))
+        self.good_probes += self.state is HALF_OPEN
+        if self.good_probes == 2:
+            self.become(CLOSED)
+
+    def fail(self, ticket: Ticket, now_s: float, luck: float, asked_s: float) -> bool:
+        if not self.end(ticket):
+            return False
+        self.calls.append((now_s, True))
+        recent = [failed for at_s, failed in self.calls if now_s - at_s < 60]
+        in_a_row = len(self.calls) >= 4 and all(failed for _, failed in self.calls[-4:])
+        opens = self.state is HALF_OPEN or in_a_row or (len(recent) >= 5 and sum(recent) * 2 >= len(recent))
+        if opens:
+            self.open(now_s, luck, asked_s)
+        return opens
+
+
+class CircuitMachine(RuleBasedStateMachine):
+    """Every rule does the same to both; the invariants compare what they show."""
+
+    tickets: Bundle[Ticket] = Bundle("tickets")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.luck = 1.0
+        self.told: list[tuple[CircuitState, CircuitState]] = []
+        self.given: list[Ticket] = []
+        self.model = Model()
+        self.breaker = CircuitBreaker(
+            RULES,
+            clock=self.clock,
+            jitter=self.jitter,
+            on_transition=lambda before, after: self.told.append((before, after)),
+        )
+
+    def jitter(self, low: float, high: float) -> float:
+        assert low == high / 2
+        assert 20 <= high <= LONGEST_ORDINARY_S
+        return low + (high - low) * self.luck
+
+    def pause(self, seconds: float) -> None:
+        """Nobody looks at the circuit meanwhile: the next thing that is done to it must notice by itself."""
+        self.clock.advance(seconds)
+        self.model.reach(self.clock(), self.luck)
+
+    def answer(self) -> Permit | float:
+        """The permit, or how long it is refused."""
+        try:
+            return self.breaker.acquire()
+        except Refused as refusal:
+            return refusal.retry_after_s
+
+    def ask_once(self) -> Ticket | None:
+        wait_s = self.model.wait_s(self.clock())
+        answer = self.answer()
+        if not isinstance(answer, Permit):
+            assert answer == wait_s
+            return None
+        assert wait_s is None
+        assert self.breaker.state is not OPEN
+        ticket = Ticket(answer, transitions=len(self.told))
+        self.model.begin(ticket, self.clock())
+        self.given.append(ticket)
+        return ticket
+
+    def succeed_once(self, ticket: Ticket) -> None:
+        ticket.permit.succeeded()
+        self.model.succeed(ticket, self.clock())
+        ticket.reported = True
+
+    def fail_once(self, ticket: Ticket, asked_s: float = 0) -> None:
+        opened = ticket.permit.failed(retry_after_s=asked_s)
+        assert opened == self.model.fail(ticket, self.clock(), self.luck, asked_s)
+        ticket.reported = True
+
+    @rule(luck=LUCK)
+    def draw(self, luck: float) -> None:
+        self.luck = luck
+
+    @rule(pause_s=PAUSES)
+    def idle(self, pause_s: float) -> None:
+        self.pause(pause_s)
+
+    @rule(early_s=st.sampled_from([0, 1]))
+    def wait_as_told(self, early_s: float) -> None:
+        refusal = self.breaker.refusal()
+        if refusal is not None:
+            self.pause(refusal.retry_after_s - early_s)
+
+    @rule(target=tickets, pause_s=PAUSES)
+    def ask(self, pause_s: float) -> Ticket | MultipleResults[Ticket]:
+        self.pause(pause_s)
+        return self.ask_once() or multiple()
+
+    @rule(ticket=tickets, pause_s=PAUSES)
+    def succeed(self, ticket: Ticket, pause_s: float) -> None:
+        self.pause(pause_s)
+        self.succeed_once(ticket)
+
+    @rule(ticket=tickets, pause_s=PAUSES, asked_s=ASKED)
+    def fail(self, ticket: Ticket, pause_s: float, asked_s: float) -> None:
+        self.pause(pause_s)
+        self.fail_once(ticket, asked_s)
+
+    @rule(ticket=tickets, pause_s=PAUSES)
+    def ignore(self, ticket: Ticket, pause_s: float) -> None:
+        self.pause(pause_s)
+        told_by_time = list(self.model.told)
+        ticket.permit.ignored()
+        self.model.end(ticket)
+        ticket.reported = True
+        assert self.told == told_by_time
+
+    @rule(ticket=consumes(tickets))
+    def lose(self, ticket: Ticket) -> None:
+        """Nobody will ever report on this one."""
+
+    @rule(calls=SEVERAL, pause_s=PAUSES)
+    def good_times(self, calls: int, pause_s: float) -> None:
+        for _ in range(calls):
+            self.pause(pause_s)
+            if ticket := self.ask_once():
+                self.succeed_once(ticket)
+
+    @rule(calls=SEVERAL, pause_s=PAUSES)
+    def bad_times(self, calls: int, pause_s: float) -> None:
+        for _ in range(calls):
+            self.pause(pause_s)
+            if ticket := self.ask_once():
+                self.fail_once(ticket)
+
+    @rule(state=st.sampled_from([OPEN, CLOSED]), for_s=DURATIONS, pause_s=PAUSES)
+    def force(self, state: CircuitState, for_s: float | None, pause_s: float) -> None:
+        self.pause(pause_s)
+        self.breaker.force(state, reason="maintenance", actor="operator", for_s=for_s)
+        self.model.forced = True
+        self.model.forced_until_s = inf if for_s is None else self.clock() + for_s
+        self.model.become(state)
+
+    @rule(pause_s=PAUSES)
+    def reset(self, pause_s: float) -> None:
+        self.pause(pause_s)
+        self.breaker.reset()
+        self.model.forced = False
+        self.model.become(CLOSED)
+
+    @rule()
+    def get_well(self) -> None:
+        """Whatever happened, good calls and time close it: a lost probe, its open time and two good probes at most."""
+        if self.model.forced and self.model.forced_until_s == inf:
+            self.reset(pause_s=0)
+        began_s = self.clock()
+        for _ in range(4):
+            if self.breaker.state is CLOSED:
+                break
+            if refusal := self.breaker.refusal():
+                self.pause(refusal.retry_after_s)
+            elif ticket := self.ask_once():
+                self.succeed_once(ticket)
+        assert self.breaker.state is CLOSED
+        assert self.clock() - began_s <= LONGEST_ASKED_S
+
+    @invariant()
+    def it_is_what_the_model_says(self) -> None:
+        assert self.breaker.state is self.model.state
+        assert (self.breaker.override is not None) == self.model.forced
+        refusal = self.breaker.refusal()
+        assert (None if refusal is None else refusal.retry_after_s) == self.model.wait_s(self.clock())
+        assert refusal is None or (refusal.reason == "maintenance") == self.model.forced
+
+    @invariant()
+    def every_transition_is_told_once_and_in_order(self) -> None:
+        state = CLOSED
+        for before, after in self.told:
+            assert before is state
+            assert after is not before
+            state = after
+        assert self.breaker.state is state
+        assert self.told == self.model.told
+
+    @invariant()
+    def it_refuses_only_for_a_time_that_is_bounded(self) -> None:
+        refusal = self.breaker.refusal()
+        if refusal is not None:
+            assert self.breaker.state is not CLOSED
+            assert 0 < refusal.retry_after_s <= LONGEST_ASKED_S
+
+    @invariant()
+    def it_has_at_most_one_probe_under_way(self) -> None:
+        present = [ticket for ticket in self.given if ticket.transitions == len(self.told) and not ticket.reported]
+        assert len(present) <= 1 or self.breaker.state is not HALF_OPEN
+
+
+CircuitMachine.TestCase.settings = settings(derandomize=True, deadline=None, max_examples=150, stateful_step_count=50)
+TestCircuitMachine = CircuitMachine.TestCase
