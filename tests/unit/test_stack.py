@@ -153,6 +153,14 @@ async def test_what_does_not_mend_itself_closes_the_door_at_once_and_for_long(ki
     assert stack.upstream.calls == 2
 
 
+async def test_what_an_operator_forced_goes_before_what_the_service_would_decide() -> None:
+    stack = Stack(failing(ProviderAuthenticationError))
+    stack.guards.circuit.force(CircuitState.CLOSED, reason="being repaired", actor="somebody")
+    for _ in range(3):
+        assert isinstance(await stack.outcome(within_s=1.0), ProviderAuthenticationError)
+    assert stack.guards.circuit.state is CircuitState.CLOSED
+
+
 async def test_exactly_one_failure_says_that_it_opened_the_circuit_and_a_retry_ends_there() -> None:
     stack = Stack(failing(ProviderUnavailableError))
     outcomes = [await stack.outcome(within_s=5.0) for _ in range(3)]

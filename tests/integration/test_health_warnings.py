@@ -1,0 +1,69 @@
+"""What /healthz warns of, and what it makes of it."""
+
+from typing import Any
+
+import orjson
+import pytest
+from dishka import Provider, Scope, provide
+
+from api_models import ProviderName
+from config import Settings
+from protocols import BackgroundProtocol, ProbeFinding, ProviderFindings
+from startup_setup import create_app
+from tests.fakes import NOON
+from tests.integration.service_process import PREFIX
+
+
+class Down:
+    """One task of the service's own died."""
+
+    @property
+    def down(self) -> frozenset[str]:
+        """Its name."""
+        return frozenset({"provider_monitor"})
+
+
+class Troubled(Provider):
+    """A failed look-up of a provider, or a task that is down."""
+
+    def __init__(self, *, background_is_down: bool) -> None:
+        super().__init__()
+        self._background_is_down = background_is_down
+
+    @provide(scope=Scope.APP, override=True)
+    def findings(self) -> ProviderFindings:
+        """Replace what the look-ups found."""
+        return {ProviderName.OPENAI: ProbeFinding(at=NOON, success=False, message="The provider refused our key.")}
+
+    @provide(scope=Scope.APP, override=True)
+    def background(self) -> BackgroundProtocol:
+        """Replace the tasks."""
+        return Down() if self._background_is_down else Well()
+
+
+class Well(Down):
+    """All tasks run."""
+
+    @property
+    def down(self) -> frozenset[str]:
+        """Nobody."""
+        return frozenset()
+
+
+async def health(monkeypatch: pytest.MonkeyPatch, overrides: Provider) -> tuple[int, dict[str, Any]]:
+    monkeypatch.setenv(f"{PREFIX}OPENAI_API_KEY", "k")
+    async with create_app(Settings.from_environment(), overrides).test_app() as app:
+        answer = await app.test_client().get("/healthz")
+        return answer.status_code, orjson.loads(await answer.get_data())
+
+
+async def test_a_failed_look_up_is_told_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, body = await health(monkeypatch, Troubled(background_is_down=False))
+    assert (status, body["status"]) == (200, "healthy")
+    assert body["warnings"] == ["openai: the last look-up failed: The provider refused our key."]
+
+
+async def test_a_task_that_is_down_degrades_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, body = await health(monkeypatch, Troubled(background_is_down=True))
+    assert (status, body["status"]) == (200, "degraded")
+    assert "the background task provider_monitor is down" in body["warnings"]
