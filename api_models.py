@@ -381,6 +381,48 @@ class ProvidersResponse(_Body):
     total_cost_today: float
 
 
+class UsagePeriod(StrEnum):
+    """The days that a summary covers, UTC."""
+
+    TODAY = "today"
+    YESTERDAY = "yesterday"
+    MONTH = "month"
+    LAST_7_DAYS = "7d"
+
+
+class UsageFigures(_Body):
+    """Calls to providers and how they ended, tokens, US dollars; savings are what cached answers would have cost."""
+
+    requests: int
+    successes: int
+    failures: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    unpriced_purchases: int
+    cache_hits: int
+    saved_usd: float
+
+
+class ModelUsage(_Body):
+    """One model's share."""
+
+    provider: ProviderName
+    model: str
+    usage: UsageFigures
+
+
+class UsageSummaryResponse(_Body):
+    """GET /api/v1/usage/summary, of this replica."""
+
+    period: UsagePeriod
+    first_day: date
+    last_day: date
+    total: UsageFigures
+    by_provider: dict[ProviderName, UsageFigures]
+    by_model: list[ModelUsage]
+
+
 class ProviderTestResponse(_Body):
     """POST /api/v1/providers/{provider}/test."""
 

@@ -10,6 +10,7 @@ from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_cont
 
 from api_models import ProviderName
 from config import VERSION, Settings
+from implementations.accounting.ledger import Ledger
 from implementations.accounting.prices import Prices
 from implementations.accounting_impl import AccountingImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
@@ -56,6 +57,7 @@ from protocols import (
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
     LLMRequestBuilderProtocol,
+    LLMUsageProtocol,
     ModelCatalogueProtocol,
     PricesProtocol,
     ProviderFindings,
@@ -142,9 +144,19 @@ class JudgesProvider(Provider):
         await transport.close()
 
     @provide
-    def accounting(self, prices: PricesProtocol, metrics: Metrics) -> LLMAccountingProtocol:
+    def accounting(self, prices: PricesProtocol, ledger: Ledger, metrics: Metrics) -> LLMAccountingProtocol:
         """The books."""
-        return AccountingImpl(prices=prices, metrics=metrics, now=utc_now)
+        return AccountingImpl(prices=prices, ledger=ledger, metrics=metrics, now=utc_now)
+
+    @provide
+    def ledger(self) -> Ledger:
+        """Opened on the day that the service starts."""
+        return Ledger(now=utc_now)
+
+    @provide
+    def usage(self, ledger: Ledger) -> LLMUsageProtocol:
+        """The ledger as the routes read it."""
+        return ledger
 
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
@@ -189,6 +201,7 @@ class RequestProvider(Provider):
         cache: LLMCacheManagerProtocol,
         flights: Flights,
         capacity: Bulkhead,
+        accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
         clock: ClockProtocol,
@@ -201,6 +214,7 @@ class RequestProvider(Provider):
             cache=cache,
             flights=flights,
             capacity=capacity,
+            accounting=accounting,
             events=events,
             metrics=metrics,
             clock=clock,

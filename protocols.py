@@ -307,6 +307,28 @@ class Rates:
     output: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageTotals:
+    """What was used: calls and how they ended, tokens, money in micro-dollars.
+
+    unpriced: purchases whose price is unknown; saved: what cached answers would have cost.
+    """
+
+    requests: int = 0
+    successes: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_micro_usd: int = 0
+    unpriced: int = 0
+    cache_hits: int = 0
+    saved_micro_usd: int = 0
+
+    def __add__(self, other: Self) -> Self:
+        """Field by field."""
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
+
+
 # --- Nouns: the state of things ---------------------------------------------------------------------------------------
 
 
@@ -564,8 +586,25 @@ class LLMAccountingProtocol(Protocol):
         """Book a failure, and what was billed for it; that comes back priced."""
         ...
 
+    def saved(self, request: ProviderRequest, reply: ProviderReply) -> None:
+        """Book what a known answer did not cost."""
+        ...
+
     def activity(self, provider: ProviderName) -> ProviderActivity:
         """What the provider did so far."""
+        ...
+
+
+class LLMUsageProtocol(Protocol):
+    """What was used and what it cost."""
+
+    @property
+    def today(self) -> date:
+        """The day that is booked now, UTC."""
+        ...
+
+    def rows(self, first: date, last: date) -> Mapping[tuple[ProviderName, str], UsageTotals]:
+        """By provider and model, over these days, the last one included."""
         ...
 
 

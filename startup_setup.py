@@ -9,7 +9,7 @@ from dishka import AsyncContainer, Provider
 from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
-from api import error_rendering, health_routes, llm_routes, request_scope
+from api import error_rendering, health_routes, llm_routes, request_scope, usage_routes
 from api_models import ProviderName
 from config import VERSION, ServiceSettings, Settings
 from di import create_container
@@ -22,6 +22,7 @@ from protocols import (
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
+    LLMUsageProtocol,
     PricesProtocol,
     RuntimeSettingsProtocol,
 )
@@ -49,6 +50,7 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     )
     app.url_map.merge_slashes = False  # a slash doubled inside a path makes it unknown; else it is an HTML redirect
     app.register_blueprint(llm_routes.blueprint)
+    app.register_blueprint(usage_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
     error_rendering.install(app)
     container = create_container(settings, QuartProvider(), *overrides)
@@ -91,6 +93,7 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     await container.get(LLMOrchestratorProtocol)
     await container.get(LLMProviderTesterProtocol)
     await container.get(PricesProtocol)
+    await container.get(LLMUsageProtocol)
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
 
 

@@ -2,32 +2,34 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 
 from api_models import AttemptOutcome, ProviderName, Purchase
+from implementations.accounting.ledger import Ledger
+from implementations.accounting.money import micro_usd, usd
 from metrics import Metrics
-from protocols import PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest
+from protocols import PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest, UsageTotals
 
 NEWEST_WEIGHT = 0.2
 
 
 class AccountingImpl:
-    """now: the UTC wall clock, which dates the books; their day only moves forward."""
+    """now: the UTC wall clock, which dates successes and failures."""
 
-    def __init__(self, *, prices: PricesProtocol, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, *, prices: PricesProtocol, ledger: Ledger, metrics: Metrics, now: Callable[[], datetime]
+    ) -> None:
         self._prices = prices
+        self._ledger = ledger
         self._metrics = metrics
         self._now = now
-        self._day = now().date()
         self._books: dict[ProviderName, ProviderActivity] = {}
 
     def started(self, request: ProviderRequest) -> None:
         """One more attempt is under way."""
-        self._roll_over(self._now().date())
         known = self._book(request.provider)
-        self._books[request.provider] = replace(
-            known, in_flight=known.in_flight + 1, requests_today=known.requests_today + 1
-        )
+        self._books[request.provider] = replace(known, in_flight=known.in_flight + 1)
+        self._ledger.book(request.provider, request.model, UsageTotals(requests=1))
         self._metrics.attempt_started(request.provider)
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
@@ -37,6 +39,7 @@ class AccountingImpl:
         self._books[request.provider] = replace(
             known, last_success=self._now(), average_response_s=_decayed(known.average_response_s, elapsed_s)
         )
+        self._ledger.book(request.provider, request.model, UsageTotals(successes=1))
         return reply.priced(self._bought(request, reply.purchase).cost_usd)
 
     def failed(
@@ -49,18 +52,34 @@ class AccountingImpl:
             self._books[request.provider] = replace(
                 known, last_failure=self._now(), failure_count=known.failure_count + 1
             )
+            self._ledger.book(request.provider, request.model, UsageTotals(failures=1))
         return None if purchase is None else self._bought(request, purchase)
+
+    def saved(self, request: ProviderRequest, reply: ProviderReply) -> None:
+        """Book what a known answer did not cost."""
+        self._ledger.book(
+            request.provider,
+            request.model,
+            UsageTotals(cache_hits=1, saved_micro_usd=micro_usd(reply.cost_usd or 0.0)),
+        )
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
         """What the provider did so far."""
-        self._roll_over(self._now().date())
-        return self._book(provider)
+        today = self._ledger.of_today(provider)
+        return replace(self._book(provider), requests_today=today.requests, cost_today_usd=usd(today.cost_micro_usd))
 
     def _bought(self, request: ProviderRequest, purchase: Purchase) -> Purchase:
-        self._roll_over(self._now().date())
         cost_usd = self._prices.cost_usd(request.provider, purchase, asked=request.model)
-        known = self._book(request.provider)
-        self._books[request.provider] = replace(known, cost_today_usd=known.cost_today_usd + (cost_usd or 0.0))
+        self._ledger.book(
+            request.provider,
+            request.model,
+            UsageTotals(
+                prompt_tokens=purchase.usage.prompt,
+                completion_tokens=purchase.usage.completion,
+                cost_micro_usd=micro_usd(cost_usd or 0.0),
+                unpriced=int(cost_usd is None),
+            ),
+        )
         self._metrics.purchased(provider=request.provider, model=request.model, usage=purchase.usage, cost_usd=cost_usd)
         return replace(purchase, cost_usd=cost_usd)
 
@@ -73,14 +92,6 @@ class AccountingImpl:
 
     def _book(self, provider: ProviderName) -> ProviderActivity:
         return self._books.get(provider, ProviderActivity())
-
-    def _roll_over(self, today: date) -> None:
-        if today <= self._day:
-            return
-        self._day = today
-        self._books = {
-            name: replace(known, requests_today=0, cost_today_usd=0.0) for name, known in self._books.items()
-        }
 
 
 def _decayed(average_s: float | None, newest_s: float) -> float:

@@ -21,6 +21,7 @@ from protocols import (
     ComparisonQuery,
     ComparisonResult,
     CurrentSettings,
+    LLMAccountingProtocol,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
@@ -56,6 +57,7 @@ class LLMOrchestratorImpl:
         cache: LLMCacheManagerProtocol,
         flights: SingleFlight[ProviderReply],
         capacity: Bulkhead,
+        accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -67,6 +69,7 @@ class LLMOrchestratorImpl:
         self._cache = cache
         self._flights = flights
         self._capacity = capacity
+        self._accounting = accounting
         self._events = events
         self._metrics = metrics
         self._clock = clock
@@ -157,6 +160,7 @@ class LLMOrchestratorImpl:
         reads = settings.cache_enabled and query.cache_use.reads
         known = await self._look_up(key, candidate, query) if reads else None
         if known is not None:
+            self._accounting.saved(candidate.request, known.reply)
             return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
         if query.cache_use is CacheUse.ONLY:
             raise NotCachedError("ask again without only-if-cached")

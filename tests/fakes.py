@@ -22,6 +22,8 @@ from api_models import (
     Usage,
     Winner,
 )
+from implementations.accounting.ledger import Ledger
+from implementations.accounting_impl import AccountingImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.resilience.call import Call, Deadline
 from implementations.resilience.circuit_breaker import CircuitRules
@@ -35,6 +37,7 @@ from protocols import (
     LLMAccountingProtocol,
     MockKnobs,
     ModelTraits,
+    PricesProtocol,
     Prompt,
     ProviderReply,
     ProviderRequest,
@@ -217,6 +220,10 @@ def tolerant_catalogue() -> ModelCatalogue:
     """Every model takes everything."""
     everything = ModelTraits(temperature=TemperatureUse.ALWAYS, efforts={effort: effort for effort in ReasoningEffort})
     return ModelCatalogue({name: {"*": everything} for name in ProviderName})
+
+
+def books(prices: PricesProtocol, *, metrics: Metrics, now: Calendar) -> AccountingImpl:
+    return AccountingImpl(prices=prices, ledger=Ledger(now=now), metrics=metrics, now=now)
 
 
 def guards(metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:

@@ -5,9 +5,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api_models import AttemptOutcome, ProviderName
-from implementations.accounting_impl import NEWEST_WEIGHT, AccountingImpl
+from implementations.accounting_impl import NEWEST_WEIGHT
 from protocols import ProviderActivity
-from tests.fakes import KNOWN_MODEL, NOON, REAL_PROVIDERS, Calendar, FixedPrices, new_metrics, reply, request, sample
+from tests.fakes import (
+    KNOWN_MODEL,
+    NOON,
+    REAL_PROVIDERS,
+    Calendar,
+    FixedPrices,
+    books,
+    new_metrics,
+    reply,
+    request,
+    sample,
+)
 
 ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.MOCK
 LATE = datetime(2026, 11, 23, 23, 59, 59, tzinfo=UTC)
@@ -20,7 +31,7 @@ class Office:
     def __init__(self, now: datetime = NOON) -> None:
         self.calendar = Calendar(now)
         self.metrics = new_metrics()
-        self.accounting = AccountingImpl(prices=FixedPrices(), metrics=self.metrics, now=self.calendar)
+        self.accounting = books(FixedPrices(), metrics=self.metrics, now=self.calendar)
 
     def buy(self, elapsed_s: float = 1.0, *, provider: ProviderName = ANTHROPIC, cost_usd: float | None = 0.25) -> None:
         self.accounting.started(request(provider=provider))

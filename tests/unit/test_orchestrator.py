@@ -35,7 +35,6 @@ from exceptions import (
     ServiceOverloadedError,
     ServiceStoppingError,
 )
-from implementations.accounting_impl import AccountingImpl
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.llm_orchestrator_impl import CALLER_LEFT, LLMOrchestratorImpl
@@ -57,6 +56,7 @@ from tests.fakes import (
     FixedSettings,
     Held,
     Recorder,
+    books,
     current_settings,
     guards,
     new_metrics,
@@ -86,7 +86,7 @@ class House:
             local_ttl_s=600,
             metrics=self.metrics,
         )
-        accounting = AccountingImpl(prices=FixedPrices(), metrics=self.metrics, now=Calendar())
+        self.accounting = accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
         selector = ProviderSelectorImpl(
             judges={
                 name: Judge(provider=Metered(fake, accounting=accounting, clock=self.clock), metered=fake, probe=fake)
@@ -112,6 +112,7 @@ class House:
             cache=self.cache,
             flights=self.flights,
             capacity=self.capacity,
+            accounting=self.accounting,
             events=self.events,
             metrics=self.metrics,
             clock=self.clock,
@@ -438,6 +439,7 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
         cache=home.cache,
         flights=home.flights,
         capacity=home.capacity,
+        accounting=home.accounting,
         events=home.events,
         metrics=home.metrics,
         clock=home.clock,

@@ -16,7 +16,6 @@ from exceptions import (
     ProviderUnavailableError,
     TruncatedReplyError,
 )
-from implementations.accounting_impl import AccountingImpl
 from implementations.resilience.call import Deadline, calling, current_call
 from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import Retrying
@@ -31,6 +30,7 @@ from tests.fakes import (
     FixedPrices,
     Held,
     Step,
+    books,
     call,
     instant_sleep,
     new_metrics,
@@ -58,7 +58,7 @@ class Desk:
     def __init__(self, *script: Step) -> None:
         self.clock = Clock()
         self.metrics = new_metrics()
-        self.accounting = AccountingImpl(prices=FixedPrices(0.5), metrics=self.metrics, now=Calendar())
+        self.accounting = books(FixedPrices(0.5), metrics=self.metrics, now=Calendar())
         self.judge = FakeProvider(*script)
         self.metered = Metered(self.judge, accounting=self.accounting, clock=self.clock)
         self.call = call(self.clock)

@@ -7,7 +7,6 @@ import pytest
 
 from api_models import CircuitState, ProviderName
 from exceptions import ProviderAuthenticationError
-from implementations.accounting_impl import AccountingImpl
 from implementations.provider_monitor_impl import ProviderMonitorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -20,6 +19,7 @@ from tests.fakes import (
     FixedPrices,
     FixedSettings,
     Timeline,
+    books,
     current_settings,
     guards,
     new_metrics,
@@ -57,7 +57,7 @@ class Watch:
             name: Judge(provider=one, metered=one, probe=one)
             for name, one in ((ANTHROPIC, anthropic), (OPENAI, openai))
         }
-        self.accounting = AccountingImpl(prices=FixedPrices(), metrics=metrics, now=self.calendar)
+        self.accounting = books(FixedPrices(), metrics=metrics, now=self.calendar)
         self.guards = guards(metrics, self.time)
         selector = ProviderSelectorImpl(
             judges=judges,

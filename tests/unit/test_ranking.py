@@ -4,10 +4,9 @@ from collections import Counter
 from random import Random
 
 from api_models import ProviderName, Purchase, SelectionStrategy
-from implementations.accounting_impl import AccountingImpl
 from implementations.selection.ranking import EXPLORATION_INTERVAL, Ranking
 from protocols import Rates
-from tests.fakes import Calendar, FixedPrices, current_settings, new_metrics, query, reply, request
+from tests.fakes import Calendar, FixedPrices, books, current_settings, new_metrics, query, reply, request
 
 A, B, C = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
 NAMES = (A, B, C)
@@ -35,7 +34,7 @@ class Bench:
 
     def __init__(self, prices: dict[ProviderName, Rates] | None = None) -> None:
         self.calendar = Calendar()
-        self.accounting = AccountingImpl(prices=FixedPrices(0.0), metrics=new_metrics(), now=self.calendar)
+        self.accounting = books(FixedPrices(0.0), metrics=new_metrics(), now=self.calendar)
         self.ranking = Ranking(prices=PriceList(prices or {}), accounting=self.accounting, chance=Random(7))
 
     def order(self, strategy: SelectionStrategy, *, essay: str = "short") -> list[ProviderName]:

@@ -2,14 +2,24 @@
 
 from api.response_rendering import server_timing
 from exceptions import ProviderUnavailableError
-from implementations.accounting_impl import AccountingImpl
 from implementations.resilience.call import calling
 from implementations.resilience.metering import Metered
 from implementations.resilience.policies import Retrying
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import ProviderReply, ProviderRequest, Timings
-from tests.fakes import Calendar, Clock, FakeProvider, FixedPrices, call, instant_sleep, new_metrics, reply, request
+from tests.fakes import (
+    Calendar,
+    Clock,
+    FakeProvider,
+    FixedPrices,
+    books,
+    call,
+    instant_sleep,
+    new_metrics,
+    reply,
+    request,
+)
 
 
 def test_each_stage_stands_in_milliseconds() -> None:
@@ -29,7 +39,7 @@ async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
         return reply()
 
     sleep, asked = instant_sleep(clock), call(clock)
-    accounting = AccountingImpl(prices=FixedPrices(), metrics=new_metrics(), now=Calendar())
+    accounting = books(FixedPrices(), metrics=new_metrics(), now=Calendar())
     metered = Metered(FakeProvider(slowly_failing, slowly), accounting=accounting, clock=clock)
     with calling(asked):
         await Retrying(metered, retries=RetryManagerImpl(budget=RetryBudget(), sleep=sleep)).generate_comparison(

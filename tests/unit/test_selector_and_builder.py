@@ -7,7 +7,6 @@ import pytest
 
 from api_models import CircuitState, ProviderName, ReasoningEffort, RoutingRule
 from exceptions import InvalidQueryError, NoUsableProviderError
-from implementations.accounting_impl import AccountingImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.mock_provider_impl import MOCK_MODEL
 from implementations.provider_selector_impl import ProviderSelectorImpl
@@ -22,6 +21,7 @@ from tests.fakes import (
     Clock,
     FakeProvider,
     FixedPrices,
+    books,
     current_settings,
     guards,
     new_metrics,
@@ -48,7 +48,7 @@ def selector(
     findings: Mapping[ProviderName, ProbeFinding] | None = None,
 ) -> ProviderSelectorImpl:
     metrics = new_metrics()
-    accounting = AccountingImpl(prices=FixedPrices(), metrics=metrics, now=Calendar())
+    accounting = books(FixedPrices(), metrics=metrics, now=Calendar())
     return ProviderSelectorImpl(
         judges=judges or {name: judge() for name in ProviderName},
         guards=known_guards or guards(metrics, Clock()),

@@ -25,12 +25,11 @@ from exceptions import (
     ThrottlePausedError,
     UnknownModelError,
 )
-from implementations.accounting_impl import AccountingImpl
 from implementations.resilience.call import Call, Deadline, calling
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from protocols import ProviderReply, ProviderRequest
-from tests.fakes import Calendar, FixedPrices, Held, Timeline, new_metrics, reply, request, sample, settle
+from tests.fakes import Calendar, FixedPrices, Held, Timeline, books, new_metrics, reply, request, sample, settle
 
 ANTHROPIC = ProviderName.ANTHROPIC
 Behaviour = Callable[[ProviderRequest], Awaitable[ProviderReply]]
@@ -69,7 +68,7 @@ class Stack:
         self.guards = guards_of(
             ANTHROPIC, CircuitRules(), places=places, queue_limit=100, metrics=self.metrics, clock=self.time
         )
-        accounting = AccountingImpl(prices=FixedPrices(), metrics=self.metrics, now=Calendar())
+        accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
         self.provider = guarded(
             self.upstream, self.guards, accounting, clock=self.time, sleep=self.time.sleep, breaks_circuits=True
         ).provider

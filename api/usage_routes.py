@@ -1,0 +1,71 @@
+"""What was used and what it cost, from the ledger."""
+
+from datetime import date, timedelta
+
+from dishka import FromDishka
+from quart import Blueprint, Response, request
+from quart_dishka import inject
+
+from api_models import ModelUsage, ProviderName, UsageFigures, UsagePeriod, UsageSummaryResponse
+from exceptions import InvalidQueryError
+from protocols import LLMUsageProtocol, UsageTotals
+
+MICRO = 1_000_000
+
+blueprint = Blueprint("usage", __name__, url_prefix="/api/v1/usage")
+
+
+@blueprint.get("/summary")
+@inject
+async def summary(usage: FromDishka[LLMUsageProtocol]) -> Response:
+    """The figures of a period, by provider and model."""
+    period = _period(request.args.get("period", UsagePeriod.TODAY))
+    first, last = _days(period, usage.today)
+    rows = usage.rows(first, last)
+    by_provider: dict[ProviderName, UsageTotals] = {}
+    for (name, _), totals in rows.items():
+        by_provider[name] = by_provider.get(name, UsageTotals()) + totals
+    body = UsageSummaryResponse(
+        period=period,
+        first_day=first,
+        last_day=last,
+        total=_figures(sum(rows.values(), UsageTotals())),
+        by_provider={name: _figures(totals) for name, totals in by_provider.items()},
+        by_model=[
+            ModelUsage(provider=name, model=model, usage=_figures(totals)) for (name, model), totals in rows.items()
+        ],
+    )
+    return Response(body.model_dump_json(), content_type="application/json")
+
+
+def _period(text: str) -> UsagePeriod:
+    try:
+        return UsagePeriod(text)
+    except ValueError:
+        raise InvalidQueryError(f"period: must be one of {', '.join(UsagePeriod)}") from None
+
+
+def _days(period: UsagePeriod, today: date) -> tuple[date, date]:
+    match period:
+        case UsagePeriod.TODAY:
+            return today, today
+        case UsagePeriod.YESTERDAY:
+            return today - timedelta(days=1), today - timedelta(days=1)
+        case UsagePeriod.LAST_7_DAYS:
+            return today - timedelta(days=6), today
+        case UsagePeriod.MONTH:
+            return today.replace(day=1), today
+
+
+def _figures(totals: UsageTotals) -> UsageFigures:
+    return UsageFigures(
+        requests=totals.requests,
+        successes=totals.successes,
+        failures=totals.failures,
+        prompt_tokens=totals.prompt_tokens,
+        completion_tokens=totals.completion_tokens,
+        cost_usd=totals.cost_micro_usd / MICRO,
+        unpriced_purchases=totals.unpriced,
+        cache_hits=totals.cache_hits,
+        saved_usd=totals.saved_micro_usd / MICRO,
+    )

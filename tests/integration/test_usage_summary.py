@@ -1,0 +1,48 @@
+"""GET /api/v1/usage/summary: what was used and what it cost."""
+
+from typing import Any
+
+import pytest
+
+from tests.integration.dialects import OPENAI, Dialect
+from tests.integration.pointed_service import Service, running
+from tests.integration.stand_in import answer, standing_in
+
+
+async def figures(service: Service, period: str = "today") -> dict[str, Any]:
+    told = await service.reads(f"/api/v1/usage/summary?period={period}")
+    assert told.status == 200
+    body: dict[str, Any] = told.json()
+    return body
+
+
+def failing(dialect: Dialect) -> Any:
+    status, body = dialect.failures["failed"]
+    return answer(body, status)
+
+
+async def test_purchases_failures_and_savings_stand_in_the_summary() -> None:
+    async with (
+        standing_in(failing(OPENAI), answer(OPENAI.good())) as provider,
+        running(**OPENAI.variables(provider.url)) as service,
+    ):
+        for _ in range(3):
+            assert (await service.judges(OPENAI, headers={"Cache-Control": "max-age=60"})).status == 200
+        today, week = await figures(service), await figures(service, "7d")
+        shown = (await service.reads("/api/v1/providers")).json()
+    total = today["total"]
+    assert (total["requests"], total["successes"], total["failures"], total["cache_hits"]) == (2, 1, 1, 2)
+    assert total["cost_usd"] == pytest.approx(OPENAI.good_usd, abs=2e-6)
+    assert total["saved_usd"] == pytest.approx(2 * OPENAI.good_usd, abs=2e-6)
+    assert today["by_provider"]["openai"] == total
+    assert [(row["provider"], row["model"]) for row in today["by_model"]] == [("openai", OPENAI.model)]
+    assert week["total"] == total
+    assert shown["total_requests_today"] == 2
+    assert shown["total_cost_today"] == pytest.approx(total["cost_usd"])
+
+
+async def test_an_unknown_period_is_the_callers_mistake() -> None:
+    async with running() as service:
+        body = (await service.reads("/api/v1/usage/summary?period=century")).refusal(400, "VALIDATION_ERROR")
+        assert (await figures(service, "yesterday"))["total"]["requests"] == 0
+    assert "today, yesterday, month, 7d" in body["details"]
