@@ -1,8 +1,11 @@
 """The composition root: the one place that knows the classes. Reading it tells how the service is put together."""
 
 import asyncio
+import random
+import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
@@ -11,6 +14,7 @@ from api_models import ProviderName
 from config import VERSION, Settings
 from implementations.accounting.prices import Prices
 from implementations.accounting_impl import AccountingImpl
+from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.background.supervisor import Supervisor
 from implementations.cache.local_cache import LocalCache
@@ -32,9 +36,16 @@ from implementations.resilience.policies import Metered, Retrying, TimeLimited
 from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
+from implementations.shared_state.connections import Connections
+from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.generation import Generation
+from implementations.shared_state.prober import Prober
+from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.write_behind import WriteBehind
 from implementations.wire.transport import Transport
 from metrics import Metrics
 from protocols import (
+    AdminAccessProtocol,
     AdmissionProtocol,
     Judge,
     Judges,
@@ -57,6 +68,14 @@ from protocols import (
 MIB = 1024 * 1024
 
 Flights = SingleFlight[ProviderReply]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedEntries:
+    """The entries in Redis and their prober; both are None without Redis."""
+
+    entries: EntryStore | None
+    prober: Prober | None
 
 
 def utc_now() -> datetime:
@@ -172,14 +191,25 @@ class RequestProvider(Provider):
         return RequestBuilderImpl(catalogue=catalogue)
 
     @provide
-    def cache(self, settings: Settings, metrics: Metrics) -> LLMCacheManagerProtocol:
-        """Known answers, in this process."""
+    def cache(
+        self, settings: Settings, shared: SharedEntries, generation: Generation, metrics: Metrics
+    ) -> LLMCacheManagerProtocol:
+        """Known answers: in this process, and in Redis where there is one."""
         local = LocalCache(
             size_bytes=settings.cache.local_size_mb * MIB,
             max_entries=settings.cache.local_max_entries,
             clock=time.monotonic,
+            on_evict=metrics.cache_evictions.inc,
         )
-        return CacheManagerImpl(local=local, local_ttl_s=settings.cache.local_ttl_s, metrics=metrics)
+        return CacheManagerImpl(
+            local=local,
+            shared=shared.entries,
+            generation=generation,
+            local_ttl_s=settings.cache.local_ttl_s,
+            near_ttl_s=settings.cache.near_ttl_s,
+            metrics=metrics,
+            jitter=random.uniform,
+        )
 
     @provide
     def flights(self) -> Flights:
@@ -214,6 +244,46 @@ class RequestProvider(Provider):
         )
 
 
+class SharedStateProvider(Provider):
+    """What replicas share; nothing of it without a REDIS_URL."""
+
+    scope = Scope.APP
+
+    @provide
+    def generation(self) -> Generation:
+        """The number in every entry's key."""
+        return Generation()
+
+    @provide
+    async def entries(
+        self, settings: Settings, generation: Generation, metrics: Metrics
+    ) -> AsyncIterator[SharedEntries]:
+        """Redis behind its circuits, the entries on it, and who looks after them."""
+        if settings.cache.redis_url is None:
+            yield SharedEntries(entries=None, prober=None)
+            return
+        redis = SharedRedis(
+            Connections(settings.cache.redis_url.get_secret_value()),
+            metrics=metrics,
+            clock=time.monotonic,
+            jitter=random.uniform,
+        )
+        behind = WriteBehind(metrics=metrics)
+        entries = EntryStore(
+            redis,
+            prefix=settings.cache.key_prefix,
+            generation=generation,
+            behind=behind,
+            metrics=metrics,
+            clock=time.monotonic,
+            now_s=time.time,
+        )
+        prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=asyncio.sleep)
+        yield SharedEntries(entries=entries, prober=prober)
+        await behind.finish()
+        await redis.close()
+
+
 class ProcessProvider(Provider):
     """What the process has once."""
 
@@ -234,11 +304,18 @@ class ProcessProvider(Provider):
         return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
 
     @provide
-    async def supervisor(self, metrics: Metrics) -> AsyncIterator[Supervisor]:
+    async def supervisor(self, shared: SharedEntries, metrics: Metrics) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
-        supervisor = Supervisor({}, metrics=metrics, sleep=asyncio.sleep)
+        tasks = {} if shared.prober is None else {"redis_prober": shared.prober.run}
+        supervisor = Supervisor(tasks, metrics=metrics, sleep=asyncio.sleep)
         yield supervisor
         await supervisor.stop()
+
+    @provide
+    def admin_access(self, settings: Settings) -> AdminAccessProtocol:
+        """Only asked by routes that exist when there is a key."""
+        key = settings.admin.key_in_force
+        return AdminAccessImpl(key.get_secret_value() if key else secrets.token_hex(), clock=time.monotonic)
 
     @provide
     def door(self) -> Admission:
@@ -271,6 +348,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
     return make_async_container(
         JudgesProvider(),
         RequestProvider(),
+        SharedStateProvider(),
         ProcessProvider(),
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue},

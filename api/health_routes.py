@@ -19,6 +19,7 @@ from config import Settings
 from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
+    CacheHealth,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
@@ -29,6 +30,10 @@ from protocols import (
 MOCK_WARNING = "the mock judges: no verdict is real"
 NOBODY_WARNING = "no provider is enabled and configured"
 DRAINING_WARNING = "the service is stopping"
+CACHE_WARNINGS = {
+    CacheMode.READ_ONLY: "cache_read_only: Redis takes no new answers",
+    CacheMode.DEGRADED: "cache_local_only: Redis is away, each replica answers from its own cache",
+}
 
 blueprint = Blueprint("health", __name__)
 
@@ -48,6 +53,7 @@ async def healthz(
     statuses = selector.statuses(runtime_settings.current())
     dependencies = _dependencies(cache, events)
     warnings = _warnings(statuses, mock=runtime_settings.current().mock is not None, draining=not admission.is_open)
+    warnings += _cache_warnings(cache.health())
     status = _status(statuses, dependencies, draining=not admission.is_open)
     body = HealthResponse(
         service=settings.service.name,
@@ -123,6 +129,11 @@ def _warnings(statuses: Sequence[ProviderStatus], *, mock: bool, draining: bool)
         DRAINING_WARNING: draining,
     }
     return [warning for warning, holds in told.items() if holds]
+
+
+def _cache_warnings(known: CacheHealth) -> list[str]:
+    warning = CACHE_WARNINGS.get(known.mode)
+    return [] if warning is None else [f"{warning} ({known.cause})"]
 
 
 def _provider(status: ProviderStatus) -> ProviderHealth:

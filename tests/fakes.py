@@ -19,6 +19,7 @@ from api_models import (
     Usage,
     Winner,
 )
+from implementations.cache.local_cache import LocalCache
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.resilience.call import Call, Deadline
 from metrics import Metrics
@@ -87,6 +88,15 @@ class InstantSleep:
 
 def instant_sleep(clock: Clock | None = None) -> InstantSleep:
     return InstantSleep(clock)
+
+
+def middle(low: float, high: float) -> float:
+    """Draw nothing: jitter without any."""
+    return (low + high) / 2
+
+
+def local_cache(clock: Clock | None = None, *, size_bytes: int = 10_000, max_entries: int = 10) -> LocalCache:
+    return LocalCache(size_bytes=size_bytes, max_entries=max_entries, clock=clock or Clock(), on_evict=lambda: None)
 
 
 async def settle() -> None:

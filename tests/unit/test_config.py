@@ -43,6 +43,8 @@ LEGAL = {
     "LLM_DEFAULT_TEMPERATURE": "0.5",
     **{f"{name}_BASE_URL": "https://models.example/v1" for name in (*VENDORS, "INTERNAL_MODEL")},
     "PRICE_OVERRIDES": '{"openai/gpt-6-luna": {"input": 1, "output": 2}}',
+    "REDIS_URL": "redis://localhost:6379/0",
+    "CACHE_KEY_PREFIX": "another",
     "MOCK_ERROR_RATE": "0.5",
     "MOCK_POSITION_BIAS": "0.5",
 }

@@ -30,13 +30,13 @@ from exceptions import (
     ServiceStoppingError,
 )
 from implementations.accounting_impl import AccountingImpl
-from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.llm_orchestrator_impl import CALLER_LEFT, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.policies import Metered
 from implementations.resilience.single_flight import SingleFlight
+from implementations.shared_state.generation import Generation
 from protocols import CacheUse, Candidate, ComparisonQuery, CurrentSettings, Judge, ProviderReply, ProviderRequest
 from tests.fakes import (
     CORRELATION_ID,
@@ -49,6 +49,8 @@ from tests.fakes import (
     Held,
     Recorder,
     current_settings,
+    local_cache,
+    middle,
     new_metrics,
     query,
     reply,
@@ -70,9 +72,13 @@ class House:
         self.events = Recorder()
         self.flights = SingleFlight[ProviderReply]()
         self.cache = CacheManagerImpl(
-            local=LocalCache(size_bytes=1_000_000, max_entries=100, clock=self.clock),
+            local=local_cache(self.clock, size_bytes=1_000_000, max_entries=100),
+            shared=None,
+            generation=Generation(),
             local_ttl_s=600,
+            near_ttl_s=2.0,
             metrics=self.metrics,
+            jitter=middle,
         )
         accounting = AccountingImpl(prices=FixedPrices(), metrics=self.metrics, now=Calendar())
         selector = ProviderSelectorImpl(
