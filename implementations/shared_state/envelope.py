@@ -66,15 +66,23 @@ def unseal(name: str, sealed: object) -> Envelope:
     if len(sealed) > MAX_ENTRY_BYTES:
         raise FlawedEntryError(Flaw.OVERSIZED)
     try:
-        fields = orjson.loads(sealed)
-        if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
-            raise FlawedEntryError(Flaw.OTHER_SCHEMA)
-        envelope = _ENVELOPE.validate_python(fields, strict=True)
-    except (orjson.JSONDecodeError, ValidationError):
-        raise FlawedEntryError(Flaw.CORRUPT) from None
+        envelope = _ENVELOPE.validate_json(sealed, strict=True)
+    except ValidationError:
+        raise FlawedEntryError(_flaw_of(sealed)) from None
+    if envelope.schema != SCHEMA:
+        raise FlawedEntryError(Flaw.OTHER_SCHEMA)
     if envelope.sha256 != _checksum(name, envelope.payload.encode(), envelope.created, envelope.ttl):
         raise FlawedEntryError(Flaw.CORRUPT)
     return envelope
+
+
+def _flaw_of(sealed: bytes) -> Flaw:
+    """Another version may have written fields that we do not know: that is no corruption."""
+    try:
+        fields = orjson.loads(sealed)
+    except orjson.JSONDecodeError:
+        return Flaw.CORRUPT
+    return Flaw.OTHER_SCHEMA if isinstance(fields, dict) and fields.get("schema") != SCHEMA else Flaw.CORRUPT
 
 
 def _checksum(name: str, payload: bytes, created_s: float, ttl_s: float) -> str:

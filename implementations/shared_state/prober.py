@@ -47,11 +47,15 @@ class Prober:
         """Read, then write; close the circuits whose probes went well often enough."""
         reads = await self._went_well(Access.READ)
         writes = reads and await self._went_well(Access.WRITE)
-        self._good[Access.READ] = self._good[Access.READ] + 1 if reads else 0
-        self._good[Access.WRITE] = self._good[Access.WRITE] + 1 if writes else 0
-        for access in (Access.WRITE, Access.READ):  # so that coming back whole is one change of mode
-            if self._good[access] >= GOOD_PROBES and not self._redis.works(access):
-                self._redis.reopen(access)
+        # Writing first, so that coming back whole is one change of mode.
+        self._judge(Access.WRITE, well=writes)
+        self._judge(Access.READ, well=reads)
+
+    def _judge(self, access: Access, *, well: bool) -> None:
+        """Only probes of a circuit that is open count."""
+        self._good[access] = self._good[access] + 1 if well and not self._redis.works(access) else 0
+        if self._good[access] >= GOOD_PROBES:
+            self._redis.reopen(access)
 
     async def _went_well(self, access: Access) -> bool:
         try:
