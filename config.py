@@ -37,7 +37,11 @@ BASE_URL = re.compile(
 )
 
 REDIS_URL_FORM = "must be redis://user:password@host:port/db, rediss:// likewise, or unix:///path"
-REDIS_TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+REDIS_URL_OPTIONS: Mapping[str, frozenset[str]] = {
+    "redis": frozenset({"db"}),
+    "rediss": frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
+    "unix": frozenset({"db"}),
+}
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
@@ -58,27 +62,23 @@ def _base_url(text: str) -> str:
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
-def _check_redis_url(secret: SecretStr) -> None:
+def _check_redis_url(text: str) -> None:
     """Everything that redis-py would read from it; it must not meet a wrong one when the first request comes."""
+    if text.startswith(("redis+sentinel:", "redis+cluster:")):
+        raise ValueError("Sentinel and Cluster are not spoken: name one address that follows the primary")
     try:
-        url = urlsplit(secret.get_secret_value())
+        url = urlsplit(text)
         options = parse_qs(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
-        whole = bool(url.path.strip("/") if url.scheme == "unix" else url.hostname) and url.port != 0
+        is_socket, has_port = url.scheme == "unix", url.port != 0
     except ValueError:
         raise ValueError(REDIS_URL_FORM) from None
-    database = "" if url.scheme == "unix" else url.path.removeprefix("/")
-    if url.scheme in {"redis+sentinel", "sentinel", "redis+cluster"}:
-        raise ValueError("Sentinel and Cluster are not spoken: name an address that follows the primary")
-    if (
-        url.scheme not in {"redis", "rediss", "unix"}
-        or not whole
-        or url.fragment
-        or not re.fullmatch("[0-9]*", database)
-    ):
+    is_whole = bool(url.path.strip("/") if is_socket else url.hostname) and has_port and not url.fragment
+    databases = [*options.get("db", []), "" if is_socket else url.path.removeprefix("/")]
+    if not is_whole or url.scheme not in REDIS_URL_OPTIONS or not all(re.fullmatch("[0-9]*", db) for db in databases):
         raise ValueError(REDIS_URL_FORM)
-    if not set(options) <= ({"db"} if url.scheme != "rediss" else REDIS_TLS_FILES | {"db"}):
-        raise ValueError(f"takes no other options than db, and after rediss: {', '.join(sorted(REDIS_TLS_FILES))}")
-    if any(not Path(options[name][0]).is_file() for name in REDIS_TLS_FILES & set(options)):
+    if not set(options) <= REDIS_URL_OPTIONS[url.scheme]:
+        raise ValueError(f"takes no options but {', '.join(sorted(REDIS_URL_OPTIONS[url.scheme]))}")
+    if not all(Path(file).is_file() for name, files in options.items() if name != "db" for file in files):
         raise ValueError("names a file that is not there")
 
 
@@ -216,7 +216,7 @@ class CacheSettings(Group):
     @classmethod
     def _usable(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            _check_redis_url(url)
+            _check_redis_url(url.get_secret_value())
         return url
 
 
