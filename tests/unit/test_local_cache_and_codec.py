@@ -1,6 +1,7 @@
 """Answers kept in this process: how long, how many, in which form, and what the cache manager makes of them."""
 
 import random
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -198,6 +199,22 @@ def test_removing_forgets_one_key_and_an_unknown_key_is_no_error() -> None:
     assert kept.get("a") is None
     assert kept.get("b") is not None
     assert len(kept) == 1
+
+
+def test_a_hundred_thousand_answers_take_no_more_memory_than_they_may() -> None:
+    limit, draw, clock = 10 * 1024 * 1024, random.Random(2), Clock()
+    tracemalloc.start()
+    try:
+        kept = local_cache(clock, size_bytes=limit, max_entries=1_000_000)
+        for number in range(100_000):
+            clock.advance(0.001)
+            kept.put(f"0:{number:064x}", bytes(draw.randrange(300, 3_000)), ttl_s=300)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept.payload_bytes > limit / 2
+    assert used <= limit
 
 
 # --- The form of an entry ---------------------------------------------------------------------------------------------
