@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from implementations.shared_state.connections import Command
-from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, FlawedEntryError, seal, unseal
+from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw, FlawedEntryError, seal, unseal
 from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.shared_redis import PATIENCE_S, Access, SharedRedis
@@ -52,6 +52,8 @@ class EntryStore:
         self._clock = clock
         self._now_s = now_s
         self._clear_pending = False
+        for flaw in Flaw:  # rates need a first zero
+            metrics.cache_corrupt.of(flaw)
 
     async def get(self, name: str, *, patience_s: float = PATIENCE_S) -> StoredEntry | None:
         """The entry, or None when Redis has none that can be used."""

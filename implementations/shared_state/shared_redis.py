@@ -74,6 +74,10 @@ class SharedRedis:
         self._told = RedisMode.UP
         self.failures = 0
         self.cause: Fault | None = None
+        for fault in Fault:  # rates need a first zero
+            metrics.redis_failures.of(fault)
+        for mode in RedisMode:
+            metrics.redis_transitions.of(mode)
 
     @property
     def mode(self) -> RedisMode:

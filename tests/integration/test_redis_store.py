@@ -304,7 +304,7 @@ async def test_three_thousand_callers_who_leave_at_random_moments_mix_no_answers
             assert await here.found(name) == name.encode()
         assert cancelled == 3_000
         assert here.redis.mode is RedisMode.UP
-        assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="corrupt") is None
+        assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="corrupt") == 0.0
 
 
 async def test_commands_that_run_out_of_time_give_their_connections_back(server: RedisServer) -> None:
