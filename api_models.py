@@ -473,6 +473,39 @@ class CacheReport(_Body):
     redis_failure_count: int
 
 
+class CacheTierReport(_Body):
+    """One tier since the start of this process; null where the tier does not tell."""
+
+    hits: int
+    misses: int
+    hit_rate: float
+    stores: int
+    evictions: int | None
+    entries: int | None
+    size_bytes: int | None
+
+
+class CacheStatsResponse(_Body):
+    """GET /api/v1/cache/stats: this process since its start; saved_usd is what the hits would have cost."""
+
+    cache_mode: CacheMode
+    generation: int
+    hits: int
+    misses: int
+    hit_rate: float
+    saved_usd: float
+    local: CacheTierReport
+    redis: CacheTierReport | None
+
+
+class CacheClearedResponse(_Body):
+    """POST /api/v1/admin/cache/clear; everywhere is false while Redis is away: the other replicas are told later."""
+
+    cleared: bool
+    everywhere: bool
+    generation: int
+
+
 class Dependencies(_Body):
     """What the service leans on; none of it is needed to answer."""
 

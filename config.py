@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -29,11 +30,19 @@ PREFIX = "LLM_PROVIDER_SERVICE_"
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
+SHORTEST_ADMIN_KEY = 24
 # Visible ASCII only; no user info, no query, no fragment, no backslash (which some clients read as a slash).
 BASE_URL = re.compile(
     r"(?i:https?)://(?:[a-zA-Z0-9_][\w-]{0,62}(?:\.[\w-]{1,63})*\.?|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?(?:/[!-~]*)?",
     re.ASCII,
 )
+
+REDIS_URL_FORM = "must be redis://user:password@host:port/db, rediss:// likewise, or unix:///path"
+REDIS_URL_OPTIONS: Mapping[str, frozenset[str]] = {
+    "redis": frozenset({"db"}),
+    "rediss": frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
+    "unix": frozenset({"db"}),
+}
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
@@ -52,6 +61,26 @@ def _base_url(text: str) -> str:
 
 # A URL is shown in tables and logs, so no credentials may stand in it; paths are appended to it.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+def _check_redis_url(text: str) -> None:
+    """Everything that redis-py would read from it; it must not meet a wrong one when the first request comes."""
+    if text.startswith(("redis+sentinel:", "redis+cluster:")):
+        raise ValueError("Sentinel and Cluster are not spoken: name one address that follows the primary")
+    try:
+        url = urlsplit(text)
+        options = parse_qs(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
+        is_socket, has_port = url.scheme == "unix", url.port != 0
+    except ValueError:
+        raise ValueError(REDIS_URL_FORM) from None
+    is_whole = bool(url.path.strip("/") if is_socket else url.hostname) and has_port and not url.fragment
+    databases = [*options.get("db", []), "" if is_socket else url.path.removeprefix("/")]
+    if not is_whole or url.scheme not in REDIS_URL_OPTIONS or not all(re.fullmatch("[0-9]*", db) for db in databases):
+        raise ValueError(REDIS_URL_FORM)
+    if not set(options) <= REDIS_URL_OPTIONS[url.scheme]:
+        raise ValueError(f"takes no options but {', '.join(sorted(REDIS_URL_OPTIONS[url.scheme]))}")
+    if not all(Path(file).is_file() for name, files in options.items() if name != "db" for file in files):
+        raise ValueError("names a file that is not there")
 
 
 class Group(BaseModel):
@@ -194,15 +223,49 @@ class CacheSettings(Group):
     ttl_s: float = knob(
         "LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS", gt=0
     )
+    redis_url: SecretStr | None = knob(
+        "REDIS_URL", None, "Redis that replicas share, rediss:// for TLS; without it each keeps its own answers"
+    )
+    key_prefix: str = knob(
+        "CACHE_KEY_PREFIX", "llm_cache", "begins every key in Redis", pattern=r"^[A-Za-z0-9_.:{}-]{1,64}$"
+    )
+    near_ttl_s: float = knob(
+        "NEAR_CACHE_TTL_SECONDS", 2.0, "local answers younger than that are given without asking Redis", ge=0
+    )
     local_size_mb: int = knob("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1, le=1_048_576)
     local_ttl_s: float = knob("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
     local_max_entries: int = knob("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1, le=100_000_000)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _usable(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            _check_redis_url(url.get_secret_value())
+        return url
 
 
 class EventSettings(Group):
     """What the rest of the platform is told."""
 
     enabled: bool = knob("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
+
+
+class AdminSettings(Group):
+    """Who may change the running service."""
+
+    enabled: bool = knob("ADMIN_API_ENABLED", True, "offer the admin routes, to whoever shows the key")
+    api_key: SecretStr | None = knob(
+        "ADMIN_API_KEY",
+        None,
+        f"their key, {SHORTEST_ADMIN_KEY} characters or more; without it they do not exist",
+        bare=("LLM_ADMIN_API_KEY",),
+    )
+
+    @property
+    def key_in_force(self) -> SecretStr | None:
+        """None when the routes do not exist."""
+        long_enough = self.api_key is not None and len(self.api_key.get_secret_value()) >= SHORTEST_ADMIN_KEY
+        return self.api_key if self.enabled and long_enough else None
 
 
 class MockSettings(Group):
@@ -386,6 +449,7 @@ class Settings(BaseSettings):
     outbound: OutboundSettings = OutboundSettings()
     cache: CacheSettings = CacheSettings()
     events: EventSettings = EventSettings()
+    admin: AdminSettings = AdminSettings()
     mock: MockSettings = MockSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()

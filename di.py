@@ -1,8 +1,11 @@
 """The composition root: the one place that knows the classes. Reading it tells how the service is put together."""
 
 import asyncio
+import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 
@@ -13,8 +16,9 @@ from config import VERSION, Settings
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.prices import Prices
 from implementations.accounting_impl import AccountingImpl
+from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
-from implementations.background.supervisor import Supervisor
+from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
@@ -40,9 +44,16 @@ from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from implementations.selection.ranking import Ranking
+from implementations.shared_state.connections import Connections
+from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.generation import Generation
+from implementations.shared_state.prober import Prober
+from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.write_behind import WriteBehind
 from implementations.wire.transport import Transport
 from metrics import Metrics
 from protocols import (
+    AdminAccessProtocol,
     AdmissionProtocol,
     BackgroundProtocol,
     ClockProtocol,
@@ -69,6 +80,14 @@ from protocols import (
 MIB = 1024 * 1024
 
 Flights = SingleFlight[ProviderReply]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedEntries:
+    """The entries in Redis and their prober; both are None without Redis."""
+
+    entries: EntryStore | None
+    prober: Prober | None
 
 
 def utc_now() -> datetime:
@@ -251,14 +270,25 @@ class RequestProvider(Provider):
         return RequestBuilderImpl(catalogue=catalogue)
 
     @provide
-    def cache(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> LLMCacheManagerProtocol:
-        """Known answers, in this process."""
+    def cache(
+        self, settings: Settings, shared: SharedEntries, generation: Generation, metrics: Metrics, clock: ClockProtocol
+    ) -> LLMCacheManagerProtocol:
+        """Known answers: in this process, and in Redis where there is one."""
         local = LocalCache(
             size_bytes=settings.cache.local_size_mb * MIB,
             max_entries=settings.cache.local_max_entries,
             clock=clock,
+            on_evict=metrics.cache_evictions.inc,
         )
-        return CacheManagerImpl(local=local, local_ttl_s=settings.cache.local_ttl_s, metrics=metrics)
+        return CacheManagerImpl(
+            local=local,
+            shared=shared.entries,
+            generation=generation,
+            local_ttl_s=settings.cache.local_ttl_s,
+            near_ttl_s=settings.cache.near_ttl_s,
+            metrics=metrics,
+            jitter=random.uniform,
+        )
 
     @provide
     def capacity(self, settings: Settings, metrics: Metrics) -> Bulkhead:
@@ -331,6 +361,51 @@ class RequestProvider(Provider):
         )
 
 
+class SharedStateProvider(Provider):
+    """What replicas share; nothing of it without a REDIS_URL."""
+
+    scope = Scope.APP
+
+    @provide
+    def generation(self) -> Generation:
+        """The number in every entry's key."""
+        return Generation()
+
+    @provide
+    async def entries(
+        self,
+        settings: Settings,
+        generation: Generation,
+        metrics: Metrics,
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
+    ) -> AsyncIterator[SharedEntries]:
+        """Redis behind its circuits, the entries on it, and who looks after them."""
+        if settings.cache.redis_url is None:
+            yield SharedEntries(entries=None, prober=None)
+            return
+        redis = SharedRedis(
+            Connections(settings.cache.redis_url.get_secret_value()),
+            metrics=metrics,
+            clock=clock,
+            jitter=random.uniform,
+        )
+        behind = WriteBehind(metrics=metrics)
+        entries = EntryStore(
+            redis,
+            prefix=settings.cache.key_prefix,
+            generation=generation,
+            behind=behind,
+            metrics=metrics,
+            clock=clock,
+            now_s=time.time,
+        )
+        prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
+        yield SharedEntries(entries=entries, prober=prober)
+        await behind.finish()
+        await redis.close()
+
+
 class ProcessProvider(Provider):
     """What the process has once."""
 
@@ -362,10 +437,13 @@ class ProcessProvider(Provider):
 
     @provide
     async def supervisor(
-        self, monitor: ProviderMonitorImpl, metrics: Metrics, sleep: SleepProtocol
+        self, monitor: ProviderMonitorImpl, shared: SharedEntries, metrics: Metrics, sleep: SleepProtocol
     ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
-        supervisor = Supervisor({"provider_monitor": monitor.run}, metrics=metrics, sleep=sleep)
+        tasks: dict[str, Work] = {"provider_monitor": monitor.run}
+        if shared.prober is not None:
+            tasks["redis_prober"] = shared.prober.run
+        supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)
         yield supervisor
         await supervisor.stop()
 
@@ -373,6 +451,12 @@ class ProcessProvider(Provider):
     def background(self, supervisor: Supervisor) -> BackgroundProtocol:
         """The tasks as the health probe sees them."""
         return supervisor
+
+    @provide
+    def admin_access(self, settings: Settings, clock: ClockProtocol) -> AdminAccessProtocol:
+        """Only asked by routes that exist when there is a key."""
+        key = settings.admin.key_in_force
+        return AdminAccessImpl(key.get_secret_value() if key else secrets.token_hex(), clock=clock)
 
     @provide
     def door(self) -> Admission:
@@ -405,6 +489,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
     return make_async_container(
         JudgesProvider(),
         RequestProvider(),
+        SharedStateProvider(),
         ProcessProvider(),
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue},

@@ -98,6 +98,20 @@ class TestedTooOftenError(ServiceError):
     sentence = "This provider was tested moments ago."
 
 
+class AdminKeyRefusedError(ServiceError):
+    """The caller did not show the administrator's key."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 401
+    sentence = "This needs the administrator's key."
+
+
+class AdminTriedTooOftenError(ServiceError):
+    """Somebody at this address tried wrong keys; for a while no key is looked at."""
+
+    code, status = ErrorCode.RATE_LIMIT, 429
+    sentence = "There were too many wrong keys from this address."
+
+
 # --- The judge --------------------------------------------------------------------------------------------------------
 
 

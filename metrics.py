@@ -14,6 +14,7 @@ from api_models import AttemptOutcome, CacheOutcome, CircuitState, ErrorCode, Pr
 
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5)
 OTHER_MODEL = "other"
 SUCCESS = "success"
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
@@ -35,6 +36,11 @@ class Family(Generic[Metric]):
         if child is None:
             child = self._children[labels] = self._metric.labels(*labels)
         return child
+
+
+def count_of(counter: Counter) -> float:
+    """What a counter without labels, or a child, has counted."""
+    return sum(sample.value for family in counter.collect() for sample in family.samples)
 
 
 class Metrics:
@@ -180,6 +186,59 @@ class Metrics:
         self.cache_hits = Counter("llm_provider_cache_hits", "Answers that were known.", registry=self.registry)
         self.cache_misses = Counter(
             "llm_provider_cache_misses", "Look-ups of answers that were not known.", registry=self.registry
+        )
+        self.cache_lookups = Family(
+            Counter(
+                "llm_provider_cache_tier_lookups",
+                "Look-ups in one tier of the cache; unavailable is one that could not be made.",
+                ("tier", "result"),
+                registry=self.registry,
+            )
+        )
+        self.cache_stores = Family(
+            Counter(
+                "llm_provider_cache_tier_stores",
+                "Answers given to one tier of the cache; dropped when too many were waiting, skipped while it is away.",
+                ("tier", "result"),
+                registry=self.registry,
+            )
+        )
+        self.cache_evictions = Counter(
+            "llm_provider_cache_evictions", "Answers that had to make room locally.", registry=self.registry
+        )
+        self.cache_corrupt = Family(
+            Counter(
+                "llm_provider_cache_corrupt",
+                "Entries in Redis that were none; each was removed.",
+                ("flaw",),
+                registry=self.registry,
+            )
+        )
+        self.cache_saved = Counter(
+            "llm_provider_cache_saved_dollars",
+            "US dollars that hits would have cost; a hit of unknown price counts nothing.",
+            registry=self.registry,
+        )
+        self.cache_writes_behind = Gauge(
+            "llm_provider_cache_writes_behind", "Writes to Redis that are under way.", registry=self.registry
+        )
+        self.redis_mode = Gauge(
+            "llm_provider_redis_mode", "0 up, 1 read only, 2 down: only local answers.", registry=self.registry
+        )
+        self.redis_transitions = Family(
+            Counter("llm_provider_redis_transitions", "Changes of mode.", ("mode",), registry=self.registry)
+        )
+        self.redis_failures = Family(
+            Counter("llm_provider_redis_failures", "Commands that failed.", ("fault",), registry=self.registry)
+        )
+        self.redis_command_duration = Family(
+            Histogram(
+                "llm_provider_redis_command_duration_seconds",
+                "Time of one exchange with Redis, waiting for a connection included.",
+                ("access",),
+                buckets=REDIS_SECONDS,
+                registry=self.registry,
+            )
         )
         self.cache_entries = Gauge("llm_provider_cache_entries", "Answers kept locally.", registry=self.registry)
         self.cache_bytes = Gauge("llm_provider_cache_size_bytes", "Bytes kept locally.", registry=self.registry)

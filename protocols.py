@@ -406,11 +406,45 @@ class ProviderStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHealth:
-    """The state of the cache and of the Redis behind it."""
+    """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
 
     mode: CacheMode
     redis: DependencyStatus
     redis_failure_count: int
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierStatistics:
+    """What one tier of the cache did since the start. None: the tier does not tell."""
+
+    hits: int
+    misses: int
+    stores: int
+    evictions: int | None
+    entries: int | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStatistics:
+    """What the cache did since the start, in this process. saved_usd: what the hits would have cost."""
+
+    mode: CacheMode
+    generation: int
+    hits: int
+    misses: int
+    saved_usd: float
+    local: TierStatistics
+    redis: TierStatistics | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheCleared:
+    """Everything known is forgotten here. everywhere: by all replicas; else they will be told when Redis is back."""
+
+    generation: int
+    everywhere: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -548,6 +582,14 @@ class LLMCacheManagerProtocol(Protocol):
         """The known state, without looking."""
         ...
 
+    def statistics(self) -> CacheStatistics:
+        """What was found, kept and saved since the start."""
+        ...
+
+    async def clear(self) -> CacheCleared:
+        """Forget every reply, in all replicas."""
+        ...
+
 
 class LLMEventPublisherProtocol(Protocol):
     """Tells the rest of the platform."""
@@ -621,6 +663,14 @@ class LLMProviderTesterProtocol(Protocol):
 
     async def test(self, provider: ProviderName, *, deep: bool) -> TrialReport:
         """Within ten seconds: the free look-up, or with deep one paid verdict. Raises TestedTooOftenError."""
+        ...
+
+
+class AdminAccessProtocol(Protocol):
+    """Who may change the running service."""
+
+    def check(self, key: str | None, *, peer: str) -> None:
+        """Pass whoever shows the key. Raises AdminKeyRefusedError, or AdminTriedTooOftenError before it looks."""
         ...
 
 

@@ -9,15 +9,16 @@ from dishka import AsyncContainer, Provider
 from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
-from api import error_rendering, health_routes, llm_routes, request_scope, usage_routes
+from api import admin_routes, cache_routes, error_rendering, health_routes, llm_routes, request_scope, usage_routes
 from api_models import ProviderName
-from config import VERSION, ServiceSettings, Settings
+from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
 from implementations.background.supervisor import Supervisor
 from implementations.observability.logging_setup import configure_logging
 from implementations.resilience.drain import Drain
 from metrics import Metrics
 from protocols import (
+    AdminAccessProtocol,
     AdmissionProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
@@ -51,7 +52,10 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     app.url_map.merge_slashes = False  # a slash doubled inside a path makes it unknown; else it is an HTML redirect
     app.register_blueprint(llm_routes.blueprint)
     app.register_blueprint(usage_routes.blueprint)
+    app.register_blueprint(cache_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
+    if settings.admin.key_in_force is not None:
+        app.register_blueprint(admin_routes.blueprint)
     error_rendering.install(app)
     container = create_container(settings, QuartProvider(), *overrides)
     QuartDishka(app=app, container=container)
@@ -77,6 +81,7 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
             if status.is_usable
         ]
         _announce(usable, settings.service, mocked=current.mock is not None)
+        _tell_of_admin_routes(settings.admin)
 
     @app.after_serving
     async def stop() -> None:
@@ -94,6 +99,7 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     await container.get(LLMProviderTesterProtocol)
     await container.get(PricesProtocol)
     await container.get(LLMUsageProtocol)
+    await container.get(AdminAccessProtocol)
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
 
 
@@ -106,6 +112,12 @@ def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: b
         ask=f"POST http://{_reachable(service.host)}:{service.port}/api/v1/comparison",
         note="the mock judges: no verdict is real" if mocked else None,
     )
+
+
+def _tell_of_admin_routes(admin: AdminSettings) -> None:
+    """Only when somebody might look for them in vain: they are on, and the key is missing or too short."""
+    if admin.enabled and admin.key_in_force is None:
+        log.info("admin_routes_absent", needs=f"an ADMIN_API_KEY of {SHORTEST_ADMIN_KEY} characters or more")
 
 
 def _reachable(host: str) -> str:

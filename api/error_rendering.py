@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from api.request_scope import correlation_id, note
 from api_models import ErrorBody
 from exceptions import (
+    AdminKeyRefusedError,
     BodyTooLargeError,
     BodyTooSlowError,
     DefectError,
@@ -55,6 +56,8 @@ async def render_failure(error: Exception) -> Response:
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
+    if isinstance(failure, AdminKeyRefusedError):
+        response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response

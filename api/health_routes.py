@@ -21,6 +21,7 @@ from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
     BackgroundProtocol,
+    CacheHealth,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
@@ -31,6 +32,10 @@ from protocols import (
 MOCK_WARNING = "the mock judges: no verdict is real"
 NOBODY_WARNING = "no provider is enabled and configured"
 DRAINING_WARNING = "the service is stopping"
+CACHE_WARNINGS = {
+    CacheMode.READ_ONLY: "cache_read_only: Redis takes no new answers",
+    CacheMode.DEGRADED: "cache_local_only: Redis is away, each replica answers from its own cache",
+}
 
 blueprint = Blueprint("health", __name__)
 
@@ -64,7 +69,7 @@ async def healthz(
         environment=settings.service.environment,
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
-        warnings=list(warnings),
+        warnings=[*warnings, *_cache_warnings(cache.health())],
     )
     code = 503 if status is HealthStatus.UNHEALTHY else 200
     return Response(body.model_dump_json(), status=code, content_type="application/json")
@@ -147,6 +152,11 @@ def _warnings(
             yield f"{status.name}: the last look-up failed: {status.last_probe.message}"
     for task in sorted(down):
         yield f"the background task {task} is down"
+
+
+def _cache_warnings(known: CacheHealth) -> list[str]:
+    warning = CACHE_WARNINGS.get(known.mode)
+    return [] if warning is None else [f"{warning} ({known.cause})"]
 
 
 def _provider(status: ProviderStatus) -> ProviderHealth:

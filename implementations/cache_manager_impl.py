@@ -1,41 +1,181 @@
-"""Keeps validated replies under their request's fingerprint: in this process, bounded."""
+"""Keeps validated replies under their request's fingerprint: near, in Redis, and alone while Redis is away.
+
+A local answer younger than the near time is given at once; else Redis is asked, and what it has replaces the local
+copy. What Redis lacks or cannot tell is answered locally while its time lasts, and given back to Redis.
+"""
+
+from collections.abc import Callable
 
 from api_models import CacheMode, DependencyStatus
 from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import LocalCache
-from metrics import Metrics
-from protocols import CachedReply, CacheHealth, ProviderReply
+from implementations.resilience.call import current_call
+from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.faults import RedisAwayError
+from implementations.shared_state.generation import Generation
+from implementations.shared_state.shared_redis import PATIENCE_S, RedisMode
+from metrics import Metrics, count_of
+from protocols import CacheCleared, CachedReply, CacheHealth, CacheStatistics, ProviderReply, TierStatistics
+
+LOCAL, REDIS = "local", "redis"
+SHORTEST_TTL, LONGEST_TTL = 0.9, 1.1
+MODES = {
+    RedisMode.UP: CacheMode.HEALTHY,
+    RedisMode.READ_ONLY: CacheMode.READ_ONLY,
+    RedisMode.DOWN: CacheMode.DEGRADED,
+}
 
 
 class CacheManagerImpl:
-    """local_ttl_s: the longest time that an answer is kept here, in seconds."""
+    """shared: None without Redis. local_ttl_s: the longest time that an answer is kept here, in seconds.
 
-    def __init__(self, *, local: LocalCache, local_ttl_s: float, metrics: Metrics) -> None:
+    near_ttl_s: how long Redis is not asked about it. jitter: a number between its two bounds, so that answers bought
+    together do not go together.
+    """
+
+    def __init__(
+        self,
+        *,
+        local: LocalCache,
+        shared: EntryStore | None,
+        generation: Generation,
+        local_ttl_s: float,
+        near_ttl_s: float,
+        metrics: Metrics,
+        jitter: Callable[[float, float], float],
+    ) -> None:
         self._local = local
+        self._shared = shared
+        self._generation = generation
         self._local_ttl_s = local_ttl_s
+        self._near_ttl_s = near_ttl_s
         self._metrics = metrics
+        self._jitter = jitter
+        generation.on_raise = local.clear
         # Read when scraped: entries also go when nobody asks.
         metrics.cache_entries.set_function(lambda: len(local))
         metrics.cache_bytes.set_function(lambda: local.payload_bytes)
 
     async def get(self, key: str) -> CachedReply | None:
-        """The reply, or None when it is not known or too old."""
-        found = self._look_up(key)
-        (self._metrics.cache_misses if found is None else self._metrics.cache_hits).inc()
+        """The reply, or None when it is not known or too old. Redis may take a quarter of a second of a request."""
+        if self._shared is None or self._is_near(key):
+            tier, found = LOCAL, self._from_local(key)
+        else:
+            tier, found = await self._from_both(key, self._shared)
+        self._looked_up(LOCAL, found=found is not None and tier == LOCAL)
+        self._count(found)
         return found
 
     def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:
-        """Keep the reply for ttl_s seconds at most."""
-        self._local.put(key, encode(reply), ttl_s=min(ttl_s, self._local_ttl_s))
+        """Keep the reply for ttl_s seconds, a tenth more or less; here at once, in Redis behind the caller's back."""
+        payload = encode(reply)
+        drawn_s = ttl_s * self._jitter(SHORTEST_TTL, LONGEST_TTL)
+        self._keep(key, payload, ttl_s=drawn_s, age_s=0.0)
+        if self._shared is not None:
+            self._shared.put(key, payload, ttl_s=drawn_s)
+
+    async def clear(self) -> CacheCleared:
+        """Forget every reply: the number in every key is raised."""
+        if self._shared is None:
+            self._generation.raise_to(self._generation.number + 1)
+        everywhere = self._shared is None or await self._shared.clear()
+        return CacheCleared(generation=self._generation.number, everywhere=everywhere)
 
     def health(self) -> CacheHealth:
-        """Nothing here can fail."""
-        return CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
+        """What the circuits and the prober know."""
+        if self._shared is None:
+            return CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
+        redis = self._shared.redis
+        mode = MODES[redis.mode]
+        return CacheHealth(
+            mode=mode,
+            redis=DependencyStatus.UNHEALTHY if mode is CacheMode.DEGRADED else DependencyStatus.HEALTHY,
+            redis_failure_count=redis.failures,
+            cause=None if mode is CacheMode.HEALTHY else redis.cause,
+        )
 
-    def _look_up(self, key: str) -> CachedReply | None:
-        entry = self._local.get(key)
-        if entry is None:
-            return None
-        payload, age_s = entry
-        reply = decode(payload)
-        return None if reply is None else CachedReply(reply=reply, age_s=age_s)
+    def statistics(self) -> CacheStatistics:
+        """Read from the metrics, which count everything once."""
+        return CacheStatistics(
+            mode=self.health().mode,
+            generation=self._generation.number,
+            hits=round(count_of(self._metrics.cache_hits)),
+            misses=round(count_of(self._metrics.cache_misses)),
+            saved_usd=count_of(self._metrics.cache_saved),
+            local=self._tier(
+                LOCAL,
+                evictions=round(count_of(self._metrics.cache_evictions)),
+                entries=len(self._local),
+                size_bytes=self._local.payload_bytes,
+            ),
+            redis=None if self._shared is None else self._tier(REDIS),
+        )
+
+    def _is_near(self, key: str) -> bool:
+        """Whether the local answer is so fresh that Redis is not asked for a newer one."""
+        kept = self._local.get(self._name(key))
+        return kept is not None and kept.kept_s < self._near_ttl_s
+
+    async def _from_both(self, key: str, shared: EntryStore) -> tuple[str, CachedReply | None]:
+        """From Redis, or else what is here, and which of the two it was."""
+        try:
+            entry = await shared.get(key, patience_s=_patience_s())
+        except RedisAwayError:
+            self._metrics.cache_lookups.of(REDIS, "unavailable").inc()
+            return LOCAL, self._from_local(key)
+        reply = None if entry is None else decode(entry.payload)
+        self._looked_up(REDIS, found=reply is not None)
+        if entry is None or reply is None:
+            self._give_back(key, shared)
+            return LOCAL, self._from_local(key)
+        self._keep(key, entry.payload, ttl_s=entry.left_s, age_s=entry.age_s)
+        return REDIS, CachedReply(reply=reply, age_s=entry.age_s)
+
+    def _from_local(self, key: str) -> CachedReply | None:
+        kept = self._local.get(self._name(key))
+        reply = None if kept is None else decode(kept.payload)
+        return None if kept is None or reply is None else CachedReply(reply=reply, age_s=kept.age_s)
+
+    def _give_back(self, key: str, shared: EntryStore) -> None:
+        """Redis lost it, or never took it: it gets what is still here, for as long as it may stay here."""
+        kept = self._local.get(self._name(key))
+        if kept is not None:
+            shared.put(key, kept.payload, ttl_s=kept.left_s, age_s=kept.age_s)
+
+    def _keep(self, key: str, payload: bytes, *, ttl_s: float, age_s: float) -> None:
+        self._local.put(self._name(key), payload, ttl_s=min(ttl_s, self._local_ttl_s), age_s=age_s)
+        self._metrics.cache_stores.of(LOCAL, "stored").inc()
+
+    def _name(self, key: str) -> str:
+        return f"{self._generation.number}:{key}"
+
+    def _looked_up(self, tier: str, *, found: bool) -> None:
+        self._metrics.cache_lookups.of(tier, "hit" if found else "miss").inc()
+
+    def _count(self, found: CachedReply | None) -> None:
+        if found is None:
+            self._metrics.cache_misses.inc()
+            return
+        self._metrics.cache_hits.inc()
+        self._metrics.cache_saved.inc(found.reply.cost_usd or 0.0)
+
+    def _tier(
+        self, tier: str, *, evictions: int | None = None, entries: int | None = None, size_bytes: int | None = None
+    ) -> TierStatistics:
+        lookups, stores = self._metrics.cache_lookups, self._metrics.cache_stores
+        return TierStatistics(
+            hits=round(count_of(lookups.of(tier, "hit"))),
+            misses=round(count_of(lookups.of(tier, "miss"))),
+            stores=round(count_of(stores.of(tier, "stored"))),
+            evictions=evictions,
+            entries=entries,
+            size_bytes=size_bytes,
+        )
+
+
+def _patience_s() -> float:
+    """What a request may still wait for Redis: its candidates share one quarter of a second."""
+    try:
+        return PATIENCE_S - current_call().record.cache_s
+    except LookupError:
+        return PATIENCE_S

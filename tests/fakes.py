@@ -24,6 +24,7 @@ from api_models import (
 )
 from implementations.accounting.ledger import Ledger
 from implementations.accounting_impl import AccountingImpl
+from implementations.cache.local_cache import LocalCache
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.resilience.call import Call, Deadline
 from implementations.resilience.circuit_breaker import CircuitRules
@@ -125,6 +126,15 @@ class Timeline:
 
 def instant_sleep(clock: Clock | None = None) -> InstantSleep:
     return InstantSleep(clock)
+
+
+def middle(low: float, high: float) -> float:
+    """Draw nothing: jitter without any."""
+    return (low + high) / 2
+
+
+def local_cache(clock: Clock | None = None, *, size_bytes: int = 10_000, max_entries: int = 10) -> LocalCache:
+    return LocalCache(size_bytes=size_bytes, max_entries=max_entries, clock=clock or Clock(), on_evict=lambda: None)
 
 
 async def settle() -> None:

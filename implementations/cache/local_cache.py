@@ -14,17 +14,34 @@ OVERHEAD_BYTES = 600
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A payload with its birth and its end on the monotonic clock, in seconds."""
+    """A payload with moments on the monotonic clock, in seconds: bought, put here, too old."""
 
     payload: bytes
+    born_at_s: float
     stored_at_s: float
     expires_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEntry:
+    """What a look-up finds. Seconds: since it was bought, since it was put here, until it is too old."""
+
+    payload: bytes
+    age_s: float
+    kept_s: float
+    left_s: float
 
 
 class CountedEntries(TLRUCache[str, Entry]):
     """Knows how many bytes its payloads are. A key must be deleted before it is set again."""
 
     payload_bytes = 0
+    on_evict: Callable[[], None]
+
+    def popitem(self) -> tuple[str, Entry]:
+        """Make room."""
+        self.on_evict()
+        return super().popitem()
 
     def __setitem__(self, key: str, entry: Entry) -> None:
         """Keep the entry, or not when its time is over already."""
@@ -45,9 +62,11 @@ class CountedEntries(TLRUCache[str, Entry]):
 
 
 class LocalCache:
-    """size_bytes and max_entries bound it; clock is monotonic, in seconds."""
+    """size_bytes and max_entries bound it; clock is monotonic, in seconds; on_evict is told of each that had to go."""
 
-    def __init__(self, *, size_bytes: int, max_entries: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, size_bytes: int, max_entries: int, clock: Callable[[], float], on_evict: Callable[[], None]
+    ) -> None:
         self._clock = clock
         self._smallest = max(1, size_bytes // max_entries)
         self._entries = CountedEntries(
@@ -56,23 +75,40 @@ class LocalCache:
             timer=clock,
             getsizeof=self._size,
         )
+        self._entries.on_evict = on_evict
 
-    def get(self, key: str) -> tuple[bytes, float] | None:
-        """The payload and its age in seconds, or None."""
+    def get(self, key: str) -> KeptEntry | None:
+        """The payload with its age, or None."""
         entry = self._entries.get(key)
-        return None if entry is None else (entry.payload, self._clock() - entry.stored_at_s)
+        if entry is None:
+            return None
+        now_s = self._clock()
+        return KeptEntry(
+            payload=entry.payload,
+            age_s=now_s - entry.born_at_s,
+            kept_s=now_s - entry.stored_at_s,
+            left_s=entry.expires_at_s - now_s,
+        )
 
-    def put(self, key: str, payload: bytes, *, ttl_s: float) -> None:
-        """Keep the payload in the place of an earlier one; what is larger than the whole cache is not kept."""
+    def put(self, key: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
+        """Keep the payload in the place of an earlier one, ttl_s from now; what is larger than the cache is not kept.
+
+        age_s: how long ago it was bought.
+        """
         self.remove(key)
         now_s = self._clock()
-        entry = Entry(payload, now_s, now_s + ttl_s)
+        entry = Entry(payload, now_s - age_s, now_s, now_s + ttl_s)
         if self._size(entry) <= self._entries.maxsize:
             self._entries[key] = entry
 
     def remove(self, key: str) -> None:
         """Forget the key if it is there."""
         self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for key in list(self._entries):
+            self.remove(key)
 
     def __len__(self) -> int:
         """Entries, expired ones left out."""

@@ -44,6 +44,8 @@ LEGAL = {
     **{f"{name}_BASE_URL": "https://models.example/v1" for name in (*VENDORS, "INTERNAL_MODEL")},
     "ROUTING_RULES": '[{"user_id": "u", "provider": "openai"}]',
     "PRICE_OVERRIDES": '{"openai/gpt-6-luna": {"input": 1, "output": 2}}',
+    "REDIS_URL": "redis://localhost:6379/0",
+    "CACHE_KEY_PREFIX": "another",
     "MOCK_ERROR_RATE": "0.5",
     "MOCK_POSITION_BIAS": "0.5",
 }
@@ -275,3 +277,83 @@ def test_a_host_that_no_resolver_takes_is_refused(url: str, monkeypatch: pytest.
     monkeypatch.setenv(f"{PREFIX}OPENAI_BASE_URL", url)
     with pytest.raises(ConfigurationError):
         Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://localhost:6379",
+        "redis://localhost:6379/3",
+        "redis://user:p%40ss@redis.example:6380/0",
+        "redis://:password@[::1]:6379/?db=2",
+        "rediss://user:password@redis.example:6380/1?ssl_ca_certs=README.md",
+        "unix:///run/redis.sock?db=1",
+        "unix://user:password@/run/redis.sock",
+    ],
+)
+def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
+    settings = Settings.from_environment()
+    assert settings.cache.redis_url == SecretStr(url)
+    assert url not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        (f"http://{CANARY}@redis:6379", "must be redis://"),
+        (f"{CANARY}", "must be redis://"),
+        (f"redis://:{CANARY}@", "must be redis://"),
+        (f"redis://:{CANARY}@redis:0", "must be redis://"),
+        (f"redis://:{CANARY}@redis:65536", "must be redis://"),
+        (f"redis://:{CANARY}@redis:port", "must be redis://"),
+        (f"redis://:{CANARY}@[::1", "must be redis://"),
+        (f"redis://redis/{CANARY}", "must be redis://"),
+        (f"redis://redis/0#{CANARY}", "must be redis://"),
+        (f"redis://redis/0?{CANARY}", "must be redis://"),
+        (f"redis://redis/0?db={CANARY}", "must be redis://"),
+        ("unix://", "must be redis://"),
+        (f"redis://redis/0?socket_timeout={CANARY}", "takes no options but db"),
+        (f"redis://redis/0?ssl_ca_certs={CANARY}", "takes no options but db"),
+        (f"rediss://redis/0?ssl_cert_reqs={CANARY}", "takes no options but db"),
+        (f"rediss://redis/0?ssl_ca_certs=/nowhere/{CANARY}", "names a file that is not there"),
+        (f"redis+sentinel://:{CANARY}@one:26379,two:26379/primary/0", "Sentinel and Cluster are not spoken"),
+        (f"redis+cluster://:{CANARY}@one:6379,two:6379", "Sentinel and Cluster are not spoken"),
+    ],
+)
+def test_any_other_redis_url_stops_the_start_and_is_not_shown(
+    url: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_environment()
+    assert str(refusal.value).startswith(f"{PREFIX}REDIS_URL: {complaint}")
+    assert CANARY not in str(refusal.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "x" * 65, "newline\nx"])
+def test_a_key_prefix_is_a_short_word(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}CACHE_KEY_PREFIX", prefix)
+    if not prefix:
+        assert Settings.from_environment().cache.key_prefix == "llm_cache"
+        return
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}CACHE_KEY_PREFIX: "):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("enabled", "key", "in_force"),
+    [
+        ("true", "x" * 24, SecretStr("x" * 24)),
+        ("true", "x" * 23, None),
+        ("true", "", None),
+        ("false", "x" * 24, None),
+    ],
+)
+def test_admin_routes_need_to_be_enabled_and_a_long_key(
+    enabled: str, key: str, in_force: SecretStr | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}ADMIN_API_ENABLED", enabled)
+    monkeypatch.setenv("LLM_ADMIN_API_KEY", key)
+    assert Settings.from_environment().admin.key_in_force == in_force

@@ -1,6 +1,7 @@
 """Answers kept in this process: how long, how many, in which form, and what the cache manager makes of them."""
 
 import random
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -9,17 +10,14 @@ import pytest
 
 from api_models import CacheMode, DependencyStatus, ProviderName, Usage, Winner
 from implementations.cache.entry_codec import decode, encode
-from implementations.cache.local_cache import OVERHEAD_BYTES, LocalCache
+from implementations.cache.local_cache import OVERHEAD_BYTES, KeptEntry, LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.shared_state.generation import Generation
 from metrics import Metrics
 from protocols import CachedReply, CacheHealth, Verdict
-from tests.fakes import Clock, new_metrics, reply, sample
+from tests.fakes import Clock, local_cache, middle, new_metrics, reply, sample
 
 Damage = Callable[[dict[str, Any]], object]
-
-
-def cache(clock: Clock | None = None, *, size_bytes: int = 10_000, max_entries: int = 10) -> LocalCache:
-    return LocalCache(size_bytes=size_bytes, max_entries=max_entries, clock=clock or Clock())
 
 
 def as_fields() -> dict[str, Any]:
@@ -33,8 +31,17 @@ class Shelf:
     def __init__(self, *, local_ttl_s: float = 60.0) -> None:
         self.clock = Clock()
         self.metrics: Metrics = new_metrics()
-        self.local = cache(self.clock)
-        self.manager = CacheManagerImpl(local=self.local, local_ttl_s=local_ttl_s, metrics=self.metrics)
+        self.local = local_cache(self.clock)
+        self.generation = Generation()
+        self.manager = CacheManagerImpl(
+            local=self.local,
+            shared=None,
+            generation=self.generation,
+            local_ttl_s=local_ttl_s,
+            near_ttl_s=2.0,
+            metrics=self.metrics,
+            jitter=middle,
+        )
 
     def figure(self, name: str) -> float | None:
         return sample(self.metrics, f"llm_provider_cache_{name}")
@@ -45,17 +52,17 @@ class Shelf:
 
 def test_a_payload_comes_back_with_its_age() -> None:
     clock = Clock()
-    kept = cache(clock)
+    kept = local_cache(clock)
     kept.put("key", b"payload", ttl_s=10)
     clock.advance(4)
 
-    assert kept.get("key") == (b"payload", 4.0)
+    assert kept.get("key") == KeptEntry(b"payload", age_s=4.0, kept_s=4.0, left_s=6.0)
     assert kept.get("another key") is None
 
 
 def test_a_payload_is_gone_when_its_time_is_over() -> None:
     clock = Clock()
-    kept = cache(clock)
+    kept = local_cache(clock)
     kept.put("brief", b"1", ttl_s=10)
     kept.put("long", b"2", ttl_s=11)
     clock.advance(9.9)
@@ -69,18 +76,18 @@ def test_a_payload_is_gone_when_its_time_is_over() -> None:
 
 def test_putting_again_replaces_the_payload_and_starts_its_time_anew() -> None:
     clock = Clock()
-    kept = cache(clock)
+    kept = local_cache(clock)
     kept.put("key", b"old", ttl_s=10)
     clock.advance(8)
     kept.put("key", b"new", ttl_s=10)
     clock.advance(8)
 
-    assert kept.get("key") == (b"new", 8.0)
+    assert kept.get("key") == KeptEntry(b"new", age_s=8.0, kept_s=8.0, left_s=2.0)
     assert len(kept) == 1
 
 
 def test_what_was_not_used_for_longest_goes_first() -> None:
-    kept = cache(max_entries=3)
+    kept = local_cache(max_entries=3)
     for key in ("a", "b", "c"):
         kept.put(key, b"payload", ttl_s=10)
     assert kept.get("a") is not None
@@ -94,7 +101,7 @@ def test_what_was_not_used_for_longest_goes_first() -> None:
     [(10_000, 10, 1), (100_000, 10_000, 5_000), (50_000, 20, 2_000), (700 * 601 + 699, 700, 1)],
 )
 def test_bytes_and_entries_stay_bounded_over_many_puts(size_bytes: int, max_entries: int, payload_bytes: int) -> None:
-    kept = cache(size_bytes=size_bytes, max_entries=max_entries)
+    kept = local_cache(size_bytes=size_bytes, max_entries=max_entries)
     for number in range(2_000):
         kept.put(f"{number}", b"x" * payload_bytes, ttl_s=10)
         assert kept.size_bytes <= size_bytes
@@ -108,7 +115,7 @@ def test_bytes_and_entries_stay_bounded_over_many_puts(size_bytes: int, max_entr
 
 def test_bytes_are_given_back_when_entries_expire() -> None:
     clock = Clock()
-    kept = cache(clock)
+    kept = local_cache(clock)
     for number in range(5):
         kept.put(f"{number}", b"payload", ttl_s=10)
     assert kept.size_bytes > 0
@@ -119,7 +126,7 @@ def test_bytes_are_given_back_when_entries_expire() -> None:
 
 
 def test_an_entry_larger_than_the_cache_is_left_out_and_evicts_nobody_else() -> None:
-    kept = cache()
+    kept = local_cache()
     kept.put("small", b"payload", ttl_s=10)
     kept.put("large", b"x" * 10_000, ttl_s=10)
 
@@ -128,7 +135,7 @@ def test_an_entry_larger_than_the_cache_is_left_out_and_evicts_nobody_else() -> 
 
 
 def test_an_entry_too_large_to_keep_still_removes_the_older_one_under_its_key() -> None:
-    kept = cache()
+    kept = local_cache()
     kept.put("key", b"old", ttl_s=10)
     kept.put("key", b"x" * 10_000, ttl_s=10)
 
@@ -138,7 +145,7 @@ def test_an_entry_too_large_to_keep_still_removes_the_older_one_under_its_key() 
 
 
 def test_an_entry_that_fills_the_cache_exactly_is_kept() -> None:
-    kept = cache()
+    kept = local_cache()
     kept.put("key", b"x" * (10_000 - OVERHEAD_BYTES), ttl_s=10)
 
     assert kept.get("key") is not None
@@ -146,7 +153,7 @@ def test_an_entry_that_fills_the_cache_exactly_is_kept() -> None:
 
 
 def test_a_payload_without_any_time_left_is_not_kept_and_replaces_the_older_one() -> None:
-    kept = cache()
+    kept = local_cache()
     kept.put("key", b"old", ttl_s=10)
     kept.put("key", b"new", ttl_s=0)
 
@@ -154,8 +161,36 @@ def test_a_payload_without_any_time_left_is_not_kept_and_replaces_the_older_one(
     assert len(kept) == 0
 
 
+def test_a_payload_that_was_bought_earlier_is_older_than_its_stay() -> None:
+    clock = Clock()
+    kept = local_cache(clock)
+    kept.put("key", b"payload", ttl_s=10, age_s=100)
+    clock.advance(4)
+
+    assert kept.get("key") == KeptEntry(b"payload", age_s=104.0, kept_s=4.0, left_s=6.0)
+
+
+def test_clearing_forgets_everything_and_tells_of_no_eviction() -> None:
+    evicted: list[int] = []
+    kept = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock(), on_evict=lambda: evicted.append(1))
+    for number in range(10):
+        kept.put(f"{number}", b"payload", ttl_s=10)
+    kept.clear()
+
+    assert (len(kept), kept.size_bytes, kept.payload_bytes, evicted) == (0, 0, 0, [])
+
+
+def test_each_eviction_is_told() -> None:
+    evicted: list[int] = []
+    kept = LocalCache(size_bytes=10_000, max_entries=3, clock=Clock(), on_evict=lambda: evicted.append(1))
+    for number in range(5):
+        kept.put(f"{number}", b"payload", ttl_s=10)
+
+    assert len(evicted) == 2
+
+
 def test_removing_forgets_one_key_and_an_unknown_key_is_no_error() -> None:
-    kept = cache()
+    kept = local_cache()
     kept.put("a", b"1", ttl_s=10)
     kept.put("b", b"2", ttl_s=10)
     kept.remove("a")
@@ -164,6 +199,22 @@ def test_removing_forgets_one_key_and_an_unknown_key_is_no_error() -> None:
     assert kept.get("a") is None
     assert kept.get("b") is not None
     assert len(kept) == 1
+
+
+def test_a_hundred_thousand_answers_take_no_more_memory_than_they_may() -> None:
+    limit, draw, clock = 10 * 1024 * 1024, random.Random(2), Clock()
+    tracemalloc.start()
+    try:
+        kept = local_cache(clock, size_bytes=limit, max_entries=1_000_000)
+        for number in range(100_000):
+            clock.advance(0.001)
+            kept.put(f"0:{number:064x}", bytes(draw.randrange(300, 3_000)), ttl_s=300)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept.payload_bytes > limit / 2
+    assert used <= limit
 
 
 # --- The form of an entry ---------------------------------------------------------------------------------------------
@@ -266,7 +317,7 @@ async def test_the_measured_size_shrinks_when_entries_expire_and_nobody_asks() -
 
 def test_the_bytes_of_the_payloads_are_counted_however_entries_come_and_go() -> None:
     clock, draw = Clock(), random.Random(7)
-    kept = cache(clock, size_bytes=20_000, max_entries=12)
+    kept = local_cache(clock, size_bytes=20_000, max_entries=12)
     keys = [f"{number}" for number in range(20)]
     for _ in range(3_000):
         key = draw.choice(keys)
@@ -277,12 +328,12 @@ def test_the_bytes_of_the_payloads_are_counted_however_entries_come_and_go() -> 
                 kept.remove(key)
             case _:
                 kept.put(key, b"x" * draw.randrange(25_000 if draw.random() < 0.05 else 3_000), ttl_s=draw.randrange(4))
-        assert kept.payload_bytes == sum(len(found[0]) for key in keys if (found := kept.get(key)))
+        assert kept.payload_bytes == sum(len(found.payload) for key in keys if (found := kept.get(key)))
 
 
 async def test_a_corrupt_entry_is_a_miss_and_can_be_replaced() -> None:
     shelf = Shelf()
-    shelf.local.put("key", encode(reply())[:-1], ttl_s=30)
+    shelf.local.put("0:key", encode(reply())[:-1], ttl_s=30)
     assert await shelf.manager.get("key") is None
     assert (shelf.figure("hits_total"), shelf.figure("misses_total")) == (0.0, 1.0)
     shelf.manager.put("key", reply(), ttl_s=30)

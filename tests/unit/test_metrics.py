@@ -1,5 +1,6 @@
 """What can be scraped: every metric that is declared also moves, with labels from closed sets."""
 
+import asyncio
 import inspect
 
 import pytest
@@ -18,7 +19,8 @@ from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from metrics import Metrics
-from tests.fakes import CORRELATION_ID, KNOWN_MODEL, Clock, new_metrics, reply, sample
+from tests.fake_redis import Replica
+from tests.fakes import CORRELATION_ID, KNOWN_MODEL, Clock, middle, new_metrics, reply, sample
 
 ANTHROPIC = ProviderName.ANTHROPIC
 NEVER_MOVES = {"llm_provider_build"}
@@ -77,11 +79,10 @@ def drive_the_methods(metrics: Metrics) -> set[str]:
 
 async def drive_the_neighbours(metrics: Metrics) -> None:
     """Let those who hold a metric of their own move it."""
-    local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock())
-    cache = CacheManagerImpl(local=local, local_ttl_s=60.0, metrics=metrics)
-    await cache.get("key")
-    cache.put("key", reply(), ttl_s=60.0)
-    await cache.get("key")
+    local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock(), on_evict=metrics.cache_evictions.inc)
+    for number in range(11):
+        local.put(f"{number}", b"payload", ttl_s=60.0)
+    await drive_the_shared_cache(metrics, local)
     publisher = EventPublisherImpl(enabled=True, metrics=metrics)
     publisher.publish(CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key"))
     metrics.client_disconnects.inc()
@@ -91,6 +92,29 @@ async def drive_the_neighbours(metrics: Metrics) -> None:
     metrics.in_flight.set(1)
     metrics.stale_connections.inc()
     metrics.admission_queue.set(1)
+
+
+async def drive_the_shared_cache(metrics: Metrics, local: LocalCache) -> None:
+    """Let it be empty, hit, corrupt, broken, and leave one write under way."""
+    replica = Replica(metrics=metrics)
+    cache = CacheManagerImpl(
+        local=local,
+        shared=replica.entries,
+        generation=replica.generation,
+        local_ttl_s=60.0,
+        near_ttl_s=2.0,
+        metrics=metrics,
+        jitter=middle,
+    )
+    await cache.get("key")
+    cache.put("key", reply(), ttl_s=60.0)
+    await replica.written()
+    await cache.get("key")
+    replica.server.values[replica.server.key_of("key")] = b"garbage"
+    await replica.entries.get("key")
+    replica.server.broken = ConnectionRefusedError()
+    await replica.probed(3)
+    replica.behind.start(asyncio.sleep(0))
 
 
 async def test_every_declared_metric_moves() -> None:

@@ -35,7 +35,6 @@ from exceptions import (
     ServiceOverloadedError,
     ServiceStoppingError,
 )
-from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.llm_orchestrator_impl import CALLER_LEFT, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
@@ -44,6 +43,7 @@ from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import current_call
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
+from implementations.shared_state.generation import Generation
 from protocols import CacheUse, Candidate, ComparisonQuery, CurrentSettings, Judge, ProviderReply, ProviderRequest
 from tests.fakes import (
     CORRELATION_ID,
@@ -59,6 +59,8 @@ from tests.fakes import (
     books,
     current_settings,
     guards,
+    local_cache,
+    middle,
     new_metrics,
     query,
     ranking,
@@ -82,9 +84,13 @@ class House:
         self.flights = SingleFlight[ProviderReply]()
         self.capacity = Bulkhead(limit=100, queue_limit=100)
         self.cache = CacheManagerImpl(
-            local=LocalCache(size_bytes=1_000_000, max_entries=100, clock=self.clock),
+            local=local_cache(self.clock, size_bytes=1_000_000, max_entries=100),
+            shared=None,
+            generation=Generation(),
             local_ttl_s=600,
+            near_ttl_s=2.0,
             metrics=self.metrics,
+            jitter=middle,
         )
         self.accounting = accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
         selector = ProviderSelectorImpl(

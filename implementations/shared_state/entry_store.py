@@ -1,0 +1,152 @@
+"""Entries that all replicas share, by name, and the generation that makes all of them forget at once.
+
+Reading raises RedisAwayError and is bounded by its caller's patience; writing happens behind and never raises. Every
+read also brings the generation, so no replica reads an entry that another one has cleared.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from implementations.shared_state.connections import Command
+from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw, FlawedEntryError, seal, unseal
+from implementations.shared_state.faults import Fault, RedisAwayError
+from implementations.shared_state.generation import Generation
+from implementations.shared_state.shared_redis import PATIENCE_S, Access, SharedRedis
+from implementations.shared_state.write_behind import WriteBehind
+from metrics import Metrics
+
+LONGEST_NUMBER = 18
+PROBE_TTL_MS = 10_000
+TIER = "redis"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """A payload as it came from Redis; age and time left in seconds."""
+
+    payload: bytes
+    age_s: float
+    left_s: float
+
+
+class EntryStore:
+    """prefix begins every key. clock: monotonic seconds; now_s: the wall clock in unix seconds, which dates entries."""
+
+    def __init__(
+        self,
+        redis: SharedRedis,
+        *,
+        prefix: str,
+        generation: Generation,
+        behind: WriteBehind,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        now_s: Callable[[], float],
+    ) -> None:
+        self.redis = redis
+        self._prefix = prefix
+        self._generation_key = f"{prefix}:generation"
+        self._generation = generation
+        self._behind = behind
+        self._metrics = metrics
+        self._clock = clock
+        self._now_s = now_s
+        self._clear_pending = False
+        for flaw in Flaw:  # rates need a first zero
+            metrics.cache_corrupt.of(flaw)
+
+    async def get(self, name: str, *, patience_s: float = PATIENCE_S) -> StoredEntry | None:
+        """The entry, or None when Redis has none that can be used."""
+        give_up_at_s = self._clock() + patience_s
+        while True:
+            if self._clear_pending:
+                raise RedisAwayError(Fault.AWAY)  # what is in Redis was cleared here and Redis does not know it yet
+            asked, key = self._generation.number, self._key(name)
+            number, found = await self.redis.read(
+                self._ask_generation(), ("GETRANGE", key, 0, MAX_ENTRY_BYTES), patience_s=give_up_at_s - self._clock()
+            )
+            self._learn(number)
+            if self._generation.number == asked:
+                return self._opened(name, key, found)
+
+    def put(self, name: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
+        """Keep the payload for ttl_s seconds from now, behind the caller's back; age_s: how old it is already."""
+        sealed = seal(name, payload, created_s=self._now_s() - age_s, ttl_s=age_s + ttl_s)
+        if len(sealed) > MAX_ENTRY_BYTES:
+            self._stored("oversized")
+        elif self._clear_pending or not self.redis.works(Access.WRITE) or not self.redis.works(Access.READ):
+            self._stored("skipped")
+        elif not self._behind.start(self._set(self._key(name), sealed, max(1, round(ttl_s * 1000)))):
+            self._stored("dropped")
+
+    async def clear(self) -> bool:
+        """Forget every entry. False when Redis could not be told: it will be, and until then it is not read."""
+        self._generation.raise_to(self._generation.number + 1)
+        self._clear_pending = True
+        try:
+            await self._raise_shared()
+        except RedisAwayError:
+            return False
+        return True
+
+    async def look(self) -> None:
+        """The prober's reading: learn the generation."""
+        (number,) = await self.redis.probe(Access.READ, self._ask_generation())
+        self._learn(number)
+
+    async def touch(self) -> None:
+        """The prober's writing: tell of a clearing that Redis missed, or leave a trace that goes by itself."""
+        if self._clear_pending:
+            await self._raise_shared()
+        await self.redis.probe(Access.WRITE, ("SET", f"{self._prefix}:probe", "1", "PX", PROBE_TTL_MS))
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:{SCHEMA}:{self._generation.number}:{name}"
+
+    def _ask_generation(self) -> Command:
+        return ("GETRANGE", self._generation_key, 0, LONGEST_NUMBER)
+
+    def _learn(self, reply: object) -> None:
+        """Follow a higher number. A lower one means that Redis lost the number: give it back."""
+        known = isinstance(reply, bytes) and reply.isdigit() and len(reply) <= LONGEST_NUMBER
+        number = int(reply) if known and isinstance(reply, bytes) else 0
+        if number < self._generation.number and not self._clear_pending:
+            self._behind.start(self._quietly(("SET", self._generation_key, self._generation.number)))
+        self._generation.raise_to(number)
+
+    async def _raise_shared(self) -> None:
+        """Two replicas that clear at once raise it twice, so that nothing stored in between survives the second."""
+        (number,) = await self.redis.probe(Access.WRITE, ("INCR", self._generation_key))
+        if not isinstance(number, int) or number < self._generation.number:
+            await self.redis.probe(Access.WRITE, ("SET", self._generation_key, self._generation.number))
+        else:
+            self._generation.raise_to(number)
+        self._clear_pending = False
+
+    def _opened(self, name: str, key: str, found: object) -> StoredEntry | None:
+        if found == b"":
+            return None
+        try:
+            envelope = unseal(name, found)
+        except FlawedEntryError as flawed:
+            self._metrics.cache_corrupt.of(flawed.flaw).inc()
+            self._behind.start(self._quietly(("UNLINK", key)))
+            return None
+        age_s = max(0.0, self._now_s() - envelope.created)
+        left_s = envelope.ttl - age_s
+        return StoredEntry(envelope.payload.encode(), age_s, left_s) if left_s > 0 else None
+
+    async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:
+        done = await self._quietly(("SET", key, sealed, "PX", ttl_ms))
+        self._stored("stored" if done else "failed")
+
+    async def _quietly(self, command: Command) -> bool:
+        """Whether it was done; a failure was counted where it was met."""
+        try:
+            await self.redis.write(command)
+        except RedisAwayError:
+            return False
+        return True
+
+    def _stored(self, result: str) -> None:
+        self._metrics.cache_stores.of(TIER, result).inc()

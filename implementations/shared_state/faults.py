@@ -1,0 +1,69 @@
+"""What can be wrong with Redis, and the one table that reads it from what redis-py raises.
+
+No text of an exception leaves this file: it may hold the address, and a server may write anything into it.
+"""
+
+from enum import StrEnum
+
+from redis import exceptions
+
+MAX_CLIENTS = "max number of clients reached"
+NO_CONNECTION = "No connection available."
+WRONG_TYPE = "WRONGTYPE"
+
+
+class Fault(StrEnum):
+    """Why Redis did not do what it was asked."""
+
+    TIMEOUT = "timeout"
+    SLOW = "slow"
+    CONNECTION = "connection"
+    POOL = "pool"
+    MAX_CLIENTS = "max_clients"
+    AUTHENTICATION = "authentication"
+    DENIED = "denied"
+    READ_ONLY = "read_only"
+    OUT_OF_MEMORY = "out_of_memory"
+    LOADING = "loading"
+    REFUSED = "refused"
+    AWAY = "away"
+
+
+class RedisAwayError(Exception):
+    """Redis cannot be asked now, or did not answer. Whoever asked goes on without it."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+# The first class that fits decides, so the narrower ones stand first.
+TABLE: tuple[tuple[type[Exception], Fault], ...] = (
+    (exceptions.MaxConnectionsError, Fault.POOL),
+    (exceptions.AuthenticationError, Fault.AUTHENTICATION),
+    (exceptions.AuthenticationWrongNumberOfArgsError, Fault.AUTHENTICATION),
+    (exceptions.AuthorizationError, Fault.AUTHENTICATION),
+    (exceptions.BusyLoadingError, Fault.LOADING),
+    (exceptions.NoPermissionError, Fault.DENIED),
+    (exceptions.ReadOnlyError, Fault.READ_ONLY),
+    (exceptions.OutOfMemoryError, Fault.OUT_OF_MEMORY),
+    (exceptions.TimeoutError, Fault.TIMEOUT),
+    (TimeoutError, Fault.TIMEOUT),
+    (exceptions.ConnectionError, Fault.CONNECTION),
+    (OSError, Fault.CONNECTION),
+)
+
+
+def fault_of(error: Exception) -> Fault:
+    """What the exception means; whatever is not listed is a refusal of this one kind of command."""
+    text = str(error)
+    if text.endswith(MAX_CLIENTS):
+        return Fault.MAX_CLIENTS
+    if text == NO_CONNECTION:
+        return Fault.POOL
+    return next((fault for kind, fault in TABLE if isinstance(error, kind)), Fault.REFUSED)
+
+
+def is_wrong_type(reply: object) -> bool:
+    """The key holds something else than text: that is the key's fault, not that of Redis."""
+    return isinstance(reply, exceptions.ResponseError) and str(reply).startswith(WRONG_TYPE)

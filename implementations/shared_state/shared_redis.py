@@ -1,0 +1,196 @@
+"""Redis as far as it is there: every exchange is bounded in time, and what fails again and again is no longer asked.
+
+Two circuits, one for reading and one for writing, make three modes: up, read only, down. Traffic and probes open them;
+only the prober closes them again (`prober.py`), so no caller ever waits to find out. A caller's cancellation does not
+reach a command: redis-py once handed the reply of a cancelled command to the next one, so each runs to its end in a
+task of its own, for at most as long as its caller would have waited.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from redis.exceptions import ResponseError
+
+from api_models import CircuitState
+from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
+from implementations.shared_state.connections import Command, ConnectionsProtocol
+from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_wrong_type
+from metrics import Metrics
+
+PATIENCE_S = 0.25
+SLOW_S = 0.15
+FAILURE_THRESHOLD = 3
+
+log = structlog.get_logger("redis")
+
+
+class Access(StrEnum):
+    """What a command does to the data."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class RedisMode(StrEnum):
+    """How much of Redis works, from all to nothing."""
+
+    UP = "up"
+    READ_ONLY = "read_only"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Replies and whether they came as fast as those of a healthy Redis."""
+
+    replies: list[Any]
+    in_time: bool
+
+
+class SharedRedis:
+    """clock: monotonic seconds; jitter: a number between its two bounds."""
+
+    def __init__(
+        self,
+        connections: ConnectionsProtocol,
+        *,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        jitter: Callable[[float, float], float],
+    ) -> None:
+        self._connections = connections
+        self._metrics = metrics
+        self._clock = clock
+        rules = CircuitRules(failure_threshold=FAILURE_THRESHOLD, probe_s=PATIENCE_S)
+        self._circuits = {
+            access: CircuitBreaker(rules, clock=clock, jitter=jitter, on_transition=lambda *_: self._tell())
+            for access in Access
+        }
+        self._running: set[asyncio.Task[Exchange]] = set()
+        self._told = RedisMode.UP
+        self.failures = 0
+        self.cause: Fault | None = None
+        for fault in Fault:  # rates need a first zero
+            metrics.redis_failures.of(fault)
+        for mode in RedisMode:
+            metrics.redis_transitions.of(mode)
+
+    @property
+    def mode(self) -> RedisMode:
+        """What can be asked of it now."""
+        if not self.works(Access.READ):
+            return RedisMode.DOWN
+        return RedisMode.UP if self.works(Access.WRITE) else RedisMode.READ_ONLY
+
+    def works(self, access: Access) -> bool:
+        """Whether this circuit is closed."""
+        return self._circuits[access].state is CircuitState.CLOSED
+
+    async def read(self, *commands: Command, patience_s: float = PATIENCE_S) -> list[Any]:
+        """The replies; one to a key of another type is an exception. Raises RedisAwayError, within patience_s."""
+        if self.mode is RedisMode.DOWN or patience_s <= 0:
+            raise RedisAwayError(Fault.AWAY)
+        return (await self._exchange(Access.READ, commands, patience_s)).replies
+
+    async def write(self, *commands: Command) -> list[Any]:
+        """Likewise. Nothing says that a write that failed was not carried out."""
+        if self.mode is not RedisMode.UP:
+            raise RedisAwayError(Fault.AWAY)
+        return (await self._exchange(Access.WRITE, commands, PATIENCE_S)).replies
+
+    async def probe(self, access: Access, *commands: Command) -> list[Any]:
+        """Ask whatever the mode is. A slow answer does not count as one."""
+        exchange = await self._exchange(access, commands, PATIENCE_S)
+        if not exchange.in_time:
+            raise RedisAwayError(Fault.SLOW)
+        return exchange.replies
+
+    def reopen(self, access: Access) -> None:
+        """It works again: let callers through."""
+        self._circuits[access].reset()
+
+    async def close(self) -> None:
+        """Wait for what is under way, which is bounded, and close the connections."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=PATIENCE_S)
+        await self._connections.close()
+
+    async def _exchange(self, access: Access, commands: tuple[Command, ...], patience_s: float) -> Exchange:
+        permit = self._circuits[access].acquire() if self.works(access) else None
+        task = asyncio.create_task(self._bounded(access, permit, commands, patience_s))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Exchange]) -> None:
+        """The failure of a command whose caller left was counted already; asyncio need not tell of it again."""
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _bounded(
+        self, access: Access, permit: Permit | None, commands: tuple[Command, ...], patience_s: float
+    ) -> Exchange:
+        began_s = self._clock()
+        try:
+            async with asyncio.timeout(patience_s):
+                replies = await self._connections.send(*commands)
+            _raise_refusal(replies)
+        except Exception as error:  # noqa: BLE001  the boundary to a library: whatever it was is read from the table
+            fault = fault_of(error)
+            self._failed(access, permit, fault)
+            raise RedisAwayError(fault) from None
+        finally:
+            elapsed_s = self._clock() - began_s
+            self._metrics.redis_command_duration.of(access).observe(elapsed_s)
+        in_time = elapsed_s < SLOW_S
+        if not in_time:
+            self._failed(access, permit, Fault.SLOW)
+        elif permit is not None:
+            permit.succeeded()
+        return Exchange(replies, in_time)
+
+    def _failed(self, access: Access, permit: Permit | None, fault: Fault) -> None:
+        """Count it; some faults need no second one to be believed, and a full pool says nothing about Redis."""
+        self.failures += 1
+        self._metrics.redis_failures.of(fault).inc()
+        if fault is Fault.POOL:
+            if permit is not None:
+                permit.ignored()
+            return
+        self.cause = fault
+        match fault:
+            case Fault.READ_ONLY | Fault.OUT_OF_MEMORY:
+                self._shut(Access.WRITE, fault)
+            case Fault.AUTHENTICATION:
+                self._shut(Access.READ, fault)
+            case Fault.DENIED:
+                self._shut(access, fault)
+            case _ if permit is not None:
+                permit.failed()
+
+    def _shut(self, access: Access, fault: Fault) -> None:
+        if self.works(access):
+            self._circuits[access].force(CircuitState.OPEN, reason=fault, actor="redis")
+
+    def _tell(self) -> None:
+        """One line, one count and one gauge for each change of mode, however many circuits moved for it."""
+        mode = self.mode
+        if mode is self._told:
+            return
+        write = log.info if mode is RedisMode.UP else log.warning
+        write("redis_mode_changed", before=self._told, mode=mode, cause=None if mode is RedisMode.UP else self.cause)
+        self._told = mode
+        self._metrics.redis_mode.set(list(RedisMode).index(mode))
+        self._metrics.redis_transitions.of(mode).inc()
+
+
+def _raise_refusal(replies: list[Any]) -> None:
+    """A command that Redis refused is a failure of Redis, unless only the key is to blame."""
+    for reply in replies:
+        if isinstance(reply, ResponseError) and not is_wrong_type(reply):
+            raise reply

@@ -1,0 +1,116 @@
+"""A Redis in memory, as our stores meet it through `Connections`: it can be broken in every way and mended again."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from implementations.shared_state.connections import Command
+from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.generation import Generation
+from implementations.shared_state.prober import Prober
+from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.write_behind import WriteBehind
+from metrics import Metrics
+from tests.fakes import Calendar, Clock, InstantSleep, middle, new_metrics
+
+WRITING = {"SET", "INCR", "UNLINK"}
+WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+class FakeRedis:
+    """broken: raised by every exchange; refused: the reply to every write; takes_s: what an exchange costs."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.values: dict[str, Any] = {}
+        self.ttl_ms: dict[str, int] = {}
+        self.sent: list[Command] = []
+        self.broken: Exception | None = None
+        self.refused: Exception | None = None
+        self.hangs = False
+        self.takes_s = 0.0
+        self.closed = False
+        self._clock = clock
+
+    async def send(self, *commands: Command) -> list[Any]:
+        self.sent.extend(commands)
+        await asyncio.sleep(0)
+        if self.hangs:
+            await asyncio.Event().wait()
+        self._clock.advance(self.takes_s)
+        if self.broken is not None:
+            raise self.broken
+        return [self._reply(command) for command in commands]
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def count(self, verb: str) -> int:
+        return sum(command[0] == verb for command in self.sent)
+
+    def key_of(self, name: str) -> str:
+        return next(key for key in self.values if key.endswith(name))
+
+    def _reply(self, command: Command) -> Any:
+        verb, key, *rest = command
+        if verb in WRITING and self.refused is not None:
+            return self.refused
+        replies: dict[str, Callable[..., Any]] = {
+            "GETRANGE": self._getrange,
+            "SET": self._set,
+            "INCR": self._incr,
+            "UNLINK": lambda name: int(self.values.pop(name, None) is not None),
+        }
+        return replies[str(verb)](key, *rest)
+
+    def _getrange(self, key: str, first: int, last: int) -> Any:
+        value = self.values.get(key, b"")
+        return value[first : last + 1] if isinstance(value, bytes) else WRONG_TYPE
+
+    def _set(self, key: str, value: Any, *options: Any) -> bytes:
+        self.values[key] = value if isinstance(value, bytes) else str(value).encode()
+        if options:
+            self.ttl_ms[key] = options[1]
+        return b"OK"
+
+    def _incr(self, key: str) -> int:
+        number = int(self.values.get(key, b"0")) + 1
+        self.values[key] = str(number).encode()
+        return number
+
+
+class Replica:
+    """All that one process holds of the shared state, on a Redis that others may share."""
+
+    def __init__(
+        self, server: FakeRedis | None = None, *, clock: Clock | None = None, metrics: Metrics | None = None
+    ) -> None:
+        self.clock = clock or Clock()
+        self.calendar = Calendar()
+        self.server = server or FakeRedis(self.clock)
+        self.metrics = metrics or new_metrics()
+        self.sleep = InstantSleep(self.clock)
+        self.generation = Generation()
+        self.redis = SharedRedis(self.server, metrics=self.metrics, clock=self.clock, jitter=middle)
+        self.behind = WriteBehind(metrics=self.metrics, limit=8)
+        self.entries = EntryStore(
+            self.redis,
+            prefix="test",
+            generation=self.generation,
+            behind=self.behind,
+            metrics=self.metrics,
+            clock=self.clock,
+            now_s=lambda: self.calendar().timestamp(),
+        )
+        self.prober = Prober(
+            self.redis, reading=self.entries.look, writing=self.entries.touch, jitter=middle, sleep=self.sleep
+        )
+
+    async def written(self) -> None:
+        """Wait until nothing is being written."""
+        await self.behind.finish()
+
+    async def probed(self, times: int) -> None:
+        for _ in range(times):
+            await self.prober.probe()

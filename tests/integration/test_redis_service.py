@@ -1,0 +1,183 @@
+"""The service as a process beside a real Redis: what callers and operators see while that dies, hangs and returns."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
+from tests.integration.service_process import (
+    PREFIX,
+    ROOT,
+    ServiceProcess,
+    environment,
+    mocked,
+    service,
+    wait_until,
+)
+
+ADMIN_KEY = "kanarienvogel-of-the-administrator"
+HEALTHY = {"cache_mode": "healthy", "local_cache_available": True, "redis_available": True}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that wants a password, so that none of these tests may show it."""
+    with redis_server(tmp_path, "--enable-debug-command", "yes", password=PASSWORD) as running:
+        yield running
+
+
+def beside(url: str, **settings: str) -> dict[str, str]:
+    return mocked(ENVIRONMENT="production", REDIS_URL=url, ADMIN_API_KEY=ADMIN_KEY, **settings)
+
+
+def mode(running: ServiceProcess) -> str:
+    """As /healthz tells; it never says that the process should be restarted."""
+    answer = running.ask("/healthz")
+    assert answer.status == 200
+    told = answer.json()
+    found: str = told["dependencies"]["cache"]["cache_mode"]
+    assert told["status"] == ("healthy" if found == "healthy" else "degraded")
+    assert any("cache_" in warning for warning in told["warnings"]) is (found != "healthy")
+    return found
+
+
+def outcome(running: ServiceProcess, essay: str = "An essay.", **headers: str) -> str:
+    """Ask for a verdict and say where it came from; nothing but a verdict will do."""
+    answer = running.compare(essay_b=essay, headers=headers)
+    assert answer.status == 200
+    return answer.headers["x-cache"]
+
+
+def changes(running: ServiceProcess) -> list[tuple[str, str]]:
+    return [(line["before"], line["mode"]) for line in running.lines() if line["event"] == "redis_mode_changed"]
+
+
+def silent_listener(stack: ExitStack) -> str:
+    """A port that takes connections and never says a word."""
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    return f"redis://:{PASSWORD}@127.0.0.1:{listener.getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize("trouble", ["refused", "silent", "no such name", "wrong password"])
+def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
+    trouble: str, tmp_path: Path, server: RedisServer
+) -> None:
+    with ExitStack() as stack:
+        url = {
+            "refused": f"redis://:{PASSWORD}@127.0.0.1:9/0",
+            "silent": silent_listener(stack),
+            "no such name": f"redis://:{PASSWORD}@redis.invalid:6379/0",
+            "wrong password": server.url.replace(PASSWORD, f"{PASSWORD}-of-yesterday"),
+        }[trouble]
+        running = stack.enter_context(service(tmp_path, beside(url)))
+        assert outcome(running) == "MISS"
+        assert outcome(running) == "HIT"
+        wait_until(lambda: mode(running) == "degraded")
+        assert running.ask("/readyz").status == 200
+        assert outcome(running) == "HIT"
+        running.terminate()
+        assert running.exit_code(within_s=10) == 0
+    assert changes(running) == [("up", "down")]
+    assert PASSWORD not in running.written()
+
+
+def test_a_redis_that_dies_under_load_costs_no_answer_and_is_used_again_without_any_traffic(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    with service(tmp_path, beside(server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
+        assert outcome(running, "known") == "MISS"
+        assert outcome(running, "known") == "HIT"
+        assert mode(running) == "healthy"
+        server.kill()
+        for number in range(30):
+            assert outcome(running, "known") == "HIT"
+            assert outcome(running, f"essay {number}") == "MISS"
+        assert mode(running) == "degraded"
+        assert changes(running) == [("up", "down")]
+        server.start()
+        wait_until(lambda: mode(running) == "healthy")
+        assert changes(running) == [("up", "down"), ("down", "up")]
+        assert outcome(running, "known") == "HIT"
+        wait_until(lambda: any("llm_cache:1:0:" in key for key in server.all_keys()))
+        metrics = running.ask("/metrics").text
+    assert "llm_provider_redis_mode 0.0" in metrics
+    assert 'llm_provider_redis_transitions_total{mode="down"} 1.0' in metrics
+    assert 'llm_provider_redis_transitions_total{mode="up"} 1.0' in metrics
+    assert PASSWORD not in running.written() + metrics
+
+
+def test_a_frozen_redis_costs_no_answer_and_is_used_again_when_it_goes_on(tmp_path: Path, server: RedisServer) -> None:
+    with service(tmp_path, beside(server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
+        assert outcome(running, "known") == "MISS"
+        server.freeze()
+        for _ in range(10):
+            assert outcome(running, "known") == "HIT"
+        assert mode(running) == "degraded"
+        server.thaw()
+        wait_until(lambda: mode(running) == "healthy")
+    assert changes(running) == [("up", "down"), ("down", "up")]
+
+
+def test_a_redis_that_takes_no_writes_is_shown_as_read_only(tmp_path: Path, server: RedisServer) -> None:
+    with service(tmp_path, beside(server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
+        assert outcome(running, "known") == "MISS"
+        wait_until(lambda: any("llm_cache:1:0:" in key for key in server.all_keys()))
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        wait_until(lambda: mode(running) == "read_only")
+        assert running.ask("/healthz").json()["dependencies"]["redis"] == "healthy"
+        assert outcome(running, "known") == "HIT"
+        assert outcome(running, "new") == "MISS"
+        assert outcome(running, "new") == "HIT"
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        wait_until(lambda: mode(running) == "healthy")
+    assert changes(running) == [("up", "read_only"), ("read_only", "up")]
+
+
+def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, server: RedisServer) -> None:
+    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with service(tmp_path, beside(server.url)) as here, service(tmp_path, beside(server.url)) as there:
+        assert outcome(here) == "MISS"
+        wait_until(lambda: any("llm_cache:1:0:" in key for key in server.all_keys()))
+        bought_elsewhere = there.compare(essay_b="An essay.")
+        assert bought_elsewhere.headers["x-cache"] == "HIT"
+        assert int(bought_elsewhere.headers["age"]) <= 30
+        assert bought_elsewhere.json()["cost_estimate"] == 0.0
+        cleared = here.ask("/api/v1/admin/cache/clear", method="POST", headers=admin)
+        assert cleared.json() == {"cleared": True, "everywhere": True, "generation": 1}
+        only_cached = {"Cache-Control": "only-if-cached"}
+        assert here.compare(essay_b="An essay.", headers=only_cached).status == 504
+        wait_until(lambda: there.compare(essay_b="An essay.", headers=only_cached).status == 504)
+        assert outcome(there) == "MISS"
+        wait_until(lambda: here.compare(essay_b="An essay.", headers=only_cached).status == 200)
+        told = here.ask("/api/v1/cache/stats").json()
+    assert (told["cache_mode"], told["generation"]) == ("healthy", 1)
+    assert told["redis"]["hits"] >= 1
+    assert ADMIN_KEY not in here.written() + there.written()
+
+
+def test_all_is_well_is_said_in_the_words_that_callers_look_for(tmp_path: Path, server: RedisServer) -> None:
+    with service(tmp_path, beside(server.url)) as running:
+        told = running.ask("/healthz").json()
+    assert (told["status"], told["dependencies"]["redis"]) == ("healthy", "healthy")
+    assert told["dependencies"]["cache"] == {**HEALTHY, "redis_failure_count": 0}
+
+
+def test_an_address_that_is_none_stops_the_start_and_is_not_shown() -> None:
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment({f"{PREFIX}REDIS_URL": f"redis://:{PASSWORD}@redis:port"}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert f"{PREFIX}REDIS_URL: must be redis://" in done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+    assert "redis:port" not in done.stdout + done.stderr

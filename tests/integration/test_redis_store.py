@@ -1,0 +1,363 @@
+"""The entry store on a real server: every way in which that can fail, one after the other, and what is read then."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from implementations.cache.local_cache import LocalCache
+from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.shared_state.connections import Connections
+from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.faults import Fault, RedisAwayError
+from implementations.shared_state.generation import Generation
+from implementations.shared_state.prober import GOOD_PROBES, Prober
+from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode, SharedRedis
+from implementations.shared_state.write_behind import WriteBehind
+from tests.fakes import new_metrics, reply, request, sample
+from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
+
+NAME = "f" * 64
+PAYLOAD = b'{"winner": "Essay A"}'
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of its own for each test: most of them break it."""
+    with redis_server(tmp_path, "--enable-debug-command", "yes") as running:
+        yield running
+
+
+class Replica:
+    """What di.py puts together for one process; the test drives the prober."""
+
+    def __init__(self, url: str, *, connections: int = 32) -> None:
+        self.metrics = new_metrics()
+        self.generation = Generation()
+        self.redis = SharedRedis(
+            Connections(url, connections=connections), metrics=self.metrics, clock=time.monotonic, jitter=random.uniform
+        )
+        self.behind = WriteBehind(metrics=self.metrics)
+        self.entries = EntryStore(
+            self.redis,
+            prefix="test",
+            generation=self.generation,
+            behind=self.behind,
+            metrics=self.metrics,
+            clock=time.monotonic,
+            now_s=time.time,
+        )
+        self.prober = Prober(
+            self.redis,
+            reading=self.entries.look,
+            writing=self.entries.touch,
+            jitter=random.uniform,
+            sleep=asyncio.sleep,
+        )
+
+    async def put(self, name: str = NAME, payload: bytes = PAYLOAD) -> None:
+        self.entries.put(name, payload, ttl_s=60)
+        await self.behind.finish()
+
+    async def found(self, name: str = NAME) -> bytes | None:
+        entry = await self.entries.get(name)
+        return None if entry is None else entry.payload
+
+    async def away(self) -> Fault:
+        with pytest.raises(RedisAwayError) as away:
+            await self.entries.get(NAME)
+        return away.value.fault
+
+    async def probed(self, times: int) -> RedisMode:
+        for _ in range(times):
+            await self.prober.probe()
+        return self.redis.mode
+
+    def failures(self, fault: Fault) -> float | None:
+        return sample(self.metrics, "llm_provider_redis_failures_total", fault=fault)
+
+
+@asynccontextmanager
+async def replica(url: str, *, connections: int = 32) -> AsyncIterator[Replica]:
+    running = Replica(url, connections=connections)
+    try:
+        yield running
+    finally:
+        await running.behind.finish()
+        await running.redis.close()
+
+
+async def test_two_replicas_share_what_one_of_them_stored_and_what_one_of_them_clears(server: RedisServer) -> None:
+    async with replica(server.url) as here, replica(server.url) as there:
+        await here.put()
+        assert await there.found() == PAYLOAD
+        assert await there.entries.clear()
+        assert await here.found() is None
+        await here.put()
+        assert await there.found() == PAYLOAD
+        assert server.all_keys() == ["test:1:0:" + NAME, "test:1:1:" + NAME, "test:generation"]
+
+
+async def test_every_entry_and_every_probe_goes_by_itself(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        await here.probed(1)
+        for key in server.all_keys():
+            assert 0 < int(server.ask("PTTL", key)[1:]) <= 60_000
+
+
+async def test_a_server_that_was_killed_is_left_alone_and_used_again_with_nothing_in_it(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.kill()
+        for _ in range(FAILURE_THRESHOLD):
+            assert await here.away() is Fault.CONNECTION
+        assert await here.away() is Fault.AWAY
+        assert here.redis.mode is RedisMode.DOWN
+        server.start()
+        assert await here.probed(GOOD_PROBES) is RedisMode.UP
+        assert await here.found() is None
+
+
+async def test_a_frozen_server_costs_a_bounded_time_and_is_then_left_alone(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.freeze()
+        for _ in range(FAILURE_THRESHOLD):
+            assert await here.away() is Fault.TIMEOUT
+        assert await here.away() is Fault.AWAY
+        server.thaw()
+        assert await here.probed(GOOD_PROBES) is RedisMode.UP
+        assert await here.found() == PAYLOAD
+
+
+async def test_a_server_that_is_frozen_from_the_start_is_no_different(server: RedisServer) -> None:
+    server.freeze()
+    async with replica(server.url) as here:
+        assert await here.probed(FAILURE_THRESHOLD) is RedisMode.DOWN
+
+
+async def test_a_paused_server_is_a_hung_one(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.ask("CLIENT", "PAUSE", "60000", "ALL")
+        assert await here.away() is Fault.TIMEOUT
+
+
+async def test_a_server_that_only_writes_hang_on_goes_on_being_read(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+        for _ in range(FAILURE_THRESHOLD):
+            await here.put("another")
+        assert here.redis.mode is RedisMode.READ_ONLY
+        assert await here.found() == PAYLOAD
+        server.ask("CLIENT", "UNPAUSE")
+        assert await here.probed(GOOD_PROBES) is RedisMode.UP
+
+
+async def test_a_replica_of_redis_can_be_read_and_is_written_again_when_it_is_promoted(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.ask("REPLICAOF", "127.0.0.1", "9")
+        await here.put("another")
+        assert (here.redis.mode, here.redis.cause) == (RedisMode.READ_ONLY, Fault.READ_ONLY)
+        assert await here.found() == PAYLOAD
+        server.ask("REPLICAOF", "NO", "ONE")
+        assert await here.probed(GOOD_PROBES) is RedisMode.UP
+
+
+async def test_a_server_out_of_memory_can_be_read(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        await here.put("another")
+        assert (here.redis.mode, here.redis.cause) == (RedisMode.READ_ONLY, Fault.OUT_OF_MEMORY)
+        assert await here.found() == PAYLOAD
+
+
+async def test_a_wrong_password_is_told_by_its_kind_only(tmp_path: Path) -> None:
+    with redis_server(tmp_path, password=PASSWORD) as server:
+        async with replica(server.url) as right, replica(server.url.replace(PASSWORD, "wrong")) as wrong:
+            await right.put()
+            assert await right.found() == PAYLOAD
+            assert await wrong.away() is Fault.AUTHENTICATION
+        async with replica(server.url.replace(f":{PASSWORD}@", "")) as without:
+            assert await without.away() is Fault.AUTHENTICATION
+            assert without.redis.mode is RedisMode.DOWN
+
+
+async def test_the_commands_that_the_readme_names_are_all_that_a_user_needs(server: RedisServer) -> None:
+    grant = ("~test:*", "resetchannels", "+getrange", "+set", "+incr", "+unlink")
+    server.ask("ACL", "SETUSER", "judge", "on", f">{PASSWORD}", *grant)
+    async with replica(server.url.replace("redis://", f"redis://judge:{PASSWORD}@")) as here:
+        await here.put()
+        assert await here.found() == PAYLOAD
+        assert await here.entries.clear()
+        assert await here.probed(1) is RedisMode.UP
+        assert here.redis.failures == 0
+        server.ask("ACL", "SETUSER", "judge", "-set")
+        await here.put()
+        assert (here.redis.mode, here.redis.cause) == (RedisMode.READ_ONLY, Fault.DENIED)
+        server.ask("ACL", "SETUSER", "judge", "-getrange")
+        assert await here.away() is Fault.DENIED
+        assert here.redis.mode is RedisMode.DOWN
+
+
+async def test_a_server_that_takes_no_more_clients_is_not_latched_as_down(server: RedisServer) -> None:
+    server.ask("CONFIG", "SET", "maxclients", "1")
+    async with replica(server.url) as first, replica(server.url) as second:
+        await first.put()
+        assert await second.away() is Fault.MAX_CLIENTS
+        assert await first.found() == PAYLOAD
+        await second.probed(FAILURE_THRESHOLD)
+        await first.redis.close()
+        assert await second.probed(GOOD_PROBES) is RedisMode.UP
+
+
+async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an_outage(server: RedisServer) -> None:
+    async with replica(server.url, connections=1) as here:
+        await here.put()
+        server.ask("CLIENT", "PAUSE", "100", "ALL")
+        outcomes = await asyncio.gather(*(here.found() for _ in range(50)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {bytes, RedisAwayError}
+        assert here.failures(Fault.POOL) == sum(isinstance(outcome, RedisAwayError) for outcome in outcomes)
+        assert here.redis.mode is RedisMode.UP
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(("DEL", "{key}"), id="nothing"),
+        pytest.param(("SET", "{key}", "garbage"), id="garbage"),
+        pytest.param(("SETRANGE", "{key}", "20", "x"), id="one byte changed"),
+        pytest.param(("SETRANGE", "{key}", "300000", "x"), id="oversized"),
+        pytest.param(("SET", "{key}", '{"schema": 0}'), id="older"),
+    ],
+)
+async def test_what_is_no_entry_is_a_miss_and_can_be_stored_anew(server: RedisServer, command: tuple[str, ...]) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.ask(*(part.replace("{key}", f"test:1:0:{NAME}") for part in command))
+        assert await here.found() is None
+        await here.behind.finish()
+        assert server.all_keys() == []
+        await here.put()
+        assert await here.found() == PAYLOAD
+        assert here.redis.failures == 0
+
+
+@pytest.mark.parametrize("command", [("LPUSH", "x"), ("SADD", "x"), ("HSET", "field", "x")])
+async def test_a_key_of_another_type_is_removed(server: RedisServer, command: tuple[str, ...]) -> None:
+    async with replica(server.url) as here:
+        verb, *arguments = command
+        server.ask(verb, f"test:1:0:{NAME}", *arguments)
+        assert await here.found() is None
+        await here.behind.finish()
+        assert server.all_keys() == []
+        assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="wrong_type") == 1.0
+
+
+async def test_a_value_copied_to_another_question_is_not_its_answer(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.put()
+        server.ask("COPY", f"test:1:0:{NAME}", "test:1:0:another")
+        assert await here.found("another") is None
+
+
+async def test_a_flushed_server_is_simply_empty(server: RedisServer) -> None:
+    async with replica(server.url) as here:
+        await here.entries.clear()
+        await here.put()
+        server.ask("FLUSHALL")
+        assert await here.found() is None
+        await here.put()
+        assert await here.found() == PAYLOAD
+        assert (here.redis.mode, here.generation.number) == (RedisMode.UP, 1)
+
+
+async def test_three_thousand_callers_who_leave_at_random_moments_mix_no_answers_up(server: RedisServer) -> None:
+    draw = random.Random(11)
+    names = [f"{number:064x}" for number in range(50)]
+    async with replica(server.url, connections=8) as here:
+        for name in names:
+            await here.put(name, name.encode())
+
+        async def ask_and_perhaps_leave() -> None:
+            name = draw.choice(names)
+            asking = asyncio.create_task(here.found(name))
+            for _ in range(draw.randrange(12)):
+                await asyncio.sleep(0)
+            asking.cancel()
+            answered = await asyncio.gather(asking, return_exceptions=True)
+            assert answered[0] == name.encode() or isinstance(answered[0], asyncio.CancelledError | RedisAwayError)
+
+        cancelled = 0
+        for _ in range(300):
+            await asyncio.gather(*(ask_and_perhaps_leave() for _ in range(10)))
+            cancelled += 10
+            name = draw.choice(names)
+            assert await here.found(name) == name.encode()
+        assert cancelled == 3_000
+        assert here.redis.mode is RedisMode.UP
+        assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="corrupt") == 0.0
+
+
+async def test_commands_that_run_out_of_time_give_their_connections_back(server: RedisServer) -> None:
+    draw = random.Random(5)
+    connections = Connections(server.url, connections=4)
+    try:
+        for number in range(8):
+            await connections.send(("SET", f"key-{number}", f"value-{number}"))
+        late = 0
+        for _ in range(1_000):
+            number = draw.randrange(8)
+            try:
+                async with asyncio.timeout(draw.uniform(0, 0.0006)):
+                    assert await connections.send(("GET", f"key-{number}")) == [f"value-{number}".encode()]
+            except TimeoutError:
+                late += 1
+        together = await asyncio.gather(*(connections.send(("GET", f"key-{number}")) for number in range(4)))
+    finally:
+        await connections.close()
+    assert late > 0
+    assert together == [[f"value-{number}".encode()] for number in range(4)]
+
+
+async def test_a_thousand_questions_that_begin_alike_have_a_thousand_answers(server: RedisServer) -> None:
+    questions = []
+    for number in range(1_000):
+        plain = request().prompt
+        changed = type(plain)(
+            version=plain.version,
+            system=plain.system,
+            user=(plain.user[0], "x" * 2_000 + f" {number}", plain.user[2], plain.user[3]),
+            essay_a="x" * 2_000 + f" {number}",
+            essay_b=plain.essay_b,
+        )
+        questions.append(request(prompt=changed).fingerprint())
+    async with replica(server.url) as here, replica(server.url) as there:
+        caches = [_manager(one) for one in (here, there)]
+        for number, key in enumerate(questions):
+            caches[0].put(key, reply(model=f"model-{number}"), ttl_s=60)
+            await here.behind.finish()
+        for number, key in enumerate(questions):
+            found = await caches[1].get(key)
+            assert found is not None
+            assert found.reply.model == f"model-{number}"
+
+
+def _manager(one: Replica) -> CacheManagerImpl:
+    return CacheManagerImpl(
+        local=LocalCache(size_bytes=10_000_000, max_entries=2_000, clock=time.monotonic, on_evict=lambda: None),
+        shared=one.entries,
+        generation=one.generation,
+        local_ttl_s=300,
+        near_ttl_s=2.0,
+        metrics=one.metrics,
+        jitter=random.uniform,
+    )

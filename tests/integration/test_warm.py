@@ -1,0 +1,57 @@
+"""The cache is filled through a running service by the command that the README names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+
+from tests.integration.service_process import QUESTION, ROOT, ServiceProcess, environment, mocked, service
+
+
+def warmed(running: ServiceProcess, pairs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    url = f"http://127.0.0.1:{running.port}"
+    return subprocess.run(
+        [sys.executable, "-m", "tools.warm", str(pairs), "--url", url, *arguments],
+        cwd=ROOT,
+        env=environment({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_file_of_pairs_is_judged_once_and_what_is_wrong_in_it_can_be_fed_again(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    good = [orjson.dumps({**QUESTION, "essay_b": f"Essay {number}."}).decode() for number in range(10)]
+    pairs.write_text("\n".join([*good, '{"user_prompt": "no essays"}', "garbage"]))
+    with service(tmp_path, mocked()) as running:
+        unasked = warmed(running, pairs)
+        assert (unasked.returncode, "12 requests" in unasked.stdout) == (2, True)
+        assert running.ask("/api/v1/cache/stats").json()["misses"] == 0
+        first = warmed(running, pairs, "--yes")
+        again = warmed(running, pairs, "--yes")
+        assert all(running.compare(essay_b=f"Essay {number}.").headers["x-cache"] == "HIT" for number in range(10))
+    assert first.returncode == again.returncode == 1
+    assert "VALIDATION_ERROR" in first.stdout
+    assert "2 requests" in again.stdout
+    assert (tmp_path / "pairs.jsonl.failed").read_text().splitlines() == ['{"user_prompt": "no essays"}', "garbage"]
+
+
+def test_a_service_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("{}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.warm", str(pairs), "--url", "http://127.0.0.1:9"],
+        cwd=ROOT,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "cannot be read" in done.stdout
+    assert "Traceback" not in done.stderr

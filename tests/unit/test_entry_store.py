@@ -1,0 +1,317 @@
+"""Entries in Redis: their form, their age, what becomes of flawed ones, and the generation that forgets them all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import exceptions
+
+from implementations.shared_state.entry_store import StoredEntry
+from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw, FlawedEntryError, seal, unseal
+from implementations.shared_state.faults import RedisAwayError
+from implementations.shared_state.prober import GOOD_PROBES
+from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode
+from tests.fake_redis import FakeRedis, Replica
+from tests.fakes import Clock, sample
+
+NAME = "0" * 64
+PAYLOAD = '{"winner": "Essay A", "justification": "Å \\"so\\" 中文 🙂"}'.encode()
+
+Damage = Callable[[dict[str, Any]], object]
+
+
+def sealed(**changes: Any) -> bytes:
+    return seal(**{"name": NAME, "payload": PAYLOAD, "created_s": 1_000.5, "ttl_s": 60.0, **changes})
+
+
+def flaw_of(raw: object, *, name: str = NAME) -> Flaw:
+    with pytest.raises(FlawedEntryError) as flawed:
+        unseal(name, raw)
+    return flawed.value.flaw
+
+
+async def stored(replica: Replica, *, ttl_s: float = 60.0, age_s: float = 0.0) -> None:
+    replica.entries.put(NAME, PAYLOAD, ttl_s=ttl_s, age_s=age_s)
+    await replica.written()
+
+
+async def emptied(replica: Replica) -> bool:
+    return await replica.entries.get(NAME) is None
+
+
+def stores(replica: Replica, result: str) -> float | None:
+    return sample(replica.metrics, "llm_provider_cache_tier_stores_total", tier="redis", result=result)
+
+
+# --- The envelope -----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_sealed_comes_out_as_it_was() -> None:
+    envelope = unseal(NAME, sealed())
+
+    assert (envelope.payload.encode(), envelope.created, envelope.ttl) == (PAYLOAD, 1_000.5, 60.0)
+
+
+@given(payload=st.text(), created_s=st.floats(0, 1e12), ttl_s=st.floats(0.001, 1e9))
+def test_any_text_and_any_moment_come_out_as_they_were(payload: str, created_s: float, ttl_s: float) -> None:
+    try:
+        raw = payload.encode()
+    except UnicodeEncodeError:
+        return
+    envelope = unseal(NAME, seal(NAME, raw, created_s=created_s, ttl_s=ttl_s))
+    assert (envelope.payload.encode(), envelope.created, envelope.ttl) == (raw, created_s, ttl_s)
+
+
+def test_an_entry_under_another_name_is_none() -> None:
+    assert flaw_of(sealed(), name="1" * 64) is Flaw.CORRUPT
+
+
+@pytest.mark.parametrize("raw", [b"garbage", b"\xff\xfe", b"null", b"[]", b'"text"', b"{" * 5_000, sealed()[:-1]])
+def test_garbage_is_corrupt(raw: bytes) -> None:
+    assert flaw_of(raw) is Flaw.CORRUPT
+
+
+@pytest.mark.parametrize("raw", [None, 7, ["list"], exceptions.ResponseError("WRONGTYPE")], ids=repr)
+def test_what_is_not_text_has_the_wrong_type(raw: object) -> None:
+    assert flaw_of(raw) is Flaw.WRONG_TYPE
+
+
+@pytest.mark.parametrize("schema", [SCHEMA - 1, SCHEMA + 1, "1", None])
+def test_another_schema_is_not_read(schema: object) -> None:
+    assert flaw_of(orjson.dumps({**orjson.loads(sealed()), "schema": schema})) is Flaw.OTHER_SCHEMA
+
+
+@pytest.mark.parametrize("field", ["created", "ttl", "sha256", "payload"])
+def test_every_field_is_needed_and_covered_by_the_checksum(field: str) -> None:
+    fields = orjson.loads(sealed())
+    changed = {**fields, field: fields[field] + 1 if isinstance(fields[field], float) else fields[field][::-1]}
+    absent = {name: value for name, value in fields.items() if name != field}
+
+    assert flaw_of(orjson.dumps(changed)) is Flaw.CORRUPT
+    assert flaw_of(orjson.dumps(absent)) is Flaw.CORRUPT
+    assert flaw_of(orjson.dumps({**fields, field: None})) is Flaw.CORRUPT
+
+
+def test_every_single_bit_counts() -> None:
+    raw = sealed()
+    for position in range(len(raw) * 8):
+        turned = bytearray(raw)
+        turned[position // 8] ^= 1 << position % 8
+        try:
+            envelope = unseal(NAME, bytes(turned))
+        except FlawedEntryError:
+            continue
+        assert envelope.payload.encode() == PAYLOAD  # a bit of the JSON around the fields, or of a name that we skip
+
+
+def test_more_than_we_read_is_oversized() -> None:
+    assert flaw_of(b"x" * (MAX_ENTRY_BYTES + 1)) is Flaw.OVERSIZED
+
+
+# --- Storing and reading ----------------------------------------------------------------------------------------------
+
+
+async def test_an_entry_comes_back_with_its_age_and_the_time_it_has_left() -> None:
+    replica = Replica()
+    await stored(replica, ttl_s=60.0, age_s=5.0)
+    replica.calendar.move(seconds=20)
+
+    assert await replica.entries.get(NAME) == StoredEntry(PAYLOAD, age_s=25.0, left_s=40.0)
+    assert replica.server.ttl_ms[replica.server.key_of(NAME)] == 60_000
+
+
+async def test_a_clock_that_runs_behind_makes_nothing_younger_than_new() -> None:
+    replica = Replica()
+    await stored(replica)
+    replica.calendar.move(days=-365)
+
+    assert await replica.entries.get(NAME) == StoredEntry(PAYLOAD, age_s=0.0, left_s=60.0)
+
+
+async def test_an_entry_that_outlived_its_time_in_redis_is_not_given() -> None:
+    replica = Replica()
+    await stored(replica)
+    replica.calendar.move(seconds=60)
+
+    assert await emptied(replica)
+
+
+async def test_a_flawed_entry_is_no_entry_and_is_removed_and_counted() -> None:
+    flaws: dict[Flaw, object] = {
+        Flaw.WRONG_TYPE: ["a list"],
+        Flaw.CORRUPT: b"\xff\xfe",
+        Flaw.OTHER_SCHEMA: b'{"schema": 0}',
+        Flaw.OVERSIZED: b"x" * 1_000_000,
+    }
+    for flaw, value in flaws.items():
+        replica = Replica()
+        await stored(replica)
+        key = replica.server.key_of(NAME)
+        replica.server.values[key] = value
+        assert await emptied(replica)
+        await replica.written()
+
+        assert key not in replica.server.values
+        assert sample(replica.metrics, "llm_provider_cache_corrupt_total", flaw=flaw) == 1.0
+        assert replica.redis.mode is RedisMode.UP
+
+
+async def test_never_more_than_an_entry_s_size_is_read() -> None:
+    replica = Replica()
+    await emptied(replica)
+
+    assert [command[2:] for command in replica.server.sent if command[1] != "test:generation"] == [(0, MAX_ENTRY_BYTES)]
+
+
+async def test_an_entry_that_is_too_large_is_not_stored() -> None:
+    replica = Replica()
+    replica.entries.put(NAME, b"x" * MAX_ENTRY_BYTES, ttl_s=60)
+    await replica.written()
+
+    assert (replica.server.count("SET"), stores(replica, "oversized")) == (0, 1.0)
+
+
+async def test_storing_is_counted_by_what_became_of_it() -> None:
+    replica = Replica()
+    await stored(replica)
+    replica.server.refused = exceptions.OutOfMemoryError("")
+    await stored(replica)
+    await stored(replica)
+
+    assert (stores(replica, "stored"), stores(replica, "failed"), stores(replica, "skipped")) == (1.0, 1.0, 1.0)
+
+
+async def test_no_more_writes_wait_than_the_limit_allows() -> None:
+    replica = Replica()
+    for _ in range(10):
+        replica.entries.put(NAME, PAYLOAD, ttl_s=60)
+    assert sample(replica.metrics, "llm_provider_cache_writes_behind") == 8.0
+    await replica.written()
+
+    assert (stores(replica, "stored"), stores(replica, "dropped")) == (8.0, 2.0)
+    assert sample(replica.metrics, "llm_provider_cache_writes_behind") == 0.0
+
+
+async def test_a_redis_that_is_away_is_told_to_whoever_reads() -> None:
+    replica = Replica()
+    replica.server.broken = ConnectionRefusedError()
+    with pytest.raises(RedisAwayError):
+        await replica.entries.get(NAME)
+
+
+# --- The generation ---------------------------------------------------------------------------------------------------
+
+
+def pair() -> tuple[Replica, Replica]:
+    clock = Clock()
+    server = FakeRedis(clock)
+    return Replica(server, clock=clock), Replica(server, clock=clock)
+
+
+async def test_clearing_forgets_for_all_replicas_at_their_next_reading() -> None:
+    here, there = pair()
+    await stored(here)
+    assert not await emptied(there)
+    assert await here.entries.clear()
+
+    assert await emptied(here)
+    assert await emptied(there)
+    assert (here.generation.number, there.generation.number) == (1, 1)
+    await stored(there)
+    assert not await emptied(here)
+
+
+async def test_a_probe_is_enough_to_follow() -> None:
+    here, there = pair()
+    raised: list[int] = []
+    there.generation.on_raise = lambda: raised.append(there.generation.number)
+    await here.entries.clear()
+    await there.probed(2)
+
+    assert raised == [1]
+
+
+async def test_a_replica_that_starts_late_finds_what_is_there() -> None:
+    here, there = pair()
+    await here.entries.clear()
+    await here.entries.clear()
+    await stored(here)
+
+    assert not await emptied(there)
+    assert there.generation.number == 2
+
+
+async def test_two_clearings_at_once_are_two() -> None:
+    here, there = pair()
+    await here.entries.clear()
+    await stored(here)
+    await there.entries.clear()
+
+    assert there.generation.number == 2
+    assert await emptied(here)
+
+
+async def test_what_redis_missed_is_not_read_and_is_told_when_it_is_back() -> None:
+    here, there = pair()
+    await stored(here)
+    here.server.broken = ConnectionRefusedError()
+    assert not await here.entries.clear()
+    here.server.broken = None
+    with pytest.raises(RedisAwayError):
+        await here.entries.get(NAME)
+    assert not await emptied(there)
+    await stored(here)
+    assert stores(here, "skipped") == 1.0
+    await here.probed(1)
+
+    assert await emptied(here)
+    assert await emptied(there)
+
+
+async def test_a_redis_that_can_only_be_read_is_not_read_after_a_clearing_that_it_missed() -> None:
+    here, _ = pair()
+    await stored(here)
+    here.server.refused = exceptions.ReadOnlyError("")
+    assert not await here.entries.clear()
+    with pytest.raises(RedisAwayError):
+        await here.entries.get(NAME)
+    here.server.refused = None
+    await here.probed(GOOD_PROBES)
+
+    assert here.redis.mode is RedisMode.UP
+    assert await emptied(here)
+
+
+@pytest.mark.parametrize("lost", [None, b"garbage", b"9" * 40, ["a list"]], ids=repr)
+async def test_a_redis_that_lost_the_number_gets_it_back(lost: object) -> None:
+    here, there = pair()
+    await stored(here)
+    await here.entries.clear()
+    if lost is None:
+        del here.server.values["test:generation"]
+    else:
+        here.server.values["test:generation"] = lost
+    assert await emptied(here)
+    await here.written()
+
+    assert here.server.values["test:generation"] == b"1"
+    assert await emptied(there)
+
+
+async def test_clearing_beside_a_number_of_another_type_sets_it_anew() -> None:
+    here, _ = pair()
+    here.server.values["test:generation"] = b"0"
+    here.generation.raise_to(7)
+    assert await here.entries.clear()
+
+    assert here.server.values["test:generation"] == b"8"
+
+
+async def test_the_prober_leaves_a_trace_that_goes_by_itself() -> None:
+    replica = Replica()
+    await replica.probed(FAILURE_THRESHOLD)
+
+    assert replica.server.ttl_ms == {"test:probe": 10_000}

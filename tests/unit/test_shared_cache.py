@@ -1,0 +1,251 @@
+"""The cache manager over its two tiers: who answers, how old the answer is, and what it is when Redis is away."""
+
+from typing import Any
+
+import pytest
+from redis import exceptions
+
+from api_models import CacheMode, DependencyStatus
+from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.resilience.call import calling
+from implementations.shared_state.shared_redis import PATIENCE_S
+from protocols import CacheCleared, CachedReply, CacheHealth, TierStatistics
+from tests.fake_redis import FakeRedis, Replica
+from tests.fakes import Clock, call, local_cache, middle, reply, sample
+
+OTHER = reply(model="another model")
+
+
+class Shelf(Replica):
+    """A replica with its cache manager."""
+
+    def __init__(self, server: FakeRedis | None = None, *, clock: Clock | None = None, **changes: Any) -> None:
+        super().__init__(server, clock=clock)
+        self.local = local_cache(self.clock)
+        self.cache = CacheManagerImpl(
+            **{
+                "local": self.local,
+                "shared": self.entries,
+                "generation": self.generation,
+                "local_ttl_s": 300.0,
+                "near_ttl_s": 2.0,
+                "metrics": self.metrics,
+                "jitter": middle,
+                **changes,
+            }
+        )
+
+    async def kept(self, answer: Any = None) -> None:
+        self.cache.put("key", answer or reply(), ttl_s=3600.0)
+        await self.written()
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.calendar.move(seconds=seconds)
+
+    @property
+    def reads(self) -> int:
+        return sum(command[0] == "GETRANGE" and str(command[1]).endswith("key") for command in self.server.sent)
+
+    def looked_up(self, tier: str, result: str) -> float | None:
+        return sample(self.metrics, "llm_provider_cache_tier_lookups_total", tier=tier, result=result)
+
+
+def pair() -> tuple[Shelf, Shelf]:
+    clock = Clock()
+    server = FakeRedis(clock)
+    here, there = Shelf(server, clock=clock), Shelf(server, clock=clock)
+    there.calendar = here.calendar
+    return here, there
+
+
+async def test_what_one_replica_bought_another_one_knows_with_its_true_age() -> None:
+    here, there = pair()
+    await here.kept()
+    there.calendar.move(seconds=1000)
+
+    assert await there.cache.get("key") == CachedReply(reply=reply(), age_s=1000.0)
+    there.clock.advance(1)
+    assert await there.cache.get("key") == CachedReply(reply=reply(), age_s=1001.0)
+
+
+async def test_a_near_answer_is_given_without_asking_redis() -> None:
+    shelf = Shelf()
+    await shelf.kept()
+    shelf.pass_time(1.9)
+    assert await shelf.cache.get("key") is not None
+    assert shelf.reads == 0
+    shelf.pass_time(0.1)
+    assert await shelf.cache.get("key") is not None
+    assert shelf.reads == 1
+    shelf.pass_time(1.9)
+    assert await shelf.cache.get("key") is not None
+
+    assert shelf.reads == 1
+    assert (shelf.looked_up("local", "hit"), shelf.looked_up("redis", "hit")) == (2.0, 1.0)
+
+
+async def test_without_a_near_time_redis_is_always_asked() -> None:
+    shelf = Shelf(near_ttl_s=0.0)
+    await shelf.kept()
+    await shelf.cache.get("key")
+
+    assert shelf.reads == 1
+
+
+async def test_a_newer_answer_of_another_replica_replaces_the_local_one() -> None:
+    here, there = pair()
+    await here.kept()
+    await there.kept(OTHER)
+    here.pass_time(2.0)
+    found = await here.cache.get("key")
+
+    assert found is not None
+    assert found.reply == OTHER
+
+
+async def test_an_answer_from_redis_is_kept_here_no_longer_than_it_has_left() -> None:
+    here, there = pair()
+    await here.kept()
+    there.calendar.move(seconds=3599)
+    assert await there.cache.get("key") is not None
+    there.clock.advance(0.9)
+    assert await there.cache.get("key") is not None
+    there.clock.advance(0.2)
+    there.calendar.move(seconds=2)
+
+    assert await there.cache.get("key") is None
+
+
+async def test_the_local_tier_answers_alone_while_redis_is_away() -> None:
+    shelf = Shelf()
+    await shelf.kept()
+    shelf.server.broken = ConnectionRefusedError()
+    for _ in range(20):
+        shelf.pass_time(10.0)
+        assert await shelf.cache.get("key") is not None
+    assert await shelf.cache.get("another key") is None
+
+    assert shelf.reads == 3
+    assert shelf.cache.health() == CacheHealth(
+        mode=CacheMode.DEGRADED, redis=DependencyStatus.UNHEALTHY, redis_failure_count=3, cause="connection"
+    )
+
+
+async def test_a_redis_that_can_only_be_read_goes_on_giving_answers() -> None:
+    here, there = pair()
+    await here.kept()
+    here.server.refused = exceptions.ReadOnlyError("")
+    await there.kept(OTHER)
+
+    assert there.cache.health() == CacheHealth(
+        mode=CacheMode.READ_ONLY, redis=DependencyStatus.HEALTHY, redis_failure_count=1, cause="read_only"
+    )
+    there.pass_time(2.0)
+    found = await there.cache.get("key")
+    assert found is not None
+    assert there.looked_up("redis", "hit") == 1.0
+
+
+async def test_a_redis_that_lost_its_data_gets_back_what_is_asked_for() -> None:
+    here, there = pair()
+    await here.kept()
+    here.server.values.clear()
+    here.pass_time(2.0)
+    assert await here.cache.get("key") == CachedReply(reply=reply(), age_s=2.0)
+    await here.written()
+
+    assert await there.cache.get("key") == CachedReply(reply=reply(), age_s=2.0)
+
+
+async def test_a_payload_that_is_no_reply_is_a_miss() -> None:
+    shelf = Shelf()
+    shelf.entries.put("key", b'{"winner": "Essay C"}', ttl_s=60)
+    await shelf.written()
+
+    assert await shelf.cache.get("key") is None
+
+
+async def test_the_time_to_live_is_drawn_within_a_tenth() -> None:
+    bounds: list[tuple[float, float]] = []
+
+    def draw(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return high
+
+    shelf = Shelf(jitter=draw)
+    await shelf.kept()
+
+    assert bounds == [(0.9, 1.1)]
+    assert shelf.server.ttl_ms[shelf.server.key_of("key")] == 3_960_000
+
+
+async def test_the_candidates_of_one_request_share_their_patience_with_redis() -> None:
+    shelf = Shelf()
+    await shelf.kept()
+    shelf.pass_time(2.0)
+    with calling(call(shelf.clock)) as running:
+        running.record.cache_s = PATIENCE_S
+        assert await shelf.cache.get("key") is not None
+
+    assert shelf.reads == 0
+    assert shelf.looked_up("redis", "unavailable") == 1.0
+
+
+async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
+    here, there = pair()
+    await here.kept()
+    await there.cache.get("key")
+    assert await here.cache.clear() == CacheCleared(generation=1, everywhere=True)
+    assert (len(here.local), await here.cache.get("key")) == (0, None)
+    assert await there.cache.get("key") is not None
+    there.pass_time(2.0)
+
+    assert await there.cache.get("key") is None
+    assert len(there.local) == 0
+
+
+async def test_clearing_without_redis_empties_the_local_tier_and_says_so() -> None:
+    here = Shelf(shared=None)
+    await here.kept()
+    assert await here.cache.clear() == CacheCleared(generation=1, everywhere=True)
+    assert await here.cache.get("key") is None
+    away = Shelf()
+    await away.kept()
+    away.server.broken = ConnectionRefusedError()
+
+    assert await away.cache.clear() == CacheCleared(generation=1, everywhere=False)
+    assert await away.cache.get("key") is None
+
+
+async def test_the_statistics_tell_of_each_tier_and_of_what_was_saved() -> None:
+    here, there = pair()
+    await there.cache.get("key")
+    await here.kept()
+    await there.cache.get("key")
+    await there.cache.get("key")
+    told = there.cache.statistics()
+
+    assert (told.mode, told.generation, told.hits, told.misses, told.saved_usd) == (CacheMode.HEALTHY, 0, 2, 1, 0.5)
+    assert told.redis == TierStatistics(hits=1, misses=1, stores=0, evictions=None, entries=None, size_bytes=None)
+    size = there.local.payload_bytes
+    assert told.local == TierStatistics(hits=1, misses=2, stores=1, evictions=0, entries=1, size_bytes=size)
+    assert Shelf(shared=None).cache.statistics().redis is None
+
+
+async def test_a_hit_of_unknown_price_saves_nothing_that_we_know_of() -> None:
+    shelf = Shelf()
+    await shelf.kept(reply(cost_usd=None))
+    await shelf.cache.get("key")
+
+    assert shelf.cache.statistics().saved_usd == 0.0
+
+
+@pytest.mark.parametrize("fault", [TimeoutError(), ValueError("a lie"), exceptions.InvalidResponse("HTTP/1.1 400")])
+async def test_no_fault_of_redis_reaches_the_caller(fault: Exception) -> None:
+    shelf = Shelf()
+    shelf.server.broken = fault
+    await shelf.kept()
+    shelf.pass_time(2.0)
+
+    assert await shelf.cache.get("key") is not None

@@ -1,0 +1,289 @@
+"""Redis as far as it is there: what opens its circuits, what closes them, and what callers notice of it."""
+
+import asyncio
+import random
+
+import pytest
+from redis import exceptions
+from structlog.testing import capture_logs
+
+from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
+from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
+from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, PATIENCE_S, SLOW_S, RedisMode
+from tests.fake_redis import WRONG_TYPE, Replica
+from tests.fakes import sample, settle
+
+READ = ("GETRANGE", "key", 0, 10)
+WRITE = ("SET", "key", "value")
+SECRET = "kanarienvogel"  # noqa: S105
+
+FAULTS = [
+    (exceptions.TimeoutError(SECRET), Fault.TIMEOUT),
+    (TimeoutError(), Fault.TIMEOUT),
+    (exceptions.ConnectionError(SECRET), Fault.CONNECTION),
+    (ConnectionRefusedError(SECRET), Fault.CONNECTION),
+    (exceptions.ConnectionError("No connection available."), Fault.POOL),
+    (exceptions.MaxConnectionsError(), Fault.POOL),
+    (exceptions.ConnectionError("max number of clients reached"), Fault.MAX_CLIENTS),
+    (exceptions.ConnectionError("ERR max number of clients reached"), Fault.MAX_CLIENTS),
+    (exceptions.AuthenticationError(SECRET), Fault.AUTHENTICATION),
+    (exceptions.AuthorizationError(SECRET), Fault.AUTHENTICATION),
+    (exceptions.AuthenticationWrongNumberOfArgsError(SECRET), Fault.AUTHENTICATION),
+    (exceptions.NoPermissionError(SECRET), Fault.DENIED),
+    (exceptions.ReadOnlyError(SECRET), Fault.READ_ONLY),
+    (exceptions.OutOfMemoryError(SECRET), Fault.OUT_OF_MEMORY),
+    (exceptions.BusyLoadingError(SECRET), Fault.LOADING),
+    (exceptions.InvalidResponse(SECRET), Fault.REFUSED),
+    (exceptions.ResponseError(SECRET), Fault.REFUSED),
+    (ValueError(SECRET), Fault.REFUSED),
+]
+
+
+def mode_of(replica: Replica) -> RedisMode:
+    return replica.redis.mode
+
+
+async def failed(replica: Replica, *, times: int = 1) -> None:
+    for _ in range(times):
+        with pytest.raises(RedisAwayError):
+            await replica.redis.read(READ)
+
+
+async def down(replica: Replica) -> None:
+    replica.server.broken = ConnectionRefusedError()
+    await failed(replica, times=FAILURE_THRESHOLD)
+    assert mode_of(replica) is RedisMode.DOWN
+
+
+@pytest.mark.parametrize(("error", "fault"), FAULTS, ids=lambda value: type(value).__name__)
+def test_every_failure_of_redis_py_has_a_name(error: Exception, fault: Fault) -> None:
+    assert fault_of(error) is fault
+
+
+@pytest.mark.parametrize(("error", "fault"), FAULTS, ids=lambda value: type(value).__name__)
+async def test_a_failure_is_counted_by_its_name_and_its_text_is_told_nowhere(error: Exception, fault: Fault) -> None:
+    replica = Replica()
+    replica.server.broken = error
+    with capture_logs() as lines:
+        for _ in range(FAILURE_THRESHOLD):
+            with pytest.raises(RedisAwayError) as away:
+                await replica.redis.read(READ)
+            assert SECRET not in str(away.value)
+            assert away.value.__cause__ is None
+
+    assert sample(replica.metrics, "llm_provider_redis_failures_total", fault=fault)
+    assert SECRET not in str(lines)
+
+
+async def test_a_few_failures_in_a_row_stop_the_asking() -> None:
+    replica = Replica()
+    await down(replica)
+    asked = len(replica.server.sent)
+    await failed(replica, times=5)
+    with pytest.raises(RedisAwayError):
+        await replica.redis.write(WRITE)
+
+    assert len(replica.server.sent) == asked
+    assert (replica.redis.cause, replica.redis.failures) == (Fault.CONNECTION, FAILURE_THRESHOLD)
+
+
+async def test_traffic_never_tries_a_redis_that_is_down_however_long_it_is() -> None:
+    replica = Replica()
+    await down(replica)
+    replica.server.broken = None
+    replica.clock.advance(100_000)
+    asked = len(replica.server.sent)
+    await failed(replica)
+
+    assert len(replica.server.sent) == asked
+    assert mode_of(replica) is RedisMode.DOWN
+
+
+async def test_enough_good_probes_bring_it_back_without_any_traffic() -> None:
+    replica = Replica()
+    await down(replica)
+    replica.server.broken = None
+    await replica.probed(GOOD_PROBES - 1)
+    assert mode_of(replica) is RedisMode.DOWN
+    await replica.probed(1)
+
+    assert mode_of(replica) is RedisMode.UP
+    assert await replica.redis.read(READ) == [b""]
+
+
+async def test_probes_alone_notice_that_it_went_away() -> None:
+    replica = Replica()
+    replica.server.broken = ConnectionRefusedError()
+    await replica.probed(FAILURE_THRESHOLD)
+
+    assert mode_of(replica) is RedisMode.DOWN
+
+
+async def test_a_bad_probe_starts_the_counting_anew() -> None:
+    replica = Replica()
+    await down(replica)
+    for _ in range(5):
+        replica.server.broken = None
+        await replica.probed(GOOD_PROBES - 1)
+        replica.server.broken = ConnectionRefusedError()
+        await replica.probed(1)
+
+    assert mode_of(replica) is RedisMode.DOWN
+    assert sample(replica.metrics, "llm_provider_redis_transitions_total", mode="down") == 1.0
+
+
+async def test_a_redis_that_comes_and_goes_every_two_seconds_changes_the_mode_once() -> None:
+    replica, draw = Replica(), random.Random(3)
+    await down(replica)
+    began_s = replica.clock()
+    for _ in range(500):
+        replica.server.broken = ConnectionRefusedError() if int((replica.clock() - began_s) / 2) % 2 else None
+        await replica.probed(1)
+        replica.clock.advance(draw.uniform(SHORTEST_PAUSE_S, LONGEST_PAUSE_S))
+
+    assert sample(replica.metrics, "llm_provider_redis_transitions_total", mode="down") == 1.0
+    assert sample(replica.metrics, "llm_provider_redis_transitions_total", mode="up") == 0.0
+
+
+def test_recovery_takes_less_than_ten_seconds() -> None:
+    assert GOOD_PROBES * (LONGEST_PAUSE_S + 2 * PATIENCE_S) < 10
+
+
+@pytest.mark.parametrize(
+    ("refusal", "cause"),
+    [
+        (exceptions.ReadOnlyError("You can't write against a read only replica."), Fault.READ_ONLY),
+        (exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), Fault.OUT_OF_MEMORY),
+        (exceptions.NoPermissionError("User has no permissions"), Fault.DENIED),
+    ],
+)
+async def test_one_refused_write_ends_writing_and_reading_goes_on(refusal: Exception, cause: Fault) -> None:
+    replica = Replica()
+    replica.server.refused = refusal
+    with pytest.raises(RedisAwayError):
+        await replica.redis.write(WRITE)
+    asked = replica.server.count("SET")
+    with pytest.raises(RedisAwayError):
+        await replica.redis.write(WRITE)
+
+    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.READ_ONLY, cause)
+    assert replica.server.count("SET") == asked
+    assert await replica.redis.read(READ) == [b""]
+    replica.server.refused = None
+    await replica.probed(GOOD_PROBES)
+    assert mode_of(replica) is RedisMode.UP
+
+
+async def test_a_wrong_password_is_believed_at_once() -> None:
+    replica = Replica()
+    replica.server.broken = exceptions.AuthenticationError("invalid username-password pair")
+    await failed(replica)
+
+    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.DOWN, Fault.AUTHENTICATION)
+
+
+async def test_a_full_pool_is_no_outage() -> None:
+    replica = Replica()
+    replica.server.broken = exceptions.ConnectionError("No connection available.")
+    await failed(replica, times=100)
+
+    assert mode_of(replica) is RedisMode.UP
+    assert sample(replica.metrics, "llm_provider_redis_failures_total", fault="pool") == 100.0
+
+
+async def test_a_key_of_another_type_is_no_failure_of_redis() -> None:
+    replica = Replica()
+    replica.server.values["key"] = ["a list"]
+    for _ in range(10):
+        assert await replica.redis.read(READ) == [WRONG_TYPE]
+
+    assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
+
+
+async def test_answers_that_are_slow_again_and_again_are_worse_than_none() -> None:
+    replica = Replica()
+    replica.server.takes_s = SLOW_S + 0.01
+    for _ in range(FAILURE_THRESHOLD):
+        assert await replica.redis.read(READ) == [b""]
+    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.DOWN, Fault.SLOW)
+    await replica.probed(GOOD_PROBES)
+    assert mode_of(replica) is RedisMode.DOWN
+    replica.server.takes_s = SLOW_S / 2
+    await replica.probed(GOOD_PROBES)
+
+    assert mode_of(replica) is RedisMode.UP
+
+
+async def test_a_hang_ends_when_the_caller_s_patience_does() -> None:
+    replica = Replica()
+    replica.server.hangs = True
+    with pytest.raises(RedisAwayError) as away:
+        await replica.redis.read(READ, patience_s=0.001)
+
+    assert away.value.fault is Fault.TIMEOUT
+
+
+async def test_a_caller_without_patience_asks_nothing() -> None:
+    replica = Replica()
+    with pytest.raises(RedisAwayError):
+        await replica.redis.read(READ, patience_s=0)
+
+    assert replica.server.sent == []
+
+
+async def test_a_caller_who_leaves_cancels_no_command() -> None:
+    replica = Replica()
+    caller = asyncio.create_task(replica.redis.read(READ))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert replica.server.sent
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    await settle()
+
+    count = sample(replica.metrics, "llm_provider_redis_command_duration_seconds_count", access="read")
+    assert (count, replica.redis.failures) == (1.0, 0)
+
+
+async def test_going_down_and_coming_back_whole_are_one_line_one_count_and_one_gauge_each() -> None:
+    replica = Replica()
+    with capture_logs() as lines:
+        replica.server.refused = exceptions.ReadOnlyError("")
+        await replica.probed(1)
+        assert sample(replica.metrics, "llm_provider_redis_mode") == 1.0
+        await down(replica)
+        assert sample(replica.metrics, "llm_provider_redis_mode") == 2.0
+        replica.server.broken = replica.server.refused = None
+        await replica.probed(2 * GOOD_PROBES)
+        assert sample(replica.metrics, "llm_provider_redis_mode") == 0.0
+    told = [(line["before"], line["mode"], line["cause"]) for line in lines]
+
+    assert told == [
+        ("up", "read_only", Fault.READ_ONLY),
+        ("read_only", "down", Fault.CONNECTION),
+        ("down", "up", None),
+    ]
+    for mode in RedisMode:
+        assert sample(replica.metrics, "llm_provider_redis_transitions_total", mode=mode) == 1.0
+
+
+async def test_the_prober_never_ends_and_pauses_within_its_bounds() -> None:
+    replica = Replica()
+    running = asyncio.create_task(replica.prober.run())
+    await settle()
+    await settle()
+    running.cancel()
+
+    assert len(replica.sleep.naps) > 3
+    assert all(SHORTEST_PAUSE_S <= nap <= LONGEST_PAUSE_S for nap in replica.sleep.naps)
+
+
+async def test_closing_waits_for_what_is_under_way_and_gives_the_connections_back() -> None:
+    replica = Replica()
+    reading = asyncio.create_task(replica.redis.read(READ))
+    await asyncio.sleep(0)
+    await replica.redis.close()
+
+    assert replica.server.closed
+    assert await reading == [b""]

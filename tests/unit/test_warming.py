@@ -1,0 +1,123 @@
+"""Filling the cache from a file: what is asked, how much at once, what is noted, and when it gives up."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tools.warming import MOST_FAILURES_IN_A_ROW, Account, Fate, Forecast, Ledger, Outcome, warm
+
+BOUGHT = Outcome(fate=Fate.BOUGHT, elapsed_s=1.0, cost_usd=0.5)
+HIT = Outcome(fate=Fate.HIT, elapsed_s=0.1)
+FAILED = Outcome(fate=Fate.FAILED, elapsed_s=0.1, error="RATE_LIMIT")
+
+
+def listed(directory: Path, count: int) -> Path:
+    path = directory / "pairs.jsonl"
+    path.write_text("".join(f'{{"user_prompt": "{number}"}}\n\n' for number in range(count)))
+    return path
+
+
+class Service:
+    """Answers as told and knows how many asked at once."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.asked: list[str] = []
+        self.most_at_once = 0
+        self._outcomes = outcomes
+        self._now = 0
+
+    async def ask(self, line: str) -> Outcome:
+        self.asked.append(line)
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        await asyncio.sleep(0)
+        self._now -= 1
+        return self._outcomes[(len(self.asked) - 1) % len(self._outcomes)]
+
+
+async def run(ledger: Ledger, service: Service, *, concurrency: int = 1) -> tuple[bool, Account]:
+    account = Account()
+    ledger.begin()
+    whole = await warm(ledger.open_lines(), ask=service.ask, concurrency=concurrency, account=account, tell=ledger.note)
+    return whole, account
+
+
+async def test_every_line_is_asked_once_and_never_more_than_so_many_at_once(tmp_path: Path) -> None:
+    service = Service(BOUGHT)
+    whole, account = await run(Ledger(listed(tmp_path, 20)), service, concurrency=3)
+
+    assert whole
+    assert (len(set(service.asked)), len(service.asked), service.most_at_once) == (20, 20, 3)
+    assert (account.counts[Fate.BOUGHT], account.cost_usd) == (20, 10.0)
+
+
+async def test_a_second_run_asks_only_for_what_is_not_done(tmp_path: Path) -> None:
+    pairs = listed(tmp_path, 3)
+    await run(Ledger(pairs), Service(BOUGHT, FAILED, HIT))
+    again = Service(BOUGHT)
+    await run(Ledger(pairs), again)
+
+    assert again.asked == ['{"user_prompt": "1"}']
+
+
+async def test_an_interrupt_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+    pairs, answered = listed(tmp_path, 5), asyncio.Event()
+
+    class Hanging(Service):
+        async def ask(self, line: str) -> Outcome:
+            if len(self.asked) == 2:
+                answered.set()
+                await asyncio.Event().wait()
+            return await super().ask(line)
+
+    running = asyncio.create_task(run(Ledger(pairs), Hanging(BOUGHT)))
+    await answered.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert len(list(Ledger(pairs).open_lines())) == 3
+
+
+async def test_what_failed_can_be_fed_again(tmp_path: Path) -> None:
+    ledger = Ledger(listed(tmp_path, 4))
+    _, account = await run(ledger, Service(BOUGHT, FAILED))
+    fed = Service(BOUGHT)
+    await run(Ledger(ledger.failed_path), fed)
+
+    assert account.errors == {"RATE_LIMIT": 2}
+    assert fed.asked == ['{"user_prompt": "1"}', '{"user_prompt": "3"}']
+
+
+async def test_it_gives_up_when_everything_fails(tmp_path: Path) -> None:
+    service = Service(FAILED)
+    whole, account = await run(Ledger(listed(tmp_path, 100)), service)
+
+    assert not whole
+    assert account.counts[Fate.FAILED] == len(service.asked) == MOST_FAILURES_IN_A_ROW
+
+
+def test_the_account_tells_percentiles_of_answers_and_prices_that_are_unknown() -> None:
+    account = Account()
+    assert account.percentile_s(0.95) == 0.0
+    for number in range(100):
+        account.add(Outcome(fate=Fate.BOUGHT, elapsed_s=float(number), cost_usd=None))
+    account.add(Outcome(fate=Fate.FAILED, elapsed_s=1e6, error="TIMEOUT"))
+
+    assert (account.percentile_s(0.5), account.percentile_s(0.95), account.unpriced) == (50.0, 95.0, 100)
+
+
+def test_the_forecast_prices_every_request_by_the_model_it_chooses() -> None:
+    def price(overrides: Mapping[str, Any]) -> Mapping[str, float] | None:
+        return {"input": 1.0, "output": 10.0} if overrides.get("model_override") == "priced" else None
+
+    forecast = Forecast()
+    forecast.add(orjson.dumps({"llm_config_overrides": {"model_override": "priced"}}).decode().ljust(4_000), price)
+    forecast.add("{}", price)
+    forecast.add("garbage", price)
+
+    assert (forecast.requests, forecast.unpriced, forecast.cost_usd) == (3, 2, (1_500 * 1.0 + 400 * 10.0) / 1e6)

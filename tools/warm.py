@@ -1,0 +1,161 @@
+"""Fills the cache: judges a file of comparison requests, one JSON object a line, through the running service.
+
+It can be stopped at any time and goes on where it was; requests that failed are written to a file that can be fed
+again. What costs money is forecast first, and asked for unless --yes is given.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tools.warming import Account, Fate, Forecast, Ledger, Outcome, warm
+
+TIMEOUT_S = 60.0
+EXIT_FAILURES, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
+
+Price = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
+
+
+def main() -> int:
+    """Return the exit code: 0 when every request has its answer."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pairs", type=Path, help="comparison requests, one JSON object a line")
+    parser.add_argument("--url", default="http://localhost:8080", help="where the service is")
+    parser.add_argument("--concurrency", type=int, default=4, help="requests under way at once")
+    parser.add_argument("--yes", action="store_true", help="do not ask before spending")
+    wishes = parser.parse_args()
+    console = Console()
+    try:
+        return asyncio.run(_run(wishes, console))
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on where it was.")
+        return EXIT_INTERRUPTED
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        console.print(f"The service at {wishes.url}, or the file, cannot be read ({type(error).__name__}).")
+        return EXIT_REFUSED
+
+
+async def _run(wishes: argparse.Namespace, console: Console) -> int:
+    ledger, account = Ledger(wishes.pairs), Account()
+    async with aiohttp.ClientSession(wishes.url, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
+        forecast = await _forecast(session, ledger)
+        console.print(_forecast_line(forecast))
+        if forecast.requests == 0:
+            return 0
+        if not wishes.yes and not _agreed(console):
+            return EXIT_REFUSED
+        try:
+            whole = await _warm(session, ledger, account, forecast.requests, wishes.concurrency, console)
+        finally:
+            console.print(_summary(account))
+    if not whole:
+        console.print("Too many failures in a row: the rest was not asked for.")
+    if account.counts[Fate.FAILED]:
+        console.print(f"What failed can be fed again: {ledger.failed_path}")
+        return EXIT_FAILURES
+    return 0
+
+
+async def _warm(
+    session: aiohttp.ClientSession, ledger: Ledger, account: Account, total: int, concurrency: int, console: Console
+) -> bool:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    ledger.begin()
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=total)
+
+        def tell(line: str, outcome: Outcome) -> None:
+            ledger.note(line, outcome)
+            progress.update(bar, advance=1, description=f"{account.cost_usd:.4f} USD")
+
+        return await warm(
+            ledger.open_lines(),
+            ask=lambda line: _ask(session, line),
+            concurrency=concurrency,
+            account=account,
+            tell=tell,
+        )
+
+
+async def _ask(session: aiohttp.ClientSession, line: str) -> Outcome:
+    began_s = time.monotonic()
+    try:
+        async with session.post(
+            "/api/v1/comparison", data=line, headers={"Content-Type": "application/json"}
+        ) as answer:
+            body = orjson.loads(await answer.read())
+    except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as error:
+        return Outcome(fate=Fate.FAILED, elapsed_s=time.monotonic() - began_s, error=type(error).__name__)
+    elapsed_s = time.monotonic() - began_s
+    if answer.status != 200:  # noqa: PLR2004  the one status that means a verdict
+        return Outcome(fate=Fate.FAILED, elapsed_s=elapsed_s, error=str(body.get("error_type")))
+    fate = Fate.HIT if body["cached"] else Fate.BOUGHT
+    return Outcome(fate=fate, elapsed_s=elapsed_s, cost_usd=body["cost_estimate"])
+
+
+async def _forecast(session: aiohttp.ClientSession, ledger: Ledger) -> Forecast:
+    price = await _price(session)
+    forecast = Forecast()
+    for line in ledger.open_lines():
+        forecast.add(line, price)
+    return forecast
+
+
+async def _price(session: aiohttp.ClientSession) -> Price:
+    """By provider and model, where the request names them, else by those that are asked first."""
+    async with session.get("/api/v1/providers") as answer:
+        providers = orjson.loads(await answer.read())
+    async with session.get("/api/v1/models") as answer:
+        models = orjson.loads(await answer.read())["models"]
+    defaults = {known["name"]: known["default_model"] for known in providers["providers"]}
+    rates = {(model["provider"], model["id"]): model["prices_usd_per_million_tokens"] for model in models}
+
+    def price(overrides: Mapping[str, Any]) -> Mapping[str, float] | None:
+        first = providers["default_provider"]
+        if first == "mock":
+            return {"input": 0.0, "output": 0.0}
+        provider = overrides.get("provider_override") or first
+        found: Mapping[str, float] | None = rates.get(
+            (provider, overrides.get("model_override") or defaults.get(provider))
+        )
+        return found
+
+    return price
+
+
+def _forecast_line(forecast: Forecast) -> str:
+    unknown = f", and {forecast.unpriced} of unknown price" if forecast.unpriced else ""
+    return f"{forecast.requests} requests, about {forecast.cost_usd:.4f} USD if none is known{unknown}."
+
+
+def _agreed(console: Console) -> bool:
+    if not sys.stdin.isatty():
+        console.print("Nobody can be asked: give --yes.")
+        return False
+    return console.input("Go on? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _summary(account: Account) -> Table:
+    table = Table("", "", show_header=False)
+    for fate in Fate:
+        table.add_row(fate, str(account.counts[fate]))
+    unknown = f" (and {account.unpriced} of unknown price)" if account.unpriced else ""
+    table.add_row("cost", f"{account.cost_usd:.4f} USD{unknown}")
+    table.add_row("p50 / p95", f"{account.percentile_s(0.5):.3f} s / {account.percentile_s(0.95):.3f} s")
+    for error, count in sorted(account.errors.items()):
+        table.add_row(error, str(count))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
