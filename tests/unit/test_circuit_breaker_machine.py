@@ -215,7 +215,7 @@ class CircuitMachine(RuleBasedStateMachine):
         ticket.permit.ignored()
         self.model.end(ticket)
         ticket.reported = True
-        assert self.told == told_by_time
+        assert self.told == told_by_time[: len(self.told)]
 
     @rule(ticket=consumes(tickets))
     def lose(self, ticket: Ticket) -> None:
@@ -268,21 +268,21 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_is_what_the_model_says(self) -> None:
+        refusal = self.breaker.refusal()
+        assert self.told == self.model.told
         assert self.breaker.state is self.model.state
         assert (self.breaker.override is not None) == self.model.forced
-        refusal = self.breaker.refusal()
         assert (None if refusal is None else refusal.retry_after_s) == self.model.wait_s(self.clock())
-        assert refusal is None or (refusal.reason == "maintenance") == self.model.forced
+        assert refusal is None or refusal.reason == ("maintenance" if self.model.forced else None)
 
     @invariant()
     def every_transition_is_told_once_and_in_order(self) -> None:
-        state = CLOSED
+        state, told = self.breaker.state, CLOSED
         for before, after in self.told:
-            assert before is state
+            assert before is told
             assert after is not before
-            state = after
-        assert self.breaker.state is state
-        assert self.told == self.model.told
+            told = after
+        assert state is told
 
     @invariant()
     def it_refuses_only_for_a_time_that_is_bounded(self) -> None:
@@ -293,8 +293,9 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_has_at_most_one_probe_under_way(self) -> None:
-        present = [ticket for ticket in self.given if ticket.transitions == len(self.told) and not ticket.reported]
-        assert len(present) <= 1 or self.breaker.state is not HALF_OPEN
+        if self.breaker.state is HALF_OPEN:
+            present = [ticket for ticket in self.given if ticket.transitions == len(self.told)]
+            assert sum(not ticket.reported for ticket in present) <= 1
 
 
 CircuitMachine.TestCase.settings = settings(derandomize=True, deadline=None, max_examples=150, stateful_step_count=50)
