@@ -242,6 +242,8 @@ class TokenUsage(_Body):
 class Usage:
     """Tokens as billed. cached and written are parts of prompt, reasoning is a part of completion.
 
+    written_for_long is the part of written that is kept for an hour, at a higher price.
+
     A prompt of 0 tokens stands for counts that the provider did not tell.
     """
 
@@ -249,6 +251,7 @@ class Usage:
     completion: int
     cached: int = 0
     written: int = 0
+    written_for_long: int = 0
     reasoning: int = 0
 
     def as_token_usage(self) -> TokenUsage:

@@ -27,6 +27,7 @@ class ServiceError(Exception):
     throttles: ClassVar[bool] = False
     trips_circuit: ClassVar[bool] = False
     forces_open: ClassVar[bool] = False
+    is_billed: ClassVar[bool] = False
     asks_next_provider: ClassVar[bool] = False
     provider_was_asked: ClassVar[bool] = False
 
@@ -229,7 +230,7 @@ class InvalidReplyError(ProviderError):
     code, status = ErrorCode.INVALID_RESPONSE, 502
     sentence = "The provider's answer is not a valid verdict."
     outcome = AttemptOutcome.MALFORMED
-    is_retryable = repeats_once = True
+    is_retryable = repeats_once = is_billed = True
 
 
 class TruncatedReplyError(ProviderError):

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 import orjson
+from pydantic import PositiveInt
 
 from api_models import (
     AttemptOutcome,
@@ -289,11 +290,11 @@ class ModelTraits:
     """
 
     tier: ModelTier | None = None
-    context_tokens: int | None = None
-    max_output_tokens: int | None = None
+    context_tokens: PositiveInt | None = None
+    max_output_tokens: PositiveInt | None = None
     temperature: TemperatureUse = TemperatureUse.NEVER
     efforts: Mapping[ReasoningEffort, str] = field(default_factory=dict)
-    min_cacheable_tokens: int | None = None
+    min_cacheable_tokens: PositiveInt | None = None
     deprecated_on: date | None = None
 
 

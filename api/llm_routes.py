@@ -34,6 +34,8 @@ from protocols import (
     RuntimeSettingsProtocol,
 )
 
+YES = frozenset({"true", "1", "yes"})
+
 blueprint = Blueprint("llm", __name__, url_prefix="/api/v1")
 
 
@@ -102,7 +104,7 @@ async def test_provider(
 ) -> Response:
     """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
     with admission.admit():
-        report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() == "true")
+        report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() in YES)
     body = ProviderTestResponse(
         success=report.success,
         provider=report.provider,

@@ -6,7 +6,7 @@ from api_models import JsonObject
 from config import AnthropicSettings
 from implementations.judging.verdict import VERDICT_SCHEMA, concluded
 from implementations.wire.endpoint import Endpoint
-from implementations.wire.json_reading import at, list_at, text_at
+from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
 from implementations.wire.usage import counted
 from protocols import Completion, Ending, ProviderReply, ProviderRequest
@@ -40,7 +40,7 @@ class AnthropicProviderImpl:
 
     async def probe(self) -> str:
         """Look the models up, which is free and needs the key."""
-        await self._endpoint.get("/v1/models?limit=1", {"anthropic-version": VERSION})
+        expect(await self._endpoint.get("/v1/models?limit=1", {"anthropic-version": VERSION}), "data", list)
         return "The key is accepted."
 
 
@@ -70,6 +70,7 @@ def completion(answer: JsonObject) -> Completion:
     """The text blocks joined; thinking blocks are no part of the answer. The prompt is counted in three parts."""
     usage = at(answer, "usage")
     read, written = at(usage, "cache_read_input_tokens"), at(usage, "cache_creation_input_tokens")
+    for_an_hour = at(usage, "cache_creation", "ephemeral_1h_input_tokens")
     return Completion(
         text="".join(text_at(block, "text") for block in list_at(answer, "content") if at(block, "type") == "text"),
         ending=ENDINGS.get(text_at(answer, "stop_reason"), Ending.UNEXPECTED),
@@ -79,6 +80,7 @@ def completion(answer: JsonObject) -> Completion:
             completion=(at(usage, "output_tokens"),),
             cached=read,
             written=written,
+            written_for_long=for_an_hour,
             reasoning=at(usage, "output_tokens_details", "thinking_tokens"),
         ),
     )

@@ -7,7 +7,7 @@ from api_models import JsonObject
 from config import GoogleSettings
 from implementations.judging.verdict import FIELDS, VERDICT_SCHEMA, concluded
 from implementations.wire.endpoint import Endpoint
-from implementations.wire.json_reading import at, list_at, text_at
+from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
 from implementations.wire.usage import counted
 from protocols import Completion, Ending, ProviderReply, ProviderRequest
@@ -27,6 +27,7 @@ ENDINGS: Mapping[str, Ending] = {
             "LANGUAGE",
             "ESCALATION",
             "MODEL_ARMOR",
+            "IMAGE_SAFETY",
         ),
         Ending.REFUSED,
     ),
@@ -51,7 +52,7 @@ class GoogleProviderImpl:
 
     async def probe(self) -> str:
         """Look the models up, which is free and needs the key."""
-        await self._endpoint.get("/v1beta/models?pageSize=1")
+        expect(await self._endpoint.get("/v1beta/models?pageSize=1"), "models", list)
         return "The key is accepted."
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from api_models import JsonObject
 from config import OpenRouterSettings
+from exceptions import ProviderUnavailableError
 from implementations.judging.verdict import VERDICT_SCHEMA, concluded
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.failures import failure_in_success
-from implementations.wire.json_reading import at
+from implementations.wire.json_reading import at, expect
 from implementations.wire.transport import Transport
 from protocols import Completion, ProviderReply, ProviderRequest
 
@@ -26,14 +27,17 @@ class OpenRouterProviderImpl:
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
         answer = await self._endpoint.post(chat.PATH, payload(request))
-        failure = failure_in_success(at(answer, "choices", 0))
+        choice = at(answer, "choices", 0)
+        failure = failure_in_success(choice)
         if failure is not None:
             raise failure
+        if at(choice, "finish_reason") == "error":
+            raise ProviderUnavailableError("the route failed amid the answer")
         return concluded(request, completion(answer))
 
     async def probe(self) -> str:
         """Look the key up: the listing of models is public and would prove nothing."""
-        await self._endpoint.get("/key")
+        expect(await self._endpoint.get("/key"), "data", dict)
         return "The key is accepted."
 
 
@@ -54,8 +58,9 @@ def completion(answer: JsonObject) -> Completion:
     """With what was charged; under a key of our own at the vendor that is what the vendor takes as well."""
     usage = at(answer, "usage")
     charged = _dollars(at(usage, "cost"))
-    upstream = _dollars(at(usage, "cost_details", "upstream_inference_cost")) if at(usage, "is_byok") is True else None
-    return replace(chat.completion(answer), cost_usd=None if charged is None else charged + (upstream or 0.0))
+    upstream = _dollars(at(usage, "cost_details", "upstream_inference_cost")) if at(usage, "is_byok") is True else 0.0
+    is_known = charged is not None and upstream is not None
+    return replace(chat.completion(answer), cost_usd=(charged or 0.0) + (upstream or 0.0) if is_known else None)
 
 
 def _dollars(value: Any) -> float | None:

@@ -21,7 +21,7 @@ from protocols import (
     TrialReport,
 )
 
-TEST_TIMEOUT_S = 10.0
+TEST_TIMEOUT_S = 9.5  # ten seconds are promised
 DEEP_INTERVAL_S = 60.0
 TINY_QUERY = ComparisonQuery(
     user_prompt="Which of the two sentences describes the weather better?",

@@ -21,6 +21,7 @@ from protocols import (
 
 CHARACTERS_PER_TOKEN = 4
 NO_REASONING = "none"
+LARGEST_CAP = 1_000_000  # tokens, for a model whose own limit is not known
 
 
 class RequestBuilderImpl:
@@ -44,6 +45,7 @@ class RequestBuilderImpl:
         model = choice.model or settings.default_models[choice.provider]
         traits = self._catalogue.traits(choice.provider, model)
         wished_tokens = query.max_tokens or settings.default_max_tokens
+        most_tokens = traits.max_output_tokens or LARGEST_CAP
         reasoning = traits.efforts.get(query.reasoning_effort) if query.reasoning_effort else None
         takes_temperature = _takes_temperature(traits, reasoning)
         wished_temperature = settings.default_temperature if query.temperature is None else query.temperature
@@ -51,8 +53,8 @@ class RequestBuilderImpl:
             provider=choice.provider,
             model=model,
             prompt=prompt,
-            max_tokens=min(wished_tokens, traits.max_output_tokens or wished_tokens),
-            max_tokens_limit=traits.max_output_tokens,
+            max_tokens=min(wished_tokens, most_tokens),
+            max_tokens_limit=most_tokens,
             temperature=wished_temperature if takes_temperature else None,
             reasoning=reasoning or None,
             marks_prefix=_is_worth_keeping(prompt, traits),

@@ -37,9 +37,9 @@ class BudgetSpent(stop_base):
     def __init__(self, budget: RetryBudget) -> None:
         self._budget = budget
 
-    def __call__(self, retry_state: RetryCallState) -> bool:  # noqa: ARG002  the signature is tenacity's
-        """Asked after a failure, before the wait."""
-        return not self._budget.allows
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Asked after a failure, before the wait. The one repetition of what was no verdict is no burden."""
+        return _burdens(retry_state) and not self._budget.allows
 
 
 class RetryManagerImpl:
@@ -51,7 +51,7 @@ class RetryManagerImpl:
             retry=retry_if_exception(_is_retryable),
             stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear() | BudgetSpent(budget),
             wait=_wait_s,
-            before_sleep=lambda _: budget.repetition(),
+            before_sleep=lambda state: budget.repetition() if _burdens(state) else None,
             sleep=sleep,
             reraise=True,
         )
@@ -85,9 +85,18 @@ def _is_retryable(failure: BaseException) -> bool:
     return isinstance(failure, ProviderError) and failure.may_be_repeated
 
 
+def _failure(retry_state: RetryCallState) -> BaseException | None:
+    return retry_state.outcome.exception() if retry_state.outcome else None
+
+
+def _burdens(retry_state: RetryCallState) -> bool:
+    failure = _failure(retry_state)
+    return not (isinstance(failure, ProviderError) and failure.repeats_once)
+
+
 def _wait_s(retry_state: RetryCallState) -> float:
     """Full jitter, not less than the provider asks for; an answer that was no verdict is asked for again at once."""
-    failure = retry_state.outcome.exception() if retry_state.outcome else None
+    failure = _failure(retry_state)
     if not isinstance(failure, ProviderError) or failure.repeats_once:
         return 0.0
     backoff = THROTTLED_BACKOFF if failure.throttles else BACKOFF

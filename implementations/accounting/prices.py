@@ -77,6 +77,7 @@ def _listed_cost(provider: ProviderName, model: str, usage: Usage, at: datetime)
         input_tokens=usage.prompt,
         cache_read_tokens=usage.cached,
         cache_write_tokens=usage.written,
+        cache_write_1h_tokens=usage.written_for_long,
         output_tokens=usage.completion,
     )
     try:

@@ -4,11 +4,13 @@ Both files have one form: provider, model id, traits (the fields of `ModelTraits
 of that provider that is not listed. An entry of the operator is laid over the shipped one field by field.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from api_models import JsonObject, ModelId, ProviderName
@@ -19,6 +21,8 @@ SHIPPED = Path(__file__).with_name("models.json")
 ANY_MODEL = "*"
 UNKNOWN_MODEL = ModelTraits()
 TRAITS = frozenset(trait.name for trait in fields(ModelTraits))
+
+_DATE = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
 
 Entries = Mapping[ProviderName, Mapping[str, ModelTraits]]
 _RAW = TypeAdapter(dict[ProviderName, dict[Literal["*"] | ModelId, dict[str, Any]]])
@@ -37,14 +41,22 @@ class ModelCatalogue:
         shipped = _RAW.validate_json(SHIPPED.read_bytes())
         try:
             given = {} if corrections is None else _RAW.validate_json(corrections.read_bytes())
-            return cls(_ENTRIES.validate_python(_laid_over(shipped, given)))
+            return cls(
+                _ENTRIES.validate_json(
+                    orjson.dumps(_laid_over(shipped, given), option=orjson.OPT_NON_STR_KEYS), strict=True
+                )
+            )
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"MODEL_CATALOG_PATH: {_complaint(error)}.") from None
 
     def traits(self, provider: ProviderName, model: str) -> ModelTraits:
-        """Those of a model that we do not know are conservative, unless its provider is known to take more."""
+        """Those of a model that we do not know are conservative, unless its provider is known to take more.
+
+        A name with a date is the model without it.
+        """
         known = self._entries.get(provider, {})
-        return known.get(model) or known.get(ANY_MODEL, UNKNOWN_MODEL)
+        dateless = known.get(_DATE.sub("", model))
+        return known.get(model) or dateless or known.get(ANY_MODEL, UNKNOWN_MODEL)
 
     def models(self, provider: ProviderName) -> Mapping[str, ModelTraits]:
         """Every listed model of a provider, by id."""

@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
-from api_models import MODEL_ID_PATTERN, JsonObject, Purchase, Winner
+from api_models import MODEL_ID_PATTERN, UNKNOWN_USAGE, JsonObject, Purchase, Winner
 from exceptions import (
     ContentRefusedError,
     ContextTooLongError,
@@ -55,6 +56,9 @@ def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply
     purchase = Purchase(model=model, usage=completion.usage, cost_usd=completion.cost_usd)
     if completion.ending is not Ending.COMPLETE:
         _fail(request, completion.ending, purchase)
+    if completion.usage.completion == 0:  # a verdict costs tokens: what was told is not the whole count
+        completion = replace(completion, usage=UNKNOWN_USAGE)
+        purchase = replace(purchase, usage=UNKNOWN_USAGE)
     verdict = read_verdict(completion.text)
     if verdict is None:
         raise InvalidReplyError("its text is not the JSON of a verdict", purchase=purchase)

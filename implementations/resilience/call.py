@@ -47,6 +47,7 @@ class Record:
     cache_s: float = 0.0
     queued_s: float = 0.0
     upstream_s: float = 0.0
+    replaced_connection: bool = False
 
     @property
     def cost_usd(self) -> float | None:

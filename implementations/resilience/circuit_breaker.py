@@ -153,7 +153,7 @@ class CircuitBreaker:
     def report_success(self, generation: int) -> None:
         """For permits only."""
         self._notice_time()
-        if generation != self._generation or self._override is not None:
+        if generation != self._generation:
             return
         if self._state is CircuitState.HALF_OPEN:
             self._probe_since_s = None

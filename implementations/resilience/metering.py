@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from api_models import AttemptOutcome, Purchase
+from api_models import UNKNOWN_USAGE, AttemptOutcome, Purchase
 from exceptions import AttemptCutShortError, ProviderError, ProviderTimeoutError
 from implementations.resilience.call import current_call
 from protocols import Attempt, LLMAccountingProtocol, LLMProviderProtocol, ProviderReply, ProviderRequest
@@ -31,7 +31,7 @@ class Metered:
             outcome = AttemptOutcome.SUCCESS
         except ProviderError as failure:
             failure.provider = request.provider
-            outcome, purchase = failure.outcome, failure.purchase
+            outcome, purchase = failure.outcome, failure.purchase or _unknown_purchase(request, failure)
             raise
         except asyncio.CancelledError:
             outcome = AttemptOutcome.CANCELLED
@@ -43,6 +43,11 @@ class Metered:
         priced = self._accounting.succeeded(request, reply, elapsed_s)
         _record(request, outcome, elapsed_s, priced.purchase)
         return priced
+
+
+def _unknown_purchase(request: ProviderRequest, failure: ProviderError) -> Purchase | None:
+    """What was billed although nothing in the answer could be read, not even the bill."""
+    return Purchase(model=request.model, usage=UNKNOWN_USAGE, cost_usd=None) if failure.is_billed else None
 
 
 def _record(request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None) -> None:

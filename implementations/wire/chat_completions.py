@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from api_models import JsonObject
 from exceptions import BrokenReplyError
-from implementations.wire.json_reading import at, list_at, text_at
+from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.usage import counted
 from protocols import Completion, Ending, Prompt, ProviderRequest
 
@@ -64,5 +64,6 @@ def completion(answer: JsonObject) -> Completion:
 
 
 def listed_models(answer: JsonObject) -> str:
-    """What a listing of models tells an operator."""
-    return f"The key is accepted; {len(list_at(answer, 'data'))} models are listed."
+    """What a listing of models tells an operator. Raises InvalidReplyError when it is none."""
+    expect(answer, "data", list)
+    return f"It answers and lists {len(answer['data'])} models."

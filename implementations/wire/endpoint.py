@@ -1,8 +1,8 @@
 """One provider's address and key: JSON goes out, a JSON object comes in, every failure is one of our classes."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import SecretStr
@@ -12,6 +12,8 @@ from exceptions import ProviderError
 from implementations.wire.failures import failure_in_success, failure_of_answer
 from implementations.wire.json_reading import read_json, read_object
 from implementations.wire.transport import Transport, WireReply
+
+T = TypeVar("T")
 
 SUCCESSES = range(200, 300)
 QUICK_BYTES = 64 * 1024
@@ -41,7 +43,7 @@ class Endpoint:
             method, self._base_url + path, headers={**self._headers, **headers}, body=body
         )
         if reply.status not in SUCCESSES:
-            raise failure_of_answer(reply.status, reply.headers, _error_json(reply), now_s=reply.received_at_s)
+            raise failure_of_answer(reply.status, reply.headers, await _error_json(reply), now_s=reply.received_at_s)
         answer = await _success_json(reply)
         failure = failure_in_success(answer)
         if failure is not None:
@@ -54,18 +56,18 @@ def bearer(key: SecretStr | None) -> Mapping[str, str]:
     return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
 
 
-def _error_json(reply: WireReply) -> Any:
-    """The body of an error, None when it is not JSON (a proxy's HTML) or too large to be one."""
-    if len(reply.body) > QUICK_BYTES:
-        return None
+async def _error_json(reply: WireReply) -> Any:
+    """The body of an error, None when it is not JSON (a proxy's HTML)."""
     try:
-        return read_json(reply.body)
+        return await _off_the_loop(read_json, reply.body)
     except ProviderError:
         return None
 
 
 async def _success_json(reply: WireReply) -> JsonObject:
+    return await _off_the_loop(read_object, reply.body)
+
+
+async def _off_the_loop(read: Callable[[bytes], T], body: bytes) -> T:
     """A large body is read in a thread: the event loop must not stand still."""
-    if len(reply.body) <= QUICK_BYTES:
-        return read_object(reply.body)
-    return await asyncio.to_thread(read_object, reply.body)
+    return read(body) if len(body) <= QUICK_BYTES else await asyncio.to_thread(read, body)

@@ -44,7 +44,13 @@ class ErrorBody:
     def code_as_status(self) -> int | None:
         """The code, where it repeats an HTTP status."""
         code = self.error.get("code")
-        return code if isinstance(code, int) and code in HTTP_STATUSES else None
+        number = int(code) if isinstance(code, str) and code.isascii() and code.isdecimal() else code
+        return number if isinstance(number, int) and number in HTTP_STATUSES else None
+
+    @property
+    def is_moderated(self) -> bool:
+        """OpenRouter's word on a text that a guardrail stopped, which comes with the status of a refused key."""
+        return any(at(self.error, "metadata", sign) for sign in ("reasons", "flagged_input", "patterns"))
 
     @property
     def invites_repeating(self) -> bool:
@@ -64,9 +70,7 @@ def _words(error: Mapping[str, Any]) -> Iterator[str]:
     yield from _text(at(error, "availability", "code"))
     yield from _text(at(error, "details", "error_code"))
     metadata = error.get("metadata")
-    if isinstance(metadata, dict):
-        yield from _text(metadata.get("error_type"))
-        yield from (name for name, value in metadata.items() if value)
+    yield from _text(at(metadata, "error_type"))
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         yield from _text(at(detail, "reason"))

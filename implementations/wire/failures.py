@@ -78,9 +78,6 @@ WORDS: Mapping[str, Kind] = {
     "content_policy_violation": ContentRefusedError,
     "content_filter": ContentRefusedError,
     "refusal": ContentRefusedError,
-    "flagged_input": ContentRefusedError,
-    "patterns": ContentRefusedError,
-    "reasons": ContentRefusedError,
     # The text does not fit.
     "context_length_exceeded": ContextTooLongError,
     "token_limit_exceeded": ContextTooLongError,
@@ -148,6 +145,7 @@ STATUSES: Mapping[int, Kind] = {
     529: ProviderOverloadedError,
 }
 UNSAID_STATUS = 500
+MODERATION = 403
 HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
 
 
@@ -179,8 +177,11 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
 
 def _kind(status: int, told: ErrorBody) -> tuple[Kind, str]:
     """The class, and in our own words why. A provider that invites a repetition is short of something for a moment."""
+    if status == MODERATION and told.is_moderated:
+        return ContentRefusedError, "it answered 403, moderated"
     kind, details = _blamed(status, told)
-    return (RateLimitedError if told.invites_repeating and not kind.is_retryable else kind), details
+    invited = told.invites_repeating and kind in {QuotaExceededError, UnknownModelError}
+    return (RateLimitedError if invited else kind), details
 
 
 def _blamed(status: int, told: ErrorBody) -> tuple[Kind, str]:

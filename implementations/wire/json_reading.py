@@ -21,7 +21,11 @@ def read_object(body: bytes) -> dict[str, Any]:
 def read_json(body: bytes) -> Any:
     """Any JSON value; a key that stands twice in one object makes the answer ambiguous, thus invalid."""
     try:
-        return json.loads(_KEEP_ALIVES.sub("", body.decode(), count=1), object_pairs_hook=_unambiguous)
+        return json.loads(
+            _KEEP_ALIVES.sub("", body.decode(), count=1),
+            object_pairs_hook=_unambiguous,
+            parse_constant=_no_number,
+        )
     except (ValueError, RecursionError):
         raise BrokenReplyError("the answer is not JSON") from None
 
@@ -36,6 +40,12 @@ def at(value: Any, *path: str | int) -> Any:
     return value
 
 
+def expect(answer: Any, name: str, kind: type) -> None:
+    """Raises InvalidReplyError when the documented field is not there: somebody else answered."""
+    if not isinstance(at(answer, name), kind):
+        raise InvalidReplyError("the answer is not what the provider's look-up gives")
+
+
 def text_at(value: Any, *path: str | int) -> str:
     """The text that stands there, or an empty one."""
     found = at(value, *path)
@@ -46,6 +56,10 @@ def list_at(value: Any, *path: str | int) -> list[Any]:
     """The list that stands there, or an empty one; a list of thousands is none that a provider means."""
     found = at(value, *path)
     return found if isinstance(found, list) and len(found) <= MOST_ITEMS else []
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How long a failing provider asks us to wait, from all the places where one may say it. Read on errors only.
 
 Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body (OpenRouter's availability, Gemini's
-RetryInfo), the reset of a rate limit that is used up.
+RetryInfo), the latest reset of a rate limit, where known of one that is used up.
 """
 
 import re
@@ -17,7 +17,7 @@ MILLISECONDS_PER_SECOND = 1000
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EPOCH_MS = 10**11  # an OpenRouter reset beyond this is epoch milliseconds
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
-_REMAINING = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)remaining((?:-[a-z]+)*)$")
+_RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*)$")
 
 
 def wait_s(headers: Mapping[str, str], told: ErrorBody, *, now_s: float) -> float | None:
@@ -37,22 +37,24 @@ def _waits(headers: Mapping[str, str], told: ErrorBody, now_s: float) -> Iterato
     yield _number(at(told.error, "availability", "retry_after"))
     for detail in list_at(told.error, "details"):
         yield _duration_s(at(detail, "retryDelay"))
-    yield max(_resets(headers, now_s), default=None)
+    resets = list(_resets(headers, now_s))
+    used_up = [wait for wait, is_used_up in resets if is_used_up]
+    yield max(used_up or [wait for wait, _ in resets], default=None)
 
 
-def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[float]:
-    """Of every limit that is used up, the wait until it is filled again."""
-    for name, value in headers.items():
-        limit = _REMAINING.match(name.lower())
-        if limit is None or _number(value) != 0:
+def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, bool]]:
+    """The wait until each limit is filled again, and whether it is known to be used up."""
+    for name, reset in headers.items():
+        limit = _RESET.match(name.lower())
+        if limit is None:
             continue
         vendor, before, after = limit.groups()
-        reset = headers.get(f"{vendor}ratelimit-{before}reset{after}")
+        remaining = headers.get(f"{vendor}ratelimit-{before}remaining{after}")
         wait = _duration_s(reset)
         wait = _epoch_wait(reset, now_s) if wait is None else wait
         wait = _seconds_until(reset, now_s) if wait is None else wait
         if wait is not None:
-            yield wait
+            yield wait, _number(remaining) == 0
 
 
 def _number(value: object) -> float | None:

@@ -59,15 +59,17 @@ class Transport:
         """One exchange within the attempt's time. Raises a ProviderError when no whole answer came.
 
         A kept connection that the other side had closed meanwhile is no failure of the provider: the exchange is made
-        once more at once.
+        once more at once, but only once for a comparison.
         """
         exchange = _Exchange(method=method, url=URL(url, encoded=True), headers=headers, body=body)
         try:
             try:
                 return await self._made(exchange)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if not exchange.met_stale_connection:
+                record = current_call().record
+                if not exchange.met_stale_connection or record.replaced_connection:
                     raise
+                record.replaced_connection = True
                 self._on_stale_connection()
                 return await self._made(exchange)
         except (aiohttp.ClientError, OSError) as error:
@@ -140,10 +142,15 @@ async def _note_reuse(
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    """The body after decompression, which aiohttp does piece by piece. Raises UnreadableReplyError beyond the bound."""
+    """The body after decompression, which aiohttp does piece by piece. Raises UnreadableReplyError beyond the bound.
+
+    Of a failure that tells too much only the status and the headers are kept.
+    """
     body = bytearray()
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         body += chunk
+        if len(body) > MAX_BODY_BYTES and not response.ok:
+            return b""
         if len(body) > MAX_BODY_BYTES:
             raise UnreadableReplyError("the answer is larger than 4 MiB")
     return bytes(body)

@@ -14,6 +14,7 @@ def counted(
     completion: tuple[Any, ...],
     cached: Any = None,
     written: Any = None,
+    written_for_long: Any = None,
     reasoning: Any = None,
 ) -> Usage:
     """The counts, prompt and completion as sums of what is billed apart; an absent count is 0.
@@ -26,11 +27,12 @@ def counted(
             completion=sum(map(_count, completion)),
             cached=_count(cached),
             written=_count(written),
+            written_for_long=_count(written_for_long),
             reasoning=_count(reasoning),
         )
     except ValueError:
         return UNKNOWN_USAGE
-    if usage.cached + usage.written > usage.prompt:
+    if usage.cached + usage.written > usage.prompt or usage.written_for_long > usage.written:
         return UNKNOWN_USAGE
     return replace(usage, reasoning=min(usage.reasoning, usage.completion))
 

@@ -357,9 +357,14 @@ async def test_the_room_and_the_instructions_are_the_caller_s(dialect: Dialect) 
 
 # --- An operator's look -----------------------------------------------------------------------------------------------
 
+LOOK_UPS: Mapping[str, JsonObject] = {
+    GOOGLE.name: {"models": [{"name": "m"}]},
+    OPENROUTER.name: {"data": {"limit_remaining": 5}},
+}
 Answers = Callable[[Dialect], Act]
 PROBES: Mapping[str, tuple[Answers, bool, str]] = {
-    "ok": (lambda _: answer({"data": [{"id": "m"}], "object": "list"}), True, "key is accepted"),
+    "ok": (lambda dialect: answer(LOOK_UPS.get(dialect.name, {"data": [{"id": "m"}]})), True, ""),
+    "somebody else": (lambda _: answer({"portal": "login"}), False, "not what the provider's look-up gives"),
     "wrong key": (lambda dialect: dialect.fails("key"), False, "refused our key"),
     "failing": (lambda dialect: dialect.fails("failed"), False, "not available"),
     "HTML": (lambda _: answer(f"<p>{UPSTREAM}</p>".encode(), Content_Type="text/html"), False, "broken"),

@@ -1,6 +1,7 @@
 """The circuit breaker, rule by rule, in time that passes only when told to."""
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -233,6 +234,19 @@ def test_calls_in_every_second_of_the_minute_are_all_remembered() -> None:
     assert circuit.state is OPEN
 
 
+def test_a_circuit_that_stays_closed_for_hours_takes_no_more_memory() -> None:
+    circuit = Circuit()
+    tracemalloc.start()
+    try:
+        for _ in range(3 * 3600):
+            circuit.good()
+            circuit.clock.advance(1)
+        taken_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken_bytes < 100_000  # one call a second, each remembered for ever, would be ten times as much
+
+
 def test_only_the_failure_that_opens_the_circuit_says_so() -> None:
     circuit = Circuit()
     permits = [circuit.breaker.acquire() for _ in range(7)]
@@ -330,6 +344,14 @@ def test_the_other_side_may_ask_for_a_longer_time_up_to_an_hour_but_not_for_a_sh
     circuit.bad(4)
     circuit.bad(retry_after_s=asked_s)
     assert circuit.wait_s == wait_s
+
+
+def test_a_longer_time_that_was_asked_for_once_is_not_kept() -> None:
+    circuit = Circuit()
+    circuit.bad(5, retry_after_s=3600)
+    circuit.breaker.reset()
+    circuit.bad(5)
+    assert circuit.wait_s == 30
 
 
 @pytest.mark.parametrize(("asked_s", "wait_s"), [(float("nan"), 30), (float("inf"), 3600)])

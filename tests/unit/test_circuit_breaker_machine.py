@@ -9,7 +9,7 @@ from math import inf
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from api_models import CircuitState
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit, Refused
@@ -22,11 +22,13 @@ LOST_AFTER_S = 15
 LONGEST_ORDINARY_S = 300
 LONGEST_ASKED_S = 3600
 
-PAUSES = st.sampled_from([0, 0, 0, 0, 1, 14, 15, 20, 59, 60, 300])
+UNTIL_A_CALL_MAY_PASS = -1
+PAUSES = st.sampled_from([0, 0, 0, 0, 1, 14, 15, 59, 60, 300, *[UNTIL_A_CALL_MAY_PASS] * 4])
 DURATIONS = st.sampled_from([None, 1, 30, 600])
 LUCK = st.sampled_from([0.0, 0.5, 1.0])
 ASKED = st.sampled_from([0, 0, 0, 35, 900, 10_000])
 SEVERAL = st.integers(1, 6)
+WHICH = st.lists(st.integers(0, 11), min_size=1, max_size=6)
 
 
 @dataclass(eq=False)
@@ -84,6 +86,14 @@ class Model:
             return self.probe_lost_s - now_s
         return None
 
+    def force(self, state: CircuitState, until_s: float) -> None:
+        self.forced, self.forced_until_s = True, until_s
+        self.become(state)
+
+    def reset(self) -> None:
+        self.forced = False
+        self.become(CLOSED)
+
     def begin(self, ticket: Ticket, now_s: float) -> None:
         if self.state is not CLOSED:
             if self.state is OPEN:
@@ -123,14 +133,12 @@ class Model:
 class CircuitMachine(RuleBasedStateMachine):
     """Every rule does the same to both; the invariants compare what they show."""
 
-    tickets: Bundle[Ticket] = Bundle("tickets")
-
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
         self.luck = 1.0
         self.told: list[tuple[CircuitState, CircuitState]] = []
-        self.given: list[Ticket] = []
+        self.held: list[Ticket] = []
         self.model = Model()
         self.breaker = CircuitBreaker(
             RULES,
@@ -146,7 +154,8 @@ class CircuitMachine(RuleBasedStateMachine):
 
     def pause(self, seconds: float) -> None:
         """Nobody looks at the circuit meanwhile: the next thing that is done to it must notice by itself."""
-        self.clock.advance(seconds)
+        told_s = self.model.wait_s(self.clock()) or 0
+        self.clock.advance(told_s if seconds == UNTIL_A_CALL_MAY_PASS else seconds)
         self.model.reach(self.clock(), self.luck)
 
     def answer(self) -> Permit | float:
@@ -166,7 +175,6 @@ class CircuitMachine(RuleBasedStateMachine):
         assert self.breaker.state is not OPEN
         ticket = Ticket(answer, transitions=len(self.told))
         self.model.begin(ticket, self.clock())
-        self.given.append(ticket)
         return ticket
 
     def succeed_once(self, ticket: Ticket) -> None:
@@ -179,47 +187,43 @@ class CircuitMachine(RuleBasedStateMachine):
         assert opened == self.model.fail(ticket, self.clock(), self.luck, asked_s)
         ticket.reported = True
 
-    @rule(luck=LUCK)
-    def draw(self, luck: float) -> None:
+    def latest(self, which: list[int]) -> list[Ticket]:
+        """Counted from the last one; the same one may come twice."""
+        return [self.held[-1 - back] for back in which if back < len(self.held)]
+
+    @rule(pause_s=PAUSES, luck=LUCK)
+    def idle(self, pause_s: float, luck: float) -> None:
+        self.pause(pause_s)
         self.luck = luck
 
-    @rule(pause_s=PAUSES)
-    def idle(self, pause_s: float) -> None:
+    @rule(calls=SEVERAL, pause_s=PAUSES)
+    def ask(self, calls: int, pause_s: float) -> None:
+        """These calls take their time, and those that nothing is reported on are lost."""
         self.pause(pause_s)
+        answers = [self.ask_once() for _ in range(calls)]
+        self.held += [ticket for ticket in answers if ticket]
 
-    @rule(early_s=st.sampled_from([0, 1]))
-    def wait_as_told(self, early_s: float) -> None:
-        refusal = self.breaker.refusal()
-        if refusal is not None:
-            self.pause(refusal.retry_after_s - early_s)
-
-    @rule(target=tickets, pause_s=PAUSES)
-    def ask(self, pause_s: float) -> Ticket | MultipleResults[Ticket]:
+    @rule(which=WHICH, pause_s=PAUSES)
+    def succeed(self, which: list[int], pause_s: float) -> None:
         self.pause(pause_s)
-        return self.ask_once() or multiple()
+        for ticket in self.latest(which):
+            self.succeed_once(ticket)
 
-    @rule(ticket=tickets, pause_s=PAUSES)
-    def succeed(self, ticket: Ticket, pause_s: float) -> None:
+    @rule(which=WHICH, pause_s=PAUSES, asked_s=ASKED)
+    def fail(self, which: list[int], pause_s: float, asked_s: float) -> None:
         self.pause(pause_s)
-        self.succeed_once(ticket)
+        for ticket in self.latest(which):
+            self.fail_once(ticket, asked_s)
 
-    @rule(ticket=tickets, pause_s=PAUSES, asked_s=ASKED)
-    def fail(self, ticket: Ticket, pause_s: float, asked_s: float) -> None:
-        self.pause(pause_s)
-        self.fail_once(ticket, asked_s)
-
-    @rule(ticket=tickets, pause_s=PAUSES)
-    def ignore(self, ticket: Ticket, pause_s: float) -> None:
+    @rule(which=WHICH, pause_s=PAUSES)
+    def ignore(self, which: list[int], pause_s: float) -> None:
         self.pause(pause_s)
         told_by_time = list(self.model.told)
-        ticket.permit.ignored()
-        self.model.end(ticket)
-        ticket.reported = True
+        for ticket in self.latest(which):
+            ticket.permit.ignored()
+            self.model.end(ticket)
+            ticket.reported = True
         assert self.told == told_by_time[: len(self.told)]
-
-    @rule(ticket=consumes(tickets))
-    def lose(self, ticket: Ticket) -> None:
-        """Nobody will ever report on this one."""
 
     @rule(calls=SEVERAL, pause_s=PAUSES)
     def good_times(self, calls: int, pause_s: float) -> None:
@@ -239,16 +243,13 @@ class CircuitMachine(RuleBasedStateMachine):
     def force(self, state: CircuitState, for_s: float | None, pause_s: float) -> None:
         self.pause(pause_s)
         self.breaker.force(state, reason="maintenance", actor="operator", for_s=for_s)
-        self.model.forced = True
-        self.model.forced_until_s = inf if for_s is None else self.clock() + for_s
-        self.model.become(state)
+        self.model.force(state, inf if for_s is None else self.clock() + for_s)
 
     @rule(pause_s=PAUSES)
     def reset(self, pause_s: float) -> None:
         self.pause(pause_s)
         self.breaker.reset()
-        self.model.forced = False
-        self.model.become(CLOSED)
+        self.model.reset()
 
     @rule()
     def get_well(self) -> None:
@@ -294,9 +295,9 @@ class CircuitMachine(RuleBasedStateMachine):
     @invariant()
     def it_has_at_most_one_probe_under_way(self) -> None:
         if self.breaker.state is HALF_OPEN:
-            present = [ticket for ticket in self.given if ticket.transitions == len(self.told)]
+            present = [ticket for ticket in self.held if ticket.transitions == len(self.told)]
             assert sum(not ticket.reported for ticket in present) <= 1
 
 
-CircuitMachine.TestCase.settings = settings(derandomize=True, deadline=None, max_examples=150, stateful_step_count=50)
+CircuitMachine.TestCase.settings = settings(derandomize=True, deadline=None, max_examples=300, stateful_step_count=50)
 TestCircuitMachine = CircuitMachine.TestCase

@@ -31,7 +31,11 @@ BOUNDS = [
     ("MOCK_LATENCY_JITTER_MS", "600000", "600001"),
     ("MOCK_POSITION_BIAS", "0", "-0.001"),
 ]
-VENDORS = ("ANTHROPIC", "OPENAI", "GOOGLE", "OPENROUTER")
+VENDORS = tuple(
+    setting.variable.removeprefix(PREFIX).removesuffix("_DEFAULT_MODEL")
+    for setting in settings_table()
+    if setting.variable.endswith("_DEFAULT_MODEL")
+)
 
 # Legal values that are not the default, for the settings whose kind does not give one.
 LEGAL = {

@@ -2,8 +2,16 @@
 
 import pytest
 
-from api_models import Usage
-from exceptions import InvalidReplyError, ProviderTimeoutError, RateLimitedError
+from api_models import UNKNOWN_USAGE, Usage
+from exceptions import (
+    BrokenReplyError,
+    ContentRefusedError,
+    InvalidReplyError,
+    ProviderAuthenticationError,
+    ProviderTimeoutError,
+    RateLimitedError,
+    RequestRejectedError,
+)
 from implementations import anthropic_provider_impl as anthropic
 from implementations import google_provider_impl as google
 from implementations.judging.verdict import MAX_TEXT, concluded, read_verdict
@@ -58,6 +66,32 @@ def test_a_provider_that_invites_a_repetition_gets_one() -> None:
 
 def test_a_screened_answer_is_a_refusal() -> None:
     assert google.completion({"candidates": [{"finishReason": "MODEL_ARMOR"}]}).ending is Ending.REFUSED
+
+
+def test_a_number_that_is_none_breaks_the_answer() -> None:
+    with pytest.raises(BrokenReplyError):
+        read_json(b'{"a": NaN}')
+
+
+def test_a_verdict_without_tokens_has_no_known_count() -> None:
+    usage = Usage(prompt=3000, completion=0)
+    told = concluded(request(), Completion(text=VERDICT, ending=Ending.COMPLETE, model="m", usage=usage))
+    assert told.usage == UNKNOWN_USAGE
+
+
+def test_words_of_a_guardrail_mean_something_only_with_its_status() -> None:
+    def failed(status: int, **metadata: object) -> type:
+        return type(failure_of_answer(status, {}, {"error": {"code": status, "metadata": metadata}}, now_s=0))
+
+    assert failed(403, reasons=["violence"]) is ContentRefusedError
+    assert failed(403) is ProviderAuthenticationError
+    assert failed(429, error_type="rate_limit_exceeded", reasons=["busy"]) is RateLimitedError
+    assert failed(400, error_type="invalid_request", timeout=30) is RequestRejectedError
+
+
+def test_a_refused_key_is_no_shortage_whatever_is_invited() -> None:
+    body = {"error": {"code": 401, "availability": {"retryable": True}}}
+    assert isinstance(failure_of_answer(401, {}, body, now_s=0), ProviderAuthenticationError)
 
 
 def test_an_envelope_of_another_shape_is_no_verdict() -> None:

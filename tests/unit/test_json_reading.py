@@ -66,7 +66,7 @@ def test_what_is_not_json_is_broken(body: bytes) -> None:
         read_object(body)
 
 
-@pytest.mark.parametrize("body", [b"[1, 2]", b"null", b'"x"', b"7", b"true", b"NaN", b'[{"a": 1}]'])
+@pytest.mark.parametrize("body", [b"[1, 2]", b"null", b'"x"', b"7", b"true", b'[{"a": 1}]'])
 def test_json_that_is_no_object_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidReplyError):
         read_object(body)

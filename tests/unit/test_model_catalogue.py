@@ -239,7 +239,9 @@ def test_an_effort_becomes_the_models_own_word(
         ("gpt-6-luna", 128_001, 128_000, 128_000),
         ("gpt-4.1", 128_000, 32_768, 32_768),
         ("gpt-4.1", None, 4096, 32_768),
-        ("model-of-tomorrow", 999_999, 999_999, None),
+        ("model-of-tomorrow", 999_999, 999_999, 1_000_000),
+        ("model-of-tomorrow", 2**63, 1_000_000, 1_000_000),
+        ("gpt-6-luna-2026-09-22", 200_000, 128_000, 128_000),
     ],
 )
 def test_more_tokens_than_the_model_writes_are_not_asked_for(

@@ -119,7 +119,7 @@ class ManyCallers(RuleBasedStateMachine):
             assert self.time() <= expires_at_s - SHORTEST_ATTEMPT_S, "an attempt needs some time"
             if calls == 1:
                 self.firsts += 1
-            else:
+            elif not (kind := script[calls - 2].kind) or not kind.repeats_once:
                 self.repetitions += 1
             assert calls <= MAX_ATTEMPTS
             return script[calls - 1].play()

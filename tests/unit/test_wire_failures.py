@@ -321,7 +321,7 @@ def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
     assert failure_in_success(body) is None
 
 
-@pytest.mark.parametrize("code", [None, "429", 200, 99, True, [], 4.29e2])
+@pytest.mark.parametrize("code", [None, "4290", "429x", 200, 99, True, [], 4.29e2])
 def test_an_error_in_a_200_without_a_status_that_we_know_is_a_failure_of_the_provider(code: object) -> None:
     assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is ProviderUnavailableError
 
@@ -384,7 +384,7 @@ HTML = b"<!doctype html><title>Bad gateway</title>"
         (500, HTML, ProviderUnavailableError),
         (502, HTML, ProviderUnavailableError),
         (503, HTML, ProviderOverloadedError),
-        (429, b'{"error": {"code": "insufficient_quota"}}' + b" " * QUICK_BYTES, RateLimitedError),
+        (429, b'{"error": {"code": "insufficient_quota"}}' + b" " * QUICK_BYTES, QuotaExceededError),
         (429, b'{"error": {"code": "insufficient_quota", "code": "x"}}', RateLimitedError),
         (200, b'{"choices": [{"error": {"code": 429, "message": "busy"}}]}', RateLimitedError),
         (200, b'{"choices": null}', BrokenReplyError),
