@@ -8,13 +8,18 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
+from uuid import uuid4
 
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
 from api_models import ProviderName
 from config import VERSION, Settings
+from implementations.accounting.budget import Budget
+from implementations.accounting.ceilings import Ceilings
+from implementations.accounting.fleet import Fleet
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.prices import Prices
+from implementations.accounting.purse import Purse
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
@@ -48,6 +53,7 @@ from implementations.shared_state.connections import Connections
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
+from implementations.shared_state.purse_store import PurseStore
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from implementations.wire.transport import Transport
@@ -56,6 +62,7 @@ from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
     BackgroundProtocol,
+    BudgetProtocol,
     ClockProtocol,
     Judge,
     Judges,
@@ -84,10 +91,11 @@ Flights = SingleFlight[ProviderReply]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedEntries:
-    """The entries in Redis and their prober; both are None without Redis."""
+    """What stands in Redis, and its prober; all of it is None without Redis."""
 
     entries: EntryStore | None
     prober: Prober | None
+    purse: PurseStore | None
 
 
 def utc_now() -> datetime:
@@ -107,6 +115,7 @@ class JudgesProvider(Provider):
         transport: Transport,
         guards: ProviderGuards,
         accounting: LLMAccountingProtocol,
+        budget: BudgetProtocol,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -121,7 +130,13 @@ class JudgesProvider(Provider):
         }
         return {
             name: guarded(
-                dialect, guards[name], accounting, clock=clock, sleep=sleep, breaks_circuits=settings.circuit.enabled
+                dialect,
+                guards[name],
+                accounting,
+                budget,
+                clock=clock,
+                sleep=sleep,
+                breaks_circuits=settings.circuit.enabled,
             )
             for name, dialect in dialects.items()
         }
@@ -173,6 +188,35 @@ class JudgesProvider(Provider):
         return Ledger(now=utc_now)
 
     @provide
+    async def purses(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        shared: SharedEntries,
+        prices: PricesProtocol,
+        runtime_settings: RuntimeSettingsProtocol,
+        metrics: Metrics,
+    ) -> AsyncIterator[Budget]:
+        """What may be spent: of the fleet where there is a Redis."""
+        purse = Purse(today=lambda: ledger.today)
+        rules = lambda: runtime_settings.current().costs  # noqa: E731  two that follow the operator
+        budget = Budget(
+            purse=purse,
+            ceilings=Ceilings(prices=prices, rules=rules),
+            fleet=None if shared.purse is None else Fleet(shared.purse, purse=purse),
+            rules=rules,
+            replicas=settings.cost.replicas,
+            metrics=metrics,
+        )
+        yield budget
+        await budget.finish()
+
+    @provide
+    def budget(self, budget: Budget) -> BudgetProtocol:
+        """The budget as policies see it."""
+        return budget
+
+    @provide
     def usage(self, ledger: Ledger) -> LLMUsageProtocol:
         """The ledger as the routes read it."""
         return ledger
@@ -187,6 +231,7 @@ def guarded(
     dialect: LLMDialectProtocol,
     guards: Guards,
     accounting: LLMAccountingProtocol,
+    budget: BudgetProtocol,
     *,
     clock: ClockProtocol,
     sleep: SleepProtocol,
@@ -197,7 +242,7 @@ def guarded(
     Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
     so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.
     """
-    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), accounting=accounting, clock=clock)
+    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
@@ -382,7 +427,7 @@ class SharedStateProvider(Provider):
     ) -> AsyncIterator[SharedEntries]:
         """Redis behind its circuits, the entries on it, and who looks after them."""
         if settings.cache.redis_url is None:
-            yield SharedEntries(entries=None, prober=None)
+            yield SharedEntries(entries=None, prober=None, purse=None)
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
@@ -401,7 +446,8 @@ class SharedStateProvider(Provider):
             now_s=time.time,
         )
         prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
-        yield SharedEntries(entries=entries, prober=prober)
+        purse = PurseStore(redis, prefix=settings.cache.key_prefix, replica=uuid4().hex)
+        yield SharedEntries(entries=entries, prober=prober, purse=purse)
         await behind.finish()
         await redis.close()
 

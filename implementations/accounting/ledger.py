@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 
-from api_models import ProviderName
-from protocols import UsageTotals
+from api_models import ProviderName, UsageScope
+from protocols import UsageRows, UsageTotals
 
 KEPT_DAYS = 62
 
@@ -42,6 +42,10 @@ class Ledger:
             for row, entry in rows.items():
                 found[row] = found[row] + entry
         return found
+
+    async def read(self, first: date, last: date) -> UsageRows:
+        """Those of this replica."""
+        return UsageRows(scope=UsageScope.REPLICA, rows=self.rows(first, last))
 
     def of_today(self, provider: ProviderName) -> UsageTotals:
         """What today brought from one provider."""

@@ -68,6 +68,7 @@ from tests.fakes import (
     sample,
     settle,
     tolerant_catalogue,
+    unlimited,
 )
 
 ANTHROPIC, OPENAI = ProviderName.ANTHROPIC, ProviderName.OPENAI
@@ -95,7 +96,11 @@ class House:
         self.accounting = accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
         selector = ProviderSelectorImpl(
             judges={
-                name: Judge(provider=Metered(fake, accounting=accounting, clock=self.clock), metered=fake, probe=fake)
+                name: Judge(
+                    provider=Metered(fake, budget=unlimited(), accounting=accounting, clock=self.clock),
+                    metered=fake,
+                    probe=fake,
+                )
                 for name, fake in judges.items()
             },
             guards=guards(self.metrics, self.clock),
