@@ -14,12 +14,15 @@ from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_cont
 
 from api_models import ProviderName
 from config import VERSION, Settings
+from implementations.accounting.alerts import Alerts
+from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.budget import Budget
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.fleet import Fleet
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.prices import Prices
 from implementations.accounting.purse import Purse
+from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
@@ -55,6 +58,7 @@ from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
 from implementations.shared_state.purse_store import PurseStore
 from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
 from implementations.wire.transport import Transport
 from metrics import Metrics
@@ -96,6 +100,7 @@ class SharedEntries:
     entries: EntryStore | None
     prober: Prober | None
     purse: PurseStore | None
+    usage: UsageStore | None
 
 
 def utc_now() -> datetime:
@@ -217,9 +222,38 @@ class JudgesProvider(Provider):
         return budget
 
     @provide
-    def usage(self, ledger: Ledger) -> LLMUsageProtocol:
+    async def shared_ledger(self, ledger: Ledger, shared: SharedEntries) -> AsyncIterator[SharedLedger]:
+        """The ledger of all replicas; of this one alone without Redis."""
+        whole = SharedLedger(ledger, shared.usage)
+        yield whole
+        await whole.send()
+
+    @provide
+    def usage(self, ledger: SharedLedger) -> LLMUsageProtocol:
         """The ledger as the routes read it."""
         return ledger
+
+    @provide
+    def bookkeeper(
+        self,
+        budget: Budget,
+        ledger: SharedLedger,
+        shared: SharedEntries,
+        runtime_settings: RuntimeSettingsProtocol,
+        events: LLMEventPublisherProtocol,
+        metrics: Metrics,
+        sleep: SleepProtocol,
+    ) -> Bookkeeper:
+        """Tells the other replicas, and whoever should be warned."""
+        alerts = Alerts(
+            budget=budget,
+            rules=lambda: runtime_settings.current().costs,
+            marks=shared.usage,
+            events=events,
+            metrics=metrics,
+            now=utc_now,
+        )
+        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
 
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
@@ -427,7 +461,7 @@ class SharedStateProvider(Provider):
     ) -> AsyncIterator[SharedEntries]:
         """Redis behind its circuits, the entries on it, and who looks after them."""
         if settings.cache.redis_url is None:
-            yield SharedEntries(entries=None, prober=None, purse=None)
+            yield SharedEntries(entries=None, prober=None, purse=None, usage=None)
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
@@ -446,8 +480,10 @@ class SharedStateProvider(Provider):
             now_s=time.time,
         )
         prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
-        purse = PurseStore(redis, prefix=settings.cache.key_prefix, replica=uuid4().hex)
-        yield SharedEntries(entries=entries, prober=prober, purse=purse)
+        own = {"prefix": settings.cache.key_prefix, "replica": uuid4().hex}
+        yield SharedEntries(
+            entries=entries, prober=prober, purse=PurseStore(redis, **own), usage=UsageStore(redis, **own)
+        )
         await behind.finish()
         await redis.close()
 
@@ -483,10 +519,15 @@ class ProcessProvider(Provider):
 
     @provide
     async def supervisor(
-        self, monitor: ProviderMonitorImpl, shared: SharedEntries, metrics: Metrics, sleep: SleepProtocol
+        self,
+        monitor: ProviderMonitorImpl,
+        bookkeeper: Bookkeeper,
+        shared: SharedEntries,
+        metrics: Metrics,
+        sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
-        tasks: dict[str, Work] = {"provider_monitor": monitor.run}
+        tasks: dict[str, Work] = {"provider_monitor": monitor.run, "bookkeeper": bookkeeper.run}
         if shared.prober is not None:
             tasks["redis_prober"] = shared.prober.run
         supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)

@@ -22,6 +22,7 @@ from api_models import (
     Usage,
     Winner,
 )
+from implementations.accounting.alerts import Alerts, Marks
 from implementations.accounting.budget import Budget
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.fleet import Fleet, SharedPurse
@@ -266,6 +267,15 @@ def budget(
         replicas=replicas,
         metrics=metrics,
     )
+
+
+def alerts(
+    budget: Budget, rules: CostRules, *, metrics: Metrics, now: Calendar, marks: Marks | None = None
+) -> tuple[Alerts, Recorder]:
+    """The alerts on this budget, and where they arrive."""
+    recorder = Recorder()
+    looking = Alerts(budget=budget, rules=lambda: rules, marks=marks, events=recorder, metrics=metrics, now=now)
+    return looking, recorder
 
 
 def guards(metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:

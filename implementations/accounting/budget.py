@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from api_models import AttemptOutcome, Purchase
+from api_models import AttemptOutcome, Purchase, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.fleet import Answer, Fleet
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.purse import Purse
 from metrics import Metrics
-from protocols import CostRules, ProviderRequest, Reservation
+from protocols import Account, CostRules, ProviderRequest, Reservation
 
 T = TypeVar("T")
 
@@ -96,6 +96,22 @@ class Budget:
         """Charge what was bought, or the ceiling where that is not known, and give back the rest; never waits."""
         if self._purse.settle(reservation, _cost(reservation, outcome, purchase)) and reservation.ceiling:
             self._tell_soon()
+
+    @property
+    def accounts(self) -> tuple[Account, Account]:
+        """Those of today and of this month."""
+        return self._purse.accounts
+
+    @property
+    def scope(self) -> UsageScope:
+        """Whose spending is known; of a fleet that was heard once at least what it had spent by then."""
+        heard = self._fleet is not None and self._fleet.others
+        return UsageScope.FLEET if heard else UsageScope.REPLICA
+
+    def spent(self, period: str) -> int:
+        """By all replicas as far as we know, in micro-dollars; 0 for a period that is not the current one."""
+        mine = sum(account.spent for account in self.accounts if account.period == period)
+        return mine + (self._fleet.others.get(period, (0, 0))[1] if self._fleet is not None else 0)
 
     def left_usd(self, index: int) -> float:
         """What may still be put aside here, today (0) or this month (1); infinite without a limit."""

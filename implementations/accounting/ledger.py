@@ -19,6 +19,7 @@ class Ledger:
         self._now = now
         self._today = now().date()
         self._days: dict[date, dict[Row, UsageTotals]] = {}
+        self._news: dict[tuple[date, Row], UsageTotals] = {}
 
     @property
     def today(self) -> date:
@@ -28,12 +29,20 @@ class Ledger:
             self._today = day
             for old in [one for one in self._days if one < day - timedelta(days=KEPT_DAYS)]:
                 del self._days[old]
+            self._news = {key: entry for key, entry in self._news.items() if key[0] in self._days}
         return self._today
 
     def book(self, provider: ProviderName, model: str, entry: UsageTotals) -> None:
         """Add to today's row of this provider and model."""
         rows = self._days.setdefault(self.today, {})
         rows[provider, model] = rows.get((provider, model), UsageTotals()) + entry
+        key = self._today, (provider, model)
+        self._news[key] = self._news.get(key, UsageTotals()) + entry
+
+    def take_news(self) -> Mapping[tuple[date, Row], UsageTotals]:
+        """What was booked since this was asked the last time."""
+        news, self._news = self._news, {}
+        return news
 
     def rows(self, first: date, last: date) -> Mapping[Row, UsageTotals]:
         """What these days brought, the last one included."""

@@ -10,7 +10,6 @@ from api_models import (
     CacheMiss,
     CacheOutcome,
     CircuitState,
-    CostAlertType,
     ErrorCode,
     ProcessingEvent,
     ProviderName,
@@ -24,7 +23,19 @@ from metrics import Metrics
 from protocols import CostRules
 from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
-from tests.fakes import CORRELATION_ID, KNOWN_MODEL, Clock, budget, middle, new_metrics, reply, request, sample
+from tests.fakes import (
+    CORRELATION_ID,
+    KNOWN_MODEL,
+    Calendar,
+    Clock,
+    alerts,
+    budget,
+    middle,
+    new_metrics,
+    reply,
+    request,
+    sample,
+)
 
 ANTHROPIC = ProviderName.ANTHROPIC
 NEVER_MOVES = {"llm_provider_build"}
@@ -106,7 +117,7 @@ async def drive_the_budget(metrics: Metrics) -> None:
     strict = budget(CostRules(limit_usd_per_day=0.01), metrics=metrics, shared=purse.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
-    metrics.cost_alerts.of(CostAlertType.DAILY_LIMIT).inc()
+    await alerts(strict, CostRules(limit_usd_per_day=0.01), metrics=metrics, now=Calendar())[0].look()
 
 
 async def drive_the_shared_cache(metrics: Metrics, local: LocalCache) -> None:
