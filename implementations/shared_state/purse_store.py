@@ -4,14 +4,19 @@ One script is one atomic exchange. A replica's field is "epoch held spent"; a me
 so neither a command that was given up and carried out later nor one that was carried out twice counts twice.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from implementations.shared_state.faults import RedisAwayError
+from implementations.shared_state.connections import Command
+from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.shared_redis import SharedRedis
 
 KEPT_S = 70 * 86_400
 NO_LIMIT = -1
+# A burst of purchases waits its turn; it must not take every connection, and each exchange is short.
+AT_ONCE = 8
+POOL_TRIES = 4
 
 # ARGV: replica, epoch, "declare" or "change", seconds to keep, ceiling; then for each key: held, spent, limit.
 # Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then what the others hold and spent, by key.
@@ -55,6 +60,7 @@ class PurseStore:
         self._redis = redis
         self._prefix = prefix
         self._replica = replica
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def exchange(
         self, verb: str, epoch: int, entries: Sequence[tuple[str, int, int, int | None]], *, ceiling: int
@@ -69,13 +75,22 @@ class PurseStore:
             for _, held, spent, limit in entries
             for figure in (held, spent, NO_LIMIT if limit is None else limit)
         ]
+        command: Command = ("EVAL", SCRIPT, len(keys), *keys, self._replica, epoch, verb, KEPT_S, ceiling, *figures)
         try:
-            (reply,) = await self._redis.write(
-                ("EVAL", SCRIPT, len(keys), *keys, self._replica, epoch, verb, KEPT_S, ceiling, *figures)
-            )
+            async with self._places:
+                return _numbers(await self._sent(command))
         except RedisAwayError:
             return None
-        return _numbers(reply)
+
+    async def _sent(self, command: Command) -> Any:
+        """A full pool says nothing about Redis, and nothing was sent: waiting is better than to act alone."""
+        for _ in range(POOL_TRIES - 1):
+            try:
+                return (await self._redis.write(command))[0]
+            except RedisAwayError as away:
+                if away.fault is not Fault.POOL:
+                    raise
+        return (await self._redis.write(command))[0]
 
 
 def _numbers(reply: Any) -> list[int] | None:
