@@ -37,7 +37,6 @@ CACHE_WARNINGS = {
     CacheMode.READ_ONLY: "cache_read_only: Redis takes no new answers",
     CacheMode.DEGRADED: "cache_local_only: Redis is away, each replica answers from its own cache",
 }
-
 LOCAL_BUDGET_WARNING = "budget_local: Redis is away, so each replica keeps to its part of the cost limits"
 
 blueprint = Blueprint("health", __name__)
