@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StrictBool, StrictInt, StrictStr
@@ -343,6 +343,20 @@ class RoutingRule(BaseModel):
     model: ModelId | None = None
 
 
+class UnknownPrice(StrEnum):
+    """What happens to a call whose price nobody knows: it is never free."""
+
+    CHARGE = "charge"
+    REFUSE = "refuse"
+
+
+class UsageScope(StrEnum):
+    """Whose figures these are: those of all replicas, or while Redis is away of the one that answers."""
+
+    FLEET = "fleet"
+    REPLICA = "replica"
+
+
 # --- Providers and health ---------------------------------------------------------------------------------------------
 
 
@@ -382,6 +396,7 @@ class ProvidersResponse(_Body):
     selection_strategy: SelectionStrategy
     total_requests_today: int
     total_cost_today: float
+    scope: UsageScope
 
 
 class UsagePeriod(StrEnum):
@@ -416,8 +431,9 @@ class ModelUsage(_Body):
 
 
 class UsageSummaryResponse(_Body):
-    """GET /api/v1/usage/summary, of this replica."""
+    """GET /api/v1/usage/summary."""
 
+    scope: UsageScope
     period: UsagePeriod
     first_day: date
     last_day: date
@@ -550,6 +566,15 @@ class ProcessingEvent(StrEnum):
     LLM_CACHE_HIT = "llm_provider.cache.hit"
     LLM_CACHE_MISS = "llm_provider.cache.miss"
     LLM_COST_TRACKING = "llm_provider.cost.tracking"
+    LLM_COST_ALERT = "llm_provider.cost.alert"
+
+
+class CostAlertType(StrEnum):
+    """What was passed: a share of a limit, or the usual spending."""
+
+    DAILY_LIMIT = "daily_limit"
+    MONTHLY_LIMIT = "monthly_limit"
+    RATE_SPIKE = "rate_spike"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -636,3 +661,17 @@ class CostTracked(EventData):
     cached: bool
     cache_cost_savings_usd: float
     prompt_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostAlerted(EventData):
+    """Spending passed a mark. Costs are US dollars; provider is null for all of them together."""
+
+    event = ProcessingEvent.LLM_COST_ALERT
+
+    alert_type: CostAlertType
+    provider: ProviderName | None
+    correlation_id: UUID = field(default_factory=uuid4)
+    current_cost: float
+    threshold: float
+    period: str

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api_models import ModelId, ProviderName, RoutingRule, SelectionStrategy
+from api_models import ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
@@ -244,6 +244,26 @@ class CacheSettings(Group):
         return url
 
 
+class CostSettings(Group):
+    """What may be spent, and when somebody is told."""
+
+    limit_usd_per_day: float | None = knob(
+        "COST_LIMIT_USD_PER_DAY", None, "the most that may be spent on a day (UTC), by all replicas together", ge=0
+    )
+    limit_usd_per_month: float | None = knob("COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0)
+    replicas: int = knob("REPLICAS", 1, "how many share the limits; without Redis each keeps to its part", ge=1)
+    alert_threshold_usd: float = knob("COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0)
+    alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = knob(
+        "COST_ALERT_LEVELS", (0.8, 1.0), "shares of a limit at which an alert is sent; comma-separated or JSON"
+    )
+    unknown_price: UnknownPrice = knob(
+        "COST_UNKNOWN_PRICE", UnknownPrice.CHARGE, "a model of unknown price counts as COST_UNKNOWN_CEILING_USD a call"
+    )
+    unknown_ceiling_usd: float = knob(
+        "COST_UNKNOWN_CEILING_USD", 0.1, "what a call of unknown price counts against the limits", gt=0
+    )
+
+
 class EventSettings(Group):
     """What the rest of the platform is told."""
 
@@ -448,6 +468,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     outbound: OutboundSettings = OutboundSettings()
     cache: CacheSettings = CacheSettings()
+    cost: CostSettings = CostSettings()
     events: EventSettings = EventSettings()
     admin: AdminSettings = AdminSettings()
     mock: MockSettings = MockSettings()

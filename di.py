@@ -8,13 +8,21 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
+from uuid import uuid4
 
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
 from api_models import ProviderName
 from config import VERSION, Settings
+from implementations.accounting.alerts import Alerts
+from implementations.accounting.bookkeeper import Bookkeeper
+from implementations.accounting.budget import Budget
+from implementations.accounting.ceilings import Ceilings
+from implementations.accounting.fleet import Fleet
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.prices import Prices
+from implementations.accounting.purse import Purse
+from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
@@ -48,7 +56,9 @@ from implementations.shared_state.connections import Connections
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
+from implementations.shared_state.purse_store import PurseStore
 from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
 from implementations.wire.transport import Transport
 from metrics import Metrics
@@ -56,6 +66,7 @@ from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
     BackgroundProtocol,
+    BudgetProtocol,
     ClockProtocol,
     Judge,
     Judges,
@@ -84,10 +95,12 @@ Flights = SingleFlight[ProviderReply]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedEntries:
-    """The entries in Redis and their prober; both are None without Redis."""
+    """What stands in Redis, and its prober; all of it is None without Redis."""
 
     entries: EntryStore | None
     prober: Prober | None
+    purse: PurseStore | None
+    usage: UsageStore | None
 
 
 def utc_now() -> datetime:
@@ -107,6 +120,7 @@ class JudgesProvider(Provider):
         transport: Transport,
         guards: ProviderGuards,
         accounting: LLMAccountingProtocol,
+        budget: BudgetProtocol,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -121,7 +135,13 @@ class JudgesProvider(Provider):
         }
         return {
             name: guarded(
-                dialect, guards[name], accounting, clock=clock, sleep=sleep, breaks_circuits=settings.circuit.enabled
+                dialect,
+                guards[name],
+                accounting,
+                budget,
+                clock=clock,
+                sleep=sleep,
+                breaks_circuits=settings.circuit.enabled,
             )
             for name, dialect in dialects.items()
         }
@@ -173,9 +193,67 @@ class JudgesProvider(Provider):
         return Ledger(now=utc_now)
 
     @provide
-    def usage(self, ledger: Ledger) -> LLMUsageProtocol:
+    async def purses(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        shared: SharedEntries,
+        prices: PricesProtocol,
+        runtime_settings: RuntimeSettingsProtocol,
+        metrics: Metrics,
+    ) -> AsyncIterator[Budget]:
+        """What may be spent: of the fleet where there is a Redis."""
+        purse = Purse(today=lambda: ledger.today)
+        rules = lambda: runtime_settings.current().costs  # noqa: E731  two that follow the operator
+        budget = Budget(
+            purse=purse,
+            ceilings=Ceilings(prices=prices, rules=rules),
+            fleet=None if shared.purse is None else Fleet(shared.purse, purse=purse),
+            rules=rules,
+            replicas=settings.cost.replicas,
+            metrics=metrics,
+        )
+        yield budget
+        await budget.finish()
+
+    @provide
+    def budget(self, budget: Budget) -> BudgetProtocol:
+        """The budget as policies see it."""
+        return budget
+
+    @provide
+    async def shared_ledger(self, ledger: Ledger, shared: SharedEntries) -> AsyncIterator[SharedLedger]:
+        """The ledger of all replicas; of this one alone without Redis."""
+        whole = SharedLedger(ledger, shared.usage)
+        yield whole
+        await whole.send()
+
+    @provide
+    def usage(self, ledger: SharedLedger) -> LLMUsageProtocol:
         """The ledger as the routes read it."""
         return ledger
+
+    @provide
+    def bookkeeper(
+        self,
+        budget: Budget,
+        ledger: SharedLedger,
+        shared: SharedEntries,
+        runtime_settings: RuntimeSettingsProtocol,
+        events: LLMEventPublisherProtocol,
+        metrics: Metrics,
+        sleep: SleepProtocol,
+    ) -> Bookkeeper:
+        """Tells the other replicas, and whoever should be warned."""
+        alerts = Alerts(
+            budget=budget,
+            rules=lambda: runtime_settings.current().costs,
+            marks=shared.usage,
+            events=events,
+            metrics=metrics,
+            now=utc_now,
+        )
+        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
 
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
@@ -187,6 +265,7 @@ def guarded(
     dialect: LLMDialectProtocol,
     guards: Guards,
     accounting: LLMAccountingProtocol,
+    budget: BudgetProtocol,
     *,
     clock: ClockProtocol,
     sleep: SleepProtocol,
@@ -197,7 +276,7 @@ def guarded(
     Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
     so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.
     """
-    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), accounting=accounting, clock=clock)
+    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
@@ -382,7 +461,7 @@ class SharedStateProvider(Provider):
     ) -> AsyncIterator[SharedEntries]:
         """Redis behind its circuits, the entries on it, and who looks after them."""
         if settings.cache.redis_url is None:
-            yield SharedEntries(entries=None, prober=None)
+            yield SharedEntries(entries=None, prober=None, purse=None, usage=None)
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
@@ -401,7 +480,10 @@ class SharedStateProvider(Provider):
             now_s=time.time,
         )
         prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
-        yield SharedEntries(entries=entries, prober=prober)
+        own = {"prefix": settings.cache.key_prefix, "replica": uuid4().hex}
+        yield SharedEntries(
+            entries=entries, prober=prober, purse=PurseStore(redis, **own), usage=UsageStore(redis, **own)
+        )
         await behind.finish()
         await redis.close()
 
@@ -437,10 +519,15 @@ class ProcessProvider(Provider):
 
     @provide
     async def supervisor(
-        self, monitor: ProviderMonitorImpl, shared: SharedEntries, metrics: Metrics, sleep: SleepProtocol
+        self,
+        monitor: ProviderMonitorImpl,
+        bookkeeper: Bookkeeper,
+        shared: SharedEntries,
+        metrics: Metrics,
+        sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
-        tasks: dict[str, Work] = {"provider_monitor": monitor.run}
+        tasks: dict[str, Work] = {"provider_monitor": monitor.run, "bookkeeper": bookkeeper.run}
         if shared.prober is not None:
             tasks["redis_prober"] = shared.prober.run
         supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)

@@ -344,6 +344,13 @@ class ServiceOverloadedError(ServiceError):
     asks_next_provider = True
 
 
+class CostLimitExceededError(ServiceError):
+    """The call could cost more than is left to spend. Another provider would be paid from the same purse."""
+
+    code, status = ErrorCode.COST_LIMIT_EXCEEDED, 402
+    sentence = "The cost limit of this service is reached."
+
+
 class ServiceStoppingError(ServiceError):
     """This service is stopping: it takes no new work and may end running work."""
 

@@ -10,7 +10,16 @@ from typing import Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-from api_models import AttemptOutcome, CacheOutcome, CircuitState, ErrorCode, ProcessingEvent, ProviderName, Usage
+from api_models import (
+    AttemptOutcome,
+    CacheOutcome,
+    CircuitState,
+    CostAlertType,
+    ErrorCode,
+    ProcessingEvent,
+    ProviderName,
+    Usage,
+)
 
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -219,6 +228,30 @@ class Metrics:
             "US dollars that hits would have cost; a hit of unknown price counts nothing.",
             registry=self.registry,
         )
+        self.budget_left = Family(
+            Gauge(
+                "llm_provider_budget_left_dollars",
+                "US dollars that may still be spent, reservations taken off; +Inf without a limit.",
+                ("period",),
+                registry=self.registry,
+            )
+        )
+        self.budget_local = Gauge(
+            "llm_provider_budget_local",
+            "1 while Redis is away and each replica keeps to its part of the limits.",
+            registry=self.registry,
+        )
+        self.limit_refusals = Family(
+            Counter(
+                "llm_provider_cost_limit_refusals",
+                "Calls not made for the sake of a limit, or of a price that nobody knows.",
+                ("reason",),
+                registry=self.registry,
+            )
+        )
+        self.cost_alerts = Family(
+            Counter("llm_provider_cost_alerts", "Alerts sent by this replica.", ("alert_type",), registry=self.registry)
+        )
         self.cache_writes_behind = Gauge(
             "llm_provider_cache_writes_behind", "Writes to Redis that are under way.", registry=self.registry
         )
@@ -269,6 +302,8 @@ class Metrics:
         """Rates need a first zero: every series whose labels are known beforehand starts now."""
         for event in ProcessingEvent:
             self.events.of(event)
+        for alert in CostAlertType:
+            self.cost_alerts.of(alert)
         for provider in ProviderName:
             self.concurrent.of(provider)
             self.cost_unknown.of(provider)

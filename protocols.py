@@ -30,7 +30,9 @@ from api_models import (
     RoutingRule,
     SelectionStrategy,
     TemperatureUse,
+    UnknownPrice,
     Usage,
+    UsageScope,
     Winner,
 )
 
@@ -325,12 +327,69 @@ class UsageTotals:
     cache_hits: int = 0
     saved_micro_usd: int = 0
 
+    @property
+    def cost_usd(self) -> float:
+        """In US dollars."""
+        return self.cost_micro_usd / 1_000_000
+
     def __add__(self, other: Self) -> Self:
         """Field by field."""
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Account:
+    """What this process holds of one period's money, in micro-dollars: spent, and in `held` what is reserved as well.
+
+    sent_held, sent_spent: how much of it the other replicas know. period: a UTC day or month, as ISO 8601 has it.
+    """
+
+    period: str
+    held: int = 0
+    spent: int = 0
+    sent_held: int = 0
+    sent_spent: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Reservation:
+    """Money put aside for one attempt, in micro-dollars, in the day and the month in which it began."""
+
+    ceiling: int
+    accounts: tuple[Account, Account]
+    is_open: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRows:
+    """What was used, by provider and model, and by whom."""
+
+    scope: UsageScope
+    rows: Mapping[tuple[ProviderName, str], UsageTotals]
+
+    def of(self, provider: ProviderName) -> UsageTotals:
+        """All models of one provider."""
+        return sum((entry for (name, _), entry in self.rows.items() if name is provider), UsageTotals())
+
+
 # --- Nouns: the state of things ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRules:
+    """What may be spent, in US dollars by UTC day and month, and when somebody is told. alert_levels: shares."""
+
+    limit_usd_per_day: float | None = None
+    limit_usd_per_month: float | None = None
+    alert_threshold_usd: float = 100.0
+    alert_levels: tuple[float, ...] = (0.8, 1.0)
+    unknown_price: UnknownPrice = UnknownPrice.CHARGE
+    unknown_ceiling_usd: float = 0.1
+
+    @property
+    def limits(self) -> bool:
+        """Something may not be passed."""
+        return self.limit_usd_per_day is not None or self.limit_usd_per_month is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +413,7 @@ class CurrentSettings:
     cache_ttl_s: float
     log_level: str
     mock: MockKnobs | None
+    costs: CostRules = field(default_factory=CostRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -638,6 +698,23 @@ class LLMAccountingProtocol(Protocol):
         ...
 
 
+class BudgetProtocol(Protocol):
+    """Money is put aside before a call and settled after it, so that no limit is passed."""
+
+    @property
+    def is_local(self) -> bool:
+        """There are limits, a Redis to share them, and it is away: each replica keeps to its part."""
+        ...
+
+    async def reserve(self, request: ProviderRequest) -> Reservation:
+        """Put aside the most that the attempt can cost. Raises CostLimitExceededError when so much is not left."""
+        ...
+
+    def settle(self, reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> None:
+        """Charge what was bought, or what may have been, and give back the rest; never waits."""
+        ...
+
+
 class LLMUsageProtocol(Protocol):
     """What was used and what it cost."""
 
@@ -646,8 +723,8 @@ class LLMUsageProtocol(Protocol):
         """The day that is booked now, UTC."""
         ...
 
-    def rows(self, first: date, last: date) -> Mapping[tuple[ProviderName, str], UsageTotals]:
-        """By provider and model, over these days, the last one included."""
+    async def read(self, first: date, last: date) -> UsageRows:
+        """By provider and model, over these days, the last one included: of all replicas while Redis answers."""
         ...
 
 

@@ -20,6 +20,7 @@ from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
+    BudgetProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
@@ -99,6 +100,7 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     await container.get(LLMProviderTesterProtocol)
     await container.get(PricesProtocol)
     await container.get(LLMUsageProtocol)
+    await container.get(BudgetProtocol)
     await container.get(AdminAccessProtocol)
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
 

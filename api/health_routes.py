@@ -21,6 +21,7 @@ from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
     BackgroundProtocol,
+    BudgetProtocol,
     CacheHealth,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
@@ -36,6 +37,7 @@ CACHE_WARNINGS = {
     CacheMode.READ_ONLY: "cache_read_only: Redis takes no new answers",
     CacheMode.DEGRADED: "cache_local_only: Redis is away, each replica answers from its own cache",
 }
+LOCAL_BUDGET_WARNING = "budget_local: Redis is away, so each replica keeps to its part of the cost limits"
 
 blueprint = Blueprint("health", __name__)
 
@@ -51,6 +53,7 @@ async def healthz(
     events: FromDishka[LLMEventPublisherProtocol],
     admission: FromDishka[AdmissionProtocol],
     background: FromDishka[BackgroundProtocol],
+    budget: FromDishka[BudgetProtocol],
 ) -> Response:
     """Whether the service can serve, and what is not well."""
     statuses = selector.statuses(runtime_settings.current())
@@ -69,7 +72,7 @@ async def healthz(
         environment=settings.service.environment,
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
-        warnings=[*warnings, *_cache_warnings(cache.health())],
+        warnings=[*warnings, *_cache_warnings(cache.health()), *([LOCAL_BUDGET_WARNING] if budget.is_local else [])],
     )
     code = 503 if status is HealthStatus.UNHEALTHY else 200
     return Response(body.model_dump_json(), status=code, content_type="application/json")

@@ -26,12 +26,14 @@ from protocols import (
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
+    LLMUsageProtocol,
     ModelCatalogueProtocol,
     ModelTraits,
     PricesProtocol,
     ProviderStatus,
     Rates,
     RuntimeSettingsProtocol,
+    UsageTotals,
 )
 
 YES = frozenset({"true", "1", "yes"})
@@ -63,17 +65,21 @@ async def compare(
 @blueprint.get("/providers")
 @inject
 async def providers(
-    selector: FromDishka[LLMProviderSelectorProtocol], runtime_settings: FromDishka[RuntimeSettingsProtocol]
+    selector: FromDishka[LLMProviderSelectorProtocol],
+    runtime_settings: FromDishka[RuntimeSettingsProtocol],
+    usage: FromDishka[LLMUsageProtocol],
 ) -> Response:
-    """Every provider as it is now."""
+    """Every provider as it is now; requests and costs of today are the fleet's while Redis answers."""
     settings = runtime_settings.current()
-    reports = [_report(status) for status in selector.statuses(settings)]
+    today = await usage.read(usage.today, usage.today)
+    reports = [_report(status, today.of(status.name)) for status in selector.statuses(settings)]
     body = ProvidersResponse(
         providers=reports,
         default_provider=ProviderName.MOCK if settings.mock else settings.default_provider,
         selection_strategy=settings.selection_strategy,
         total_requests_today=sum(report.requests_today for report in reports),
         total_cost_today=sum(report.cost_today_usd for report in reports),
+        scope=today.scope,
     )
     return Response(body.model_dump_json(), content_type="application/json")
 
@@ -140,7 +146,7 @@ def _model_report(
     )
 
 
-def _report(status: ProviderStatus) -> ProviderReport:
+def _report(status: ProviderStatus, today: UsageTotals) -> ProviderReport:
     activity = status.activity
     average_s = activity.average_response_s
     return ProviderReport(
@@ -155,8 +161,8 @@ def _report(status: ProviderStatus) -> ProviderReport:
         failure_count=activity.failure_count,
         average_response_time_ms=None if average_s is None else round(average_s * 1000, 1),
         in_flight=activity.in_flight,
-        requests_today=activity.requests_today,
-        cost_today_usd=activity.cost_today_usd,
+        requests_today=today.requests,
+        cost_today_usd=today.cost_usd,
         reason=status.reason,
         last_probe=None if status.last_probe is None else ProbeReport(**asdict(status.last_probe)),
     )

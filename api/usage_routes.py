@@ -21,11 +21,13 @@ async def summary(usage: FromDishka[LLMUsageProtocol]) -> Response:
     """The figures of a period, by provider and model."""
     period = _period(request.args.get("period", UsagePeriod.TODAY))
     first, last = _days(period, usage.today)
-    rows = usage.rows(first, last)
+    read = await usage.read(first, last)
+    rows = read.rows
     by_provider: dict[ProviderName, UsageTotals] = {}
     for (name, _), totals in rows.items():
         by_provider[name] = by_provider.get(name, UsageTotals()) + totals
     body = UsageSummaryResponse(
+        scope=read.scope,
         period=period,
         first_day=first,
         last_day=last,
@@ -64,7 +66,7 @@ def _figures(totals: UsageTotals) -> UsageFigures:
         failures=totals.failures,
         prompt_tokens=totals.prompt_tokens,
         completion_tokens=totals.completion_tokens,
-        cost_usd=totals.cost_micro_usd / MICRO,
+        cost_usd=totals.cost_usd,
         unpriced_purchases=totals.unpriced,
         cache_hits=totals.cache_hits,
         saved_usd=totals.saved_micro_usd / MICRO,

@@ -8,7 +8,14 @@ from datetime import datetime
 from uuid import uuid4
 
 from api_models import CacheOutcome
-from exceptions import CircuitOpenError, DeadlineExceededError, DefectError, NotCachedError, ServiceError
+from exceptions import (
+    CircuitOpenError,
+    CostLimitExceededError,
+    DeadlineExceededError,
+    DefectError,
+    NotCachedError,
+    ServiceError,
+)
 from implementations.events import request_events
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import Call, Deadline, Record, calling, current_call
@@ -188,6 +195,8 @@ class LLMOrchestratorImpl:
         try:
             with calling(current_call().until(deadline)):
                 reply = await candidate.provider.generate_comparison(candidate.request)
+        except CostLimitExceededError:  # our own limit is no failure of the provider
+            raise
         except ServiceError as failure:
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise

@@ -1,7 +1,7 @@
 """The settings that an operator may change while the service runs, as one immutable snapshot."""
 
 from config import Settings
-from protocols import CurrentSettings, MockKnobs
+from protocols import CostRules, CurrentSettings, MockKnobs
 
 
 class RuntimeSettingsImpl:
@@ -34,6 +34,14 @@ def snapshot_of(settings: Settings) -> CurrentSettings:
         cache_ttl_s=settings.cache.ttl_s,
         log_level=settings.service.log_level,
         mock=_mock_knobs(settings) if settings.judging.use_mock else None,
+        costs=CostRules(
+            limit_usd_per_day=settings.cost.limit_usd_per_day,
+            limit_usd_per_month=settings.cost.limit_usd_per_month,
+            alert_threshold_usd=settings.cost.alert_threshold_usd,
+            alert_levels=settings.cost.alert_levels,
+            unknown_price=settings.cost.unknown_price,
+            unknown_ceiling_usd=settings.cost.unknown_ceiling_usd,
+        ),
     )
 
 

@@ -22,7 +22,12 @@ from api_models import (
     Usage,
     Winner,
 )
+from implementations.accounting.alerts import Alerts, Marks
+from implementations.accounting.budget import Budget
+from implementations.accounting.ceilings import Ceilings
+from implementations.accounting.fleet import Fleet, SharedPurse
 from implementations.accounting.ledger import Ledger
+from implementations.accounting.purse import Purse
 from implementations.accounting_impl import AccountingImpl
 from implementations.cache.local_cache import LocalCache
 from implementations.judging.catalogue import ModelCatalogue
@@ -34,6 +39,7 @@ from metrics import Metrics
 from protocols import (
     ClockProtocol,
     ComparisonQuery,
+    CostRules,
     CurrentSettings,
     LLMAccountingProtocol,
     MockKnobs,
@@ -234,6 +240,42 @@ def tolerant_catalogue() -> ModelCatalogue:
 
 def books(prices: PricesProtocol, *, metrics: Metrics, now: Calendar) -> AccountingImpl:
     return AccountingImpl(prices=prices, ledger=Ledger(now=now), metrics=metrics, now=now)
+
+
+def unlimited() -> Budget:
+    """Money is no question."""
+    return budget(CostRules(), metrics=new_metrics())
+
+
+def budget(
+    rules: CostRules,
+    *,
+    metrics: Metrics,
+    prices: PricesProtocol | None = None,
+    now: Calendar | None = None,
+    shared: SharedPurse | None = None,
+    replicas: int = 1,
+) -> Budget:
+    """A budget of its own; with a shared purse one of a fleet's."""
+    ledger = Ledger(now=now or Calendar())
+    purse = Purse(today=lambda: ledger.today)
+    return Budget(
+        purse=purse,
+        ceilings=Ceilings(prices=prices or FixedPrices(), rules=lambda: rules),
+        fleet=None if shared is None else Fleet(shared, purse=purse),
+        rules=lambda: rules,
+        replicas=replicas,
+        metrics=metrics,
+    )
+
+
+def alerts(
+    budget: Budget, rules: CostRules, *, metrics: Metrics, now: Calendar, marks: Marks | None = None
+) -> tuple[Alerts, Recorder]:
+    """The alerts on this budget, and where they arrive."""
+    recorder = Recorder()
+    looking = Alerts(budget=budget, rules=lambda: rules, marks=marks, events=recorder, metrics=metrics, now=now)
+    return looking, recorder
 
 
 def guards(metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:

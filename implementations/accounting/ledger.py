@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 
-from api_models import ProviderName
-from protocols import UsageTotals
+from api_models import ProviderName, UsageScope
+from protocols import UsageRows, UsageTotals
 
 KEPT_DAYS = 62
 
@@ -19,6 +19,7 @@ class Ledger:
         self._now = now
         self._today = now().date()
         self._days: dict[date, dict[Row, UsageTotals]] = {}
+        self._news: dict[tuple[date, Row], UsageTotals] = {}
 
     @property
     def today(self) -> date:
@@ -28,12 +29,20 @@ class Ledger:
             self._today = day
             for old in [one for one in self._days if one < day - timedelta(days=KEPT_DAYS)]:
                 del self._days[old]
+            self._news = {key: entry for key, entry in self._news.items() if key[0] in self._days}
         return self._today
 
     def book(self, provider: ProviderName, model: str, entry: UsageTotals) -> None:
         """Add to today's row of this provider and model."""
         rows = self._days.setdefault(self.today, {})
         rows[provider, model] = rows.get((provider, model), UsageTotals()) + entry
+        key = self._today, (provider, model)
+        self._news[key] = self._news.get(key, UsageTotals()) + entry
+
+    def take_news(self) -> Mapping[tuple[date, Row], UsageTotals]:
+        """What was booked since this was asked the last time."""
+        news, self._news = self._news, {}
+        return news
 
     def rows(self, first: date, last: date) -> Mapping[Row, UsageTotals]:
         """What these days brought, the last one included."""
@@ -42,6 +51,10 @@ class Ledger:
             for row, entry in rows.items():
                 found[row] = found[row] + entry
         return found
+
+    async def read(self, first: date, last: date) -> UsageRows:
+        """Those of this replica."""
+        return UsageRows(scope=UsageScope.REPLICA, rows=self.rows(first, last))
 
     def of_today(self, provider: ProviderName) -> UsageTotals:
         """What today brought from one provider."""

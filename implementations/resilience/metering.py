@@ -1,4 +1,4 @@
-"""The innermost policies: an attempt is timed, priced and booked, and ends when its time is over."""
+"""The innermost policies: an attempt is paid for, timed, priced and booked, and ends when its time is over."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,23 +6,37 @@ from collections.abc import Callable
 from api_models import UNKNOWN_USAGE, AttemptOutcome, Purchase
 from exceptions import AttemptCutShortError, ProviderError, ProviderTimeoutError
 from implementations.resilience.call import current_call
-from protocols import Attempt, LLMAccountingProtocol, LLMProviderProtocol, ProviderReply, ProviderRequest
+from protocols import (
+    Attempt,
+    BudgetProtocol,
+    LLMAccountingProtocol,
+    LLMProviderProtocol,
+    ProviderReply,
+    ProviderRequest,
+)
 
 FAIR_SHARE = 0.5
 
 
 class Metered:
-    """Times, prices and books every attempt, usable or not."""
+    """Puts its money aside, then times, prices, books and settles every attempt, usable or not."""
 
     def __init__(
-        self, provider: LLMProviderProtocol, *, accounting: LLMAccountingProtocol, clock: Callable[[], float]
+        self,
+        provider: LLMProviderProtocol,
+        *,
+        budget: BudgetProtocol,
+        accounting: LLMAccountingProtocol,
+        clock: Callable[[], float],
     ) -> None:
         self._provider = provider
+        self._budget = budget
         self._accounting = accounting
         self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply, priced. A failure leaves with the provider's name."""
+        """The reply, priced. A failure leaves with the provider's name; CostLimitExceededError before any call."""
+        reservation = await self._budget.reserve(request)
         began_s = self._clock()
         self._accounting.started(request)
         outcome, purchase = AttemptOutcome.DEFECT, None
@@ -39,8 +53,11 @@ class Metered:
         finally:
             elapsed_s = self._clock() - began_s
             if outcome is not AttemptOutcome.SUCCESS:
-                _record(request, outcome, elapsed_s, self._accounting.failed(request, outcome, elapsed_s, purchase))
+                billed = self._accounting.failed(request, outcome, elapsed_s, purchase)
+                self._budget.settle(reservation, outcome, billed)
+                _record(request, outcome, elapsed_s, billed)
         priced = self._accounting.succeeded(request, reply, elapsed_s)
+        self._budget.settle(reservation, outcome, priced.purchase)
         _record(request, outcome, elapsed_s, priced.purchase)
         return priced
 

@@ -592,7 +592,14 @@ PROVIDER_KEYS = {
     "reason",
     "last_probe",
 }  # fmt: skip
-PROVIDERS_KEYS = {"providers", "default_provider", "selection_strategy", "total_requests_today", "total_cost_today"}
+PROVIDERS_KEYS = {
+    "providers",
+    "default_provider",
+    "selection_strategy",
+    "total_requests_today",
+    "total_cost_today",
+    "scope",
+}
 
 
 async def test_only_the_mock_is_listed_while_it_judges(client: Client) -> None:

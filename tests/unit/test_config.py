@@ -50,6 +50,10 @@ LEGAL = {
     "PRICE_OVERRIDES": '{"openai/gpt-6-luna": {"input": 1, "output": 2}}',
     "REDIS_URL": "redis://localhost:6379/0",
     "CACHE_KEY_PREFIX": "another",
+    "COST_LIMIT_USD_PER_DAY": "5",
+    "COST_LIMIT_USD_PER_MONTH": "50",
+    "COST_ALERT_LEVELS": "0.5,0.9",
+    "COST_UNKNOWN_PRICE": "refuse",
     "MOCK_ERROR_RATE": "0.5",
     "MOCK_POSITION_BIAS": "0.5",
 }

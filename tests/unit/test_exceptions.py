@@ -64,6 +64,7 @@ PUBLISHED = {
     exceptions.RequestRejectedError: (422, "INVALID_REQUEST"),
     exceptions.ContextTooLongError: (422, "INVALID_REQUEST"),
     exceptions.DeadlineExceededError: (504, "TIMEOUT"),
+    exceptions.CostLimitExceededError: (402, "COST_LIMIT_EXCEEDED"),
     exceptions.ServiceStoppingError: (503, "SERVICE_UNAVAILABLE"),
     exceptions.DefectError: (500, "UNKNOWN_ERROR"),
 }

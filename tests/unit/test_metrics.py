@@ -15,12 +15,27 @@ from api_models import (
     ProviderName,
     Usage,
 )
+from exceptions import CostLimitExceededError
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from metrics import Metrics
+from protocols import CostRules
+from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
-from tests.fakes import CORRELATION_ID, KNOWN_MODEL, Clock, middle, new_metrics, reply, sample
+from tests.fakes import (
+    CORRELATION_ID,
+    KNOWN_MODEL,
+    Calendar,
+    Clock,
+    alerts,
+    budget,
+    middle,
+    new_metrics,
+    reply,
+    request,
+    sample,
+)
 
 ANTHROPIC = ProviderName.ANTHROPIC
 NEVER_MOVES = {"llm_provider_build"}
@@ -82,6 +97,7 @@ async def drive_the_neighbours(metrics: Metrics) -> None:
     local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock(), on_evict=metrics.cache_evictions.inc)
     for number in range(11):
         local.put(f"{number}", b"payload", ttl_s=60.0)
+    await drive_the_budget(metrics)
     await drive_the_shared_cache(metrics, local)
     publisher = EventPublisherImpl(enabled=True, metrics=metrics)
     publisher.publish(CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key"))
@@ -92,6 +108,16 @@ async def drive_the_neighbours(metrics: Metrics) -> None:
     metrics.in_flight.set(1)
     metrics.stale_connections.inc()
     metrics.admission_queue.set(1)
+
+
+async def drive_the_budget(metrics: Metrics) -> None:
+    """A limit that is too low, and a Redis that is away."""
+    purse = FakePurse()
+    purse.away = True
+    strict = budget(CostRules(limit_usd_per_day=0.01), metrics=metrics, shared=purse.of("one"))
+    with pytest.raises(CostLimitExceededError):
+        await strict.reserve(request())
+    await alerts(strict, CostRules(limit_usd_per_day=0.01), metrics=metrics, now=Calendar())[0].look()
 
 
 async def drive_the_shared_cache(metrics: Metrics, local: LocalCache) -> None:

@@ -24,6 +24,7 @@ from api_models import (
 from exceptions import (
     CircuitOpenError,
     ContentRefusedError,
+    CostLimitExceededError,
     DeadlineExceededError,
     DefectError,
     InvalidReplyError,
@@ -68,6 +69,7 @@ from tests.fakes import (
     sample,
     settle,
     tolerant_catalogue,
+    unlimited,
 )
 
 ANTHROPIC, OPENAI = ProviderName.ANTHROPIC, ProviderName.OPENAI
@@ -95,7 +97,11 @@ class House:
         self.accounting = accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
         selector = ProviderSelectorImpl(
             judges={
-                name: Judge(provider=Metered(fake, accounting=accounting, clock=self.clock), metered=fake, probe=fake)
+                name: Judge(
+                    provider=Metered(fake, budget=unlimited(), accounting=accounting, clock=self.clock),
+                    metered=fake,
+                    probe=fake,
+                )
                 for name, fake in judges.items()
             },
             guards=guards(self.metrics, self.clock),
@@ -240,6 +246,16 @@ async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() ->
         await home.compare(query())
     assert passed.value is failure
     assert second.requests == []
+
+
+async def test_our_own_limit_asks_nobody_else_and_is_told_as_no_failure_of_the_provider() -> None:
+    second = FakeProvider()
+    home = House({ANTHROPIC: FakeProvider(CostLimitExceededError("nothing is left")), OPENAI: second})
+    with pytest.raises(CostLimitExceededError):
+        await home.compare(query())
+    assert second.requests == []
+    assert home.events.of(ProviderFailed) == []
+    assert home.completed().success is False
 
 
 async def test_a_pinned_provider_is_never_silently_replaced() -> None:

@@ -37,6 +37,7 @@ from tests.fakes import (
     reply,
     request,
     sample,
+    unlimited,
 )
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class Desk:
         self.metrics = new_metrics()
         self.accounting = books(FixedPrices(0.5), metrics=self.metrics, now=Calendar())
         self.judge = FakeProvider(*script)
-        self.metered = Metered(self.judge, accounting=self.accounting, clock=self.clock)
+        self.metered = Metered(self.judge, budget=unlimited(), accounting=self.accounting, clock=self.clock)
         self.call = call(self.clock)
 
     async def ask(self) -> ProviderReply:

@@ -19,6 +19,7 @@ from tests.fakes import (
     new_metrics,
     reply,
     request,
+    unlimited,
 )
 
 
@@ -40,7 +41,7 @@ async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
 
     sleep, asked = instant_sleep(clock), call(clock)
     accounting = books(FixedPrices(), metrics=new_metrics(), now=Calendar())
-    metered = Metered(FakeProvider(slowly_failing, slowly), accounting=accounting, clock=clock)
+    metered = Metered(FakeProvider(slowly_failing, slowly), budget=unlimited(), accounting=accounting, clock=clock)
     with calling(asked):
         await Retrying(metered, retries=RetryManagerImpl(budget=RetryBudget(), sleep=sleep)).generate_comparison(
             request()

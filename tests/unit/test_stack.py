@@ -29,7 +29,19 @@ from implementations.resilience.call import Call, Deadline, calling
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from protocols import ProviderReply, ProviderRequest
-from tests.fakes import Calendar, FixedPrices, Held, Timeline, books, new_metrics, reply, request, sample, settle
+from tests.fakes import (
+    Calendar,
+    FixedPrices,
+    Held,
+    Timeline,
+    books,
+    new_metrics,
+    reply,
+    request,
+    sample,
+    settle,
+    unlimited,
+)
 
 ANTHROPIC = ProviderName.ANTHROPIC
 Behaviour = Callable[[ProviderRequest], Awaitable[ProviderReply]]
@@ -70,7 +82,13 @@ class Stack:
         )
         accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
         self.provider = guarded(
-            self.upstream, self.guards, accounting, clock=self.time, sleep=self.time.sleep, breaks_circuits=True
+            self.upstream,
+            self.guards,
+            accounting,
+            unlimited(),
+            clock=self.time,
+            sleep=self.time.sleep,
+            breaks_circuits=True,
         ).provider
 
     async def ask(self, *, within_s: float = 55.0) -> ProviderReply:

@@ -1,0 +1,119 @@
+"""Tells when spending passes a mark: a share of a limit, the day's threshold, or this hour far more than usual.
+
+Each is told once per period, and once per fleet while Redis answers; without it each replica tells for itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from api_models import CostAlerted, CostAlertType
+from implementations.accounting.budget import Budget
+from implementations.accounting.money import micro_usd, usd
+from implementations.accounting.spending_rate import SpendingRate
+from metrics import Metrics
+from protocols import CostRules, LLMEventPublisherProtocol
+
+TELLS_AT_REFUSAL = 1.0
+
+log = structlog.get_logger("costs")
+
+
+class Marks(Protocol):
+    """Marks that are made once, by whoever comes first."""
+
+    async def mark(self, name: str) -> bool | None:
+        """Whether this is the first of that name; None: nobody can say."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Amounts in micro-dollars."""
+
+    kind: CostAlertType
+    current: int
+    threshold: int
+    period: str
+
+    @property
+    def name(self) -> str:
+        """What is told once; a limit that was changed is another one."""
+        mark = "" if self.kind is CostAlertType.RATE_SPIKE else f":{self.threshold}"
+        return f"alert:{self.kind}:{self.period}{mark}"
+
+
+class Alerts:
+    """rules: those in force now. now: the UTC wall clock; its hour only moves forward. marks: None without Redis."""
+
+    def __init__(
+        self,
+        *,
+        budget: Budget,
+        rules: Callable[[], CostRules],
+        marks: Marks | None,
+        events: LLMEventPublisherProtocol,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._budget = budget
+        self._rules = rules
+        self._marks = marks
+        self._events = events
+        self._metrics = metrics
+        self._rate = SpendingRate(now=now)
+        self._told: set[str] = set()
+
+    async def look(self) -> None:
+        """Compare what was spent with every mark."""
+        for alert in [*self._passed(self._rules()), *self._spikes()]:
+            if alert.name not in self._told and await self._is_first(alert.name):
+                self._tell(alert)
+            self._told.add(alert.name)
+        periods = tuple(account.period for account in self._budget.accounts)
+        self._told = {name for name in self._told if any(f":{period}" in name for period in periods)}
+        self._budget.refused.intersection_update(periods)
+
+    def _passed(self, rules: CostRules) -> Iterator[Alert]:
+        day, month = (account.period for account in self._budget.accounts)
+        threshold = micro_usd(rules.alert_threshold_usd)
+        if self._budget.spent(day) >= threshold:
+            yield Alert(
+                kind=CostAlertType.DAILY_LIMIT, current=self._budget.spent(day), threshold=threshold, period=day
+            )
+        for kind, period, limit_usd in (
+            (CostAlertType.DAILY_LIMIT, day, rules.limit_usd_per_day),
+            (CostAlertType.MONTHLY_LIMIT, month, rules.limit_usd_per_month),
+        ):
+            if limit_usd is None:
+                continue
+            for level in rules.alert_levels:
+                mark = micro_usd(limit_usd * level)
+                # Calls are refused before the last cent is spent, so nothing else would ever reach the limit itself.
+                refused = level >= TELLS_AT_REFUSAL and period in self._budget.refused
+                if refused or self._budget.spent(period) >= mark > 0:
+                    yield Alert(kind=kind, current=self._budget.spent(period), threshold=mark, period=period)
+
+    def _spikes(self) -> Iterator[Alert]:
+        _, month = (account.period for account in self._budget.accounts)
+        spike = self._rate.observe(month, self._budget.spent(month), covers=self._budget.scope)
+        if spike is not None:
+            hour, current, threshold = spike
+            yield Alert(kind=CostAlertType.RATE_SPIKE, current=current, threshold=threshold, period=hour)
+
+    async def _is_first(self, name: str) -> bool:
+        first = None if self._marks is None else await self._marks.mark(name)
+        return first is not False
+
+    def _tell(self, alert: Alert) -> None:
+        current, threshold = usd(alert.current), usd(alert.threshold)
+        log.warning("cost_alert", alert_type=alert.kind, current_cost=current, threshold=threshold, period=alert.period)
+        self._metrics.cost_alerts.of(alert.kind).inc()
+        self._events.publish(
+            CostAlerted(
+                provider=None, alert_type=alert.kind, current_cost=current, threshold=threshold, period=alert.period
+            )
+        )

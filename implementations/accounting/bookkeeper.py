@@ -1,0 +1,38 @@
+"""What the books need while nobody asks: replicas hear of each other, and marks that were passed are told."""
+
+from collections.abc import Awaitable, Callable
+
+from implementations.accounting.alerts import Alerts
+from implementations.accounting.budget import Budget
+from implementations.accounting.shared_ledger import SharedLedger
+
+INTERVAL_S = 2.0
+
+
+class Bookkeeper:
+    """sleep: waits so many seconds."""
+
+    def __init__(
+        self, *, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._budget = budget
+        self._ledger = ledger
+        self._alerts = alerts
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self.work()
+            await self._sleep(INTERVAL_S)
+
+    async def work(self) -> None:
+        """Once; each exchange with Redis bounds itself."""
+        await self._budget.refresh()
+        await self._ledger.send()
+        await self._alerts.look()
+
+    async def finish(self) -> None:
+        """Leave nothing unsent, as far as Redis answers."""
+        await self._budget.finish()
+        await self._ledger.send()

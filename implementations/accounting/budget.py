@@ -1,0 +1,222 @@
+"""Money is put aside before a call and settled after it: what is spent and what may be spent never pass a limit.
+
+With Redis all replicas share one purse; without it, or while it is away, each keeps to its part of the limits. A call
+that costs nothing is never refused.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from api_models import AttemptOutcome, Purchase, UsageScope
+from exceptions import CostLimitExceededError
+from implementations.accounting.ceilings import Ceilings
+from implementations.accounting.fleet import Answer, Fleet
+from implementations.accounting.money import micro_usd, usd
+from implementations.accounting.purse import Purse
+from metrics import Metrics
+from protocols import Account, CostRules, ProviderRequest, Reservation
+
+T = TypeVar("T")
+
+PERIODS = ("day", "month")
+UNKNOWN_PRICE = "unknown_price"
+# Nobody told us of a bill, and there may be one: the provider was at work when we stopped listening to it, or it
+# answered in a way that we do not read. What ended before or with a plain error costs nothing.
+MAY_BE_BILLED = frozenset(
+    {
+        AttemptOutcome.SUCCESS,
+        AttemptOutcome.CANCELLED,
+        AttemptOutcome.TIMEOUT,
+        AttemptOutcome.CUT_SHORT,
+        AttemptOutcome.BROKEN,
+        AttemptOutcome.UNREADABLE,
+        AttemptOutcome.MALFORMED,
+        AttemptOutcome.TRUNCATED,
+        AttemptOutcome.DEFECT,
+    }
+)
+
+log = structlog.get_logger("budget")
+
+
+class Budget:
+    """rules: those in force now. replicas: how many share the limits. fleet: None without Redis."""
+
+    def __init__(
+        self,
+        *,
+        purse: Purse,
+        ceilings: Ceilings,
+        fleet: Fleet | None,
+        rules: Callable[[], CostRules],
+        replicas: int,
+        metrics: Metrics,
+    ) -> None:
+        self._purse = purse
+        self._ceilings = ceilings
+        self._fleet = fleet
+        self._rules = rules
+        self._replicas = replicas
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_telling = False
+        self._told_local = False
+        self.refused: set[str] = set()
+        for index, period in enumerate(PERIODS):
+            metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
+            metrics.limit_refusals.of(period)
+        metrics.limit_refusals.of(UNKNOWN_PRICE)
+        metrics.budget_local.set_function(lambda: float(self.is_local))
+
+    @property
+    def is_local(self) -> bool:
+        """There are limits, a Redis to share them, and it does not answer."""
+        return self._fleet is not None and not self._fleet.is_heard and self._rules().limits
+
+    async def reserve(self, request: ProviderRequest) -> Reservation:
+        """Put aside the most that the attempt can cost. Raises CostLimitExceededError when so much is not left."""
+        try:
+            reservation = self._purse.hold(self._ceilings.of(request))
+        except CostLimitExceededError:
+            self._metrics.limit_refusals.of(UNKNOWN_PRICE).inc()
+            raise
+        limits = self._limits()
+        if reservation.ceiling and limits != (None, None):
+            answer = await self._answer(reservation, limits)
+            if answer is not Answer.DONE:
+                self._purse.settle(reservation, 0)
+                self._refuse(reservation, answer, request)
+        return reservation
+
+    def settle(self, reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> None:
+        """Charge what was bought, or the ceiling where that is not known, and give back the rest; never waits."""
+        if self._purse.settle(reservation, _cost(reservation, outcome, purchase)) and reservation.ceiling:
+            self._tell_soon()
+
+    @property
+    def accounts(self) -> tuple[Account, Account]:
+        """Those of today and of this month."""
+        return self._purse.accounts
+
+    @property
+    def scope(self) -> UsageScope:
+        """Whose spending is known; of a fleet that was heard once at least what it had spent by then."""
+        heard = self._fleet is not None and self._fleet.others
+        return UsageScope.FLEET if heard else UsageScope.REPLICA
+
+    def spent(self, period: str) -> int:
+        """By all replicas as far as we know, in micro-dollars; 0 for a period that is not the current one."""
+        mine = sum(account.spent for account in self.accounts if account.period == period)
+        return mine + (self._fleet.others.get(period, (0, 0))[1] if self._fleet is not None else 0)
+
+    def left_usd(self, index: int) -> float:
+        """What may still be put aside here, today (0) or this month (1); infinite without a limit."""
+        limit = self._limits()[index]
+        if limit is None:
+            return float("inf")
+        account = self._purse.accounts[index]
+        others = self._others_held(account.period)
+        left = limit - others - account.held
+        return usd(max(0, left if self._is_shared else min(left, limit // self._replicas - account.held)))
+
+    async def finish(self) -> None:
+        """Tell the others what they do not know yet; bounded by the patience with Redis."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._fleet is not None and self._fleet.has_news:
+            await self._fleet.tell()
+
+    async def refresh(self) -> None:
+        """Exchange with the others what each side does not know; also finds out that Redis lost its memory."""
+        if self._fleet is not None:
+            await self._fleet.tell()
+        self._tell_of_mode()
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._fleet is not None and self._fleet.is_heard
+
+    async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
+        """The fleet's, or our own while Redis cannot say. A caller who leaves must not leave money behind."""
+        if self._fleet is None:
+            return self._own_answer(reservation, limits)
+        asking = self._start(self._fleet.take(reservation, limits))
+        try:
+            answer = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(lambda _: self._forsaken(reservation))
+            raise
+        return self._own_answer(reservation, limits) if answer is None else answer
+
+    def _forsaken(self, reservation: Reservation) -> None:
+        """Nobody waits for the answer any more, and nothing was bought."""
+        self._purse.settle(reservation, 0)
+        self._tell_soon()
+
+    def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
+        """Our part of each limit, from our own spending, and never what others are known to have taken."""
+        for account, limit, refusal in zip(
+            reservation.accounts, limits, (Answer.DAY_REFUSES, Answer.MONTH_REFUSES), strict=True
+        ):
+            if limit is None:
+                continue
+            if account.held > min(limit // self._replicas, limit - self._others_held(account.period)):
+                return refusal
+        return Answer.DONE
+
+    def _others_held(self, period: str) -> int:
+        return self._fleet.others.get(period, (0, 0))[0] if self._fleet is not None else 0
+
+    def _refuse(self, reservation: Reservation, answer: Answer, request: ProviderRequest) -> None:
+        index = 1 if answer is Answer.MONTH_REFUSES else 0
+        self.refused.add(reservation.accounts[index].period)
+        self._metrics.limit_refusals.of(PERIODS[index]).inc()
+        raise CostLimitExceededError(
+            f"what is left for this {PERIODS[index]} (UTC) may not be enough for this call", provider=request.provider
+        )
+
+    def _limits(self) -> tuple[int | None, int | None]:
+        rules = self._rules()
+        return _micro(rules.limit_usd_per_day), _micro(rules.limit_usd_per_month)
+
+    def _tell_soon(self) -> None:
+        """Give back at once what somebody else may need; without limits the next refreshing is soon enough."""
+        if self._fleet is not None and self._fleet.is_heard and self._rules().limits and not self._is_telling:
+            self._is_telling = True
+            self._start(self._tell(self._fleet))
+
+    async def _tell(self, fleet: Fleet) -> None:
+        try:
+            while fleet.has_news and await fleet.tell():
+                pass
+        finally:
+            self._is_telling = False
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _tell_of_mode(self) -> None:
+        if self.is_local is self._told_local:
+            return
+        self._told_local = self.is_local
+        if self._told_local:
+            log.warning("budget_local", replicas=self._replicas)
+        else:
+            log.info("budget_shared")
+
+
+def _cost(reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> int:
+    if purchase is not None and purchase.cost_usd is not None:
+        return micro_usd(purchase.cost_usd)
+    return reservation.ceiling if purchase is not None or outcome in MAY_BE_BILLED else 0
+
+
+def _micro(limit_usd: float | None) -> int | None:
+    return None if limit_usd is None else micro_usd(limit_usd)

@@ -1,0 +1,54 @@
+"""The most that one call can cost. It is put aside before the call, so it may be too high and never too low."""
+
+from collections.abc import Callable
+
+from api_models import ProviderName, Purchase, UnknownPrice, Usage
+from exceptions import CostLimitExceededError
+from implementations.accounting.money import micro_usd_at_least
+from protocols import CostRules, PricesProtocol, Prompt, ProviderRequest, Rates
+
+# The verdict's schema, the tool that some dialects make of it and what a provider puts around them.
+ENVELOPE_TOKENS = 1_000
+# Longer prompts may lie in a dearer tier, which the rates of a usual size do not show.
+USUAL_TOKENS = 100_000
+MILLION = 1_000_000
+
+
+class Ceilings:
+    """rules: those in force now."""
+
+    def __init__(self, *, prices: PricesProtocol, rules: Callable[[], CostRules]) -> None:
+        self._prices = prices
+        self._rules = rules
+
+    def of(self, request: ProviderRequest) -> int:
+        """In micro-dollars, at today's price; 0 for what is free.
+
+        Raises CostLimitExceededError for an unknown price when the operator wants such calls refused.
+        """
+        rates = self._prices.rates(request.provider, request.model)
+        if rates is not None:
+            return micro_usd_at_least(self._known(request, rates))
+        rules = self._rules()
+        if rules.unknown_price is UnknownPrice.REFUSE:
+            raise CostLimitExceededError("nobody knows what this model costs", provider=request.provider)
+        return micro_usd_at_least(rules.unknown_ceiling_usd)
+
+    def _known(self, request: ProviderRequest, rates: Rates) -> float:
+        tokens = _most_tokens(request.prompt)
+        dearest = max(rates.input, rates.cached_input, rates.cache_write)
+        usual_usd = (tokens * dearest + request.max_tokens * rates.output) / MILLION
+        if tokens <= USUAL_TOKENS:
+            return usual_usd
+        written = (0, tokens)
+        return max(usual_usd, *(self._listed(request, tokens, count) for count in written))
+
+    def _listed(self, request: ProviderRequest, tokens: int, written: int) -> float:
+        usage = Usage(prompt=tokens, completion=request.max_tokens, written=written)
+        purchase = Purchase(model=request.model, usage=usage, cost_usd=None)
+        return self._prices.cost_usd(ProviderName(request.provider), purchase, asked=request.model) or 0.0
+
+
+def _most_tokens(prompt: Prompt) -> int:
+    """A tokenizer makes at most one token of a byte; of English text it makes about one of four."""
+    return ENVELOPE_TOKENS + sum(len(text.encode("utf-8", "surrogatepass")) for text in (prompt.system, *prompt.user))

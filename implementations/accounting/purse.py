@@ -1,0 +1,51 @@
+"""This process's money by period: what it spent and what it put aside, for the UTC day and month of now."""
+
+from collections.abc import Callable
+from datetime import date
+
+from protocols import Account, Reservation
+
+
+class Purse:
+    """today: the day that is booked now, which only moves forward.
+
+    A reservation is settled in the periods in which it was made; one that is over is not looked at any more.
+    """
+
+    def __init__(self, *, today: Callable[[], date]) -> None:
+        self._today = today
+        day = today()
+        self._accounts = Account(period=day.isoformat()), Account(period=_month(day))
+
+    @property
+    def accounts(self) -> tuple[Account, Account]:
+        """Those of today and of this month."""
+        today = self._today()
+        day, month = self._accounts
+        if day.period != today.isoformat():
+            day = Account(period=today.isoformat())
+            month = month if month.period == _month(today) else Account(period=_month(today))
+            self._accounts = day, month
+        return self._accounts
+
+    def hold(self, ceiling: int) -> Reservation:
+        """Put so much aside, in micro-dollars, whether there is so much or not."""
+        accounts = self.accounts
+        for account in accounts:
+            account.held += ceiling
+        return Reservation(ceiling=ceiling, accounts=accounts)
+
+    @staticmethod
+    def settle(reservation: Reservation, cost: int) -> bool:
+        """Spend so much of it and give back the rest; once. False when it was settled before."""
+        if not reservation.is_open:
+            return False
+        reservation.is_open = False
+        for account in reservation.accounts:
+            account.held += cost - reservation.ceiling
+            account.spent += cost
+        return True
+
+
+def _month(day: date) -> str:
+    return day.isoformat()[:7]

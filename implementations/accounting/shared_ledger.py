@@ -1,0 +1,89 @@
+"""The ledger of all replicas: what is booked here is sent behind, and read back together with what the others sent."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import date, timedelta
+from typing import Protocol
+
+from api_models import ProviderName, UsageScope
+from implementations.accounting.ledger import Ledger, Row
+from protocols import UsageRows, UsageTotals
+
+FIGURES = frozenset(one.name for one in fields(UsageTotals))
+PROVIDERS = frozenset(ProviderName)
+
+
+class SharedUsage(Protocol):
+    """Counters by day and name, which replicas share."""
+
+    async def add(self, number: int, days: Mapping[str, Mapping[str, int]]) -> bool:
+        """Count the differences, once for each number. False: no answer, send the same again."""
+        ...
+
+    async def days(self, days: Sequence[str]) -> list[dict[str, int]] | None:
+        """The counters of these days; None: no answer."""
+        ...
+
+
+class SharedLedger:
+    """What is not sent yet waits in memory, one sum for each row, for as long as Redis is away."""
+
+    def __init__(self, ledger: Ledger, shared: SharedUsage | None) -> None:
+        self._ledger = ledger
+        self._shared = shared
+        self._batch: Mapping[str, Mapping[str, int]] = {}
+        self._number = 0
+        self._sending = asyncio.Lock()
+
+    @property
+    def today(self) -> date:
+        """The day that is booked now, UTC."""
+        return self._ledger.today
+
+    async def read(self, first: date, last: date) -> UsageRows:
+        """Of all replicas while Redis answers; of this one otherwise."""
+        if self._shared is not None and await self.send():
+            days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+            counters = await self._shared.days(days)
+            if counters is not None:
+                return UsageRows(scope=UsageScope.FLEET, rows=_rows(counters))
+        return await self._ledger.read(first, last)
+
+    async def send(self) -> bool:
+        """Send what the others do not know. A batch without an answer stays as it is and is sent again."""
+        if self._shared is None:
+            return False
+        async with self._sending:
+            while self._batch or self._take():
+                if not await self._shared.add(self._number, self._batch):
+                    return False
+                self._batch = {}
+            return True
+
+    def _take(self) -> bool:
+        """Make a new batch of what was booked since the last one; False when there was nothing."""
+        self._batch = _batch(self._ledger.take_news())
+        self._number += 1
+        return bool(self._batch)
+
+
+def _batch(news: Mapping[tuple[date, Row], UsageTotals]) -> dict[str, dict[str, int]]:
+    days: dict[str, dict[str, int]] = {}
+    for (day, (provider, model)), entry in news.items():
+        counters = days.setdefault(day.isoformat(), {})
+        counters.update({f"{name}|{provider}|{model}": count for name, count in asdict(entry).items() if count})
+    return days
+
+
+def _rows(days: Sequence[Mapping[str, int]]) -> dict[Row, UsageTotals]:
+    """A counter that another version wrote and this one does not know is left out."""
+    found: dict[Row, dict[str, int]] = {}
+    for counters in days:
+        for field, count in counters.items():
+            name, _, rest = field.partition("|")
+            provider, _, model = rest.partition("|")
+            if name in FIGURES and provider in PROVIDERS:
+                row = found.setdefault((ProviderName(provider), model), {})
+                row[name] = row.get(name, 0) + count
+    return {row: UsageTotals(**figures) for row, figures in sorted(found.items())}

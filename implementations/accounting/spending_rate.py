@@ -1,0 +1,54 @@
+"""Whether this hour's spending is far above what hours usually bring."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from implementations.accounting.money import MICRO
+
+# The newest hour weighs a fifth, so the norm follows a week's rhythm slowly and one wild hour does not become it.
+NEWEST_WEIGHT = 0.2
+SPIKE_FACTOR = 3
+# Below that nobody wants to be told; a service that spends a cent an hour may spend ten.
+FLOOR_MICRO = MICRO
+# A norm of fewer hours is no norm.
+LEARNT_HOURS = 3
+
+
+class SpendingRate:
+    """now: the UTC wall clock. It learns anew after each start."""
+
+    def __init__(self, *, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._hour = _hour(now())
+        self._of_hour = 0
+        self._norm = 0.0
+        self._learnt = 0
+        self._last: tuple[str, str, int] | None = None
+
+    def observe(self, month: str, spent: int, *, covers: str) -> tuple[str, int, int] | None:
+        """The hour, what it brought and what it passed, when it brought too much; else None.
+
+        spent: so far in that month, in micro-dollars; less than before is a Redis that forgot and will be told again.
+        covers: whose spending; the first figure that covers others is a beginning and nothing that was spent just now.
+        """
+        if _hour(self._now()) > self._hour:
+            self._turn()
+        if self._last is not None and self._last[0] == covers:
+            highest = self._last[2] if self._last[1] == month else 0
+            self._of_hour += max(0, spent - highest)
+            spent = max(spent, highest)
+        self._last = covers, month, spent
+        threshold = max(FLOOR_MICRO, round(self._norm * SPIKE_FACTOR))
+        too_much = self._learnt >= LEARNT_HOURS and self._of_hour > threshold
+        return (self._hour, self._of_hour, threshold) if too_much else None
+
+    def _turn(self) -> None:
+        """A new hour; what lies between counts as one hour, because a sleeping service has no norm."""
+        weight = NEWEST_WEIGHT if self._learnt else 1.0
+        self._norm += weight * (self._of_hour - self._norm)
+        self._learnt += 1
+        self._hour, self._of_hour = _hour(self._now()), 0
+
+
+def _hour(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H")

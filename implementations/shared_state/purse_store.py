@@ -1,0 +1,100 @@
+"""The money of all replicas in Redis: for each period one hash, with a sum and what each replica holds of it.
+
+One script is one atomic exchange. A replica's field is "epoch held spent"; a message of another epoch changes nothing,
+so neither a command that was given up and carried out later nor one that was carried out twice counts twice.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from implementations.shared_state.connections import Command
+from implementations.shared_state.faults import Fault, RedisAwayError
+from implementations.shared_state.shared_redis import SharedRedis
+
+KEPT_S = 70 * 86_400
+NO_LIMIT = -1
+# A burst of purchases waits its turn; it must not take every connection, and each exchange is short.
+AT_ONCE = 8
+POOL_TRIES = 4
+
+# ARGV: replica, epoch, "declare" or "change", seconds to keep, ceiling; then for each key: held, spent, limit.
+# Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then what the others hold and spent, by key.
+SCRIPT = """
+local me, epoch, declares, ceiling = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'declare', tonumber(ARGV[5])
+local mine, answer = {}, 0
+for i, key in ipairs(KEYS) do
+  local e, h, s = string.match(redis.call('HGET', key, me) or '-1 0 0', '^(-?%d+) (-?%d+) (-?%d+)$')
+  mine[i] = {epoch = tonumber(e), held = tonumber(h), spent = tonumber(s)}
+  if declares and mine[i].epoch >= epoch or not declares and mine[i].epoch ~= epoch then return {-1} end
+end
+for i, key in ipairs(KEYS) do
+  local m, held, spent = mine[i], tonumber(ARGV[3 + 3 * i]), tonumber(ARGV[4 + 3 * i])
+  if declares then held, spent = held - m.held, spent - m.spent end
+  m.held, m.spent = m.held + held, m.spent + spent
+  m.total = redis.call('HINCRBY', key, 'held', string.format('%.0f', held))
+  m.total_spent = redis.call('HINCRBY', key, 'spent', string.format('%.0f', spent))
+  local limit = tonumber(ARGV[5 + 3 * i])
+  if answer == 0 and limit >= 0 and m.total + ceiling > limit then answer = i end
+end
+local reply = {answer}
+for i, key in ipairs(KEYS) do
+  local m = mine[i]
+  if answer == 0 and ceiling > 0 then
+    m.held = m.held + ceiling
+    m.total = redis.call('HINCRBY', key, 'held', string.format('%.0f', ceiling))
+  end
+  redis.call('HSET', key, me, string.format('%.0f %.0f %.0f', epoch, m.held, m.spent))
+  redis.call('EXPIRE', key, ARGV[4])
+  reply[#reply + 1] = m.total - m.held
+  reply[#reply + 1] = m.total_spent - m.spent
+end
+return reply
+"""
+
+
+class PurseStore:
+    """prefix begins every key; replica: this process's own name among the others."""
+
+    def __init__(self, redis: SharedRedis, *, prefix: str, replica: str) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._replica = replica
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def exchange(
+        self, verb: str, epoch: int, entries: Sequence[tuple[str, int, int, int | None]], *, ceiling: int
+    ) -> list[int] | None:
+        """The script's reply; None when Redis did not answer, which does not say that nothing was done.
+
+        entries: period, held, spent, limit. In micro-dollars.
+        """
+        keys = [f"{self._prefix}:purse:{period}" for period, *_ in entries]
+        figures = [
+            figure
+            for _, held, spent, limit in entries
+            for figure in (held, spent, NO_LIMIT if limit is None else limit)
+        ]
+        command: Command = ("EVAL", SCRIPT, len(keys), *keys, self._replica, epoch, verb, KEPT_S, ceiling, *figures)
+        try:
+            async with self._places:
+                return _numbers(await self._sent(command))
+        except RedisAwayError:
+            return None
+
+    async def _sent(self, command: Command) -> Any:
+        """A full pool says nothing about Redis, and nothing was sent: waiting is better than to act alone."""
+        for _ in range(POOL_TRIES - 1):
+            try:
+                return (await self._redis.write(command))[0]
+            except RedisAwayError as away:
+                if away.fault is not Fault.POOL:
+                    raise
+        return (await self._redis.write(command))[0]
+
+
+def _numbers(reply: Any) -> list[int] | None:
+    """A key of another type, or anything else that is not ours, is no answer."""
+    if not isinstance(reply, list) or not all(isinstance(one, int) for one in reply):
+        return None
+    return reply

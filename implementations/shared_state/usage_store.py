@@ -1,0 +1,71 @@
+"""What all replicas used, in Redis: a hash for each day, whose fields are counters; and marks that are made once.
+
+A batch of differences has a number. The script notes the number of each replica's last batch beside the day, so a batch
+that is sent again because its answer was lost counts once.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from implementations.shared_state.faults import RedisAwayError
+from implementations.shared_state.shared_redis import SharedRedis
+
+KEPT_S = 70 * 86_400
+
+# KEYS: this replica's marker, then the days. ARGV: number, seconds to keep; then triples: key, field, difference.
+SCRIPT = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[1]) then return 0 end
+for i = 3, #ARGV, 3 do redis.call('HINCRBY', KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2]) end
+for i = 1, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
+
+class UsageStore:
+    """prefix begins every key; replica: this process's own name among the others."""
+
+    def __init__(self, redis: SharedRedis, *, prefix: str, replica: str) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._marker = f"{prefix}:usage:sent:{replica}"
+
+    async def add(self, number: int, days: Mapping[str, Mapping[str, int]]) -> bool:
+        """Count the differences, by day and field, unless a batch of this number was counted. False: no answer."""
+        keys = [self._marker, *map(self._key, days)]
+        changes = [
+            part
+            for index, fields in enumerate(days.values(), start=2)
+            for field, difference in fields.items()
+            for part in (index, field, difference)
+        ]
+        try:
+            (reply,) = await self._redis.write(("EVAL", SCRIPT, len(keys), *keys, number, KEPT_S, *changes))
+        except RedisAwayError:
+            return False
+        return isinstance(reply, int)
+
+    async def days(self, days: Sequence[str]) -> list[dict[str, int]] | None:
+        """The counters of these days; None when Redis does not answer."""
+        try:
+            replies = await self._redis.read(*(("HGETALL", self._key(day)) for day in days))
+        except RedisAwayError:
+            return None
+        return [_counters(reply) for reply in replies]
+
+    async def mark(self, name: str) -> bool | None:
+        """Whether this is the first mark of that name; None when Redis does not answer."""
+        try:
+            (reply,) = await self._redis.write(("SET", f"{self._prefix}:mark:{name}", "1", "NX", "EX", KEPT_S))
+        except RedisAwayError:
+            return None
+        return bool(reply)
+
+    def _key(self, day: str) -> str:
+        return f"{self._prefix}:usage:{day}"
+
+
+def _counters(reply: object) -> dict[str, int]:
+    """redis-py makes a mapping of HGETALL; a key of another type is an exception in its place, and holds nothing."""
+    if not isinstance(reply, Mapping):
+        return {}
+    return {str(field, errors="replace"): int(value) for field, value in reply.items() if value.lstrip(b"-").isdigit()}

@@ -1,0 +1,73 @@
+"""The shared purse in memory, as the script in Redis keeps it; it can be away, lose answers and lose everything."""
+
+import asyncio
+from collections.abc import Sequence
+
+from implementations.accounting.fleet import Entry
+
+Field = tuple[int, int, int]
+
+
+class FakePurse:
+    """What all replicas share; `of` gives one of them its door."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.spent: dict[str, int] = {}
+        self.fields: dict[tuple[str, str], Field] = {}
+        self.messages = 0
+        self.away = False
+        self.loses_answers = False
+
+    def of(self, replica: str) -> "Door":
+        return Door(self, replica)
+
+    def forget(self) -> None:
+        """Like a Redis that was started anew."""
+        self.held.clear()
+        self.spent.clear()
+        self.fields.clear()
+
+    def carry_out(self, replica: str, verb: str, epoch: int, entries: Sequence[Entry], ceiling: int) -> list[int]:
+        self.messages += 1
+        known = [self.fields.get((period, replica), (-1, 0, 0)) for period, *_ in entries]
+        stale = any(one[0] >= epoch if verb == "declare" else one[0] != epoch for one in known)
+        if stale:
+            return [-1]
+        answer = 0
+        for number, ((period, held, spent, limit), (_, old_held, old_spent)) in enumerate(
+            zip(entries, known, strict=True), start=1
+        ):
+            base = (0, 0) if verb == "declare" else (old_held, old_spent)
+            self._note(period, replica, epoch, base[0] + held, base[1] + spent)
+            if answer == 0 and limit is not None and self.held[period] + ceiling > limit:
+                answer = number
+        reply = [answer]
+        for period, *_ in entries:
+            _, held, spent = self.fields[period, replica]
+            if answer == 0:
+                self._note(period, replica, epoch, held := held + ceiling, spent)
+            reply += [self.held[period] - held, self.spent[period] - spent]
+        return reply
+
+    def _note(self, period: str, replica: str, epoch: int, held: int, spent: int) -> None:
+        _, old_held, old_spent = self.fields.get((period, replica), (-1, 0, 0))
+        self.held[period] = self.held.get(period, 0) + held - old_held
+        self.spent[period] = self.spent.get(period, 0) + spent - old_spent
+        self.fields[period, replica] = (epoch, held, spent)
+
+
+class Door:
+    """The purse as one replica meets it."""
+
+    def __init__(self, purse: FakePurse, replica: str) -> None:
+        self._purse = purse
+        self._replica = replica
+
+    async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
+        await asyncio.sleep(0)
+        if self._purse.away:
+            return None
+        reply = self._purse.carry_out(self._replica, verb, epoch, entries, ceiling)
+        await asyncio.sleep(0)
+        return None if self._purse.loses_answers else reply

@@ -1,0 +1,225 @@
+"""Limits that replicas share on a real Redis: raced for, with Redis killed in the middle, and over HTTP."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from api_models import AttemptOutcome, ProviderName, Purchase, UsageScope
+from exceptions import CostLimitExceededError
+from implementations.accounting.budget import Budget
+from implementations.accounting.ledger import Ledger
+from implementations.accounting.money import micro_usd
+from implementations.accounting.shared_ledger import SharedLedger
+from implementations.shared_state.connections import Connections
+from implementations.shared_state.purse_store import PurseStore
+from implementations.shared_state.shared_redis import Access, SharedRedis
+from implementations.shared_state.usage_store import UsageStore
+from protocols import CostRules, UsageTotals
+from tests.fakes import NOON, Calendar, budget, new_metrics, reply, request
+from tests.integration.dialects import ESSAY, OPENAI
+from tests.integration.pointed_service import serving
+from tests.integration.redis_server import RedisServer, redis_server
+from tests.integration.service_process import ServiceProcess, prefixed, service, wait_until
+from tests.integration.stand_in import answer, standing_in
+
+KEPT = {"Cache-Control": "max-age=60"}
+DAY = NOON.date()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """One of its own for each test."""
+    with redis_server(tmp_path) as running:
+        yield running
+
+
+class Replica:
+    """What one process holds of the shared money. A call is put aside at 0.1 dollars."""
+
+    def __init__(self, redis: SharedRedis, name: str, limit_usd: float) -> None:
+        self.redis = redis
+        self.spent = 0
+        self.usage = UsageStore(redis, prefix="test", replica=name)
+        self.ledger = Ledger(now=Calendar())
+        self.books = SharedLedger(self.ledger, self.usage)
+        self.budget: Budget = budget(
+            CostRules(limit_usd_per_day=limit_usd, unknown_ceiling_usd=0.1),
+            metrics=new_metrics(),
+            shared=PurseStore(redis, prefix="test", replica=name),
+            replicas=2,
+        )
+
+    async def buys(self, cost_usd: float) -> bool:
+        try:
+            reservation = await self.budget.reserve(request())
+        except CostLimitExceededError:
+            return False
+        self.spent += micro_usd(cost_usd)
+        bill = Purchase(model="m", usage=reply().usage, cost_usd=cost_usd)
+        self.budget.settle(reservation, AttemptOutcome.SUCCESS, bill)
+        return True
+
+
+@asynccontextmanager
+async def fleet(url: str, limit_usd: float) -> AsyncIterator[tuple[Replica, Replica]]:
+    redises = [
+        SharedRedis(Connections(url), metrics=new_metrics(), clock=time.monotonic, jitter=random.uniform)
+        for _ in range(2)
+    ]
+    one, other = (Replica(redis, name, limit_usd) for redis, name in zip(redises, ("one", "other"), strict=True))
+    try:
+        yield one, other
+    finally:
+        for replica in (one, other):
+            await replica.budget.finish()
+            await replica.redis.close()
+
+
+def held(server: RedisServer) -> bytes:
+    return server.ask("HGET", f"test:purse:{DAY}", "held").split(b"\r\n")[1]
+
+
+async def test_500_at_once_never_overspend_a_budget_that_is_nearly_empty(server: RedisServer) -> None:
+    async with fleet(server.url, 1.0) as (one, other):
+        assert await one.buys(0.75)
+        bought = await asyncio.gather(*((one, other)[number % 2].buys(0.1) for number in range(500)))
+        assert sum(bought) == 2
+        assert one.spent + other.spent == micro_usd(0.95)
+        for replica in (one, other):
+            await replica.budget.finish()
+        assert held(server) == b"950000"
+        assert not one.budget.is_local
+        assert one.redis.failures + other.redis.failures == 0
+
+
+async def test_500_at_once_that_cost_less_than_was_put_aside_never_overspend(server: RedisServer) -> None:
+    async with fleet(server.url, 1.0) as (one, other):
+        for _ in range(4):
+            await asyncio.gather(*((one, other)[number % 2].buys(0.03) for number in range(125)))
+            assert one.spent + other.spent <= micro_usd(1.0)
+        for replica in (one, other):
+            await replica.budget.finish()
+        assert int(held(server)) == one.spent + other.spent
+        while await one.buys(0.03):
+            await one.budget.finish()
+        assert micro_usd(0.9) < one.spent + other.spent <= micro_usd(1.0)
+
+
+async def test_redis_killed_in_the_middle_leaves_each_its_part_and_hears_of_everything_later(
+    server: RedisServer,
+) -> None:
+    async with fleet(server.url, 2.0) as (one, other):
+        for _ in range(5):
+            assert await one.buys(0.1)
+            assert await other.buys(0.1)
+        server.kill()
+        await asyncio.gather(*((one, other)[number % 2].buys(0.1) for number in range(100)))
+        assert (one.spent, other.spent) == (micro_usd(1.0), micro_usd(1.0))
+        assert one.budget.is_local
+        server.start()
+        for replica in (one, other):
+            for access in Access:
+                replica.redis.reopen(access)
+            await replica.budget.refresh()
+        assert held(server) == b"2000000"
+        assert not await other.buys(0.1)
+
+
+async def test_the_ledger_is_merged_and_its_keys_go_by_themselves(server: RedisServer) -> None:
+    async with fleet(server.url, 1.0) as (one, other):
+        for replica in (one, other):
+            replica.ledger.book(ProviderName.OPENAI, "a|model", UsageTotals(requests=1, cost_micro_usd=5))
+            await replica.books.send()
+        read = await one.books.read(DAY, DAY)
+        assert read.scope is UsageScope.FLEET
+        assert read.rows == {(ProviderName.OPENAI, "a|model"): UsageTotals(requests=2, cost_micro_usd=10)}
+        batch = {DAY.isoformat(): {"requests|openai|a|model": 1}}
+        assert await one.usage.add(1, batch)  # of a number that was counted
+        assert (await other.books.read(DAY, DAY)).of(ProviderName.OPENAI).requests == 2
+        await one.budget.refresh()
+        assert (await one.usage.mark("once"), await other.usage.mark("once")) == (True, False)
+    assert all(int(server.ask("TTL", key)[1:-2]) > 0 for key in server.all_keys())
+
+
+async def test_a_key_that_is_not_ours_is_no_answer_and_no_failure_of_a_call(server: RedisServer) -> None:
+    server.ask("SET", f"test:purse:{DAY}", "garbage")
+    async with fleet(server.url, 1.0) as (one, _):
+        assert [await one.buys(0.1) for _ in range(6)] == [True] * 5 + [False]
+
+
+async def test_past_the_limit_callers_get_402_and_known_answers_still() -> None:
+    async with serving(OPENAI, answer(OPENAI.good()), COST_LIMIT_USD_PER_DAY="0.003") as (running, provider):
+        assert (await running.judges(OPENAI, headers=KEPT)).status == 200
+        told = await running.judges(OPENAI, headers=KEPT, overrides={"max_tokens_override": 30_000})
+        body = told.refusal(402, "COST_LIMIT_EXCEEDED")
+        assert body["provider"] == "openai"
+        known = await running.judges(OPENAI, headers=KEPT)
+        assert (known.status, known.headers["x-cache"]) == (200, "HIT")
+        metrics = (await running.reads("/metrics")).text
+        summary = (await running.reads("/api/v1/usage/summary")).json()
+    assert len(provider.requests) == 1
+    assert 'llm_provider_cost_limit_refusals_total{reason="day"} 1.0' in metrics
+    assert (summary["scope"], summary["total"]["requests"]) == ("replica", 1)
+
+
+async def test_nobody_else_is_asked_when_the_limit_is_reached() -> None:
+    async with serving(OPENAI, answer(OPENAI.good()), COST_LIMIT_USD_PER_DAY="0") as (running, provider):
+        told = await running.judges(OPENAI, overrides={"allow_fallback": True})
+        told.refusal(402, "COST_LIMIT_EXCEEDED")
+    assert provider.requests == []
+
+
+async def test_two_services_on_one_redis_keep_one_limit_and_show_one_account(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    limit_usd = 0.01
+    async with standing_in(answer(OPENAI.good())) as provider:
+        variables = prefixed(
+            **OPENAI.variables(provider.url),
+            REDIS_URL=server.url,
+            COST_LIMIT_USD_PER_DAY=str(limit_usd),
+            REPLICAS="2",
+            ENVIRONMENT="production",
+        )
+        with service(tmp_path, variables) as one, service(tmp_path, variables) as other:
+            statuses = await asyncio.to_thread(_race, one, other)
+            assert set(statuses) == {200, 402}
+            assert len(provider.requests) == statuses.count(200)
+            assert len(provider.requests) * OPENAI.good_usd <= limit_usd
+            await asyncio.to_thread(wait_until, lambda: {_shown(one), _shown(other)} == {len(provider.requests)})
+            alerts = await asyncio.to_thread(_alerts, one, other)
+    today = datetime.now(UTC).date().isoformat()
+    assert [(one["alert_type"], one["period"]) for one in alerts if one["threshold"] == limit_usd] == [
+        ("daily_limit", today)
+    ]
+
+
+def _race(*services: ServiceProcess) -> list[int]:
+    def ask(number: int) -> int:
+        return services[number % len(services)].compare(essay_a=f"Essay {number}, says my {ESSAY}.").status
+
+    with ThreadPoolExecutor(40) as pool:
+        return list(pool.map(ask, range(120)))
+
+
+def _shown(running: ServiceProcess) -> int:
+    shown = running.ask("/api/v1/providers").json()
+    summary = running.ask("/api/v1/usage/summary").json()
+    assert shown["scope"] == summary["scope"] == "fleet"
+    total: int = summary["total"]["requests"]
+    return total
+
+
+def _alerts(*services: ServiceProcess) -> list[dict[str, object]]:
+    def told() -> list[dict[str, object]]:
+        return [line for running in services for line in running.lines() if line["event"] == "cost_alert"]
+
+    wait_until(lambda: len(told()) > 0)
+    return told()

@@ -1,0 +1,165 @@
+"""Somebody is told when spending passes a mark: once per period, once per fleet."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from api_models import AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage
+from exceptions import CostLimitExceededError
+from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
+from protocols import CostRules
+from tests.fake_purse import FakePurse
+from tests.fakes import Calendar, alerts, budget, new_metrics, request, sample, settle
+
+DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
+DAY, MONTH = "2026-11-23", "2026-11"
+
+
+class FakeMarks:
+    """Marks in memory, which a fleet shares."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.away = False
+
+    async def mark(self, name: str) -> bool | None:
+        if self.away:
+            return None
+        first = name not in self.names
+        self.names.add(name)
+        return first
+
+
+@dataclass
+class Office:
+    """One replica's budget and alerts; several may share purse and marks."""
+
+    rules: CostRules
+    purse: FakePurse = field(default_factory=FakePurse)
+    marks: FakeMarks = field(default_factory=FakeMarks)
+    calendar: Calendar = field(default_factory=Calendar)
+    name: str = "one"
+
+    def __post_init__(self) -> None:
+        """Open the books."""
+        self.metrics = new_metrics()
+        self.budget = budget(
+            self.rules, metrics=self.metrics, now=self.calendar, shared=self.purse.of(self.name), replicas=2
+        )
+        self.alerts, self.recorder = alerts(
+            self.budget, self.rules, metrics=self.metrics, now=self.calendar, marks=self.marks
+        )
+
+    async def spends(self, dollars: float) -> None:
+        reservation = await self.budget.reserve(request())
+        self.budget.settle(
+            reservation,
+            AttemptOutcome.SUCCESS,
+            Purchase(model="m", usage=Usage(prompt=1, completion=1), cost_usd=dollars),
+        )
+        await settle()
+
+    async def tells(self) -> list[tuple[CostAlertType, float, float, str]]:
+        """What is told now."""
+        await self.budget.refresh()
+        await self.alerts.look()
+        told = [(one.alert_type, one.current_cost, one.threshold, one.period) for one in self.recorder.of(CostAlerted)]
+        self.recorder.events.clear()
+        return told
+
+
+async def test_each_level_of_a_limit_is_told_once_a_day() -> None:
+    office = Office(CostRules(limit_usd_per_day=10.0))
+    await office.spends(7.9)
+    assert await office.tells() == []
+    await office.spends(0.2)
+    assert await office.tells() == [(DAILY, 8.1, 8.0, DAY)]
+    assert await office.tells() == []
+    office.calendar.move(days=1)
+    await office.spends(9.0)
+    assert await office.tells() == [(DAILY, 9.0, 8.0, "2026-11-24")]
+    assert sample(office.metrics, "llm_provider_cost_alerts_total", alert_type=DAILY) == 2.0
+
+
+async def test_the_limit_itself_is_told_when_a_call_is_refused() -> None:
+    office = Office(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
+    await office.spends(0.95)
+    assert await office.tells() == []
+    with pytest.raises(CostLimitExceededError):
+        await office.budget.reserve(request())
+    assert await office.tells() == [(DAILY, 0.95, 1.0, DAY)]
+
+
+async def test_a_month_has_its_own_levels() -> None:
+    office = Office(CostRules(limit_usd_per_month=10.0))
+    for _ in range(3):
+        await office.spends(3.0)
+        office.calendar.move(days=1)
+    assert await office.tells() == [(MONTHLY, 9.0, 8.0, MONTH)]
+
+
+async def test_a_day_that_passes_the_threshold_is_told_without_any_limit() -> None:
+    office = Office(CostRules(alert_threshold_usd=2.0))
+    await office.spends(2.0)
+    assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
+
+
+async def test_a_fleet_tells_once_from_what_all_of_it_spent() -> None:
+    rules = CostRules(alert_threshold_usd=2.0)
+    one = Office(rules)
+    other = Office(rules, one.purse, one.marks, one.calendar, name="other")
+    await one.spends(1.5)
+    await other.spends(1.5)
+    await one.budget.refresh()
+    told = [*await other.tells(), *await one.tells()]
+    assert told == [(DAILY, 3.0, 2.0, DAY)]
+
+
+async def test_while_redis_is_away_each_replica_tells_for_itself_and_only_once() -> None:
+    office = Office(CostRules(alert_threshold_usd=2.0))
+    office.marks.away = office.purse.away = True
+    await office.spends(2.0)
+    assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
+    office.marks.away = office.purse.away = False
+    assert await office.tells() == []
+
+
+async def test_an_hour_far_above_the_usual_is_told_once() -> None:
+    office = Office(CostRules())
+    await office.tells()
+    for _ in range(4):
+        await office.spends(1.0)
+        assert await office.tells() == []
+        office.calendar.move(hours=1)
+    await office.spends(2.9)
+    assert await office.tells() == []
+    await office.spends(0.2)
+    assert await office.tells() == [(SPIKE, 3.1, 3.0, "2026-11-23T16")]
+    assert await office.tells() == []
+
+
+def test_small_change_is_no_spike() -> None:
+    calendar = Calendar()
+    rate = SpendingRate(now=calendar)
+    spent = 0
+    for _ in range(5):
+        rate.observe(MONTH, spent, covers="fleet")
+        calendar.move(hours=1)
+    assert rate.observe(MONTH, FLOOR_MICRO, covers="fleet") is None
+    assert rate.observe(MONTH, FLOOR_MICRO + 1, covers="fleet") is not None
+
+
+def test_what_others_spent_before_we_heard_of_them_is_no_spike_and_neither_is_a_redis_that_forgot() -> None:
+    calendar = Calendar()
+    rate = SpendingRate(now=calendar)
+    for _ in range(5):
+        rate.observe(MONTH, 0, covers="replica")
+        calendar.move(hours=1)
+    for spent in (900 * FLOOR_MICRO, 0, 900 * FLOOR_MICRO):
+        assert rate.observe(MONTH, spent, covers="fleet") is None
+
+
+def test_a_new_service_knows_no_usual_hour() -> None:
+    rate = SpendingRate(now=Calendar())
+    rate.observe(MONTH, 0, covers="fleet")
+    assert rate.observe(MONTH, 900 * FLOOR_MICRO, covers="fleet") is None

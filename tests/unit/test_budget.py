@@ -1,0 +1,312 @@
+"""Money is put aside before a call and settled after it, alone and in a fleet that shares one purse."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api_models import AttemptOutcome, ProviderName, Purchase, UnknownPrice, Usage
+from exceptions import CostLimitExceededError
+from implementations.accounting.budget import MAY_BE_BILLED, Budget
+from implementations.accounting.money import micro_usd
+from implementations.accounting.prices import Prices
+from protocols import CostRules, Reservation
+from tests.fake_purse import FakePurse
+from tests.fakes import Calendar, budget, new_metrics, prompt, request, sample, settle
+
+CENT = 10_000
+PRICED = 0.1  # what a call of unknown price is reserved at
+DAY, MONTH = "2026-11-23", "2026-11"
+
+
+def bought(cost_usd: float | None) -> Purchase:
+    return Purchase(model="m", usage=Usage(prompt=1, completion=1), cost_usd=cost_usd)
+
+
+@dataclass
+class Fleet:
+    """Some budgets on one purse, with limits in US dollars."""
+
+    day: float | None = 1.0
+    month: float | None = None
+    size: int = 2
+    shared: bool = True
+    calendar: Calendar = field(default_factory=Calendar)
+
+    def __post_init__(self) -> None:
+        """Open the purse and hand out the doors to it."""
+        self.purse = FakePurse()
+        self.metrics = new_metrics()
+        rules = CostRules(limit_usd_per_day=self.day, limit_usd_per_month=self.month, unknown_ceiling_usd=PRICED)
+        self.budgets: Sequence[Budget] = [
+            budget(
+                rules,
+                metrics=self.metrics,
+                now=self.calendar,
+                shared=self.purse.of(f"replica-{number}") if self.shared else None,
+                replicas=self.size,
+            )
+            for number in range(self.size)
+        ]
+
+    async def reserves(self, number: int = 0) -> Reservation | None:
+        try:
+            return await self.budgets[number].reserve(request())
+        except CostLimitExceededError:
+            return None
+
+    async def buys(self, number: int, cost_usd: float | None) -> bool:
+        reservation = await self.reserves(number)
+        if reservation is None:
+            return False
+        self.budgets[number].settle(reservation, AttemptOutcome.SUCCESS, bought(cost_usd))
+        await settle()
+        return True
+
+
+async def test_the_fleet_reserves_no_more_than_the_limit_however_many_ask_at_once() -> None:
+    fleet = Fleet(day=1.0)
+    taken = await asyncio.gather(*(fleet.reserves(number % 2) for number in range(50)))
+    assert sum(one is not None for one in taken) == 10
+    assert fleet.purse.held[DAY] == micro_usd(1.0)
+    assert sample(fleet.metrics, "llm_provider_cost_limit_refusals_total", reason="day") == 40.0
+
+
+async def test_what_was_put_aside_and_not_spent_can_be_taken_by_another_replica() -> None:
+    fleet = Fleet(day=0.1)
+    assert await fleet.buys(0, 0.0)
+    assert await fleet.reserves(1) is not None
+    assert await fleet.reserves(0) is None
+
+
+async def test_a_month_has_its_own_limit_and_a_new_day_does_not_refill_it() -> None:
+    fleet = Fleet(day=None, month=0.25)
+    assert [await fleet.buys(0, 0.1) for _ in range(3)] == [True, True, False]
+    fleet.calendar.move(days=1)
+    assert not await fleet.buys(1, 0.1)
+    fleet.calendar.now = datetime(2026, 12, 1, tzinfo=UTC)
+    assert await fleet.buys(1, 0.1)
+
+
+async def test_a_new_day_is_a_new_budget_and_a_clock_set_back_opens_no_old_one() -> None:
+    fleet = Fleet(day=0.1)
+    assert await fleet.buys(0, 0.1)
+    assert not await fleet.buys(0, 0.1)
+    fleet.calendar.move(days=1)
+    assert await fleet.buys(0, 0.1)
+    fleet.calendar.move(days=-1)
+    assert not await fleet.buys(0, 0.1)
+
+
+async def test_a_call_across_midnight_is_paid_by_the_day_on_which_it_began() -> None:
+    fleet = Fleet(day=0.1)
+    reservation = await fleet.reserves(0)
+    assert reservation is not None
+    fleet.calendar.move(days=1)
+    fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.1))
+    assert await fleet.reserves(0) is not None
+
+
+@pytest.mark.parametrize("outcome", list(AttemptOutcome))
+async def test_a_failure_without_a_bill_costs_nothing_unless_the_provider_may_have_worked(
+    outcome: AttemptOutcome,
+) -> None:
+    fleet = Fleet(shared=False)
+    reservation = await fleet.reserves()
+    assert reservation is not None
+    fleet.budgets[0].settle(reservation, outcome, None)
+    day, _ = reservation.accounts
+    assert day.held == day.spent == (micro_usd(PRICED) if outcome in MAY_BE_BILLED else 0)
+
+
+async def test_a_failure_with_a_bill_costs_what_was_billed_and_is_settled_once() -> None:
+    fleet = Fleet(shared=False)
+    reservation = await fleet.reserves()
+    assert reservation is not None
+    for _ in range(2):
+        fleet.budgets[0].settle(reservation, AttemptOutcome.TRUNCATED, bought(0.03))
+    assert reservation.accounts[0].held == 3 * CENT
+
+
+async def test_a_purchase_of_unknown_price_is_charged_at_the_ceiling_and_never_free() -> None:
+    fleet = Fleet(day=0.25)
+    assert [await fleet.buys(0, None) for _ in range(3)] == [True, True, False]
+
+
+async def test_an_unknown_price_is_refused_when_the_operator_says_so_even_without_a_limit() -> None:
+    metrics = new_metrics()
+    strict = budget(CostRules(unknown_price=UnknownPrice.REFUSE), metrics=metrics)
+    with pytest.raises(CostLimitExceededError):
+        await strict.reserve(request())
+    assert sample(metrics, "llm_provider_cost_limit_refusals_total", reason="unknown_price") == 1.0
+
+
+async def test_what_is_free_is_answered_when_nothing_is_left() -> None:
+    calendar = Calendar()
+    poor = budget(
+        CostRules(limit_usd_per_day=0.0), metrics=new_metrics(), prices=Prices({}, now=calendar), now=calendar
+    )
+    assert (await poor.reserve(request(provider=ProviderName.MOCK))).ceiling == 0
+    with pytest.raises(CostLimitExceededError):
+        await poor.reserve(request(provider=ProviderName.OPENAI, model="gpt-6-luna"))
+
+
+async def test_without_a_limit_nothing_is_asked_on_the_way_of_a_request() -> None:
+    fleet = Fleet(day=None)
+    assert await fleet.buys(0, 5.0)
+    assert fleet.purse.messages == 0
+    await fleet.budgets[0].refresh()
+    assert fleet.purse.spent[DAY] == fleet.purse.spent[MONTH] == micro_usd(5.0)
+
+
+async def test_without_redis_each_replica_keeps_to_its_part() -> None:
+    fleet = Fleet(day=1.0, shared=False)
+    taken = [await fleet.reserves(number % 2) for number in range(50)]
+    assert sum(one is not None for one in taken) == 10
+
+
+async def test_while_redis_is_away_each_replica_keeps_to_its_part_and_to_what_it_knows_of_the_others() -> None:
+    fleet = Fleet(day=1.0)
+    for _ in range(9):
+        assert await fleet.buys(0, 0.1)
+    await fleet.budgets[1].refresh()
+    fleet.purse.away = True
+    assert [await fleet.buys(1, 0.1) for _ in range(3)] == [True, False, False]
+    assert not await fleet.buys(0, 0.1)
+    assert fleet.budgets[1].is_local
+
+
+async def test_what_was_spent_while_redis_was_away_is_merged_when_it_returns() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.purse.away = True
+    for _ in range(4):
+        assert await fleet.buys(0, 0.1)
+    fleet.purse.away = False
+    await fleet.budgets[0].refresh()
+    assert fleet.purse.held[DAY] == fleet.purse.spent[DAY] == 40 * CENT
+    assert not fleet.budgets[0].is_local
+
+
+async def test_an_answer_that_was_lost_counts_once() -> None:
+    fleet = Fleet(day=1.0, size=1)
+    assert await fleet.buys(0, 0.1)
+    fleet.purse.loses_answers = True
+    assert await fleet.buys(0, 0.1)
+    fleet.purse.loses_answers = False
+    await fleet.budgets[0].refresh()
+    assert fleet.purse.held[DAY] == fleet.purse.spent[DAY] == 20 * CENT
+
+
+async def test_a_redis_that_lost_everything_is_told_again_by_each_replica() -> None:
+    fleet = Fleet(day=1.0)
+    for number in (0, 1):
+        assert await fleet.buys(number, 0.3)
+    fleet.purse.forget()
+    for _ in range(2):
+        for one in fleet.budgets:
+            await one.refresh()
+    assert fleet.purse.held[DAY] == 60 * CENT
+
+
+async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind() -> None:
+    fleet = Fleet(day=1.0)
+    leaving = [asyncio.create_task(fleet.reserves(0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await settle()
+    await fleet.budgets[0].refresh()
+    assert fleet.purse.held[DAY] == 0
+
+
+async def test_what_is_left_is_shown() -> None:
+    fleet = Fleet(day=1.0)
+    assert sample(fleet.metrics, "llm_provider_budget_left_dollars", period="month") == float("inf")
+    assert await fleet.buys(1, 0.25)
+    await fleet.buys(0, 0.25)
+    assert fleet.budgets[0].left_usd(0) == pytest.approx(0.5)
+
+
+def test_the_ceiling_is_no_lower_than_what_the_longest_answer_to_the_most_tokens_costs() -> None:
+    prices = Prices({}, now=Calendar())
+    asked = request(provider=ProviderName.OPENAI, model="gpt-6-luna", max_tokens=1000)
+    size = len((prompt().system + "".join(prompt().user)).encode())
+    dearest = Purchase(model=asked.model, usage=Usage(prompt=size, completion=1000), cost_usd=None)
+    reserved = budget(CostRules(), metrics=new_metrics(), prices=prices)._ceilings.of(asked)  # noqa: SLF001
+    cost_usd = prices.cost_usd(asked.provider, dearest, asked=asked.model)
+    assert cost_usd is not None
+    assert reserved >= micro_usd(cost_usd) > 0
+
+
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["reserve", "settle", "refresh", "away", "back", "lose", "keep"]),
+        st.integers(0, 1),
+        st.integers(0, 10 * CENT),
+    ),
+    max_size=40,
+)
+
+
+class Race:
+    """Two replicas that do what is drawn, some of it at once."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet(day=0.5)
+        self.open: list[tuple[int, Reservation]] = []
+        self.spent = 0
+
+    async def does(self, step: Step) -> None:
+        verb, who, amount = step
+        purse = self.fleet.purse
+        match verb:
+            case "reserve":
+                for one in await asyncio.gather(*(self.fleet.reserves(who) for _ in range(1 + amount % 3))):
+                    if one is not None:
+                        self.open.append((who, one))
+            case "settle" if self.open:
+                who, reservation = self.open.pop(amount % len(self.open))
+                self.spent += amount
+                self.fleet.budgets[who].settle(reservation, AttemptOutcome.SUCCESS, bought(amount / 1e6))
+            case "refresh":
+                await self.fleet.budgets[who].refresh()
+            case "away" | "back":
+                purse.away = verb == "away"
+            case "lose" | "keep":
+                purse.loses_answers = verb == "lose"
+
+    @property
+    def held(self) -> int:
+        return self.spent + sum(one.ceiling for _, one in self.open)
+
+
+@given(STEPS)
+async def test_reserved_is_settled_plus_open_whatever_redis_does(steps: list[Step]) -> None:
+    race = Race()
+    for step in steps:
+        await race.does(step)
+    race.fleet.purse.away = race.fleet.purse.loses_answers = False
+    for _ in range(2):
+        for one in race.fleet.budgets:
+            await settle()
+            await one.refresh()
+    assert race.fleet.purse.held.get(DAY, 0) == race.held
+    assert race.fleet.purse.spent.get(DAY, 0) == race.spent
+
+
+@given(STEPS)
+async def test_two_replicas_that_race_for_the_last_cent_never_overspend_while_redis_answers(
+    steps: list[Step],
+) -> None:
+    race = Race()
+    for step in steps:
+        if step[0] not in {"away", "lose"}:
+            await race.does(step)
+            assert race.held <= micro_usd(0.5)
+            assert race.fleet.purse.held.get(DAY, 0) <= micro_usd(0.5)

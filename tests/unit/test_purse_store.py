@@ -1,0 +1,93 @@
+"""The shared purse asks Redis as often as it must and never takes an error for an answer."""
+
+from typing import Any
+
+import pytest
+from redis.exceptions import MaxConnectionsError, ResponseError
+
+from implementations.shared_state.connections import Command
+from implementations.shared_state.purse_store import POOL_TRIES, PurseStore
+from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.usage_store import UsageStore
+from tests.fakes import Clock, middle, new_metrics
+
+ENTRIES = [("2026-11-23", 5, 5, None), ("2026-11", 5, 5, 100)]
+
+
+class Connection:
+    """Plays its script: what is an exception is raised, everything else is the only reply."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.sent: list[Command] = []
+
+    async def send(self, *commands: Command) -> list[Any]:
+        self.sent.extend(commands)
+        step = self.script.pop(0)
+        if isinstance(step, list) and step and isinstance(step[0], Exception):
+            return step
+        if isinstance(step, Exception):
+            raise step
+        return [step]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def redis(connection: Connection) -> SharedRedis:
+    return SharedRedis(connection, metrics=new_metrics(), clock=Clock(), jitter=middle)
+
+
+async def asked(connection: Connection) -> list[int] | None:
+    store = PurseStore(redis(connection), prefix="test", replica="one")
+    return await store.exchange("change", 3, ENTRIES, ceiling=7)
+
+
+async def test_one_exchange_carries_both_periods_and_the_ceiling() -> None:
+    connection = Connection([0, 1, 2, 3, 4])
+    assert await asked(connection) == [0, 1, 2, 3, 4]
+    (command,) = connection.sent
+    assert command[2:] == (
+        2,
+        "test:purse:2026-11-23",
+        "test:purse:2026-11",
+        "one",
+        3,
+        "change",
+        70 * 86_400,
+        7,
+        *(5, 5, -1),
+        *(5, 5, 100),
+    )
+
+
+async def test_a_full_pool_is_waited_for() -> None:
+    assert await asked(Connection(MaxConnectionsError(), MaxConnectionsError(), [0])) == [0]
+
+
+async def test_a_pool_that_stays_full_and_a_redis_that_does_not_answer_are_no_answer() -> None:
+    full = Connection(*[MaxConnectionsError()] * POOL_TRIES)
+    assert await asked(full) is None
+    assert full.script == []
+    gone = Connection(ConnectionRefusedError())
+    assert await asked(gone) is None
+    assert len(gone.sent) == 1
+
+
+@pytest.mark.parametrize("reply", [None, b"OK", [b"0"], [ResponseError("WRONGTYPE of a key")]])
+async def test_anything_else_is_no_answer(reply: Any) -> None:
+    assert await asked(Connection(reply)) is None
+
+
+async def test_counters_of_another_kind_hold_nothing() -> None:
+    store = UsageStore(redis(Connection({b"requests|openai|a": b"3", b"odd": b"x"})), prefix="test", replica="one")
+    assert await store.days(["2026-11-23"]) == [{"requests|openai|a": 3}]
+    store = UsageStore(redis(Connection([ResponseError("WRONGTYPE of a key")])), prefix="test", replica="one")
+    assert await store.days(["2026-11-23"]) == [{}]
+
+
+async def test_without_an_answer_nothing_is_known() -> None:
+    store = UsageStore(redis(Connection(*[ConnectionRefusedError()] * 3)), prefix="test", replica="one")
+    assert not await store.add(1, {"2026-11-23": {"requests|openai|a": 1}})
+    assert await store.days(["2026-11-23"]) is None
+    assert await store.mark("once") is None
