@@ -10,7 +10,16 @@ from typing import Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-from api_models import AttemptOutcome, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName, Usage
+from api_models import (
+    AttemptOutcome,
+    CacheOutcome,
+    CircuitState,
+    ErrorCode,
+    EventDropReason,
+    ProcessingEvent,
+    ProviderName,
+    Usage,
+)
 
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -144,6 +153,51 @@ class Metrics:
         self.events = Family(
             Counter("llm_provider_events", "Events taken for publishing.", ("event_type",), registry=self.registry)
         )
+        self.events_restored = Counter(
+            "llm_provider_events_restored",
+            "Events that an earlier process left in the spool.",
+            registry=self.registry,
+        )
+        self.events_delivered = Family(
+            Counter("llm_provider_events_delivered", "Events that Kafka took.", ("topic",), registry=self.registry)
+        )
+        self.events_dropped = Family(
+            Counter("llm_provider_events_dropped", "Events given up.", ("topic", "reason"), registry=self.registry)
+        )
+        self.events_lost_at_exit = Counter(
+            "llm_provider_events_lost_at_exit",
+            "Events that were not acknowledged when the service ended, and are in no spool.",
+            registry=self.registry,
+        )
+        self.events_queue_depth = Gauge(
+            "llm_provider_events_queue_depth",
+            "Events that are not yet acknowledged, those under way among them.",
+            registry=self.registry,
+        )
+        self.events_queue_bytes = Gauge(
+            "llm_provider_events_queue_size_bytes", "Estimated bytes of these events.", registry=self.registry
+        )
+        self.events_oldest = Gauge(
+            "llm_provider_events_queue_oldest_seconds",
+            "Age of the oldest event that waits to be sent.",
+            registry=self.registry,
+        )
+        self.event_spool_failures = Counter(
+            "llm_provider_event_spool_failures",
+            "Times that the spool could not be written; its events are in memory only.",
+            registry=self.registry,
+        )
+        self.kafka_up = Gauge(
+            "llm_provider_kafka_up", "Whether Kafka takes events, as far as known.", registry=self.registry
+        )
+        self.kafka_circuit_transitions = Family(
+            Counter(
+                "llm_provider_kafka_circuit_transitions",
+                "Changes of the circuit in front of Kafka, by its new state.",
+                ("state",),
+                registry=self.registry,
+            )
+        )
         self.background_task_up = Family(
             Gauge(
                 "llm_provider_background_task_up",
@@ -160,6 +214,11 @@ class Metrics:
         """Rates need a first zero: every series whose labels are known beforehand starts now."""
         for event in ProcessingEvent:
             self.events.of(event)
+            self.events_delivered.of(event.topic)
+            for reason in EventDropReason:
+                self.events_dropped.of(event.topic, reason)
+        for state in CircuitState:
+            self.kafka_circuit_transitions.of(state)
         for provider in ProviderName:
             self.concurrent.of(provider)
             self.cost_unknown.of(provider)

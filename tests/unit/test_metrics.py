@@ -1,15 +1,27 @@
 """What can be scraped: every metric that is declared also moves, with labels from closed sets."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
-from api_models import AttemptOutcome, CacheMiss, CacheOutcome, ErrorCode, ProcessingEvent, ProviderName, Usage
+from api_models import (
+    AttemptOutcome,
+    CacheOutcome,
+    CircuitState,
+    ErrorCode,
+    EventDropReason,
+    ProcessingEvent,
+    ProviderName,
+    Usage,
+)
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events.usage_window import UsageWindow
 from metrics import Metrics
-from tests.fakes import CORRELATION_ID, KNOWN_MODEL, Clock, new_metrics, reply, sample
+from tests.fakes import KNOWN_MODEL, Clock, new_metrics, reply, sample
+from tests.kafka_fakes import Room, miss
 
 ANTHROPIC = ProviderName.ANTHROPIC
 NEVER_MOVES = {"llm_provider_build"}
@@ -64,25 +76,47 @@ def drive_the_methods(metrics: Metrics) -> set[str]:
     }
 
 
-async def drive_the_neighbours(metrics: Metrics) -> None:
+async def drive_the_events(metrics: Metrics, spool_path: Path) -> None:
+    """Delivered, dropped, restored, refused by the spool and lost; and a circuit that opens."""
+    room = Room(metrics=metrics, max_messages=2, spool_path=spool_path)
+    assert room.spool is not None
+    publisher = EventPublisherImpl(
+        enabled=True, outbox=room.outbox, usage=UsageWindow(now=room.calendar), metrics=metrics
+    )
+    for number in range(3):
+        publisher.publish(miss(number))
+    room.queue.delivered(room.queue.take(miss(0).event, 1))
+    room.clock.advance(5.0)
+    room.queue.expire(3600.0, lambda _: EventDropReason.EXPIRED)
+    room.connection.delivered(None)
+    room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
+    room.queue.restore(room.spool.kept())
+    room.spool.close()
+    publisher.publish(miss(4))
+    lossy = Room(metrics=metrics)
+    lossy.publish(miss(5))
+    lossy.queue.close()
+    lossy.publish(miss(6))
+
+
+async def drive_the_neighbours(metrics: Metrics, spool_path: Path) -> None:
     """Let those who hold a metric of their own move it."""
     local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock())
     cache = CacheManagerImpl(local=local, local_ttl_s=60.0, metrics=metrics)
     await cache.get("key")
     cache.put("key", reply(), ttl_s=60.0)
     await cache.get("key")
-    publisher = EventPublisherImpl(enabled=True, metrics=metrics)
-    publisher.publish(CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key"))
+    await drive_the_events(metrics, spool_path)
     metrics.client_disconnects.inc()
     metrics.background_task_up.of("work").set(1)
 
 
-async def test_every_declared_metric_moves() -> None:
+async def test_every_declared_metric_moves(tmp_path: Path) -> None:
     metrics = new_metrics()
     before = samples(metrics)
     public = {name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")}
     assert drive_the_methods(metrics) == public
-    await drive_the_neighbours(metrics)
+    await drive_the_neighbours(metrics, tmp_path / "spool")
     after = samples(metrics)
 
     assert set(before) == set(after)
