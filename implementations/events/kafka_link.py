@@ -21,6 +21,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # likewise
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     RecordTooLargeError,
+    SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
@@ -44,6 +45,7 @@ REFUSES_US = (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
     IllegalSaslStateError,
+    SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
     ssl.SSLError,
 )

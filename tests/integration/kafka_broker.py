@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from tests.integration.service_process import PREFIX, wait_until
 
-GIVEN = f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS"
+GIVEN = ("KAFKA_BOOTSTRAP_SERVERS", f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS")
 VERSION = "4.1.1"
 PARTITIONS = 3
 START_TIMEOUT_S = 60.0
@@ -36,22 +36,29 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 """
 JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+JAAS = "org.apache.kafka.common.security.plain.PlainLoginModule"
+USER, PASSWORD = "service", "kanarienvogel"
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 
 
 @dataclass(kw_only=True)
 class Broker:
-    """servers: where it listens. can_stop: whether the tests may kill, freeze and restart it."""
+    """servers: where it listens; sasl_servers: where it wants USER and PASSWORD.
+
+    makes_topics: whether topics appear by themselves.
+    """
 
     servers: str
     name: str
+    makes_topics: bool = False
+    sasl_servers: str | None = None
     command: Sequence[str] = ()
     log: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def can_stop(self) -> bool:
-        """It is a process of ours."""
+        """Whether it is a process of ours, which the tests may kill, freeze and restart."""
         return bool(self.command)
 
     def start(self) -> None:
@@ -86,13 +93,20 @@ class Broker:
 
     def create(self, *topics: str, settings: Mapping[str, str] | None = None) -> None:
         """Make the topics that are not there yet; the mock cluster makes its own."""
-        if not self.can_stop:
+        if self.makes_topics:
             return
         admin = _admin(self.servers)  # what it is doing ends with it
         known = admin.list_topics(timeout=5.0).topics
         new = [NewTopic(topic, PARTITIONS, 1, config=dict(settings or {})) for topic in topics if topic not in known]
         for made in admin.create_topics(new).values() if new else ():
             made.result(timeout=20)
+
+    def delete(self, *topics: str) -> None:
+        """Take the topics away, and wait until they are gone."""
+        admin = _admin(self.servers)
+        for gone in admin.delete_topics(list(topics), operation_timeout=20).values():
+            gone.result(timeout=20)
+        wait_until(lambda: not set(topics) & set(admin.list_topics(timeout=5.0).topics), within_s=20.0)
 
     def read(self, *topics: str, at_least: int, within_s: float = 30.0) -> list[Message]:
         """Everything on these topics, as soon as it is so much; partition by partition, in order."""
@@ -119,7 +133,7 @@ class Broker:
 @contextmanager
 def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
     """The best broker that there is. directory: takes its data; tell: takes the line that says which one it is."""
-    given = os.environ.get(GIVEN)
+    given = next((os.environ[name] for name in GIVEN if os.environ.get(name)), None)
     if given:
         found = Broker(servers=given, name="the given Kafka")
         tell(f"Kafka for the tests: {found.name}")
@@ -136,9 +150,9 @@ def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
 @contextmanager
 def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
     jars = _assembled(tell)
-    port, controller = _free_port(), _free_port()
+    port, sasl, controller = _free_port(), _free_port(), _free_port()
     properties = directory / "server.properties"
-    properties.write_text(_properties(directory / "data", port, controller))
+    properties.write_text(_properties(directory / "data", port, sasl, controller))
     classpath = f"{jars}/*"
     java = ("java", *JVM, "-cp", classpath)
     subprocess.run(
@@ -149,6 +163,7 @@ def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
     )
     found = Broker(
         servers=f"127.0.0.1:{port}",
+        sasl_servers=f"127.0.0.1:{sasl}",
         name=f"Apache Kafka {VERSION} by Maven",
         command=(*java, "kafka.Kafka", str(properties)),
         log=directory / "broker.log",
@@ -165,7 +180,7 @@ def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
 def _mock(tell: Callable[[str], None]) -> Iterator[Broker]:
     cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "ignored:1", "log_level": 0})
     ((_, one),) = cluster.list_topics(timeout=10).brokers.items()
-    found = Broker(servers=f"{one.host}:{one.port}", name="the mock cluster inside confluent-kafka")
+    found = Broker(servers=f"{one.host}:{one.port}", name="the mock cluster inside confluent-kafka", makes_topics=True)
     tell(f"Kafka for the tests: {found.name}")
     yield found
 
@@ -192,15 +207,17 @@ def _assembled(tell: Callable[[str], None]) -> Path:
     return jars
 
 
-def _properties(data: Path, port: int, controller: int) -> str:
+def _properties(data: Path, port: int, sasl: int, controller: int) -> str:
     return f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config={JAAS} required user_{USER}="{PASSWORD}";
 log.dirs={data}
 offsets.topic.replication.factor=1
 group.initial.rebalance.delay.ms=0
