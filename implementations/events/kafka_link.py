@@ -100,17 +100,19 @@ def _ssl_context(settings: EventSettings) -> ssl.SSLContext:
     return context
 
 
-class _Witness(logging.Filter):
-    """Keeps aiokafka's lines out of our log, which says the same in its own words once; and sees why it is refused."""
+class _Witness(logging.Handler):
+    """Sees in aiokafka's lines why we are refused, which its exceptions do not say. Our own log says it once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refused = False
+        lines = logging.getLogger("aiokafka")
+        lines.propagate = False
+        lines.addHandler(self)
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def emit(self, record: logging.LogRecord) -> None:
         told = record.args if isinstance(record.args, tuple) else ()
         self.refused = self.refused or any(isinstance(one, REFUSES_US) for one in told)
-        return False
 
 
 class KafkaLink:
@@ -122,8 +124,6 @@ class KafkaLink:
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
         self._witness = _Witness()
-        for name in ("aiokafka", *(known for known in logging.root.manager.loggerDict if known.startswith("aiokafka"))):
-            logging.getLogger(name).addFilter(self._witness)
 
     async def open(self, *, one_by_one: bool) -> None:
         """Connect. one_by_one: no batches, so that a refusal concerns one message. Raises Forbidden or LinkDown."""
