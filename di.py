@@ -20,7 +20,8 @@ from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.connection import Backoff, Connection
 from implementations.events.event_queue import EventQueue
-from implementations.events.kafka_link import KafkaLink, Security
+from implementations.events.kafka_link import KafkaLink
+from implementations.events.kafka_security import Security
 from implementations.events.lane import ACK_TIMEOUT_S, Lane
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from implementations.events.spool import Spool, check_spool

@@ -7,7 +7,8 @@ from pydantic import SecretStr
 
 from api_models import ProcessingEvent
 from config import ConfigurationError, EventSettings
-from implementations.events.kafka_link import Forbidden, KafkaLink, LinkDown, LinkFailure, Security, TooLarge
+from implementations.events.kafka_link import Forbidden, KafkaLink, LinkDown, LinkFailure, TooLarge
+from implementations.events.kafka_security import Security
 from tests.integration.kafka_broker import PASSWORD, USER, Broker
 from tests.kafka_fakes import message, miss
 
