@@ -37,12 +37,14 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/yamllint --strict .yamllint.yml deploy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yml
 	$(BIN)/python -m tools.settings --check
+	$(BIN)/python -m tools.events
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tools.settings --write
+	$(BIN)/python -m tools.events --write
 
 settings: .venv/run.stamp ## Show every setting as `make run` finds it, and where it comes from
 	@$(BIN)/python -m tools.settings

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StrictBool, StrictInt, StrictStr
 from pydantic_core import PydanticCustomError
 
 MAX_METADATA_BYTES = 16 * 1024
+TOPIC_PREFIX = "huleedu."
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
 MAX_PLACEHOLDER_USES = 4  # each use is a copy of an essay
 PLACEHOLDERS = ("{essay_a}", "{essay_b}")
@@ -558,15 +559,37 @@ class HealthResponse(_Body):
 
 
 class ProcessingEvent(StrEnum):
-    """The platform's names of our events; the topic's name follows from the value."""
+    """The platform's names of our events. Each has a topic of its own, and all of them have the same form."""
 
     LLM_REQUEST_STARTED = "llm_provider.request.started"
     LLM_REQUEST_COMPLETED = "llm_provider.request.completed"
     LLM_PROVIDER_FAILURE = "llm_provider.failure"
     LLM_CACHE_HIT = "llm_provider.cache.hit"
     LLM_CACHE_MISS = "llm_provider.cache.miss"
-    LLM_COST_TRACKING = "llm_provider.cost.tracking"
+    LLM_USAGE_ANALYTICS = "llm_provider.usage.analytics"
     LLM_COST_ALERT = "llm_provider.cost.alert"
+    LLM_COST_TRACKING = "llm_provider.cost.tracking"
+
+    @property
+    def topic(self) -> str:
+        """Where it is published."""
+        return f"{TOPIC_PREFIX}llm_provider.{self.removeprefix('llm_provider.').replace('.', '_')}.v1"
+
+    @property
+    def event_type(self) -> str:
+        """Its name in the envelope and the header: the topic without the platform's prefix."""
+        return self.topic.removeprefix(TOPIC_PREFIX)
+
+
+class EventDropReason(StrEnum):
+    """Why an event was given up. unknown_topic and auth: it expired while its topic was not there or not allowed."""
+
+    OVERFLOW = "overflow"
+    EXPIRED = "expired"
+    TOO_LARGE = "too_large"
+    UNKNOWN_TOPIC = "unknown_topic"
+    AUTH = "auth"
+    DEFECT = "defect"
 
 
 class CostAlertType(StrEnum):
@@ -579,17 +602,23 @@ class CostAlertType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventData:
-    """What every event about one request carries. metadata is the caller's own, verbatim."""
+    """What is told. metadata of an event about a request is the caller's own, verbatim."""
 
     event: ClassVar[ProcessingEvent]
 
-    provider: ProviderName | None
-    correlation_id: UUID
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestStarted(EventData):
+class RequestEventData(EventData):
+    """What every event about one request carries."""
+
+    provider: ProviderName | None
+    correlation_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStarted(RequestEventData):
     """A comparison was accepted; provider is the pinned one."""
 
     event = ProcessingEvent.LLM_REQUEST_STARTED
@@ -599,7 +628,7 @@ class RequestStarted(EventData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequestCompleted(EventData):
+class RequestCompleted(RequestEventData):
     """A started comparison ended, however it ended; cost_estimate is USD of this call, null when unknown."""
 
     event = ProcessingEvent.LLM_REQUEST_COMPLETED
@@ -616,7 +645,7 @@ class RequestCompleted(EventData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderFailed(EventData):
+class ProviderFailed(RequestEventData):
     """One candidate could not answer, with all its attempts."""
 
     event = ProcessingEvent.LLM_PROVIDER_FAILURE
@@ -627,7 +656,7 @@ class ProviderFailed(EventData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheHit(EventData):
+class CacheHit(RequestEventData):
     """The answer was known."""
 
     event = ProcessingEvent.LLM_CACHE_HIT
@@ -636,7 +665,7 @@ class CacheHit(EventData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheMiss(EventData):
+class CacheMiss(RequestEventData):
     """The answer was not known."""
 
     event = ProcessingEvent.LLM_CACHE_MISS
@@ -645,7 +674,7 @@ class CacheMiss(EventData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CostTracked(EventData):
+class CostTracked(RequestEventData):
     """One purchase, published from inside the flight, so that it is billed once whoever waits for it."""
 
     event = ProcessingEvent.LLM_COST_TRACKING
@@ -664,6 +693,45 @@ class CostTracked(EventData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderUsage:
+    """One provider in one window. requests: calls that ended the wait of a caller, cached and shared ones among them.
+
+    tokens and cost_usd are those of purchases, so that what the cache answered counts nothing; purchases of unknown
+    price are counted apart.
+    """
+
+    requests: int = 0
+    successful: int = 0
+    failed: int = 0
+    purchases: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    purchases_of_unknown_price: int = 0
+    average_response_time_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageReported(EventData):
+    """One window of one process. provider_stats: by provider, `none` for requests that reached nobody.
+
+    cache_hit_rate: of the look-ups, null without any; average_response_time_ms: of all requests, null without any.
+    """
+
+    event = ProcessingEvent.LLM_USAGE_ANALYTICS
+
+    period_start: datetime
+    period_end: datetime
+    provider_stats: Mapping[str, ProviderUsage]
+    total_requests: int
+    successful_requests: int
+    failed_requests: int
+    total_tokens: int
+    total_cost: float
+    cache_hit_rate: float | None
+    average_response_time_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostAlerted(EventData):
     """Spending passed a mark. Costs are US dollars; provider is null for all of them together."""
 
@@ -671,7 +739,21 @@ class CostAlerted(EventData):
 
     alert_type: CostAlertType
     provider: ProviderName | None
-    correlation_id: UUID = field(default_factory=uuid4)
     current_cost: float
     threshold: float
     period: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventEnvelope:
+    """What stands in every message. metadata is the trace context or null."""
+
+    event_id: UUID
+    event_type: str
+    event_timestamp: datetime
+    source_service: str
+    schema_version: int = 1
+    correlation_id: UUID
+    data_schema_uri: str | None = None
+    data: EventData
+    metadata: Mapping[str, str] | None = None

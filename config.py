@@ -43,9 +43,15 @@ REDIS_URL_OPTIONS: Mapping[str, frozenset[str]] = {
     "rediss": frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
     "unix": frozenset({"db"}),
 }
+KAFKA_SERVERS = (
+    r"^(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}(?:,(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5})*$"
+)
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
+
+KafkaSecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+KafkaSaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
 class ConfigurationError(Exception):
@@ -265,9 +271,39 @@ class CostSettings(Group):
 
 
 class EventSettings(Group):
-    """What the rest of the platform is told."""
+    """What the rest of the platform is told, and through which Kafka."""
 
     enabled: bool = knob("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
+    kafka_servers: str | None = knob(
+        "KAFKA_BOOTSTRAP_SERVERS",
+        None,
+        "Kafka, host:port, comma-separated; without it events are only counted",
+        pattern=KAFKA_SERVERS,
+    )
+    queue_size: int = knob(
+        "KAFKA_FALLBACK_QUEUE_SIZE", 10_000, "events kept while Kafka is away, and 64 MiB at most", ge=1, le=10_000_000
+    )
+    max_age_s: float = knob("EVENT_MAX_AGE_S", 3600.0, "an event that waited for longer is dropped, seconds", gt=0)
+    spool_path: Path | None = knob(
+        "EVENT_SPOOL_PATH", None, "SQLite file in which waiting events survive the process; used with Kafka only"
+    )
+    analytics_window_s: float = knob("USAGE_ANALYTICS_WINDOW_S", 60.0, "one usage event in so many seconds", ge=1)
+    circuit_failure_threshold: int = knob(
+        "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 10, "failures in a row that open Kafka's circuit", ge=1
+    )
+    circuit_recovery_s: float = knob(
+        "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "first time that it stays open, seconds", gt=0
+    )
+    circuit_success_threshold: int = knob(
+        "KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 3, "successes that close it again", ge=1
+    )
+    security_protocol: KafkaSecurityProtocol = knob("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "how Kafka is spoken to")
+    sasl_mechanism: KafkaSaslMechanism = knob("KAFKA_SASL_MECHANISM", "PLAIN", "how we prove who we are")
+    sasl_username: str | None = knob("KAFKA_SASL_USERNAME", None, "who we are")
+    sasl_password: SecretStr | None = knob("KAFKA_SASL_PASSWORD", None, "our password")
+    ssl_ca_path: Path | None = knob("KAFKA_SSL_CA_PATH", None, "who vouches for Kafka; default: the system's own")
+    ssl_certificate_path: Path | None = knob("KAFKA_SSL_CERTIFICATE_PATH", None, "our certificate, PEM")
+    ssl_key_path: Path | None = knob("KAFKA_SSL_KEY_PATH", None, "its key, PEM; default: in the same file")
 
 
 class AdminSettings(Group):

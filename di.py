@@ -4,15 +4,16 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 from uuid import uuid4
 
+import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
-from api_models import ProviderName
+from api_models import CircuitState, ProcessingEvent, ProviderName
 from config import VERSION, Settings
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.bookkeeper import Bookkeeper
@@ -30,6 +31,14 @@ from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events.connection import Backoff, Connection
+from implementations.events.event_queue import EventQueue
+from implementations.events.kafka_link import KafkaLink
+from implementations.events.kafka_security import Security
+from implementations.events.lane import ACK_TIMEOUT_S, Lane
+from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
+from implementations.events.spool import Spool, check_spool
+from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
 from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.judging.catalogue import ModelCatalogue
@@ -43,7 +52,7 @@ from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.admission import Admission
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.circuit_breaker import CircuitRules
+from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from implementations.resilience.drain import Drain
 from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import CircuitBroken, ConcurrencyLimited, FailingFast, Retrying, Throttled
@@ -89,6 +98,8 @@ from protocols import (
 )
 
 MIB = 1024 * 1024
+
+log = structlog.get_logger("service")
 
 Flights = SingleFlight[ProviderReply]
 
@@ -384,9 +395,9 @@ class RequestProvider(Provider):
         return SingleFlight()
 
     @provide
-    def events(self, settings: Settings, metrics: Metrics) -> LLMEventPublisherProtocol:
-        """What the platform is told."""
-        return EventPublisherImpl(enabled=settings.events.enabled, metrics=metrics)
+    def events(self, publisher: EventPublisherImpl) -> LLMEventPublisherProtocol:
+        """What the platform is told, as the stations see it."""
+        return publisher
 
     @provide
     def findings(self) -> ProviderFindings:
@@ -488,6 +499,74 @@ class SharedStateProvider(Provider):
         await redis.close()
 
 
+class EventsProvider(Provider):
+    """From an event to Kafka."""
+
+    scope = Scope.APP
+    security = from_context(provides=Security, scope=Scope.APP)
+
+    @provide
+    def publisher(self, settings: Settings, outbox: Outbox, metrics: Metrics) -> EventPublisherImpl:
+        """What the platform is told."""
+        return EventPublisherImpl(
+            enabled=settings.events.enabled, outbox=outbox, usage=UsageWindow(now=utc_now), metrics=metrics
+        )
+
+    @provide
+    def outbox(self, settings: Settings, security: Security, metrics: Metrics) -> Iterator[Outbox]:
+        """What waits for Kafka, when there is one."""
+        wanted = settings.events
+        if not wanted.enabled or wanted.kafka_servers is None:
+            yield NoOutbox()
+            return
+        spool = (
+            Spool(wanted.spool_path, metrics=metrics, now=utc_now, clock=time.monotonic) if wanted.spool_path else None
+        )
+        queue = EventQueue(
+            max_messages=wanted.queue_size, max_bytes=64 * MIB, spool=spool, metrics=metrics, clock=time.monotonic
+        )
+        connection = Connection(
+            KafkaLink(wanted.kafka_servers, security, client_id=settings.service.name),
+            self._circuit(settings, metrics),
+            metrics=metrics,
+            sleep=asyncio.sleep,
+            backoff=Backoff(random.uniform),
+        )
+
+        def lane(event: ProcessingEvent) -> Lane:
+            return Lane(
+                event, queue, connection, clock=time.monotonic, sleep=asyncio.sleep, backoff=Backoff(random.uniform)
+            )
+
+        outbox = KafkaOutbox(
+            queue,
+            connection,
+            lane=lane,
+            spool=spool,
+            service_name=settings.service.name,
+            max_age_s=wanted.max_age_s,
+            traceparent=lambda: None,
+            now=utc_now,
+            clock=time.monotonic,
+            sleep=asyncio.sleep,
+        )
+        yield outbox
+        outbox.close()
+
+    def _circuit(self, settings: Settings, metrics: Metrics) -> CircuitBreaker:
+        def told(before: CircuitState, after: CircuitState) -> None:
+            metrics.kafka_circuit_transitions.of(after).inc()
+            log.warning("kafka_circuit", before=before, after=after)
+
+        rules = CircuitRules(
+            failure_threshold=settings.events.circuit_failure_threshold,
+            recovery_s=settings.events.circuit_recovery_s,
+            success_threshold=settings.events.circuit_success_threshold,
+            probe_s=ACK_TIMEOUT_S,
+        )
+        return CircuitBreaker(rules, clock=time.monotonic, jitter=random.uniform, on_transition=told)
+
+
 class ProcessProvider(Provider):
     """What the process has once."""
 
@@ -520,14 +599,23 @@ class ProcessProvider(Provider):
     @provide
     async def supervisor(
         self,
+        settings: Settings,
         monitor: ProviderMonitorImpl,
         bookkeeper: Bookkeeper,
         shared: SharedEntries,
+        outbox: Outbox,
+        publisher: EventPublisherImpl,
         metrics: Metrics,
         sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
-        tasks: dict[str, Work] = {"provider_monitor": monitor.run, "bookkeeper": bookkeeper.run}
+        window_s = settings.events.analytics_window_s
+        tasks: dict[str, Work] = {
+            "provider_monitor": monitor.run,
+            "bookkeeper": bookkeeper.run,
+            "usage_analytics": lambda: report_usage(publisher.publish_usage, window_s=window_s, sleep=sleep),
+            **outbox.tasks(),
+        }
         if shared.prober is not None:
             tasks["redis_prober"] = shared.prober.run
         supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)
@@ -570,15 +658,18 @@ class ProcessProvider(Provider):
 def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
     """The wired service. others: what the web framework adds, and in tests the parts that replace ours.
 
-    Raises ConfigurationError when the operator's catalogue of models is wrong.
+    Raises ConfigurationError when the operator's catalogue of models, Kafka's certificates or the spool are wrong.
     """
     catalogue: ModelCatalogueProtocol = ModelCatalogue.load(settings.models.catalog_path)
+    if settings.events.spool_path is not None:
+        check_spool(settings.events.spool_path)
     return make_async_container(
         JudgesProvider(),
         RequestProvider(),
         SharedStateProvider(),
+        EventsProvider(),
         ProcessProvider(),
         *others,
-        context={Settings: settings, ModelCatalogueProtocol: catalogue},
+        context={Settings: settings, ModelCatalogueProtocol: catalogue, Security: Security.of(settings.events)},
         validation_settings=STRICT_VALIDATION,
     )

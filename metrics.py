@@ -16,6 +16,7 @@ from api_models import (
     CircuitState,
     CostAlertType,
     ErrorCode,
+    EventDropReason,
     ProcessingEvent,
     ProviderName,
     Usage,
@@ -283,9 +284,7 @@ class Metrics:
         self.client_disconnects = Counter(
             "llm_provider_client_disconnects", "Callers who left before the answer.", registry=self.registry
         )
-        self.events = Family(
-            Counter("llm_provider_events", "Events taken for publishing.", ("event_type",), registry=self.registry)
-        )
+        self._declare_events()
         self.background_task_up = Family(
             Gauge(
                 "llm_provider_background_task_up",
@@ -298,10 +297,66 @@ class Metrics:
         build.info({"version": version})
         self._initialise()
 
+    def _declare_events(self) -> None:
+        """The way to Kafka."""
+        self.events = Family(
+            Counter("llm_provider_events", "Events taken for publishing.", ("event_type",), registry=self.registry)
+        )
+        self.events_restored = Counter(
+            "llm_provider_events_restored",
+            "Events that an earlier process left in the spool.",
+            registry=self.registry,
+        )
+        self.events_delivered = Family(
+            Counter("llm_provider_events_delivered", "Events that Kafka took.", ("topic",), registry=self.registry)
+        )
+        self.events_dropped = Family(
+            Counter("llm_provider_events_dropped", "Events given up.", ("topic", "reason"), registry=self.registry)
+        )
+        self.events_lost_at_exit = Counter(
+            "llm_provider_events_lost_at_exit",
+            "Events that were not acknowledged when the service ended, and are in no spool.",
+            registry=self.registry,
+        )
+        self.events_queue_depth = Gauge(
+            "llm_provider_events_queue_depth",
+            "Events that are not yet acknowledged, those under way among them.",
+            registry=self.registry,
+        )
+        self.events_queue_bytes = Gauge(
+            "llm_provider_events_queue_size_bytes", "Estimated bytes of these events.", registry=self.registry
+        )
+        self.events_oldest = Gauge(
+            "llm_provider_events_queue_oldest_seconds",
+            "Age of the oldest event that waits to be sent.",
+            registry=self.registry,
+        )
+        self.event_spool_failures = Counter(
+            "llm_provider_event_spool_failures",
+            "Times that the spool could not be written; its events are in memory only.",
+            registry=self.registry,
+        )
+        self.kafka_up = Gauge(
+            "llm_provider_kafka_up", "Whether Kafka takes events, as far as known.", registry=self.registry
+        )
+        self.kafka_circuit_transitions = Family(
+            Counter(
+                "llm_provider_kafka_circuit_transitions",
+                "Changes of the circuit in front of Kafka, by its new state.",
+                ("state",),
+                registry=self.registry,
+            )
+        )
+
     def _initialise(self) -> None:
         """Rates need a first zero: every series whose labels are known beforehand starts now."""
         for event in ProcessingEvent:
             self.events.of(event)
+            self.events_delivered.of(event.topic)
+            for reason in EventDropReason:
+                self.events_dropped.of(event.topic, reason)
+        for state in CircuitState:
+            self.kafka_circuit_transitions.of(state)
         for alert in CostAlertType:
             self.cost_alerts.of(alert)
         for provider in ProviderName:

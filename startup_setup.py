@@ -14,6 +14,8 @@ from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
 from implementations.background.supervisor import Supervisor
+from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events.outbox import Outbox
 from implementations.observability.logging_setup import configure_logging
 from implementations.resilience.drain import Drain
 from metrics import Metrics
@@ -86,6 +88,8 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
 
     @app.after_serving
     async def stop() -> None:
+        (await container.get(EventPublisherImpl)).publish_usage()
+        await (await container.get(Outbox)).flush()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await container.close()

@@ -4,9 +4,11 @@ import pytest
 
 from api_models import CacheHit, CacheMiss, DependencyStatus, EventData, ProcessingEvent
 from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events.outbox import NoOutbox, Outbox
 from implementations.events.request_events import started
+from implementations.events.usage_window import UsageWindow
 from metrics import Metrics
-from tests.fakes import CORRELATION_ID, new_metrics, query, sample
+from tests.fakes import CORRELATION_ID, Calendar, new_metrics, query, sample
 
 HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
 MISS = CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
@@ -16,9 +18,14 @@ def counts(metrics: Metrics) -> dict[ProcessingEvent, float | None]:
     return {event: sample(metrics, "llm_provider_events_total", event_type=event) for event in ProcessingEvent}
 
 
+def publisher_of(metrics: Metrics, *, enabled: bool = True, outbox: Outbox | None = None) -> EventPublisherImpl:
+    usage = UsageWindow(now=Calendar())
+    return EventPublisherImpl(enabled=enabled, outbox=outbox or NoOutbox(), usage=usage, metrics=metrics)
+
+
 def publish(*events: EventData, enabled: bool) -> dict[ProcessingEvent, float | None]:
     metrics = new_metrics()
-    publisher = EventPublisherImpl(enabled=enabled, metrics=metrics)
+    publisher = publisher_of(metrics, enabled=enabled)
     for event in events:
         publisher.publish(event)
     return counts(metrics)
@@ -41,4 +48,28 @@ def test_a_publisher_that_is_switched_off_publishes_nothing() -> None:
 
 @pytest.mark.parametrize("enabled", [False, True])
 def test_without_kafka_its_health_is_disabled(*, enabled: bool) -> None:
-    assert EventPublisherImpl(enabled=enabled, metrics=new_metrics()).health() is DependencyStatus.DISABLED
+    assert publisher_of(new_metrics(), enabled=enabled).health() is DependencyStatus.DISABLED
+
+
+class Broken(NoOutbox):
+    """Fails for every event."""
+
+    def put(self, event: EventData) -> None:
+        raise RuntimeError("a defect")
+
+
+def test_a_defect_behind_it_never_reaches_whoever_publishes_and_is_counted() -> None:
+    metrics = new_metrics()
+    publisher_of(metrics, outbox=Broken()).publish(HIT)
+    labels = {"topic": HIT.event.topic, "reason": "defect"}
+
+    assert sample(metrics, "llm_provider_events_total", event_type=HIT.event) == 1.0
+    assert sample(metrics, "llm_provider_events_dropped_total", **labels) == 1.0
+
+
+@pytest.mark.parametrize(("enabled", "windows"), [(True, 1.0), (False, 0.0)])
+def test_the_usage_is_published_like_any_other_event(*, enabled: bool, windows: float) -> None:
+    metrics = new_metrics()
+    publisher_of(metrics, enabled=enabled).publish_usage()
+
+    assert sample(metrics, "llm_provider_events_total", event_type="llm_provider.usage.analytics") == windows

@@ -1,8 +1,11 @@
 """What is generated from the table of settings is up to date, and a secret is never shown."""
 
+import jsonschema  # type: ignore[import-untyped]  # it has no py.typed
 import pytest
 
+from api_models import EventEnvelope, ProcessingEvent
 from config import PREFIX, Settings, known_variables
+from tools import events
 from tools import settings as tool
 
 KEY = "sk-canary-0123456789"
@@ -33,3 +36,17 @@ def test_the_time_to_live_says_what_else_bounds_it() -> None:
     (row,) = [line for line in tool.markdown_table().splitlines() if f"{PREFIX}LLM_CACHE_TTL`" in line]
     assert "locally at most LOCAL_CACHE_TTL_SECONDS" in row
     assert f"{PREFIX}LOCAL_CACHE_TTL_SECONDS" in known_variables()
+
+
+def test_the_page_of_events_is_up_to_date() -> None:
+    text = events.PAGE.read_text()
+    assert events.page(text) == text
+
+
+def test_every_event_has_an_example_that_fits_its_schema() -> None:
+    assert sorted(example.event for example in events.EXAMPLES) == sorted(ProcessingEvent)
+    for example in events.EXAMPLES:
+        told = events.envelope(example)
+        assert isinstance(told, dict)
+        jsonschema.validate(told, events.schema(EventEnvelope))
+        jsonschema.validate(told["data"], events.schema(type(example)))

@@ -2,15 +2,16 @@
 
 import asyncio
 import inspect
+from pathlib import Path
 
 import pytest
 
 from api_models import (
     AttemptOutcome,
-    CacheMiss,
     CacheOutcome,
     CircuitState,
     ErrorCode,
+    EventDropReason,
     ProcessingEvent,
     ProviderName,
     Usage,
@@ -19,12 +20,12 @@ from exceptions import CostLimitExceededError
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events.usage_window import UsageWindow
 from metrics import Metrics
 from protocols import CostRules
 from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
 from tests.fakes import (
-    CORRELATION_ID,
     KNOWN_MODEL,
     Calendar,
     Clock,
@@ -36,6 +37,7 @@ from tests.fakes import (
     request,
     sample,
 )
+from tests.kafka_fakes import Room, miss
 
 ANTHROPIC = ProviderName.ANTHROPIC
 NEVER_MOVES = {"llm_provider_build"}
@@ -92,15 +94,37 @@ def drive_the_methods(metrics: Metrics) -> set[str]:
     }
 
 
-async def drive_the_neighbours(metrics: Metrics) -> None:
+async def drive_the_events(metrics: Metrics, spool_path: Path) -> None:
+    """Delivered, dropped, restored, refused by the spool and lost; and a circuit that opens."""
+    room = Room(metrics=metrics, max_messages=2, spool_path=spool_path)
+    assert room.spool is not None
+    publisher = EventPublisherImpl(
+        enabled=True, outbox=room.outbox, usage=UsageWindow(now=room.calendar), metrics=metrics
+    )
+    for number in range(3):
+        publisher.publish(miss(number))
+    room.queue.delivered(room.queue.take(miss(0).event, 1))
+    room.clock.advance(5.0)
+    room.queue.expire(3600.0, lambda _: EventDropReason.EXPIRED)
+    room.connection.delivered(None)
+    room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
+    room.queue.restore(room.spool.kept())
+    room.spool.close()
+    publisher.publish(miss(4))
+    lossy = Room(metrics=metrics)
+    lossy.publish(miss(5))
+    lossy.queue.close()
+    lossy.publish(miss(6))
+
+
+async def drive_the_neighbours(metrics: Metrics, spool_path: Path) -> None:
     """Let those who hold a metric of their own move it."""
     local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock(), on_evict=metrics.cache_evictions.inc)
     for number in range(11):
         local.put(f"{number}", b"payload", ttl_s=60.0)
     await drive_the_budget(metrics)
     await drive_the_shared_cache(metrics, local)
-    publisher = EventPublisherImpl(enabled=True, metrics=metrics)
-    publisher.publish(CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key"))
+    await drive_the_events(metrics, spool_path)
     metrics.client_disconnects.inc()
     metrics.background_task_up.of("work").set(1)
     for moved in (metrics.throttle_paused, metrics.retry_budget, metrics.queued):
@@ -143,12 +167,12 @@ async def drive_the_shared_cache(metrics: Metrics, local: LocalCache) -> None:
     replica.behind.start(asyncio.sleep(0))
 
 
-async def test_every_declared_metric_moves() -> None:
+async def test_every_declared_metric_moves(tmp_path: Path) -> None:
     metrics = new_metrics()
     before = samples(metrics)
     public = {name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")}
     assert drive_the_methods(metrics) == public
-    await drive_the_neighbours(metrics)
+    await drive_the_neighbours(metrics, tmp_path / "spool")
     after = samples(metrics)
 
     assert set(before) == set(after)

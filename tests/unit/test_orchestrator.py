@@ -18,6 +18,7 @@ from api_models import (
     ProviderName,
     Purchase,
     RequestCompleted,
+    RequestEventData,
     RequestStarted,
     Usage,
 )
@@ -159,7 +160,7 @@ async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
     assert (result.age_s, result.fallback_used, result.cached, result.coalesced) == (None, False, False, False)
     assert (result.timings.total_s, result.timings.upstream_s) == (2.0, 2.0)
     assert [attempt.outcome for attempt in result.attempts] == [AttemptOutcome.SUCCESS]
-    for event in home.events.events:
+    for event in home.events.of(RequestEventData):
         assert (event.correlation_id, event.metadata) == (CORRELATION_ID, {"batch": "b-1"})
 
 

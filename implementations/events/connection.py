@@ -1,0 +1,163 @@
+"""Keeps one link to Kafka open, behind a circuit and with growing waits. It starts empty: nobody waits for Kafka."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from implementations.events.kafka_link import Forbidden, LinkFailure
+from implementations.events.message import Message
+from implementations.resilience.circuit_breaker import CircuitBreaker, Permit, Refused
+from metrics import Metrics
+
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 30.0
+CIRCUIT_POLL_S = 1.0
+
+log = structlog.get_logger("events")
+
+Sleep = Callable[[float], Awaitable[None]]
+Jitter = Callable[[float, float], float]
+
+
+class Link(Protocol):
+    """What `KafkaLink` promises; tests have their own."""
+
+    async def open(self, *, one_by_one: bool) -> None:
+        """Connect, or raise a LinkFailure."""
+        ...
+
+    async def post(self, message: Message) -> asyncio.Future[None]:
+        """Hand over one message, or raise a LinkFailure."""
+        ...
+
+    async def close(self) -> None:
+        """Leave in bounded time."""
+        ...
+
+
+class Backoff:
+    """Waits that double from one second to half a minute, each drawn from the upper half of its range."""
+
+    def __init__(self, jitter: Jitter) -> None:
+        self._jitter = jitter
+        self._wait_s = FIRST_WAIT_S
+
+    def next_s(self) -> float:
+        """How long to wait now."""
+        wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, LONGEST_WAIT_S)
+        return self._jitter(wait_s / 2, wait_s)
+
+    def reset(self) -> None:
+        """It went well."""
+        self._wait_s = FIRST_WAIT_S
+
+
+class Session:
+    """One life of the link. broken: set by whoever found that it is of no more use."""
+
+    def __init__(self, link: Link) -> None:
+        self.post = link.post
+        self.broken = asyncio.Event()
+        self.over = asyncio.Event()
+
+
+class Connection:
+    """link: opened by `keep_open`, and anew when a session is broken."""
+
+    def __init__(
+        self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: Sleep, backoff: Backoff
+    ) -> None:
+        self._link = link
+        self._circuit = circuit
+        self._metrics = metrics
+        self._sleep = sleep
+        self._backoff = backoff
+        self._up = asyncio.Event()
+        self._session: Session | None = None
+        self._well: bool | None = None
+        self.forbidden = False
+        self.one_by_one = False
+
+    @property
+    def is_well(self) -> bool:
+        """Whether Kafka took what it was given last; false before anything was tried."""
+        return self._well is True
+
+    async def session(self) -> Session:
+        """The open session; waits until there is one."""
+        while self._session is None or self._session.broken.is_set():
+            await self._up.wait()
+            if self._session is not None and self._session.broken.is_set():
+                await self._session.over.wait()
+        return self._session
+
+    async def permit(self) -> Permit:
+        """The right to send; waits while the circuit is open."""
+        while True:
+            try:
+                return self._circuit.acquire()
+            except Refused as refused:
+                await self._sleep(min(refused.retry_after_s, CIRCUIT_POLL_S))
+
+    def try_permit(self) -> Permit | None:
+        """The right to go on waiting for what is under way, None while the circuit is open."""
+        return None if self._circuit.refusal() else self._circuit.acquire()
+
+    def delivered(self, permit: Permit | None) -> None:
+        """Kafka took what was sent. That it came through an open circuit is better proof than any probe."""
+        if permit is None:
+            self._circuit.reset()
+        else:
+            permit.succeeded()
+        self._is(well=True)
+
+    def failed(self, permit: Permit | None) -> None:
+        """Kafka did not take it, or not in time."""
+        if permit is not None:
+            permit.failed()
+        self._is(well=False)
+
+    async def keep_open(self) -> None:
+        """Run for as long as the service does."""
+        while True:
+            if await self._opened():
+                await self._lived()
+            else:
+                await self._sleep(self._backoff.next_s())
+
+    async def _opened(self) -> bool:
+        permit = await self.permit()
+        try:
+            await self._link.open(one_by_one=self.one_by_one)
+        except LinkFailure as failure:
+            self.forbidden = isinstance(failure, Forbidden)
+            self.failed(permit)
+            return False
+        except BaseException:
+            permit.ignored()
+            raise
+        permit.succeeded()
+        self.forbidden = False
+        self._backoff.reset()
+        self._is(well=True)
+        return True
+
+    async def _lived(self) -> None:
+        self._session = session = Session(self._link)
+        self._up.set()
+        try:
+            await session.broken.wait()
+        finally:
+            self._up.clear()
+            await self._link.close()
+            session.over.set()
+
+    def _is(self, *, well: bool) -> None:
+        """Told when it changes."""
+        self._metrics.kafka_up.set(well)
+        if well is not self._well:
+            write = log.info if well else log.error
+            write("kafka_takes_events" if well else "kafka_takes_no_events", refused=self.forbidden)
+        self._well = well

@@ -1,0 +1,152 @@
+"""What is published and not yet acknowledged: bounded in messages and bytes, one line for each kind of event.
+
+Nothing leaves it uncounted: taken + restored = delivered + dropped + pending, at every moment.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from api_models import EventDropReason, ProcessingEvent
+from implementations.events.message import Message
+from implementations.events.spool import Spool
+from metrics import Metrics
+
+LOG_INTERVAL_S = 10.0
+
+# From what is given up first to what is given up last; the kinds of one class are given up by age.
+CLASSES: tuple[tuple[ProcessingEvent, ...], ...] = (
+    (ProcessingEvent.LLM_CACHE_HIT, ProcessingEvent.LLM_CACHE_MISS, ProcessingEvent.LLM_USAGE_ANALYTICS),
+    (ProcessingEvent.LLM_REQUEST_STARTED,),
+    (ProcessingEvent.LLM_REQUEST_COMPLETED,),
+    (ProcessingEvent.LLM_PROVIDER_FAILURE,),
+    (ProcessingEvent.LLM_COST_TRACKING, ProcessingEvent.LLM_COST_ALERT),
+)
+
+log = structlog.get_logger("events")
+
+
+class EventQueue:
+    """clock: monotonic seconds. spool: keeps a copy on disk of all that is pending, or None."""
+
+    def __init__(
+        self, *, max_messages: int, max_bytes: int, spool: Spool | None, metrics: Metrics, clock: Callable[[], float]
+    ) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._spool = spool
+        self._metrics = metrics
+        self._clock = clock
+        self._lines: dict[ProcessingEvent, deque[Message]] = {event: deque() for event in ProcessingEvent}
+        self._arrived = {event: asyncio.Event() for event in ProcessingEvent}
+        self._bytes = 0
+        self._pending = 0
+        self._dropped_unlogged = 0
+        self._logged_s = float("-inf")
+
+    @property
+    def pending(self) -> int:
+        """How many are not yet acknowledged, those under way among them."""
+        return self._pending
+
+    def restore(self, messages: Iterable[Message]) -> None:
+        """Take what an earlier process left in the spool."""
+        for message in messages:
+            self._metrics.events_restored.inc()
+            self._append(message)
+
+    def put(self, message: Message) -> None:
+        """Take a message; when there is no room, the oldest of the lowest class goes, which may be this one."""
+        if self._spool is not None:
+            self._spool.insert(message)
+        self._append(message)
+
+    async def wait(self, event: ProcessingEvent) -> None:
+        """Until one of this kind waits to be sent."""
+        await self._arrived[event].wait()
+
+    def take(self, event: ProcessingEvent, most: int) -> list[Message]:
+        """The oldest of one kind, in order. Each must be settled, dropped or given back."""
+        line = self._lines[event]
+        taken = [line.popleft() for _ in range(min(most, len(line)))]
+        self._notice(event)
+        return taken
+
+    def give_back(self, event: ProcessingEvent, messages: Sequence[Message]) -> None:
+        """To the front of the line, in the order in which they were taken."""
+        self._lines[event].extendleft(reversed(messages))
+        self._notice(event)
+
+    def delivered(self, messages: Sequence[Message]) -> None:
+        """Kafka took them."""
+        for message in messages:
+            self._metrics.events_delivered.of(message.event.topic).inc()
+        self._forget(messages)
+
+    def drop(self, message: Message, reason: EventDropReason) -> None:
+        """Give up one that was taken."""
+        self._metrics.events_dropped.of(message.event.topic, reason).inc()
+        self._forget((message,))
+        self._tell_dropped(reason)
+
+    def expire(self, max_age_s: float, reason: Callable[[ProcessingEvent], EventDropReason]) -> None:
+        """Give up what waited for too long; the reason depends on what its topic waits for."""
+        too_old_s = self._clock() - max_age_s
+        for event, line in self._lines.items():
+            while line and line[0].since_s < too_old_s:
+                self.drop(line.popleft(), reason(event))
+            self._notice(event)
+        heads = [line[0].since_s for line in self._lines.values() if line]
+        self._metrics.events_oldest.set(self._clock() - min(heads) if heads else 0.0)
+
+    def close(self) -> None:
+        """The end of the process: what is pending stays in the spool, or is lost."""
+        if self._pending:
+            log.error("events_kept_in_spool" if self._spool else "events_lost_at_exit", count=self._pending)
+        if self._spool is None:
+            self._metrics.events_lost_at_exit.inc(self._pending)
+            self._pending = self._bytes = 0
+            self._show()
+
+    def _append(self, message: Message) -> None:
+        self._lines[message.event].append(message)
+        self._pending += 1
+        self._bytes += message.size_bytes
+        while self._pending > self._max_messages or self._bytes > self._max_bytes:
+            self.drop(self._lines[self._expendable()].popleft(), EventDropReason.OVERFLOW)
+        self._notice(message.event)
+        self._show()
+
+    def _expendable(self) -> ProcessingEvent:
+        """The kind whose oldest goes next. What is under way cannot go; what has just come always can."""
+        for kinds in CLASSES:
+            waiting = [event for event in kinds if self._lines[event]]
+            if waiting:
+                return min(waiting, key=lambda event: self._lines[event][0].since_s)
+        raise AssertionError("what has just come waits")
+
+    def _forget(self, messages: Sequence[Message]) -> None:
+        self._pending -= len(messages)
+        self._bytes -= sum(message.size_bytes for message in messages)
+        if self._spool is not None:
+            self._spool.delete(messages)
+        self._show()
+
+    def _notice(self, event: ProcessingEvent) -> None:
+        if self._lines[event]:
+            self._arrived[event].set()
+        else:
+            self._arrived[event].clear()
+
+    def _show(self) -> None:
+        self._metrics.events_queue_depth.set(self._pending)
+        self._metrics.events_queue_bytes.set(self._bytes)
+
+    def _tell_dropped(self, reason: EventDropReason) -> None:
+        """One line in ten seconds; the metric counts them all."""
+        self._dropped_unlogged += 1
+        if self._clock() - self._logged_s >= LOG_INTERVAL_S:
+            log.error("events_dropped", count=self._dropped_unlogged, last_reason=reason)
+            self._logged_s, self._dropped_unlogged = self._clock(), 0

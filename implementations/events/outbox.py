@@ -1,0 +1,151 @@
+"""Where published events go: to Kafka, by tasks of their own, or nowhere when there is none."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from api_models import DependencyStatus, EventData, EventDropReason, ProcessingEvent
+from implementations.events.connection import Connection, Sleep
+from implementations.events.event_queue import EventQueue
+from implementations.events.lane import Lane
+from implementations.events.message import message_of
+from implementations.events.spool import Spool
+
+FLUSH_TIMEOUT_S = 5.0
+FLUSH_POLL_S = 0.02
+TICK_S = 1.0
+TICKS_PER_CHECKPOINT = 10
+
+log = structlog.get_logger("events")
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Outbox(Protocol):
+    """Takes events off the hands of whoever publishes them."""
+
+    def put(self, event: EventData) -> None:
+        """Take the event; never waits."""
+        ...
+
+    def status(self) -> DependencyStatus:
+        """How Kafka is, as far as known."""
+        ...
+
+    def tasks(self) -> Mapping[str, Work]:
+        """What must run in the background."""
+        ...
+
+    async def flush(self) -> None:
+        """Give what is pending its last chance, in bounded time."""
+        ...
+
+
+class NoOutbox:
+    """There is no Kafka: events end here."""
+
+    def put(self, event: EventData) -> None:
+        """Nothing is kept."""
+
+    def status(self) -> DependencyStatus:
+        """Nothing could be unwell."""
+        return DependencyStatus.DISABLED
+
+    def tasks(self) -> Mapping[str, Work]:
+        """Nothing to do."""
+        return {}
+
+    async def flush(self) -> None:
+        """Nothing is pending."""
+
+
+class KafkaOutbox:
+    """lane: makes the lane of one kind of event. traceparent: that of the request under way, if there is one.
+
+    now: the wall clock, which dates events; clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        connection: Connection,
+        *,
+        lane: Callable[[ProcessingEvent], Lane],
+        spool: Spool | None,
+        service_name: str,
+        max_age_s: float,
+        traceparent: Callable[[], str | None],
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+        sleep: Sleep,
+    ) -> None:
+        self._queue = queue
+        self._connection = connection
+        self._lanes = {event: lane(event) for event in ProcessingEvent}
+        self._spool = spool
+        self._service_name = service_name
+        self._max_age_s = max_age_s
+        self._traceparent = traceparent
+        self._now = now
+        self._clock = clock
+        self._sleep = sleep
+        if spool is not None:
+            queue.restore(spool.kept())
+
+    def put(self, event: EventData) -> None:
+        """Into the queue; with a spool also onto the disk, in this call."""
+        self._queue.put(
+            message_of(
+                event,
+                service_name=self._service_name,
+                traceparent=self._traceparent(),
+                now=self._now(),
+                now_s=self._clock(),
+            )
+        )
+
+    def status(self) -> DependencyStatus:
+        """Whether Kafka took what it was given last."""
+        return DependencyStatus.HEALTHY if self._connection.is_well else DependencyStatus.UNHEALTHY
+
+    def tasks(self) -> Mapping[str, Work]:
+        """The one sender."""
+        return {"event_sender": self.run}
+
+    async def run(self) -> None:
+        """Send what is published, for as long as the service lives."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._connection.keep_open())
+            group.create_task(self._keep_house())
+            for lane in self._lanes.values():
+                group.create_task(lane.run())
+
+    async def flush(self) -> None:
+        """Wait until everything is acknowledged, five seconds at most."""
+        give_up_at_s = self._clock() + FLUSH_TIMEOUT_S
+        while self._queue.pending and self._clock() < give_up_at_s:
+            await self._sleep(FLUSH_POLL_S)
+
+    def close(self) -> None:
+        """Count what is pending: kept or lost."""
+        self._queue.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    async def _keep_house(self) -> None:
+        """Old events go; what the spool wrote ahead goes into its database."""
+        ticks = 0
+        while True:
+            self._queue.expire(self._max_age_s, self._reason)
+            ticks += 1
+            if self._spool is not None and ticks % TICKS_PER_CHECKPOINT == 0:
+                await asyncio.to_thread(self._spool.checkpoint)
+            await self._sleep(TICK_S)
+
+    def _reason(self, event: ProcessingEvent) -> EventDropReason:
+        if self._connection.forbidden:
+            return EventDropReason.AUTH
+        return self._lanes[event].waits_for or EventDropReason.EXPIRED

@@ -1,0 +1,146 @@
+"""The events that are pending, as rows on disk: they survive the process, not the power.
+
+A row is inserted in the same call that publishes the event. SQLite writes ahead and flushes to the disk only at a
+checkpoint, which the sender runs in a thread: no caller waits for a disk. One process uses a spool at a time.
+"""
+
+import contextlib
+import fcntl
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+from uuid import UUID
+
+import structlog
+
+from api_models import ProcessingEvent
+from config import PREFIX, ConfigurationError
+from implementations.events.message import Message
+from metrics import Metrics
+
+INSERT = """INSERT INTO events (event, key, correlation_id, traceparent, published_at, value)
+    VALUES (?, ?, ?, ?, ?, ?)"""
+SELECT = "SELECT id, event, key, correlation_id, traceparent, published_at, value FROM events ORDER BY id"
+TABLE = """CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, key BLOB NOT NULL, correlation_id TEXT NOT NULL,
+    traceparent TEXT, published_at REAL NOT NULL, value BLOB NOT NULL)"""
+BUSY_S = 0.2
+
+log = structlog.get_logger("events")
+
+
+class Spool:
+    """path: the database, made when it is not there. now, clock: the wall clock and the queue's monotonic one.
+
+    Raises ConfigurationError when the path cannot be used.
+    """
+
+    def __init__(
+        self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: Callable[[], float]
+    ) -> None:
+        self._path = path
+        self._metrics = metrics
+        self._now = now
+        self._clock = clock
+        self._works = True
+        self._lock, self._rows = _opened(path)
+
+    def insert(self, message: Message) -> None:
+        """Keep the message. When the disk refuses, the message is in memory only: counted, and told once."""
+        row = (
+            message.event,
+            message.key,
+            str(message.correlation_id),
+            message.traceparent,
+            self._now().timestamp(),
+            message.encoded(),
+        )
+        with self._failures_counted():
+            message.row = self._rows.execute(INSERT, row).lastrowid
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """Forget the messages, all in one transaction."""
+        rows = [(message.row,) for message in messages if message.row is not None]
+        if rows:
+            with self._failures_counted(), self._transaction():
+                self._rows.executemany("DELETE FROM events WHERE id = ?", rows)
+
+    def kept(self) -> Iterator[Message]:
+        """What an earlier process left, in the order of publishing; its age goes on."""
+        now, now_s = self._now().timestamp(), self._clock()
+        for row, event, key, correlation_id, traceparent, at, value in self._rows.execute(SELECT).fetchall():
+            yield Message(
+                event=ProcessingEvent(event),
+                key=key,
+                correlation_id=UUID(correlation_id),
+                traceparent=traceparent,
+                since_s=now_s - max(0.0, now - at),
+                size_bytes=len(value),
+                value=value,
+                row=row,
+            )
+
+    def checkpoint(self) -> None:
+        """Move what was written ahead into the database. Waits for the disk, so it belongs into a thread."""
+        with contextlib.closing(_connected(self._path)) as own:
+            own.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        """Let another process have it."""
+        self._rows.close()
+        self._lock.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._rows.execute("BEGIN")
+        try:
+            yield
+            self._rows.execute("COMMIT")
+        finally:
+            if self._rows.in_transaction:
+                self._rows.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _failures_counted(self) -> Iterator[None]:
+        try:
+            yield
+            self._works = True
+        except sqlite3.Error as error:
+            self._metrics.event_spool_failures.inc()
+            if self._works:
+                log.error("event_spool_fails", error=type(error).__name__)  # noqa: TRY400  no path, no row
+            self._works = False
+
+
+def check_spool(path: Path) -> None:
+    """Raises ConfigurationError when the path cannot be used, while the process can still say so and end."""
+    lock, rows = _opened(path)
+    rows.close()
+    lock.close()
+
+
+def _opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
+    lock: IO[str] | None = None
+    try:
+        lock = path.with_name(f"{path.name}.lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        rows = _connected(path)
+        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0", TABLE):
+            rows.execute(statement)
+    except (OSError, sqlite3.Error) as error:
+        if lock is not None:
+            lock.close()
+        wrong = (
+            "another process uses it" if isinstance(error, BlockingIOError) else "is no database that can be written"
+        )
+        raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: {wrong}.") from None
+    return lock, rows
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """In autocommit mode, with a short wait for the one other connection, that of the checkpoint."""
+    rows = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+    rows.execute("PRAGMA synchronous=NORMAL")
+    return rows

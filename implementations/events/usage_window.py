@@ -1,0 +1,108 @@
+"""Adds up what the published events say, and tells it as one event per window."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from api_models import CacheHit, CacheMiss, CostTracked, EventData, ProviderUsage, RequestCompleted, UsageReported
+
+NOBODY = "none"
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Of one provider, or of all of them."""
+
+    successful: int = 0
+    failed: int = 0
+    response_ms: int = 0
+    purchases: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+
+    @property
+    def requests(self) -> int:
+        return self.successful + self.failed
+
+    @property
+    def average_ms(self) -> float | None:
+        return self.response_ms / self.requests if self.requests else None
+
+    def add(self, event: RequestCompleted | CostTracked) -> None:
+        if isinstance(event, RequestCompleted):
+            self.successful += event.success
+            self.failed += not event.success
+            self.response_ms += event.response_time_ms
+            return
+        self.purchases += 1
+        self.tokens += event.token_usage.total_tokens
+        self.cost_usd += event.cost_estimate_usd or 0.0
+        self.unpriced += event.cost_estimate_usd is None
+
+    def as_usage(self) -> ProviderUsage:
+        return ProviderUsage(
+            requests=self.requests,
+            successful=self.successful,
+            failed=self.failed,
+            purchases=self.purchases,
+            tokens=self.tokens,
+            cost_usd=self.cost_usd,
+            purchases_of_unknown_price=self.unpriced,
+            average_response_time_ms=self.average_ms,
+        )
+
+
+@dataclass(slots=True)
+class _Window:
+    start: datetime
+    providers: dict[str, _Sums] = field(default_factory=dict)
+    total: _Sums = field(default_factory=_Sums)
+    hits: int = 0
+    misses: int = 0
+
+
+class UsageWindow:
+    """now: the UTC wall clock. An event counts in the window in which it is published."""
+
+    def __init__(self, *, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._window = _Window(now())
+
+    def observe(self, event: EventData) -> None:
+        """Add what the event says."""
+        if isinstance(event, RequestCompleted | CostTracked):
+            self._window.total.add(event)
+            name = event.provider.value if event.provider else NOBODY
+            self._window.providers.setdefault(name, _Sums()).add(event)
+        elif isinstance(event, CacheHit):
+            self._window.hits += 1
+        elif isinstance(event, CacheMiss):
+            self._window.misses += 1
+
+    def turn(self) -> UsageReported:
+        """End the window and begin the next one, without a gap."""
+        ended = self._window
+        self._window = _Window(self._now())
+        total, look_ups = ended.total, ended.hits + ended.misses
+        return UsageReported(
+            period_start=ended.start,
+            period_end=self._window.start,
+            provider_stats={name: sums.as_usage() for name, sums in sorted(ended.providers.items())},
+            total_requests=total.requests,
+            successful_requests=total.successful,
+            failed_requests=total.failed,
+            total_tokens=total.tokens,
+            total_cost=total.cost_usd,
+            cache_hit_rate=ended.hits / look_ups if look_ups else None,
+            average_response_time_ms=total.average_ms,
+        )
+
+
+async def report_usage(
+    publish: Callable[[], None], *, window_s: float, sleep: Callable[[float], Awaitable[None]]
+) -> None:
+    """Publish once a window, for as long as the service lives; the last one is published by whoever stops it."""
+    while True:
+        await sleep(window_s)
+        publish()

@@ -1,0 +1,236 @@
+"""A Kafka broker for the tests: one that was given, Apache Kafka by Maven, or else the one inside confluent-kafka.
+
+Apache Kafka is put together once, into the user's cache directory. The one inside confluent-kafka is librdkafka's
+mock cluster: it speaks the protocol, but its topics appear by themselves and it dies with the process of the tests.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its stubs forget to export it
+
+from tests.integration.service_process import PREFIX, wait_until
+
+GIVEN = ("KAFKA_BOOTSTRAP_SERVERS", f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS")
+VERSION = "4.1.1"
+PARTITIONS = 3
+START_TIMEOUT_S = 60.0
+ASSEMBLY_TIMEOUT_S = 300
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tests</groupId><artifactId>broker</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version>
+    </dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
+JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+JAAS = "org.apache.kafka.common.security.plain.PlainLoginModule"
+USER, PASSWORD = "service", "kanarienvogel"
+CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
+
+
+@dataclass(kw_only=True)
+class Broker:
+    """servers: where it listens; sasl_servers: where it wants USER and PASSWORD.
+
+    makes_topics: whether topics appear by themselves.
+    """
+
+    servers: str
+    name: str
+    makes_topics: bool = False
+    sasl_servers: str | None = None
+    command: Sequence[str] = ()
+    log: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether it is a process of ours, which the tests may kill, freeze and restart."""
+        return bool(self.command)
+
+    def start(self) -> None:
+        """Run it and wait until it answers."""
+        assert self.log is not None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        wait_until(self.answers, within_s=START_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """Let it die without a farewell."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def freeze(self) -> None:
+        """Let it keep its connections and say nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def answers(self) -> bool:
+        """Whether it tells what it knows."""
+        try:
+            return bool(_admin(self.servers).list_topics(timeout=1.0).brokers)
+        except KafkaException:
+            return False
+
+    def create(self, *topics: str, settings: Mapping[str, str] | None = None) -> None:
+        """Make the topics that are not there yet; the mock cluster makes its own."""
+        if self.makes_topics:
+            return
+        admin = _admin(self.servers)  # what it is doing ends with it
+        known = admin.list_topics(timeout=5.0).topics
+        new = [NewTopic(topic, PARTITIONS, 1, config=dict(settings or {})) for topic in topics if topic not in known]
+        for made in admin.create_topics(new).values() if new else ():
+            made.result(timeout=20)
+
+    def delete(self, *topics: str) -> None:
+        """Take the topics away, and wait until they are gone."""
+        admin = _admin(self.servers)
+        for gone in admin.delete_topics(list(topics), operation_timeout=20).values():
+            gone.result(timeout=20)
+        wait_until(lambda: not set(topics) & set(admin.list_topics(timeout=5.0).topics), within_s=20.0)
+
+    def read(self, *topics: str, at_least: int, within_s: float = 30.0) -> list[Message]:
+        """Everything on these topics, as soon as it is so much; partition by partition, in order."""
+        found: list[Message] = []
+        give_up_at_s = time.monotonic() + within_s
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "tests", "enable.auto.commit": False})
+        try:
+            consumer.assign(list(self._places(topics)))
+            while (batch := consumer.consume(500, 0.5)) or len(found) < at_least:
+                found.extend(message for message in batch if message.error() is None)
+                if time.monotonic() > give_up_at_s:
+                    break
+        finally:
+            consumer.close()
+        return found
+
+    def _places(self, topics: Sequence[str]) -> Iterator[TopicPartition]:
+        known = _admin(self.servers).list_topics(timeout=10.0).topics
+        for topic in topics:
+            if topic in known:
+                yield from (TopicPartition(topic, number, 0) for number in known[topic].partitions)
+
+
+@contextmanager
+def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
+    """The best broker that there is. directory: takes its data; tell: takes the line that says which one it is."""
+    given = next((os.environ[name] for name in GIVEN if os.environ.get(name)), None)
+    if given:
+        found = Broker(servers=given, name="the given Kafka")
+        tell(f"Kafka for the tests: {found.name}")
+        yield found
+        return
+    if shutil.which("mvn") and shutil.which("java"):
+        with _apache(directory, tell) as found:
+            yield found
+        return
+    with _mock(tell) as found:
+        yield found
+
+
+@contextmanager
+def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
+    jars = _assembled(tell)
+    port, sasl, controller = _free_port(), _free_port(), _free_port()
+    properties = directory / "server.properties"
+    properties.write_text(_properties(directory / "data", port, sasl, controller))
+    classpath = f"{jars}/*"
+    java = ("java", *JVM, "-cp", classpath)
+    subprocess.run(
+        [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), "--ignore-formatted"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    found = Broker(
+        servers=f"127.0.0.1:{port}",
+        sasl_servers=f"127.0.0.1:{sasl}",
+        name=f"Apache Kafka {VERSION} by Maven",
+        command=(*java, "kafka.Kafka", str(properties)),
+        log=directory / "broker.log",
+    )
+    tell(f"Kafka for the tests: {found.name}")
+    found.start()
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+@contextmanager
+def _mock(tell: Callable[[str], None]) -> Iterator[Broker]:
+    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "ignored:1", "log_level": 0})
+    ((_, one),) = cluster.list_topics(timeout=10).brokers.items()
+    found = Broker(servers=f"{one.host}:{one.port}", name="the mock cluster inside confluent-kafka", makes_topics=True)
+    tell(f"Kafka for the tests: {found.name}")
+    yield found
+
+
+def _assembled(tell: Callable[[str], None]) -> Path:
+    """The folder of jars; a folder that is there is complete, because it is renamed into its place."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-provider-service"
+    jars = cache / f"kafka-{VERSION}"
+    if jars.exists():
+        return jars
+    tell(f"Putting Apache Kafka {VERSION} together by Maven (once) ...")
+    work = cache / f"kafka-{VERSION}.{os.getpid()}"
+    work.mkdir(parents=True)
+    (work / "pom.xml").write_text(POM)
+    subprocess.run(
+        ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"],  # noqa: S607  `which` found it
+        cwd=work,
+        check=True,
+        timeout=ASSEMBLY_TIMEOUT_S,
+    )
+    if not jars.exists():
+        (work / "libs").rename(jars)
+    shutil.rmtree(work)
+    return jars
+
+
+def _properties(data: Path, port: int, sasl: int, controller: int) -> str:
+    return f"""process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config={JAAS} required user_{USER}="{PASSWORD}";
+log.dirs={data}
+offsets.topic.replication.factor=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+
+def _admin(servers: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": servers, "log_level": 0})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

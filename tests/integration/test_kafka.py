@@ -1,0 +1,229 @@
+"""Events on a real broker, read by a client of another make: whatever befalls Kafka or us, nothing goes astray.
+
+What only a broker of our own can suffer (death, hang, a missing topic) is played on one; the mock cluster inside
+confluent-kafka, which is used where neither Maven nor a given Kafka is, cannot be stopped and makes its own topics.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+from confluent_kafka import Message
+
+from api_models import ProcessingEvent
+from tests.integration.kafka_broker import Broker
+from tests.integration.service_process import ServiceProcess, mocked, service, wait_until
+
+STARTED = ProcessingEvent.LLM_REQUEST_STARTED.topic
+COMPLETED = ProcessingEvent.LLM_REQUEST_COMPLETED.topic
+COST = ProcessingEvent.LLM_COST_TRACKING.topic
+FAILED = ProcessingEvent.LLM_PROVIDER_FAILURE.topic
+USAGE = ProcessingEvent.LLM_USAGE_ANALYTICS.topic
+TOPICS = tuple(event.topic for event in ProcessingEvent)
+SAMPLE = re.compile(r"^(llm_provider_events\w*?)(?:\{.*\})? (\S+)$", re.MULTILINE)
+RUN = uuid4().hex  # a broker that was given may know earlier runs
+NOBODY = "127.0.0.1:9"
+
+
+@pytest.fixture
+def topics(kafka: Broker) -> Broker:
+    """The broker with every topic."""
+    kafka.create(*TOPICS)
+    return kafka
+
+
+@pytest.fixture
+def mortal(topics: Broker) -> Iterator[Broker]:
+    """A broker that the test may kill and freeze; it lives again afterwards."""
+    if not topics.can_stop:
+        pytest.skip(f"{topics.name} cannot be stopped; where Maven and Java are, this runs on Apache Kafka")
+    yield topics
+    topics.thaw()
+    if not topics.answers():
+        topics.start()
+
+
+def with_kafka(servers: str, **settings: str) -> dict[str, str]:
+    return mocked(KAFKA_BOOTSTRAP_SERVERS=servers, ENVIRONMENT="production", **settings)
+
+
+def counts(running: ServiceProcess) -> Mapping[str, float]:
+    """The event metrics, each summed over its labels."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for name, value in SAMPLE.findall(running.ask("/metrics").text):
+        found[name.removeprefix("llm_provider_events_").removeprefix("llm_provider_")] += float(value)
+    return found
+
+
+def balances(running: ServiceProcess) -> bool:
+    known = counts(running)
+    came = known["total"] + known["restored_total"]
+    return came == known["delivered_total"] + known["dropped_total"] + known["queue_depth"]
+
+
+def kafka_is(running: ServiceProcess, status: str) -> bool:
+    return bool(running.ask("/healthz").json()["dependencies"]["kafka"] == status)
+
+
+def is_empty(running: ServiceProcess) -> bool:
+    return counts(running)["queue_depth"] == 0
+
+
+def ask(running: ServiceProcess, batch: str, count: int, *, first: int = 0) -> None:
+    for number in range(first, first + count):
+        assert running.compare(replicate=number, metadata={"batch": f"{RUN}-{batch}", "number": number}).status == 200
+
+
+def told(messages: list[Message], batch: str) -> list[dict[str, object]]:
+    """The envelopes of one batch."""
+    envelopes = [orjson.loads(message.value() or b"") for message in messages]
+    return [one for one in envelopes if one["data"]["metadata"].get("batch") == f"{RUN}-{batch}"]
+
+
+def numbers(envelopes: list[dict[str, object]]) -> Counter[object]:
+    return Counter(one["data"]["metadata"]["number"] for one in envelopes)  # type: ignore[index]  # an envelope
+
+
+def read(kafka: Broker, topic: str, batch: str, count: int) -> list[dict[str, object]]:
+    """Wait until the whole batch is there."""
+    found: list[dict[str, object]] = []
+
+    def complete() -> bool:
+        found[:] = told(kafka.read(topic, at_least=1), batch)
+        return len(found) >= count
+
+    wait_until(complete, within_s=30.0)
+    return found
+
+
+def test_every_request_is_told_in_order_under_its_key(topics: Broker, tmp_path: Path) -> None:
+    same = str(uuid4())
+    with service(tmp_path, with_kafka(topics.servers)) as running:
+        for number in range(20):
+            metadata = {"batch": f"{RUN}-order", "number": number}
+            assert running.compare(correlation_id=same, replicate=number, metadata=metadata).status == 200
+        wait_until(lambda: is_empty(running))
+        assert balances(running)
+        assert kafka_is(running, "healthy")
+    for topic in (STARTED, COMPLETED, COST):
+        messages = [one for one in topics.read(topic, at_least=20) if one.key() == same.encode()]
+        assert list(numbers(told(messages, "order"))) == list(range(20))
+        assert len({one.partition() for one in messages}) == 1
+        event_type = topic.removeprefix("huleedu.")
+        assert messages[0].headers() == [("event_type", event_type.encode()), ("correlation_id", same.encode())]
+        envelope = orjson.loads(messages[0].value() or b"")
+        assert envelope["event_type"] == event_type
+        assert (envelope["source_service"], envelope["correlation_id"]) == ("llm-provider-service", same)
+
+
+def test_a_service_whose_kafka_is_away_at_the_start_serves_and_says_so(tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(NOBODY)) as running:
+        ask(running, "away", 5)
+        wait_until(lambda: kafka_is(running, "unhealthy"))
+        health = running.ask("/healthz")
+        assert (health.status, health.json()["status"]) == (200, "degraded")
+        assert running.ask("/readyz").status == 200
+        assert counts(running)["queue_depth"] == 20
+        assert balances(running)
+        running.terminate()
+        assert running.exit_code(within_s=15.0) == 0
+        (lost,) = [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
+        assert lost["count"] == 21  # and the last window of the usage
+
+
+def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(mortal: Broker, tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(mortal.servers)) as running:
+        ask(running, "death", 20)
+        wait_until(lambda: is_empty(running))
+        mortal.kill()
+        ask(running, "death", 40, first=20)
+        wait_until(lambda: kafka_is(running, "unhealthy"), within_s=20.0)
+        assert balances(running)
+        mortal.start()
+        wait_until(lambda: is_empty(running), within_s=60.0)
+        wait_until(lambda: kafka_is(running, "healthy"))
+        assert balances(running)
+    for topic in (STARTED, COMPLETED, COST):
+        assert numbers(read(mortal, topic, "death", 60)) == Counter(range(60))
+
+
+def test_a_broker_that_hangs_delays_nobody_and_gets_everything_once(mortal: Broker, tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(mortal.servers)) as running:
+        ask(running, "hang", 5)
+        wait_until(lambda: is_empty(running))
+        mortal.freeze()
+        ask(running, "hang", 200, first=5)
+        wait_until(lambda: kafka_is(running, "unhealthy"), within_s=20.0)
+        assert balances(running)
+        mortal.thaw()
+        wait_until(lambda: is_empty(running), within_s=60.0)
+    assert numbers(read(mortal, COMPLETED, "hang", 205)) == Counter(range(205))
+
+
+def test_a_missing_topic_holds_up_no_other_and_is_served_when_it_comes(mortal: Broker, tmp_path: Path) -> None:
+    mortal.delete(COMPLETED)
+    with service(tmp_path, with_kafka(mortal.servers)) as running:
+        ask(running, "topic", 3)
+        assert len(read(mortal, COST, "topic", 3)) == 3
+        wait_until(lambda: counts(running)["queue_depth"] == 3)
+        assert kafka_is(running, "healthy")
+        mortal.create(COMPLETED)
+        wait_until(lambda: is_empty(running), within_s=60.0)
+    assert numbers(read(mortal, COMPLETED, "topic", 3)) == Counter(range(3))
+
+
+def test_an_event_that_is_too_large_is_dropped_and_the_next_one_arrives(topics: Broker, tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(topics.servers)) as running:
+        assert running.compare(user_id="x" * 1_500_000, metadata={"batch": "large"}).status == 200
+        ask(running, "after-large", 1, first=1)
+        wait_until(lambda: is_empty(running))
+        assert counts(running)["dropped_total"] == 3  # started, completed and cost tracking tell the user
+        assert balances(running)
+    assert len(read(topics, COMPLETED, "after-large", 1)) == 1
+
+
+def test_an_event_that_one_topic_finds_too_large_loses_its_metadata(mortal: Broker, tmp_path: Path) -> None:
+    mortal.delete(FAILED, STARTED)
+    mortal.create(FAILED)
+    mortal.create(STARTED, settings={"max.message.bytes": "2000"})
+    with service(tmp_path, with_kafka(mortal.servers)) as running:
+        ask(running, "narrow", 2)
+        big = running.compare(metadata={"batch": f"{RUN}-narrow", "number": 2, "note": "x" * 4000}, replicate=2)
+        ask(running, "narrow", 2, first=3)
+        wait_until(lambda: is_empty(running), within_s=30.0)
+        assert big.status == 200
+        assert counts(running)["dropped_total"] == 0
+    envelopes = [orjson.loads(one.value() or b"") for one in mortal.read(STARTED, at_least=5)]
+    assert [one["data"]["metadata"] for one in envelopes if one["correlation_id"] == big.json()["correlation_id"]] == [
+        {"truncated": True}
+    ]
+    assert numbers(told(mortal.read(STARTED, at_least=5), "narrow")) == Counter([0, 1, 3, 4])
+    mortal.delete(STARTED)
+
+
+def test_with_a_spool_a_kill_loses_nothing_that_a_caller_was_answered(topics: Broker, tmp_path: Path) -> None:
+    spool = {"EVENT_SPOOL_PATH": str(tmp_path / "spool.db")}
+    with service(tmp_path, with_kafka(NOBODY, **spool)) as running:
+        ask(running, "spool", 30)
+        running.process.kill()
+    with service(tmp_path, with_kafka(topics.servers, **spool)) as running:
+        wait_until(lambda: counts(running)["delivered_total"] >= 120, within_s=30.0)
+        assert counts(running)["restored_total"] == 120
+        assert balances(running)
+    for topic in (STARTED, COMPLETED, COST):
+        assert numbers(read(topics, topic, "spool", 30)) == Counter(range(30))
+
+
+def test_what_is_pending_at_the_end_is_flushed_and_with_it_the_last_window(topics: Broker, tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(topics.servers)) as running:
+        ask(running, "flush", 10)
+        running.terminate()
+        assert running.exit_code(within_s=15.0) == 0
+        assert not [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
+    assert numbers(read(topics, COMPLETED, "flush", 10)) == Counter(range(10))
+    windows = [orjson.loads(one.value() or b"")["data"] for one in topics.read(USAGE, at_least=1)]
+    assert 10 in [window["total_requests"] for window in windows]

@@ -1,0 +1,112 @@
+"""The one user of aiokafka against a real broker: what it delivers, what it reports, and that it always ends."""
+
+import time
+
+import pytest
+from pydantic import SecretStr
+
+from api_models import ProcessingEvent
+from config import ConfigurationError, EventSettings
+from implementations.events.kafka_link import Forbidden, KafkaLink, LinkDown, LinkFailure, TooLarge
+from implementations.events.kafka_security import Security
+from tests.integration.kafka_broker import PASSWORD, USER, Broker
+from tests.kafka_fakes import message, miss
+
+TOPIC = ProcessingEvent.LLM_CACHE_MISS.topic
+
+
+def link(servers: str, **settings: object) -> KafkaLink:
+    return KafkaLink(servers, Security.of(EventSettings(**settings)), client_id="tests")
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+async def test_what_is_posted_is_acknowledged(kafka: Broker, *, one_by_one: bool) -> None:
+    kafka.create(TOPIC)
+    ours = link(kafka.servers)
+    await ours.open(one_by_one=one_by_one)
+    for future in [await ours.post(message(miss(number))) for number in range(20)]:
+        await future
+    await ours.close()
+    await ours.close()
+    with pytest.raises(LinkDown):
+        await ours.post(message(miss(1)))
+
+
+async def test_a_message_above_the_producer_s_limit_is_refused_at_once(kafka: Broker) -> None:
+    kafka.create(TOPIC)
+    ours = link(kafka.servers)
+    await ours.open(one_by_one=False)
+    one = message(miss(1))
+    one.value = b"x" * 2_000_000
+    with pytest.raises(TooLarge):
+        await ours.post(one)
+    await ours.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "failure"),
+    [
+        ({}, LinkDown),
+        ({"security_protocol": "SASL_PLAINTEXT", "sasl_username": "u", "sasl_password": SecretStr("p")}, LinkDown),
+    ],
+)
+async def test_a_broker_that_is_not_there_is_down(settings: dict[str, object], failure: type[LinkFailure]) -> None:
+    with pytest.raises(failure):
+        await link("127.0.0.1:9", **settings).open(one_by_one=False)
+
+
+async def test_who_has_the_password_may_and_who_has_not_is_refused_and_never_tells_it(
+    kafka: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    if kafka.sasl_servers is None:
+        pytest.skip(f"{kafka.name} wants no password; where Maven and Java are, this runs on Apache Kafka")
+    kafka.create(TOPIC)
+
+    def with_password(password: str) -> KafkaLink:
+        return link(
+            str(kafka.sasl_servers),
+            security_protocol="SASL_PLAINTEXT",
+            sasl_username=USER,
+            sasl_password=SecretStr(password),
+        )
+
+    ours = with_password(PASSWORD)
+    await ours.open(one_by_one=False)
+    await (await ours.post(message(miss(1))))
+    await ours.close()
+    with pytest.raises(Forbidden):
+        await with_password(PASSWORD[1:]).open(one_by_one=False)
+    assert PASSWORD[1:] not in caplog.text
+
+
+async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broker) -> None:
+    if not kafka.can_stop:
+        pytest.skip(f"{kafka.name} cannot be frozen; where Maven and Java are, this runs on Apache Kafka")
+    kafka.create(TOPIC)
+    ours, another = link(kafka.servers), link(kafka.servers)
+    await ours.open(one_by_one=False)
+    await (await ours.post(message(miss(1))))
+    kafka.freeze()
+    try:
+        held = await ours.post(message(miss(2)))
+        before_s = time.monotonic()
+        await ours.close()
+        assert isinstance(held.exception(), Exception)
+        with pytest.raises(LinkDown):
+            await another.open(one_by_one=False)
+        assert time.monotonic() - before_s < 30.0
+    finally:
+        kafka.thaw()
+
+
+def test_certificates_that_cannot_be_read_are_a_wrong_configuration() -> None:
+    with pytest.raises(ConfigurationError, match="KAFKA_SSL_"):
+        link("127.0.0.1:9", security_protocol="SSL", ssl_ca_path="/nowhere")
+    with pytest.raises(ConfigurationError, match="KAFKA_SSL_"):
+        link("127.0.0.1:9", security_protocol="SSL", ssl_certificate_path="/nowhere")
+
+
+def test_no_rendering_of_the_security_shows_the_password() -> None:
+    settings = EventSettings(security_protocol="SASL_PLAINTEXT", sasl_username="u", sasl_password=SecretStr("canary"))
+
+    assert "canary" not in repr(Security.of(settings)) + repr(settings)

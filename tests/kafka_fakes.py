@@ -1,0 +1,179 @@
+"""Stand-ins for Kafka: a link that does what the test says, and the room of events around it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # it has no py.typed
+
+from api_models import CacheMiss, CircuitState, EventData, ProcessingEvent
+from implementations.events.connection import Backoff, Connection
+from implementations.events.event_queue import EventQueue
+from implementations.events.kafka_link import LinkFailure
+from implementations.events.lane import ACK_TIMEOUT_S, Lane
+from implementations.events.message import Message, message_of
+from implementations.events.outbox import KafkaOutbox
+from implementations.events.spool import Spool
+from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
+from metrics import Metrics
+from tests.fakes import NOON, Calendar, Clock, InstantSleep, new_metrics, sample
+
+SERVICE = "llm-provider-service"
+
+
+def miss(number: int) -> CacheMiss:
+    """An event of a request of its own, told apart by its key."""
+    return CacheMiss(provider=None, correlation_id=UUID(int=number), cache_key=str(number))
+
+
+def message(event: EventData, *, now_s: float = 1000.0) -> Message:
+    return message_of(event, service_name=SERVICE, traceparent=None, now=NOON, now_s=now_s)
+
+
+def upper(_: float, high: float) -> float:
+    return high
+
+
+class FakeLink:
+    """Takes everything, unless told otherwise. openings: what the next calls of `open` end with."""
+
+    def __init__(self, *openings: LinkFailure | None) -> None:
+        self.openings = list(openings)
+        self.opened: list[bool] = []
+        self.closed = 0
+        self.posts: list[Message] = []
+        self.refusals: dict[ProcessingEvent, LinkFailure] = {}
+        self.largest_bytes = 10**9
+        self.batch_errors: list[KafkaError | None] = []
+        self.acknowledges = True
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def open(self, *, one_by_one: bool) -> None:
+        self.opened.append(one_by_one)
+        failure = self.openings.pop(0) if self.openings else None
+        if failure is not None:
+            raise failure
+
+    async def post(self, message: Message) -> asyncio.Future[None]:
+        if message.event in self.refusals:
+            raise self.refusals[message.event]
+        self.posts.append(message)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        error = self.batch_errors.pop(0) if self.batch_errors else None
+        if error is not None:
+            future.set_exception(error)
+        elif self.acknowledges:
+            future.set_result(None)
+        else:
+            self.waiting.append(future)
+        return future
+
+    async def close(self) -> None:
+        self.closed += 1
+        for future in self.waiting:
+            if not future.done():
+                future.set_exception(KafkaError())
+
+    def acknowledge(self) -> None:
+        """What hung is delivered after all."""
+        self.acknowledges = True
+        for future in self.waiting:
+            future.set_result(None)
+
+    def delivered_keys(self) -> list[bytes]:
+        return [posted.key for posted in self.posts]
+
+
+@dataclass(kw_only=True)
+class Room:
+    """The whole sender on a fake link and a clock that moves when somebody sleeps."""
+
+    link: FakeLink = field(default_factory=FakeLink)
+    clock: Clock = field(default_factory=Clock)
+    calendar: Calendar = field(default_factory=Calendar)
+    metrics: Metrics = field(default_factory=new_metrics)
+    max_messages: int = 1000
+    max_bytes: int = 10_000_000
+    max_age_s: float = 3600.0
+    spool_path: Path | None = None
+    transitions: list[CircuitState] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Wire it."""
+        self.sleep = InstantSleep(self.clock)
+        self.spool = (
+            Spool(self.spool_path, metrics=self.metrics, now=self.calendar, clock=self.clock)
+            if self.spool_path
+            else None
+        )
+        self.queue = EventQueue(
+            max_messages=self.max_messages,
+            max_bytes=self.max_bytes,
+            spool=self.spool,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+        self.circuit = CircuitBreaker(
+            CircuitRules(failure_threshold=10, recovery_s=30.0, success_threshold=3, probe_s=ACK_TIMEOUT_S),
+            clock=self.clock,
+            jitter=upper,
+            on_transition=self._changed,
+        )
+        self.connection = Connection(
+            self.link, self.circuit, metrics=self.metrics, sleep=self.sleep, backoff=Backoff(upper)
+        )
+        self.outbox = KafkaOutbox(
+            self.queue,
+            self.connection,
+            lane=self.lane,
+            spool=self.spool,
+            service_name=SERVICE,
+            max_age_s=self.max_age_s,
+            traceparent=lambda: None,
+            now=self.calendar,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+
+    def lane(self, event: ProcessingEvent) -> Lane:
+        return Lane(event, self.queue, self.connection, clock=self.clock, sleep=self.sleep, backoff=Backoff(upper))
+
+    def publish(self, *events: EventData) -> None:
+        for event in events:
+            self.metrics.events.of(event.event).inc()
+            self.outbox.put(event)
+
+    def counts(self) -> dict[str, float]:
+        """Taken, restored, delivered, dropped, pending and lost, from the metrics."""
+        names = {
+            "taken": "llm_provider_events_total",
+            "restored": "llm_provider_events_restored_total",
+            "delivered": "llm_provider_events_delivered_total",
+            "dropped": "llm_provider_events_dropped_total",
+            "pending": "llm_provider_events_queue_depth",
+            "lost": "llm_provider_events_lost_at_exit_total",
+        }
+        return {key: total(self.metrics, name) for key, name in names.items()}
+
+    def balances(self) -> bool:
+        """Whether nothing left the queue uncounted."""
+        known = self.counts()
+        came = known["taken"] + known["restored"]
+        return came == known["delivered"] + known["dropped"] + known["pending"] + known["lost"]
+
+    def dropped(self, event: ProcessingEvent, reason: str) -> float | None:
+        return sample(self.metrics, "llm_provider_events_dropped_total", topic=event.topic, reason=reason)
+
+    def _changed(self, _: CircuitState, after: CircuitState) -> None:
+        self.metrics.kafka_circuit_transitions.of(after).inc()
+        self.transitions.append(after)
+
+
+def total(metrics: Metrics, name: str) -> float:
+    return sum(one.value for family in metrics.registry.collect() for one in family.samples if one.name == name)
+
+
+def keys(numbers: Sequence[int]) -> list[bytes]:
+    return [str(UUID(int=number)).encode() for number in numbers]

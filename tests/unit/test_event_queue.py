@@ -1,0 +1,204 @@
+"""What waits for Kafka: bounded, given up from the least important on, and never uncounted."""
+
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api_models import (
+    CacheHit,
+    CostAlerted,
+    CostAlertType,
+    EventData,
+    EventDropReason,
+    ProcessingEvent,
+    ProviderName,
+    RequestStarted,
+)
+from implementations.events import request_events
+from implementations.events.event_queue import CLASSES
+from implementations.events.message import TRUNCATED, message_of
+from implementations.events.usage_window import UsageWindow
+from tests.fakes import CORRELATION_ID, NOON, Calendar, query
+from tests.kafka_fakes import SERVICE, Room, keys, message, miss
+
+MISS = ProcessingEvent.LLM_CACHE_MISS
+ALERT = CostAlerted(
+    alert_type=CostAlertType.DAILY_LIMIT, provider=None, current_cost=80.0, threshold=80.0, period="2026-11-23"
+)
+STARTED = request_events.started(query())
+COMPLETED = request_events.unanswered(query(), "No.", 1.0, cost_usd=0.0)
+HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
+
+
+def test_every_kind_of_event_has_a_class() -> None:
+    assert sorted(event for kinds in CLASSES for event in kinds) == sorted(ProcessingEvent)
+
+
+def test_the_name_of_an_event_is_its_topic_without_the_prefix_of_the_platform() -> None:
+    topics = {event.topic for event in ProcessingEvent}
+
+    assert len(topics) == len(ProcessingEvent)
+    assert all(event.topic == f"huleedu.{event.event_type}" for event in ProcessingEvent)
+    assert ProcessingEvent.LLM_PROVIDER_FAILURE.topic == "huleedu.llm_provider.failure.v1"
+    assert ProcessingEvent.LLM_CACHE_HIT.topic == "huleedu.llm_provider.cache_hit.v1"
+
+
+def test_without_room_the_oldest_of_the_lowest_class_goes() -> None:
+    room = Room(max_messages=3)
+    room.publish(miss(1), STARTED, ALERT, miss(2))
+    room.publish(COMPLETED)
+
+    assert room.dropped(MISS, "overflow") == 2.0
+    room.publish(COMPLETED)
+    assert room.dropped(STARTED.event, "overflow") == 1.0
+    room.publish(miss(3))
+    assert room.dropped(MISS, "overflow") == 3.0
+    assert room.balances()
+    assert room.queue.pending == 3
+
+
+def test_within_a_class_the_oldest_goes_whatever_its_kind() -> None:
+    room = Room(max_messages=2)
+    for event in (HIT, miss(1), HIT):
+        room.publish(event)
+        room.clock.advance(1.0)
+
+    assert (room.dropped(HIT.event, "overflow"), room.dropped(MISS, "overflow")) == (1.0, 0.0)
+
+
+def test_the_bytes_are_bounded_too() -> None:
+    room = Room(max_bytes=10_000)
+    big = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="k", metadata={"note": "x" * 4000})
+    room.publish(big, big, big)
+
+    assert room.queue.pending == 1
+    room.publish(RequestStarted(provider=None, correlation_id=CORRELATION_ID, request_type="c", user_id="x" * 20_000))
+    assert room.queue.pending == 0
+    assert room.balances()
+
+
+def test_what_is_under_way_is_not_given_up() -> None:
+    room = Room(max_messages=2)
+    room.publish(miss(1), miss(2))
+    taken = room.queue.take(MISS, 10)
+    room.publish(ALERT)
+
+    assert room.dropped(ALERT.event, "overflow") == 1.0
+    room.queue.give_back(MISS, taken)
+    assert [one.key for one in room.queue.take(MISS, 10)] == keys([1, 2])
+
+
+def test_what_waits_for_too_long_goes_with_its_reason() -> None:
+    room = Room(max_age_s=60.0)
+    room.publish(miss(1))
+    room.clock.advance(30.0)
+    room.publish(miss(2), STARTED)
+    room.clock.advance(31.0)
+    room.queue.expire(60.0, lambda _: EventDropReason.UNKNOWN_TOPIC)
+
+    assert room.dropped(MISS, "unknown_topic") == 1.0
+    assert room.queue.pending == 2
+    assert room.balances()
+
+
+@given(st.lists(st.tuples(st.sampled_from("ptdgxe"), st.integers(0, 3)), max_size=60))
+def test_nothing_leaves_uncounted_whatever_happens(steps: list[tuple[str, int]]) -> None:
+    room = Room(max_messages=4)
+    events: tuple[EventData, ...] = (miss(1), STARTED, COMPLETED, ALERT)
+    under_way = []
+    for step, number in steps:
+        kind = events[number].event
+        if step == "p":
+            room.publish(events[number])
+        elif step == "t":
+            under_way += [room.queue.take(kind, number)]
+        elif step == "x":
+            room.clock.advance(20.0)
+        elif step == "e":
+            room.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
+        elif under_way and (chunk := under_way.pop()):
+            if step == "d":
+                room.queue.delivered(chunk)
+            else:
+                room.queue.give_back(chunk[0].event, chunk)
+        assert room.balances()
+        assert room.queue.pending <= 4
+    room.queue.close()
+    assert room.balances()
+
+
+def test_the_envelope_is_that_of_the_platform() -> None:
+    tracked = message_of(STARTED, service_name=SERVICE, traceparent="00-ab-cd-01", now=NOON, now_s=0.0)
+    told = orjson.loads(tracked.encoded())
+    UUID(told.pop("event_id"))
+    data = told.pop("data")
+
+    assert told == {
+        "event_type": "llm_provider.request_started.v1",
+        "event_timestamp": "2026-11-23T12:00:00Z",
+        "source_service": SERVICE,
+        "schema_version": 1,
+        "correlation_id": str(CORRELATION_ID),
+        "data_schema_uri": None,
+        "metadata": {"traceparent": "00-ab-cd-01"},
+    }
+    assert data == {
+        "provider": None,
+        "correlation_id": str(CORRELATION_ID),
+        "metadata": {"batch": "b-1"},
+        "request_type": "comparison",
+        "user_id": "teacher-7",
+    }
+    assert dict(tracked.headers()) == {
+        "event_type": b"llm_provider.request_started.v1",
+        "correlation_id": str(CORRELATION_ID).encode(),
+        "traceparent": b"00-ab-cd-01",
+    }
+
+
+def test_there_is_no_trace_header_without_a_trace() -> None:
+    assert "traceparent" not in dict(message(STARTED).headers())
+
+
+def test_the_bytes_of_an_event_are_made_once() -> None:
+    one = message(STARTED)
+
+    assert one.encoded() is one.encoded()
+
+
+@pytest.mark.parametrize(
+    ("event", "key"),
+    [
+        (STARTED, str(CORRELATION_ID)),
+        (UsageWindow(now=Calendar()).turn(), SERVICE),
+        (ALERT, SERVICE),
+        (
+            CostAlerted(
+                alert_type=CostAlertType.RATE_SPIKE,
+                provider=ProviderName.OPENAI,
+                current_cost=2.0,
+                threshold=1.0,
+                period="2026-11-23T12",
+            ),
+            "openai",
+        ),
+    ],
+)
+def test_the_key_keeps_together_what_must_stay_in_order(event: EventData, key: str) -> None:
+    assert message(event).key == key.encode()
+
+
+def test_an_event_that_is_cut_loses_its_metadata_and_nothing_else() -> None:
+    one, whole = message(STARTED), message(STARTED)
+    whole_told = orjson.loads(whole.encoded())
+    before = orjson.loads(one.encoded())
+    one.truncate()
+    after = orjson.loads(one.encoded())
+
+    assert after["data"].pop("metadata") == TRUNCATED
+    before["data"].pop("metadata")
+    assert after == before
+    assert whole_told["data"]["metadata"] == {"batch": "b-1"}

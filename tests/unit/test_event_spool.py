@@ -1,0 +1,152 @@
+"""The spool: rows survive the process, and a disk that refuses stops nobody."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from api_models import ProcessingEvent
+from config import ConfigurationError, Settings
+from di import create_container
+from implementations.events import spool as spool_module
+from tests.fakes import sample
+from tests.kafka_fakes import Room, keys, message, miss
+
+MISS = ProcessingEvent.LLM_CACHE_MISS
+FAILURES = "llm_provider_event_spool_failures_total"
+
+
+Opened = Callable[..., Room]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the spool is."""
+    return tmp_path / "spool.db"
+
+
+@pytest.fixture
+def opened(path: Path) -> Iterator[Opened]:
+    """Make a room on the spool; all of them are gone after the test."""
+    rooms: list[Room] = []
+
+    def new(**wishes: float) -> Room:
+        rooms.append(Room(spool_path=path, **wishes))  # type: ignore[arg-type]  # the wishes fit
+        return rooms[-1]
+
+    yield new
+    for room in rooms:
+        died(room)
+
+
+def died(room: Room) -> None:
+    """As after a SIGKILL: no farewell, but the system takes the lock back."""
+    assert room.spool is not None
+    room.spool.close()
+
+
+def test_what_a_process_left_is_sent_by_the_next_one_in_order_and_unchanged(opened: Opened) -> None:
+    first = opened()
+    first.publish(*(miss(number) for number in range(5)))
+    (delivered,) = first.queue.take(MISS, 1)
+    first.queue.delivered([delivered])
+    left = first.queue.take(MISS, 4)
+    died(first)
+    second = opened()
+    taken = second.queue.take(MISS, 10)
+
+    assert [one.encoded() for one in taken] == [one.encoded() for one in left]
+    assert [one.headers() for one in taken] == [one.headers() for one in left]
+    assert [one.key for one in taken] == keys([1, 2, 3, 4])
+    assert second.counts()["restored"] == 4.0
+    assert second.balances()
+
+
+def test_an_event_keeps_its_age_over_a_restart(opened: Opened) -> None:
+    first = opened(max_age_s=600.0)
+    first.publish(miss(1))
+    died(first)
+    second = opened()
+    second.calendar.move(seconds=500)
+    assert second.spool is not None
+    (kept,) = second.spool.kept()
+
+    assert kept.since_s == second.clock.now_s - 500.0
+
+
+def test_what_was_dropped_is_not_sent_after_all(opened: Opened) -> None:
+    first = opened(max_messages=1)
+    first.publish(miss(1), miss(2))
+    died(first)
+
+    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([2])
+
+
+def test_what_is_pending_at_the_end_is_kept_and_not_lost(opened: Opened) -> None:
+    room = opened()
+    room.publish(miss(1))
+    room.outbox.close()
+
+    assert (room.counts()["pending"], room.counts()["lost"]) == (1.0, 0.0)
+
+
+def test_a_checkpoint_moves_the_rows_into_the_database(opened: Opened, path: Path) -> None:
+    room = opened()
+    room.publish(miss(1))
+    assert room.spool is not None
+    size = path.stat().st_size
+    room.spool.checkpoint()
+
+    assert path.stat().st_size > size
+
+
+def test_a_disk_that_refuses_leaves_the_event_in_memory_and_is_counted(opened: Opened) -> None:
+    room = opened()
+    died(room)
+    room.publish(miss(1), miss(2))
+
+    assert room.queue.pending == 2
+    assert sample(room.metrics, FAILURES) == 2.0
+
+
+def test_a_transaction_that_fails_leaves_none_open(opened: Opened, path: Path) -> None:
+    room = opened()
+    assert room.spool is not None
+    room.publish(miss(1))
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("CREATE TRIGGER refuse BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
+        room.queue.delivered(room.queue.take(MISS, 1))
+        other.execute("DROP TRIGGER refuse")
+    other.close()
+    assert sample(room.metrics, FAILURES) == 1.0
+    room.publish(miss(2))
+    assert [one.key for one in room.spool.kept()] == keys([1, 2])
+    assert sample(room.metrics, FAILURES) == 1.0
+
+
+def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:
+    spool_module.check_spool(path)
+    room = opened()
+    with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: another process uses it"):
+        spool_module.check_spool(path)
+    died(room)
+    spool_module.check_spool(path)
+
+
+def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("no database at all, but long enough to be read as one" * 100)
+    for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db"):
+        monkeypatch.setenv("LLM_PROVIDER_SERVICE_EVENT_SPOOL_PATH", str(wrong))
+        with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: is no database that can be written"):
+            create_container(Settings.from_environment())
+
+
+def test_without_a_spool_nothing_is_encoded_when_it_is_published() -> None:
+    room = Room()
+    room.publish(miss(1))
+
+    assert room.queue.take(MISS, 1)[0].value is None
+    assert message(miss(1)).value is None

@@ -1,0 +1,74 @@
+"""How the events are put together: with Kafka, without it, and switched off."""
+
+from pathlib import Path
+
+import pytest
+from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
+    MessageSizeTooLargeError,
+    NodeNotReadyError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+from api_models import DependencyStatus
+from config import PREFIX, Settings
+from di import create_container
+from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, translated
+from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
+from metrics import Metrics
+from protocols import LLMEventPublisherProtocol
+from tests.fakes import sample
+from tests.kafka_fakes import miss
+
+
+async def test_with_kafka_what_is_published_waits_for_it_and_is_counted_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    container = create_container(Settings.from_environment())
+    events, outbox = await container.get(LLMEventPublisherProtocol), await container.get(Outbox)
+    metrics = await container.get(Metrics)
+    events.publish(miss(1))
+
+    assert isinstance(outbox, KafkaOutbox)
+    assert set(outbox.tasks()) == {"event_sender"}
+    assert events.health() is DependencyStatus.UNHEALTHY
+    assert sample(metrics, "llm_provider_events_queue_depth") == 1.0
+    await container.close()
+    assert sample(metrics, "llm_provider_events_lost_at_exit_total") == 1.0
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "PUBLISH_LLM_USAGE_EVENTS": "false"}],
+    ids=["without Kafka", "switched off"],
+)
+async def test_without_kafka_nothing_waits(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    container = create_container(Settings.from_environment())
+    events, outbox = await container.get(LLMEventPublisherProtocol), await container.get(Outbox)
+    events.publish(miss(1))
+    await outbox.flush()
+
+    assert isinstance(outbox, NoOutbox)
+    assert not outbox.tasks()
+    assert events.health() is DependencyStatus.DISABLED
+    await container.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (MessageSizeTooLargeError(), TooLarge),
+        (UnknownTopicOrPartitionError(), TopicMissing),
+        (TopicAuthorizationFailedError("t"), Forbidden),
+        (SaslAuthenticationFailed(), Forbidden),
+        (NodeNotReadyError(), LinkDown),
+        (OSError(), LinkDown),
+        (TimeoutError(), LinkDown),
+    ],
+)
+def test_what_aiokafka_reports_has_one_of_four_meanings(error: BaseException, failure: type[LinkFailure]) -> None:
+    assert type(translated(error)) is failure

@@ -1,0 +1,82 @@
+"""Usage analytics: one event per window, adding up what the other events said."""
+
+import asyncio
+
+import pytest
+
+from api_models import CacheHit, CacheMiss, CostTracked, ProviderName, ProviderUsage, TokenUsage
+from implementations.events import request_events
+from implementations.events.usage_window import UsageWindow, report_usage
+from tests.fakes import CORRELATION_ID, NOON, Calendar, InstantSleep, query, settle
+from tests.kafka_fakes import message
+
+HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
+MISS = CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
+
+
+def bought(cost_usd: float | None) -> CostTracked:
+    return CostTracked(
+        provider=ProviderName.OPENAI,
+        correlation_id=CORRELATION_ID,
+        model="m",
+        request_type="comparison",
+        cost_estimate_usd=cost_usd,
+        token_usage=TokenUsage(prompt_tokens=90, completion_tokens=10, total_tokens=100, cached_prompt_tokens=0),
+        user_id=None,
+        service_name="s",
+        request_timestamp=NOON,
+        response_time_ms=5,
+        cached=False,
+        cache_cost_savings_usd=0.0,
+        prompt_sha256="",
+    )
+
+
+def test_a_window_adds_up_what_was_published() -> None:
+    calendar = Calendar()
+    window = UsageWindow(now=calendar)
+    failed = request_events.unanswered(query(provider=ProviderName.OPENAI), "No.", 0.3, cost_usd=0.0)
+    nobody = request_events.unanswered(query(), "No.", 0.1, cost_usd=0.0)
+    for event in (HIT, MISS, MISS, MISS, bought(0.5), bought(None), failed, nobody):
+        window.observe(event)
+    calendar.move(seconds=60)
+    told = window.turn()
+
+    assert (told.period_end - told.period_start).total_seconds() == 60
+    assert (told.total_requests, told.successful_requests, told.failed_requests) == (2, 0, 2)
+    assert (told.total_tokens, told.total_cost) == (200, 0.5)
+    assert told.cache_hit_rate == 0.25
+    assert told.average_response_time_ms == pytest.approx(200.0)
+    assert told.provider_stats["openai"] == ProviderUsage(
+        requests=1,
+        failed=1,
+        purchases=2,
+        tokens=200,
+        cost_usd=0.5,
+        purchases_of_unknown_price=1,
+        average_response_time_ms=300.0,
+    )
+    assert told.provider_stats["none"].requests == 1
+    assert b'"openai":{' in message(told).encoded()
+
+
+def test_windows_follow_each_other_without_a_gap_and_an_empty_one_knows_no_rates() -> None:
+    calendar = Calendar()
+    window = UsageWindow(now=calendar)
+    window.observe(HIT)
+    calendar.move(seconds=60)
+    first = window.turn()
+    second = window.turn()
+
+    assert first.period_end == second.period_start
+    assert (second.cache_hit_rate, second.average_response_time_ms, second.total_requests) == (None, None, 0)
+
+
+async def test_usage_is_reported_once_a_window() -> None:
+    sleep, reports = InstantSleep(), []
+    task = asyncio.create_task(report_usage(lambda: reports.append(len(sleep.naps)), window_s=60.0, sleep=sleep))
+    await settle()
+    task.cancel()
+
+    assert reports[:3] == [1, 2, 3]
+    assert set(sleep.naps) == {60.0}

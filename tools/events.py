@@ -1,0 +1,175 @@
+"""Writes or checks docs/events.md: every event with its topic, an example and the JSON Schema of its data."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter
+
+from api_models import (
+    CacheHit,
+    CacheMiss,
+    CostAlerted,
+    CostAlertType,
+    CostTracked,
+    ErrorCode,
+    EventData,
+    EventEnvelope,
+    ProviderFailed,
+    ProviderName,
+    ProviderUsage,
+    RequestCompleted,
+    RequestStarted,
+    TokenUsage,
+    UsageReported,
+)
+from implementations.events.message import Message, message_of
+
+PAGE = Path("docs/events.md")
+BEGIN, END = "<!-- events: begin -->", "<!-- events: end -->"
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+REQUEST = UUID("1f0c2b4e-6a5d-4c3b-9e8f-0a1b2c3d4e5f")
+EVENT_ID = "5b1f7a52-0d0e-4b6a-8c35-7f2f9a6f1c11"
+METADATA = {"batch": "b-17"}
+TOKENS = TokenUsage(prompt_tokens=2600, completion_tokens=400, total_tokens=3000, cached_prompt_tokens=0)
+ANTHROPIC, HASH = ProviderName.ANTHROPIC, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+EXAMPLES: tuple[EventData, ...] = (
+    RequestStarted(
+        provider=None, correlation_id=REQUEST, metadata=METADATA, request_type="comparison", user_id="teacher-7"
+    ),
+    RequestCompleted(
+        provider=ANTHROPIC,
+        correlation_id=REQUEST,
+        metadata=METADATA,
+        request_type="comparison",
+        user_id="teacher-7",
+        success=True,
+        response_time_ms=1840,
+        error_message=None,
+        token_usage=TOKENS,
+        cost_estimate=0.00046,
+        cached=False,
+        prompt_sha256=HASH,
+    ),
+    ProviderFailed(
+        provider=ANTHROPIC,
+        correlation_id=REQUEST,
+        metadata=METADATA,
+        failure_type=ErrorCode.EXTERNAL_SERVICE_ERROR,
+        error_details="the provider answered with status 503",
+        circuit_breaker_opened=False,
+    ),
+    CacheHit(provider=ANTHROPIC, correlation_id=REQUEST, metadata=METADATA, cache_key=HASH),
+    CacheMiss(provider=ANTHROPIC, correlation_id=REQUEST, metadata=METADATA, cache_key=HASH),
+    UsageReported(
+        period_start=NOON.replace(hour=11, minute=59),
+        period_end=NOON,
+        provider_stats={
+            "anthropic": ProviderUsage(
+                requests=12,
+                successful=11,
+                failed=1,
+                purchases=9,
+                tokens=27_000,
+                cost_usd=0.00414,
+                average_response_time_ms=1702.5,
+            )
+        },
+        total_requests=12,
+        successful_requests=11,
+        failed_requests=1,
+        total_tokens=27_000,
+        total_cost=0.00414,
+        cache_hit_rate=0.25,
+        average_response_time_ms=1702.5,
+    ),
+    CostAlerted(
+        alert_type=CostAlertType.DAILY_LIMIT,
+        provider=None,
+        current_cost=80.02,
+        threshold=80.0,
+        period="2026-11-24",
+    ),
+    CostTracked(
+        provider=ANTHROPIC,
+        correlation_id=REQUEST,
+        metadata=METADATA,
+        model="claude-haiku-5-5",
+        request_type="comparison",
+        cost_estimate_usd=0.00046,
+        token_usage=TOKENS,
+        user_id="teacher-7",
+        service_name="llm-provider-service",
+        request_timestamp=NOON,
+        response_time_ms=1832,
+        cached=False,
+        cache_cost_savings_usd=0.0,
+        prompt_sha256=HASH,
+    ),
+)
+
+
+def main() -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/events.md; else it is checked")
+    fresh = page(PAGE.read_text())
+    if parser.parse_args().write:
+        PAGE.write_text(fresh)
+    elif PAGE.read_text() != fresh:
+        print(f"{PAGE} is not up to date: run `make format`", file=sys.stderr)
+        return 1
+    return 0
+
+
+def page(text: str) -> str:
+    """The page with fresh events between its marks."""
+    before, rest = text.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    return f"{before}{BEGIN}\n{''.join(_parts())}{END}{after}"
+
+
+def _parts() -> Iterator[str]:
+    yield "\n## The envelope\n\n" + _block(schema(EventEnvelope))
+    for example in EXAMPLES:
+        kind = type(example)
+        yield (
+            f"\n## {example.event.name}\n\n{kind.__doc__}\n\n"
+            f"- topic `{example.event.topic}`\n- key `{message_for(example).key.decode()}` in the example\n\n"
+        )
+        yield "Example:\n\n" + _block(envelope(example)) + "\nSchema of `data`:\n\n" + _block(schema(kind))
+    yield "\n"
+
+
+def message_for(example: EventData) -> Message:
+    """The example as the service would send it."""
+    return message_of(example, service_name="llm-provider-service", traceparent=None, now=NOON, now_s=0.0)
+
+
+def envelope(example: EventData) -> object:
+    """The value of the example's message; its id is always the same."""
+    told = orjson.loads(message_for(example).encoded())
+    random_id = told["event_id"]
+    return {name: EVENT_ID if value == random_id else value for name, value in told.items()}
+
+
+def schema(kind: type[EventData | EventEnvelope]) -> dict[str, object]:
+    """The JSON Schema of a payload or the envelope. `data` of the envelope is any of the payloads."""
+    found = TypeAdapter(kind).json_schema(mode="serialization")
+    if kind is EventEnvelope:
+        found.pop("$defs")
+        found["properties"]["data"] = {"type": "object"}
+    return found
+
+
+def _block(value: object) -> str:
+    return f"```json\n{orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
