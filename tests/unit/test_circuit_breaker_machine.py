@@ -193,8 +193,8 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule(pause_s=PAUSES, luck=LUCK)
     def idle(self, pause_s: float, luck: float) -> None:
+        self.luck = luck  # first: the circuit notices the pause only when it is looked at
         self.pause(pause_s)
-        self.luck = luck
 
     @rule(calls=SEVERAL, pause_s=PAUSES)
     def ask(self, calls: int, pause_s: float) -> None:
