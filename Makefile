@@ -50,6 +50,7 @@ settings: .venv/run.stamp ## Show every setting as `make run` finds it, and wher
 	@$(BIN)/python -m tools.settings
 
 lock: ## Lock the dependencies again (needs pdm)
-	pdm lock --group dev
+	pdm lock --group dev --group bench
 	pdm export --format requirements --prod --output requirements.lock
 	pdm export --format requirements --group dev --output requirements-dev.lock
+	pdm export --format requirements --no-default --group bench --output requirements-bench.lock

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = {"requirements.lock": {"default"}, "requirements-dev.lock": {"default", "dev"}}
+LOCKS = {
+    "requirements.lock": {"default"},
+    "requirements-dev.lock": {"default", "dev"},
+    "requirements-bench.lock": {"bench"},
+}
 
 
 def exported(name: str) -> dict[tuple[str, str], set[str]]:
