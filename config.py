@@ -1,7 +1,7 @@
 """Every knob of the service: grouped, typed, frozen, read once.
 
 Each field of a group names its environment variable, so the groups *are* the table of settings: reading, the
-"did you mean", `.env.example` and the README's table all follow from it. A secret also has a `*_FILE` twin.
+"did you mean", `.env.example` and `docs/settings.md` all follow from it. A secret also has a `*_FILE` twin.
 Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; a blank string counts as absent.
 """
 

@@ -1,4 +1,4 @@
-"""Shows every setting as `make run` finds it, with its origin; writes or checks .env.example and the README's table."""
+"""Shows every setting as `make run` finds it, with its origin; writes or checks .env.example and docs/settings.md."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from config import ConfigurationError, Setting, Settings, settings_table, variable_in_force
 from tools.run import run_environment
 
-README = Path("README.md")
+PAGE = Path("docs/settings.md")
 ENV_EXAMPLE = Path(".env.example")
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 MASK = "********"
@@ -22,7 +22,7 @@ MASK = "********"
 def main() -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write .env.example and the README's table")
+    parser.add_argument("--write", action="store_true", help="write .env.example and docs/settings.md")
     parser.add_argument("--check", action="store_true", help="fail when they are not up to date")
     wishes = parser.parse_args()
     if wishes.write or wishes.check:
@@ -60,7 +60,7 @@ def shown(value: object) -> str:
 
 
 def markdown_table() -> str:
-    """The README's table."""
+    """The table of docs/settings.md."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     rows += [f"| `{row.variable}` | {_default(row)} | {_meaning(row)} |" for row in settings_table()]
     return "\n".join(rows)
@@ -90,15 +90,15 @@ def _meaning(row: Setting) -> str:
     return (row.info.description or "") + (f"; also {', '.join(also)}" if also else "")
 
 
-def readme_with_table(readme: str) -> str:
-    """The README with a fresh table between its marks."""
-    before, rest = readme.split(BEGIN, 1)
+def page_with_table(page: str) -> str:
+    """The page with a fresh table between its marks."""
+    before, rest = page.split(BEGIN, 1)
     _, after = rest.split(END, 1)
     return f"{before}{BEGIN}\n{markdown_table()}\n{END}{after}"
 
 
 def _generate(*, check: bool) -> int:
-    fresh = {README: readme_with_table(README.read_text()), ENV_EXAMPLE: env_example()}
+    fresh = {PAGE: page_with_table(PAGE.read_text()), ENV_EXAMPLE: env_example()}
     stale = [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if check:

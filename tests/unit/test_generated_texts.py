@@ -11,9 +11,9 @@ from tools import settings as tool
 KEY = "sk-canary-0123456789"
 
 
-def test_the_readme_shows_the_table_of_settings() -> None:
-    readme = tool.README.read_text()
-    assert tool.readme_with_table(readme) == readme
+def test_the_page_of_settings_is_up_to_date() -> None:
+    page = tool.PAGE.read_text()
+    assert tool.page_with_table(page) == page
 
 
 def test_the_example_environment_holds_every_setting() -> None:
