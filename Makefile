@@ -36,6 +36,7 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/yamllint --strict .yamllint.yml deploy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yml
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
 	$(BIN)/python -m tools.settings --check
 	$(BIN)/python -m tools.events
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
