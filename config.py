@@ -116,7 +116,7 @@ class ServiceSettings(Group):
     name: str = knob("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
     log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written")
     environment: Environment = knob("ENVIRONMENT", "development", "development logs for people, others log JSON")
-    host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  # nosec B104  in a container
+    host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
     port: int = knob("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
     max_request_bytes: int = knob("MAX_REQUEST_BYTES", 2 * 1024 * 1024, "largest request body, bytes", ge=1024)
     body_timeout_s: float = knob("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
