@@ -331,6 +331,14 @@ class Metrics:
             "Age of the oldest event that waits to be sent.",
             registry=self.registry,
         )
+        self.events_buffering = Gauge(
+            "llm_provider_events_buffering",
+            "1 while events wait because Kafka, or a topic of theirs, does not take them.",
+            registry=self.registry,
+        )
+        self.events_dropping = Gauge(
+            "llm_provider_events_dropping", "1 for a minute after an event was given up.", registry=self.registry
+        )
         self.event_spool_failures = Counter(
             "llm_provider_event_spool_failures",
             "Times that the spool could not be written; its events are in memory only.",
