@@ -257,6 +257,8 @@ class Metrics:
         self.event_spool_failures = declare.counter(
             "event_spool_failures", "Times that the spool could not be written; its events are in memory only."
         )
+        self.events_buffering = declare.gauge("events_buffering", "1 while events wait for Kafka.")
+        self.events_dropping = declare.gauge("events_dropping", "1 when events were given up within the last minute.")
         self.kafka_up = declare.gauge("kafka_up", "Whether Kafka takes events, as far as known.")
         self.kafka_circuit_transitions = declare.counters(
             "kafka_circuit_transitions",
