@@ -14,7 +14,7 @@ from api_models import ErrorCode
 from tests.integration.service_process import ROOT, ServiceProcess, mocked, service
 
 ADMIN_KEY = "an-administrators-key-of-some-length"
-GUIDES = ("integration-guide", "migration-playbook")
+GUIDES = ("integration-guide", "migration-playbook", "operations")
 HERE = "http://localhost:8080"
 
 
