@@ -21,6 +21,7 @@ from api_models import (
     CacheMode,
     CacheOutcome,
     CircuitState,
+    DegradedMode,
     DependencyStatus,
     EventData,
     ModelTier,
@@ -465,6 +466,12 @@ class ProviderStatus:
         return self.enabled and self.configured
 
 
+CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
+    CacheMode.READ_ONLY: DegradedMode.CACHE_READ_ONLY,
+    CacheMode.DEGRADED: DegradedMode.CACHE_LOCAL_ONLY,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHealth:
     """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
@@ -473,6 +480,11 @@ class CacheHealth:
     redis: DependencyStatus
     redis_failure_count: int
     cause: str | None = None
+
+    @property
+    def degraded_mode(self) -> DegradedMode | None:
+        """How this is called among all that may be amiss; None when nothing is."""
+        return CACHE_MODES.get(self.mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import correlation_id, note
+from api.request_scope import correlation_id, fail
 from api_models import ErrorBody
 from exceptions import (
     AdminKeyRefusedError,
@@ -43,7 +43,7 @@ async def render_failure(error: Exception) -> Response:
     failure = _known(error)
     if isinstance(failure, DefectError):
         log.error("defect", exc_info=error)
-    note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
+    fail(failure)
     retry_after = None if failure.retry_after_s is None else max(0, ceil(failure.retry_after_s))
     body = ErrorBody(
         error=failure.sentence,
