@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format settings sbom lock
+.PHONY: help run test promtool check format settings sbom lock
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,12 @@ run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .en
 test: .venv/dev.stamp ## Run the tests
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
+promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Prometheus' promtool)
+	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yml
+	@$(BIN)/python -m pytest -q tests/system
+
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,6 +47,7 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/python -m tools.events
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
+	@$(MAKE) --no-print-directory promtool
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
 
 format: .venv/dev.stamp ## Format the code, write what is generated
