@@ -33,7 +33,7 @@ promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Promethe
 	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
 	promtool check config deploy/prometheus/prometheus.yml
 	promtool test rules deploy/prometheus/rules_test.yml
-	@$(BIN)/python -m pytest -q tests/system
+	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
 
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
