@@ -9,7 +9,16 @@ from dishka import AsyncContainer, Provider
 from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
-from api import admin_routes, cache_routes, error_rendering, health_routes, llm_routes, request_scope, usage_routes
+from api import (
+    admin_routes,
+    cache_routes,
+    documentation_routes,
+    error_rendering,
+    health_routes,
+    llm_routes,
+    request_scope,
+    usage_routes,
+)
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
@@ -57,9 +66,11 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     app.register_blueprint(usage_routes.blueprint)
     app.register_blueprint(cache_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
+    app.register_blueprint(documentation_routes.blueprint)
     if settings.admin.key_in_force is not None:
         app.register_blueprint(admin_routes.blueprint)
     error_rendering.install(app)
+    documentation_routes.install(app)
     container = create_container(settings, QuartProvider(), *overrides)
     QuartDishka(app=app, container=container)
     _live(app, container, settings)
