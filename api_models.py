@@ -236,7 +236,7 @@ class LLMConfigOverrides(_Body):
     system_prompt_override: Text | None = None
     """Replaces the judge's instructions; the rules about essays and output are always added."""
     max_tokens_override: Annotated[StrictInt, Field(gt=0, le=LARGEST_INTEGER)] | None = None
-    """The most tokens of the answer."""
+    """The most tokens of the answer; written without a fraction."""
     reasoning_effort_override: ReasoningEffort | None = None
     """How much the model may think, if it can."""
     allow_fallback: StrictBool | None = None
@@ -249,9 +249,9 @@ class ComparisonRequest(_Body):
     user_prompt: Annotated[Text, AfterValidator(_placeholders_in_pairs), Field(json_schema_extra=IN_PAIRS)]
     """The task and the criteria. It may hold {essay_a} and {essay_b}, both or neither, each at most four times."""
     essay_a: Text
-    """The essay that is shown first."""
+    """The essay that is shown first, not blank."""
     essay_b: Text
-    """The essay that is shown second."""
+    """The essay that is shown second, not blank."""
     llm_config_overrides: LLMConfigOverrides | None = None
     """What is not left to the service."""
     correlation_id: UUID | None = None
@@ -261,7 +261,7 @@ class ComparisonRequest(_Body):
     metadata: Annotated[JsonObject, AfterValidator(_small_enough)] = {}
     """At most 16 KiB of JSON; comes back verbatim, in the answer and in events."""
     replicate: Annotated[StrictInt, Field(ge=0, le=LARGEST_INTEGER)] = 0
-    """The index of an independent judgement of the same question: each has an answer of its own."""
+    """The index of an independent judgement of the same question; written without a fraction, as 1 and not as 1.0."""
 
 
 # --- POST /api/v1/comparison: the answer ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ OPERATIONS: tuple[Operation, ...] = (
         says="The same question is answered from the cache: independent judgements of one pair need a `replicate` "
         "each, or `Cache-Control: no-store`. Identical questions that run at the same time are bought once.",
         tag=Tag.JUDGING,
-        asked={"plain": bodies.QUESTION, "in full": bodies.QUESTION_IN_FULL},
+        asked={"A plain question": bodies.QUESTION, "A question in full": bodies.QUESTION_IN_FULL},
         parameters=(parts.CORRELATION_IN, parts.CACHE_CONTROL_IN, parts.TIMEOUT_IN),
         answers=(
             Answer(

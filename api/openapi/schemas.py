@@ -10,6 +10,7 @@ from api_models import LARGEST_INTEGER, SMALLEST_INTEGER, WITHOUT_NUL, ErrorBody
 
 PLACE = "#/components/schemas/"
 ANY_JSON: JsonObject = {"$ref": f"{PLACE}JsonValue"}
+ANY_MEMBERS: JsonObject = {"propertyNames": {"pattern": WITHOUT_NUL}, "additionalProperties": ANY_JSON}
 JSON_VALUE: JsonObject = {
     "description": "Any JSON without NUL characters, integers beyond 64 bits and more than 64 levels.",
     "anyOf": [
@@ -18,7 +19,7 @@ JSON_VALUE: JsonObject = {
         {"type": "integer", "minimum": SMALLEST_INTEGER, "maximum": LARGEST_INTEGER},
         {"type": "number"},
         {"type": "array", "items": ANY_JSON},
-        {"type": "object", "propertyNames": {"pattern": WITHOUT_NUL}, "additionalProperties": ANY_JSON},
+        {"type": "object", **ANY_MEMBERS},
     ],
 }
 
@@ -36,8 +37,12 @@ class _AsPublished(GenerateJsonSchema):
         described = super().model_schema(schema)
         described.pop("title", None)
         if self.mode == "validation":
-            described.setdefault("additionalProperties", ANY_JSON)
+            described = {**ANY_MEMBERS, **described}
         return described
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        described = super().dict_schema(schema)
+        return described | ANY_MEMBERS if described.get("additionalProperties") == ANY_JSON else described
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
         described = super().enum_schema(schema)

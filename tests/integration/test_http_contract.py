@@ -243,7 +243,7 @@ async def test_several_mistakes_are_named_together(client: Client) -> None:
     assert "essay_b: " in body["details"]
 
 
-@pytest.mark.parametrize("value", ["0", "000", "-1", "1.5", "1_000", "1 0", "\u0661", CANARY, "", "1" * 31, "1" * 5000])
+@pytest.mark.parametrize("value", ["0", "000", "-1", "1.5", "1_000", "1 0", "\u0661", CANARY, "", "1" * 19, "1" * 5000])
 async def test_a_bad_time_limit_is_refused(client: Client, value: str) -> None:
     body = await refusal(await compare(client, {"X-Request-Timeout-Ms": value}), 400, "VALIDATION_ERROR")
     assert "X-Request-Timeout-Ms" in body["details"]
@@ -536,7 +536,7 @@ async def test_a_caller_s_time_limit_is_kept(monkeypatch: pytest.MonkeyPatch) ->
         assert time.monotonic() - began_s < 2
 
 
-@pytest.mark.parametrize("value", ["9999999999", "1" * 30, " 60000 ", "0060000"])
+@pytest.mark.parametrize("value", ["9999999999", "9" * 18, " 60000 ", "0060000"])
 async def test_a_time_limit_beyond_ours_is_accepted(client: Client, value: str) -> None:
     assert (await compare(client, {"X-Request-Timeout-Ms": value})).status_code == 200
 
