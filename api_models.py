@@ -656,7 +656,7 @@ class CacheStatsResponse(_Body):
     """GET /api/v1/cache/stats: this process since its start; saved_usd is what the hits would have cost."""
 
     cache_mode: CacheMode
-    """How much of the cache works."""
+    """How much of it works."""
     generation: int
     """How often it was cleared."""
     hits: int
@@ -723,7 +723,7 @@ class HealthResponse(_Body):
     version: str
     """Its version."""
     status: HealthStatus
-    """Degraded still serves; unhealthy does not."""
+    """All in all."""
     environment: str
     """As configured."""
     dependencies: Dependencies

@@ -90,11 +90,9 @@ def _operation(row: Operation) -> JsonObject:
         told["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
     if row.key is not None:
         told["security"] = [{name: []} for name in SCHEMES[row.key]]
-    told["responses"] = {
-        **{str(answer.status): _answer(answer) for answer in row.answers},
-        **_failures(row.errors),
-        str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"},
-    }
+    responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(row.errors)
+    defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
+    told["responses"] = dict(sorted((responses | defect).items()))
     return told
 
 

@@ -14,6 +14,7 @@ from api_models import JsonObject
 from config import Settings
 from startup_setup import create_app
 from tests.fakes import Clock
+from tests.integration.described_client import hold_to_the_document
 from tests.integration.dialects import CANARIES, QUESTION, Dialect
 from tests.integration.service_process import COMPARISON, prefixed
 from tests.integration.stand_in import Act, StandIn, standing_in
@@ -100,7 +101,7 @@ async def running(**variables: str) -> AsyncIterator[Service]:
             environment.setenv(name, value)
         settings = Settings.from_environment()
     time = VirtualTime()
-    async with create_app(settings, time).test_app() as app:
+    async with hold_to_the_document(create_app(settings, time)).test_app() as app:
         yield Service(client=app.test_client(), naps=time.waiting.naps, clock=time.now)
 
 

@@ -21,6 +21,7 @@ ADMIN_KEY = "kanarienvogel-admin-0123456789"
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 READ = (
     *("/healthz", "/livez", "/readyz", "/metrics", "/api/v1/providers", "/api/v1/models", "/api/v1/cache/stats"),
+    *("/openapi.json", "/docs"),
     *("/api/v1/usage/summary", f"/api/v1/usage/summary?period={ESSAY}", f"/{ESSAY}", f"/api/v1/{KEY}"),
 )
 JSON = {"Content-Type": "application/json"}
