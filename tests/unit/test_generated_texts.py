@@ -5,7 +5,7 @@ import pytest
 
 from api_models import EventEnvelope, ProcessingEvent
 from config import PREFIX, Settings, known_variables
-from tools import events
+from tools import api, events
 from tools import settings as tool
 
 KEY = "sk-canary-0123456789"
@@ -41,6 +41,11 @@ def test_the_time_to_live_says_what_else_bounds_it() -> None:
 def test_the_page_of_events_is_up_to_date() -> None:
     text = events.PAGE.read_text()
     assert events.page(text) == text
+
+
+def test_the_page_of_the_interface_is_up_to_date() -> None:
+    text = api.PAGE.read_text()
+    assert api.page(text) == text
 
 
 def test_every_event_has_an_example_that_fits_its_schema() -> None:
