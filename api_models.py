@@ -326,6 +326,7 @@ class ErrorBody(_Body):
     correlation_id: UUID
     retry_after: int | None = None
     provider: ProviderName | None = None
+    trace_id: str | None = None
 
 
 # --- Routing ----------------------------------------------------------------------------------------------------------

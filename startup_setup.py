@@ -9,7 +9,16 @@ from dishka import AsyncContainer, Provider
 from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
-from api import admin_routes, cache_routes, error_rendering, health_routes, llm_routes, request_scope, usage_routes
+from api import (
+    admin_routes,
+    cache_routes,
+    error_rendering,
+    health_routes,
+    llm_routes,
+    request_scope,
+    request_tracing,
+    usage_routes,
+)
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
@@ -29,6 +38,7 @@ from protocols import (
     LLMUsageProtocol,
     PricesProtocol,
     RuntimeSettingsProtocol,
+    TracerProtocol,
 )
 
 CLOSE_TIMEOUT_S = 5.0
@@ -107,6 +117,7 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     await container.get(BudgetProtocol)
     await container.get(AdminAccessProtocol)
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
+    request_tracing.install(app, tracer=await container.get(TracerProtocol))
 
 
 def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: bool) -> None:

@@ -6,7 +6,7 @@ import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import correlation_id, note
+from api.request_scope import correlation_id, note, trace_id
 from api_models import ErrorBody
 from exceptions import (
     AdminKeyRefusedError,
@@ -52,6 +52,7 @@ async def render_failure(error: Exception) -> Response:
         correlation_id=correlation_id(),
         retry_after=retry_after,
         provider=failure.provider,
+        trace_id=trace_id(),
     )
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
     if retry_after is not None:
