@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
@@ -51,7 +50,7 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
     )
     provider.add_span_processor(
         BatchSpanProcessor(
-            Counted(exporter, clock=time.monotonic),
+            exporter,
             max_queue_size=QUEUE_SPANS,
             max_export_batch_size=BATCH_SPANS,
             schedule_delay_millis=DELAY_MS,
@@ -73,18 +72,23 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
 
 
 class Counted(SpanExporter):
-    """An exporter that tells in one line a minute how many spans were lost. clock: monotonic seconds."""
+    """An exporter that tells in one line a minute how many spans were lost. clock: monotonic seconds.
+
+    is_unwell: the last batch was lost.
+    """
 
     def __init__(self, exporter: SpanExporter, *, clock: Callable[[], float]) -> None:
         self._exporter = exporter
         self._clock = clock
         self._lost = 0
         self._quiet_until_s = clock()
+        self.is_unwell = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send them."""
         result = self._exporter.export(spans)
-        if result is SpanExportResult.FAILURE:
+        self.is_unwell = result is SpanExportResult.FAILURE
+        if self.is_unwell:
             self._lost += len(spans)
             self._tell()
         return result
@@ -103,9 +107,14 @@ class Counted(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-async def close(provider: TracerProvider) -> None:
-    """Send what waits, for two seconds at most; a thread that still hangs then does not hold up the exit."""
+async def close(provider: TracerProvider, exporter: Counted, *, within_s: float = CLOSE_TIMEOUT_S) -> None:
+    """Send what waits, unless the last batch was lost.
+
+    A thread that still hangs when the seconds are over does not hold up the exit.
+    """
     loop, done = asyncio.get_running_loop(), asyncio.Event()
+    if exporter.is_unwell:
+        exporter.shutdown()
 
     def shut_down() -> None:
         provider.shutdown()
@@ -114,7 +123,7 @@ async def close(provider: TracerProvider) -> None:
 
     threading.Thread(target=shut_down, name="tracing_end", daemon=True).start()
     try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(within_s):
             await done.wait()
     except TimeoutError:
         log.warning("spans_not_sent_at_exit")

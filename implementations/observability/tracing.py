@@ -1,6 +1,7 @@
 """The tracer that the settings ask for. Whoever does not trace does not even import OpenTelemetry."""
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,15 +22,19 @@ async def tracing(settings: TracingSettings, service: ServiceSettings) -> AsyncI
         return
     _ignore_foreign_settings()
     from implementations.observability.open_telemetry import OpenTelemetry  # noqa: PLC0415  30 MiB, half a second
-    from implementations.observability.span_export import close, otlp_exporter, tracer_provider  # noqa: PLC0415  too
-
-    provider = tracer_provider(
-        otlp_exporter(settings.otlp_endpoint), service=service, sample_ratio=settings.sample_ratio
+    from implementations.observability.span_export import (  # noqa: PLC0415  likewise
+        Counted,
+        close,
+        otlp_exporter,
+        tracer_provider,
     )
+
+    exporter = Counted(otlp_exporter(settings.otlp_endpoint), clock=time.monotonic)
+    provider = tracer_provider(exporter, service=service, sample_ratio=settings.sample_ratio)
     try:
         yield OpenTelemetry(provider)
     finally:
-        await close(provider)
+        await close(provider, exporter)
 
 
 def _ignore_foreign_settings() -> None:
