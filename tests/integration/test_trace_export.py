@@ -4,11 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import orjson
 import pytest
 
 from config import VERSION
 from tests.integration.collector import Collector, absent, collecting, refusing, silent, values
-from tests.integration.service_process import ServiceProcess, mocked, service, wait_until
+from tests.integration.service_process import COMPARISON, QUESTION, ServiceProcess, mocked, service, wait_until
 
 REQUEST = "POST /api/v1/comparison"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -26,7 +27,8 @@ def finished(running: ServiceProcess) -> dict[str, object]:
 
 
 def arrived(collector: Collector) -> bool:
-    return {REQUEST, "cache lookup"} <= set(collector.spans) and len(collector.spans) == 3
+    names = set(collector.spans)
+    return {REQUEST, "cache lookup"} <= names and any(name.startswith("chat ") for name in names)
 
 
 def test_the_trace_of_a_comparison_arrives_and_bears_the_id_of_answer_and_log_line(tmp_path: Path) -> None:
@@ -94,6 +96,22 @@ def test_a_collector_that_is_unwell_costs_no_answer_no_exit_and_few_lines(
     assert set(warnings) <= WARNINGS
     assert warnings.count("spans_lost") == 1
     assert "spans_not_sent_at_exit" not in warnings or unwell is silent
+
+
+def test_a_caller_who_left_ends_the_request_and_the_purchase_goes_on_in_its_trace(tmp_path: Path) -> None:
+    body = orjson.dumps(QUESTION)
+    head = f"POST {COMPARISON} HTTP/1.1\r\nHost: judge\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with collecting() as collector, service(tmp_path, traced(collector.url, MOCK_LATENCY_MS="800")) as running:
+        with running.connected() as plain:
+            plain.sendall(head + body)
+            wait_until(lambda: running.in_flight() == 1)
+        wait_until(lambda: arrived(collector))
+    told = values(collector.spans[REQUEST].attributes)
+    attempt = next(span for name, span in collector.spans.items() if name.startswith("chat "))
+    assert told["error.type"] == "caller_left"
+    assert "http.response.status_code" not in told
+    assert attempt.parent_span_id == collector.spans[REQUEST].span_id
+    assert "error.type" not in values(attempt.attributes)
 
 
 def test_a_collector_that_was_away_gets_the_next_spans_when_it_is_back(tmp_path: Path) -> None:
