@@ -398,6 +398,8 @@ class ErrorBody(_Body):
     """Seconds until it is worth trying again; equals the header Retry-After."""
     provider: ProviderName | None = None
     """Who failed, when one did."""
+    trace_id: str | None = None
+    """The trace of this request, 32 hex digits, when it has one."""
 
 
 # --- Routing ----------------------------------------------------------------------------------------------------------

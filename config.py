@@ -306,6 +306,23 @@ class EventSettings(Group):
     ssl_key_path: Path | None = knob("KAFKA_SSL_KEY_PATH", None, "its key, PEM; default: in the same file")
 
 
+class TracingSettings(Group):
+    """Where spans go, if anywhere."""
+
+    otlp_endpoint: BaseUrl | None = knob(
+        "OTLP_ENDPOINT",
+        None,
+        "OTLP/HTTP collector that gets the spans, `http://jaeger:4318`; without it there are none",
+    )
+    sample_ratio: float = knob(
+        "TRACE_SAMPLE_RATIO",
+        1.0,
+        "share of the traces that begin here; a caller's own trace is as it decided",
+        ge=0,
+        le=1,
+    )
+
+
 class AdminSettings(Group):
     """Who may change the running service."""
 
@@ -506,6 +523,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     cost: CostSettings = CostSettings()
     events: EventSettings = EventSettings()
+    tracing: TracingSettings = TracingSettings()
     admin: AdminSettings = AdminSettings()
     mock: MockSettings = MockSettings()
     anthropic: AnthropicSettings = AnthropicSettings()

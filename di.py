@@ -44,6 +44,9 @@ from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from implementations.observability.propagation import outbound_headers, queueing, traceparent
+from implementations.observability.traced import Traced, TracedCache
+from implementations.observability.tracing import tracing
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.provider_monitor_impl import ProviderMonitorImpl
@@ -95,6 +98,7 @@ from protocols import (
     ProviderReply,
     RuntimeSettingsProtocol,
     SleepProtocol,
+    TracerProtocol,
 )
 
 MIB = 1024 * 1024
@@ -132,6 +136,7 @@ class JudgesProvider(Provider):
         guards: ProviderGuards,
         accounting: LLMAccountingProtocol,
         budget: BudgetProtocol,
+        tracer: TracerProtocol,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -144,12 +149,15 @@ class JudgesProvider(Provider):
             ProviderName.INTERNAL: InternalProviderImpl(transport, settings.internal),
             ProviderName.MOCK: MockProviderImpl(sleep=sleep),
         }
+        groups = settings.provider_groups()
         return {
             name: guarded(
                 dialect,
                 guards[name],
                 accounting,
                 budget,
+                tracer=tracer if tracer.records else None,
+                base_url=groups[name].base_url if name in groups else None,
                 clock=clock,
                 sleep=sleep,
                 breaks_circuits=settings.circuit.enabled,
@@ -158,7 +166,9 @@ class JudgesProvider(Provider):
         }
 
     @provide
-    def guards(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
+    def guards(
+        self, settings: Settings, metrics: Metrics, tracer: TracerProtocol, clock: ClockProtocol
+    ) -> ProviderGuards:
         """What stands before each provider."""
         rules = CircuitRules(
             failure_threshold=settings.circuit.failure_threshold,
@@ -177,17 +187,19 @@ class JudgesProvider(Provider):
                 queue_limit=max(judging.max_concurrent, judging.max_in_flight - others),
                 metrics=metrics,
                 clock=clock,
+                queueing=queueing(tracer, name),
             )
             for name in ProviderName
         }
 
     @provide
-    async def transport(self, settings: Settings, metrics: Metrics) -> AsyncIterator[Transport]:
+    async def transport(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> AsyncIterator[Transport]:
         """The one way out, with room for every call that may be under way and a probe."""
         transport = Transport(
             connections_per_host=settings.judging.max_concurrent + 1,
             trusts_environment=settings.outbound.trusts_environment,
             on_stale_connection=metrics.stale_connections.inc,
+            trace_headers=outbound_headers(tracer),
             now=utc_now,
         )
         yield transport
@@ -281,13 +293,17 @@ def guarded(
     clock: ClockProtocol,
     sleep: SleepProtocol,
     breaks_circuits: bool,
+    tracer: TracerProtocol | None = None,
+    base_url: str | None = None,
 ) -> Judge:
-    """A judge behind the stack of policies, innermost first.
+    """A judge behind the stack of policies, innermost first. tracer: None when nobody looks at spans.
 
     Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
     so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.
     """
-    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), budget=budget, accounting=accounting, clock=clock)
+    timed: LLMProviderProtocol = TimeLimited(dialect)
+    traced = timed if tracer is None else Traced(timed, tracer=tracer, base_url=base_url)
+    metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
@@ -361,7 +377,13 @@ class RequestProvider(Provider):
 
     @provide
     def cache(
-        self, settings: Settings, shared: SharedEntries, generation: Generation, metrics: Metrics, clock: ClockProtocol
+        self,
+        settings: Settings,
+        shared: SharedEntries,
+        generation: Generation,
+        metrics: Metrics,
+        tracer: TracerProtocol,
+        clock: ClockProtocol,
     ) -> LLMCacheManagerProtocol:
         """Known answers: in this process, and in Redis where there is one."""
         local = LocalCache(
@@ -370,7 +392,7 @@ class RequestProvider(Provider):
             clock=clock,
             on_evict=metrics.cache_evictions.inc,
         )
-        return CacheManagerImpl(
+        cache = CacheManagerImpl(
             local=local,
             shared=shared.entries,
             generation=generation,
@@ -379,12 +401,13 @@ class RequestProvider(Provider):
             metrics=metrics,
             jitter=random.uniform,
         )
+        return TracedCache(cache, tracer=tracer) if tracer.records else cache
 
     @provide
-    def capacity(self, settings: Settings, metrics: Metrics) -> Bulkhead:
+    def capacity(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
         """How much goes on at once; as many may wait, the others are turned away."""
         limit = settings.judging.max_in_flight
-        capacity = Bulkhead(limit=limit, queue_limit=limit)
+        capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer))
         metrics.in_flight.set_function(lambda: capacity.inside)
         metrics.admission_queue.set_function(lambda: capacity.waiting)
         return capacity
@@ -513,7 +536,9 @@ class EventsProvider(Provider):
         )
 
     @provide
-    def outbox(self, settings: Settings, security: Security, metrics: Metrics) -> Iterator[Outbox]:
+    def outbox(
+        self, settings: Settings, security: Security, metrics: Metrics, tracer: TracerProtocol
+    ) -> Iterator[Outbox]:
         """What waits for Kafka, when there is one."""
         wanted = settings.events
         if not wanted.enabled or wanted.kafka_servers is None:
@@ -546,7 +571,7 @@ class EventsProvider(Provider):
             service_name=settings.service.name,
             max_age_s=wanted.max_age_s,
             metrics=metrics,
-            traceparent=lambda: None,
+            traceparent=traceparent(tracer),
             now=utc_now,
             clock=time.monotonic,
             sleep=asyncio.sleep,
@@ -584,6 +609,12 @@ class ProcessProvider(Provider):
     def sleep(self) -> SleepProtocol:
         """The only way to wait."""
         return asyncio.sleep
+
+    @provide
+    async def tracer(self, settings: Settings) -> AsyncIterator[TracerProtocol]:
+        """Tells how requests spend their time, where there is a collector."""
+        async with tracing(settings.tracing, settings.service) as tracer:
+            yield tracer
 
     @provide
     def runtime_settings(self, settings: Settings) -> RuntimeSettingsProtocol:

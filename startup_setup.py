@@ -17,6 +17,7 @@ from api import (
     health_routes,
     llm_routes,
     request_scope,
+    request_tracing,
     usage_routes,
 )
 from api_models import ProviderName
@@ -38,6 +39,7 @@ from protocols import (
     LLMUsageProtocol,
     PricesProtocol,
     RuntimeSettingsProtocol,
+    TracerProtocol,
 )
 
 CLOSE_TIMEOUT_S = 5.0
@@ -118,6 +120,7 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     await container.get(BudgetProtocol)
     await container.get(AdminAccessProtocol)
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
+    request_tracing.install(app, tracer=await container.get(TracerProtocol))
 
 
 def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: bool) -> None:

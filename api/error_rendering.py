@@ -7,7 +7,7 @@ import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import correlation_id, note
+from api.request_scope import correlation_id, note, trace_id
 from api_models import ErrorBody
 from exceptions import (
     AdminKeyRefusedError,
@@ -45,7 +45,7 @@ async def render_failure(error: Exception) -> Response:
     if isinstance(failure, DefectError):
         log.error("defect", exc_info=error)
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
-    body = body_of(failure, correlation_id())
+    body = body_of(failure, correlation_id(), trace_id())
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
     if body.retry_after is not None:
         response.headers["Retry-After"] = str(body.retry_after)
@@ -56,7 +56,7 @@ async def render_failure(error: Exception) -> Response:
     return response
 
 
-def body_of(failure: ServiceError, correlation_id: UUID) -> ErrorBody:
+def body_of(failure: ServiceError, correlation_id: UUID, trace_id: str | None = None) -> ErrorBody:
     """What a caller is told of this failure."""
     return ErrorBody(
         error=failure.sentence,
@@ -65,6 +65,7 @@ def body_of(failure: ServiceError, correlation_id: UUID) -> ErrorBody:
         correlation_id=correlation_id,
         retry_after=None if failure.retry_after_s is None else max(0, ceil(failure.retry_after_s)),
         provider=failure.provider,
+        trace_id=trace_id,
     )
 
 

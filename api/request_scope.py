@@ -1,6 +1,7 @@
 """What every request has: a correlation id in and out, one log line and one count when it ends."""
 
 import time
+from collections.abc import Mapping
 from uuid import UUID, uuid4
 
 import structlog
@@ -33,9 +34,27 @@ def correlation_id() -> UUID:
     return found
 
 
+def trace_id() -> str | None:
+    """That of this request, 32 hex digits; None without tracing and without a caller's trace."""
+    found: str | None = g.get("trace_id")
+    return found
+
+
 def note(**fields: object) -> None:
     """Add fields to the line that is written when this request ends."""
     g.log_fields.update(fields)
+
+
+def noted() -> Mapping[str, object]:
+    """What was noted so far."""
+    found: Mapping[str, object] = g.log_fields
+    return found
+
+
+def outcome() -> int:
+    """The status of the answer, or CALLER_LEFT_STATUS while there is none."""
+    found: int = g.get("status", CALLER_LEFT_STATUS)
+    return found
 
 
 def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
@@ -56,7 +75,7 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
         return response
 
     async def report(_error: BaseException | None) -> None:
-        status = g.get("status", CALLER_LEFT_STATUS)
+        status = outcome()
         elapsed_s = time.perf_counter() - g.began_s
         rule = request.url_rule.rule if request.url_rule else "unmatched"
         method = request.method if request.method in METHODS else "other"

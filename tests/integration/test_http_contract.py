@@ -26,7 +26,7 @@ from tests.virtual_time import VirtualTime
 
 CANARY = "kanarienvogel"
 JSON = {"Content-Type": "application/json"}
-ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider"}
+ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider", "trace_id"}
 
 
 def settings_from(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
