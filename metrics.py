@@ -4,17 +4,21 @@ Labels are closed sets: providers, outcomes and routes by definition, models by 
 (any other is `other`). Children are looked up once and kept.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from api_models import (
+    AccessRefusal,
     AttemptOutcome,
     CacheOutcome,
+    CallerOutcome,
     CircuitState,
     CostAlertType,
+    CostTracked,
+    Door,
     ErrorCode,
     EventDropReason,
     ProcessingEvent,
@@ -285,6 +289,7 @@ class Metrics:
             "llm_provider_client_disconnects", "Callers who left before the answer.", registry=self.registry
         )
         self._declare_events()
+        self._declare_access()
         self.background_task_up = Family(
             Gauge(
                 "llm_provider_background_task_up",
@@ -348,6 +353,49 @@ class Metrics:
             )
         )
 
+    def _declare_access(self) -> None:
+        """Who asks, by the names of the keys; nobody else gets a label."""
+        self.caller_requests = Family(
+            Counter(
+                "llm_provider_caller_requests",
+                "Requests of a caller; status is success, refused (4xx), failed (5xx) or left.",
+                ("caller", "status"),
+                registry=self.registry,
+            )
+        )
+        self.caller_tokens = Family(
+            Counter(
+                "llm_provider_caller_tokens_used",
+                "Tokens billed for what a caller asked.",
+                ("caller", "token_type"),
+                registry=self.registry,
+            )
+        )
+        self.caller_cost = Family(
+            Counter(
+                "llm_provider_caller_cost_dollars",
+                "US dollars spent for what a caller asked; a purchase of unknown price counts nothing.",
+                ("caller",),
+                registry=self.registry,
+            )
+        )
+        self.access_refusals = Family(
+            Counter(
+                "llm_provider_access_refusals",
+                "Requests without the key that they needed, or from where it is not taken.",
+                ("door", "reason"),
+                registry=self.registry,
+            )
+        )
+        self.caller_key_reloads = Family(
+            Counter(
+                "llm_provider_caller_key_reloads",
+                "Times that the file of the callers' keys had changed, taken or refused.",
+                ("result",),
+                registry=self.registry,
+            )
+        )
+
     def _initialise(self) -> None:
         """Rates need a first zero: every series whose labels are known beforehand starts now."""
         for event in ProcessingEvent:
@@ -357,6 +405,11 @@ class Metrics:
                 self.events_dropped.of(event.topic, reason)
         for state in CircuitState:
             self.kafka_circuit_transitions.of(state)
+        for door in Door:
+            for refusal in AccessRefusal:
+                self.access_refusals.of(door, refusal)
+        for result in ("taken", "refused"):
+            self.caller_key_reloads.of(result)
         for alert in CostAlertType:
             self.cost_alerts.of(alert)
         for provider in ProviderName:
@@ -424,6 +477,21 @@ class Metrics:
             self.cost_unknown.of(provider).inc()
         else:
             self.cost.of(provider, known).inc(cost_usd)
+
+    def introduce_callers(self, names: Iterable[str]) -> None:
+        """From now on these ask: their series begin at zero."""
+        for name in names:
+            self.caller_cost.of(name)
+            for token_type in ("prompt", "completion"):
+                self.caller_tokens.of(name, token_type)
+            for outcome in CallerOutcome:
+                self.caller_requests.of(name, outcome)
+
+    def caller_purchased(self, told: CostTracked) -> None:
+        """Book a purchase on whom it was made for."""
+        self.caller_tokens.of(told.caller, "prompt").inc(told.token_usage.prompt_tokens)
+        self.caller_tokens.of(told.caller, "completion").inc(told.token_usage.completion_tokens)
+        self.caller_cost.of(told.caller).inc(told.cost_estimate_usd or 0.0)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All series as text and its content type: OpenMetrics when the Accept header asks for it."""

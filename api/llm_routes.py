@@ -7,7 +7,7 @@ from quart import Blueprint, Response, request
 from quart_dishka import inject
 
 from api.request_reading import read_comparison
-from api.request_scope import note
+from api.request_scope import caller, note
 from api.response_rendering import rendered
 from api_models import (
     ModelPrices,
@@ -110,7 +110,8 @@ async def test_provider(
 ) -> Response:
     """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
     with admission.admit():
-        report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() in YES)
+        is_deep = request.args.get("deep", "").lower() in YES
+        report = await tester.test(_provider_name(provider), deep=is_deep, caller=caller())
     body = ProviderTestResponse(
         success=report.success,
         provider=report.provider,

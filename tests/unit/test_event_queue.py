@@ -75,7 +75,9 @@ def test_the_bytes_are_bounded_too() -> None:
     room.publish(big, big, big)
 
     assert room.queue.pending == 1
-    room.publish(RequestStarted(provider=None, correlation_id=CORRELATION_ID, request_type="c", user_id="x" * 20_000))
+    room.publish(
+        RequestStarted(provider=None, correlation_id=CORRELATION_ID, request_type="c", user_id="x" * 20_000, caller="c")
+    )
     assert room.queue.pending == 0
     assert room.balances()
 
