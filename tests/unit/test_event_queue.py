@@ -153,6 +153,7 @@ def test_the_envelope_is_that_of_the_platform() -> None:
         "metadata": {"batch": "b-1"},
         "request_type": "comparison",
         "user_id": "teacher-7",
+        "caller": "anonymous",
     }
     assert dict(tracked.headers()) == {
         "event_type": b"llm_provider.request_started.v1",
