@@ -6,6 +6,7 @@ trusted proxy is the address. What cannot be read there is `UNKNOWN`, never the 
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from quart import g
@@ -15,6 +16,7 @@ from config import IPNetwork
 
 UNKNOWN = "unknown"
 MOST_HOPS = 32
+LONGEST_TEXT = 100
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -69,6 +71,11 @@ def _nearest(hops: Iterable[str], trusted: Sequence[IPNetwork]) -> IPAddress | N
 
 
 def _address(text: str) -> IPAddress | None:
+    return _read(text) if len(text) <= LONGEST_TEXT else None
+
+
+@lru_cache(maxsize=1024)  # peers come again and again
+def _read(text: str) -> IPAddress | None:
     """The address without port, brackets and zone; IPv4 written as IPv6 is IPv4."""
     bare = text.strip().strip('"')
     if bare.startswith("["):

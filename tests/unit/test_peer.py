@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from api.peer import MOST_HOPS, UNKNOWN, address_of
+from api.peer import LONGEST_TEXT, MOST_HOPS, UNKNOWN, address_of
 from config import IPNetwork
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -100,6 +100,12 @@ def test_of_what_a_trusted_proxy_says_the_nearest_stranger_counts(said: str, add
 )
 def test_the_standard_s_header_is_read_likewise(said: str, address: str) -> None:
     assert found((FORWARDED, said)) == address
+
+
+def test_a_text_longer_than_any_address_is_none() -> None:
+    zone = "%" + "z" * (LONGEST_TEXT - len("fe80::1%"))
+    assert found((XFF, f"fe80::1{zone}")) == "fe80::1"
+    assert found((XFF, f"fe80::1{zone}z")) == UNKNOWN
 
 
 def test_several_lines_of_a_header_are_one_list() -> None:
