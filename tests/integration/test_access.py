@@ -271,8 +271,13 @@ async def test_a_paid_test_is_booked_on_the_administrator(monkeypatch: pytest.Mo
     heard = Recorder()
     async with guarded(monkeypatch, Listening(heard), **GUARDED) as (_, client):
         told = await content(await client.post(f"{TRIAL}?deep=true", headers=bearer(ADMIN_KEY)))
+        scraped = await (await client.get("/metrics")).get_data(as_text=True)
     assert told["success"] is True
-    assert [event.caller for event in heard.of(CostTracked)] == ["admin"]
+    (bought,) = heard.of(CostTracked)
+    assert bought.caller == "admin"
+    tokens = float(bought.token_usage.prompt_tokens)
+    assert tokens > 0
+    assert f'llm_provider_caller_tokens_used_total{{caller="admin",token_type="prompt"}} {tokens}' in scraped
 
 
 @pytest.mark.parametrize(
