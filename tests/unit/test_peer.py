@@ -4,7 +4,7 @@ import ipaddress
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
@@ -133,7 +133,6 @@ HOPS = st.one_of(
 LINES = st.lists(st.tuples(st.sampled_from([XFF, FORWARDED]), st.lists(HOPS, max_size=5).map(",".join)), max_size=4)
 
 
-@settings(deadline=None)
 @given(lines=LINES, remote=st.one_of(st.none(), HOPS))
 @example(lines=[(XFF, "::ffff:10.0.0.3")], remote=PROXY)
 def test_garbage_never_raises_and_never_becomes_an_address(lines: list[tuple[str, str]], remote: str | None) -> None:
@@ -141,7 +140,6 @@ def test_garbage_never_raises_and_never_becomes_an_address(lines: list[tuple[str
     assert address == UNKNOWN or str(ipaddress.ip_address(address)) == address
 
 
-@settings(deadline=None)
 @given(lines=LINES, remote=st.ip_addresses().filter(lambda address: not any(address in net for net in TRUSTED)))
 def test_nothing_that_a_stranger_says_changes_its_address(
     lines: list[tuple[str, str]], remote: ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -149,7 +147,6 @@ def test_nothing_that_a_stranger_says_changes_its_address(
     assert found(*lines, remote=str(remote)) == found(remote=str(remote))
 
 
-@settings(deadline=None)
 @given(forged=LINES, way=st.lists(st.sampled_from(["10.0.0.3", "fd00::3"]), max_size=3))
 def test_nothing_that_a_caller_forges_gives_it_another_address(forged: list[tuple[str, str]], way: list[str]) -> None:
     """The first proxy appends the caller, the others the proxy before them; each to the last line of its header."""
