@@ -60,6 +60,34 @@ class ErrorCode(StrEnum):
     UNKNOWN_ERROR = "UNKNOWN_ERROR"
 
 
+ANONYMOUS, ADMIN = "anonymous", "admin"  # who asks, when no key is asked for, and when it is the administrator's
+
+
+class Door(StrEnum):
+    """What a key opens."""
+
+    CALLER = "caller"
+    ADMIN = "admin"
+
+
+class CallerOutcome(StrEnum):
+    """What became of a caller's request: answered, refused (4xx), failed (5xx), or the caller left."""
+
+    SUCCESS = "success"
+    REFUSED = "refused"
+    FAILED = "failed"
+    LEFT = "left"
+
+
+class AccessRefusal(StrEnum):
+    """Why somebody was not let in."""
+
+    NO_KEY = "no_key"
+    WRONG_KEY = "wrong_key"
+    ADDRESS = "address"
+    TOO_OFTEN = "too_often"
+
+
 class ProviderName(StrEnum):
     """Who can be asked. The order is the default priority."""
 
@@ -800,12 +828,13 @@ class RequestEventData(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestStarted(RequestEventData):
-    """A comparison was accepted; provider is the pinned one."""
+    """A comparison was accepted; provider is the pinned one, caller the name of the key that was shown."""
 
     event = ProcessingEvent.LLM_REQUEST_STARTED
 
     request_type: str
     user_id: str | None
+    caller: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -816,6 +845,7 @@ class RequestCompleted(RequestEventData):
 
     request_type: str
     user_id: str | None
+    caller: str
     success: bool
     response_time_ms: int
     error_message: str | None
@@ -856,7 +886,10 @@ class CacheMiss(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTracked(RequestEventData):
-    """One purchase, published from inside the flight, so that it is billed once whoever waits for it."""
+    """One purchase, published from inside the flight, so that it is billed once whoever waits for it.
+
+    caller: for whom it was made; others who wait for it pay nothing.
+    """
 
     event = ProcessingEvent.LLM_COST_TRACKING
 
@@ -865,6 +898,7 @@ class CostTracked(RequestEventData):
     cost_estimate_usd: float | None
     token_usage: TokenUsage
     user_id: str | None
+    caller: str
     service_name: str
     request_timestamp: datetime
     response_time_ms: int

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,12 @@ from uuid import uuid4
 import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
-from api_models import CircuitState, ProcessingEvent, ProviderName
-from config import VERSION, Settings
+from api_models import ADMIN, ANONYMOUS, CircuitState, ProcessingEvent, ProviderName
+from config import VERSION, Settings, secret_file
+from implementations.access.admin_key import AdminKey
+from implementations.access.key_ring import KeyRing
+from implementations.access.keys_file import KeysFile
+from implementations.access.tries import WrongKeys
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.budget import Budget
@@ -30,6 +33,7 @@ from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.caller_access_impl import CallerAccessImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.connection import Backoff, Connection
 from implementations.events.event_queue import EventQueue
@@ -79,6 +83,7 @@ from protocols import (
     AdmissionProtocol,
     BackgroundProtocol,
     BudgetProtocol,
+    CallerAccessProtocol,
     ClockProtocol,
     Judge,
     Judges,
@@ -459,6 +464,7 @@ class RequestProvider(Provider):
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
         events: LLMEventPublisherProtocol,
+        metrics: Metrics,
         clock: ClockProtocol,
     ) -> LLMProviderTesterProtocol:
         """An operator's try of one provider."""
@@ -469,6 +475,7 @@ class RequestProvider(Provider):
             builder=builder,
             runtime_settings=runtime_settings,
             events=events,
+            metrics=metrics,
             clock=clock,
             now=utc_now,
         )
@@ -593,6 +600,39 @@ class EventsProvider(Provider):
         return CircuitBreaker(rules, clock=time.monotonic, jitter=random.uniform, on_transition=told)
 
 
+class AccessProvider(Provider):
+    """Who may ask, and who may change something."""
+
+    scope = Scope.APP
+
+    @provide
+    def admin_key(self, settings: Settings) -> AdminKey:
+        """The administrator's, when one is in force."""
+        key = settings.admin.key_in_force
+        return AdminKey(key.get_secret_value() if key else None, allowed=settings.access.admin_allowed_ips)
+
+    @provide
+    def admin_access(self, key: AdminKey, metrics: Metrics, clock: ClockProtocol) -> AdminAccessProtocol:
+        """Only asked by routes that exist when there is a key."""
+        return AdminAccessImpl(key, tries=WrongKeys(clock=clock), metrics=metrics)
+
+    @provide
+    def key_ring(self, settings: Settings) -> KeyRing:
+        """The callers' keys; empty when none is asked for."""
+        return KeyRing(settings.access.callers)
+
+    @provide
+    def caller_access(
+        self, settings: Settings, ring: KeyRing, admin: AdminKey, metrics: Metrics, clock: ClockProtocol
+    ) -> CallerAccessProtocol:
+        """Wrong keys are counted apart from those shown to the admin routes, so that no caller locks these."""
+        asks = settings.access.asks_for_keys
+        metrics.introduce_callers(ring.names if asks else {ANONYMOUS})
+        if settings.admin.key_in_force is not None:
+            metrics.introduce_callers({ADMIN})
+        return CallerAccessImpl(ring if asks else None, admin=admin, tries=WrongKeys(clock=clock), metrics=metrics)
+
+
 class ProcessProvider(Provider):
     """What the process has once."""
 
@@ -637,6 +677,7 @@ class ProcessProvider(Provider):
         shared: SharedEntries,
         outbox: Outbox,
         publisher: EventPublisherImpl,
+        ring: KeyRing,
         metrics: Metrics,
         sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
@@ -650,6 +691,9 @@ class ProcessProvider(Provider):
         }
         if shared.prober is not None:
             tasks["redis_prober"] = shared.prober.run
+        keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
+        if keys_path is not None:
+            tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
         supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)
         yield supervisor
         await supervisor.stop()
@@ -658,12 +702,6 @@ class ProcessProvider(Provider):
     def background(self, supervisor: Supervisor) -> BackgroundProtocol:
         """The tasks as the health probe sees them."""
         return supervisor
-
-    @provide
-    def admin_access(self, settings: Settings, clock: ClockProtocol) -> AdminAccessProtocol:
-        """Only asked by routes that exist when there is a key."""
-        key = settings.admin.key_in_force
-        return AdminAccessImpl(key.get_secret_value() if key else secrets.token_hex(), clock=clock)
 
     @provide
     def door(self) -> Admission:
@@ -700,6 +738,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         RequestProvider(),
         SharedStateProvider(),
         EventsProvider(),
+        AccessProvider(),
         ProcessProvider(),
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue, Security: Security.of(settings.events)},

@@ -18,6 +18,7 @@ import orjson
 from pydantic import PositiveInt
 
 from api_models import (
+    ANONYMOUS,
     AttemptOutcome,
     CacheMode,
     CacheOutcome,
@@ -71,7 +72,10 @@ class CacheUse(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonQuery:
-    """What the caller asked; `None` is left to us. timeout_s: the caller's own wish, in seconds."""
+    """What the caller asked; `None` is left to us.
+
+    caller: whose key was shown, for the books; no part of the question. timeout_s: the caller's own wish, in seconds.
+    """
 
     user_prompt: str
     essay_a: str
@@ -85,6 +89,7 @@ class ComparisonQuery:
     reasoning_effort: ReasoningEffort | None = None
     allow_fallback: bool = False
     user_id: str | None = None
+    caller: str = ANONYMOUS
     metadata: Mapping[str, Any] = field(default_factory=dict)
     replicate: int = 0
     cache_use: CacheUse = CacheUse.NORMAL
@@ -802,7 +807,7 @@ class RuntimeSettingsProtocol(Protocol):
 class LLMProviderTesterProtocol(Protocol):
     """Tries one provider for an operator."""
 
-    async def test(self, provider: ProviderName, *, deep: bool) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
         """Within ten seconds: the free look-up, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 
@@ -811,7 +816,21 @@ class AdminAccessProtocol(Protocol):
     """Who may change the running service."""
 
     def check(self, key: str | None, *, peer: str) -> None:
-        """Pass whoever shows the key. Raises AdminKeyRefusedError, or AdminTriedTooOftenError before it looks."""
+        """Pass whoever shows the key. peer: the address of who asks.
+
+        Raises AdminKeyRefusedError, or before it looks AdminTriedTooOftenError and AdminAddressRefusedError.
+        """
+        ...
+
+
+class CallerAccessProtocol(Protocol):
+    """Who may ask."""
+
+    def identify(self, key: str | None, *, peer: str, admin_may: bool) -> str:
+        """The name under which this request is booked. admin_may: the administrator's key will do as well.
+
+        Raises CallerKeyRefusedError.
+        """
         ...
 
 

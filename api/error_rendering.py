@@ -1,5 +1,6 @@
 """Turns every failure into the one error body. No text of a foreign exception ever gets into it."""
 
+from http import HTTPStatus
 from math import ceil
 from uuid import UUID
 
@@ -10,7 +11,6 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from api.request_scope import correlation_id, note, trace_id
 from api_models import ErrorBody
 from exceptions import (
-    AdminKeyRefusedError,
     BodyTooLargeError,
     BodyTooSlowError,
     DefectError,
@@ -49,7 +49,7 @@ async def render_failure(error: Exception) -> Response:
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
     if body.retry_after is not None:
         response.headers["Retry-After"] = str(body.retry_after)
-    if isinstance(failure, AdminKeyRefusedError):
+    if failure.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))

@@ -8,7 +8,7 @@ from quart_dishka import inject
 
 from api.query_parameters import flag, word_of
 from api.request_reading import read_comparison
-from api.request_scope import note
+from api.request_scope import caller, note
 from api.response_rendering import rendered
 from api_models import (
     ModelPrices,
@@ -109,7 +109,7 @@ async def test_provider(
     """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
     with admission.admit():
         name = word_of(ProviderName, "provider", provider)
-        report = await tester.test(name, deep=flag(request, "deep"))
+        report = await tester.test(name, deep=flag(request, "deep"), caller=caller())
     body = ProviderTestResponse(
         success=report.success,
         provider=report.provider,
