@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test promtool check format settings sbom lock
+.PHONY: help run test promtool schemathesis browser check format settings sbom lock
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,12 @@ promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Promethe
 	promtool test rules deploy/prometheus/rules_test.yml
 	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
 
+schemathesis: .venv/dev.stamp ## Ask a real process with requests drawn from its OpenAPI document
+	@$(BIN)/python -m pytest -q tests/system/test_openapi_by_schemathesis.py
+
+browser: .venv/dev.stamp ## Look at the pages in Chromium, which must be there
+	@$(BIN)/python -m pytest -q tests/browser
+
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,16 +51,19 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
 	$(BIN)/python -m tools.settings --check
 	$(BIN)/python -m tools.events
+	$(BIN)/python -m tools.api
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
 	@$(MAKE) --no-print-directory promtool
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
+	@$(MAKE) --no-print-directory schemathesis browser
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tools.settings --write
 	$(BIN)/python -m tools.events --write
+	$(BIN)/python -m tools.api --write
 
 settings: .venv/run.stamp ## Show every setting as `make run` finds it, and where it comes from
 	@$(BIN)/python -m tools.settings

@@ -110,6 +110,22 @@ class TestedTooOftenError(ServiceError):
     rejection = RejectReason.TOO_OFTEN
 
 
+class CallerKeyRefusedError(ServiceError):
+    """The caller showed no key, or none that we know."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 401
+    sentence = "This needs a caller's key."
+    rejection = RejectReason.UNAUTHORIZED
+
+
+class AdminAddressRefusedError(ServiceError):
+    """Administrators are somewhere else; no key is looked at."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 403
+    sentence = "The service is not administered from this address."
+    rejection = RejectReason.UNAUTHORIZED
+
+
 class AdminKeyRefusedError(ServiceError):
     """The caller did not show the administrator's key."""
 

@@ -12,12 +12,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from api_models import (
+    AccessRefusal,
     AttemptOutcome,
     CacheOutcome,
+    CallerOutcome,
     CircuitState,
     CostAlertType,
+    CostTracked,
     DegradedMode,
     DisconnectPhase,
+    Door,
     ErrorCode,
     EventDropReason,
     HoldReason,
@@ -38,9 +42,10 @@ LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 OTHER_MODEL = "other"
 NOBODY = "none"
 COMPARISON_ROUTE = "/api/v1/comparison"
-OK, CALLER_LEFT = 200, 499
+OK, CALLER_LEFT_STATUS = 200, 499
 SUCCESS = "success"
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
+CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
@@ -127,6 +132,7 @@ class Metrics:
         self._declare_cache(declare)
         self._declare_redis(declare)
         self._declare_events(declare)
+        self._declare_access(declare)
         self._declare_process(declare, settings_digest)
 
     def _declare_traffic(self, declare: Declarations) -> None:
@@ -134,7 +140,7 @@ class Metrics:
         self.http_requests = declare.counters(
             "http_requests", "HTTP requests answered; 499 is a caller that left.", "method", "endpoint", "status_code"
         )
-        for status in {OK, CALLER_LEFT, *(kind.status for kind in failures())}:  # what alerts are made of
+        for status in {OK, CALLER_LEFT_STATUS, *(kind.status for kind in failures())}:  # what alerts are made of
             self.http_requests.of("POST", COMPARISON_ROUTE, str(status))
         self.http_duration = declare.histograms(
             "http_request_duration_seconds", "Time to answer an HTTP request.", "endpoint", buckets=GATEWAY_SECONDS
@@ -313,6 +319,34 @@ class Metrics:
             state=CircuitState,
         )
 
+    def _declare_access(self, declare: Declarations) -> None:
+        """Who asks, by the names of the keys; nobody else gets a label."""
+        self.caller_requests = declare.counters(
+            "caller_requests",
+            "Requests of a caller; status is success, refused (4xx), failed (5xx) or left.",
+            "caller",
+            "status",
+        )
+        self.caller_tokens = declare.counters(
+            "caller_tokens_used", "Tokens billed for what a caller asked.", "caller", "token_type"
+        )
+        self.caller_cost = declare.counters(
+            "caller_cost_dollars",
+            "US dollars spent for what a caller asked; a purchase of unknown price counts nothing.",
+            "caller",
+        )
+        self.access_refusals = declare.counters(
+            "access_refusals",
+            "Requests without the key that they needed, or from where it is not taken.",
+            door=Door,
+            reason=AccessRefusal,
+        )
+        self.caller_key_reloads = declare.counters(
+            "caller_key_reloads",
+            "Times that the file of the callers' keys had changed, taken or refused.",
+            result=("taken", "refused"),
+        )
+
     def _declare_process(self, declare: Declarations, settings_digest: str) -> None:
         """The process itself."""
         self.background_task_up = declare.gauges(
@@ -400,6 +434,22 @@ class Metrics:
             self.cost_unknown.of(provider).inc()
         else:
             self.cost.of(provider, known).inc(cost_usd)
+
+    def introduce_callers(self, names: Iterable[str]) -> None:
+        """From now on these ask: their series begin at zero."""
+        for name in names:
+            self.caller_cost.of(name)
+            for token_type in CALLER_TOKENS:
+                self.caller_tokens.of(name, token_type)
+            for outcome in CallerOutcome:
+                self.caller_requests.of(name, outcome)
+
+    def caller_purchased(self, told: CostTracked) -> None:
+        """Book a purchase on whom it was made for."""
+        counts = (told.token_usage.prompt_tokens, told.token_usage.completion_tokens)
+        for token_type, count in zip(CALLER_TOKENS, counts, strict=True):
+            self.caller_tokens.of(told.caller, token_type).inc(count)
+        self.caller_cost.of(told.caller).inc(told.cost_estimate_usd or 0.0)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All series as text and its content type: OpenMetrics when the Accept header asks for it."""

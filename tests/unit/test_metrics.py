@@ -5,15 +5,22 @@ import pytest
 from api_models import (
     AttemptOutcome,
     CacheOutcome,
+    CostTracked,
     ErrorCode,
     ProcessingEvent,
     ProviderName,
+    Purchase,
     Usage,
 )
+from implementations.events import request_events
 from metrics import Metrics
+from protocols import Attempt
 from tests.fakes import (
     KNOWN_MODEL,
+    NOON,
     new_metrics,
+    query,
+    request,
     sample,
 )
 
@@ -49,6 +56,16 @@ def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MOD
     )
 
 
+def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
+    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd)
+    attempt = Attempt(
+        provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.0, purchase=bought
+    )
+    asked = query(caller=caller)
+    (told,) = request_events.purchases(asked, request(), [attempt], service_name="s", requested_at=NOON)
+    return told
+
+
 def test_every_declared_metric_bears_the_name_of_the_service_and_has_a_help_text() -> None:
     families = list(new_metrics().registry.collect())
 
@@ -73,6 +90,35 @@ def test_series_whose_labels_are_known_beforehand_start_at_zero() -> None:
     assert {sample(metrics, "llm_provider_events_total", event_type=event) for event in ProcessingEvent} == {0.0}
     for name in ("llm_provider_concurrent_requests", "llm_provider_cost_unknown_total"):
         assert {sample(metrics, name, provider=provider) for provider in ProviderName} == {0.0}
+
+
+def test_the_series_of_a_caller_start_at_zero_when_it_is_introduced() -> None:
+    metrics = new_metrics()
+    metrics.introduce_callers({"one", "two"})
+    counted = {name: samples(metrics)[name] for name in samples(metrics) if name.startswith("llm_provider_caller_")}
+
+    for name in ("llm_provider_caller_requests", "llm_provider_caller_tokens_used", "llm_provider_caller_cost_dollars"):
+        assert {dict(labels)["caller"] for _, labels in counted[name]} == {"one", "two"}
+        assert set(counted[name].values()) == {0.0}
+
+
+@pytest.mark.parametrize(("cost_usd", "dollars"), [(0.25, 0.25), (None, 0.0)])
+def test_a_purchase_is_booked_on_whom_it_was_made_for(cost_usd: float | None, dollars: float) -> None:
+    metrics = new_metrics()
+    metrics.introduce_callers({"one", "two"})
+    metrics.caller_purchased(caller_purchase("one", cost_usd=cost_usd))
+
+    assert sample(metrics, "llm_provider_caller_cost_dollars_total", caller="one") == dollars
+    tokens = {
+        tuple(dict(labels).values()): count
+        for (_, labels), count in samples(metrics)["llm_provider_caller_tokens_used"].items()
+    }
+    assert tokens == {
+        ("one", "prompt"): 10.0,
+        ("one", "completion"): 5.0,
+        ("two", "prompt"): 0.0,
+        ("two", "completion"): 0.0,
+    }
 
 
 def test_a_model_that_is_not_known_is_other_everywhere() -> None:
