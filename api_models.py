@@ -801,6 +801,53 @@ class EventDropReason(StrEnum):
     DEFECT = "defect"
 
 
+class RejectReason(StrEnum):
+    """What was wrong with a request that was turned away before anybody was asked."""
+
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    CONTENT_TYPE = "content_type"
+    UNKNOWN_PATH = "unknown_path"
+    UNKNOWN_METHOD = "unknown_method"
+    UNAUTHORIZED = "unauthorized"
+    TOO_OFTEN = "too_often"
+
+
+class ShedReason(StrEnum):
+    """Why a request found no place: too many wait already, none became free in time, or the service stops."""
+
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
+    STOPPING = "stopping"
+
+
+class DisconnectPhase(StrEnum):
+    """What this service did when a caller left: it read the body, or it was at work on the answer."""
+
+    READING = "reading"
+    ANSWERING = "answering"
+
+
+class DegradedMode(StrEnum):
+    """What may be amiss while the service serves: each is a gauge, a warning and a line of the runbook."""
+
+    CACHE_LOCAL_ONLY = "cache_local_only"
+    CACHE_READ_ONLY = "cache_read_only"
+    EVENTS_BUFFERING = "events_buffering"
+    EVENTS_DROPPING = "events_dropping"
+    PROVIDER_OPEN = "provider_open"
+    BUDGET_LOCAL = "budget_local"
+
+
+class HoldReason(StrEnum):
+    """Why a circuit is held: the provider refused our key or our credit is used up, or an operator wanted it."""
+
+    AUTHENTICATION = "authentication"
+    QUOTA = "quota"
+    OPERATOR = "operator"
+
+
 class CostAlertType(StrEnum):
     """What was passed: a share of a limit, or the usual spending."""
 

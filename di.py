@@ -1,9 +1,10 @@
 """The composition root: the one place that knows the classes. Reading it tells how the service is put together."""
 
 import asyncio
+import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -30,6 +31,7 @@ from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
+from implementations.background.loop_lag import LoopLag
 from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
@@ -68,6 +70,7 @@ from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from implementations.selection.ranking import Ranking
+from implementations.selection.standing import show_standing
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.generation import Generation
@@ -142,6 +145,7 @@ class JudgesProvider(Provider):
         accounting: LLMAccountingProtocol,
         budget: BudgetProtocol,
         tracer: TracerProtocol,
+        metrics: Metrics,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -166,6 +170,7 @@ class JudgesProvider(Provider):
                 clock=clock,
                 sleep=sleep,
                 breaks_circuits=settings.circuit.enabled,
+                on_retry=metrics.retries.of(name).inc,
             )
             for name, dialect in dialects.items()
         }
@@ -300,6 +305,7 @@ def guarded(
     breaks_circuits: bool,
     tracer: TracerProtocol | None = None,
     base_url: str | None = None,
+    on_retry: Callable[[], None] = lambda: None,
 ) -> Judge:
     """A judge behind the stack of policies, innermost first. tracer: None when nobody looks at spans.
 
@@ -313,7 +319,7 @@ def guarded(
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
-    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep)
+    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep, on_retry=on_retry)
     return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
 
 
@@ -362,9 +368,11 @@ class RequestProvider(Provider):
         builder: LLMRequestBuilderProtocol,
         accounting: LLMAccountingProtocol,
         findings: ProviderFindings,
+        runtime_settings: RuntimeSettingsProtocol,
+        metrics: Metrics,
     ) -> LLMProviderSelectorProtocol:
         """Who can be asked."""
-        return ProviderSelectorImpl(
+        selector = ProviderSelectorImpl(
             judges=judges,
             guards=guards,
             ranking=Ranking(prices=prices, accounting=accounting, chance=Random()),  # noqa: S311  spreads load
@@ -374,6 +382,8 @@ class RequestProvider(Provider):
             builder=builder,
             accounting=accounting,
         )
+        show_standing(lambda: selector.statuses(runtime_settings.current()), metrics)
+        return selector
 
     @provide
     def builder(self, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
@@ -666,7 +676,8 @@ class ProcessProvider(Provider):
         """The one registry."""
         listed = {model for name in ProviderName for model in catalogue.models(name)}
         defaults = {group.default_model for group in settings.provider_groups().values()}
-        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
+        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]  # a secret dumps as asterisks
+        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults}, settings_digest=digest)
 
     @provide
     async def supervisor(
@@ -679,11 +690,13 @@ class ProcessProvider(Provider):
         publisher: EventPublisherImpl,
         ring: KeyRing,
         metrics: Metrics,
+        clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
         window_s = settings.events.analytics_window_s
         tasks: dict[str, Work] = {
+            "loop_lag": LoopLag(metrics=metrics, clock=clock, sleep=sleep).run,
             "provider_monitor": monitor.run,
             "bookkeeper": bookkeeper.run,
             "usage_analytics": lambda: report_usage(publisher.publish_usage, window_s=window_s, sleep=sleep),

@@ -23,6 +23,7 @@ from api_models import (
     CacheMode,
     CacheOutcome,
     CircuitState,
+    DegradedMode,
     DependencyStatus,
     EventData,
     ModelTier,
@@ -478,6 +479,12 @@ class ProviderStatus:
         return self.enabled and self.configured
 
 
+CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
+    CacheMode.READ_ONLY: DegradedMode.CACHE_READ_ONLY,
+    CacheMode.DEGRADED: DegradedMode.CACHE_LOCAL_ONLY,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHealth:
     """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
@@ -486,6 +493,11 @@ class CacheHealth:
     redis: DependencyStatus
     redis_failure_count: int
     cause: str | None = None
+
+    @property
+    def degraded_mode(self) -> DegradedMode | None:
+        """How this is called among all that may be amiss; None when nothing is."""
+        return CACHE_MODES.get(self.mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import correlation_id, note, trace_id
+from api.request_scope import correlation_id, fail, trace_id
 from api_models import ErrorBody
 from exceptions import (
     BodyTooLargeError,
@@ -44,7 +44,7 @@ async def render_failure(error: Exception) -> Response:
     failure = _known(error)
     if isinstance(failure, DefectError):
         log.error("defect", exc_info=error)
-    note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
+    fail(failure)
     body = body_of(failure, correlation_id(), trace_id())
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
     if body.retry_after is not None:
