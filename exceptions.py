@@ -113,6 +113,13 @@ class AdminTriedTooOftenError(ServiceError):
     sentence = "There were too many wrong keys from this address."
 
 
+class StaleVersionError(ServiceError):
+    """The administrator meant another version of the settings than the one in force."""
+
+    code, status = ErrorCode.INVALID_REQUEST, 412
+    sentence = "The settings were changed by somebody else."
+
+
 # --- The judge --------------------------------------------------------------------------------------------------------
 
 

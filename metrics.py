@@ -27,6 +27,7 @@ GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5)
 OTHER_MODEL = "other"
 SUCCESS = "success"
+REQUEST, STORED = "request", "stored"  # where a change of settings came from
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
 
 
@@ -148,6 +149,14 @@ class Metrics:
             Gauge(
                 "llm_provider_circuit_breaker_state",
                 "0 closed, 1 open, 2 half-open.",
+                ("provider",),
+                registry=self.registry,
+            )
+        )
+        self.circuit_forced = Family(
+            Gauge(
+                "llm_provider_circuit_breaker_forced",
+                "1 while an administrator, or the service for a key or an account, holds it in its state.",
                 ("provider",),
                 registry=self.registry,
             )
@@ -285,6 +294,14 @@ class Metrics:
             "llm_provider_client_disconnects", "Callers who left before the answer.", registry=self.registry
         )
         self._declare_events()
+        self.config_reload_errors = Family(
+            Counter(
+                "llm_provider_config_reload_errors",
+                "Changes of settings that were refused (request), and stored ones that were left out (stored).",
+                ("source",),
+                registry=self.registry,
+            )
+        )
         self.background_task_up = Family(
             Gauge(
                 "llm_provider_background_task_up",
@@ -359,6 +376,8 @@ class Metrics:
             self.kafka_circuit_transitions.of(state)
         for alert in CostAlertType:
             self.cost_alerts.of(alert)
+        for source in (REQUEST, STORED):
+            self.config_reload_errors.of(source)
         for provider in ProviderName:
             self.concurrent.of(provider)
             self.cost_unknown.of(provider)

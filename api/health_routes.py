@@ -151,6 +151,8 @@ def _warnings(
     for status in usable:
         if status.reason is not None:
             yield f"{status.name}: {status.reason}"
+        elif status.held_because is not None:
+            yield f"{status.name}: circuit held closed: {status.held_because}"
         if status.last_probe is not None and not status.last_probe.success:
             yield f"{status.name}: the last look-up failed: {status.last_probe.message}"
     for task in sorted(down):
@@ -168,4 +170,5 @@ def _provider(status: ProviderStatus) -> ProviderHealth:
         configured=status.configured,
         available=status.available,
         circuit_breaker_state=status.circuit_state,
+        circuit_forced=status.held_because is not None,
     )

@@ -6,7 +6,7 @@ from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.request_reading import read_comparison
+from api.request_reading import provider_name, read_comparison
 from api.request_scope import note
 from api.response_rendering import rendered
 from api_models import (
@@ -19,7 +19,6 @@ from api_models import (
     ProvidersResponse,
     ProviderTestResponse,
 )
-from exceptions import InvalidQueryError
 from protocols import (
     AdmissionProtocol,
     CurrentSettings,
@@ -110,7 +109,7 @@ async def test_provider(
 ) -> Response:
     """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
     with admission.admit():
-        report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() in YES)
+        report = await tester.test(provider_name(provider), deep=request.args.get("deep", "").lower() in YES)
     body = ProviderTestResponse(
         success=report.success,
         provider=report.provider,
@@ -119,13 +118,6 @@ async def test_provider(
         model=report.model,
     )
     return Response(body.model_dump_json(), content_type="application/json")
-
-
-def _provider_name(text: str) -> ProviderName:
-    try:
-        return ProviderName(text)
-    except ValueError:
-        raise InvalidQueryError(f"provider: must be one of {', '.join(ProviderName)}") from None
 
 
 def _model_report(
@@ -155,6 +147,7 @@ def _report(status: ProviderStatus, today: UsageTotals) -> ProviderReport:
         configured=status.configured,
         available=status.available,
         circuit_breaker_state=status.circuit_state,
+        circuit_forced=status.held_because is not None,
         default_model=status.default_model,
         last_success=activity.last_success,
         last_failure=activity.last_failure,

@@ -9,7 +9,7 @@ from quart import Request
 from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id
 from api.strict_json import parsed
-from api_models import ComparisonRequest, LLMConfigOverrides
+from api_models import ComparisonRequest, LLMConfigOverrides, ProviderName
 from exceptions import InvalidQueryError
 from protocols import CacheUse, ComparisonQuery
 
@@ -31,6 +31,8 @@ SAFE_KINDS = frozenset(
         "int_type",
         "bool_type",
         "dict_type",
+        "one_line",
+        "string_too_long",
     ]
 )
 SENTENCES = {
@@ -63,6 +65,14 @@ async def read_comparison(request: Request) -> ComparisonQuery:
     )
 
 
+def provider_name(text: str) -> ProviderName:
+    """A provider in a path. Raises InvalidQueryError."""
+    try:
+        return ProviderName(text)
+    except ValueError:
+        raise InvalidQueryError(f"provider: must be one of {', '.join(ProviderName)}") from None
+
+
 def complaints(error: ValidationError) -> str:
     """What is wrong, as "path: what is expected", a few at most."""
     mistakes = error.errors(include_input=False, include_url=False)
@@ -71,8 +81,10 @@ def complaints(error: ValidationError) -> str:
 
 
 def _complaint(mistake: ErrorDetails) -> str:
-    path = ".".join(str(step) for step in mistake["loc"])
     kind = mistake["type"]
+    if kind == "extra_forbidden":
+        return "the body holds a field that is not known"
+    path = ".".join(str(step) for step in mistake["loc"])
     if kind in SAFE_KINDS:
         return f"{path}: {mistake['msg']}"
     return f"{path}: {SENTENCES.get(kind, 'is not valid')}"

@@ -1,5 +1,6 @@
 """Somebody is told when spending passes a mark: once per period, once per fleet."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,6 +29,11 @@ class FakeMarks:
         first = name not in self.names
         self.names.add(name)
         return first
+
+    async def unmark(self, names: Collection[str]) -> bool:
+        if not self.away:
+            self.names.difference_update(names)
+        return not self.away
 
 
 @dataclass

@@ -42,6 +42,7 @@ PUBLISHED = {
     exceptions.TestedTooOftenError: (429, "RATE_LIMIT"),
     exceptions.AdminKeyRefusedError: (401, "AUTHENTICATION_ERROR"),
     exceptions.AdminTriedTooOftenError: (429, "RATE_LIMIT"),
+    exceptions.StaleVersionError: (412, "INVALID_REQUEST"),
     exceptions.NoUsableProviderError: (503, "CONFIGURATION_ERROR"),
     exceptions.ProviderUnavailableError: (503, "EXTERNAL_SERVICE_ERROR"),
     exceptions.ProviderOverloadedError: (503, "EXTERNAL_SERVICE_ERROR"),

@@ -4,7 +4,7 @@ import jsonschema  # type: ignore[import-untyped]  # it has no py.typed
 import pytest
 
 from api_models import EventEnvelope, ProcessingEvent
-from config import PREFIX, Settings, known_variables
+from config import MASK, PREFIX, Settings, known_variables
 from tools import events
 from tools import settings as tool
 
@@ -26,7 +26,7 @@ def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: 
     lines = list(tool.effective(Settings.from_environment()))
     (google,) = [line for line in lines if "GOOGLE_API_KEY" in line]
     (port,) = [line for line in lines if line.startswith("LLM_PROVIDER_SERVICE_PORT ")]
-    assert tool.MASK in google
+    assert MASK in google
     assert "GEMINI_API_KEY" in google
     assert "9090" in port
     assert KEY not in "\n".join(lines)
