@@ -4,7 +4,7 @@ from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, read, rendered
+from api.admin_requests import administrator, finished, read, rendered
 from api.admin_routes import check
 from api.request_reading import provider_name
 from api_models import CircuitOrder, CircuitsResponse, ProviderName
@@ -29,7 +29,7 @@ async def force(
     """Hold a circuit open or closed."""
     check(request, access)
     name, order = provider_name(provider), await read(request, CircuitOrder)
-    return rendered(await steering.force(name, order, by=administrator(request)))
+    return rendered(await finished(steering.force(name, order, by=administrator(request))))
 
 
 @blueprint.delete("/<provider>")
@@ -39,4 +39,4 @@ async def reset(
 ) -> Response:
     """Forget what was forced and what was counted."""
     check(request, access)
-    return rendered(await steering.reset(provider_name(provider), by=administrator(request)))
+    return rendered(await finished(steering.reset(provider_name(provider), by=administrator(request))))

@@ -1,7 +1,8 @@
 """Reads what the admin routes have in common: who acts, which version is meant, a small JSON body."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from quart import Request, Response
@@ -13,6 +14,7 @@ from api.strict_json import parsed
 from exceptions import InvalidQueryError
 from protocols import Administrator
 
+T = TypeVar("T")
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -40,6 +42,13 @@ async def read(asked: Request, model: type[Body]) -> Body:
         return model.model_validate(await json_object(asked))
     except ValidationError as error:
         raise InvalidQueryError(complaints(error)) from None
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns. It goes on when the caller leaves: no change is made and not audited."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return await asyncio.shield(task)
 
 
 def rendered(body: BaseModel) -> Response:

@@ -4,7 +4,7 @@ from dishka import FromDishka
 from quart import Blueprint, Request, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, rendered
+from api.admin_requests import administrator, finished, rendered
 from api_models import AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
 from protocols import AdminAccessProtocol, AuditProtocol, CostAlertsProtocol, LLMCacheManagerProtocol
 
@@ -22,10 +22,15 @@ async def clear_cache(
 ) -> Response:
     """Forget every kept answer, in all replicas."""
     check(request, access)
-    cleared = await cache.clear()
-    body = CacheClearedResponse(cleared=True, everywhere=cleared.everywhere, generation=cleared.generation)
-    audit.record(administrator(request), AdminAction.CACHE_CLEARED, None, old=None, new=body.model_dump(mode="json"))
-    return rendered(body)
+    by = administrator(request)
+
+    async def cleared() -> CacheClearedResponse:
+        done = await cache.clear()
+        body = CacheClearedResponse(cleared=True, everywhere=done.everywhere, generation=done.generation)
+        audit.record(by, AdminAction.CACHE_CLEARED, None, old=None, new=body.model_dump(mode="json"))
+        return body
+
+    return rendered(await finished(cleared()))
 
 
 @blueprint.post("/alerts/reset")
@@ -37,10 +42,15 @@ async def reset_alerts(
 ) -> Response:
     """Let alerts on spending be told again, if their marks are still passed."""
     check(request, access)
-    done = await alerts.reset()
-    body = AlertsResetResponse(reset=True, everywhere=done.everywhere, forgotten=done.forgotten)
-    audit.record(administrator(request), AdminAction.ALERTS_RESET, None, old=None, new=body.model_dump(mode="json"))
-    return rendered(body)
+    by = administrator(request)
+
+    async def reset() -> AlertsResetResponse:
+        done = await alerts.reset()
+        body = AlertsResetResponse(reset=True, everywhere=done.everywhere, forgotten=done.forgotten)
+        audit.record(by, AdminAction.ALERTS_RESET, None, old=None, new=body.model_dump(mode="json"))
+        return body
+
+    return rendered(await finished(reset()))
 
 
 @blueprint.get("/changes")

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, json_object, meant_version, rendered
+from api.admin_requests import administrator, finished, json_object, meant_version, rendered
 from api.admin_routes import check
 from api_models import SettingsResponse
 from config import Setting, settings_table
@@ -45,7 +45,9 @@ async def change(access: FromDishka[AdminAccessProtocol], steering: FromDishka[S
     """Put some values in the place of the environment's, all or none."""
     check(request, access)
     changes = await json_object(request)
-    return _versioned(await steering.change(changes, by=administrator(request), matches=meant_version(request)))
+    return _versioned(
+        await finished(steering.change(changes, by=administrator(request), matches=meant_version(request)))
+    )
 
 
 @blueprint.delete("")
@@ -55,7 +57,9 @@ async def withdraw_all(
 ) -> Response:
     """Return to the environment's values."""
     check(request, access)
-    return _versioned(await steering.withdraw(None, by=administrator(request), matches=meant_version(request)))
+    return _versioned(
+        await finished(steering.withdraw(None, by=administrator(request), matches=meant_version(request)))
+    )
 
 
 @blueprint.delete("/<name>")
@@ -65,7 +69,9 @@ async def withdraw(
 ) -> Response:
     """Return one setting to the environment's value."""
     check(request, access)
-    return _versioned(await steering.withdraw(name, by=administrator(request), matches=meant_version(request)))
+    return _versioned(
+        await finished(steering.withdraw(name, by=administrator(request), matches=meant_version(request)))
+    )
 
 
 def _versioned(body: SettingsResponse) -> Response:

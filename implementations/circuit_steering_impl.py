@@ -81,14 +81,14 @@ class CircuitSteeringImpl:
     ) -> CircuitResponse:
         old = self._shown(provider)
         await self._shared.change(
-            lambda latest: {**latest.values, provider: stored_form(order)},
+            lambda latest: {**latest.values, provider.value: stored_form(order)},
             then=lambda *_: self._audit.record(by, action, provider, old=old, new=self._shown(provider)),
         )
         return self.report(provider)
 
     def _take(self, values: Values) -> None:
         for provider, circuit in self._circuits.items():
-            stored = values.get(provider)
+            stored = values.get(provider.value)
             if stored == self._followed.get(provider):
                 continue
             self._followed[provider] = stored

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import to_jsonable_python
@@ -41,7 +41,7 @@ def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settin
     try:
         return environment.with_groups(groups)
     except ValidationError as error:
-        raise OverridesError(dict(_complaints(error))) from None
+        raise OverridesError(_complaints(error)) from None
 
 
 def shown(setting: Setting, settings: Settings) -> JsonValue:
@@ -65,13 +65,14 @@ def _told(name: str, message: str) -> tuple[str, str]:
     return (name if NAME.fullmatch(name) else "a name in the body", message)
 
 
-def _complaints(error: ValidationError) -> Iterator[tuple[str, str]]:
+def _complaints(error: ValidationError) -> Mapping[str, str]:
     """What is expected, by name; of the path below it numbers and fields of a rule, because other steps are input."""
     names = {(setting.group, setting.field): setting.name for setting in settings_table()}
-    for mistake in reversed(error.errors(include_url=False, include_context=False)):
-        where = (*mistake["loc"], "", "")
-        group, field = where[:2]
-        steps = [str(step) for step in where[2:] if isinstance(step, int) or step in RoutingRule.model_fields]
+    told: dict[str, str] = {}
+    for mistake in error.errors(include_url=False, include_context=False):
+        group, field, *path = (*map(str, mistake["loc"]), "", "")
+        steps = ".".join(step for step in path if step.isdecimal() or step in RoutingRule.model_fields)
         value = mistake["input"]
         message = value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
-        yield names.get((str(group), str(field)), str(group)), f"{'.'.join(steps)}: {message}" if steps else message
+        told.setdefault(names.get((group, field), group), f"{steps}: {message}" if steps else message)
+    return told

@@ -63,7 +63,6 @@ class SharedValues:
         self._is_heard = False
         self._flaw: bytes | None = None
         self._lock = asyncio.Lock()
-        self._running: set[asyncio.Task[Edition]] = set()
 
     @property
     def version(self) -> int:
@@ -83,33 +82,21 @@ class SharedValues:
     async def change(self, update: Callable[[Edition], Values], *, then: Callable[[Values, Values], None]) -> None:
         """Put what update makes of the latest edition into force, then tell the old and the new values.
 
-        What update raises changes nothing. Carried out to its end, whoever leaves. Raises ServiceOverloadedError.
+        What update raises changes nothing. Raises ServiceOverloadedError.
         """
-        task = asyncio.create_task(self._change(update, then))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Edition]) -> None:
-        """A refusal whose asker left is no lost exception."""
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def _change(self, update: Callable[[Edition], Values], then: Callable[[Values, Values], None]) -> Edition:
         async with self._lock:
             for _ in range(TRIES):
                 there = await self._look()
                 before = self._known
                 fresh = Edition(before.version + 1, dict(update(before)))
                 if fresh.values == before.values:
-                    return before
+                    return
                 stored = await self._stored(there, fresh)
                 if stored is not False:
                     self._stands_here_only = stored is None
                     self._adopt(fresh)
                     then(before.values, fresh.values)
-                    return fresh
+                    return
         raise ServiceOverloadedError("others change the same at this moment: look, and ask again")
 
     async def _look(self) -> bytes | None:
