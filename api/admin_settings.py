@@ -1,5 +1,6 @@
 """Settings of the running service, for administrators: what is in force, and what may change without a deployment."""
 
+from collections.abc import Coroutine
 from typing import Annotated, Any
 
 from dishka import FromDishka
@@ -36,7 +37,7 @@ SettingsChange: type[BaseModel] = create_model(
 async def report(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
     """Every setting as it is in force."""
     check(request, access)
-    return _versioned(await steering.report())
+    return await _versioned(steering.report())
 
 
 @blueprint.patch("")
@@ -45,9 +46,7 @@ async def change(access: FromDishka[AdminAccessProtocol], steering: FromDishka[S
     """Put some values in the place of the environment's, all or none."""
     check(request, access)
     changes = await json_object(request)
-    return _versioned(
-        await finished(steering.change(changes, by=administrator(request), matches=meant_version(request)))
-    )
+    return await _versioned(steering.change(changes, by=administrator(request), matches=meant_version(request)))
 
 
 @blueprint.delete("")
@@ -57,9 +56,7 @@ async def withdraw_all(
 ) -> Response:
     """Return to the environment's values."""
     check(request, access)
-    return _versioned(
-        await finished(steering.withdraw(None, by=administrator(request), matches=meant_version(request)))
-    )
+    return await _versioned(steering.withdraw(None, by=administrator(request), matches=meant_version(request)))
 
 
 @blueprint.delete("/<name>")
@@ -69,12 +66,11 @@ async def withdraw(
 ) -> Response:
     """Return one setting to the environment's value."""
     check(request, access)
-    return _versioned(
-        await finished(steering.withdraw(name, by=administrator(request), matches=meant_version(request)))
-    )
+    return await _versioned(steering.withdraw(name, by=administrator(request), matches=meant_version(request)))
 
 
-def _versioned(body: SettingsResponse) -> Response:
+async def _versioned(work: Coroutine[Any, Any, SettingsResponse]) -> Response:
+    body = await finished(work)
     response = rendered(body)
     response.set_etag(str(body.version))
     return response
