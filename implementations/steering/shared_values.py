@@ -138,7 +138,7 @@ class SharedValues:
     def _edition(self, there: bytes) -> Edition:
         """What is none counts as nothing, and each such text is told once."""
         try:
-            edition = EDITION.validate_python(orjson.loads(there), strict=True) if there else Edition()
+            edition = EDITION.validate_json(there, strict=True) if there else Edition()
             _text(edition)  # so that it can be given back
         except (ValueError, TypeError):
             if there != self._flaw:
