@@ -21,7 +21,7 @@ from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.usage_window import UsageWindow
-from metrics import Metrics
+from metrics import STORED, Metrics
 from protocols import CostRules
 from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
@@ -127,7 +127,8 @@ async def drive_the_neighbours(metrics: Metrics, spool_path: Path) -> None:
     await drive_the_events(metrics, spool_path)
     metrics.client_disconnects.inc()
     metrics.background_task_up.of("work").set(1)
-    for moved in (metrics.throttle_paused, metrics.retry_budget, metrics.queued):
+    metrics.config_reload_errors.of(STORED).inc()
+    for moved in (metrics.throttle_paused, metrics.retry_budget, metrics.queued, metrics.circuit_forced):
         moved.of(ANTHROPIC).set(1)
     metrics.in_flight.set(1)
     metrics.stale_connections.inc()
