@@ -55,6 +55,5 @@ def guards_of(
     )
     metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)
     metrics.retry_budget.of(name).set_function(lambda: guards.budget.tokens)
-    metrics.circuit_forced.of(name).set_function(lambda: float(guards.circuit.override is not None))
     metrics.queued.of(name).set_function(lambda: guards.bulkhead.waiting)
     return guards
