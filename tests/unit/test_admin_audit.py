@@ -1,24 +1,24 @@
 """Each change makes one line and one event, and what looks like a key is in neither."""
 
 import orjson
-import pytest
+from pydantic import JsonValue
+from structlog.testing import capture_logs
 
 from api_models import AdminAction, AdminChange, AdminChanged
 from implementations.audit_impl import MOST_KEPT, AuditImpl
 from implementations.events.message import message_of
-from implementations.observability.logging_setup import configure_logging
 from tests.fakes import NOON, Calendar, Recorder
 from tests.steering_fakes import ADMIN, REQUEST_ID
 
 KEY = "sk-kanarienvogel-1234567890"
 
 
-def test_a_change_is_one_line_one_event_and_remembered(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(level="INFO", service="s", version="1", as_json=True)
+def test_a_change_is_one_line_one_event_and_remembered() -> None:
     recorder = Recorder()
     audit = AuditImpl(events=recorder, now=Calendar())
-    audit.record(ADMIN, AdminAction.SETTING_CHANGED, "llm_cache_ttl", old=3600.0, new=60.0)
-    (line,) = map(orjson.loads, capsys.readouterr().out.splitlines())
+    with capture_logs() as lines:
+        audit.record(ADMIN, AdminAction.SETTING_CHANGED, "llm_cache_ttl", old=3600.0, new=60.0)
+    (line,) = lines
     told = {"actor": ADMIN.actor, "action": "setting_changed", "field": "llm_cache_ttl", "old": 3600.0, "new": 60.0}
     assert {name: line[name] for name in ("event", *told)} == {"event": "admin_changed", **told}
     assert line["request_id"] == str(REQUEST_ID)
@@ -45,14 +45,15 @@ def test_a_change_is_one_line_one_event_and_remembered(capsys: pytest.CaptureFix
     )
 
 
-def test_what_looks_like_a_key_is_masked_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(level="INFO", service="s", version="1", as_json=True)
+def test_what_looks_like_a_key_is_masked_everywhere() -> None:
     recorder = Recorder()
     audit = AuditImpl(events=recorder, now=Calendar())
-    audit.record(
-        ADMIN, AdminAction.SETTING_CHANGED, "routing_rules", old=[{"model": KEY}], new={"a": f"redis://u:{KEY}@h"}
-    )
-    everything = f"{capsys.readouterr().out} {recorder.events} {audit.latest()}"
+    old: JsonValue = [{"model": KEY}]
+    new: JsonValue = {"a": f"redis://u:{KEY}@h"}
+    with capture_logs() as lines:
+        audit.record(ADMIN, AdminAction.SETTING_CHANGED, "routing_rules", old=old, new=new)
+    everything = f"{lines} {recorder.events} {audit.latest()}"
+    assert "routing_rules" in everything
     assert "kanarienvogel" not in everything
 
 
