@@ -242,6 +242,9 @@ Text = Annotated[StrictStr, AfterValidator(_not_blank)]
 ModelId = Annotated[StrictStr, Field(pattern=MODEL_ID_PATTERN), AfterValidator(_no_parent_segment)]
 
 
+Reason = Annotated[Text, Field(max_length=MAX_REASON_CHARACTERS), AfterValidator(_one_line)]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -628,7 +631,7 @@ class CircuitOrder(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     state: ForcedState
-    reason: Annotated[Text, Field(max_length=MAX_REASON_CHARACTERS), AfterValidator(_one_line)]
+    reason: Reason
     for_s: Annotated[float, Strict(), Field(gt=0, le=LONGEST_HOLD_S)] | None = None
 
 

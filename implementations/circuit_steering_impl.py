@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 import structlog
 from pydantic import JsonValue
 
-from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ProviderName
+from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ForcedState, ProviderName
 from exceptions import InvalidQueryError
 from implementations.resilience.circuit_breaker import CircuitBreaker
+from implementations.resilience.policies import OWN_DECISION
 from implementations.steering.orders import Order, order_of, stored_form
 from implementations.steering.own_secrets import holds_secret
 from implementations.steering.shared_values import Document, SharedValues, Values
@@ -73,7 +74,7 @@ class CircuitSteeringImpl:
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
         """Also what the service itself forced, in every replica."""
-        ordered = Order(state=None, reason="", actor=by.actor, until_s=None, request_id=by.request_id)
+        ordered = Order(state=None, reason=None, actor=by.actor, until_s=None, request_id=by.request_id)
         return await self._order(provider, ordered, AdminAction.CIRCUIT_RESET, by)
 
     async def _order(
@@ -100,14 +101,15 @@ class CircuitSteeringImpl:
                 self._follow(circuit, order)
 
     def _follow(self, circuit: CircuitBreaker, order: Order | None) -> None:
-        """No order any more, or one whose time is over: nobody forces the circuit."""
+        """No order any more, or one whose time is over: no administrator holds the circuit."""
         left_s = None if order is None or order.until_s is None else order.until_s - self._now_s()
-        if order is not None and order.state is None:
-            circuit.reset()
-        elif order is not None and order.state is not None and (left_s is None or left_s > 0):
-            circuit.force(CircuitState(order.state), reason=order.reason, actor=order.actor, for_s=left_s)
-        elif circuit.override is not None:
-            circuit.reset()
+        match order:
+            case Order(state=None):
+                circuit.reset()
+            case Order(state=ForcedState() as state, reason=str() as reason) if left_s is None or left_s > 0:
+                circuit.force(CircuitState(state), reason=reason, actor=order.actor, for_s=left_s)
+            case _ if circuit.override is not None and circuit.override.actor != OWN_DECISION:
+                circuit.reset()
 
     def _flawed(self) -> None:
         self._metrics.config_reload_errors.of(STORED).inc()

@@ -6,15 +6,15 @@ from uuid import UUID
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
-from api_models import ForcedState
+from api_models import ForcedState, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """state: None for a reset. until_s: unix seconds, None for ever. request_id makes it one that is followed once."""
+    """state and reason: None for a reset. until_s: unix seconds, None for ever. request_id: makes it another one."""
 
     state: ForcedState | None
-    reason: str
+    reason: Reason | None
     actor: str
     until_s: float | None
     request_id: UUID

@@ -184,6 +184,15 @@ async def test_what_is_no_order_is_left_out_and_counted(stored: object) -> None:
     assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
 
 
+async def test_an_order_whose_time_is_over_leaves_the_service_its_own_decision() -> None:
+    here = Office()
+    there = other_replica(here)
+    await here.forces(ForcedState.OPEN, for_s=1)
+    here.waits(2)
+    there.circuits[OPENAI].force(OPEN, reason="quota", actor=OWN_DECISION, for_s=300)
+    assert await there.looks() is OPEN
+
+
 async def test_an_order_that_is_gone_from_redis_ends() -> None:
     here = Office()
     await here.forces(ForcedState.OPEN)
