@@ -108,6 +108,7 @@ async def test_an_order_is_followed_once_so_what_happens_here_stays_here() -> No
     await here.forces(ForcedState.OPEN)
     await there.looks()
     there.circuits[OPENAI].reset()
+    await here.steering.reset(GOOGLE, by=ADMIN)
     assert await there.looks() is CLOSED
     await here.forces(ForcedState.OPEN, by=replace(ADMIN, request_id=uuid4()))
     assert await there.looks() is OPEN

@@ -82,8 +82,9 @@ async def test_two_administrators_at_once_lose_no_change() -> None:
 
 async def test_changes_of_one_replica_wait_for_each_other() -> None:
     here = Replica(FakeDocument())
-    await asyncio.gather(here.puts(a=1), here.puts(b=2), here.puts(c=3))
-    assert here.in_force == {"a": 1, "b": 2, "c": 3}
+    changes = {f"name_{number}": number for number in range(3 * TRIES)}
+    await asyncio.gather(*(here.puts(**{name: value}) for name, value in changes.items()))
+    assert here.in_force == changes
 
 
 async def test_who_is_always_overtaken_is_told_so_and_changes_nothing() -> None:
