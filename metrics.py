@@ -44,6 +44,7 @@ NOBODY = "none"
 COMPARISON_ROUTE = "/api/v1/comparison"
 OK, CALLER_LEFT = 200, 499
 SUCCESS = "success"
+REQUEST, STORED = "request", "stored"  # where a change of settings came from
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
 CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
@@ -359,6 +360,11 @@ class Metrics:
         )
         self.loop_lag = declare.histogram(
             "event_loop_lag_seconds", "How late the event loop runs what is due.", buckets=LAG_SECONDS
+        )
+        self.config_reload_errors = declare.counters(
+            "config_reload_errors",
+            "Changes of settings that were refused (request), and stored ones that were left out (stored).",
+            source=(REQUEST, STORED),
         )
         declare.info("build", "What is running.", version=self.version)
         declare.info(
