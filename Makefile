@@ -29,17 +29,17 @@ run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .en
 test: .venv/dev.stamp ## Run the tests
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Prometheus' promtool)
-	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
-	promtool check config deploy/prometheus/prometheus.yml
-	promtool test rules deploy/prometheus/rules_test.yml
-	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
-
 schemathesis: .venv/dev.stamp ## Ask a real process with requests drawn from its OpenAPI document
 	@$(BIN)/python -m pytest -q tests/system/test_openapi_by_schemathesis.py
 
 browser: .venv/dev.stamp ## Look at the pages in Chromium, which must be there
 	@$(BIN)/python -m pytest -q tests/browser
+
+promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Prometheus' promtool)
+	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yml
+	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
 
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
@@ -54,9 +54,8 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/python -m tools.api
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
-	@$(MAKE) --no-print-directory promtool
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
-	@$(MAKE) --no-print-directory schemathesis browser
+	@$(MAKE) --no-print-directory promtool schemathesis browser
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .

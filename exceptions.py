@@ -142,6 +142,13 @@ class AdminTriedTooOftenError(ServiceError):
     rejection = RejectReason.TOO_OFTEN
 
 
+class StaleVersionError(ServiceError):
+    """The administrator meant another version of the settings than the one in force."""
+
+    code, status = ErrorCode.INVALID_REQUEST, 412
+    sentence = "The settings were changed by somebody else."
+
+
 # --- The judge --------------------------------------------------------------------------------------------------------
 
 

@@ -42,8 +42,9 @@ LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 OTHER_MODEL = "other"
 NOBODY = "none"
 COMPARISON_ROUTE = "/api/v1/comparison"
-OK, CALLER_LEFT_STATUS = 200, 499
+OK, CALLER_LEFT = 200, 499
 SUCCESS = "success"
+REQUEST, STORED = "request", "stored"  # where a change of settings came from
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
 CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
@@ -140,7 +141,7 @@ class Metrics:
         self.http_requests = declare.counters(
             "http_requests", "HTTP requests answered; 499 is a caller that left.", "method", "endpoint", "status_code"
         )
-        for status in {OK, CALLER_LEFT_STATUS, *(kind.status for kind in failures())}:  # what alerts are made of
+        for status in {OK, CALLER_LEFT, *(kind.status for kind in failures())}:  # what alerts are made of
             self.http_requests.of("POST", COMPARISON_ROUTE, str(status))
         self.http_duration = declare.histograms(
             "http_request_duration_seconds", "Time to answer an HTTP request.", "endpoint", buckets=GATEWAY_SECONDS
@@ -359,6 +360,11 @@ class Metrics:
         )
         self.loop_lag = declare.histogram(
             "event_loop_lag_seconds", "How late the event loop runs what is due.", buckets=LAG_SECONDS
+        )
+        self.config_reload_errors = declare.counters(
+            "config_reload_errors",
+            "Changes of settings that were refused (request), and stored ones that were left out (stored).",
+            source=(REQUEST, STORED),
         )
         declare.info("build", "What is running.", version=self.version)
         declare.info(

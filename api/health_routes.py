@@ -134,4 +134,5 @@ def _provider(status: ProviderStatus) -> ProviderHealth:
         configured=status.configured,
         available=status.available,
         circuit_breaker_state=status.circuit_state,
+        circuit_forced=status.held_because is not None,
     )

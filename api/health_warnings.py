@@ -9,6 +9,7 @@ MOCK = "the mock judges: no verdict is real"
 NOBODY = "no provider is enabled and configured"
 DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
+HELD_CLOSED = "circuit held closed"
 TRIED_NEXT = "the next call tries it again"
 MODES = {
     DegradedMode.CACHE_READ_ONLY: "Redis takes no new answers",
@@ -34,6 +35,8 @@ def warnings_of(statuses: Sequence[ProviderStatus], *, mock: bool, draining: boo
             yield _mode(DegradedMode.PROVIDER_OPEN, f"{status.name}: {status.reason or TRIED_NEXT}")
         elif status.reason is not None:
             yield f"{status.name}: {status.reason}"
+        elif status.held_because is not None:
+            yield f"{status.name}: {HELD_CLOSED}: {status.held_because}"
         if status.last_probe is not None and not status.last_probe.success:
             yield f"{status.name}: {LOOK_UP_FAILED}: {status.last_probe.message}"
 

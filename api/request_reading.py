@@ -31,6 +31,8 @@ SAFE_KINDS = frozenset(
         "int_type",
         "bool_type",
         "dict_type",
+        "one_line",
+        "string_too_long",
     ]
 )
 SENTENCES = {
@@ -73,8 +75,10 @@ def complaints(error: ValidationError) -> str:
 
 
 def _complaint(mistake: ErrorDetails) -> str:
-    path = ".".join(str(step) for step in mistake["loc"])
     kind = mistake["type"]
+    if kind == "extra_forbidden":
+        return "the body holds a field that is not known"
+    path = ".".join(str(step) for step in mistake["loc"])
     if kind in SAFE_KINDS:
         return f"{path}: {mistake['msg']}"
     return f"{path}: {SENTENCES.get(kind, 'is not valid')}"

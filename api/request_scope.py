@@ -11,7 +11,7 @@ from quart import Quart, Response, g, request
 
 from api_models import CallerOutcome, DisconnectPhase
 from exceptions import ServiceError
-from metrics import CALLER_LEFT_STATUS, Metrics
+from metrics import CALLER_LEFT, Metrics
 from protocols import AdmissionProtocol
 
 CORRELATION_HEADER = "X-Correlation-ID"
@@ -59,6 +59,18 @@ def note(**fields: object) -> None:
     g.log_fields.update(fields)
 
 
+def noted() -> Mapping[str, object]:
+    """What was noted so far."""
+    found: Mapping[str, object] = g.log_fields
+    return found
+
+
+def outcome() -> int:
+    """The status of the answer, or CALLER_LEFT while there is none."""
+    found: int = g.get("status", CALLER_LEFT)
+    return found
+
+
 def enter(phase: DisconnectPhase) -> None:
     """Say what this request is at, in case its caller leaves."""
     g.phase = phase
@@ -68,18 +80,6 @@ def fail(failure: ServiceError) -> None:
     """Say why this request ends without the answer that was asked for."""
     g.failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
-
-
-def noted() -> Mapping[str, object]:
-    """What was noted so far."""
-    found: Mapping[str, object] = g.log_fields
-    return found
-
-
-def outcome() -> int:
-    """The status of the answer, or CALLER_LEFT_STATUS while there is none."""
-    found: int = g.get("status", CALLER_LEFT_STATUS)
-    return found
 
 
 def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
@@ -111,7 +111,7 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
         metrics.http_request_ended(method=method, endpoint=rule, status=status, elapsed_s=elapsed_s)
         if "caller" in g:
             metrics.caller_requests.of(g.caller, _outcome(status)).inc()
-        if status == CALLER_LEFT_STATUS:
+        if status == CALLER_LEFT:
             metrics.client_disconnects.of(g.phase).inc()
         if g.failure is not None:
             metrics.turned_away(g.failure)
@@ -131,7 +131,7 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
 
 
 def _outcome(status: int) -> CallerOutcome:
-    if status == CALLER_LEFT_STATUS:
+    if status == CALLER_LEFT:
         return CallerOutcome.LEFT
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return CallerOutcome.FAILED

@@ -103,6 +103,7 @@ PROVIDERS = ProvidersResponse(
             configured=True,
             available=True,
             circuit_breaker_state=CircuitState.CLOSED,
+            circuit_forced=False,
             default_model=MODEL,
             last_success=NOON,
             last_failure=None,
@@ -186,7 +187,11 @@ HEALTHY = HealthResponse(
     ),
     providers={
         ANTHROPIC: ProviderHealth(
-            enabled=True, configured=True, available=True, circuit_breaker_state=CircuitState.CLOSED
+            enabled=True,
+            configured=True,
+            available=True,
+            circuit_breaker_state=CircuitState.CLOSED,
+            circuit_forced=False,
         )
     },
     warnings=[],

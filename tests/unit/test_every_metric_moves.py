@@ -12,12 +12,10 @@ from api_models import (
     CacheOutcome,
     CallerOutcome,
     CircuitState,
-    CostTracked,
     DisconnectPhase,
     Door,
     EventDropReason,
     ProviderName,
-    Purchase,
     Usage,
 )
 from exceptions import CostLimitExceededError, InvalidQueryError, ProviderUnavailableError, ServiceStoppingError
@@ -26,7 +24,6 @@ from implementations.background.supervisor import Supervisor
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
-from implementations.events import request_events
 from implementations.events.usage_window import UsageWindow
 from implementations.resilience.call import calling
 from implementations.resilience.circuit_breaker import CircuitRules
@@ -34,13 +31,12 @@ from implementations.resilience.policies import OWN_DECISION
 from implementations.resilience.provider_guards import guards_of
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.selection.standing import show_standing
-from metrics import Metrics
-from protocols import Attempt, CostRules
+from metrics import STORED, Metrics
+from protocols import CostRules
 from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
 from tests.fakes import (
     KNOWN_MODEL,
-    NOON,
     Calendar,
     Clock,
     FakeProvider,
@@ -51,12 +47,12 @@ from tests.fakes import (
     middle,
     new_metrics,
     provider_status,
-    query,
     reply,
     request,
     settle,
 )
 from tests.kafka_fakes import Room, miss
+from tests.unit.test_metrics import caller_purchase
 
 ANTHROPIC = ProviderName.ANTHROPIC
 NEVER_MOVE = {"llm_provider_build", "llm_provider_config"}
@@ -86,15 +82,6 @@ class Watch:
         }
 
 
-def purchase_of(caller: str) -> CostTracked:
-    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=0.25)
-    attempt = Attempt(
-        provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.0, purchase=bought
-    )
-    (told,) = request_events.purchases(query(caller=caller), request(), [attempt], service_name="s", requested_at=NOON)
-    return told
-
-
 def call_every_method(metrics: Metrics) -> set[str]:
     """Call every public method; the names of those called."""
     metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.01)
@@ -113,9 +100,9 @@ def call_every_method(metrics: Metrics) -> set[str]:
         metrics.purchased(
             provider=ANTHROPIC, model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd
         )
-    metrics.introduce_callers({"a-caller"})
-    metrics.caller_purchased(purchase_of("a-caller"))
     metrics.circuit_changed(ANTHROPIC, CircuitState.OPEN)
+    metrics.introduce_callers({"a-caller"})
+    metrics.caller_purchased(caller_purchase("a-caller", cost_usd=0.25))
     metrics.turned_away(InvalidQueryError("essay_a: must not be blank"))
     metrics.turned_away(ServiceStoppingError())
     metrics.exposition("")
@@ -126,9 +113,9 @@ def call_every_method(metrics: Metrics) -> set[str]:
         "attempt_started",
         "attempt_ended",
         "purchased",
+        "circuit_changed",
         "introduce_callers",
         "caller_purchased",
-        "circuit_changed",
         "turned_away",
         "exposition",
         "model_label",
@@ -238,12 +225,13 @@ def move_what_others_hold(watch: Watch) -> None:
     """What the hooks of a request and the wiring move; the tests of the running service see these."""
     watch.metrics.client_disconnects.of(DisconnectPhase.READING).inc()
     watch.metrics.http_in_flight.inc()
-    watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
-    watch.metrics.access_refusals.of(Door.CALLER, AccessRefusal.NO_KEY).inc()
-    watch.metrics.caller_key_reloads.of("taken").inc()
     watch.metrics.in_flight.set(1)
     watch.metrics.admission_queue.set(1)
     watch.metrics.stale_connections.inc()
+    watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
+    watch.metrics.access_refusals.of(Door.CALLER, AccessRefusal.NO_KEY).inc()
+    watch.metrics.caller_key_reloads.of("taken").inc()
+    watch.metrics.config_reload_errors.of(STORED).inc()
     watch.look()
 
 

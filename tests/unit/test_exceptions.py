@@ -35,6 +35,7 @@ PUBLISHED = {
     exceptions.AdminAddressRefusedError: (403, "AUTHENTICATION_ERROR"),
     exceptions.AdminKeyRefusedError: (401, "AUTHENTICATION_ERROR"),
     exceptions.AdminTriedTooOftenError: (429, "RATE_LIMIT"),
+    exceptions.StaleVersionError: (412, "INVALID_REQUEST"),
     exceptions.NoUsableProviderError: (503, "CONFIGURATION_ERROR"),
     exceptions.ProviderUnavailableError: (503, "EXTERNAL_SERVICE_ERROR"),
     exceptions.ProviderOverloadedError: (503, "EXTERNAL_SERVICE_ERROR"),

@@ -69,7 +69,13 @@ def test_every_degraded_mode_has_a_warning_and_a_paragraph(mode: DegradedMode) -
 
 @pytest.mark.parametrize(
     "warning",
-    [health_warnings.MOCK, health_warnings.NOBODY, health_warnings.DRAINING, health_warnings.LOOK_UP_FAILED],
+    [
+        health_warnings.MOCK,
+        health_warnings.NOBODY,
+        health_warnings.DRAINING,
+        health_warnings.LOOK_UP_FAILED,
+        health_warnings.HELD_CLOSED,
+    ],
 )
 def test_every_other_warning_of_the_health_has_a_paragraph(warning: str) -> None:
     assert f'### "{warning}"' in RUNBOOK.read_text()
