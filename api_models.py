@@ -936,6 +936,7 @@ class RejectReason(StrEnum):
     UNKNOWN_PATH = "unknown_path"
     UNKNOWN_METHOD = "unknown_method"
     UNAUTHORIZED = "unauthorized"
+    STALE = "stale"
     TOO_OFTEN = "too_often"
 
 

@@ -37,6 +37,7 @@ REQUIRED = {
     "EventsDropped",
     "RedisDegraded",
     "BackgroundTaskDown",
+    "SettingsLeftOut",
 }
 
 
