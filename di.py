@@ -40,6 +40,7 @@ from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from implementations.events.spool import Spool, check_spool
 from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
+from implementations.history_impl import HistoryImpl
 from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
@@ -77,6 +78,7 @@ from protocols import (
     BackgroundProtocol,
     BudgetProtocol,
     ClockProtocol,
+    HistoryProtocol,
     Judge,
     Judges,
     LLMAccountingProtocol,
@@ -632,6 +634,11 @@ class ProcessProvider(Provider):
         """Only asked by routes that exist when there is a key."""
         key = settings.admin.key_in_force
         return AdminAccessImpl(key.get_secret_value() if key else secrets.token_hex(), clock=clock)
+
+    @provide
+    def history(self, clock: ClockProtocol) -> HistoryProtocol:
+        """What callers were told lately."""
+        return HistoryImpl(clock=clock, now=utc_now)
 
     @provide
     def door(self) -> Admission:

@@ -4,7 +4,7 @@ Labels are closed sets: providers, outcomes and routes by definition, models by 
 (any other is `other`). Children are looked up once and kept.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -47,10 +47,20 @@ class Family(Generic[Metric]):
             child = self._children[labels] = self._metric.labels(*labels)
         return child
 
+    @property
+    def children(self) -> Mapping[tuple[str, ...], Metric]:
+        """Those that were looked up so far, by their label values."""
+        return self._children
 
-def count_of(counter: Counter) -> float:
-    """What a counter without labels, or a child, has counted."""
-    return sum(sample.value for family in counter.collect() for sample in family.samples)
+
+def count_of(metric: Counter | Gauge) -> float:
+    """What a counter or a gauge shows, be it without labels or a child."""
+    return sum(sample.value for family in metric.collect() for sample in family.samples)
+
+
+def total_of(family: Family[Counter], *values: str) -> float:
+    """What all children together have counted; with values, those that have every one of them among their labels."""
+    return sum(count_of(child) for labels, child in family.children.items() if set(values) <= set(labels))
 
 
 class Metrics:

@@ -9,7 +9,17 @@ from dishka import AsyncContainer, Provider
 from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
-from api import admin_routes, cache_routes, error_rendering, health_routes, llm_routes, request_scope, usage_routes
+from api import (
+    admin_routes,
+    cache_routes,
+    error_rendering,
+    health_routes,
+    llm_routes,
+    operations_routes,
+    page_routes,
+    request_scope,
+    usage_routes,
+)
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
@@ -23,6 +33,7 @@ from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
     BudgetProtocol,
+    HistoryProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
@@ -57,9 +68,10 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     app.register_blueprint(usage_routes.blueprint)
     app.register_blueprint(cache_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
+    app.register_blueprint(operations_routes.blueprint)
+    app.register_blueprint(page_routes.blueprint)
     if settings.admin.key_in_force is not None:
         app.register_blueprint(admin_routes.blueprint)
-    error_rendering.install(app)
     container = create_container(settings, QuartProvider(), *overrides)
     QuartDishka(app=app, container=container)
     _live(app, container, settings)
@@ -106,6 +118,7 @@ async def _build(app: Quart, container: AsyncContainer) -> None:
     await container.get(LLMUsageProtocol)
     await container.get(BudgetProtocol)
     await container.get(AdminAccessProtocol)
+    error_rendering.install(app, history=await container.get(HistoryProtocol))
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
 
 
