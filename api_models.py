@@ -149,7 +149,8 @@ class DegradedMode(StrEnum):
     CACHE_READ_ONLY = "cache_read_only"
     CACHE_LOCAL_ONLY = "cache_local_only"
     BUDGET_LOCAL = "budget_local"
-    EVENTS_HELD_BACK = "events_held_back"
+    EVENTS_BUFFERING = "events_buffering"
+    EVENTS_DROPPING = "events_dropping"
 
 
 class CacheMode(StrEnum):
@@ -829,9 +830,13 @@ class SaturationReport(_Body):
 
 
 class EventsReport(_Body):
-    """Events since the start of this process. waiting: not yet acknowledged; oldest_s: how long the oldest waits."""
+    """Events since the start of this process. waiting: not yet acknowledged; oldest_s: how long the oldest waits.
+
+    buffering: what they wait for, in a word; null while they are sent.
+    """
 
     kafka: DependencyStatus
+    buffering: str | None
     published: int
     waiting: int
     oldest_s: float

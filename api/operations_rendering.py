@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from api_models import (
-    DependencyStatus,
     EventDropReason,
     EventsReport,
     LatencyReport,
@@ -18,7 +17,7 @@ from api_models import (
 )
 from config import JudgingSettings
 from metrics import SUCCESS, Metrics, count_of, total_of
-from protocols import Failure, HistoryProtocol, Pace, Spending
+from protocols import EventHealth, Failure, HistoryProtocol, Pace, Spending
 
 
 def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
@@ -80,11 +79,12 @@ def saturation(metrics: Metrics, judging: JudgingSettings, names: Sequence[Provi
     )
 
 
-def events(metrics: Metrics, kafka: DependencyStatus) -> EventsReport:
+def events(metrics: Metrics, known: EventHealth) -> EventsReport:
     """What became of the events."""
     dropped = {reason: round(total_of(metrics.events_dropped, reason)) for reason in EventDropReason}
     return EventsReport(
-        kafka=kafka,
+        kafka=known.kafka,
+        buffering=known.buffering,
         published=round(total_of(metrics.events)),
         waiting=round(count_of(metrics.events_queue_depth)),
         oldest_s=round(count_of(metrics.events_oldest), 1),

@@ -7,7 +7,7 @@ from quart import Blueprint, Response
 from quart_dishka import inject
 
 from api import operations_rendering as rendered
-from api_models import CacheMode, DegradedMode, DependencyStatus, OperationsResponse
+from api_models import CacheMode, DegradedMode, OperationsResponse
 from config import Settings
 from metrics import Metrics
 from protocols import (
@@ -73,5 +73,7 @@ def _modes(
         yield DegradedMode.CACHE_LOCAL_ONLY
     if budget.is_local:
         yield DegradedMode.BUDGET_LOCAL
-    if events.health() is DependencyStatus.UNHEALTHY:
-        yield DegradedMode.EVENTS_HELD_BACK
+    if events.health().buffering is not None:
+        yield DegradedMode.EVENTS_BUFFERING
+    if events.health().dropping:
+        yield DegradedMode.EVENTS_DROPPING

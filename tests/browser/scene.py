@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, Route, async_playwright, expect
 
 from tests.integration.dialects import ANTHROPIC, OPENAI, Dialect
 from tests.integration.service_process import Answer, ServiceProcess, prefixed, service
@@ -64,24 +64,47 @@ class Scene:
             self.process.compare, essay_b=essay_b, llm_config_overrides=overrides or None, essay_a="Phones ring."
         )
 
-    async def open_circuit(self) -> None:
-        """Let Anthropic fail until it is left alone."""
-        self.anthropic.fails()
+    async def open_circuit(self, of: Provider | None = None) -> None:
+        """Let a provider, or else Anthropic, fail until it is left alone."""
+        failing = of or self.anthropic
+        failing.fails()
         for number in range(2):
-            await self.compare(f"Phones fail, says number {number}.")
+            await self.compare(f"Phones fail, says number {number}.", provider_override=failing.dialect.name)
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True)
 class Seen:
-    """What a page did. foreign: whom it asked besides the service; complaints: its console's errors and warnings."""
+    """A page and what it did. foreign: whom it asked besides the service; complaints: its console's errors."""
 
     page: Page
+    url: str
+    requests: list[Request] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
-    def text_of(self, selector: str) -> "asyncio.Future[str]":
-        """What stands there."""
-        return asyncio.ensure_future(self.page.locator(selector).inner_text())
+    def is_faultless(self) -> None:
+        """Nobody else was asked, and the browser holds nothing against the page."""
+        assert (self.foreign, self.complaints) == ([], [])
+
+    async def opened(self) -> Page:
+        """The page of operations, once the service has answered it."""
+        await self.page.goto(self.url)
+        await expect(self.page.locator("#live")).to_have_text("live")
+        return self.page
+
+    async def refuse(self, route: Route) -> None:
+        """Nobody but the service is asked."""
+        self.foreign.append(route.request.url)
+        await route.abort()
+
+    def note_request(self, request: Request) -> None:
+        """Every request, those of the page itself among them."""
+        self.requests.append(request)
+
+    def note_message(self, message: ConsoleMessage) -> None:
+        """What the browser holds against the page: a breach of its policy is one of them."""
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
 
 
 def chromium() -> str:
@@ -109,7 +132,7 @@ async def scene(directory: Path, **settings: str) -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
-    """A browser without any memory."""
+    """One that remembers nothing."""
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=chromium(), args=QUIET)
         try:
@@ -120,33 +143,23 @@ async def browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def looking_at(
-    process: ServiceProcess, *, width: int = 1280, height: int = 900, dark: bool = False, scale: float = 1.0
+    process: ServiceProcess, by: Browser, *, width: int = 1280, height: int = 900, dark: bool = False, scale: int = 1
 ) -> AsyncIterator[Seen]:
-    """Open the page in a window of that size, in CSS pixels, and close the browser when the block ends."""
-    async with browser() as started:
-        context = await started.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            device_scale_factor=scale,
-        )
-        context.set_default_timeout(PATIENCE_MS)
+    """A blank page in a window of that size, in CSS pixels; `opened` loads the service's page into it."""
+    context = await by.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        device_scale_factor=scale,
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    try:
         page = await context.new_page()
-        seen = Seen(page)
-        origin = f"http://127.0.0.1:{process.port}/"
-
-        async def guard(route: Route, request: Request) -> None:
-            if request.url.startswith(origin):
-                await route.continue_()
-            else:
-                seen.foreign.append(request.url)
-                await route.abort()
-
-        def complain(message: ConsoleMessage) -> None:
-            if message.type in {"error", "warning"}:
-                seen.complaints.append(message.text)
-
-        await context.route("**/*", guard)
-        page.on("console", complain)
+        seen = Seen(page=page, url=f"http://127.0.0.1:{process.port}/")
+        await context.route(lambda url: not url.startswith(seen.url), seen.refuse)
+        page.on("request", seen.note_request)
+        page.on("console", seen.note_message)
         page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-        await page.goto(origin)
         yield seen
+    finally:
+        await context.close()
