@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format settings sbom lock
+.PHONY: help run test browser screenshots check format settings sbom lock
 
 help: ## Show the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
@@ -29,6 +29,13 @@ run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .en
 test: .venv/dev.stamp ## Run the tests
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
+browser: .venv/dev.stamp ## Test the operations page in headless Chromium
+	@command -v chromium >/dev/null || { echo "Chromium is missing: install your system's package chromium"; exit 1; }
+	@$(BIN)/python -m pytest -q tests/browser
+
+screenshots: .venv/dev.stamp ## Take the pictures of the operations page anew (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots docs/images
+
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,6 +48,7 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/python -m tools.events
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
+	@$(MAKE) --no-print-directory browser
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
 
 format: .venv/dev.stamp ## Format the code, write what is generated

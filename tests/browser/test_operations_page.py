@@ -105,7 +105,7 @@ async def test_with_the_key_a_judge_is_tested_and_the_cache_cleared(stage: Scene
     await unlock(page)
     told = await act(page, "Test: anthropic", "Test")
     await expect(told).to_contain_text(re.compile("anthropic (works|does not work)"))
-    await page.get_by_role("button", name="Close").click()
+    await page.get_by_role("button", name="Close", exact=True).click()
     told = await act(page, "Clear…", "Clear")
     await expect(told).to_contain_text("Every kept answer is forgotten, in all replicas.")
     await expect(page.locator("#log li")).to_have_count(2)
@@ -143,7 +143,7 @@ async def test_a_wrong_key_is_refused_and_forgotten(stage: Scene, seen: Seen) ->
     page = await seen.opened()
     await unlock(page, "kanarienvogel-of-somebody-else")
     await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("The key was refused.")
-    await page.get_by_role("button", name="Close").click()
+    await page.get_by_role("button", name="Close", exact=True).click()
     await expect(page.get_by_role("button", name="Act…")).to_be_visible()
     await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
 
