@@ -43,7 +43,7 @@ async def operations(
     current = runtime_settings.current()
     body = OperationsResponse(
         started_at=history.began_at,
-        uptime_s=round(history.uptime_s, 1),
+        uptime_s=round(history.uptime_s, 3),
         degraded_modes=list(_modes(current, cache, events, admission, budget)),
         tasks_down=sorted(background.down),
         traffic=rendered.traffic(metrics, history),

@@ -4,12 +4,14 @@ import asyncio
 import os
 import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 
-from tests.browser.scene import ADMIN_KEY, Scene, Seen, looking_at
+from tests.browser.scene import ADMIN_KEY, Scene, Seen, looking_at, scene
+from tests.integration.stand_in import refused_url
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session")]
 quietly = pytest.mark.usefixtures("faultless")
@@ -93,6 +95,25 @@ async def test_errors_are_listed_with_what_finds_them_again_in_the_log(stage: Sc
     await expect(row).to_contain_text("503 CIRCUIT_BREAKER_OPEN", timeout=SOON_MS)
     await expect(row).to_contain_text("anthropic")
     await expect(page.get_by_role("meter", name="CIRCUIT_BREAKER_OPEN")).to_have_attribute("aria-valuetext", "1")
+
+
+async def test_what_else_is_missing_is_told_in_a_sentence_each(tmp_path: Path, chromium: Browser) -> None:
+    away = refused_url().removeprefix("http://")
+    trouble = {"REDIS_URL": f"redis://{away}/0", "KAFKA_BOOTSTRAP_SERVERS": away, "COST_LIMIT_USD_PER_DAY": "0.00001"}
+    async with scene(tmp_path, **trouble) as stage, looking_at(stage.process, chromium) as looked:
+        page = await looked.opened()
+        await stage.compare("Phones are good.")
+        told = page.get_by_role("list", name="What is not well")
+        for sentence in (
+            "Paid calls were refused in the last minute",
+            "Redis is away: each replica answers from its own cache",
+            "Without Redis each replica keeps to its own part of the cost limits.",
+            "No caller waits for",
+        ):
+            await expect(told).to_contain_text(sentence, timeout=20_000)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Paid calls are refused.")
+        await expect(page.get_by_role("region", name="Events")).to_contain_text("Kafka takes none")
+        looked.is_faultless()
 
 
 # --- What it does -----------------------------------------------------------------------------------------------------

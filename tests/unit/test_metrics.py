@@ -21,7 +21,7 @@ from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.usage_window import UsageWindow
-from metrics import Metrics
+from metrics import SUCCESS, Metrics, total_of
 from protocols import CostRules
 from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
@@ -269,6 +269,17 @@ def test_the_exposition_is_open_metrics_when_the_scraper_asks_for_it() -> None:
 
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
+
+
+def test_a_total_adds_up_the_children_that_bear_every_given_value() -> None:
+    metrics = new_metrics()
+    end_comparison(metrics)
+    end_comparison(metrics, model=None)
+    end_comparison(metrics, error=ErrorCode.TIMEOUT)
+    assert total_of(metrics.requests) == 3.0
+    assert total_of(metrics.requests, SUCCESS) == 2.0
+    assert total_of(metrics.requests, SUCCESS, KNOWN_MODEL) == 1.0
+    assert total_of(metrics.requests, "nobody") == 0.0
 
 
 def test_no_series_tells_when_it_was_created() -> None:
