@@ -241,7 +241,7 @@ async def test_spending_is_told_for_the_fleet_once_it_was_heard() -> None:
     await fleet.budgets[0].refresh()
     told = fleet.budgets[0].spending()
     assert told.scope is UsageScope.FLEET
-    assert told.day == PeriodSpending(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=pytest.approx(0.4))
+    assert told.day == PeriodSpending(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=0.4)
     assert told.month == PeriodSpending(period=MONTH, spent_usd=0.5, limit_usd=None, left_usd=None)
 
 
