@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test promtool schemathesis browser check format settings sbom lock
+.PHONY: help run test promtool schemathesis browser screenshots check format settings sbom lock
 
 help: ## Show the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
@@ -32,14 +32,18 @@ test: .venv/dev.stamp ## Run the tests
 schemathesis: .venv/dev.stamp ## Ask a real process with requests drawn from its OpenAPI document
 	@$(BIN)/python -m pytest -q tests/system/test_openapi_by_schemathesis.py
 
-browser: .venv/dev.stamp ## Look at the pages in Chromium, which must be there
-	@$(BIN)/python -m pytest -q tests/browser
-
 promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Prometheus' promtool)
 	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
 	promtool check config deploy/prometheus/prometheus.yml
 	promtool test rules deploy/prometheus/rules_test.yml
 	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
+
+browser: .venv/dev.stamp ## Look at the pages in headless Chromium
+	@command -v chromium >/dev/null || { echo "Chromium is missing: install your system's package chromium"; exit 1; }
+	@$(BIN)/python -m pytest -q tests/browser
+
+screenshots: .venv/dev.stamp ## Take the pictures of the operations page anew (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots docs/images
 
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .

@@ -1161,3 +1161,111 @@ class EventEnvelope:
     data_schema_uri: str | None = None
     data: EventData
     metadata: Mapping[str, str] | None = None
+
+
+# --- Operations -------------------------------------------------------------------------------------------------------
+
+
+class TrafficReport(_Body):
+    """Since the start of this process. answers: comparisons with a verdict; errors: all that callers were told.
+
+    Requests for paths and methods that do not exist are not among the errors.
+    """
+
+    answers: int
+    errors: int
+    errors_by_type: dict[ErrorCode, int]
+    coalesced: int
+    callers_left: int
+
+
+class LatencyReport(_Body):
+    """Of the comparisons that were answered in the last so many seconds; null when there were none."""
+
+    window_s: float
+    answers: int
+    median_ms: float | None
+    p95_ms: float | None
+    slowest_ms: float | None
+
+
+class RecentError(_Body):
+    """One error that a caller was told, without its details, which may name what was sent."""
+
+    at: datetime
+    error_type: ErrorCode
+    status: int
+    error: str
+    provider: ProviderName | None
+    correlation_id: UUID
+
+
+class PlacesReport(_Body):
+    """in_flight of limit places are taken; so many wait for one."""
+
+    in_flight: int
+    limit: int
+    waiting: int
+
+
+class ProviderPlacesReport(PlacesReport):
+    """paused_s: seconds until a throttling provider is called again."""
+
+    paused_s: float
+
+
+class SaturationReport(_Body):
+    """How full the service is, and each of its providers."""
+
+    service: PlacesReport
+    providers: dict[ProviderName, ProviderPlacesReport]
+
+
+class EventsReport(_Body):
+    """Events since the start of this process. waiting: not yet acknowledged; oldest_s: how long the oldest waits.
+
+    buffering: what they wait for, in a word; null while they are sent.
+    """
+
+    kafka: DependencyStatus
+    buffering: str | None
+    published: int
+    waiting: int
+    oldest_s: float
+    delivered: int
+    dropped: int
+    dropped_by_reason: dict[EventDropReason, int]
+
+
+class PeriodMoney(_Body):
+    """US dollars of one UTC day or month; limit and what is left are null without a limit."""
+
+    period: str
+    spent_usd: float
+    limit_usd: float | None
+    left_usd: float | None
+
+
+class MoneyReport(_Body):
+    """What counts against the limits; a call without a known price counts what it may have cost."""
+
+    scope: UsageScope
+    day: PeriodMoney
+    month: PeriodMoney
+
+
+class OperationsResponse(_Body):
+    """GET /api/v1/operations: this process as it is now, answered from known state."""
+
+    started_at: datetime
+    uptime_s: float
+    mock_judges: bool
+    draining: bool
+    degraded_modes: list[DegradedMode]
+    tasks_down: list[str]
+    traffic: TrafficReport
+    latency: LatencyReport
+    recent_errors: list[RecentError]
+    saturation: SaturationReport
+    events: EventsReport
+    money: MoneyReport
