@@ -1,7 +1,7 @@
 """A Kafka broker for the tests: one that was given, Apache Kafka by Maven, or else the one inside confluent-kafka.
 
 Apache Kafka is put together once, into the user's cache directory. The one inside confluent-kafka is librdkafka's
-mock cluster: it speaks the protocol, but its topics appear by themselves and it dies with the process of the tests.
+mock cluster: it speaks the protocol, but its topics appear by themselves and it lives in the process of the tests.
 """
 
 import os
@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its stubs forget to export it
 
 from tests.integration.certificates import Certificate, certificate
+from tests.integration.mock_cluster import MockCluster, mock_cluster
 from tests.integration.service_process import PREFIX, wait_until
 
 GIVEN = ("KAFKA_BOOTSTRAP_SERVERS", f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS")
@@ -66,14 +67,23 @@ class Broker:
     command: Sequence[str] = ()
     log: Path | None = None
     process: subprocess.Popen[bytes] | None = None
+    cluster: MockCluster | None = None
+
+    @property
+    def can_die(self) -> bool:
+        """Whether the tests may kill and restart it."""
+        return self.can_stop or self.cluster is not None
 
     @property
     def can_stop(self) -> bool:
-        """Whether it is a process of ours, which the tests may kill, freeze and restart."""
+        """Whether it is a process of ours, which the tests may freeze as well."""
         return bool(self.command)
 
     def start(self) -> None:
         """Run it and wait until it answers."""
+        if self.cluster is not None:
+            self.cluster.come_back()
+            return
         assert self.log is not None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
@@ -81,6 +91,9 @@ class Broker:
 
     def kill(self) -> None:
         """Let it die without a farewell."""
+        if self.cluster is not None:
+            self.cluster.go_down()
+            return
         assert self.process is not None
         self.process.kill()
         self.process.wait(timeout=10)
@@ -154,7 +167,8 @@ def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
         with _apache(directory, tell) as found:
             yield found
         return
-    with _mock(tell) as found:
+    with mock_broker() as found:
+        tell(f"Kafka for the tests: {found.name}")
         yield found
 
 
@@ -192,12 +206,12 @@ def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
 
 
 @contextmanager
-def _mock(tell: Callable[[str], None]) -> Iterator[Broker]:
-    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "ignored:1", "log_level": 0})
-    ((_, one),) = cluster.list_topics(timeout=10).brokers.items()
-    found = Broker(servers=f"{one.host}:{one.port}", name="the mock cluster inside confluent-kafka", makes_topics=True)
-    tell(f"Kafka for the tests: {found.name}")
-    yield found
+def mock_broker() -> Iterator[Broker]:
+    """The mock cluster inside confluent-kafka."""
+    with mock_cluster() as cluster:
+        yield Broker(
+            servers=cluster.servers, name="the mock cluster inside confluent-kafka", makes_topics=True, cluster=cluster
+        )
 
 
 def _assembled(tell: Callable[[str], None]) -> Path:

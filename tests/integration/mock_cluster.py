@@ -58,6 +58,16 @@ class MockCluster:
         for broker in range(1, BROKERS + 1):
             self._library.rd_kafka_mock_broker_set_rtt(self._handle, broker, milliseconds)
 
+    def go_down(self) -> None:
+        """Let all brokers die, with what they know in their memory."""
+        for broker in range(1, BROKERS + 1):
+            self._library.rd_kafka_mock_broker_set_down(self._handle, broker)
+
+    def come_back(self) -> None:
+        """Let them listen again."""
+        for broker in range(1, BROKERS + 1):
+            self._library.rd_kafka_mock_broker_set_up(self._handle, broker)
+
 
 @contextmanager
 def mock_cluster() -> Iterator[MockCluster]:

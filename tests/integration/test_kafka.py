@@ -123,20 +123,21 @@ def test_without_room_the_costs_stay_and_the_health_says_what_happens(tmp_path: 
     assert "llm_provider_events_dropping 1.0" in metrics
 
 
-def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(mortal: Broker, tmp_path: Path) -> None:
-    with service(tmp_path, with_kafka(mortal.servers)) as running:
+def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(perishable: Broker, tmp_path: Path) -> None:
+    perishable.create(*TOPICS)
+    with service(tmp_path, with_kafka(perishable.servers)) as running:
         ask(running, "death", 20, key=ONE_KEY)
         wait_until(lambda: is_empty(running))
-        mortal.kill()
+        perishable.kill()
         ask(running, "death", 40, first=20, key=ONE_KEY)
         wait_until(lambda: kafka_is(running, "unhealthy"), within_s=20.0)
         assert balances(running)
-        mortal.start()
+        perishable.start()
         wait_until(lambda: is_empty(running), within_s=60.0)
         wait_until(lambda: kafka_is(running, "healthy"))
         assert balances(running)
     for topic in (STARTED, COMPLETED, COST):
-        assert list(numbers(read(mortal, topic, "death", 60)).elements()) == list(range(60))
+        assert list(numbers(read(perishable, topic, "death", 60)).elements()) == list(range(60))
 
 
 def test_a_broker_that_hangs_delays_nobody_and_gets_everything_once(mortal: Broker, tmp_path: Path) -> None:

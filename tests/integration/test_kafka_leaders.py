@@ -15,8 +15,8 @@ from tests.integration.events_on_kafka import (
     told,
     with_kafka,
 )
-from tests.integration.kafka_broker import Broker
-from tests.integration.mock_cluster import Refusal, mock_cluster
+from tests.integration.kafka_broker import mock_broker
+from tests.integration.mock_cluster import Refusal
 from tests.integration.service_process import service, wait_until
 
 SLOW_MS = 300
@@ -24,7 +24,9 @@ SLOW_MS = 300
 
 def test_the_order_under_a_key_outlives_elections_refusals_and_slow_answers(tmp_path: Path) -> None:
     key = str(uuid4())
-    with mock_cluster() as cluster, service(tmp_path, with_kafka(cluster.servers)) as running:
+    with mock_broker() as broker, service(tmp_path, with_kafka(broker.servers)) as running:
+        cluster = broker.cluster
+        assert cluster is not None
         cluster.create(*TOPICS)
         ask(running, "leaders", 10, key=key)
         wait_until(lambda: is_empty(running))
@@ -38,7 +40,6 @@ def test_the_order_under_a_key_outlives_elections_refusals_and_slow_answers(tmp_
         wait_until(lambda: is_empty(running), within_s=30.0)
         assert balances(running)
         cluster.slow_down(0)
-        broker = Broker(servers=cluster.servers, name="librdkafka's mock cluster", makes_topics=True)
         messages = broker.read(STARTED, COMPLETED, COST, at_least=240)
     for topic in (STARTED, COMPLETED, COST):
         batch = told([one for one in messages if one.topic() == topic], "leaders")
