@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
+from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -90,8 +92,13 @@ def _key(event: EventData, service_name: str) -> str:
 
 def _estimated_bytes(event: EventData) -> int:
     metadata = len(orjson.dumps(event.metadata)) if event.metadata else 0
-    values = (getattr(event, known.name) for known in fields(event))
+    values = (getattr(event, name) for name in _names(type(event)))
     return ENVELOPE_BYTES + metadata + sum(len(value) for value in values if isinstance(value, str))
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(known.name for known in fields(kind))
 
 
 def _plain(value: object) -> object:

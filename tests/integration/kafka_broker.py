@@ -164,7 +164,7 @@ def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
         yield found
         return
     if shutil.which("mvn") and shutil.which("java"):
-        with _apache(directory, tell) as found:
+        with apache(directory, tell) as found:
             yield found
         return
     with mock_broker() as found:
@@ -173,7 +173,8 @@ def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
 
 
 @contextmanager
-def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
+def apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
+    """Apache Kafka; directory and tell as above."""
     jars = _assembled(tell)
     ports = {listener: _free_port() for listener in LISTENERS}
     ours, theirs = certificate(directory, "ours"), certificate(directory, "theirs")
