@@ -1,10 +1,8 @@
 """One event on its way: its identity is fixed when it is published, its bytes are made when they are needed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -92,13 +90,8 @@ def _key(event: EventData, service_name: str) -> str:
 
 def _estimated_bytes(event: EventData) -> int:
     metadata = len(orjson.dumps(event.metadata)) if event.metadata else 0
-    values = (getattr(event, name) for name in _names(type(event)))
+    values = (getattr(event, name) for name in event.__dataclass_fields__)
     return ENVELOPE_BYTES + metadata + sum(len(value) for value in values if isinstance(value, str))
-
-
-@cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(known.name for known in fields(kind))
 
 
 def _plain(value: object) -> object:

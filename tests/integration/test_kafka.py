@@ -153,6 +153,21 @@ def test_a_broker_that_hangs_delays_nobody_and_gets_everything_once(mortal: Brok
     assert list(numbers(read(mortal, COMPLETED, "hang", 205)).elements()) == list(range(205))
 
 
+def test_a_service_that_stops_while_its_broker_hangs_ends_in_time_and_counts_what_is_lost(
+    mortal: Broker, tmp_path: Path
+) -> None:
+    with service(tmp_path, with_kafka(mortal.servers)) as running:
+        ask(running, "end", 5)
+        wait_until(lambda: is_empty(running))
+        mortal.freeze()
+        ask(running, "end", 50, first=5)
+        running.terminate()
+        assert running.exit_code(within_s=15.0) == 0
+        (lost,) = [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
+        assert lost["count"] == 4 * 50 + 1  # and the last window of the usage
+        assert "never retrieved" not in running.written()
+
+
 def test_a_missing_topic_holds_up_no_other_and_is_served_when_it_comes(mortal: Broker, tmp_path: Path) -> None:
     mortal.delete(COMPLETED)
     with service(tmp_path, with_kafka(mortal.servers)) as running:
