@@ -58,19 +58,19 @@ def ask(running: ServiceProcess, batch: str, count: int, *, first: int = 0, key:
         assert running.compare(replicate=number, metadata=metadata, **same).status == 200
 
 
-def told(messages: list[Message], batch: str) -> list[dict[str, object]]:
+def told(messages: list[Message], batch: str) -> list[dict[str, Any]]:
     """The envelopes of one batch."""
     envelopes = [orjson.loads(message.value() or b"") for message in messages]
     return [one for one in envelopes if one["data"]["metadata"].get("batch") == f"{RUN}-{batch}"]
 
 
-def numbers(envelopes: list[dict[str, object]]) -> Counter[object]:
-    return Counter(one["data"]["metadata"]["number"] for one in envelopes)  # type: ignore[index]  # an envelope
+def numbers(envelopes: list[dict[str, Any]]) -> Counter[object]:
+    return Counter(one["data"]["metadata"]["number"] for one in envelopes)
 
 
-def read(kafka: Broker, topic: str, batch: str, count: int) -> list[dict[str, object]]:
+def read(kafka: Broker, topic: str, batch: str, count: int) -> list[dict[str, Any]]:
     """Wait until the whole batch is there."""
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
 
     def complete() -> bool:
         found[:] = told(kafka.read(topic, at_least=1), batch)

@@ -8,6 +8,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -254,3 +255,18 @@ def test_a_kafka_that_refuses_us_is_named_and_costs_nobody_an_answer(topics: Bro
         metrics = running.ask("/metrics").text
         assert f'events_dropped_total{{reason="auth",topic="{COST}"}} 3.0' in metrics
         assert stranger not in running.written() + metrics + running.ask("/healthz").text
+
+
+def test_a_request_that_outlives_the_grace_is_completed_once_all_the_same(topics: Broker, tmp_path: Path) -> None:
+    variables = with_kafka(topics.servers, MOCK_LATENCY_MS="60000", DRAIN_GRACE_S="0.2")
+    key, metadata = str(uuid4()), {"batch": f"{RUN}-grace", "number": 1}
+    with service(tmp_path, variables) as running, ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(running.compare, correlation_id=key, metadata=metadata)
+        wait_until(lambda: running.in_flight() == 1)
+        running.terminate()
+        assert answer.result(timeout=15).status == 503
+        assert running.exit_code(within_s=15.0) == 0
+    (completed,) = read(topics, COMPLETED, "grace", 1)
+    assert len(read(topics, STARTED, "grace", 1)) == 1
+    assert completed["data"]["success"] is False
+    assert "stop" in completed["data"]["error_message"]
