@@ -1,11 +1,12 @@
 """What an independent consumer finds on the topics, compared with what callers were answered."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import orjson
-from confluent_kafka import Message
 
 from bench.outages.callers import Asked
 from tests.integration.events_on_kafka import COMPLETED, COST, STARTED
@@ -15,6 +16,22 @@ TOPICS = (STARTED, COMPLETED, COST)
 READING_S = 300.0
 
 Question = tuple[str, int]
+
+
+class Told(Protocol):
+    """A message as the consumer gives it."""
+
+    def topic(self) -> str | None:
+        """Where it was."""
+        ...
+
+    def key(self) -> bytes | None:
+        """Whose it is."""
+        ...
+
+    def value(self) -> bytes | None:
+        """Its envelope."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +75,11 @@ def delivered(broker: Broker, answered: Sequence[Asked]) -> list[Delivery]:
     """Topic by topic. A key's questions were asked by rising numbers, one after the other."""
     wanted = {(one.key, one.number) for one in answered}
     messages = broker.read(*TOPICS, at_least=len(TOPICS) * len(wanted), within_s=READING_S)
-    return [_on(topic, messages, wanted) for topic in TOPICS]
+    return [compared(topic, messages, wanted) for topic in TOPICS]
 
 
-def _on(topic: str, messages: Sequence[Message], wanted: set[Question]) -> Delivery:
+def compared(topic: str, messages: Iterable[Told], wanted: AbstractSet[Question]) -> Delivery:
+    """What was found of the wanted questions, and of others under their keys."""
     found, keys = _Found(), {key for key, _ in wanted}
     for message in messages:
         if message.topic() == topic and (message.key() or b"").decode() in keys:
