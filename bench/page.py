@@ -1,0 +1,75 @@
+"""Writes docs/benchmarks.md from the raw data of bench/results; no figure in it is typed by hand."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.goals import MANY, ONE, Rounds, goals
+from bench.rows import Report, Row
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
+from bench.table import load_of
+
+PAGE = Path("docs/benchmarks.md")
+TEXT = Path("bench/page.md")
+SUBJECTS = (DIRECT, BARE.name, MISS.name, HIT.name, REDIS_HIT.name, PORTKEY, LITELLM)
+
+
+def page() -> str:
+    """The text in bench/page.md with the tables in the places of their marks."""
+    full, peers, footprint = (Report.read(name) for name in ("full", "peers", "footprint"))
+    tables = {
+        "targets": _targets(full, peers, footprint),
+        "machine": _machine(full, peers, footprint),
+        "alone": _alone(full.rows),
+        "peers": _peers(Rounds(peers.rows)),
+        "footprint": _footprint(footprint),
+    }
+    text = TEXT.read_text()
+    for name, lines in tables.items():
+        text = text.replace(f"<!-- {name} -->", "\n".join(lines))
+    return text
+
+
+def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
+    yield "| promise | target | found | kept |\n|---|---|---|---|"
+    for goal in goals(full, peers, footprint):
+        sign = "≥" if goal.at_least else "≤"
+        bound, found = goal.form.format(goal.bound), goal.form.format(goal.found)
+        yield f"| {goal.promise} | {sign} {bound} | {found} | {'yes' if goal.is_met else '**no**'} |"
+
+
+def _machine(*reports: Report) -> Iterator[str]:
+    machine = reports[0].machine
+    yield "| | |\n|---|---|"
+    yield from (f"| {name} | {value} |" for name, value in {**machine, **reports[1].more["versions"]}.items())
+    for report in reports:
+        yield f"| `{report.command}` | {report.date}, commit {report.commit} |"
+
+
+def _alone(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| setup | connections | load | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs | calls |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        latencies = " | ".join(f"{row.latency_ms[name]:.2f}" for name in ("p50", "p90", "p99", "p99.9"))
+        own = " | ".join(f"{row.overhead_ms[name]:.2f}" if row.overhead_ms else "" for name in ("p50", "p99"))
+        calls = row.upstream_calls / max(1.0, row.achieved_rps * row.seconds)
+        yield (
+            f"| {row.setup} | {row.connections} | {load_of(row)} | {row.achieved_rps:,.0f} | {latencies} | {own} "
+            f"| {1000 * row.cpu_s:,.0f} | {calls:.2f} |"
+        )
+
+
+def _peers(rounds: Rounds) -> Iterator[str]:
+    yield "| | answers/s | CPU µs | p50 ms, one connection | added to p50, ms | memory, MiB |\n|---|---|---|---|---|---|"
+    for name in SUBJECTS:
+        memory = rounds.of(name, MANY, lambda row: row.rss_mib)
+        alone = [row for row in rounds.rows if (row.setup, row.connections) == (name, ONE)]
+        latency = f"{rounds.p50_ms(name):.2f} | {rounds.added_ms(name):.2f}" if alone else " | "
+        yield f"| {name} | {rounds.rps(name):,.0f} | {rounds.cpu_us(name):,.0f} | {latency} | {memory:.0f} |"
+
+
+def _footprint(report: Report) -> Iterator[str]:
+    yield "| | answers | by status | memory at first, MiB | at the end |\n|---|---|---|---|---|"
+    for name, run in (("judged misses", report.more["requests"]), ("faults", report.more["faults"])):
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in run["statuses"].items())
+        first, last = run["points"][0][1], run["points"][-1][1]
+        yield f"| {name} | {sum(run['statuses'].values()):,} | {statuses} | {first:.0f} | {last:.0f} |"
