@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format settings lock
+.PHONY: help run test check format settings sbom lock
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -36,8 +36,11 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/yamllint --strict .yamllint.yml deploy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yml
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
 	$(BIN)/python -m tools.settings --check
 	$(BIN)/python -m tools.events
+	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
+	$(BIN)/python -m tools.audit
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
 
 format: .venv/dev.stamp ## Format the code, write what is generated
@@ -48,6 +51,9 @@ format: .venv/dev.stamp ## Format the code, write what is generated
 
 settings: .venv/run.stamp ## Show every setting as `make run` finds it, and where it comes from
 	@$(BIN)/python -m tools.settings
+
+sbom: .venv/dev.stamp ## Write sbom.json (CycloneDX) of what the service runs on
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-file sbom.json
 
 lock: ## Lock the dependencies again (needs pdm)
 	pdm lock --group dev --group bench

@@ -545,6 +545,7 @@ class EventsProvider(Provider):
             spool=spool,
             service_name=settings.service.name,
             max_age_s=wanted.max_age_s,
+            metrics=metrics,
             traceparent=lambda: None,
             now=utc_now,
             clock=time.monotonic,

@@ -1,10 +1,11 @@
 """The Prometheus metrics as one object that owns its registry.
 
 Labels are closed sets: providers, outcomes and routes by definition, models by the set given at the start
-(any other is `other`). Children are looked up once and kept.
+(any other is `other`). Children are looked up once and kept. Names are written without the prefix `llm_provider_`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import product
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -22,23 +23,26 @@ from api_models import (
     Usage,
 )
 
+NAMESPACE = "llm_provider"
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5)
 OTHER_MODEL = "other"
 SUCCESS = "success"
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
-
+TOPICS = tuple(event.topic for event in ProcessingEvent)
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 
 class Family(Generic[Metric]):
-    """A metric with labels; each child is looked up once and kept."""
+    """A metric with labels; each child is looked up once and kept. Those of the given values start now."""
 
-    def __init__(self, metric: Metric) -> None:
+    def __init__(self, metric: Metric, values: Iterable[tuple[str, ...]]) -> None:
         self._metric: Metric = metric
         self._children: dict[tuple[str, ...], Metric] = {}
+        for labels in values:
+            self.of(*labels)
 
     def of(self, *labels: str) -> Metric:
         """The child with these label values, in the order of the declaration."""
@@ -46,6 +50,46 @@ class Family(Generic[Metric]):
         if child is None:
             child = self._children[labels] = self._metric.labels(*labels)
         return child
+
+
+class Declarations:
+    """Declares metrics in a registry of its own: what is one of a kind in the singular, what has labels in the plural.
+
+    A label comes with its values where they are known here; when all are, the series start: a rate needs a first zero.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+    def counter(self, name: str, text: str) -> Counter:
+        """What only grows."""
+        return Counter(name, text, namespace=NAMESPACE, registry=self.registry)
+
+    def counters(self, name: str, text: str, *labels: str, **known: Iterable[str]) -> Family[Counter]:
+        """What only grows, apart for each label."""
+        counter = Counter(name, text, (*labels, *known), namespace=NAMESPACE, registry=self.registry)
+        return Family(counter, () if labels else product(*known.values()))
+
+    def gauge(self, name: str, text: str) -> Gauge:
+        """What goes up and down."""
+        return Gauge(name, text, namespace=NAMESPACE, registry=self.registry)
+
+    def gauges(self, name: str, text: str, *labels: str, **known: Iterable[str]) -> Family[Gauge]:
+        """What goes up and down, apart for each label."""
+        gauge = Gauge(name, text, (*labels, *known), namespace=NAMESPACE, registry=self.registry)
+        return Family(gauge, () if labels else product(*known.values()))
+
+    def histograms(
+        self, name: str, text: str, *labels: str, buckets: tuple[float, ...], **known: Iterable[str]
+    ) -> Family[Histogram]:
+        """How long something took, apart for each label."""
+        names = (*labels, *known)
+        histogram = Histogram(name, text, names, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
+        return Family(histogram, () if labels else product(*known.values()))
+
+    def info(self, name: str, text: str, **facts: str) -> None:
+        """What stays as it is."""
+        Info(name, text, namespace=NAMESPACE, registry=self.registry).info(facts)
 
 
 def count_of(counter: Counter) -> float:
@@ -60,311 +104,174 @@ class Metrics:
         self.version = version
         self._known_models = frozenset(known_models)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per child, which nobody reads
-        self.registry = CollectorRegistry()
-        self.http_requests = Family(
-            Counter(
-                "llm_provider_http_requests",
-                "HTTP requests answered; 499 is a caller that left.",
-                ("method", "endpoint", "status_code"),
-                registry=self.registry,
-            )
-        )
-        self.http_duration = Family(
-            Histogram(
-                "llm_provider_http_request_duration_seconds",
-                "Time to answer an HTTP request.",
-                ("endpoint",),
-                buckets=GATEWAY_SECONDS,
-                registry=self.registry,
-            )
-        )
-        self.requests = Family(
-            Counter(
-                "llm_provider_requests",
-                "Comparisons ended, by the provider that answered or failed last; status is success or the error type.",
-                ("provider", "model", "request_type", "status"),
-                registry=self.registry,
-            )
-        )
-        self.response_duration = Family(
-            Histogram(
-                "llm_provider_response_duration_seconds",
-                "Time to answer a comparison.",
-                ("provider", "model", "cached"),
-                buckets=LLM_SECONDS,
-                registry=self.registry,
-            )
-        )
-        self.attempts = Family(
-            Counter(
-                "llm_provider_upstream_attempts",
-                "Calls to a provider, retries among them.",
-                ("provider", "model", "outcome"),
-                registry=self.registry,
-            )
-        )
-        self.attempt_duration = Family(
-            Histogram(
-                "llm_provider_upstream_attempt_duration_seconds",
-                "Time of one call to a provider.",
-                ("provider",),
-                buckets=LLM_SECONDS,
-                registry=self.registry,
-            )
-        )
-        self.tokens = Family(
-            Counter(
-                "llm_provider_tokens_used",
-                "Tokens billed; cached and written ones are part of the prompt, reasoning is part of the completion.",
-                ("provider", "model", "token_type"),
-                registry=self.registry,
-            )
-        )
-        self.cost = Family(
-            Counter(
-                "llm_provider_cost_dollars",
-                "US dollars spent.",
-                ("provider", "model"),
-                registry=self.registry,
-            )
-        )
-        self.cost_unknown = Family(
-            Counter(
-                "llm_provider_cost_unknown",
-                "Purchases whose price is not known.",
-                ("provider",),
-                registry=self.registry,
-            )
-        )
-        self.concurrent = Family(
-            Gauge(
-                "llm_provider_concurrent_requests",
-                "Calls to a provider that are under way.",
-                ("provider",),
-                registry=self.registry,
-            )
-        )
-        self.circuit_state = Family(
-            Gauge(
-                "llm_provider_circuit_breaker_state",
-                "0 closed, 1 open, 2 half-open.",
-                ("provider",),
-                registry=self.registry,
-            )
-        )
-        self.circuit_transitions = Family(
-            Counter(
-                "llm_provider_circuit_breaker_transitions",
-                "Changes of a circuit's state.",
-                ("provider", "to"),
-                registry=self.registry,
-            )
-        )
-        self.throttle_paused = Family(
-            Gauge(
-                "llm_provider_throttle_paused_seconds",
-                "Seconds until a throttling provider is called again.",
-                ("provider",),
-                registry=self.registry,
-            )
-        )
-        self.retry_budget = Family(
-            Gauge(
-                "llm_provider_retry_budget_tokens",
-                "Repetitions that a provider may still be burdened with.",
-                ("provider",),
-                registry=self.registry,
-            )
-        )
-        self.queued = Family(
-            Gauge(
-                "llm_provider_queued_requests",
-                "Calls that wait for a place at a provider.",
-                ("provider",),
-                registry=self.registry,
-            )
-        )
-        self.stale_connections = Counter(
-            "llm_provider_stale_connection_retries",
-            "Exchanges made once more because a kept connection was closed.",
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("llm_provider_in_flight_requests", "Comparisons under way.", registry=self.registry)
-        self.admission_queue = Gauge(
-            "llm_provider_admission_queue_requests", "Comparisons that wait to begin.", registry=self.registry
-        )
-        self.cache_hits = Counter("llm_provider_cache_hits", "Answers that were known.", registry=self.registry)
-        self.cache_misses = Counter(
-            "llm_provider_cache_misses", "Look-ups of answers that were not known.", registry=self.registry
-        )
-        self.cache_lookups = Family(
-            Counter(
-                "llm_provider_cache_tier_lookups",
-                "Look-ups in one tier of the cache; unavailable is one that could not be made.",
-                ("tier", "result"),
-                registry=self.registry,
-            )
-        )
-        self.cache_stores = Family(
-            Counter(
-                "llm_provider_cache_tier_stores",
-                "Answers given to one tier of the cache; dropped when too many were waiting, skipped while it is away.",
-                ("tier", "result"),
-                registry=self.registry,
-            )
-        )
-        self.cache_evictions = Counter(
-            "llm_provider_cache_evictions", "Answers that had to make room locally.", registry=self.registry
-        )
-        self.cache_corrupt = Family(
-            Counter(
-                "llm_provider_cache_corrupt",
-                "Entries in Redis that were none; each was removed.",
-                ("flaw",),
-                registry=self.registry,
-            )
-        )
-        self.cache_saved = Counter(
-            "llm_provider_cache_saved_dollars",
-            "US dollars that hits would have cost; a hit of unknown price counts nothing.",
-            registry=self.registry,
-        )
-        self.budget_left = Family(
-            Gauge(
-                "llm_provider_budget_left_dollars",
-                "US dollars that may still be spent, reservations taken off; +Inf without a limit.",
-                ("period",),
-                registry=self.registry,
-            )
-        )
-        self.budget_local = Gauge(
-            "llm_provider_budget_local",
-            "1 while Redis is away and each replica keeps to its part of the limits.",
-            registry=self.registry,
-        )
-        self.limit_refusals = Family(
-            Counter(
-                "llm_provider_cost_limit_refusals",
-                "Calls not made for the sake of a limit, or of a price that nobody knows.",
-                ("reason",),
-                registry=self.registry,
-            )
-        )
-        self.cost_alerts = Family(
-            Counter("llm_provider_cost_alerts", "Alerts sent by this replica.", ("alert_type",), registry=self.registry)
-        )
-        self.cache_writes_behind = Gauge(
-            "llm_provider_cache_writes_behind", "Writes to Redis that are under way.", registry=self.registry
-        )
-        self.redis_mode = Gauge(
-            "llm_provider_redis_mode", "0 up, 1 read only, 2 down: only local answers.", registry=self.registry
-        )
-        self.redis_transitions = Family(
-            Counter("llm_provider_redis_transitions", "Changes of mode.", ("mode",), registry=self.registry)
-        )
-        self.redis_failures = Family(
-            Counter("llm_provider_redis_failures", "Commands that failed.", ("fault",), registry=self.registry)
-        )
-        self.redis_command_duration = Family(
-            Histogram(
-                "llm_provider_redis_command_duration_seconds",
-                "Time of one exchange with Redis, waiting for a connection included.",
-                ("access",),
-                buckets=REDIS_SECONDS,
-                registry=self.registry,
-            )
-        )
-        self.cache_entries = Gauge("llm_provider_cache_entries", "Answers kept locally.", registry=self.registry)
-        self.cache_bytes = Gauge("llm_provider_cache_size_bytes", "Bytes kept locally.", registry=self.registry)
-        self.coalesced = Counter(
-            "llm_provider_coalesced_requests",
-            "Comparisons that shared somebody else's purchase.",
-            registry=self.registry,
-        )
-        self.client_disconnects = Counter(
-            "llm_provider_client_disconnects", "Callers who left before the answer.", registry=self.registry
-        )
-        self._declare_events()
-        self.background_task_up = Family(
-            Gauge(
-                "llm_provider_background_task_up",
-                "Whether one of the service's own tasks runs.",
-                ("task",),
-                registry=self.registry,
-            )
-        )
-        build = Info("llm_provider_build", "What is running.", registry=self.registry)
-        build.info({"version": version})
-        self._initialise()
+        declare = Declarations()
+        self.registry = declare.registry
+        self._declare_traffic(declare)
+        self._declare_providers(declare)
+        self._declare_money(declare)
+        self._declare_cache(declare)
+        self._declare_redis(declare)
+        self._declare_events(declare)
+        self._declare_process(declare)
 
-    def _declare_events(self) -> None:
+    def _declare_traffic(self, declare: Declarations) -> None:
+        """Who asks, and how long it takes."""
+        self.http_requests = declare.counters(
+            "http_requests", "HTTP requests answered; 499 is a caller that left.", "method", "endpoint", "status_code"
+        )
+        self.http_duration = declare.histograms(
+            "http_request_duration_seconds", "Time to answer an HTTP request.", "endpoint", buckets=GATEWAY_SECONDS
+        )
+        self.requests = declare.counters(
+            "requests",
+            "Comparisons ended, by the provider that answered or failed last; status is success or the error type.",
+            "provider",
+            "model",
+            "request_type",
+            "status",
+        )
+        self.response_duration = declare.histograms(
+            "response_duration_seconds",
+            "Time to answer a comparison.",
+            "provider",
+            "model",
+            "cached",
+            buckets=LLM_SECONDS,
+        )
+        self.in_flight = declare.gauge("in_flight_requests", "Comparisons under way.")
+        self.admission_queue = declare.gauge("admission_queue_requests", "Comparisons that wait to begin.")
+        self.coalesced = declare.counter("coalesced_requests", "Comparisons that shared somebody else's purchase.")
+        self.client_disconnects = declare.counter("client_disconnects", "Callers who left before the answer.")
+
+    def _declare_providers(self, declare: Declarations) -> None:
+        """The calls to providers, and what stands before them."""
+        self.attempts = declare.counters(
+            "upstream_attempts", "Calls to a provider, retries among them.", "provider", "model", "outcome"
+        )
+        self.attempt_duration = declare.histograms(
+            "upstream_attempt_duration_seconds", "Time of one call to a provider.", "provider", buckets=LLM_SECONDS
+        )
+        self.concurrent = declare.gauges(
+            "concurrent_requests", "Calls to a provider that are under way.", provider=ProviderName
+        )
+        self.queued = declare.gauges("queued_requests", "Calls that wait for a place at a provider.", "provider")
+        self.circuit_state = declare.gauges(
+            "circuit_breaker_state", "0 closed, 1 open, 2 half-open.", provider=ProviderName
+        )
+        self.circuit_transitions = declare.counters(
+            "circuit_breaker_transitions", "Changes of a circuit's state.", provider=ProviderName, to=CircuitState
+        )
+        self.throttle_paused = declare.gauges(
+            "throttle_paused_seconds", "Seconds until a throttling provider is called again.", "provider"
+        )
+        self.retry_budget = declare.gauges(
+            "retry_budget_tokens", "Repetitions that a provider may still be burdened with.", "provider"
+        )
+        self.stale_connections = declare.counter(
+            "stale_connection_retries", "Exchanges made once more because a kept connection was closed."
+        )
+
+    def _declare_money(self, declare: Declarations) -> None:
+        """What was bought, and what may still be."""
+        self.tokens = declare.counters(
+            "tokens_used",
+            "Tokens billed; cached and written ones are part of the prompt, reasoning is part of the completion.",
+            "provider",
+            "model",
+            "token_type",
+        )
+        self.cost = declare.counters("cost_dollars", "US dollars spent.", "provider", "model")
+        self.cost_unknown = declare.counters(
+            "cost_unknown", "Purchases whose price is not known.", provider=ProviderName
+        )
+        self.budget_left = declare.gauges(
+            "budget_left_dollars",
+            "US dollars that may still be spent, reservations taken off; +Inf without a limit.",
+            "period",
+        )
+        self.budget_local = declare.gauge(
+            "budget_local", "1 while Redis is away and each replica keeps to its part of the limits."
+        )
+        self.limit_refusals = declare.counters(
+            "cost_limit_refusals", "Calls not made for the sake of a limit, or of a price that nobody knows.", "reason"
+        )
+        self.cost_alerts = declare.counters("cost_alerts", "Alerts sent by this replica.", alert_type=CostAlertType)
+
+    def _declare_cache(self, declare: Declarations) -> None:
+        """Known answers, here and in Redis."""
+        self.cache_hits = declare.counter("cache_hits", "Answers that were known.")
+        self.cache_misses = declare.counter("cache_misses", "Look-ups of answers that were not known.")
+        self.cache_saved = declare.counter(
+            "cache_saved_dollars", "US dollars that hits would have cost; a hit of unknown price counts nothing."
+        )
+        self.cache_lookups = declare.counters(
+            "cache_tier_lookups",
+            "Look-ups in one tier of the cache; unavailable is one that could not be made.",
+            "tier",
+            "result",
+        )
+        self.cache_stores = declare.counters(
+            "cache_tier_stores",
+            "Answers given to one tier of the cache; dropped when too many were waiting, skipped while it is away.",
+            "tier",
+            "result",
+        )
+        self.cache_entries = declare.gauge("cache_entries", "Answers kept locally.")
+        self.cache_bytes = declare.gauge("cache_size_bytes", "Bytes kept locally.")
+        self.cache_evictions = declare.counter("cache_evictions", "Answers that had to make room locally.")
+        self.cache_corrupt = declare.counters(
+            "cache_corrupt", "Entries in Redis that were none; each was removed.", "flaw"
+        )
+        self.cache_writes_behind = declare.gauge("cache_writes_behind", "Writes to Redis that are under way.")
+
+    def _declare_redis(self, declare: Declarations) -> None:
+        """What replicas share."""
+        self.redis_mode = declare.gauge("redis_mode", "0 up, 1 read only, 2 down: only local answers.")
+        self.redis_transitions = declare.counters("redis_transitions", "Changes of mode.", "mode")
+        self.redis_failures = declare.counters("redis_failures", "Commands that failed.", "fault")
+        self.redis_command_duration = declare.histograms(
+            "redis_command_duration_seconds",
+            "Time of one exchange with Redis, waiting for a connection included.",
+            "access",
+            buckets=REDIS_SECONDS,
+        )
+
+    def _declare_events(self, declare: Declarations) -> None:
         """The way to Kafka."""
-        self.events = Family(
-            Counter("llm_provider_events", "Events taken for publishing.", ("event_type",), registry=self.registry)
+        self.events = declare.counters("events", "Events taken for publishing.", event_type=ProcessingEvent)
+        self.events_restored = declare.counter("events_restored", "Events that an earlier process left in the spool.")
+        self.events_delivered = declare.counters("events_delivered", "Events that Kafka took.", topic=TOPICS)
+        self.events_dropped = declare.counters(
+            "events_dropped", "Events given up.", topic=TOPICS, reason=EventDropReason
         )
-        self.events_restored = Counter(
-            "llm_provider_events_restored",
-            "Events that an earlier process left in the spool.",
-            registry=self.registry,
+        self.events_lost_at_exit = declare.counter(
+            "events_lost_at_exit", "Events that were not acknowledged when the service ended, and are in no spool."
         )
-        self.events_delivered = Family(
-            Counter("llm_provider_events_delivered", "Events that Kafka took.", ("topic",), registry=self.registry)
+        self.events_queue_depth = declare.gauge(
+            "events_queue_depth", "Events that are not yet acknowledged, those under way among them."
         )
-        self.events_dropped = Family(
-            Counter("llm_provider_events_dropped", "Events given up.", ("topic", "reason"), registry=self.registry)
+        self.events_queue_bytes = declare.gauge("events_queue_size_bytes", "Estimated bytes of these events.")
+        self.events_oldest = declare.gauge(
+            "events_queue_oldest_seconds", "Age of the oldest event that waits to be sent."
         )
-        self.events_lost_at_exit = Counter(
-            "llm_provider_events_lost_at_exit",
-            "Events that were not acknowledged when the service ended, and are in no spool.",
-            registry=self.registry,
+        self.event_spool_failures = declare.counter(
+            "event_spool_failures", "Times that the spool could not be written; its events are in memory only."
         )
-        self.events_queue_depth = Gauge(
-            "llm_provider_events_queue_depth",
-            "Events that are not yet acknowledged, those under way among them.",
-            registry=self.registry,
-        )
-        self.events_queue_bytes = Gauge(
-            "llm_provider_events_queue_size_bytes", "Estimated bytes of these events.", registry=self.registry
-        )
-        self.events_oldest = Gauge(
-            "llm_provider_events_queue_oldest_seconds",
-            "Age of the oldest event that waits to be sent.",
-            registry=self.registry,
-        )
-        self.event_spool_failures = Counter(
-            "llm_provider_event_spool_failures",
-            "Times that the spool could not be written; its events are in memory only.",
-            registry=self.registry,
-        )
-        self.kafka_up = Gauge(
-            "llm_provider_kafka_up", "Whether Kafka takes events, as far as known.", registry=self.registry
-        )
-        self.kafka_circuit_transitions = Family(
-            Counter(
-                "llm_provider_kafka_circuit_transitions",
-                "Changes of the circuit in front of Kafka, by its new state.",
-                ("state",),
-                registry=self.registry,
-            )
+        self.events_buffering = declare.gauge("events_buffering", "1 while events wait for Kafka.")
+        self.events_dropping = declare.gauge("events_dropping", "1 when events were given up within the last minute.")
+        self.kafka_up = declare.gauge("kafka_up", "Whether Kafka takes events, as far as known.")
+        self.kafka_circuit_transitions = declare.counters(
+            "kafka_circuit_transitions",
+            "Changes of the circuit in front of Kafka, by its new state.",
+            state=CircuitState,
         )
 
-    def _initialise(self) -> None:
-        """Rates need a first zero: every series whose labels are known beforehand starts now."""
-        for event in ProcessingEvent:
-            self.events.of(event)
-            self.events_delivered.of(event.topic)
-            for reason in EventDropReason:
-                self.events_dropped.of(event.topic, reason)
-        for state in CircuitState:
-            self.kafka_circuit_transitions.of(state)
-        for alert in CostAlertType:
-            self.cost_alerts.of(alert)
-        for provider in ProviderName:
-            self.concurrent.of(provider)
-            self.cost_unknown.of(provider)
-            self.circuit_state.of(provider)
-            for state in CircuitState:
-                self.circuit_transitions.of(provider, state)
+    def _declare_process(self, declare: Declarations) -> None:
+        """The process itself."""
+        self.background_task_up = declare.gauges(
+            "background_task_up", "Whether one of the service's own tasks runs.", "task"
+        )
+        declare.info("build", "What is running.", version=self.version)
 
     def circuit_changed(self, provider: ProviderName, state: CircuitState) -> None:
         """A circuit changed its state."""

@@ -476,6 +476,18 @@ class CacheHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventHealth:
+    """The state of Kafka and of the events on their way. buffering: what they wait for, in a word; None: they are sent.
+
+    dropping: some were given up within the last minute.
+    """
+
+    kafka: DependencyStatus
+    buffering: str | None = None
+    dropping: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TierStatistics:
     """What one tier of the cache did since the start. None: the tier does not tell."""
 
@@ -659,8 +671,8 @@ class LLMEventPublisherProtocol(Protocol):
         """Take the event; never waits and never raises."""
         ...
 
-    def health(self) -> DependencyStatus:
-        """The known state of Kafka, without looking."""
+    def health(self) -> EventHealth:
+        """The known state of Kafka and of what waits for it, without looking."""
         ...
 
 

@@ -23,6 +23,7 @@ from protocols import (
     BackgroundProtocol,
     BudgetProtocol,
     CacheHealth,
+    EventHealth,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
@@ -37,6 +38,7 @@ CACHE_WARNINGS = {
     CacheMode.READ_ONLY: "cache_read_only: Redis takes no new answers",
     CacheMode.DEGRADED: "cache_local_only: Redis is away, each replica answers from its own cache",
 }
+DROPPING_WARNING = "events_dropping: events were given up within the last minute, and counted"
 LOCAL_BUDGET_WARNING = "budget_local: Redis is away, so each replica keeps to its part of the cost limits"
 
 blueprint = Blueprint("health", __name__)
@@ -72,7 +74,12 @@ async def healthz(
         environment=settings.service.environment,
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
-        warnings=[*warnings, *_cache_warnings(cache.health()), *([LOCAL_BUDGET_WARNING] if budget.is_local else [])],
+        warnings=[
+            *warnings,
+            *_cache_warnings(cache.health()),
+            *_event_warnings(events.health()),
+            *([LOCAL_BUDGET_WARNING] if budget.is_local else []),
+        ],
     )
     code = 503 if status is HealthStatus.UNHEALTHY else 200
     return Response(body.model_dump_json(), status=code, content_type="application/json")
@@ -112,7 +119,7 @@ def _dependencies(cache: LLMCacheManagerProtocol, events: LLMEventPublisherProto
     known = cache.health()
     return Dependencies(
         redis=known.redis,
-        kafka=events.health(),
+        kafka=events.health().kafka,
         cache=CacheReport(
             cache_mode=known.mode,
             local_cache_available=True,
@@ -160,6 +167,13 @@ def _warnings(
 def _cache_warnings(known: CacheHealth) -> list[str]:
     warning = CACHE_WARNINGS.get(known.mode)
     return [] if warning is None else [f"{warning} ({known.cause})"]
+
+
+def _event_warnings(known: EventHealth) -> Iterator[str]:
+    if known.buffering is not None:
+        yield f"events_buffering: events wait in this process ({known.buffering})"
+    if known.dropping:
+        yield DROPPING_WARNING
 
 
 def _provider(status: ProviderStatus) -> ProviderHealth:

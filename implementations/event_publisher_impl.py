@@ -2,10 +2,11 @@
 
 import structlog
 
-from api_models import DependencyStatus, EventData, EventDropReason
+from api_models import EventData, EventDropReason
 from implementations.events.outbox import Outbox
 from implementations.events.usage_window import UsageWindow
 from metrics import Metrics
+from protocols import EventHealth
 
 log = structlog.get_logger("events")
 
@@ -36,6 +37,6 @@ class EventPublisherImpl:
         if self._enabled:
             self.publish(self._usage.turn())
 
-    def health(self) -> DependencyStatus:
-        """The known state of Kafka."""
-        return self._outbox.status()
+    def health(self) -> EventHealth:
+        """The known state of Kafka and of what waits for it."""
+        return self._outbox.health()

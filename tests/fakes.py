@@ -41,6 +41,7 @@ from protocols import (
     ComparisonQuery,
     CostRules,
     CurrentSettings,
+    EventHealth,
     LLMAccountingProtocol,
     MockKnobs,
     ModelTraits,
@@ -198,8 +199,8 @@ class Recorder:
     def publish(self, event: EventData) -> None:
         self.events.append(event)
 
-    def health(self) -> DependencyStatus:
-        return DependencyStatus.DISABLED
+    def health(self) -> EventHealth:
+        return EventHealth(kafka=DependencyStatus.DISABLED)
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -131,6 +131,7 @@ class Room:
             spool=self.spool,
             service_name=SERVICE,
             max_age_s=self.max_age_s,
+            metrics=self.metrics,
             traceparent=lambda: None,
             now=self.calendar,
             clock=self.clock,

@@ -15,6 +15,7 @@ from implementations.events.spool import Spool
 from metrics import Metrics
 
 LOG_INTERVAL_S = 10.0
+LATELY_S = 60.0
 
 # From what is given up first to what is given up last; the kinds of one class are given up by age.
 CLASSES: tuple[tuple[ProcessingEvent, ...], ...] = (
@@ -45,11 +46,17 @@ class EventQueue:
         self._pending = 0
         self._dropped_unlogged = 0
         self._logged_s = float("-inf")
+        self._dropped_s = float("-inf")
 
     @property
     def pending(self) -> int:
         """How many are not yet acknowledged, those under way among them."""
         return self._pending
+
+    @property
+    def dropped_lately(self) -> bool:
+        """One was given up within the last minute."""
+        return self._clock() - self._dropped_s < LATELY_S
 
     def restore(self, messages: Iterable[Message]) -> None:
         """Take what an earlier process left in the spool."""
@@ -62,6 +69,10 @@ class EventQueue:
         if self._spool is not None:
             self._spool.insert(message)
         self._append(message)
+
+    def waits(self, event: ProcessingEvent) -> bool:
+        """One of this kind waits to be sent."""
+        return bool(self._lines[event])
 
     async def wait(self, event: ProcessingEvent) -> None:
         """Until one of this kind waits to be sent."""
@@ -147,6 +158,7 @@ class EventQueue:
     def _tell_dropped(self, reason: EventDropReason) -> None:
         """One line in ten seconds; the metric counts them all."""
         self._dropped_unlogged += 1
-        if self._clock() - self._logged_s >= LOG_INTERVAL_S:
+        self._dropped_s = self._clock()
+        if self._dropped_s - self._logged_s >= LOG_INTERVAL_S:
             log.error("events_dropped", count=self._dropped_unlogged, last_reason=reason)
-            self._logged_s, self._dropped_unlogged = self._clock(), 0
+            self._logged_s, self._dropped_unlogged = self._dropped_s, 0

@@ -42,6 +42,8 @@ class Lane:
     async def run(self) -> None:
         """Run for as long as the service does."""
         while True:
+            if not self._queue.waits(self._event):  # what it waited with has expired
+                self.waits_for = None
             await self._queue.wait(self._event)
             session = await self._connection.session()
             failure = await self._send(session, await self._connection.permit())

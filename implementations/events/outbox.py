@@ -9,10 +9,13 @@ import structlog
 
 from api_models import DependencyStatus, EventData, EventDropReason, ProcessingEvent
 from implementations.events.connection import Connection, Sleep
+from implementations.events.degraded_modes import DegradedModes
 from implementations.events.event_queue import EventQueue
 from implementations.events.lane import Lane
 from implementations.events.message import message_of
 from implementations.events.spool import Spool
+from metrics import Metrics
+from protocols import EventHealth
 
 FLUSH_TIMEOUT_S = 5.0
 FLUSH_POLL_S = 0.02
@@ -31,8 +34,8 @@ class Outbox(Protocol):
         """Take the event; never waits."""
         ...
 
-    def status(self) -> DependencyStatus:
-        """How Kafka is, as far as known."""
+    def health(self) -> EventHealth:
+        """How Kafka is, and what waits for it, as far as known."""
         ...
 
     def tasks(self) -> Mapping[str, Work]:
@@ -50,9 +53,9 @@ class NoOutbox:
     def put(self, event: EventData) -> None:
         """Nothing is kept."""
 
-    def status(self) -> DependencyStatus:
+    def health(self) -> EventHealth:
         """Nothing could be unwell."""
-        return DependencyStatus.DISABLED
+        return EventHealth(kafka=DependencyStatus.DISABLED)
 
     def tasks(self) -> Mapping[str, Work]:
         """Nothing to do."""
@@ -77,6 +80,7 @@ class KafkaOutbox:
         spool: Spool | None,
         service_name: str,
         max_age_s: float,
+        metrics: Metrics,
         traceparent: Callable[[], str | None],
         now: Callable[[], datetime],
         clock: Callable[[], float],
@@ -85,6 +89,7 @@ class KafkaOutbox:
         self._queue = queue
         self._connection = connection
         self._lanes = {event: lane(event) for event in ProcessingEvent}
+        self._modes = DegradedModes(queue, connection, self._lanes.values(), metrics=metrics)
         self._spool = spool
         self._service_name = service_name
         self._max_age_s = max_age_s
@@ -107,9 +112,13 @@ class KafkaOutbox:
             )
         )
 
-    def status(self) -> DependencyStatus:
-        """Whether Kafka took what it was given last."""
-        return DependencyStatus.HEALTHY if self._connection.is_well else DependencyStatus.UNHEALTHY
+    def health(self) -> EventHealth:
+        """Whether Kafka took what it was given last, and what has to wait."""
+        return EventHealth(
+            kafka=DependencyStatus.HEALTHY if self._connection.is_well else DependencyStatus.UNHEALTHY,
+            buffering=self._modes.buffering,
+            dropping=self._modes.dropping,
+        )
 
     def tasks(self) -> Mapping[str, Work]:
         """The one sender."""
@@ -136,10 +145,11 @@ class KafkaOutbox:
             self._spool.close()
 
     async def _keep_house(self) -> None:
-        """Old events go; what the spool wrote ahead goes into its database."""
+        """Old events go, changes are told; what the spool wrote ahead goes into its database."""
         ticks = 0
         while True:
             self._queue.expire(self._max_age_s, self._reason)
+            self._modes.look()
             ticks += 1
             if self._spool is not None and ticks % TICKS_PER_CHECKPOINT == 0:
                 await asyncio.to_thread(self._spool.checkpoint)

@@ -29,7 +29,14 @@ holds whatever other form the task or an essay may ask for."""
 CLOSING_LINE = "\n\nWhich essay is better? Answer in the JSON form that the rules demand."
 
 MARK_HEX_DIGITS = 16
-_FENCE_LIKE = re.compile(r"<(?=\s*(?:/\s*)?essay\b)", re.IGNORECASE)
+# What a model may read as a tag of ours: other brackets and slashes, letters that look alike, and between them
+# characters that nobody sees.
+_UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef"
+_BRACKETS = "<\u2039\u2329\u27e8\u3008\ufe64\uff1c"
+_SLASHES = "/\\\\\u2044\u2215\u29f8\uff0f"
+_LETTERS = ("e\u0435\uff45", "s\u0455\uff53", "s\u0455\uff53", "a\u0430\uff41", "y\u0443\uff59")
+_WORD = f"[{_UNSEEN}]*".join(f"[{alike}]" for alike in _LETTERS)
+_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_UNSEEN}]*(?:[{_SLASHES}][\s{_UNSEEN}]*)?{_WORD}(?!\w))", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
 
 
@@ -49,8 +56,12 @@ def build_prompt(query: ComparisonQuery) -> Prompt:
 def fenced(letter: str, essay: str) -> str:
     """The essay between tags whose mark is a digest of its own text; tags inside it are escaped, nothing is lost."""
     mark = hashlib.sha256(essay.encode()).hexdigest()[:MARK_HEX_DIGITS]
-    harmless = _FENCE_LIKE.sub("&lt;", essay)
+    harmless = _FENCE_LIKE.sub(_escaped, essay)
     return f'<essay id="{letter}" mark="{mark}">\n{harmless}\n</essay id="{letter}" mark="{mark}">'
+
+
+def _escaped(bracket: re.Match[str]) -> str:
+    return "&lt;" if bracket.group() == "<" else f"&#{ord(bracket.group())};"
 
 
 def _task_and_essays(task: str, blocks: dict[str, str]) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ confluent-kafka, which is used where neither Maven nor a given Kafka is, cannot 
 """
 
 import re
+import socket
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -120,19 +121,50 @@ def test_every_request_is_told_in_order_under_its_key(topics: Broker, tmp_path: 
         assert (envelope["source_service"], envelope["correlation_id"]) == ("llm-provider-service", same)
 
 
-def test_a_service_whose_kafka_is_away_at_the_start_serves_and_says_so(tmp_path: Path) -> None:
-    with service(tmp_path, with_kafka(NOBODY)) as running:
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("servers", [NOBODY, "nowhere.invalid:9092", None], ids=["refused", "no such name", "silent"])
+def test_a_service_whose_kafka_is_away_at_the_start_serves_and_says_so(
+    servers: str | None, silent: str, tmp_path: Path
+) -> None:
+    with service(tmp_path, with_kafka(servers or silent)) as running:
         ask(running, "away", 5)
         wait_until(lambda: kafka_is(running, "unhealthy"))
         health = running.ask("/healthz")
         assert (health.status, health.json()["status"]) == (200, "degraded")
+        assert "events_buffering: events wait in this process (kafka_away)" in health.json()["warnings"]
         assert running.ask("/readyz").status == 200
         assert counts(running)["queue_depth"] == 20
         assert balances(running)
+
+
+def test_what_kafka_could_not_take_until_the_end_is_counted_as_lost(tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(NOBODY)) as running:
+        ask(running, "lost", 5)
         running.terminate()
         assert running.exit_code(within_s=15.0) == 0
         (lost,) = [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
         assert lost["count"] == 21  # and the last window of the usage
+
+
+def test_without_room_the_costs_stay_and_the_health_says_what_happens(tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(NOBODY, KAFKA_FALLBACK_QUEUE_SIZE="4")) as running:
+        ask(running, "full", 4)
+        metrics, warnings = running.ask("/metrics").text, running.ask("/healthz").json()["warnings"]
+        assert counts(running)["queue_depth"] == 4
+        assert balances(running)
+    dropped = {
+        topic: float(re.findall(rf'events_dropped_total{{reason="overflow",topic="{topic}"}} (\S+)', metrics)[0])
+        for topic in TOPICS
+    }
+    assert (dropped[STARTED], dropped[COMPLETED], dropped[COST]) == (4.0, 4.0, 0.0)
+    assert "events_dropping: events were given up within the last minute, and counted" in warnings
+    assert "llm_provider_events_dropping 1.0" in metrics
 
 
 def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(mortal: Broker, tmp_path: Path) -> None:

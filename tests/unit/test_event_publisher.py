@@ -48,7 +48,7 @@ def test_a_publisher_that_is_switched_off_publishes_nothing() -> None:
 
 @pytest.mark.parametrize("enabled", [False, True])
 def test_without_kafka_its_health_is_disabled(*, enabled: bool) -> None:
-    assert publisher_of(new_metrics(), enabled=enabled).health() is DependencyStatus.DISABLED
+    assert publisher_of(new_metrics(), enabled=enabled).health().kafka is DependencyStatus.DISABLED
 
 
 class Broken(NoOutbox):

@@ -54,9 +54,9 @@ async def test_events_are_delivered_in_order() -> None:
 
 async def test_health_is_what_is_known() -> None:
     room = Room()
-    assert room.outbox.status() is DependencyStatus.UNHEALTHY
+    assert room.outbox.health().kafka is DependencyStatus.UNHEALTHY
     async with running(room):
-        assert room.outbox.status() is DependencyStatus.HEALTHY
+        assert room.outbox.health().kafka is DependencyStatus.HEALTHY
         assert sample(room.metrics, "llm_provider_kafka_up") == 1.0
 
 
@@ -77,7 +77,7 @@ async def test_a_kafka_that_stays_away_opens_the_circuit() -> None:
             await settle()
 
     assert room.transitions[:2] == [CircuitState.OPEN, CircuitState.HALF_OPEN]
-    assert room.outbox.status() is DependencyStatus.HEALTHY
+    assert room.outbox.health().kafka is DependencyStatus.HEALTHY
 
 
 async def test_what_hangs_is_waited_for_and_never_sent_twice() -> None:
@@ -88,11 +88,11 @@ async def test_what_hangs_is_waited_for_and_never_sent_twice() -> None:
         room.clock.now_s -= 10_000.0
         for _ in range(3):
             await settle()
-        assert room.outbox.status() is DependencyStatus.UNHEALTHY
+        assert room.outbox.health().kafka is DependencyStatus.UNHEALTHY
         assert room.queue.pending == 1
         room.link.acknowledge()
         await until_empty(room)
-        assert room.outbox.status() is DependencyStatus.HEALTHY
+        assert room.outbox.health().kafka is DependencyStatus.HEALTHY
 
     assert len(room.link.posts) == 1
 
@@ -127,7 +127,7 @@ async def test_a_missing_topic_waits_and_the_others_flow() -> None:
     room.publish(miss(1), HIT, miss(2))
     async with running(room):
         assert [posted.event for posted in room.link.posts] == [HIT.event]
-        assert room.outbox.status() is DependencyStatus.HEALTHY
+        assert room.outbox.health().kafka is DependencyStatus.HEALTHY
         del room.link.refusals[MISS]
         await until_empty(room)
 
@@ -220,7 +220,7 @@ async def test_a_link_that_takes_nothing_is_replaced() -> None:
     room.link.refusals[MISS] = LinkDown()
     room.publish(miss(1))
     async with running(room):
-        assert room.outbox.status() is DependencyStatus.UNHEALTHY
+        assert room.outbox.health().kafka is DependencyStatus.UNHEALTHY
         room.link.refusals.clear()
         await until_empty(room)
 

@@ -33,7 +33,7 @@ async def test_with_kafka_what_is_published_waits_for_it_and_is_counted_at_the_e
 
     assert isinstance(outbox, KafkaOutbox)
     assert set(outbox.tasks()) == {"event_sender"}
-    assert events.health() is DependencyStatus.UNHEALTHY
+    assert events.health().kafka is DependencyStatus.UNHEALTHY
     assert sample(metrics, "llm_provider_events_queue_depth") == 1.0
     await container.close()
     assert sample(metrics, "llm_provider_events_lost_at_exit_total") == 1.0
@@ -54,7 +54,7 @@ async def test_without_kafka_nothing_waits(variables: dict[str, str], monkeypatc
 
     assert isinstance(outbox, NoOutbox)
     assert not outbox.tasks()
-    assert events.health() is DependencyStatus.DISABLED
+    assert events.health().kafka is DependencyStatus.DISABLED
     await container.close()
 
 

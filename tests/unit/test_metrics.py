@@ -111,10 +111,10 @@ async def drive_the_events(metrics: Metrics, spool_path: Path) -> None:
     room.queue.restore(room.spool.kept())
     room.spool.close()
     publisher.publish(miss(4))
-    lossy = Room(metrics=metrics)
-    lossy.publish(miss(5))
+    lossy = Room(metrics=metrics, max_messages=1)
+    lossy.publish(miss(5), miss(6))
     lossy.queue.close()
-    lossy.publish(miss(6))
+    lossy.publish(miss(7))
 
 
 async def drive_the_neighbours(metrics: Metrics, spool_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""What is not well with the events, in two modes: they wait for Kafka (buffering), or some are given up (dropping).
+
+Each mode is a gauge and part of the health; entering and leaving it is one line each.
+"""
+
+from collections.abc import Collection
+
+import structlog
+
+from api_models import EventDropReason
+from implementations.events.connection import Connection
+from implementations.events.event_queue import EventQueue
+from implementations.events.lane import Lane
+from metrics import Metrics
+
+KAFKA_AWAY = "kafka_away"
+
+log = structlog.get_logger("events")
+
+
+class DegradedModes:
+    """lanes: all of them; one that waits says for what."""
+
+    def __init__(self, queue: EventQueue, connection: Connection, lanes: Collection[Lane], *, metrics: Metrics) -> None:
+        self._queue = queue
+        self._connection = connection
+        self._lanes = lanes
+        self._told: frozenset[str] = frozenset()
+        metrics.events_buffering.set_function(lambda: float(self.buffering is not None))
+        metrics.events_dropping.set_function(lambda: float(self.dropping))
+
+    @property
+    def buffering(self) -> str | None:
+        """What events wait for, in a word; None while they are sent."""
+        if self._queue.pending and not self._connection.is_well:
+            return EventDropReason.AUTH if self._connection.forbidden else KAFKA_AWAY
+        return ", ".join(sorted({lane.waits_for for lane in self._lanes if lane.waits_for is not None})) or None
+
+    @property
+    def dropping(self) -> bool:
+        """Events were given up within the last minute."""
+        return self._queue.dropped_lately
+
+    def look(self) -> None:
+        """Tell of a mode that was entered or left since the last look."""
+        modes = {"events_buffering": self.buffering is not None, "events_dropping": self.dropping}
+        known = frozenset(mode for mode, is_on in modes.items() if is_on)
+        for mode in sorted(known - self._told):
+            log.warning("degraded_mode_entered", mode=mode, waits_for=self.buffering)
+        for mode in sorted(self._told - known):
+            log.info("degraded_mode_left", mode=mode)
+        self._told = known

@@ -1,0 +1,153 @@
+"""One search over everything that leaves the service: no key, no essay, no word of an upstream failure is in it."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from api_models import ProcessingEvent
+from config import Settings
+from tests.integration.dialects import CANARIES, DIALECTS, ESSAY, KEY, QUESTION, UPSTREAM, Dialect
+from tests.integration.kafka_broker import Broker
+from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
+from tests.integration.service_process import COMPARISON, Answer, ServiceProcess, prefixed, service
+from tests.integration.stand_in import Act, answer, hanging, standing_in
+
+ADMIN_KEY = "kanarienvogel-admin-0123456789"
+TOPICS = tuple(event.topic for event in ProcessingEvent)
+READ = (
+    *("/healthz", "/livez", "/readyz", "/metrics", "/api/v1/providers", "/api/v1/models", "/api/v1/cache/stats"),
+    *("/api/v1/usage/summary", f"/api/v1/usage/summary?period={ESSAY}", f"/{ESSAY}", f"/api/v1/{KEY}"),
+)
+JSON = {"Content-Type": "application/json"}
+
+
+def faults(dialect: Dialect) -> list[Act]:
+    """What goes well, what is refused, what is broken: each with foreign words in it."""
+    broken = (b"<html>" + UPSTREAM.encode(), {"error": UPSTREAM}, [UPSTREAM], dialect.says(f"It is {UPSTREAM}."))
+    return [
+        answer(dialect.good()),
+        *(dialect.fails(case, x_secret=KEY) for case in dialect.failures),
+        *(answer(body) for body in (*broken, dialect.refusal, dialect.cut(), dialect.filtered())),
+        answer(b"", 302, Location=f"http://127.0.0.1:9/{UPSTREAM}"),
+        hanging(),
+    ]
+
+
+def refused_bodies() -> Iterable[bytes]:
+    """Requests that are wrong somewhere, with a canary at the wrong place."""
+    yield b'{"user_prompt": "' + ESSAY.encode()
+    yield ESSAY.encode()
+    wrong: tuple[dict[str, object], ...] = (
+        {"essay_a": [ESSAY]},
+        {"essay_b": ""},
+        {"correlation_id": ESSAY},
+        {"replicate": ESSAY},
+        {ESSAY: ESSAY, "metadata": ESSAY},
+        {"metadata": {ESSAY: ESSAY * 2000}},
+        {"user_prompt": f"{ESSAY} {{essay_a}}"},
+        {"llm_config_overrides": {"provider_override": ESSAY}},
+        {"llm_config_overrides": {"model_override": f"{ESSAY} ?"}},
+        {"llm_config_overrides": {"model_override": ESSAY}},
+        {"llm_config_overrides": {"temperature_override": ESSAY}},
+        {"llm_config_overrides": {"max_tokens_override": -1, "system_prompt_override": {ESSAY: 1}}},
+    )
+    for changes in wrong:
+        yield orjson.dumps({**QUESTION, **changes})
+
+
+def everything(answer: Answer) -> str:
+    """An answer as text; a verdict's justification is the model's own and may be given out."""
+    body = answer.text
+    if answer.status == 200 and '"justification"' in body:
+        told = orjson.loads(body)
+        assert UPSTREAM in told.pop("justification")
+        body = orjson.dumps(told).decode()
+    return f"{answer.status} {dict(answer.headers)} {body}"
+
+
+async def provoke(running: ServiceProcess, dialect: Dialect) -> list[str]:
+    """Ask one provider for each of its faults, one after the other."""
+    overrides = {"provider_override": dialect.name}
+    return [
+        everything(
+            await asyncio.to_thread(
+                running.compare,
+                headers={"X-Request-Timeout-Ms": "2500"},
+                **{**QUESTION, "llm_config_overrides": overrides, "replicate": number, "user_id": "u1"},
+            )
+        )
+        for number in range(len(faults(dialect)))
+    ]
+
+
+def ask_wrongly(running: ServiceProcess) -> list[str]:
+    bad = [
+        running.ask(COMPARISON, method="POST", body=body, headers={**JSON, "X-Correlation-ID": ESSAY})
+        for body in refused_bodies()
+    ]
+    admin = [
+        running.ask("/api/v1/admin/cache/clear", method="POST", headers={"Authorization": f"Bearer {key}"})
+        for key in (ADMIN_KEY, KEY, ESSAY)
+    ]
+    return [everything(told) for told in (*bad, *admin, *(running.ask(path) for path in READ))]
+
+
+def kept_in(redis: RedisServer) -> str:
+    """All keys and values of Redis, but for justifications."""
+    reads = [command for key in redis.all_keys() for command in (("GETRANGE", key, "0", "-1"), ("HGETALL", key))]
+    texts = [f"{command[1]} {redis.ask(*command).decode('utf-8', 'replace')}" for command in reads]
+    return "\n".join(texts).replace(f"The {UPSTREAM} gives reasons.", "")
+
+
+async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp_path: Path) -> None:
+    kafka.create(*TOPICS)
+    run = str(uuid4())
+    variables = prefixed(
+        ENVIRONMENT="production",
+        LOG_LEVEL="DEBUG",
+        CIRCUIT_BREAKER_ENABLED="false",
+        LLM_ATTEMPT_TIMEOUT="1",
+        KAFKA_BOOTSTRAP_SERVERS=kafka.servers,
+        ADMIN_API_KEY=ADMIN_KEY,
+        CACHE_KEY_PREFIX=run,
+    )
+    async with AsyncExitStack() as stack:
+        for dialect in DIALECTS:
+            provider = await stack.enter_async_context(standing_in(*faults(dialect)))
+            variables |= prefixed(**dialect.variables(provider.url))
+        redis = stack.enter_context(redis_server(tmp_path, password=PASSWORD))
+        variables |= prefixed(REDIS_URL=redis.url)
+        running = stack.enter_context(service(tmp_path, variables))
+        answers = await asyncio.gather(*(provoke(running, dialect) for dialect in DIALECTS))
+        told = [text for texts in answers for text in texts] + await asyncio.to_thread(ask_wrongly, running)
+        in_redis = kept_in(redis)
+        running.terminate()
+        assert await asyncio.to_thread(running.exit_code, within_s=30) == 0
+    events = [f"{one.key()!r} {one.headers()!r} {one.value()!r}" for one in kafka.read(*TOPICS, at_least=100)]
+    outputs = {
+        "answers": "\n".join(told),
+        "log": running.written(),
+        "redis": in_redis,
+        "events": "\n".join(events),
+    }
+    for name, marks in {"answers": "CONTENT_REFUSED", "log": "request_finished", "redis": run, "events": "u1"}.items():
+        assert marks in outputs[name], f"{name} was not looked at"
+    found = {
+        name: canary for name, text in outputs.items() for canary in (*CANARIES, PASSWORD) if canary in text.lower()
+    }
+    assert found == {}
+
+
+def test_the_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC_API_KEY", "LLM_ADMIN_API_KEY", "LLM_PROVIDER_SERVICE_KAFKA_SASL_PASSWORD"):
+        monkeypatch.setenv(name, ADMIN_KEY)
+    monkeypatch.setenv("LLM_PROVIDER_SERVICE_REDIS_URL", f"redis://:{PASSWORD}@localhost")
+    settings = Settings.from_environment()
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert ADMIN_KEY not in shown
+    assert PASSWORD not in shown

@@ -1,0 +1,102 @@
+"""The guides' code runs as it stands, and what they say about errors is complete."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api_models import ErrorCode
+from tests.integration.service_process import ROOT, ServiceProcess, mocked, service
+
+ADMIN_KEY = "an-administrators-key-of-some-length"
+GUIDES = ("integration-guide", "migration-playbook", "operations")
+HERE = "http://localhost:8080"
+
+
+def blocks(guide: str, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / "docs" / f"{guide}.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+
+
+def named(guide: str, language: str) -> list[tuple[str, str]]:
+    return [(f"{guide}-{number}", code) for number, code in enumerate(blocks(guide, language), start=1)]
+
+
+SHELL = [case for guide in GUIDES for case in named(guide, "sh")]
+PROGRAMS = {
+    match[1]: code
+    for guide in GUIDES
+    for code in blocks(guide, "python")
+    if (match := re.match(r'"""([a-z]+)\.py', code))
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    with service(tmp_path_factory.mktemp("guides"), {**mocked(), "LLM_ADMIN_API_KEY": ADMIN_KEY}) as process:
+        yield process
+
+
+def run(command: list[str], running: ServiceProcess, directory: Path) -> str:
+    address = f"http://127.0.0.1:{running.port}"
+    variables = {"PATH": os.environ["PATH"], "LLM_PROVIDER_URL": address, "LLM_ADMIN_API_KEY": ADMIN_KEY}
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={**variables, "SHADOW_SHARE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("code", [code for _, code in SHELL], ids=[name for name, _ in SHELL])
+def test_a_shell_block_answers(code: str, running: ServiceProcess, tmp_path: Path) -> None:
+    assert HERE in code
+    told = run(
+        ["bash", "-euo", "pipefail", "-c", code.replace(HERE, f"http://127.0.0.1:{running.port}")], running, tmp_path
+    )
+    assert told.strip()
+    assert '"error"' not in told
+
+
+def test_the_caller_of_the_integration_guide_gets_its_verdict(running: ServiceProcess, tmp_path: Path) -> None:
+    program = tmp_path / "judge.py"
+    program.write_text(PROGRAMS["judge"])
+    assert re.match(r"Essay [AB] [1-5]\.0 \w+", run([sys.executable, str(program)], running, tmp_path))
+
+
+def test_the_playbook_shadows_and_compares(running: ServiceProcess, tmp_path: Path) -> None:
+    for name in ("shadow", "agreement"):
+        (tmp_path / f"{name}.py").write_text(PROGRAMS[name])
+    run([sys.executable, "shadow.py"], running, tmp_path)
+    told = run([sys.executable, "agreement.py"], running, tmp_path)
+    assert "answered:          2 of 2" in told
+    assert re.search(r"agree: +\d+% of 2", told)
+
+
+def test_no_program_of_a_guide_is_left_out() -> None:
+    assert sum(len(blocks(guide, "python")) for guide in GUIDES) == len(PROGRAMS)
+    assert set(PROGRAMS) == {"judge", "shadow", "agreement"}
+
+
+def test_the_guide_treats_every_error() -> None:
+    groups = {"ASK_AGAIN", "MEND_THE_REQUEST", "TELL_AN_OPERATOR"}
+    in_code = [
+        code
+        for node in ast.walk(ast.parse(PROGRAMS["judge"]))
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in groups
+        for code in ast.literal_eval(node.value)
+    ]
+    assert sorted(in_code) == sorted(ErrorCode)
+    table = (ROOT / "docs" / "integration-guide.md").read_text().split("## 3.")[1].split("## 4.")[0]
+    assert set(re.findall(r"`([A-Z_]{5,})`", table)) == set(ErrorCode)
