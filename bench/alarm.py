@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import time
 from collections.abc import Callable
 
 CLOCK_MONOTONIC = 1

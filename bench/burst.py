@@ -1,4 +1,4 @@
-"""Many callers ask the same question at the same moment: how often is the provider asked?"""
+"""Many callers ask the same question at the same moment, and the provider should be asked once."""
 
 import asyncio
 from typing import Any

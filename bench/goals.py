@@ -21,7 +21,7 @@ class Goal:
     promise: str
     found: float
     bound: float
-    form: str = "{:.2f} ×"
+    form: str = "{:.2f}"
     at_least: bool = False
 
     @property

@@ -4,6 +4,7 @@ A request that is due and finds no free connection waits for one; its latency co
 """
 
 import asyncio
+import contextlib
 import time
 from array import array
 from collections import deque
@@ -17,7 +18,6 @@ from bench.wire import Connection
 
 LATE_S = 0.001
 GRACE_S = 10.0
-POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +76,11 @@ class Load:
         self._free: deque[Connection] = deque()
         self._reopening: set[asyncio.Task[None]] = set()
         self._samples = Samples()
+        self._heard = asyncio.Event()
         self._runs = True
 
     async def __aenter__(self) -> Self:
+        """Open every connection and begin."""
         self._alarm = Alarm(self._rang)
         for _ in range(self._asked.connections):
             self._free.append(await self._connected())
@@ -87,6 +89,7 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        """Leave nothing behind."""
         self._runs = False
         self._alarm.close()
         for task in self._reopening:
@@ -106,9 +109,12 @@ class Load:
 
     async def settle(self) -> None:
         """Wait, for a while, until all that was due in the span is answered; then take nothing down any more."""
-        samples, give_up_s = self._samples, time.monotonic() + GRACE_S
-        while time.monotonic() < give_up_s and (samples.lost or self._pace.untaken(samples.end_s)):
-            await asyncio.sleep(POLL_S)
+        samples = self._samples
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                while samples.lost or self._pace.untaken(samples.end_s):
+                    self._heard.clear()
+                    await self._heard.wait()
         samples.due += self._pace.untaken(samples.end_s)
         self._samples = Samples()
 
@@ -118,14 +124,15 @@ class Load:
         self._samples.answered += self._counts(now_s)
         if self._counts(due_s):
             self._samples.take(now_s - due_s, status, times)
+        self._heard.set()
         if not connection.is_open:
-            self.lost(connection)
-        elif (due_s := self._pace.take(now_s)) is not None:
-            self._samples.waited += self._counts(due_s) and due_s < now_s
-            self._ask(connection, due_s)
+            return
+        if not self._free and (next_s := self._pace.take(now_s)) is not None:
+            self._samples.waited += self._counts(next_s) and next_s < now_s
+            self._ask(connection, next_s)
         else:
             self._free.append(connection)
-            self._set_alarm()
+            self._rang()
 
     def lost(self, connection: Connection) -> None:
         """Put another in its place."""

@@ -20,14 +20,18 @@ class Spans:
     warm_s: float
     watched_s: float
 
+    def times(self, factor: float) -> "Spans":
+        """All of them longer, or shorter to try a command out."""
+        return Spans(warm_s=factor * self.warm_s, watched_s=factor * self.watched_s)
+
     @property
     def whole_s(self) -> float:
         """How long an open load must have something to send: until the last answers are there, too."""
         return self.warm_s + self.watched_s + GRACE_S
 
 
-SHORT = Spans(warm_s=0.2, watched_s=0.5)
-FULL = Spans(warm_s=0.2, watched_s=0.5)
+SHORT = Spans(warm_s=1.0, watched_s=5.0)
+FULL = Spans(warm_s=2.0, watched_s=10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
 from bench.table import load_of
 
-PAGE = Path("docs/benchmarks.md")
+PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
 TEXT = Path("bench/page.md")
 SUBJECTS = (DIRECT, BARE.name, MISS.name, HIT.name, REDIS_HIT.name, PORTKEY, LITELLM)
 
@@ -29,6 +29,16 @@ def page() -> str:
     return text
 
 
+def scaling_page() -> str:
+    """docs/scaling.md with fresh tables between its marks."""
+    found, text = Report.read("scaling"), SCALING.read_text()
+    for name, lines in (("sizes", _sizes(found)), ("restarts", _restarts(found))):
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, _, rest = text.partition(begin)
+        text = "\n".join((before + begin, *lines, end + rest.partition(end)[2]))
+    return text
+
+
 def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
     yield "| promise | target | found | kept |\n|---|---|---|---|"
     for goal in goals(full, peers, footprint):
@@ -46,7 +56,7 @@ def _machine(*reports: Report) -> Iterator[str]:
 
 
 def _alone(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| setup | connections | load | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs | calls |"
+    yield "| setup | conn. | load | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs | calls |"
     yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         latencies = " | ".join(f"{row.latency_ms[name]:.2f}" for name in ("p50", "p90", "p99", "p99.9"))
@@ -59,7 +69,7 @@ def _alone(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _peers(rounds: Rounds) -> Iterator[str]:
-    yield "| | answers/s | CPU µs | p50 ms, one connection | added to p50, ms | memory, MiB |\n|---|---|---|---|---|---|"
+    yield "| | answers/s | CPU µs | p50 ms, one connection | added, ms | memory, MiB |\n|---|---|---|---|---|---|"
     for name in SUBJECTS:
         memory = rounds.of(name, MANY, lambda row: row.rss_mib)
         alone = [row for row in rounds.rows if (row.setup, row.connections) == (name, ONE)]
@@ -73,3 +83,24 @@ def _footprint(report: Report) -> Iterator[str]:
         statuses = ", ".join(f"{status}: {count:,}" for status, count in run["statuses"].items())
         first, last = run["points"][0][1], run["points"][-1][1]
         yield f"| {name} | {sum(run['statuses'].values()):,} | {statuses} | {first:.0f} | {last:.0f} |"
+
+
+def _sizes(report: Report) -> Iterator[str]:
+    yield "| replicas | computed, answers/s | found | p50 ms | to the provider | to Redis | memory of each, MiB |"
+    yield "|---|---|---|---|---|---|---|"
+    for size in report.more["sizes"]:
+        memory = max(size["rss_mib"])
+        yield (
+            f"| {size['replicas']} | {size['computed_rps']:.0f} | {size['found_rps']:.1f} | {size['p50_ms']:,.0f} "
+            f"| {size['provider_connections']} | {size['redis_connections']} | {memory:.0f} |"
+        )
+
+
+def _restarts(report: Report) -> Iterator[str]:
+    yield "| before SIGTERM | seconds | due | answered 200 | refused | lost |"
+    yield "|---|---|---|---|---|---|"
+    for run in report.more["restarts"]:
+        good = run["statuses"].get("200", 0)
+        first = "the balancer is told" if run["told_before"] else "nothing"
+        refused = run["requests"] - run["lost"] - good
+        yield f"| {first} | {run['seconds']:.0f} | {run['requests']:,} | {good:,} | {refused} | {run['lost']} |"

@@ -15,8 +15,10 @@ RESULTS = Path("bench/results")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """share: of the capacity that was measured just before, None at a closed pace. Latencies count from when a request
-    was due, in milliseconds. overhead_ms: what Server-Timing says beside the provider's time. cpu_s: of the server, for
+    """What one load on one server came to.
+
+    share: of the capacity that was measured just before, None at a closed pace. Latencies count from when a request was
+    due, in milliseconds. overhead_ms: what Server-Timing says beside the provider's time. cpu_s: of the server, for
     1,000 answers. load_cpu: the share of a core that the load itself took. histogram: latencies in microseconds, in
     HdrHistogram's own encoding.
     """

@@ -4,31 +4,23 @@ All replicas share one core, so that processor time proves nothing here. The pro
 has few places: what bounds it is its places, as in production, where a verdict takes seconds.
 """
 
-import argparse
 import asyncio
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import uvloop
-from rich.console import Console
-
-from bench.fleet import Fleet, fleet_of
+from bench.fleet import fleet_of
 from bench.load import GRACE_S, Asked, Load
-from bench.machine import cores
 from bench.measuring import Spans, Subject, measured, provider_tells
 from bench.pace import Open
 from bench.processes import HOST
 from bench.question import comparison
-from bench.rows import Report
 from bench.setups import MISS, Run
 from bench.stage import Stage
 
 DELAY_MS = 500
 PLACES = 8
 MOST_REPLICAS = 4
+SPANS = Spans(warm_s=3.0, watched_s=10.0)
 RESTARTED, RATE, CONNECTIONS = 3, 50.0, 128
 LONGEST_S = 90.0
 
@@ -74,31 +66,3 @@ async def restarts(stage: Stage, *, told_before: bool) -> dict[str, Any]:
 
 def _new_questions() -> Callable[[], bytes]:
     return comparison(headers={}, provider=MISS.provider, is_new=True)
-
-
-def main() -> None:
-    """Measure and keep what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each size is watched")
-    wishes = parser.parse_args()
-    console = Console()
-    server_core, other_core = cores()
-    os.sched_setaffinity(0, {other_core})
-    spans = Spans(warm_s=3.0, watched_s=wishes.seconds)
-    with tempfile.TemporaryDirectory() as directory, console.status("") as status:
-        stage = Stage(
-            server_core=server_core, other_core=other_core, directory=Path(directory), tell=status.console.print
-        )
-        sizes = []
-        for count in range(1, MOST_REPLICAS + 1):
-            status.update(f"{count} replicas")
-            sizes.append(uvloop.run(size(stage, count, spans)))
-        status.update("restarts under load")
-        told, untold = (uvloop.run(restarts(stage, told_before=told)) for told in (True, False))
-    report = Report.of("make bench-scaling", sizes=sizes, restarts=[told, untold])
-    report.write("scaling")
-    console.print(report.more)
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ class Need(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What surrounds a server: the provider, a port that takes connections and says nothing, and the needs' addresses."""
+    """What surrounds a server. silence: takes connections and says nothing. needs: their addresses."""
 
     provider: Running
     silence: str

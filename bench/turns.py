@@ -17,7 +17,7 @@ from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT, N
 from bench.stage import Stage
 
 ROUNDS = 5
-SPANS = Spans(warm_s=0.2, watched_s=0.5)
+SPANS = Spans(warm_s=2.0, watched_s=5.0)
 MANY, ONE = Run(), Run(connections=1)
 
 

@@ -11,6 +11,7 @@ HEAD_END = b"\r\n\r\n"
 LENGTH = b"\r\ncontent-length:"
 CHUNKS_END = b"\r\n0\r\n\r\n"
 TIMES = b"\r\nserver-timing:"
+CONNECTION = b"\r\nconnection:"
 STATUS = slice(9, 12)
 BROKEN = 0
 
@@ -22,7 +23,7 @@ class Listener(Protocol):
         """The answer is complete, or the connection ended before it was."""
 
     def lost(self, connection: "Connection") -> None:
-        """The connection was closed while nothing was asked on it."""
+        """The connection ended; an answer that was missing was told as broken before."""
 
 
 class Connection(asyncio.Protocol):
@@ -41,11 +42,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way out."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def send(self, request: bytes) -> None:
         """Ask; the listener is told of the answer."""
-        assert self._transport is not None, "it is open"
+        if self._transport is None:
+            raise RuntimeError("a closed connection was asked")
         self._is_busy = True
         self._transport.write(request)
 
@@ -60,6 +62,8 @@ class Connection(asyncio.Protocol):
         if len(answer) < head_end + len(HEAD_END) + int(length) if length else not answer.endswith(CHUNKS_END):
             return
         self._answer, self._is_busy = b"", False
+        if after(head, CONNECTION) == b"close" and self._transport is not None:
+            self._transport.close()
         self._listener.answered(self, int(head[STATUS]), after(head, TIMES))
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -68,8 +72,7 @@ class Connection(asyncio.Protocol):
         if self._is_busy:
             self._is_busy = False
             self._listener.answered(self, BROKEN, b"")
-        else:
-            self._listener.lost(self)
+        self._listener.lost(self)
 
     def close(self) -> None:
         """End it at once; a missing answer is told as broken."""
