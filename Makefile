@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser screenshots check format settings sbom lock
+.PHONY: help run test schemathesis browser screenshots check format settings sbom lock
 
 help: ## Show the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
@@ -29,7 +29,10 @@ run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .en
 test: .venv/dev.stamp ## Run the tests
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-browser: .venv/dev.stamp ## Test the operations page in headless Chromium
+schemathesis: .venv/dev.stamp ## Ask a real process with requests drawn from its OpenAPI document
+	@$(BIN)/python -m pytest -q tests/system/test_openapi_by_schemathesis.py
+
+browser: .venv/dev.stamp ## Look at the pages in Chromium, which must be there
 	@command -v chromium >/dev/null || { echo "Chromium is missing: install your system's package chromium"; exit 1; }
 	@$(BIN)/python -m pytest -q tests/browser
 
@@ -46,16 +49,18 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
 	$(BIN)/python -m tools.settings --check
 	$(BIN)/python -m tools.events
+	$(BIN)/python -m tools.api
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
-	@$(MAKE) --no-print-directory browser
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
+	@$(MAKE) --no-print-directory schemathesis browser
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tools.settings --write
 	$(BIN)/python -m tools.events --write
+	$(BIN)/python -m tools.api --write
 
 settings: .venv/run.stamp ## Show every setting as `make run` finds it, and where it comes from
 	@$(BIN)/python -m tools.settings

@@ -6,6 +6,8 @@ Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; a blank string count
 """
 
 import difflib
+import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -19,11 +21,21 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api_models import ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
+from api_models import ADMIN, ANONYMOUS, ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
@@ -47,8 +59,15 @@ KAFKA_SERVERS = (
     r"^(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}(?:,(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5})*$"
 )
 
+CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
+
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
+
+MAPPED_BITS = 96
+CALLER_KEYS_FORM = 'must be JSON: {"name": ["SHA-256 of a key in hex", ...], ...}'
+AuthMode = Literal["none", "api_key"]
 
 KafkaSecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 KafkaSaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -67,6 +86,60 @@ def _base_url(text: str) -> str:
 
 # A URL is shown in tables and logs, so no credentials may stand in it; paths are appended to it.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _network(text: object) -> IPNetwork:
+    """An address is a network of one; IPv4 written as IPv6 (`::ffff:10.0.0.0/104`) is IPv4."""
+    try:
+        network = ipaddress.ip_network(str(text))
+    except ValueError:
+        raise ValueError("must be addresses or networks like 10.0.0.0/8, without bits behind the mask") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < MAPPED_BITS:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - MAPPED_BITS))
+
+
+Network = Annotated[IPNetwork, BeforeValidator(_network)]
+
+CallerDigests = Mapping[str, frozenset[bytes]]
+
+
+def caller_digests(text: str) -> CallerDigests:
+    """The SHA-256 digests of each caller's keys, from `{"name": ["hex", ...], ...}`.
+
+    Raises ValueError, whose text holds nothing of the input.
+    """
+    try:
+        found = json.loads(text, object_pairs_hook=_distinct_names)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError(CALLER_KEYS_FORM) from None
+    if not isinstance(found, dict) or not found:
+        raise ValueError(CALLER_KEYS_FORM)
+    digests = {name: _digests_of(name, listed) for name, listed in found.items()}
+    if len(frozenset().union(*digests.values())) != sum(map(len, digests.values())):
+        raise ValueError("gives one key to two callers")
+    return digests
+
+
+def _distinct_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """JSON itself would keep the last of two equal names, and so lock out whoever holds the first's key."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("names a caller twice")
+    return dict(pairs)
+
+
+def _digests_of(name: str, listed: object) -> frozenset[bytes]:
+    if not CALLER_NAME.fullmatch(name) or name in {ADMIN, ANONYMOUS}:
+        raise ValueError(f"a caller's name is {CALLER_NAME.pattern}, and neither {ADMIN} nor {ANONYMOUS}")
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(CALLER_KEYS_FORM)
+    if not all(isinstance(digest, str) and SHA256_HEX.fullmatch(digest) for digest in listed):
+        raise ValueError(CALLER_KEYS_FORM)
+    return frozenset(map(bytes.fromhex, listed))
 
 
 def _check_redis_url(text: str) -> None:
@@ -306,6 +379,23 @@ class EventSettings(Group):
     ssl_key_path: Path | None = knob("KAFKA_SSL_KEY_PATH", None, "its key, PEM; default: in the same file")
 
 
+class TracingSettings(Group):
+    """Where spans go, if anywhere."""
+
+    otlp_endpoint: BaseUrl | None = knob(
+        "OTLP_ENDPOINT",
+        None,
+        "OTLP/HTTP collector that gets the spans, `http://jaeger:4318`; without it there are none",
+    )
+    sample_ratio: float = knob(
+        "TRACE_SAMPLE_RATIO",
+        1.0,
+        "share of the traces that begin here; a caller's own trace is as it decided",
+        ge=0,
+        le=1,
+    )
+
+
 class AdminSettings(Group):
     """Who may change the running service."""
 
@@ -322,6 +412,57 @@ class AdminSettings(Group):
         """None when the routes do not exist."""
         long_enough = self.api_key is not None and len(self.api_key.get_secret_value()) >= SHORTEST_ADMIN_KEY
         return self.api_key if self.enabled and long_enough else None
+
+
+class AccessSettings(Group):
+    """Who may ask, and from where."""
+
+    caller_keys: SecretStr | None = knob(
+        "CALLER_API_KEYS",
+        None,
+        "who may ask, by the SHA-256 of their keys; `python -m tools.caller_key NAME` makes one; JSON: "
+        '`{"cj-assessment": ["9f86d0..."]}`',
+    )
+    mode: AuthMode = knob(
+        "AUTH_MODE", "none", "api_key: whoever asks shows a key of CALLER_API_KEYS; none: nobody is asked for one"
+    )
+    trusted_proxies: tuple[Network, ...] = knob(
+        "TRUSTED_PROXIES", (), "who is believed about where a request came from; addresses and networks"
+    )
+    admin_allowed_ips: tuple[Network, ...] = knob(
+        "ADMIN_ALLOWED_IPS", (), "where administrators are; addresses and networks, none for everywhere"
+    )
+
+    @property
+    def callers(self) -> CallerDigests:
+        """Whose keys are taken; nobody's unless keys are asked for."""
+        return caller_digests(self.caller_keys.get_secret_value()) if self.caller_keys and self.asks_for_keys else {}
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Nobody is let in without one."""
+        return self.mode == "api_key"
+
+    @field_validator("caller_keys")
+    @classmethod
+    def _readable(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            caller_digests(keys.get_secret_value())
+        return keys
+
+    @field_validator("mode")
+    @classmethod
+    def _has_keys(cls, mode: AuthMode, info: ValidationInfo) -> AuthMode:
+        if mode == "api_key" and info.data.get("caller_keys", ...) is None:
+            raise ValueError("api_key lets nobody in without CALLER_API_KEYS")
+        return mode
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _somebody(cls, networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("must not trust everybody: then callers say themselves where they are")
+        return networks
 
 
 class MockSettings(Group):
@@ -506,7 +647,9 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     cost: CostSettings = CostSettings()
     events: EventSettings = EventSettings()
+    tracing: TracingSettings = TracingSettings()
     admin: AdminSettings = AdminSettings()
+    access: AccessSettings = AccessSettings()
     mock: MockSettings = MockSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()
@@ -590,15 +733,24 @@ def _unknown(environ: Mapping[str, str]) -> dict[str, Wrong]:
 def _value(setting: Setting, variable: str) -> object:
     text = os.environ[variable].strip()
     if setting.is_secret and variable.endswith(FILE_SUFFIX):
-        return _file_content(text)
+        return secret_in(Path(text))
     if setting.is_list:
         return _list_items(text)
     return _json(text, "a JSON object") if setting.is_mapping else text
 
 
-def _file_content(path: str) -> str | Wrong:
+def secret_file(group: str, field: str) -> Path | None:
+    """The file that a secret comes from, for whoever looks at it again; None when it comes from elsewhere."""
+    (setting,) = (row for row in settings_table() if (row.group, row.field) == (group, field))
+    variable = variable_in_force(setting, os.environ)
+    from_file = setting.is_secret and variable is not None and variable.endswith(FILE_SUFFIX)
+    return Path(os.environ[variable].strip()) if variable and from_file else None
+
+
+def secret_in(path: Path) -> str | Wrong:
+    """What the file holds, or what is wrong with it; neither its name nor its content is told."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             content = file.read(MAX_SECRET_BYTES + 1)
         if len(content) > MAX_SECRET_BYTES:
             return Wrong(f"the file is larger than {MAX_SECRET_BYTES} bytes")

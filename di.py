@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,12 @@ from uuid import uuid4
 import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
-from api_models import CircuitState, ProcessingEvent, ProviderName
-from config import VERSION, Settings
+from api_models import ADMIN, ANONYMOUS, CircuitState, ProcessingEvent, ProviderName
+from config import VERSION, Settings, secret_file
+from implementations.access.admin_key import AdminKey
+from implementations.access.key_ring import KeyRing
+from implementations.access.keys_file import KeysFile
+from implementations.access.tries import WrongKeys
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.budget import Budget
@@ -30,6 +33,7 @@ from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.caller_access_impl import CallerAccessImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.connection import Backoff, Connection
 from implementations.events.event_queue import EventQueue
@@ -45,6 +49,9 @@ from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from implementations.observability.propagation import outbound_headers, queueing, traceparent
+from implementations.observability.traced import Traced, TracedCache
+from implementations.observability.tracing import tracing
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.provider_monitor_impl import ProviderMonitorImpl
@@ -77,6 +84,7 @@ from protocols import (
     AdmissionProtocol,
     BackgroundProtocol,
     BudgetProtocol,
+    CallerAccessProtocol,
     ClockProtocol,
     HistoryProtocol,
     Judge,
@@ -97,6 +105,7 @@ from protocols import (
     ProviderReply,
     RuntimeSettingsProtocol,
     SleepProtocol,
+    TracerProtocol,
 )
 
 MIB = 1024 * 1024
@@ -134,6 +143,7 @@ class JudgesProvider(Provider):
         guards: ProviderGuards,
         accounting: LLMAccountingProtocol,
         budget: BudgetProtocol,
+        tracer: TracerProtocol,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -146,12 +156,15 @@ class JudgesProvider(Provider):
             ProviderName.INTERNAL: InternalProviderImpl(transport, settings.internal),
             ProviderName.MOCK: MockProviderImpl(sleep=sleep),
         }
+        groups = settings.provider_groups()
         return {
             name: guarded(
                 dialect,
                 guards[name],
                 accounting,
                 budget,
+                tracer=tracer if tracer.records else None,
+                base_url=groups[name].base_url if name in groups else None,
                 clock=clock,
                 sleep=sleep,
                 breaks_circuits=settings.circuit.enabled,
@@ -160,7 +173,9 @@ class JudgesProvider(Provider):
         }
 
     @provide
-    def guards(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
+    def guards(
+        self, settings: Settings, metrics: Metrics, tracer: TracerProtocol, clock: ClockProtocol
+    ) -> ProviderGuards:
         """What stands before each provider."""
         rules = CircuitRules(
             failure_threshold=settings.circuit.failure_threshold,
@@ -179,17 +194,19 @@ class JudgesProvider(Provider):
                 queue_limit=max(judging.max_concurrent, judging.max_in_flight - others),
                 metrics=metrics,
                 clock=clock,
+                queueing=queueing(tracer, name),
             )
             for name in ProviderName
         }
 
     @provide
-    async def transport(self, settings: Settings, metrics: Metrics) -> AsyncIterator[Transport]:
+    async def transport(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> AsyncIterator[Transport]:
         """The one way out, with room for every call that may be under way and a probe."""
         transport = Transport(
             connections_per_host=settings.judging.max_concurrent + 1,
             trusts_environment=settings.outbound.trusts_environment,
             on_stale_connection=metrics.stale_connections.inc,
+            trace_headers=outbound_headers(tracer),
             now=utc_now,
         )
         yield transport
@@ -283,13 +300,17 @@ def guarded(
     clock: ClockProtocol,
     sleep: SleepProtocol,
     breaks_circuits: bool,
+    tracer: TracerProtocol | None = None,
+    base_url: str | None = None,
 ) -> Judge:
-    """A judge behind the stack of policies, innermost first.
+    """A judge behind the stack of policies, innermost first. tracer: None when nobody looks at spans.
 
     Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
     so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.
     """
-    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), budget=budget, accounting=accounting, clock=clock)
+    timed: LLMProviderProtocol = TimeLimited(dialect)
+    traced = timed if tracer is None else Traced(timed, tracer=tracer, base_url=base_url)
+    metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
@@ -363,7 +384,13 @@ class RequestProvider(Provider):
 
     @provide
     def cache(
-        self, settings: Settings, shared: SharedEntries, generation: Generation, metrics: Metrics, clock: ClockProtocol
+        self,
+        settings: Settings,
+        shared: SharedEntries,
+        generation: Generation,
+        metrics: Metrics,
+        tracer: TracerProtocol,
+        clock: ClockProtocol,
     ) -> LLMCacheManagerProtocol:
         """Known answers: in this process, and in Redis where there is one."""
         local = LocalCache(
@@ -372,7 +399,7 @@ class RequestProvider(Provider):
             clock=clock,
             on_evict=metrics.cache_evictions.inc,
         )
-        return CacheManagerImpl(
+        cache = CacheManagerImpl(
             local=local,
             shared=shared.entries,
             generation=generation,
@@ -381,12 +408,13 @@ class RequestProvider(Provider):
             metrics=metrics,
             jitter=random.uniform,
         )
+        return TracedCache(cache, tracer=tracer) if tracer.records else cache
 
     @provide
-    def capacity(self, settings: Settings, metrics: Metrics) -> Bulkhead:
+    def capacity(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
         """How much goes on at once; as many may wait, the others are turned away."""
         limit = settings.judging.max_in_flight
-        capacity = Bulkhead(limit=limit, queue_limit=limit)
+        capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer))
         metrics.in_flight.set_function(lambda: capacity.inside)
         metrics.admission_queue.set_function(lambda: capacity.waiting)
         return capacity
@@ -438,6 +466,7 @@ class RequestProvider(Provider):
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
         events: LLMEventPublisherProtocol,
+        metrics: Metrics,
         clock: ClockProtocol,
     ) -> LLMProviderTesterProtocol:
         """An operator's try of one provider."""
@@ -448,6 +477,7 @@ class RequestProvider(Provider):
             builder=builder,
             runtime_settings=runtime_settings,
             events=events,
+            metrics=metrics,
             clock=clock,
             now=utc_now,
         )
@@ -515,7 +545,9 @@ class EventsProvider(Provider):
         )
 
     @provide
-    def outbox(self, settings: Settings, security: Security, metrics: Metrics) -> Iterator[Outbox]:
+    def outbox(
+        self, settings: Settings, security: Security, metrics: Metrics, tracer: TracerProtocol
+    ) -> Iterator[Outbox]:
         """What waits for Kafka, when there is one."""
         wanted = settings.events
         if not wanted.enabled or wanted.kafka_servers is None:
@@ -548,7 +580,7 @@ class EventsProvider(Provider):
             service_name=settings.service.name,
             max_age_s=wanted.max_age_s,
             metrics=metrics,
-            traceparent=lambda: None,
+            traceparent=traceparent(tracer),
             now=utc_now,
             clock=time.monotonic,
             sleep=asyncio.sleep,
@@ -570,6 +602,39 @@ class EventsProvider(Provider):
         return CircuitBreaker(rules, clock=time.monotonic, jitter=random.uniform, on_transition=told)
 
 
+class AccessProvider(Provider):
+    """Who may ask, and who may change something."""
+
+    scope = Scope.APP
+
+    @provide
+    def admin_key(self, settings: Settings) -> AdminKey:
+        """The administrator's, when one is in force."""
+        key = settings.admin.key_in_force
+        return AdminKey(key.get_secret_value() if key else None, allowed=settings.access.admin_allowed_ips)
+
+    @provide
+    def admin_access(self, key: AdminKey, metrics: Metrics, clock: ClockProtocol) -> AdminAccessProtocol:
+        """Only asked by routes that exist when there is a key."""
+        return AdminAccessImpl(key, tries=WrongKeys(clock=clock), metrics=metrics)
+
+    @provide
+    def key_ring(self, settings: Settings) -> KeyRing:
+        """The callers' keys; empty when none is asked for."""
+        return KeyRing(settings.access.callers)
+
+    @provide
+    def caller_access(
+        self, settings: Settings, ring: KeyRing, admin: AdminKey, metrics: Metrics, clock: ClockProtocol
+    ) -> CallerAccessProtocol:
+        """Wrong keys are counted apart from those shown to the admin routes, so that no caller locks these."""
+        asks = settings.access.asks_for_keys
+        metrics.introduce_callers(ring.names if asks else {ANONYMOUS})
+        if settings.admin.key_in_force is not None:
+            metrics.introduce_callers({ADMIN})
+        return CallerAccessImpl(ring if asks else None, admin=admin, tries=WrongKeys(clock=clock), metrics=metrics)
+
+
 class ProcessProvider(Provider):
     """What the process has once."""
 
@@ -586,6 +651,12 @@ class ProcessProvider(Provider):
     def sleep(self) -> SleepProtocol:
         """The only way to wait."""
         return asyncio.sleep
+
+    @provide
+    async def tracer(self, settings: Settings) -> AsyncIterator[TracerProtocol]:
+        """Tells how requests spend their time, where there is a collector."""
+        async with tracing(settings.tracing, settings.service) as tracer:
+            yield tracer
 
     @provide
     def runtime_settings(self, settings: Settings) -> RuntimeSettingsProtocol:
@@ -608,6 +679,7 @@ class ProcessProvider(Provider):
         shared: SharedEntries,
         outbox: Outbox,
         publisher: EventPublisherImpl,
+        ring: KeyRing,
         metrics: Metrics,
         sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
@@ -621,6 +693,9 @@ class ProcessProvider(Provider):
         }
         if shared.prober is not None:
             tasks["redis_prober"] = shared.prober.run
+        keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
+        if keys_path is not None:
+            tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
         supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)
         yield supervisor
         await supervisor.stop()
@@ -629,12 +704,6 @@ class ProcessProvider(Provider):
     def background(self, supervisor: Supervisor) -> BackgroundProtocol:
         """The tasks as the health probe sees them."""
         return supervisor
-
-    @provide
-    def admin_access(self, settings: Settings, clock: ClockProtocol) -> AdminAccessProtocol:
-        """Only asked by routes that exist when there is a key."""
-        key = settings.admin.key_in_force
-        return AdminAccessImpl(key.get_secret_value() if key else secrets.token_hex(), clock=clock)
 
     @provide
     def history(self, clock: ClockProtocol) -> HistoryProtocol:
@@ -676,6 +745,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         RequestProvider(),
         SharedStateProvider(),
         EventsProvider(),
+        AccessProvider(),
         ProcessProvider(),
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue, Security: Security.of(settings.events)},

@@ -99,6 +99,20 @@ class TestedTooOftenError(ServiceError):
     sentence = "This provider was tested moments ago."
 
 
+class CallerKeyRefusedError(ServiceError):
+    """The caller showed no key, or none that we know."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 401
+    sentence = "This needs a caller's key."
+
+
+class AdminAddressRefusedError(ServiceError):
+    """Administrators are somewhere else; no key is looked at."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 403
+    sentence = "The service is not administered from this address."
+
+
 class AdminKeyRefusedError(ServiceError):
     """The caller did not show the administrator's key."""
 

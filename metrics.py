@@ -12,10 +12,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from api_models import (
+    AccessRefusal,
     AttemptOutcome,
     CacheOutcome,
+    CallerOutcome,
     CircuitState,
     CostAlertType,
+    CostTracked,
+    Door,
     ErrorCode,
     EventDropReason,
     ProcessingEvent,
@@ -30,6 +34,7 @@ REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2
 OTHER_MODEL = "other"
 SUCCESS = "success"
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
+CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
@@ -122,6 +127,7 @@ class Metrics:
         self._declare_cache(declare)
         self._declare_redis(declare)
         self._declare_events(declare)
+        self._declare_access(declare)
         self._declare_process(declare)
 
     def _declare_traffic(self, declare: Declarations) -> None:
@@ -276,6 +282,34 @@ class Metrics:
             state=CircuitState,
         )
 
+    def _declare_access(self, declare: Declarations) -> None:
+        """Who asks, by the names of the keys; nobody else gets a label."""
+        self.caller_requests = declare.counters(
+            "caller_requests",
+            "Requests of a caller; status is success, refused (4xx), failed (5xx) or left.",
+            "caller",
+            "status",
+        )
+        self.caller_tokens = declare.counters(
+            "caller_tokens_used", "Tokens billed for what a caller asked.", "caller", "token_type"
+        )
+        self.caller_cost = declare.counters(
+            "caller_cost_dollars",
+            "US dollars spent for what a caller asked; a purchase of unknown price counts nothing.",
+            "caller",
+        )
+        self.access_refusals = declare.counters(
+            "access_refusals",
+            "Requests without the key that they needed, or from where it is not taken.",
+            door=Door,
+            reason=AccessRefusal,
+        )
+        self.caller_key_reloads = declare.counters(
+            "caller_key_reloads",
+            "Times that the file of the callers' keys had changed, taken or refused.",
+            result=("taken", "refused"),
+        )
+
     def _declare_process(self, declare: Declarations) -> None:
         """The process itself."""
         self.background_task_up = declare.gauges(
@@ -341,6 +375,22 @@ class Metrics:
             self.cost_unknown.of(provider).inc()
         else:
             self.cost.of(provider, known).inc(cost_usd)
+
+    def introduce_callers(self, names: Iterable[str]) -> None:
+        """From now on these ask: their series begin at zero."""
+        for name in names:
+            self.caller_cost.of(name)
+            for token_type in CALLER_TOKENS:
+                self.caller_tokens.of(name, token_type)
+            for outcome in CallerOutcome:
+                self.caller_requests.of(name, outcome)
+
+    def caller_purchased(self, told: CostTracked) -> None:
+        """Book a purchase on whom it was made for."""
+        counts = (told.token_usage.prompt_tokens, told.token_usage.completion_tokens)
+        for token_type, count in zip(CALLER_TOKENS, counts, strict=True):
+            self.caller_tokens.of(told.caller, token_type).inc(count)
+        self.caller_cost.of(told.caller).inc(told.cost_estimate_usd or 0.0)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All series as text and its content type: OpenMetrics when the Accept header asks for it."""

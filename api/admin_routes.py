@@ -5,10 +5,11 @@ from dishka import FromDishka
 from quart import Blueprint, Request, Response, request
 from quart_dishka import inject
 
-from api_models import CacheClearedResponse
+from api.peer import peer
+from api.request_scope import asked_by
+from api.shown_key import shown_key
+from api_models import ADMIN, CacheClearedResponse
 from protocols import AdminAccessProtocol, LLMCacheManagerProtocol
-
-BEARER = "bearer "
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/v1/admin")
 log = structlog.get_logger("admin")
@@ -20,18 +21,12 @@ async def clear_cache(access: FromDishka[AdminAccessProtocol], cache: FromDishka
     """Forget every kept answer, in all replicas."""
     check(request, access)
     cleared = await cache.clear()
-    log.warning("cache_cleared", peer=request.remote_addr, generation=cleared.generation, everywhere=cleared.everywhere)
+    log.warning("cache_cleared", peer=peer(), generation=cleared.generation, everywhere=cleared.everywhere)
     body = CacheClearedResponse(cleared=True, everywhere=cleared.everywhere, generation=cleared.generation)
     return Response(body.model_dump_json(), content_type="application/json")
 
 
 def check(asked: Request, access: AdminAccessProtocol) -> None:
     """Let the administrator pass. Every admin route begins with this."""
-    access.check(_shown_key(asked), peer=asked.remote_addr or "unknown")
-
-
-def _shown_key(asked: Request) -> str | None:
-    authorization = asked.headers.get("Authorization", "")
-    if authorization.lower().startswith(BEARER):
-        return authorization[len(BEARER) :].strip()
-    return asked.headers.get("X-API-Key")
+    access.check(shown_key(asked), peer=peer())
+    asked_by(ADMIN)

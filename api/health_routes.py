@@ -15,6 +15,7 @@ from api_models import (
     HealthResponse,
     HealthStatus,
     ProviderHealth,
+    StatusResponse,
 )
 from config import Settings
 from metrics import Metrics
@@ -112,7 +113,7 @@ async def scrape(metrics: FromDishka[Metrics]) -> Response:
 
 
 def _flag(text: str, *, status: int) -> Response:
-    return Response(f'{{"status": "{text}"}}', status=status, content_type="application/json")
+    return Response(StatusResponse(status=text).model_dump_json(), status=status, content_type="application/json")
 
 
 def _dependencies(cache: LLMCacheManagerProtocol, events: LLMEventPublisherProtocol) -> Dependencies:

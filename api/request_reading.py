@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 from quart import Request
 
 from api.request_headers import cache_use, require_plain_json, timeout_s
-from api.request_scope import adopt_correlation_id
+from api.request_scope import adopt_correlation_id, caller
 from api.strict_json import parsed
 from api_models import ComparisonRequest, LLMConfigOverrides
 from exceptions import InvalidQueryError
@@ -95,6 +95,7 @@ def _query(
         reasoning_effort=overrides.reasoning_effort_override,
         allow_fallback=bool(overrides.allow_fallback),
         user_id=comparison.user_id,
+        caller=caller(),
         metadata=comparison.metadata,
         replicate=comparison.replicate,
         cache_use=cache_use,

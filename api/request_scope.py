@@ -1,12 +1,15 @@
 """What every request has: a correlation id in and out, one log line and one count when it ends."""
 
 import time
+from collections.abc import Mapping
+from http import HTTPStatus
 from uuid import UUID, uuid4
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 from quart import Quart, Response, g, request
 
+from api_models import CallerOutcome
 from metrics import Metrics
 from protocols import AdmissionProtocol
 
@@ -44,9 +47,39 @@ def correlation_id() -> UUID:
     return found
 
 
+def trace_id() -> str | None:
+    """That of this request, 32 hex digits; None without tracing and without a caller's trace."""
+    found: str | None = g.get("trace_id")
+    return found
+
+
+def caller() -> str:
+    """Who asks."""
+    found: str = g.caller
+    return found
+
+
+def asked_by(name: str) -> None:
+    """This request is booked under that name, which must come from a closed set."""
+    g.caller = name
+    note(caller=name)
+
+
 def note(**fields: object) -> None:
     """Add fields to the line that is written when this request ends."""
     g.log_fields.update(fields)
+
+
+def noted() -> Mapping[str, object]:
+    """What was noted so far."""
+    found: Mapping[str, object] = g.log_fields
+    return found
+
+
+def outcome() -> int:
+    """The status of the answer, or CALLER_LEFT_STATUS while there is none."""
+    found: int = g.get("status", CALLER_LEFT_STATUS)
+    return found
 
 
 def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
@@ -67,11 +100,13 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
         return response
 
     async def report(_error: BaseException | None) -> None:
-        status = g.get("status", CALLER_LEFT_STATUS)
+        status = outcome()
         elapsed_s = time.perf_counter() - g.began_s
         rule = request.url_rule.rule if request.url_rule else "unmatched"
         method = request.method if request.method in METHODS else "other"
         metrics.http_request_ended(method=method, endpoint=rule, status=status, elapsed_s=elapsed_s)
+        if "caller" in g:
+            metrics.caller_requests.of(g.caller, _outcome(status)).inc()
         if status == CALLER_LEFT_STATUS:
             metrics.client_disconnects.inc()
         write = log.debug if request.path in QUIET_PATHS else log.info
@@ -87,6 +122,14 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
     app.before_request(begin)
     app.after_request(finish)
     app.teardown_request(report)
+
+
+def _outcome(status: int) -> CallerOutcome:
+    if status == CALLER_LEFT_STATUS:
+        return CallerOutcome.LEFT
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return CallerOutcome.FAILED
+    return CallerOutcome.REFUSED if status >= HTTPStatus.BAD_REQUEST else CallerOutcome.SUCCESS
 
 
 def _uuid(value: object) -> UUID | None:

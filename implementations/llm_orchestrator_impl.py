@@ -209,6 +209,7 @@ class LLMOrchestratorImpl:
                 requested_at=requested_at,
             ):
                 self._events.publish(event)
+                self._metrics.caller_purchased(event)
         if settings.cache_enabled and query.cache_use.writes:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply

@@ -40,7 +40,12 @@ ANTHROPIC, HASH = ProviderName.ANTHROPIC, "9f86d081884c7d659a2feaa0c55ad015a3bf4
 
 EXAMPLES: tuple[EventData, ...] = (
     RequestStarted(
-        provider=None, correlation_id=REQUEST, metadata=METADATA, request_type="comparison", user_id="teacher-7"
+        provider=None,
+        correlation_id=REQUEST,
+        metadata=METADATA,
+        request_type="comparison",
+        user_id="teacher-7",
+        caller="cj-assessment",
     ),
     RequestCompleted(
         provider=ANTHROPIC,
@@ -48,6 +53,7 @@ EXAMPLES: tuple[EventData, ...] = (
         metadata=METADATA,
         request_type="comparison",
         user_id="teacher-7",
+        caller="cj-assessment",
         success=True,
         response_time_ms=1840,
         error_message=None,
@@ -104,6 +110,7 @@ EXAMPLES: tuple[EventData, ...] = (
         cost_estimate_usd=0.00046,
         token_usage=TOKENS,
         user_id="teacher-7",
+        caller="cj-assessment",
         service_name="llm-provider-service",
         request_timestamp=NOON,
         response_time_ms=1832,

@@ -13,7 +13,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "***"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
-SECRET_VALUES = re.compile(r"sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+SECRET_VALUES = re.compile(r"llmp_[\w-]{8,}|sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from exceptions import ServiceOverloadedError
@@ -29,11 +30,18 @@ class Place:
 
 
 class Bulkhead:
-    """limit: places. queue_limit: how many may wait for one; None for any number."""
+    """limit: places. queue_limit: how many may wait for one; None for any number. queueing: entered while one waits."""
 
-    def __init__(self, *, limit: int, queue_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        queue_limit: int | None = None,
+        queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._places = asyncio.Semaphore(limit)
         self._queue_limit = queue_limit
+        self._queueing = queueing
         self._waiting = 0
         self._inside = 0
 
@@ -50,7 +58,8 @@ class Bulkhead:
     async def enter(self, *, within_s: float) -> Place:
         """A place, first come first served. Raises ServiceOverloadedError when the wait is too long or too crowded."""
         if self._places.locked():
-            await self._wait(within_s)
+            with self._queueing():
+                await self._wait(within_s)
         else:
             await self._places.acquire()  # does not wait
         self._inside += 1

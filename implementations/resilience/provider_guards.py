@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -37,10 +38,12 @@ def guards_of(
     queue_limit: int,
     metrics: Metrics,
     clock: Callable[[], float],
+    queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Guards:
     """The guards of one provider, seen in the metrics. Each transition makes one line and one change of a metric.
 
     places: calls at once; queue_limit: how many may wait for a place, and how many for the end of a pause.
+    queueing: entered while one waits for either.
     """
 
     def tell(before: CircuitState, after: CircuitState) -> None:
@@ -49,8 +52,8 @@ def guards_of(
 
     guards = Guards(
         circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=tell),
-        gate=ThrottleGate(queue_limit=queue_limit, clock=clock),
-        bulkhead=Bulkhead(limit=places, queue_limit=queue_limit),
+        gate=ThrottleGate(queue_limit=queue_limit, clock=clock, queueing=queueing),
+        bulkhead=Bulkhead(limit=places, queue_limit=queue_limit, queueing=queueing),
         budget=RetryBudget(),
     )
     metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)

@@ -101,6 +101,24 @@ def read(kafka: Broker, topic: str, batch: str, count: int) -> list[dict[str, ob
     return found
 
 
+@pytest.mark.parametrize("collector", [None, f"http://{NOBODY}"], ids=["without a collector", "with one"])
+def test_an_event_bears_the_trace_of_its_request(collector: str | None, topics: Broker, tmp_path: Path) -> None:
+    trace, caller = uuid4().hex, "b7ad6b7169203331"
+    given = f"00-{trace}-{caller}-01"
+    settings = {"OTLP_ENDPOINT": collector} if collector else {}
+    with service(tmp_path, with_kafka(topics.servers, **settings)) as running:
+        mine = running.compare(headers={"traceparent": given}).json()
+        assert mine["trace_id"] == trace
+        wait_until(lambda: is_empty(running))
+    key = mine["correlation_id"].encode()
+    for topic in (STARTED, COMPLETED, COST):
+        (message,) = (one for one in topics.read(topic, at_least=1) if one.key() == key)
+        (told,) = orjson.loads(message.value() or b"")["metadata"].values()
+        assert ("traceparent", told.encode()) in list(message.headers() or [])
+        assert (told == given) == (collector is None)
+        assert re.fullmatch(f"00-{trace}-[0-9a-f]{{16}}-01", told)
+
+
 def test_every_request_is_told_in_order_under_its_key(topics: Broker, tmp_path: Path) -> None:
     same = str(uuid4())
     with service(tmp_path, with_kafka(topics.servers)) as running:

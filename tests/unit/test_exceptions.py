@@ -40,6 +40,8 @@ PUBLISHED = {
     exceptions.MethodNotAllowedError: (405, "INVALID_REQUEST"),
     exceptions.NotCachedError: (504, "RESOURCE_NOT_FOUND"),
     exceptions.TestedTooOftenError: (429, "RATE_LIMIT"),
+    exceptions.CallerKeyRefusedError: (401, "AUTHENTICATION_ERROR"),
+    exceptions.AdminAddressRefusedError: (403, "AUTHENTICATION_ERROR"),
     exceptions.AdminKeyRefusedError: (401, "AUTHENTICATION_ERROR"),
     exceptions.AdminTriedTooOftenError: (429, "RATE_LIMIT"),
     exceptions.NoUsableProviderError: (503, "CONFIGURATION_ERROR"),

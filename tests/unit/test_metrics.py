@@ -7,32 +7,40 @@ from pathlib import Path
 import pytest
 
 from api_models import (
+    AccessRefusal,
     AttemptOutcome,
     CacheOutcome,
+    CallerOutcome,
     CircuitState,
+    CostTracked,
+    Door,
     ErrorCode,
     EventDropReason,
     ProcessingEvent,
     ProviderName,
+    Purchase,
     Usage,
 )
 from exceptions import CostLimitExceededError
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events import request_events
 from implementations.events.usage_window import UsageWindow
 from metrics import SUCCESS, Metrics, total_of
-from protocols import CostRules
+from protocols import Attempt, CostRules
 from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
 from tests.fakes import (
     KNOWN_MODEL,
+    NOON,
     Calendar,
     Clock,
     alerts,
     budget,
     middle,
     new_metrics,
+    query,
     reply,
     request,
     sample,
@@ -70,6 +78,16 @@ def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MOD
     )
 
 
+def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
+    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd)
+    attempt = Attempt(
+        provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.0, purchase=bought
+    )
+    asked = query(caller=caller)
+    (told,) = request_events.purchases(asked, request(), [attempt], service_name="s", requested_at=NOON)
+    return told
+
+
 def drive_the_methods(metrics: Metrics) -> set[str]:
     """Call every public method; the names of those called."""
     metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.01)
@@ -80,6 +98,8 @@ def drive_the_methods(metrics: Metrics) -> set[str]:
     purchase(metrics, cost_usd=0.25)
     purchase(metrics, cost_usd=None)
     metrics.circuit_changed(ANTHROPIC, CircuitState.OPEN)
+    metrics.introduce_callers({"a-caller"})
+    metrics.caller_purchased(caller_purchase("a-caller", cost_usd=0.25))
     metrics.exposition("")
     metrics.model_label("any")
     return {
@@ -89,6 +109,8 @@ def drive_the_methods(metrics: Metrics) -> set[str]:
         "attempt_ended",
         "purchased",
         "circuit_changed",
+        "introduce_callers",
+        "caller_purchased",
         "exposition",
         "model_label",
     }
@@ -130,6 +152,9 @@ async def drive_the_neighbours(metrics: Metrics, spool_path: Path) -> None:
     for moved in (metrics.throttle_paused, metrics.retry_budget, metrics.queued):
         moved.of(ANTHROPIC).set(1)
     metrics.in_flight.set(1)
+    metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
+    metrics.access_refusals.of(Door.CALLER, AccessRefusal.NO_KEY).inc()
+    metrics.caller_key_reloads.of("taken").inc()
     metrics.stale_connections.inc()
     metrics.admission_queue.set(1)
 
@@ -203,6 +228,35 @@ def test_series_whose_labels_are_known_beforehand_start_at_zero() -> None:
     assert {sample(metrics, "llm_provider_events_total", event_type=event) for event in ProcessingEvent} == {0.0}
     for name in ("llm_provider_concurrent_requests", "llm_provider_cost_unknown_total"):
         assert {sample(metrics, name, provider=provider) for provider in ProviderName} == {0.0}
+
+
+def test_the_series_of_a_caller_start_at_zero_when_it_is_introduced() -> None:
+    metrics = new_metrics()
+    metrics.introduce_callers({"one", "two"})
+    counted = {name: samples(metrics)[name] for name in samples(metrics) if name.startswith("llm_provider_caller_")}
+
+    for name in ("llm_provider_caller_requests", "llm_provider_caller_tokens_used", "llm_provider_caller_cost_dollars"):
+        assert {dict(labels)["caller"] for _, labels in counted[name]} == {"one", "two"}
+        assert set(counted[name].values()) == {0.0}
+
+
+@pytest.mark.parametrize(("cost_usd", "dollars"), [(0.25, 0.25), (None, 0.0)])
+def test_a_purchase_is_booked_on_whom_it_was_made_for(cost_usd: float | None, dollars: float) -> None:
+    metrics = new_metrics()
+    metrics.introduce_callers({"one", "two"})
+    metrics.caller_purchased(caller_purchase("one", cost_usd=cost_usd))
+
+    assert sample(metrics, "llm_provider_caller_cost_dollars_total", caller="one") == dollars
+    tokens = {
+        tuple(dict(labels).values()): count
+        for (_, labels), count in samples(metrics)["llm_provider_caller_tokens_used"].items()
+    }
+    assert tokens == {
+        ("one", "prompt"): 10.0,
+        ("one", "completion"): 5.0,
+        ("two", "prompt"): 0.0,
+        ("two", "completion"): 0.0,
+    }
 
 
 def test_a_model_that_is_not_known_is_other_everywhere() -> None:
