@@ -1,11 +1,11 @@
-"""Whatever a panel, a rule or the runbook names is in a scrape of the service, with the labels that are asked for."""
+"""Whatever a panel, a rule, a manifest or a page names is in a scrape, with the labels that are asked for."""
 
 import re
 
 from tests.integration.dialects import OPENAI
 from tests.integration.pointed_service import running
 from tests.integration.stand_in import answer, standing_in
-from tests.monitoring_files import DASHBOARD, RULES, RUNBOOK, names_in, panel_expressions, series_of
+from tests.monitoring_files import DASHBOARD, ROOT, RULES, names_in, panel_expressions, series_of
 
 SELECTED = re.compile(r"\b(llm_provider\w+)\{([^}]*)\}")
 MATCHER = re.compile(r'(\w+)(=~|=)"([^"]*)"')
@@ -31,9 +31,9 @@ async def test_every_name_stands_in_the_scrape() -> None:
 
     for expression in EXPRESSIONS:
         assert names_in(expression) <= offered
-    for text in (RUNBOOK.read_text(), DASHBOARD["templating"]["list"][1]["query"]):
-        assert names_in(text)
-        assert names_in(text) <= offered
+    assert names_in(DASHBOARD["templating"]["list"][1]["query"]) <= offered
+    for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("deploy/k8s/*.yaml")):
+        assert names_in(path.read_text()) <= offered, path
 
 
 async def test_every_label_has_the_values_that_are_asked_for() -> None:
