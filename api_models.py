@@ -483,14 +483,20 @@ class ErrorBody(_Body):
 class RoutingRule(BaseModel):
     """Prefers a provider, and perhaps a model, for queries that meet all conditions; sizes are in characters."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     metadata: dict[str, StrictStr | StrictInt | StrictBool] = {}
+    """What the caller's metadata must hold."""
     user_id: StrictStr | None = None
+    """For whom."""
     min_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    """At least so many characters of task and essays."""
     max_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    """At most so many."""
     provider: ProviderName
+    """Who is preferred."""
     model: ModelId | None = None
+    """Which of its models, null for the default one."""
 
 
 class UnknownPrice(StrEnum):
@@ -819,69 +825,98 @@ class HealthResponse(_Body):
 
 
 class SettingReport(_Body):
-    """One setting as it is in force; of a secret only that it is set. changeable: at run time."""
+    """One setting as it is in force; of a secret only that it is set."""
 
     name: str
+    """The variable's name without our prefix, in lower case."""
     value: JsonValue
+    """In force now."""
     environment_value: JsonValue
+    """To which it would return."""
     source: SettingSource
+    """Where the value in force comes from."""
     changeable: bool
+    """Whether it may change at run time."""
 
 
 class SettingsResponse(_Body):
-    """GET, PATCH and DELETE of /api/v1/admin/settings. scope: replica when the others do not know (yet)."""
+    """GET, PATCH and DELETE of /api/v1/admin/settings."""
 
     version: int
+    """Raised by each change, 0 before the first; also the ETag."""
     scope: UsageScope
+    """replica: the others do not know, or not yet."""
     settings: list[SettingReport]
+    """All of them."""
 
 
 class CircuitOrder(BaseModel):
-    """PUT /api/v1/admin/circuits/{provider}. for_s: seconds, null until it is reset."""
+    """PUT /api/v1/admin/circuits/{provider}."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     state: ForcedState
+    """In which it is held."""
     reason: Reason
+    """Why, in one line; callers and dashboards see it."""
     for_s: Annotated[float, Strict(), Field(gt=0, le=LONGEST_HOLD_S)] | None = None
+    """Seconds, null until it is reset."""
 
 
 class CircuitResponse(_Body):
     """A circuit, and who holds it in its state: an administrator, or `service` itself for a key or an account."""
 
     provider: ProviderName
+    """Whose."""
     circuit_breaker_state: CircuitState
+    """Whether calls pass, in the replica that answers."""
     forced: bool
+    """Whether it is held."""
     reason: str | None
+    """Why, null when it is not held."""
     actor: str | None
+    """By whom, null when it is not held."""
     expires_in_s: float | None
+    """Seconds until it is let go, null for never or not held."""
     scope: UsageScope
+    """replica: the others do not know, or not yet."""
 
 
 class CircuitsResponse(_Body):
     """GET /api/v1/admin/circuits."""
 
     circuits: list[CircuitResponse]
+    """Of every provider."""
 
 
 class AlertsResetResponse(_Body):
-    """POST /api/v1/admin/alerts/reset. forgotten: alerts that may be told again; everywhere: Redis forgot them, too."""
+    """POST /api/v1/admin/alerts/reset."""
 
     reset: bool
+    """Always true."""
     everywhere: bool
+    """False while Redis is away, which still knows what was told."""
     forgotten: int
+    """Alerts that are told again if their marks are still passed."""
 
 
 class AdminChange(_Body):
-    """One change as it was audited. field: a setting or a provider, null for acts on the whole service."""
+    """One change as it was audited."""
 
     at: datetime
+    """UTC."""
     actor: str
+    """Who, by address."""
     action: AdminAction
+    """What was done."""
     field: str | None
+    """The setting or the provider, null for acts on the whole service."""
     old: JsonValue
+    """The value before, without secrets."""
     new: JsonValue
+    """The value after."""
     request_id: UUID
+    """The correlation id of the request that did it."""
 
 
 class ChangesResponse(RootModel[list[AdminChange]]):

@@ -3,7 +3,11 @@
 from datetime import UTC, date, datetime
 from uuid import UUID
 
+from api.admin_settings import SettingsChange
 from api_models import (
+    AdminAction,
+    AdminChange,
+    AlertsResetResponse,
     AttemptOutcome,
     AttemptReport,
     CacheClearedResponse,
@@ -11,11 +15,16 @@ from api_models import (
     CacheReport,
     CacheStatsResponse,
     CacheTierReport,
+    ChangesResponse,
+    CircuitOrder,
+    CircuitResponse,
+    CircuitsResponse,
     CircuitState,
     ComparisonRequest,
     ComparisonResponse,
     Dependencies,
     DependencyStatus,
+    ForcedState,
     HealthResponse,
     HealthStatus,
     LLMConfigOverrides,
@@ -33,6 +42,9 @@ from api_models import (
     ProviderTestResponse,
     ReasoningEffort,
     SelectionStrategy,
+    SettingReport,
+    SettingSource,
+    SettingsResponse,
     StatusResponse,
     TemperatureUse,
     TokenUsage,
@@ -173,6 +185,54 @@ CACHE = CacheStatsResponse(
     redis=CacheTierReport(hits=3, misses=41, hit_rate=0.0682, stores=41, evictions=None, entries=None, size_bytes=None),
 )
 CLEARED = CacheClearedResponse(cleared=True, everywhere=True, generation=4)
+CHANGE = SettingsChange.model_validate({"provider_selection_strategy": "least-cost", "cost_limit_usd_per_day": 5.0})
+SETTINGS = SettingsResponse(
+    version=7,
+    scope=UsageScope.FLEET,
+    settings=[
+        SettingReport(
+            name="cost_limit_usd_per_day",
+            value=5.0,
+            environment_value=20.0,
+            source=SettingSource.OPERATOR,
+            changeable=True,
+        )
+    ],
+)
+ORDER = CircuitOrder(state=ForcedState.OPEN, reason="it bills twice", for_s=600)
+HELD = CircuitResponse(
+    provider=ANTHROPIC,
+    circuit_breaker_state=CircuitState.OPEN,
+    forced=True,
+    reason=ORDER.reason,
+    actor="admin@10.0.3.7",
+    expires_in_s=600.0,
+    scope=UsageScope.FLEET,
+)
+LET_GO = CircuitResponse(
+    provider=ANTHROPIC,
+    circuit_breaker_state=CircuitState.CLOSED,
+    forced=False,
+    reason=None,
+    actor=None,
+    expires_in_s=None,
+    scope=UsageScope.FLEET,
+)
+CIRCUITS = CircuitsResponse(circuits=[HELD])
+ALERTS_RESET = AlertsResetResponse(reset=True, everywhere=True, forgotten=1)
+CHANGES = ChangesResponse(
+    [
+        AdminChange(
+            at=NOON,
+            actor="admin@10.0.3.7",
+            action=AdminAction.SETTING_CHANGED,
+            field="cost_limit_usd_per_day",
+            old=20.0,
+            new=5.0,
+            request_id=CORRELATION_ID,
+        )
+    ]
+)
 HEALTHY = HealthResponse(
     service="llm-provider-service",
     version=VERSION,

@@ -1,6 +1,7 @@
 """The OpenAPI document of the service as it runs: of the table of operations, those whose routes exist."""
 
 from collections.abc import Collection, Iterable, Mapping
+from http import HTTPStatus
 
 from pydantic import BaseModel
 
@@ -13,7 +14,7 @@ from api.openapi.operations import OPERATIONS
 from api.openapi.schemas import reference, schemas
 from api_models import ErrorBody, JsonObject
 from config import VERSION
-from exceptions import AdminKeyRefusedError, DefectError, MethodNotAllowedError, ServiceError
+from exceptions import DefectError, MethodNotAllowedError, ServiceError
 
 Route = tuple[str, str]  # method and path
 
@@ -139,7 +140,7 @@ def _failure(status: int, kinds: list[type[ServiceError]]) -> JsonObject:
                 parts.CORRELATION,
                 parts.CACHE_CONTROL,
                 parts.RETRY_AFTER,
-                *((parts.AUTHENTICATE,) if AdminKeyRefusedError in kinds else ()),
+                *((parts.AUTHENTICATE,) if status == HTTPStatus.UNAUTHORIZED else ()),
                 *((parts.ALLOW,) if MethodNotAllowedError in kinds else ()),
             )
         ),

@@ -3,12 +3,14 @@
 from api.openapi.bodies import ANTHROPIC, MODEL
 from api_models import UNKNOWN_USAGE, Purchase
 from exceptions import (
+    AdminAddressRefusedError,
     AdminKeyRefusedError,
     AdminTriedTooOftenError,
     AttemptCutShortError,
     BodyTooLargeError,
     BodyTooSlowError,
     BrokenReplyError,
+    CallerKeyRefusedError,
     CircuitOpenError,
     ContentRefusedError,
     ContextTooLongError,
@@ -32,6 +34,7 @@ from exceptions import (
     ServiceError,
     ServiceOverloadedError,
     ServiceStoppingError,
+    StaleVersionError,
     TestedTooOftenError,
     ThrottlePausedError,
     TruncatedReplyError,
@@ -43,14 +46,20 @@ from exceptions import (
 
 _BILLED = Purchase(model=MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
 
-ANYWHERE: tuple[type[ServiceError], ...] = (RouteNotFoundError, MethodNotAllowedError, DefectError)
+ANYWHERE: tuple[type[ServiceError], ...] = (
+    RouteNotFoundError,
+    MethodNotAllowedError,
+    CallerKeyRefusedError,  # where callers show keys
+    DefectError,
+)
 BODY: tuple[type[ServiceError], ...] = (
     InvalidQueryError,
     BodyTooSlowError,
     BodyTooLargeError,
     UnsupportedContentTypeError,
 )
-ADMIN: tuple[type[ServiceError], ...] = (AdminKeyRefusedError, AdminTriedTooOftenError)
+ADMIN: tuple[type[ServiceError], ...] = (AdminKeyRefusedError, AdminAddressRefusedError, AdminTriedTooOftenError)
+STEERING: tuple[type[ServiceError], ...] = (*ADMIN, InvalidQueryError, ServiceOverloadedError)
 JUDGING: tuple[type[ServiceError], ...] = (
     *BODY,
     NotCachedError,
@@ -92,6 +101,9 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         NotCachedError("ask again without only-if-cached"),
         TestedTooOftenError("a paid test is allowed once a minute", provider=ANTHROPIC, retry_after_s=42),
         AdminKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
+        CallerKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
+        AdminAddressRefusedError("ask from an address that ADMIN_ALLOWED_IPS names"),
+        StaleVersionError("look at the settings again; If-Match names the version that is meant"),
         AdminTriedTooOftenError("wait before the next try", retry_after_s=60),
         NoUsableProviderError("anthropic: no key is configured", provider=ANTHROPIC),
         ProviderUnavailableError("the provider answered with status 500", provider=ANTHROPIC),
