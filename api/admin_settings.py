@@ -60,14 +60,14 @@ async def withdraw_all(
     return await _versioned(steering.withdraw(None, by=administrator(), matches=meant_version(request)))
 
 
-@blueprint.delete("/<name>")
+@blueprint.delete("/<setting>")
 @inject
 async def withdraw(
-    name: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
+    setting: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
 ) -> Response:
     """Return one setting to the environment's value."""
     check(request, access)
-    return await _versioned(steering.withdraw(name, by=administrator(), matches=meant_version(request)))
+    return await _versioned(steering.withdraw(setting, by=administrator(), matches=meant_version(request)))
 
 
 async def _versioned(work: Coroutine[Any, Any, SettingsResponse]) -> Response:

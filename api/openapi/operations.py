@@ -165,7 +165,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="DELETE",
-        path="/api/v1/admin/settings/{name}",
+        path="/api/v1/admin/settings/{setting}",
         name="withdraw_setting",
         summary="Return one setting to the environment's value",
         tag=Tag.ADMINISTRATION,

@@ -47,7 +47,7 @@ MATCH_IN = Parameter(
     name="If-Match", where="header", says="An ETag: nothing changes when another version is in force.", schema=TEXT
 )
 SETTING_IN = Parameter(
-    name="name",
+    name="setting",
     where="path",
     says="One that may change at run time.",
     schema={"type": "string", "enum": [setting.name for setting in settings_table() if setting.changeable]},
