@@ -488,22 +488,22 @@ class ErrorBody(_Body):
 
 
 class RoutingRule(BaseModel):
-    """Prefers a provider, and perhaps a model, for queries that meet all conditions; sizes are in characters."""
+    """Prefers a provider, and perhaps a model, for queries that meet all conditions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     metadata: dict[str, StrictStr | StrictInt | StrictBool] = {}
     """What the caller's metadata must hold."""
     user_id: StrictStr | None = None
-    """For whom."""
+    """Whose queries."""
     min_characters: Annotated[StrictInt, Field(ge=0)] | None = None
-    """At least so many characters of task and essays."""
+    """The least size of task and essays."""
     max_characters: Annotated[StrictInt, Field(ge=0)] | None = None
-    """At most so many."""
+    """The largest size of them."""
     provider: ProviderName
     """Who is preferred."""
     model: ModelId | None = None
-    """Which of its models, null for the default one."""
+    """Which model there; null: the provider's default."""
 
 
 class UnknownPrice(StrEnum):
@@ -832,16 +832,16 @@ class HealthResponse(_Body):
 
 
 class SettingReport(_Body):
-    """One setting as it is in force; of a secret only that it is set."""
+    """One setting as it is in force."""
 
     name: str
-    """The variable's name without our prefix, in lower case."""
+    """As in the environment, without the prefix and in lower case."""
     value: JsonValue
-    """In force now."""
+    """In force now; of a secret only that it is set."""
     environment_value: JsonValue
-    """To which it would return."""
+    """What it returns to."""
     source: SettingSource
-    """Where the value in force comes from."""
+    """Who decided."""
     changeable: bool
     """Whether it may change at run time."""
 
@@ -850,11 +850,11 @@ class SettingsResponse(_Body):
     """GET, PATCH and DELETE of /api/v1/admin/settings."""
 
     version: int
-    """Raised by each change, 0 before the first; also the ETag."""
+    """Grows with every change; also the ETag."""
     scope: UsageScope
-    """replica: the others do not know, or not yet."""
+    """`replica` when the others do not know (yet)."""
     settings: list[SettingReport]
-    """All of them."""
+    """In the order of the documentation."""
 
 
 class CircuitOrder(BaseModel):
@@ -863,37 +863,37 @@ class CircuitOrder(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     state: ForcedState
-    """In which it is held."""
+    """The state in which it is held."""
     reason: Reason
-    """Why, in one line; callers and dashboards see it."""
+    """One line, shown to everybody."""
     for_s: Annotated[float, Strict(), Field(gt=0, le=LONGEST_HOLD_S)] | None = None
-    """Seconds, null until it is reset."""
+    """Seconds; null: until it is reset."""
 
 
 class CircuitResponse(_Body):
-    """A circuit, and who holds it in its state: an administrator, or `service` itself for a key or an account."""
+    """A circuit, and who holds it in its state."""
 
     provider: ProviderName
-    """Whose."""
+    """Whose circuit."""
     circuit_breaker_state: CircuitState
-    """Whether calls pass, in the replica that answers."""
+    """Whether calls pass."""
     forced: bool
-    """Whether it is held."""
+    """Whether somebody holds it."""
     reason: str | None
-    """Why, null when it is not held."""
+    """Why it is held."""
     actor: str | None
-    """By whom, null when it is not held."""
+    """An administrator, or `service` itself for a key or an account."""
     expires_in_s: float | None
-    """Seconds until it is let go, null for never or not held."""
+    """Seconds; null: until it is reset."""
     scope: UsageScope
-    """replica: the others do not know, or not yet."""
+    """`replica` when the others do not know (yet)."""
 
 
 class CircuitsResponse(_Body):
     """GET /api/v1/admin/circuits."""
 
     circuits: list[CircuitResponse]
-    """Of every provider."""
+    """One for each provider."""
 
 
 class AlertsResetResponse(_Body):
@@ -902,9 +902,9 @@ class AlertsResetResponse(_Body):
     reset: bool
     """Always true."""
     everywhere: bool
-    """False while Redis is away, which still knows what was told."""
+    """Whether Redis forgot them, too."""
     forgotten: int
-    """Alerts that are told again if their marks are still passed."""
+    """Alerts that may be told again."""
 
 
 class AdminChange(_Body):
@@ -913,17 +913,17 @@ class AdminChange(_Body):
     at: datetime
     """UTC."""
     actor: str
-    """Who, by address."""
+    """Who, and from which address."""
     action: AdminAction
     """What was done."""
     field: str | None
-    """The setting or the provider, null for acts on the whole service."""
+    """A setting or a provider, null for acts on the whole service."""
     old: JsonValue
     """The value before, without secrets."""
     new: JsonValue
-    """The value after."""
+    """The value after, without secrets."""
     request_id: UUID
-    """The correlation id of the request that did it."""
+    """The correlation id of the request."""
 
 
 class ChangesResponse(RootModel[list[AdminChange]]):
@@ -979,6 +979,7 @@ class RejectReason(StrEnum):
     UNKNOWN_METHOD = "unknown_method"
     UNAUTHORIZED = "unauthorized"
     TOO_OFTEN = "too_often"
+    STALE_VERSION = "stale_version"
 
 
 class ShedReason(StrEnum):
@@ -1203,3 +1204,154 @@ class EventEnvelope:
     data_schema_uri: str | None = None
     data: EventData
     metadata: Mapping[str, str] | None = None
+
+
+# --- Operations -------------------------------------------------------------------------------------------------------
+
+
+class TrafficReport(_Body):
+    """What callers were told since the start of this process."""
+
+    answers: int
+    """Comparisons with a verdict."""
+    errors: int
+    """Errors, but for paths and methods that do not exist."""
+    errors_by_type: dict[ErrorCode, int]
+    """The same by their code, the most frequent first."""
+    coalesced: int
+    """Answers that shared somebody else's purchase."""
+    callers_left: int
+    """Callers who left before the answer."""
+
+
+class LatencyReport(_Body):
+    """How long the latest answers took, known ones among them; null when there were none."""
+
+    window_s: float
+    """So many seconds are looked back."""
+    answers: int
+    """In that time, the latest thousand at most."""
+    median_ms: float | None
+    """Half of them took no longer."""
+    p95_ms: float | None
+    """95 of 100 took no longer."""
+    slowest_ms: float | None
+    """None took longer."""
+
+
+class RecentError(_Body):
+    """One error that a caller was told, without its details, which may name what was sent."""
+
+    at: datetime
+    """When, UTC."""
+    error_type: ErrorCode
+    """Its code."""
+    status: int
+    """Its HTTP status."""
+    error: str
+    """Its sentence."""
+    provider: ProviderName | None
+    """Whom it is about."""
+    correlation_id: UUID
+    """Finds the request in the log."""
+
+
+class PlacesReport(_Body):
+    """How full something is."""
+
+    in_flight: int
+    """Places that are taken."""
+    limit: int
+    """Places that there are."""
+    waiting: int
+    """Who waits for one."""
+
+
+class ProviderPlacesReport(PlacesReport):
+    """How full one provider is."""
+
+    paused_s: float
+    """Seconds until it is called again after it throttled; 0 when it may be."""
+
+
+class SaturationReport(_Body):
+    """How full the service is, and each of its providers."""
+
+    service: PlacesReport
+    """Comparisons."""
+    providers: dict[ProviderName, ProviderPlacesReport]
+    """Calls to each provider of the priority order."""
+
+
+class EventsReport(_Body):
+    """What became of the events since the start of this process."""
+
+    kafka: DependencyStatus
+    """Whether Kafka takes them."""
+    buffering: str | None
+    """What they wait for, in a word; null while they are sent."""
+    published: int
+    """Taken for sending."""
+    waiting: int
+    """Not yet acknowledged."""
+    oldest_s: float
+    """Seconds for which the oldest of these waits."""
+    delivered: int
+    """Acknowledged by Kafka."""
+    dropped: int
+    """Given up."""
+    dropped_by_reason: dict[EventDropReason, int]
+    """The same by reason."""
+
+
+class PeriodMoney(_Body):
+    """US dollars of one UTC day or month."""
+
+    period: str
+    """The day or the month, as ISO 8601 has it."""
+    spent_usd: float
+    """Spent; a call of unknown price counts what it may have cost."""
+    limit_usd: float | None
+    """The limit, null without one."""
+    left_usd: float | None
+    """What may still be put aside, null without a limit."""
+
+
+class MoneyReport(_Body):
+    """What counts against the limits."""
+
+    scope: UsageScope
+    """Whose spending is known."""
+    day: PeriodMoney
+    """Today."""
+    month: PeriodMoney
+    """This month."""
+
+
+class OperationsResponse(_Body):
+    """GET /api/v1/operations: this process as it is now, from known state."""
+
+    started_at: datetime
+    """When it was started, UTC."""
+    uptime_s: float
+    """Seconds since then."""
+    mock_judges: bool
+    """Whether the mock judges: no verdict is real."""
+    draining: bool
+    """Whether it is stopping."""
+    degraded_modes: list[DegradedMode]
+    """How it goes on without what is missing."""
+    tasks_down: list[str]
+    """Background tasks that died and are started again."""
+    traffic: TrafficReport
+    """Answers and errors."""
+    latency: LatencyReport
+    """How long answers take."""
+    recent_errors: list[RecentError]
+    """The latest fifty, the newest first."""
+    saturation: SaturationReport
+    """How full it is."""
+    events: EventsReport
+    """The way to Kafka."""
+    money: MoneyReport
+    """Spent and left."""

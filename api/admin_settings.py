@@ -18,10 +18,12 @@ blueprint = Blueprint("admin_settings", __name__, url_prefix="/api/v1/admin/sett
 
 
 def _optional(setting: Setting) -> Any:
-    """What is not sent does not change."""
+    """What is not sent does not change, so there is no default to be described."""
     kind: Any = setting.info.annotation
-    told = Field(description=setting.info.description, json_schema_extra=lambda schema: schema.pop("default"))
-    return (Annotated[kind, *setting.info.metadata, told], None)
+    described = Field(
+        description=setting.info.description, json_schema_extra=lambda schema: schema.pop("default", None)
+    )
+    return (Annotated[kind, *setting.info.metadata, described], None)
 
 
 # The body of PATCH as the API's description shows it: the fields of the table, so that nothing is said twice.
@@ -60,14 +62,14 @@ async def withdraw_all(
     return await _versioned(steering.withdraw(None, by=administrator(), matches=meant_version(request)))
 
 
-@blueprint.delete("/<setting>")
+@blueprint.delete("/<name>")
 @inject
 async def withdraw(
-    setting: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
+    name: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
 ) -> Response:
     """Return one setting to the environment's value."""
     check(request, access)
-    return await _versioned(steering.withdraw(setting, by=administrator(), matches=meant_version(request)))
+    return await _versioned(steering.withdraw(name, by=administrator(), matches=meant_version(request)))
 
 
 async def _versioned(work: Coroutine[Any, Any, SettingsResponse]) -> Response:

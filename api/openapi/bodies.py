@@ -3,51 +3,50 @@
 from datetime import UTC, date, datetime
 from uuid import UUID
 
-from api.admin_settings import SettingsChange
 from api_models import (
-    AdminAction,
-    AdminChange,
-    AlertsResetResponse,
     AttemptOutcome,
     AttemptReport,
-    CacheClearedResponse,
     CacheMode,
     CacheReport,
     CacheStatsResponse,
     CacheTierReport,
-    ChangesResponse,
-    CircuitOrder,
-    CircuitResponse,
-    CircuitsResponse,
     CircuitState,
     ComparisonRequest,
     ComparisonResponse,
+    DegradedMode,
     Dependencies,
     DependencyStatus,
-    ForcedState,
+    ErrorCode,
+    EventsReport,
     HealthResponse,
     HealthStatus,
+    LatencyReport,
     LLMConfigOverrides,
     ModelPrices,
     ModelReport,
     ModelsResponse,
     ModelTier,
     ModelUsage,
+    MoneyReport,
+    OperationsResponse,
+    PeriodMoney,
+    PlacesReport,
     ProbeReport,
     Provenance,
     ProviderHealth,
     ProviderName,
+    ProviderPlacesReport,
     ProviderReport,
     ProvidersResponse,
     ProviderTestResponse,
     ReasoningEffort,
+    RecentError,
+    SaturationReport,
     SelectionStrategy,
-    SettingReport,
-    SettingSource,
-    SettingsResponse,
     StatusResponse,
     TemperatureUse,
     TokenUsage,
+    TrafficReport,
     UsageFigures,
     UsagePeriod,
     UsageScope,
@@ -184,54 +183,46 @@ CACHE = CacheStatsResponse(
     local=CacheTierReport(hits=6, misses=44, hit_rate=0.12, stores=41, evictions=0, entries=41, size_bytes=47_232),
     redis=CacheTierReport(hits=3, misses=41, hit_rate=0.0682, stores=41, evictions=None, entries=None, size_bytes=None),
 )
-CLEARED = CacheClearedResponse(cleared=True, everywhere=True, generation=4)
-CHANGE = SettingsChange.model_validate({"provider_selection_strategy": "least-cost", "cost_limit_usd_per_day": 5.0})
-SETTINGS = SettingsResponse(
-    version=7,
-    scope=UsageScope.FLEET,
-    settings=[
-        SettingReport(
-            name="cost_limit_usd_per_day",
-            value=5.0,
-            environment_value=20.0,
-            source=SettingSource.OPERATOR,
-            changeable=True,
+OPERATING = OperationsResponse(
+    started_at=datetime(2026, 11, 24, 6, 0, tzinfo=UTC),
+    uptime_s=14_400.0,
+    mock_judges=False,
+    draining=False,
+    degraded_modes=[DegradedMode.CACHE_LOCAL_ONLY],
+    tasks_down=[],
+    traffic=TrafficReport(
+        answers=812, errors=3, errors_by_type={ErrorCode.CIRCUIT_BREAKER_OPEN: 3}, coalesced=14, callers_left=1
+    ),
+    latency=LatencyReport(window_s=60.0, answers=41, median_ms=1840.2, p95_ms=3902.5, slowest_ms=5120.9),
+    recent_errors=[
+        RecentError(
+            at=datetime(2026, 11, 24, 9, 59, 30, tzinfo=UTC),
+            error_type=ErrorCode.CIRCUIT_BREAKER_OPEN,
+            status=503,
+            error="The provider is not asked at the moment.",
+            provider=ANTHROPIC,
+            correlation_id=CORRELATION_ID,
         )
     ],
-)
-ORDER = CircuitOrder(state=ForcedState.OPEN, reason="it bills twice", for_s=600)
-HELD = CircuitResponse(
-    provider=ANTHROPIC,
-    circuit_breaker_state=CircuitState.OPEN,
-    forced=True,
-    reason=ORDER.reason,
-    actor="admin@10.0.3.7",
-    expires_in_s=600.0,
-    scope=UsageScope.FLEET,
-)
-LET_GO = CircuitResponse(
-    provider=ANTHROPIC,
-    circuit_breaker_state=CircuitState.CLOSED,
-    forced=False,
-    reason=None,
-    actor=None,
-    expires_in_s=None,
-    scope=UsageScope.FLEET,
-)
-CIRCUITS = CircuitsResponse(circuits=[HELD])
-ALERTS_RESET = AlertsResetResponse(reset=True, everywhere=True, forgotten=1)
-CHANGES = ChangesResponse(
-    [
-        AdminChange(
-            at=NOON,
-            actor="admin@10.0.3.7",
-            action=AdminAction.SETTING_CHANGED,
-            field="cost_limit_usd_per_day",
-            old=20.0,
-            new=5.0,
-            request_id=CORRELATION_ID,
-        )
-    ]
+    saturation=SaturationReport(
+        service=PlacesReport(in_flight=3, limit=200, waiting=0),
+        providers={ANTHROPIC: ProviderPlacesReport(in_flight=0, limit=32, waiting=0, paused_s=0.0)},
+    ),
+    events=EventsReport(
+        kafka=DependencyStatus.HEALTHY,
+        buffering=None,
+        published=2491,
+        waiting=0,
+        oldest_s=0.0,
+        delivered=2491,
+        dropped=0,
+        dropped_by_reason={},
+    ),
+    money=MoneyReport(
+        scope=UsageScope.REPLICA,
+        day=PeriodMoney(period="2026-11-24", spent_usd=0.42, limit_usd=10.0, left_usd=9.58),
+        month=PeriodMoney(period="2026-11", spent_usd=8.31, limit_usd=None, left_usd=None),
+    ),
 )
 HEALTHY = HealthResponse(
     service="llm-provider-service",

@@ -46,20 +46,16 @@ from exceptions import (
 
 _BILLED = Purchase(model=MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
 
-ANYWHERE: tuple[type[ServiceError], ...] = (
-    RouteNotFoundError,
-    MethodNotAllowedError,
-    CallerKeyRefusedError,  # where callers show keys
-    DefectError,
-)
+ANYWHERE: tuple[type[ServiceError], ...] = (RouteNotFoundError, MethodNotAllowedError, DefectError)
 BODY: tuple[type[ServiceError], ...] = (
     InvalidQueryError,
     BodyTooSlowError,
     BodyTooLargeError,
     UnsupportedContentTypeError,
 )
+CALLER: tuple[type[ServiceError], ...] = (CallerKeyRefusedError,)
 ADMIN: tuple[type[ServiceError], ...] = (AdminKeyRefusedError, AdminAddressRefusedError, AdminTriedTooOftenError)
-STEERING: tuple[type[ServiceError], ...] = (*ADMIN, InvalidQueryError, ServiceOverloadedError)
+STEERING: tuple[type[ServiceError], ...] = (*ADMIN, *BODY, ServiceOverloadedError)
 JUDGING: tuple[type[ServiceError], ...] = (
     *BODY,
     NotCachedError,
@@ -100,10 +96,10 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         MethodNotAllowedError("the Allow header names the methods"),
         NotCachedError("ask again without only-if-cached"),
         TestedTooOftenError("a paid test is allowed once a minute", provider=ANTHROPIC, retry_after_s=42),
-        AdminKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
         CallerKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
-        AdminAddressRefusedError("ask from an address that ADMIN_ALLOWED_IPS names"),
+        AdminAddressRefusedError("ADMIN_ALLOWED_IPS names the addresses"),
         StaleVersionError("look at the settings again; If-Match names the version that is meant"),
+        AdminKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
         AdminTriedTooOftenError("wait before the next try", retry_after_s=60),
         NoUsableProviderError("anthropic: no key is configured", provider=ANTHROPIC),
         ProviderUnavailableError("the provider answered with status 500", provider=ANTHROPIC),

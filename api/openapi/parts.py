@@ -7,7 +7,6 @@ from api.openapi.operation import Header, Parameter
 from api.request_headers import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER
 from api.request_scope import CORRELATION_HEADER
 from api_models import CacheOutcome, JsonObject, ProviderName, UsagePeriod
-from config import settings_table
 
 
 def one_of(values: type[StrEnum]) -> JsonObject:
@@ -42,16 +41,6 @@ TIMEOUT_IN = Parameter(
 )
 NONE_MATCH_IN = Parameter(
     name="If-None-Match", where="header", says="An ETag: what did not change is not sent again.", schema=TEXT
-)
-MATCH_IN = Parameter(
-    name="If-Match", where="header", says="An ETag: nothing changes when another version is in force.", schema=TEXT
-)
-SETTING_IN = Parameter(
-    name="setting",
-    where="path",
-    says="One that may change at run time.",
-    schema={"type": "string", "enum": [setting.name for setting in settings_table() if setting.changeable]},
-    example="llm_cache_ttl",
 )
 PROVIDER_IN = Parameter(
     name="provider", where="path", says="Who is meant.", schema=one_of(ProviderName), example=str(ProviderName.MOCK)
