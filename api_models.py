@@ -4,6 +4,7 @@ Pydantic validates what comes from outside; what we send is built from the same 
 this file is the whole published vocabulary. It knows nothing of how an answer comes about.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -30,6 +31,8 @@ MAX_METADATA_BYTES = 16 * 1024
 TOPIC_PREFIX = "huleedu."
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
 MAX_REASON_CHARACTERS = 200
+# Controls, other ends of lines, and what turns the direction of writing: a reason is read in logs and on pages.
+UNSHOWABLE = r"[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 LONGEST_HOLD_S = 30 * 86_400
 MAX_PLACEHOLDER_USES = 4  # each use is a copy of an essay
 PLACEHOLDERS = ("{essay_a}", "{essay_b}")
@@ -267,7 +270,7 @@ def _no_parent_segment(model: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    if not text.isprintable():
+    if re.search(UNSHOWABLE, text):
         raise PydanticCustomError("one_line", "must be one line of printable text")
     return text
 
@@ -286,7 +289,11 @@ ModelId = Annotated[
 ]
 
 
-Reason = Annotated[Text, Field(max_length=MAX_REASON_CHARACTERS), AfterValidator(_one_line)]
+Reason = Annotated[
+    Text,
+    Field(max_length=MAX_REASON_CHARACTERS, json_schema_extra={"not": {"pattern": UNSHOWABLE}}),
+    AfterValidator(_one_line),
+]
 
 
 class _Body(BaseModel):

@@ -260,6 +260,7 @@ async def test_a_circuit_that_is_held_closed_is_warned_of(monkeypatch: pytest.Mo
         {"state": "open"},
         {"state": "open", "reason": " "},
         {"state": "open", "reason": "a\nb"},
+        {"state": "open", "reason": "a\u202eb"},
         {"state": "open", "reason": "r" * 201},
         {"state": "open", "reason": "r", "for_s": 0},
         {"state": "open", "reason": "r", "for_s": "1"},
