@@ -78,7 +78,7 @@ NAME_IN = Parameter(
     name="name",
     where="path",
     says="A setting that may change at run time.",
-    schema=parts.TEXT,
+    schema={"type": "string", "enum": sorted(SettingsChange.model_fields)},
     example="cost_limit_usd_per_day",
 )
 SETTINGS_ANSWER = Answer(says="What is in force now.", example=IN_FORCE, headers=(parts.ETAG,))

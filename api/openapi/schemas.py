@@ -36,7 +36,7 @@ class _AsPublished(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)
         described.pop("title", None)
-        if self.mode == "validation":
+        if self.mode == "validation" and described.get("additionalProperties") is not False:
             described = {**ANY_MEMBERS, **described}
         return described
 

@@ -14,7 +14,7 @@ from tests.integration.service_process import ROOT, mocked, service
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 SEED = os.environ.get("SCHEMATHESIS_SEED", "1")
-EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "60")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "40")
 ADMIN_KEY = "only-for-this-one-test-run"
 LONGEST_S = 600.0
 
