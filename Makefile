@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test schemathesis browser screenshots check format settings sbom lock
+.PHONY: help run test promtool schemathesis browser screenshots check format settings sbom lock
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ browser: .venv/dev.stamp ## Look at the pages in Chromium, which must be there
 screenshots: .venv/dev.stamp ## Take the pictures of the operations page anew (needs Chromium)
 	@$(BIN)/python -m tests.browser.screenshots docs/images
 
+promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Prometheus' promtool)
+	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yml
+	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
+
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -53,7 +59,7 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
-	@$(MAKE) --no-print-directory schemathesis browser
+	@$(MAKE) --no-print-directory promtool schemathesis browser
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .

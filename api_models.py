@@ -12,12 +12,25 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StrictBool, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    RootModel,
+    Strict,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+)
 from pydantic_core import PydanticCustomError
 
 MAX_METADATA_BYTES = 16 * 1024
 TOPIC_PREFIX = "huleedu."
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
+MAX_REASON_CHARACTERS = 200
+LONGEST_HOLD_S = 30 * 86_400
 MAX_PLACEHOLDER_USES = 4  # each use is a copy of an essay
 PLACEHOLDERS = ("{essay_a}", "{essay_b}")
 SMALLEST_INTEGER, LARGEST_INTEGER = -(1 << 63), (1 << 64) - 1  # what a body may hold
@@ -148,6 +161,31 @@ class CircuitState(StrEnum):
     HALF_OPEN = "half_open"
 
 
+class ForcedState(StrEnum):
+    """In which state an administrator holds a circuit."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class SettingSource(StrEnum):
+    """Where a setting's value comes from."""
+
+    ENVIRONMENT = "environment"
+    OPERATOR = "operator"
+
+
+class AdminAction(StrEnum):
+    """What an administrator did."""
+
+    SETTING_CHANGED = "setting_changed"
+    SETTING_WITHDRAWN = "setting_withdrawn"
+    CIRCUIT_FORCED = "circuit_forced"
+    CIRCUIT_RESET = "circuit_reset"
+    CACHE_CLEARED = "cache_cleared"
+    ALERTS_RESET = "alerts_reset"
+
+
 class CacheOutcome(StrEnum):
     """The value of the X-Cache header."""
 
@@ -179,18 +217,6 @@ class AttemptOutcome(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     CANCELLED = "cancelled"
     DEFECT = "defect"
-
-
-class DegradedMode(StrEnum):
-    """How the service goes on while something is missing; all but draining end by themselves."""
-
-    MOCK_JUDGES = "mock_judges"
-    DRAINING = "draining"
-    CACHE_READ_ONLY = "cache_read_only"
-    CACHE_LOCAL_ONLY = "cache_local_only"
-    BUDGET_LOCAL = "budget_local"
-    EVENTS_BUFFERING = "events_buffering"
-    EVENTS_DROPPING = "events_dropping"
 
 
 class CacheMode(StrEnum):
@@ -240,6 +266,12 @@ def _no_parent_segment(model: str) -> str:
     return model
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise PydanticCustomError("one_line", "must be one line of printable text")
+    return text
+
+
 def _small_enough(metadata: JsonObject) -> JsonObject:
     if len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
         raise PydanticCustomError("too_large", "must be at most 16 KiB of JSON")
@@ -252,6 +284,9 @@ ModelId = Annotated[
     Field(pattern=MODEL_ID_PATTERN, json_schema_extra={"not": {"pattern": r"\.\."}}),
     AfterValidator(_no_parent_segment),
 ]
+
+
+Reason = Annotated[Text, Field(max_length=MAX_REASON_CHARACTERS), AfterValidator(_one_line)]
 
 
 class _Body(BaseModel):
@@ -499,6 +534,8 @@ class ProviderReport(_Body):
     """Whether it would be asked now."""
     circuit_breaker_state: CircuitState
     """Whether calls pass."""
+    circuit_forced: bool
+    """Whether somebody holds the circuit in its state."""
     default_model: str
     """Asked when nobody names a model."""
     last_success: datetime | None
@@ -748,6 +785,8 @@ class ProviderHealth(_Body):
     """Whether it would be asked now."""
     circuit_breaker_state: CircuitState
     """Whether calls pass."""
+    circuit_forced: bool
+    """Whether somebody holds the circuit in its state."""
 
 
 class StatusResponse(_Body):
@@ -776,6 +815,79 @@ class HealthResponse(_Body):
     """What is not well, in words."""
 
 
+# --- Steering ---------------------------------------------------------------------------------------------------------
+
+
+class SettingReport(_Body):
+    """One setting as it is in force; of a secret only that it is set. changeable: at run time."""
+
+    name: str
+    value: JsonValue
+    environment_value: JsonValue
+    source: SettingSource
+    changeable: bool
+
+
+class SettingsResponse(_Body):
+    """GET, PATCH and DELETE of /api/v1/admin/settings. scope: replica when the others do not know (yet)."""
+
+    version: int
+    scope: UsageScope
+    settings: list[SettingReport]
+
+
+class CircuitOrder(BaseModel):
+    """PUT /api/v1/admin/circuits/{provider}. for_s: seconds, null until it is reset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    state: ForcedState
+    reason: Reason
+    for_s: Annotated[float, Strict(), Field(gt=0, le=LONGEST_HOLD_S)] | None = None
+
+
+class CircuitResponse(_Body):
+    """A circuit, and who holds it in its state: an administrator, or `service` itself for a key or an account."""
+
+    provider: ProviderName
+    circuit_breaker_state: CircuitState
+    forced: bool
+    reason: str | None
+    actor: str | None
+    expires_in_s: float | None
+    scope: UsageScope
+
+
+class CircuitsResponse(_Body):
+    """GET /api/v1/admin/circuits."""
+
+    circuits: list[CircuitResponse]
+
+
+class AlertsResetResponse(_Body):
+    """POST /api/v1/admin/alerts/reset. forgotten: alerts that may be told again; everywhere: Redis forgot them, too."""
+
+    reset: bool
+    everywhere: bool
+    forgotten: int
+
+
+class AdminChange(_Body):
+    """One change as it was audited. field: a setting or a provider, null for acts on the whole service."""
+
+    at: datetime
+    actor: str
+    action: AdminAction
+    field: str | None
+    old: JsonValue
+    new: JsonValue
+    request_id: UUID
+
+
+class ChangesResponse(RootModel[list[AdminChange]]):
+    """GET /api/v1/admin/changes: the latest of this process, the newest first."""
+
+
 # --- Events -----------------------------------------------------------------------------------------------------------
 
 
@@ -790,6 +902,7 @@ class ProcessingEvent(StrEnum):
     LLM_USAGE_ANALYTICS = "llm_provider.usage.analytics"
     LLM_COST_ALERT = "llm_provider.cost.alert"
     LLM_COST_TRACKING = "llm_provider.cost.tracking"
+    LLM_ADMIN_CHANGED = "llm_provider.admin.changed"
 
     @property
     def topic(self) -> str:
@@ -811,6 +924,53 @@ class EventDropReason(StrEnum):
     UNKNOWN_TOPIC = "unknown_topic"
     AUTH = "auth"
     DEFECT = "defect"
+
+
+class RejectReason(StrEnum):
+    """What was wrong with a request that was turned away before anybody was asked."""
+
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    CONTENT_TYPE = "content_type"
+    UNKNOWN_PATH = "unknown_path"
+    UNKNOWN_METHOD = "unknown_method"
+    UNAUTHORIZED = "unauthorized"
+    TOO_OFTEN = "too_often"
+
+
+class ShedReason(StrEnum):
+    """Why a request found no place: too many wait already, none became free in time, or the service stops."""
+
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
+    STOPPING = "stopping"
+
+
+class DisconnectPhase(StrEnum):
+    """What this service did when a caller left: it read the body, or it was at work on the answer."""
+
+    READING = "reading"
+    ANSWERING = "answering"
+
+
+class DegradedMode(StrEnum):
+    """What may be amiss while the service serves: each is a gauge, a warning and a line of the runbook."""
+
+    CACHE_LOCAL_ONLY = "cache_local_only"
+    CACHE_READ_ONLY = "cache_read_only"
+    EVENTS_BUFFERING = "events_buffering"
+    EVENTS_DROPPING = "events_dropping"
+    PROVIDER_OPEN = "provider_open"
+    BUDGET_LOCAL = "budget_local"
+
+
+class HoldReason(StrEnum):
+    """Why a circuit is held: the provider refused our key or our credit is used up, or an operator wanted it."""
+
+    AUTHENTICATION = "authentication"
+    QUOTA = "quota"
+    OPERATOR = "operator"
 
 
 class CostAlertType(StrEnum):
@@ -972,6 +1132,23 @@ class CostAlerted(EventData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdminChanged(EventData):
+    """An administrator changed something; told once, by the replica that was asked. request_id: its correlation id.
+
+    field: the setting or the provider, null for acts on the whole service. Values never hold a secret.
+    """
+
+    event = ProcessingEvent.LLM_ADMIN_CHANGED
+
+    actor: str
+    action: AdminAction
+    field: str | None
+    old_value: JsonValue
+    new_value: JsonValue
+    request_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventEnvelope:
     """What stands in every message. metadata is the trace context or null."""
 
@@ -1115,6 +1292,10 @@ class OperationsResponse(_Body):
     """When it was started, UTC."""
     uptime_s: float
     """Seconds since then."""
+    draining: bool
+    """Whether it is stopping and takes no new work."""
+    mock_judges: bool
+    """Whether no verdict is real."""
     degraded_modes: list[DegradedMode]
     """How it goes on without what is missing."""
     tasks_down: list[str]

@@ -32,6 +32,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -39,6 +40,7 @@ from api_models import ADMIN, ANONYMOUS, ModelId, ProviderName, RoutingRule, Sel
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
+MASK = "********"  # what is shown of a secret
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
@@ -169,9 +171,12 @@ class Group(BaseModel):
 
 
 # A knob is used as a field's default, so its type must fit every field.
-def knob(name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), **bounds: Any) -> Any:
-    """A setting read from PREFIX + name, or from one of the bare names."""
-    return Field(default, description=meaning, json_schema_extra={"env": name, "bare": list(bare)}, **bounds)
+def knob(
+    name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), changeable: bool = False, **bounds: Any
+) -> Any:
+    """A setting read from PREFIX + name, or from one of the bare names. changeable: an operator may, at run time."""
+    told: JsonDict = {"env": name, "bare": list(bare), "changeable": changeable}
+    return Field(default, description=meaning, json_schema_extra=told, **bounds)
 
 
 class PriceOverride(Group):
@@ -187,7 +192,7 @@ class ServiceSettings(Group):
     """The process and its door."""
 
     name: str = knob("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
-    log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written")
+    log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written", changeable=True)
     environment: Environment = knob("ENVIRONMENT", "development", "development logs for people, others log JSON")
     host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
     port: int = knob("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
@@ -201,25 +206,27 @@ class SelectionSettings(Group):
     """Who is asked when the caller names nobody."""
 
     strategy: SelectionStrategy = knob(
-        "PROVIDER_SELECTION_STRATEGY", SelectionStrategy.PRIORITY, "how usable providers are ranked"
+        "PROVIDER_SELECTION_STRATEGY", SelectionStrategy.PRIORITY, "how usable providers are ranked", changeable=True
     )
     priority_order: tuple[ProviderName, ...] = knob(
         "PROVIDER_PRIORITY_ORDER",
         tuple(name for name in ProviderName if name is not ProviderName.MOCK),
         "providers, first choice first; comma-separated or JSON",
         min_length=1,
+        changeable=True,
     )
     routing_rules: tuple[RoutingRule, ...] = knob(
         "ROUTING_RULES",
         (),
         "who is preferred when the caller names nobody, the first rule that fits; JSON: "
         '`[{"metadata": {"tier": "gold"}, "min_characters": 20000, "provider": "anthropic"}]`',
+        changeable=True,
     )
     probe_interval_s: float = knob(
         "PROVIDER_PROBE_INTERVAL_S", 60.0, "how often a silent or failing provider is looked up, seconds", ge=1
     )
     default_provider: ProviderName | None = knob(
-        "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it"
+        "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it", changeable=True
     )
 
     @field_validator("priority_order")
@@ -245,9 +252,11 @@ class JudgingSettings(Group):
     attempt_timeout_s: float = knob("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
     max_in_flight: int = knob("MAX_IN_FLIGHT_REQUESTS", 200, "comparisons under way; as many may wait", ge=1, le=10_000)
     max_concurrent: int = knob("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
-    default_max_tokens: int = knob("LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0)
+    default_max_tokens: int = knob(
+        "LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0, changeable=True
+    )
     default_temperature: float | None = knob(
-        "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2
+        "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2, changeable=True
     )
 
 
@@ -298,9 +307,13 @@ class OutboundSettings(Group):
 class CacheSettings(Group):
     """Answers that are kept."""
 
-    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers")
+    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers", changeable=True)
     ttl_s: float = knob(
-        "LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS", gt=0
+        "LLM_CACHE_TTL",
+        3600.0,
+        "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS",
+        gt=0,
+        changeable=True,
     )
     redis_url: SecretStr | None = knob(
         "REDIS_URL", None, "Redis that replicas share, rediss:// for TLS; without it each keeps its own answers"
@@ -327,19 +340,33 @@ class CostSettings(Group):
     """What may be spent, and when somebody is told."""
 
     limit_usd_per_day: float | None = knob(
-        "COST_LIMIT_USD_PER_DAY", None, "the most that may be spent on a day (UTC), by all replicas together", ge=0
+        "COST_LIMIT_USD_PER_DAY",
+        None,
+        "the most that may be spent on a day (UTC), by all replicas together",
+        ge=0,
+        changeable=True,
     )
-    limit_usd_per_month: float | None = knob("COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0)
+    limit_usd_per_month: float | None = knob(
+        "COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0, changeable=True
+    )
     replicas: int = knob("REPLICAS", 1, "how many share the limits; without Redis each keeps to its part", ge=1)
-    alert_threshold_usd: float = knob("COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0)
+    alert_threshold_usd: float = knob(
+        "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0, changeable=True
+    )
     alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = knob(
-        "COST_ALERT_LEVELS", (0.8, 1.0), "shares of a limit at which an alert is sent; comma-separated or JSON"
+        "COST_ALERT_LEVELS",
+        (0.8, 1.0),
+        "shares of a limit at which an alert is sent; comma-separated or JSON",
+        changeable=True,
     )
     unknown_price: UnknownPrice = knob(
-        "COST_UNKNOWN_PRICE", UnknownPrice.CHARGE, "a model of unknown price counts as COST_UNKNOWN_CEILING_USD a call"
+        "COST_UNKNOWN_PRICE",
+        UnknownPrice.CHARGE,
+        "a model of unknown price counts as COST_UNKNOWN_CEILING_USD a call",
+        changeable=True,
     )
     unknown_ceiling_usd: float = knob(
-        "COST_UNKNOWN_CEILING_USD", 0.1, "what a call of unknown price counts against the limits", gt=0
+        "COST_UNKNOWN_CEILING_USD", 0.1, "what a call of unknown price counts against the limits", gt=0, changeable=True
     )
 
 
@@ -516,10 +543,10 @@ class AnthropicSettings(KeyedProviderSettings):
 
     provider = ProviderName.ANTHROPIC
 
-    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")
+    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
     base_url: BaseUrl = knob("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
-    default_model: ModelId = knob("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default")
+    default_model: ModelId = knob("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", changeable=True)
 
 
 class OpenAISettings(KeyedProviderSettings):
@@ -527,10 +554,10 @@ class OpenAISettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENAI
 
-    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")
+    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
     base_url: BaseUrl = knob("OPENAI_BASE_URL", "https://api.openai.com/v1", "where it is asked")
-    default_model: ModelId = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default")
+    default_model: ModelId = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", changeable=True)
     org_id: str | None = knob("OPENAI_ORG_ID", None, "organization that is billed", pattern=r"^[A-Za-z0-9._-]{1,128}$")
 
 
@@ -539,10 +566,10 @@ class GoogleSettings(KeyedProviderSettings):
 
     provider = ProviderName.GOOGLE
 
-    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")
+    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
     base_url: BaseUrl = knob("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
-    default_model: ModelId = knob("GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default")
+    default_model: ModelId = knob("GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", changeable=True)
 
 
 class OpenRouterSettings(KeyedProviderSettings):
@@ -550,10 +577,12 @@ class OpenRouterSettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENROUTER
 
-    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")
+    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
     base_url: BaseUrl = knob("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
-    default_model: ModelId = knob("OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default")
+    default_model: ModelId = knob(
+        "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", changeable=True
+    )
 
 
 class InternalModelSettings(ProviderSettings):
@@ -561,10 +590,10 @@ class InternalModelSettings(ProviderSettings):
 
     provider = ProviderName.INTERNAL
 
-    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")
+    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
     base_url: BaseUrl | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included")
-    default_model: ModelId = knob("INTERNAL_MODEL_NAME", "internal", "asked by default")
+    default_model: ModelId = knob("INTERNAL_MODEL_NAME", "internal", "asked by default", changeable=True)
 
     @property
     def is_configured(self) -> bool:
@@ -580,7 +609,18 @@ class Setting:
     field: str
     variable: str
     bare: tuple[str, ...]
+    changeable: bool
     info: FieldInfo
+
+    @property
+    def name(self) -> str:
+        """What administrators call it: the variable without our prefix, in lower case."""
+        return self.variable.removeprefix(PREFIX).lower()
+
+    @property
+    def is_flag(self) -> bool:
+        """Its value is true or false."""
+        return self.info.annotation is bool
 
     @property
     def is_secret(self) -> bool:
@@ -677,6 +717,13 @@ class Settings(BaseSettings):
         """Who is configured and enabled at the start."""
         return frozenset(name for name in self.configured_providers() if self.provider_groups()[name].enabled)
 
+    def with_groups(self, groups: Mapping[str, object]) -> Self:
+        """Others in the place of some groups, checked as a whole. Raises ValidationError."""
+        changed = type(self).__new__(type(self))
+        # Not by the constructor of BaseSettings, which would read the environment again.
+        BaseModel.__init__(changed, **{**dict(self), **groups})
+        return changed
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read and check everything. Raises ConfigurationError with one message for all that is wrong."""
@@ -707,6 +754,7 @@ def _rows() -> Iterator[Setting]:
                 field=name,
                 variable=f"{PREFIX}{extra['env']}",
                 bare=tuple(str(item) for item in bare) if isinstance(bare, list) else (),
+                changeable=extra["changeable"] is True,
                 info=info,
             )
 

@@ -1,9 +1,10 @@
 """The composition root: the one place that knows the classes. Reading it tells how the service is put together."""
 
 import asyncio
+import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -30,10 +31,13 @@ from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
+from implementations.audit_impl import AuditImpl
+from implementations.background.loop_lag import LoopLag
 from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.caller_access_impl import CallerAccessImpl
+from implementations.circuit_steering_impl import CircuitSteeringImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.connection import Backoff, Connection
 from implementations.events.event_queue import EventQueue
@@ -49,6 +53,7 @@ from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from implementations.observability.logging_setup import set_level
 from implementations.observability.propagation import outbound_headers, queueing, traceparent
 from implementations.observability.traced import Traced, TracedCache
 from implementations.observability.tracing import tracing
@@ -69,7 +74,9 @@ from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from implementations.selection.ranking import Ranking
+from implementations.selection.standing import show_standing
 from implementations.shared_state.connections import Connections
+from implementations.shared_state.document_store import DocumentStore
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
@@ -77,15 +84,20 @@ from implementations.shared_state.purse_store import PurseStore
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
+from implementations.steering.follower import Follower
+from implementations.steering.own_secrets import secrets_of
 from implementations.wire.transport import Transport
 from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
+    AuditProtocol,
     BackgroundProtocol,
     BudgetProtocol,
     CallerAccessProtocol,
+    CircuitSteeringProtocol,
     ClockProtocol,
+    CostAlertsProtocol,
     HistoryProtocol,
     Judge,
     Judges,
@@ -104,6 +116,7 @@ from protocols import (
     ProviderFindings,
     ProviderReply,
     RuntimeSettingsProtocol,
+    SettingsSteeringProtocol,
     SleepProtocol,
     TracerProtocol,
 )
@@ -123,6 +136,8 @@ class SharedEntries:
     prober: Prober | None
     purse: PurseStore | None
     usage: UsageStore | None
+    settings: DocumentStore | None
+    circuits: DocumentStore | None
 
 
 def utc_now() -> datetime:
@@ -144,6 +159,7 @@ class JudgesProvider(Provider):
         accounting: LLMAccountingProtocol,
         budget: BudgetProtocol,
         tracer: TracerProtocol,
+        metrics: Metrics,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -168,6 +184,7 @@ class JudgesProvider(Provider):
                 clock=clock,
                 sleep=sleep,
                 breaks_circuits=settings.circuit.enabled,
+                on_retry=metrics.retries.of(name).inc,
             )
             for name, dialect in dialects.items()
         }
@@ -264,18 +281,21 @@ class JudgesProvider(Provider):
         return ledger
 
     @provide
-    def bookkeeper(
+    def bookkeeper(self, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> Bookkeeper:
+        """Tells the other replicas, and whoever should be warned."""
+        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
+
+    @provide
+    def alerts(
         self,
         budget: Budget,
-        ledger: SharedLedger,
         shared: SharedEntries,
         runtime_settings: RuntimeSettingsProtocol,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
-        sleep: SleepProtocol,
-    ) -> Bookkeeper:
-        """Tells the other replicas, and whoever should be warned."""
-        alerts = Alerts(
+    ) -> Alerts:
+        """Warns when spending passes a mark."""
+        return Alerts(
             budget=budget,
             rules=lambda: runtime_settings.current().costs,
             marks=shared.usage,
@@ -283,7 +303,11 @@ class JudgesProvider(Provider):
             metrics=metrics,
             now=utc_now,
         )
-        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
+
+    @provide
+    def cost_alerts(self, alerts: Alerts) -> CostAlertsProtocol:
+        """The alerts as administrators reach them."""
+        return alerts
 
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
@@ -302,6 +326,7 @@ def guarded(
     breaks_circuits: bool,
     tracer: TracerProtocol | None = None,
     base_url: str | None = None,
+    on_retry: Callable[[], None] = lambda: None,
 ) -> Judge:
     """A judge behind the stack of policies, innermost first. tracer: None when nobody looks at spans.
 
@@ -315,7 +340,7 @@ def guarded(
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
-    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep)
+    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep, on_retry=on_retry)
     return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
 
 
@@ -364,9 +389,11 @@ class RequestProvider(Provider):
         builder: LLMRequestBuilderProtocol,
         accounting: LLMAccountingProtocol,
         findings: ProviderFindings,
+        runtime_settings: RuntimeSettingsProtocol,
+        metrics: Metrics,
     ) -> LLMProviderSelectorProtocol:
         """Who can be asked."""
-        return ProviderSelectorImpl(
+        selector = ProviderSelectorImpl(
             judges=judges,
             guards=guards,
             ranking=Ranking(prices=prices, accounting=accounting, chance=Random()),  # noqa: S311  spreads load
@@ -376,6 +403,8 @@ class RequestProvider(Provider):
             builder=builder,
             accounting=accounting,
         )
+        show_standing(lambda: selector.statuses(runtime_settings.current()), metrics)
+        return selector
 
     @provide
     def builder(self, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
@@ -504,7 +533,7 @@ class SharedStateProvider(Provider):
     ) -> AsyncIterator[SharedEntries]:
         """Redis behind its circuits, the entries on it, and who looks after them."""
         if settings.cache.redis_url is None:
-            yield SharedEntries(entries=None, prober=None, purse=None, usage=None)
+            yield SharedEntries(entries=None, prober=None, purse=None, usage=None, settings=None, circuits=None)
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
@@ -525,10 +554,76 @@ class SharedStateProvider(Provider):
         prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
         own = {"prefix": settings.cache.key_prefix, "replica": uuid4().hex}
         yield SharedEntries(
-            entries=entries, prober=prober, purse=PurseStore(redis, **own), usage=UsageStore(redis, **own)
+            entries=entries,
+            prober=prober,
+            purse=PurseStore(redis, **own),
+            usage=UsageStore(redis, **own),
+            settings=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:settings"),
+            circuits=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:circuits"),
         )
         await behind.finish()
         await redis.close()
+
+
+class SteeringProvider(Provider):
+    """What an operator changes while the service runs."""
+
+    scope = Scope.APP
+
+    @provide
+    def settings_in_force(
+        self, settings: Settings, shared: SharedEntries, audit: AuditProtocol, metrics: Metrics
+    ) -> RuntimeSettingsImpl:
+        """The environment's, and in the place of some the operator's."""
+        return RuntimeSettingsImpl(
+            settings, document=shared.settings, audit=audit, metrics=metrics, on_log_level=set_level
+        )
+
+    @provide
+    def runtime_settings(self, in_force: RuntimeSettingsImpl) -> RuntimeSettingsProtocol:
+        """The settings as the stations read them."""
+        return in_force
+
+    @provide
+    def settings_steering(self, in_force: RuntimeSettingsImpl) -> SettingsSteeringProtocol:
+        """The settings as administrators change them."""
+        return in_force
+
+    @provide
+    def circuits(
+        self,
+        settings: Settings,
+        guards: ProviderGuards,
+        shared: SharedEntries,
+        audit: AuditProtocol,
+        metrics: Metrics,
+        clock: ClockProtocol,
+    ) -> CircuitSteeringImpl:
+        """The circuits of all providers."""
+        return CircuitSteeringImpl(
+            {name: one.circuit for name, one in guards.items()},
+            document=shared.circuits,
+            secrets=secrets_of(settings),
+            audit=audit,
+            metrics=metrics,
+            clock=clock,
+            now_s=time.time,
+        )
+
+    @provide
+    def circuit_steering(self, circuits: CircuitSteeringImpl) -> CircuitSteeringProtocol:
+        """The circuits as administrators overrule them."""
+        return circuits
+
+    @provide
+    def follower(self, settings: RuntimeSettingsImpl, circuits: CircuitSteeringImpl, sleep: SleepProtocol) -> Follower:
+        """Hears what other replicas were told."""
+        return Follower((settings.look, circuits.look), sleep=sleep)
+
+    @provide
+    def audit(self, events: LLMEventPublisherProtocol) -> AuditProtocol:
+        """Who changed what."""
+        return AuditImpl(events=events, now=utc_now)
 
 
 class EventsProvider(Provider):
@@ -659,16 +754,12 @@ class ProcessProvider(Provider):
             yield tracer
 
     @provide
-    def runtime_settings(self, settings: Settings) -> RuntimeSettingsProtocol:
-        """What may change while the service runs."""
-        return RuntimeSettingsImpl(settings)
-
-    @provide
     def metrics(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> Metrics:
         """The one registry."""
         listed = {model for name in ProviderName for model in catalogue.models(name)}
         defaults = {group.default_model for group in settings.provider_groups().values()}
-        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
+        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]  # a secret dumps as asterisks
+        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults}, settings_digest=digest)
 
     @provide
     async def supervisor(
@@ -677,22 +768,25 @@ class ProcessProvider(Provider):
         monitor: ProviderMonitorImpl,
         bookkeeper: Bookkeeper,
         shared: SharedEntries,
+        follower: Follower,
         outbox: Outbox,
         publisher: EventPublisherImpl,
         ring: KeyRing,
         metrics: Metrics,
+        clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
         window_s = settings.events.analytics_window_s
         tasks: dict[str, Work] = {
+            "loop_lag": LoopLag(metrics=metrics, clock=clock, sleep=sleep).run,
             "provider_monitor": monitor.run,
             "bookkeeper": bookkeeper.run,
             "usage_analytics": lambda: report_usage(publisher.publish_usage, window_s=window_s, sleep=sleep),
             **outbox.tasks(),
         }
         if shared.prober is not None:
-            tasks["redis_prober"] = shared.prober.run
+            tasks |= {"redis_prober": shared.prober.run, "steering": follower.run}
         keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
         if keys_path is not None:
             tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
@@ -744,6 +838,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         JudgesProvider(),
         RequestProvider(),
         SharedStateProvider(),
+        SteeringProvider(),
         EventsProvider(),
         AccessProvider(),
         ProcessProvider(),

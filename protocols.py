@@ -15,14 +15,19 @@ from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import PositiveInt
+from pydantic import JsonValue, PositiveInt
 
 from api_models import (
     ANONYMOUS,
+    AdminAction,
+    AdminChange,
     AttemptOutcome,
     CacheMode,
     CacheOutcome,
+    CircuitOrder,
+    CircuitResponse,
     CircuitState,
+    DegradedMode,
     DependencyStatus,
     ErrorCode,
     EventData,
@@ -32,6 +37,7 @@ from api_models import (
     ReasoningEffort,
     RoutingRule,
     SelectionStrategy,
+    SettingsResponse,
     TemperatureUse,
     UnknownPrice,
     Usage,
@@ -458,7 +464,7 @@ ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderStatus:
-    """Whether a provider can be asked now; reason says why not."""
+    """Whether a provider can be asked now; reason says why not. held_because: why its circuit was forced, if it was."""
 
     name: ProviderName
     enabled: bool
@@ -468,6 +474,7 @@ class ProviderStatus:
     reason: str | None
     activity: ProviderActivity
     last_probe: ProbeFinding | None = None
+    held_because: str | None = None
 
     @property
     def available(self) -> bool:
@@ -478,6 +485,12 @@ class ProviderStatus:
     def is_usable(self) -> bool:
         """The operator wants and allows it; whether it works is another question."""
         return self.enabled and self.configured
+
+
+CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
+    CacheMode.READ_ONLY: DegradedMode.CACHE_READ_ONLY,
+    CacheMode.DEGRADED: DegradedMode.CACHE_LOCAL_ONLY,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -534,6 +547,11 @@ class CacheHealth:
     redis_failure_count: int
     cause: str | None = None
 
+    @property
+    def degraded_mode(self) -> DegradedMode | None:
+        """How this is called among all that may be amiss; None when nothing is."""
+        return CACHE_MODES.get(self.mode)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventHealth:
@@ -577,6 +595,22 @@ class CacheCleared:
     """Everything known is forgotten here. everywhere: by all replicas; else they will be told when Redis is back."""
 
     generation: int
+    everywhere: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """Who changes something, and in which request: its correlation id."""
+
+    actor: str
+    request_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsReset:
+    """How many alerts may be told again. everywhere: the fleet forgot them; else this replica alone did."""
+
+    forgotten: int
     everywhere: bool
 
 
@@ -852,6 +886,67 @@ class RuntimeSettingsProtocol(Protocol):
 
     def current(self) -> CurrentSettings:
         """The snapshot in force now."""
+        ...
+
+
+class SettingsSteeringProtocol(Protocol):
+    """Changes settings of the running service, in all replicas. matches: whether a version is the one that was meant.
+
+    What is refused leaves everything as it was: InvalidQueryError, StaleVersionError, ServiceOverloadedError.
+    """
+
+    async def report(self) -> SettingsResponse:
+        """Every setting as it is in force."""
+        ...
+
+    async def change(
+        self, changes: Mapping[str, object], *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Put these values in the place of the environment's, all or none."""
+        ...
+
+    async def withdraw(
+        self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Return one setting, or with None every one, to the environment's value."""
+        ...
+
+
+class CircuitSteeringProtocol(Protocol):
+    """Overrules circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
+
+    def report(self, provider: ProviderName) -> CircuitResponse:
+        """One circuit as it is."""
+        ...
+
+    async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:
+        """Hold it open or closed."""
+        ...
+
+    async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
+        """Forget what was forced and what was counted."""
+        ...
+
+
+class CostAlertsProtocol(Protocol):
+    """The alerts on spending."""
+
+    async def reset(self) -> AlertsReset:
+        """Let those that were told be told again, if their marks are still passed."""
+        ...
+
+
+class AuditProtocol(Protocol):
+    """Remembers who changed what."""
+
+    def record(
+        self, by: Administrator, action: AdminAction, field: str | None, *, old: JsonValue, new: JsonValue
+    ) -> None:
+        """One line, one event; the values without secrets."""
+        ...
+
+    def latest(self) -> Sequence[AdminChange]:
+        """The latest changes that this process made, the newest first."""
         ...
 
 

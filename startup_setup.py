@@ -10,7 +10,9 @@ from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
 from api import (
+    admin_circuits,
     admin_routes,
+    admin_settings,
     cache_routes,
     caller_gate,
     documentation_routes,
@@ -31,12 +33,15 @@ from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
 from implementations.observability.logging_setup import configure_logging
 from implementations.resilience.drain import Drain
+from implementations.steering.follower import Follower
 from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
+    AuditProtocol,
     BudgetProtocol,
     CallerAccessProtocol,
+    CostAlertsProtocol,
     HistoryProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
@@ -77,7 +82,8 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     app.register_blueprint(page_routes.blueprint)
     app.register_blueprint(documentation_routes.blueprint)
     if settings.admin.key_in_force is not None:
-        app.register_blueprint(admin_routes.blueprint)
+        for routes in (admin_routes, admin_settings, admin_circuits):
+            app.register_blueprint(routes.blueprint)
     documentation_routes.install(app)
     container = create_container(settings, QuartProvider(), *overrides)
     QuartDishka(app=app, container=container)
@@ -93,6 +99,7 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
         except BaseException:
             await container.close()
             raise
+        await (await container.get(Follower)).look()  # what operators decided holds from the first request
         (await container.get(Supervisor)).start()
         drain = await container.get(Drain)
         _on_stop_signals(drain)
@@ -125,8 +132,9 @@ async def _build(app: Quart, container: AsyncContainer, settings: Settings) -> N
     await container.get(PricesProtocol)
     await container.get(LLMUsageProtocol)
     await container.get(BudgetProtocol)
-    await container.get(AdminAccessProtocol)
     error_rendering.install(app, history=await container.get(HistoryProtocol))
+    for asked_by_administrators in (AdminAccessProtocol, CostAlertsProtocol, AuditProtocol):
+        await container.get(asked_by_administrators)
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
     request_tracing.install(app, tracer=await container.get(TracerProtocol))
     caller_gate.install(

@@ -8,7 +8,7 @@ import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import correlation_id, note, trace_id
+from api.request_scope import correlation_id, fail, trace_id
 from api_models import ErrorBody
 from exceptions import (
     BodyTooLargeError,
@@ -43,7 +43,7 @@ def install(app: Quart, *, history: HistoryProtocol) -> None:
         failure = _known(error)
         if isinstance(failure, DefectError):
             log.error("defect", exc_info=error)
-        note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
+        fail(failure)
         if not isinstance(failure, SAYS_NOTHING_OF_US):
             history.failed(failure, correlation_id=correlation_id())
         return _rendered(failure, error)

@@ -151,6 +151,7 @@ def _report(status: ProviderStatus, today: UsageTotals) -> ProviderReport:
         configured=status.configured,
         available=status.available,
         circuit_breaker_state=status.circuit_state,
+        circuit_forced=status.held_because is not None,
         default_model=status.default_model,
         last_success=activity.last_success,
         last_failure=activity.last_failure,

@@ -28,7 +28,7 @@ def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
         errors=sum(by_type.values()),
         errors_by_type=dict(by_type),
         coalesced=round(count_of(metrics.coalesced)),
-        callers_left=round(count_of(metrics.client_disconnects)),
+        callers_left=round(total_of(metrics.client_disconnects)),
     )
 
 

@@ -9,12 +9,12 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from quart import Quart, Response, g, request
 
-from api_models import CallerOutcome
-from metrics import Metrics
+from api_models import CallerOutcome, DisconnectPhase
+from exceptions import ServiceError
+from metrics import CALLER_LEFT, Metrics
 from protocols import AdmissionProtocol
 
 CORRELATION_HEADER = "X-Correlation-ID"
-CALLER_LEFT_STATUS = 499
 # What probes, scrapers and the operations page ask again and again.
 QUIET_PATHS = frozenset(
     {
@@ -77,9 +77,20 @@ def noted() -> Mapping[str, object]:
 
 
 def outcome() -> int:
-    """The status of the answer, or CALLER_LEFT_STATUS while there is none."""
-    found: int = g.get("status", CALLER_LEFT_STATUS)
+    """The status of the answer, or CALLER_LEFT while there is none."""
+    found: int = g.get("status", CALLER_LEFT)
     return found
+
+
+def enter(phase: DisconnectPhase) -> None:
+    """Say what this request is at, in case its caller leaves."""
+    g.phase = phase
+
+
+def fail(failure: ServiceError) -> None:
+    """Say why this request ends without the answer that was asked for."""
+    g.failure = failure
+    note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
 
 
 def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
@@ -88,6 +99,9 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
     async def begin() -> None:
         g.began_s = time.perf_counter()
         g.log_fields = {}
+        g.failure = None
+        g.phase = DisconnectPhase.ANSWERING
+        metrics.http_in_flight.inc()
         structlog.contextvars.clear_contextvars()
         _use(_uuid(request.headers.get(CORRELATION_HEADER)) or uuid4())
 
@@ -104,11 +118,14 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
         elapsed_s = time.perf_counter() - g.began_s
         rule = request.url_rule.rule if request.url_rule else "unmatched"
         method = request.method if request.method in METHODS else "other"
+        metrics.http_in_flight.dec()
         metrics.http_request_ended(method=method, endpoint=rule, status=status, elapsed_s=elapsed_s)
         if "caller" in g:
             metrics.caller_requests.of(g.caller, _outcome(status)).inc()
-        if status == CALLER_LEFT_STATUS:
-            metrics.client_disconnects.inc()
+        if status == CALLER_LEFT:
+            metrics.client_disconnects.of(g.phase).inc()
+        if g.failure is not None:
+            metrics.turned_away(g.failure)
         write = log.debug if request.path in QUIET_PATHS else log.info
         write(
             "request_finished",
@@ -125,7 +142,7 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
 
 
 def _outcome(status: int) -> CallerOutcome:
-    if status == CALLER_LEFT_STATUS:
+    if status == CALLER_LEFT:
         return CallerOutcome.LEFT
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return CallerOutcome.FAILED

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 import structlog
 from quart import Quart, Request, g, request
 
-from api.request_scope import CALLER_LEFT_STATUS, METHODS, QUIET_PATHS, correlation_id, noted, outcome
+from api.request_scope import METHODS, QUIET_PATHS, correlation_id, noted, outcome
+from metrics import CALLER_LEFT
 from protocols import Attributes, TraceContext, TracerProtocol
 
 FIRST_ERROR_STATUS = 400
 FIRST_FAILURE_STATUS = 500
-CALLER_LEFT = "caller_left"
+LEFT = "caller_left"
 NOTES = ("provider", "model", "cache", "attempts", "cost_usd")
 
 
@@ -72,7 +73,7 @@ def _answered(notes: Mapping[str, object], status: int) -> Attributes:
         name: value for name, value in known.items() if isinstance(value, str | int | float)
     }
     told["llm_provider.correlation_id"] = str(correlation_id())
-    if status != CALLER_LEFT_STATUS:
+    if status != CALLER_LEFT:
         told["http.response.status_code"] = status
     if status >= FIRST_ERROR_STATUS:
         told["error.type"] = _error_type(notes, status)
@@ -81,4 +82,4 @@ def _answered(notes: Mapping[str, object], status: int) -> Attributes:
 
 def _error_type(notes: Mapping[str, object], status: int) -> str:
     """The contract's word; the failure of an answer is logged and told under the same one."""
-    return CALLER_LEFT if status == CALLER_LEFT_STATUS else str(notes.get("error_type", status))
+    return LEFT if status == CALLER_LEFT else str(notes.get("error_type", status))

@@ -113,6 +113,7 @@ class LLMOrchestratorImpl:
                 error=None,
                 cache_outcome=result.cache_outcome,
                 elapsed_s=result.timings.total_s,
+                queued_s=result.timings.queued_s,
             )
             return result
 
@@ -134,6 +135,7 @@ class LLMOrchestratorImpl:
                 error=known.code,
                 cache_outcome=None,
                 elapsed_s=self._clock() - began_s,
+                queued_s=current_call().record.queued_s,
             )
             raise
 

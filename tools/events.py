@@ -11,6 +11,8 @@ import orjson
 from pydantic import TypeAdapter
 
 from api_models import (
+    AdminAction,
+    AdminChanged,
     CacheHit,
     CacheMiss,
     CostAlerted,
@@ -117,6 +119,14 @@ EXAMPLES: tuple[EventData, ...] = (
         cached=False,
         cache_cost_savings_usd=0.0,
         prompt_sha256=HASH,
+    ),
+    AdminChanged(
+        actor="admin@10.0.3.7",
+        action=AdminAction.SETTING_CHANGED,
+        field="cost_limit_usd_per_day",
+        old_value=20.0,
+        new_value=5.0,
+        request_id=REQUEST,
     ),
 )
 

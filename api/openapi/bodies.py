@@ -115,6 +115,7 @@ PROVIDERS = ProvidersResponse(
             configured=True,
             available=True,
             circuit_breaker_state=CircuitState.CLOSED,
+            circuit_forced=False,
             default_model=MODEL,
             last_success=NOON,
             last_failure=None,
@@ -186,7 +187,9 @@ CACHE = CacheStatsResponse(
 OPERATING = OperationsResponse(
     started_at=datetime(2026, 11, 24, 6, 0, tzinfo=UTC),
     uptime_s=14_400.0,
-    degraded_modes=[DegradedMode.CACHE_LOCAL_ONLY],
+    draining=False,
+    mock_judges=False,
+    degraded_modes=[DegradedMode.PROVIDER_OPEN],
     tasks_down=[],
     traffic=TrafficReport(
         answers=812, errors=3, errors_by_type={ErrorCode.CIRCUIT_BREAKER_OPEN: 3}, coalesced=14, callers_left=1
@@ -237,7 +240,11 @@ HEALTHY = HealthResponse(
     ),
     providers={
         ANTHROPIC: ProviderHealth(
-            enabled=True, configured=True, available=True, circuit_breaker_state=CircuitState.CLOSED
+            enabled=True,
+            configured=True,
+            available=True,
+            circuit_breaker_state=CircuitState.CLOSED,
+            circuit_forced=False,
         )
     },
     warnings=[],

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from api_models import ShedReason
 from exceptions import ServiceOverloadedError
 
 RETRY_AFTER_S = 1.0
@@ -67,13 +68,17 @@ class Bulkhead:
 
     async def _wait(self, within_s: float) -> None:
         if self._queue_limit is not None and self._waiting >= self._queue_limit:
-            raise ServiceOverloadedError("too many requests wait already", retry_after_s=RETRY_AFTER_S)
+            raise ServiceOverloadedError(
+                "too many requests wait already", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
+            )
         self._waiting += 1
         try:
             async with asyncio.timeout(within_s):
                 await self._places.acquire()
         except TimeoutError:
-            raise ServiceOverloadedError("no place became free in time", retry_after_s=RETRY_AFTER_S) from None
+            raise ServiceOverloadedError(
+                "no place became free in time", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=RETRY_AFTER_S
+            ) from None
         finally:
             self._waiting -= 1
 

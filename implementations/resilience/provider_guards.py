@@ -4,12 +4,14 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from api_models import CircuitState, ProviderName
+from api_models import CircuitState, HoldReason, ProviderName
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
+from implementations.resilience.policies import OWN_DECISION
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.resilience.throttle_gate import ThrottleGate
 from metrics import Metrics
@@ -59,4 +61,13 @@ def guards_of(
     metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)
     metrics.retry_budget.of(name).set_function(lambda: guards.budget.tokens)
     metrics.queued.of(name).set_function(lambda: guards.bulkhead.waiting)
+    for reason in HoldReason:
+        metrics.circuit_held.of(name, reason).set_function(partial(_is_held, guards.circuit, reason))
     return guards
+
+
+def _is_held(circuit: CircuitBreaker, reason: HoldReason) -> float:
+    override = circuit.override
+    if override is None:
+        return 0.0
+    return float(reason == (override.reason if override.actor == OWN_DECISION else HoldReason.OPERATOR))

@@ -313,3 +313,22 @@ async def test_nothing_is_wider_than_the_window(stage: Scene, chromium: Browser,
         await act(page, "Test: anthropic", "Test")
         assert await page.evaluate("document.documentElement.scrollWidth") == width
         looked.is_faultless()
+
+
+@quietly
+async def test_with_the_key_a_circuit_is_held_open_and_reset(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page)
+    await page.get_by_role("button", name="Hold open: anthropic").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Hold open").click()
+    assert [request.url for request in seen.requests if request.method != "GET"] == []  # a reason is wanted
+    await dialog.get_by_role("textbox", name="Why").fill(f"maintenance {MARKUP}")
+    await dialog.get_by_role("button", name="Hold open").click()
+    await expect(dialog.get_by_role("status")).to_contain_text("anthropic is held open for 10\u00a0min.")
+    await dialog.get_by_role("button", name="Close").click()
+    await expect(judge(page, "anthropic")).to_contain_text(f"circuit held open: maintenance {MARKUP}", timeout=SOON_MS)
+    assert (await stage.compare("Phones are good.")).json()["provider"] == "openai"
+    told = await act(page, "Reset: anthropic", "Reset")
+    await expect(told).to_contain_text("The circuit of anthropic is reset: closed.")
+    await expect(judge(page, "anthropic")).to_contain_text("Ready", timeout=SOON_MS)

@@ -591,7 +591,7 @@ PROVIDER_KEYS = {
     "name", "enabled", "configured", "available", "circuit_breaker_state", "default_model", "last_success",
     "last_failure", "failure_count", "average_response_time_ms", "in_flight", "requests_today", "cost_today_usd",
     "reason",
-    "last_probe",
+    "last_probe", "circuit_forced",
 }  # fmt: skip
 PROVIDERS_KEYS = {
     "providers",
@@ -714,7 +714,13 @@ async def test_the_mock_without_keys_is_healthy(client: Client) -> None:
         },
     }
     assert body["providers"] == {
-        "mock": {"enabled": True, "configured": True, "available": True, "circuit_breaker_state": "closed"}
+        "mock": {
+            "enabled": True,
+            "configured": True,
+            "available": True,
+            "circuit_breaker_state": "closed",
+            "circuit_forced": False,
+        }
     }
     assert any("mock" in warning for warning in body["warnings"])
 

@@ -182,7 +182,7 @@ def test_without_room_the_costs_stay_and_the_health_says_what_happens(tmp_path: 
     }
     assert (dropped[STARTED], dropped[COMPLETED], dropped[COST]) == (4.0, 4.0, 0.0)
     assert "events_dropping: events were given up within the last minute, and counted" in warnings
-    assert "llm_provider_events_dropping 1.0" in metrics
+    assert 'llm_provider_degraded_mode{mode="events_dropping"} 1.0' in metrics
 
 
 def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(mortal: Broker, tmp_path: Path) -> None:

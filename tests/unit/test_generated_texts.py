@@ -9,7 +9,7 @@ import pytest
 from api.caller_gate import OPEN_PATHS
 from api.peer import MOST_HOPS
 from api_models import EventEnvelope, ProcessingEvent
-from config import PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
+from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
 from tests.fakes import new_metrics
 from tools import api, events
 from tools import settings as tool
@@ -32,7 +32,7 @@ def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: 
     lines = list(tool.effective(Settings.from_environment()))
     (google,) = [line for line in lines if "GOOGLE_API_KEY" in line]
     (port,) = [line for line in lines if line.startswith("LLM_PROVIDER_SERVICE_PORT ")]
-    assert tool.MASK in google
+    assert MASK in google
     assert "GEMINI_API_KEY" in google
     assert "9090" in port
     assert KEY not in "\n".join(lines)

@@ -23,7 +23,6 @@ from api_models import JsonObject
 from config import Settings
 from startup_setup import create_app
 from tests.openapi import Answered, Described
-from tests.unit.test_exceptions import concrete
 
 KEY = "kanarienvogel-0123456789-key"
 DOCUMENT = document([(row.method, row.path) for row in OPERATIONS])
@@ -139,13 +138,13 @@ def test_every_field_is_described() -> None:
 
 
 def test_every_failure_has_an_example_and_advice() -> None:
-    assert set(failures.EXAMPLES) == set(concrete())
-    assert set(ADVICE) == {(kind.status, kind.code) for kind in concrete()}
+    assert set(failures.EXAMPLES) == set(exceptions.failures())
+    assert set(ADVICE) == {(kind.status, kind.code) for kind in exceptions.failures()}
 
 
 def test_every_failure_is_described_somewhere() -> None:
     described = {kind for row in OPERATIONS for kind in row.errors} | set(failures.ANYWHERE)
-    assert set(concrete()) - described == set()
+    assert set(exceptions.failures()) - described == set()
 
 
 def test_a_failure_is_described_with_its_status_and_code() -> None:
