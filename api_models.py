@@ -1292,10 +1292,10 @@ class OperationsResponse(_Body):
     """When it was started, UTC."""
     uptime_s: float
     """Seconds since then."""
-    draining: bool
-    """Whether it is stopping and takes no new work."""
     mock_judges: bool
-    """Whether no verdict is real."""
+    """Whether the mock judges: no verdict is real."""
+    draining: bool
+    """Whether it is stopping."""
     degraded_modes: list[DegradedMode]
     """How it goes on without what is missing."""
     tasks_down: list[str]

@@ -132,9 +132,9 @@ async def _build(app: Quart, container: AsyncContainer, settings: Settings) -> N
     await container.get(PricesProtocol)
     await container.get(LLMUsageProtocol)
     await container.get(BudgetProtocol)
-    error_rendering.install(app, history=await container.get(HistoryProtocol))
     for asked_by_administrators in (AdminAccessProtocol, CostAlertsProtocol, AuditProtocol):
         await container.get(asked_by_administrators)
+    error_rendering.install(app, history=await container.get(HistoryProtocol))
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
     request_tracing.install(app, tracer=await container.get(TracerProtocol))
     caller_gate.install(

@@ -39,8 +39,8 @@ async def operations(
     body = OperationsResponse(
         started_at=history.began_at,
         uptime_s=round(history.uptime_s, 3),
-        draining=not admission.is_open,
         mock_judges=current.mock is not None,
+        draining=not admission.is_open,
         degraded_modes=[mode for mode in DegradedMode if count_of(metrics.degraded_mode.of(mode))],
         tasks_down=sorted(background.down),
         traffic=rendered.traffic(metrics, history),

@@ -37,7 +37,7 @@ from protocols import (
     Timings,
 )
 
-CALLER_LEFT = "The caller left before the answer."
+UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
 
@@ -120,7 +120,7 @@ class LLMOrchestratorImpl:
         try:
             yield ended
         except asyncio.CancelledError:
-            self._events.publish(request_events.unanswered(query, CALLER_LEFT, self._clock() - began_s, cost_usd=0.0))
+            self._events.publish(request_events.unanswered(query, UNFINISHED, self._clock() - began_s, cost_usd=0.0))
             raise
         except Exception as failure:
             known = failure if isinstance(failure, ServiceError) else DefectError("")

@@ -187,9 +187,9 @@ CACHE = CacheStatsResponse(
 OPERATING = OperationsResponse(
     started_at=datetime(2026, 11, 24, 6, 0, tzinfo=UTC),
     uptime_s=14_400.0,
-    draining=False,
     mock_judges=False,
-    degraded_modes=[DegradedMode.PROVIDER_OPEN],
+    draining=False,
+    degraded_modes=[DegradedMode.CACHE_LOCAL_ONLY],
     tasks_down=[],
     traffic=TrafficReport(
         answers=812, errors=3, errors_by_type={ErrorCode.CIRCUIT_BREAKER_OPEN: 3}, coalesced=14, callers_left=1

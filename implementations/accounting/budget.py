@@ -5,9 +5,8 @@ that costs nothing is never refused.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
 
 import structlog
 
@@ -15,12 +14,11 @@ from api_models import AttemptOutcome, DegradedMode, Purchase, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.fleet import Answer, Fleet
+from implementations.accounting.messenger import Messenger
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.purse import Purse
 from metrics import Metrics
 from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
-
-T = TypeVar("T")
 
 PERIODS = ("day", "month")
 UNKNOWN_PRICE = "unknown_price"
@@ -62,8 +60,7 @@ class Budget:
         self._rules = rules
         self._replicas = replicas
         self._metrics = metrics
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_telling = False
+        self._messenger = Messenger(fleet)
         self._told_local = False
         self.refused: set[str] = set()
         for index, period in enumerate(PERIODS):
@@ -138,10 +135,7 @@ class Budget:
 
     async def finish(self) -> None:
         """Tell the others what they do not know yet; bounded by the patience with Redis."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._fleet is not None and self._fleet.has_news:
-            await self._fleet.tell()
+        await self._messenger.finish()
 
     async def refresh(self) -> None:
         """Exchange with the others what each side does not know; also finds out that Redis lost its memory."""
@@ -166,7 +160,7 @@ class Budget:
         """The fleet's, or our own while Redis cannot say. A caller who leaves must not leave money behind."""
         if self._fleet is None:
             return self._own_answer(reservation, limits)
-        asking = self._start(self._fleet.take(reservation, limits))
+        asking = self._messenger.start(self._fleet.take(reservation, limits))
         try:
             answer = await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -206,23 +200,9 @@ class Budget:
         return _micro(rules.limit_usd_per_day), _micro(rules.limit_usd_per_month)
 
     def _tell_soon(self) -> None:
-        """Give back at once what somebody else may need; without limits the next refreshing is soon enough."""
-        if self._fleet is not None and self._fleet.is_heard and self._rules().limits and not self._is_telling:
-            self._is_telling = True
-            self._start(self._tell(self._fleet))
-
-    async def _tell(self, fleet: Fleet) -> None:
-        try:
-            while fleet.has_news and await fleet.tell():
-                pass
-        finally:
-            self._is_telling = False
-
-    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        """Without limits the next refreshing is soon enough."""
+        if self._rules().limits:
+            self._messenger.tell_soon()
 
     def _tell_of_mode(self) -> None:
         if self.is_local is self._told_local:

@@ -1,7 +1,7 @@
 """One event on its way: its identity is fixed when it is published, its bytes are made when they are needed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -97,7 +97,7 @@ def _key(event: EventData, service_name: str) -> str:
 
 def _estimated_bytes(event: EventData) -> int:
     metadata = len(orjson.dumps(event.metadata)) if event.metadata else 0
-    values = (getattr(event, known.name) for known in fields(event))
+    values = (getattr(event, name) for name in event.__dataclass_fields__)
     return ENVELOPE_BYTES + metadata + sum(len(value) for value in values if isinstance(value, str))
 
 

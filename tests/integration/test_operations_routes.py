@@ -29,8 +29,8 @@ async def test_a_fresh_service_tells_that_nothing_has_happened(monkeypatch: pyte
         told = await operations(client)
     assert told["started_at"].endswith("Z")
     assert 0 <= told["uptime_s"] < 60
-    assert (told["draining"], told["mock_judges"], told["degraded_modes"]) == (False, True, [])
-    assert (told["tasks_down"], told["recent_errors"]) == ([], [])
+    assert (told["mock_judges"], told["draining"]) == (True, False)
+    assert (told["degraded_modes"], told["tasks_down"], told["recent_errors"]) == ([], [], [])
     assert told["traffic"] == {"answers": 0, "errors": 0, "errors_by_type": {}, "coalesced": 0, "callers_left": 0}
     assert told["latency"] == {"window_s": 60.0, "answers": 0, "median_ms": None, "p95_ms": None, "slowest_ms": None}
     assert told["saturation"]["service"] == {"in_flight": 0, "limit": 200, "waiting": 0}

@@ -232,19 +232,6 @@ async def test_what_is_left_is_shown() -> None:
     assert fleet.budgets[0].left_usd(0) == pytest.approx(0.5)
 
 
-async def test_spending_is_told_for_the_fleet_once_it_was_heard() -> None:
-    fleet = Fleet(day=1.0, month=None)
-    assert fleet.budgets[0].spending().scope is UsageScope.REPLICA
-    await fleet.buys(0, 0.2)
-    await fleet.buys(1, 0.3)
-    await fleet.reserves(1)
-    await fleet.budgets[0].refresh()
-    told = fleet.budgets[0].spending()
-    assert told.scope is UsageScope.FLEET
-    assert told.day == PeriodSpending(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=0.4)
-    assert told.month == PeriodSpending(period=MONTH, spent_usd=0.5, limit_usd=None, left_usd=None)
-
-
 @pytest.mark.parametrize(("limit_usd", "left"), [(None, 1.0), (4.0, 1.0), (0.0, 0.0)])
 def test_a_replica_that_is_alone_measures_what_is_left_by_its_own_part(limit_usd: float | None, left: float) -> None:
     metrics = new_metrics()
@@ -261,6 +248,19 @@ async def test_what_is_left_is_also_shown_as_a_part_of_the_limit() -> None:
 
     ratios = [sample(fleet.metrics, "llm_provider_budget_left_ratio", period=period) for period in ("day", "month")]
     assert ratios == [pytest.approx(0.5), 1.0]
+
+
+async def test_spending_is_told_for_the_fleet_once_it_was_heard() -> None:
+    fleet = Fleet(day=1.0, month=None)
+    assert fleet.budgets[0].spending().scope is UsageScope.REPLICA
+    await fleet.buys(0, 0.2)
+    await fleet.buys(1, 0.3)
+    await fleet.reserves(1)
+    await fleet.budgets[0].refresh()
+    told = fleet.budgets[0].spending()
+    assert told.scope is UsageScope.FLEET
+    assert told.day == PeriodSpending(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=0.4)
+    assert told.month == PeriodSpending(period=MONTH, spent_usd=0.5, limit_usd=None, left_usd=None)
 
 
 def test_the_ceiling_is_no_lower_than_what_the_longest_answer_to_the_most_tokens_costs() -> None:
