@@ -481,16 +481,22 @@ class ErrorBody(_Body):
 
 
 class RoutingRule(BaseModel):
-    """Prefers a provider, and perhaps a model, for queries that meet all conditions; sizes are in characters."""
+    """Prefers a provider, and perhaps a model, for queries that meet all conditions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     metadata: dict[str, StrictStr | StrictInt | StrictBool] = {}
+    """What the caller's metadata must hold."""
     user_id: StrictStr | None = None
+    """Whose queries."""
     min_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    """The least size of task and essays."""
     max_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    """The largest size of them."""
     provider: ProviderName
+    """Who is preferred."""
     model: ModelId | None = None
+    """Which model there; null: the provider's default."""
 
 
 class UnknownPrice(StrEnum):
@@ -819,69 +825,98 @@ class HealthResponse(_Body):
 
 
 class SettingReport(_Body):
-    """One setting as it is in force; of a secret only that it is set. changeable: at run time."""
+    """One setting as it is in force."""
 
     name: str
+    """As in the environment, without the prefix and in lower case."""
     value: JsonValue
+    """In force now; of a secret only that it is set."""
     environment_value: JsonValue
+    """What it returns to."""
     source: SettingSource
+    """Who decided."""
     changeable: bool
+    """Whether it may change at run time."""
 
 
 class SettingsResponse(_Body):
-    """GET, PATCH and DELETE of /api/v1/admin/settings. scope: replica when the others do not know (yet)."""
+    """GET, PATCH and DELETE of /api/v1/admin/settings."""
 
     version: int
+    """Grows with every change; also the ETag."""
     scope: UsageScope
+    """`replica` when the others do not know (yet)."""
     settings: list[SettingReport]
+    """In the order of the documentation."""
 
 
 class CircuitOrder(BaseModel):
-    """PUT /api/v1/admin/circuits/{provider}. for_s: seconds, null until it is reset."""
+    """PUT /api/v1/admin/circuits/{provider}."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     state: ForcedState
+    """The state in which it is held."""
     reason: Reason
+    """One line, shown to everybody."""
     for_s: Annotated[float, Strict(), Field(gt=0, le=LONGEST_HOLD_S)] | None = None
+    """Seconds; null: until it is reset."""
 
 
 class CircuitResponse(_Body):
-    """A circuit, and who holds it in its state: an administrator, or `service` itself for a key or an account."""
+    """A circuit, and who holds it in its state."""
 
     provider: ProviderName
+    """Whose circuit."""
     circuit_breaker_state: CircuitState
+    """Whether calls pass."""
     forced: bool
+    """Whether somebody holds it."""
     reason: str | None
+    """Why it is held."""
     actor: str | None
+    """An administrator, or `service` itself for a key or an account."""
     expires_in_s: float | None
+    """Seconds; null: until it is reset."""
     scope: UsageScope
+    """`replica` when the others do not know (yet)."""
 
 
 class CircuitsResponse(_Body):
     """GET /api/v1/admin/circuits."""
 
     circuits: list[CircuitResponse]
+    """One for each provider."""
 
 
 class AlertsResetResponse(_Body):
-    """POST /api/v1/admin/alerts/reset. forgotten: alerts that may be told again; everywhere: Redis forgot them, too."""
+    """POST /api/v1/admin/alerts/reset."""
 
     reset: bool
+    """Always true."""
     everywhere: bool
+    """Whether Redis forgot them, too."""
     forgotten: int
+    """Alerts that may be told again."""
 
 
 class AdminChange(_Body):
-    """One change as it was audited. field: a setting or a provider, null for acts on the whole service."""
+    """One change as it was audited."""
 
     at: datetime
+    """UTC."""
     actor: str
+    """Who, and from which address."""
     action: AdminAction
+    """What was done."""
     field: str | None
+    """A setting or a provider, null for acts on the whole service."""
     old: JsonValue
+    """The value before, without secrets."""
     new: JsonValue
+    """The value after, without secrets."""
     request_id: UUID
+    """The correlation id of the request."""
 
 
 class ChangesResponse(RootModel[list[AdminChange]]):
@@ -937,6 +972,7 @@ class RejectReason(StrEnum):
     UNKNOWN_METHOD = "unknown_method"
     UNAUTHORIZED = "unauthorized"
     TOO_OFTEN = "too_often"
+    STALE_VERSION = "stale_version"
 
 
 class ShedReason(StrEnum):

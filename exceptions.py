@@ -147,6 +147,7 @@ class StaleVersionError(ServiceError):
 
     code, status = ErrorCode.INVALID_REQUEST, 412
     sentence = "The settings were changed by somebody else."
+    rejection = RejectReason.STALE_VERSION
 
 
 # --- The judge --------------------------------------------------------------------------------------------------------

@@ -18,9 +18,12 @@ blueprint = Blueprint("admin_settings", __name__, url_prefix="/api/v1/admin/sett
 
 
 def _optional(setting: Setting) -> Any:
-    """What is not sent does not change."""
+    """What is not sent does not change, so there is no default to be described."""
     kind: Any = setting.info.annotation
-    return (Annotated[kind, *setting.info.metadata, Field(description=setting.info.description)], None)
+    described = Field(
+        description=setting.info.description, json_schema_extra=lambda schema: schema.pop("default", None)
+    )
+    return (Annotated[kind, *setting.info.metadata, described], None)
 
 
 # The body of PATCH as the API's description shows it: the fields of the table, so that nothing is said twice.

@@ -7,10 +7,12 @@ from api_models import ErrorCode
 ADVICE: Mapping[tuple[int, ErrorCode], str] = {
     (400, ErrorCode.VALIDATION_ERROR): "Correct what details names. The same request fails again.",
     (401, ErrorCode.AUTHENTICATION_ERROR): "Send a valid key.",
+    (403, ErrorCode.AUTHENTICATION_ERROR): "Administer the service from where it is allowed.",
     (402, ErrorCode.COST_LIMIT_EXCEEDED): "Wait for the next day or month (UTC), or have the operator raise the limit.",
     (404, ErrorCode.RESOURCE_NOT_FOUND): "Correct the path.",
     (405, ErrorCode.INVALID_REQUEST): "Use a method that the header Allow names.",
     (408, ErrorCode.TIMEOUT): "Send the body faster, or again over a better connection.",
+    (412, ErrorCode.INVALID_REQUEST): "Read the settings again, and decide anew.",
     (413, ErrorCode.VALIDATION_ERROR): "Send a smaller body.",
     (415, ErrorCode.VALIDATION_ERROR): "Send JSON in UTF-8 as application/json, without a Content-Encoding.",
     (

@@ -6,7 +6,6 @@ from uuid import UUID
 from api_models import (
     AttemptOutcome,
     AttemptReport,
-    CacheClearedResponse,
     CacheMode,
     CacheReport,
     CacheStatsResponse,
@@ -225,7 +224,6 @@ OPERATING = OperationsResponse(
         month=PeriodMoney(period="2026-11", spent_usd=8.31, limit_usd=None, left_usd=None),
     ),
 )
-CLEARED = CacheClearedResponse(cleared=True, everywhere=True, generation=4)
 HEALTHY = HealthResponse(
     service="llm-provider-service",
     version=VERSION,

@@ -1,9 +1,11 @@
 """The OpenAPI document of the service as it runs: of the table of operations, those whose routes exist."""
 
 from collections.abc import Collection, Iterable, Mapping
+from http import HTTPStatus
 
 from pydantic import BaseModel
 
+from api.caller_gate import needs_no_caller
 from api.error_rendering import body_of
 from api.openapi import failures, parts
 from api.openapi.advice import ADVICE
@@ -13,7 +15,7 @@ from api.openapi.operations import OPERATIONS
 from api.openapi.schemas import reference, schemas
 from api_models import ErrorBody, JsonObject
 from config import VERSION
-from exceptions import AdminKeyRefusedError, DefectError, MethodNotAllowedError, ServiceError
+from exceptions import DefectError, MethodNotAllowedError, ServiceError
 
 Route = tuple[str, str]  # method and path
 
@@ -32,17 +34,22 @@ TAGS: Mapping[Tag, str] = {
     Tag.ADMINISTRATION: "For operators, with the administrator's key.",
     Tag.DOCUMENTATION: "What you read now.",
 }
+
+
+def _schemes(name: str, whose: str) -> Mapping[str, JsonObject]:
+    bearer = {"type": "http", "scheme": "bearer", "description": whose}
+    plain = f"{whose} For clients that cannot send a bearer."
+    return {
+        f"{name}Bearer": bearer,
+        f"{name}Header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": plain},
+    }
+
+
 SCHEMES: Mapping[Key, Mapping[str, JsonObject]] = {
-    Key.ADMIN: {
-        "AdminBearer": {"type": "http", "scheme": "bearer", "description": "The administrator's key."},
-        "AdminHeader": {
-            "type": "apiKey",
-            "in": "header",
-            "name": "X-API-Key",
-            "description": "The administrator's key, for clients that cannot send a bearer.",
-        },
-    },
+    Key.CALLER: _schemes("Caller", "A caller's key, where the service asks for one."),
+    Key.ADMIN: _schemes("Admin", "The administrator's key."),
 }
+NOBODYS: JsonObject = {}  # in a list of requirements: none is needed
 
 
 def document(routes: Collection[Route]) -> JsonObject:
@@ -72,7 +79,7 @@ def document(routes: Collection[Route]) -> JsonObject:
             "securitySchemes": {
                 name: scheme
                 for key, schemes in SCHEMES.items()
-                if any(row.key is key for row in rows)
+                if any(_key(row) is key for row in rows)
                 for name, scheme in schemes.items()
             },
         },
@@ -88,12 +95,19 @@ def _operation(row: Operation) -> JsonObject:
         told["parameters"] = [parameter.described() for parameter in row.parameters]
     if row.asked:
         told["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
-    if row.key is not None:
-        told["security"] = [{name: []} for name in SCHEMES[row.key]]
-    responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(row.errors)
+    key = _key(row)
+    if key is not None:
+        told["security"] = [{name: []} for name in SCHEMES[key]] + ([NOBODYS] if key is Key.CALLER else [])
+    errors = (*row.errors, *failures.CALLER) if key is Key.CALLER else row.errors
+    responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)
     defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
     told["responses"] = dict(sorted((responses | defect).items()))
     return told
+
+
+def _key(row: Operation) -> Key | None:
+    """Whose key it takes: the row's own word, or a caller's wherever the gate asks for one."""
+    return row.key or (None if needs_no_caller(row.path) else Key.CALLER)
 
 
 def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:
@@ -139,7 +153,7 @@ def _failure(status: int, kinds: list[type[ServiceError]]) -> JsonObject:
                 parts.CORRELATION,
                 parts.CACHE_CONTROL,
                 parts.RETRY_AFTER,
-                *((parts.AUTHENTICATE,) if AdminKeyRefusedError in kinds else ()),
+                *((parts.AUTHENTICATE,) if status == HTTPStatus.UNAUTHORIZED else ()),
                 *((parts.ALLOW,) if MethodNotAllowedError in kinds else ()),
             )
         ),

@@ -3,12 +3,14 @@
 from api.openapi.bodies import ANTHROPIC, MODEL
 from api_models import UNKNOWN_USAGE, Purchase
 from exceptions import (
+    AdminAddressRefusedError,
     AdminKeyRefusedError,
     AdminTriedTooOftenError,
     AttemptCutShortError,
     BodyTooLargeError,
     BodyTooSlowError,
     BrokenReplyError,
+    CallerKeyRefusedError,
     CircuitOpenError,
     ContentRefusedError,
     ContextTooLongError,
@@ -32,6 +34,7 @@ from exceptions import (
     ServiceError,
     ServiceOverloadedError,
     ServiceStoppingError,
+    StaleVersionError,
     TestedTooOftenError,
     ThrottlePausedError,
     TruncatedReplyError,
@@ -50,7 +53,9 @@ BODY: tuple[type[ServiceError], ...] = (
     BodyTooLargeError,
     UnsupportedContentTypeError,
 )
-ADMIN: tuple[type[ServiceError], ...] = (AdminKeyRefusedError, AdminTriedTooOftenError)
+CALLER: tuple[type[ServiceError], ...] = (CallerKeyRefusedError,)
+ADMIN: tuple[type[ServiceError], ...] = (AdminKeyRefusedError, AdminAddressRefusedError, AdminTriedTooOftenError)
+STEERING: tuple[type[ServiceError], ...] = (*ADMIN, *BODY, ServiceOverloadedError)
 JUDGING: tuple[type[ServiceError], ...] = (
     *BODY,
     NotCachedError,
@@ -91,6 +96,9 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         MethodNotAllowedError("the Allow header names the methods"),
         NotCachedError("ask again without only-if-cached"),
         TestedTooOftenError("a paid test is allowed once a minute", provider=ANTHROPIC, retry_after_s=42),
+        CallerKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
+        AdminAddressRefusedError("ADMIN_ALLOWED_IPS names the addresses"),
+        StaleVersionError("look at the settings again; If-Match names the version that is meant"),
         AdminKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
         AdminTriedTooOftenError("wait before the next try", retry_after_s=60),
         NoUsableProviderError("anthropic: no key is configured", provider=ANTHROPIC),

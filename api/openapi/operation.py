@@ -27,6 +27,7 @@ class Tag(StrEnum):
 class Key(StrEnum):
     """Whose key an operation needs."""
 
+    CALLER = "caller"
     ADMIN = "admin"
 
 

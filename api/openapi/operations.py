@@ -1,7 +1,8 @@
 """Every operation of the service, one row each. A route without its row here fails a test that names it."""
 
 from api.openapi import bodies, failures, parts
-from api.openapi.operation import Answer, Key, Operation, Tag
+from api.openapi.administration import ADMINISTRATION
+from api.openapi.operation import Answer, Operation, Tag
 from exceptions import InvalidQueryError, ServiceStoppingError, TestedTooOftenError
 
 HTML = "text/html"
@@ -122,16 +123,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Answer(status=503, says="It is not.", example=bodies.NOT_READY),
         ),
     ),
-    Operation(
-        method="POST",
-        path="/api/v1/admin/cache/clear",
-        name="clear_cache",
-        summary="Forget every kept answer, in all replicas",
-        tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
-        answers=(Answer(says="It is forgotten.", example=bodies.CLEARED),),
-        errors=failures.ADMIN,
-    ),
+    *ADMINISTRATION,
     Operation(
         method="GET",
         path="/openapi.json",

@@ -13,6 +13,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 import exceptions
+from api.caller_gate import ADMIN_ROUTES, needs_no_caller
 from api.documentation_routes import routes_of
 from api.openapi import failures
 from api.openapi.advice import ADVICE
@@ -97,7 +98,15 @@ async def test_without_a_key_in_force_nothing_is_said_of_administration(monkeypa
     found = await served(app)
     assert operations(found) == routes_of(app)
     assert "admin" not in orjson.dumps(found["paths"]).decode()
-    assert found["components"]["securitySchemes"] == {}
+    assert set(found["components"]["securitySchemes"]) == {"CallerBearer", "CallerHeader"}
+
+
+async def test_what_the_gate_asks_a_key_for_is_described_with_it_and_nothing_else(app: Quart) -> None:
+    for path, item in (await served(app))["paths"].items():
+        for operation in item.values():
+            asks = {} in operation.get("security", [])
+            assert asks is not needs_no_caller(path)
+            assert ("401" in operation["responses"]) is (asks or path.startswith(ADMIN_ROUTES))
 
 
 def test_the_document_does_not_depend_on_the_order_of_the_routes() -> None:
@@ -143,7 +152,7 @@ def test_every_failure_has_an_example_and_advice() -> None:
 
 
 def test_every_failure_is_described_somewhere() -> None:
-    described = {kind for row in OPERATIONS for kind in row.errors} | set(failures.ANYWHERE)
+    described = {kind for row in OPERATIONS for kind in row.errors} | {*failures.ANYWHERE, *failures.CALLER}
     assert set(exceptions.failures()) - described == set()
 
 
