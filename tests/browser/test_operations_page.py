@@ -134,6 +134,32 @@ async def test_with_the_key_a_judge_is_tested_and_the_cache_cleared(stage: Scene
 
 
 @quietly
+async def test_with_the_key_a_circuit_is_held_open_and_reset(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page)
+    await page.get_by_role("button", name="Hold open: anthropic").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Hold open").click()
+    assert [request.url for request in seen.requests if request.method != "GET"] == []  # a reason is wanted
+    await dialog.get_by_role("textbox", name="Why").fill(f"maintenance {MARKUP}")
+    await dialog.get_by_role("button", name="Hold open").click()
+    await expect(dialog.get_by_role("status")).to_contain_text("anthropic is held open for 10\u00a0min.")
+    await dialog.get_by_role("button", name="Close").click()
+    await expect(judge(page, "anthropic")).to_contain_text(f"circuit held open: maintenance {MARKUP}", timeout=SOON_MS)
+    assert (await stage.compare("Phones are good.")).json()["provider"] == "openai"
+    told = await act(page, "Reset: anthropic", "Reset")
+    await expect(told).to_contain_text("The circuit of anthropic is reset: closed.")
+    await expect(judge(page, "anthropic")).to_contain_text("Ready", timeout=SOON_MS)
+    await page.get_by_role("button", name="Close", exact=True).click()
+    await page.get_by_role("button", name="Hold closed: anthropic").click()
+    await dialog.get_by_role("textbox", name="Why").fill("it must not stop")
+    await dialog.get_by_role("combobox", name="For").select_option("until somebody resets it")
+    await dialog.get_by_role("button", name="Hold closed").click()
+    await expect(dialog.get_by_role("status")).to_contain_text("anthropic is held closed until it is reset.")
+    await expect(judge(page, "anthropic")).to_contain_text("circuit held closed", timeout=SOON_MS)
+
+
+@quietly
 async def test_what_is_not_confirmed_is_not_done(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     await unlock(page)
