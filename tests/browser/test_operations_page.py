@@ -169,6 +169,19 @@ async def test_a_wrong_key_is_refused_and_forgotten(stage: Scene, seen: Seen) ->
     await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
 
 
+async def test_where_callers_show_keys_the_administrator_s_opens_the_figures(tmp_path: Path, chromium: Browser) -> None:
+    closed = {"AUTH_MODE": "api_key", "CALLER_API_KEYS": f'{{"a-caller": ["{"0" * 64}"]}}'}
+    async with scene(tmp_path, **closed) as stage, looking_at(stage.process, chromium) as looked:
+        page = looked.page
+        await page.goto(looked.url)
+        headline = page.get_by_role("heading", level=1)
+        await expect(headline).to_have_text("The figures are behind a key.")
+        await expect(page.locator("#stale")).to_be_hidden()
+        await unlock(page)
+        await expect(headline).to_have_text("All is well.")
+        await expect(judge(page, "anthropic")).to_contain_text("Ready")
+
+
 # --- When the service does not answer ---------------------------------------------------------------------------------
 
 

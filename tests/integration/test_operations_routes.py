@@ -6,7 +6,7 @@ import pytest
 from dishka import Provider, Scope, provide
 from quart.typing import TestClientProtocol as Client
 
-from api.page_routes import PAGE, POLICY
+from api.page_routes import PAGE
 from api_models import ErrorCode
 from exceptions import CostLimitExceededError
 from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol
@@ -133,9 +133,11 @@ async def test_the_page_is_one_answer_with_its_policy(monkeypatch: pytest.Monkey
         again = await client.get("/", headers={"If-None-Match": response.headers["ETag"]})
         other = await client.get("/", headers={"If-None-Match": '"another"'})
     assert (response.status_code, response.content_type) == (200, "text/html; charset=utf-8")
-    assert await response.get_data(as_text=True) == PAGE
-    assert response.headers["Content-Security-Policy"] == POLICY
+    assert await response.get_data(as_text=False) == PAGE.text
+    assert response.headers["Content-Security-Policy"] == PAGE.headers["Content-Security-Policy"]
     assert response.headers["Cache-Control"] == "no-cache"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
     assert (again.status_code, await again.get_data(as_text=True)) == (304, "")
     assert other.status_code == 200
 
