@@ -1,6 +1,6 @@
 """Writes docs/benchmarks.md from the raw data of bench/results; no figure in it is typed by hand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.goals import MANY, ONE, Rounds, goals
@@ -59,13 +59,18 @@ def _alone(rows: Sequence[Row]) -> Iterator[str]:
     yield "| setup | conn. | load | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs | calls |"
     yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
-        latencies = " | ".join(f"{row.latency_ms[name]:.2f}" for name in ("p50", "p90", "p99", "p99.9"))
-        own = " | ".join(f"{row.overhead_ms[name]:.2f}" if row.overhead_ms else "" for name in ("p50", "p99"))
+        latencies = " | ".join(_ms(row.latency_ms, name) for name in ("p50", "p90", "p99", "p99.9"))
+        own = " | ".join(_ms(row.overhead_ms, name) for name in ("p50", "p99"))
         calls = row.upstream_calls / max(1.0, row.achieved_rps * row.seconds)
         yield (
             f"| {row.setup} | {row.connections} | {load_of(row)} | {row.achieved_rps:,.0f} | {latencies} | {own} "
             f"| {1000 * row.cpu_s:,.0f} | {calls:.2f} |"
         )
+
+
+def _ms(values: Mapping[str, float], name: str) -> str:
+    """Nothing when nothing was counted: a refusal has no times."""
+    return f"{values[name]:.2f}" if name in values else ""
 
 
 def _peers(rounds: Rounds) -> Iterator[str]:

@@ -1,13 +1,17 @@
 """What is measured: how the server is set up, what surrounds it, and which load it gets."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+import orjson
 
 from bench.processes import Running
 from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER, Dialect
 
 DEAD = "127.0.0.1:9"  # nobody listens there
+CALLER_KEY = "key-of-the-caller-of-the-benchmark"
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.2)
 CONNECTIONS = (1, 8, 32, 128)
 CAPACITY_AT = 32
@@ -96,6 +100,15 @@ def kafka_at(address: Callable[[World], str]) -> Settings:
     return beside(OPENAI_ONLY, lambda world: {"KAFKA_BOOTSTRAP_SERVERS": address(world)})
 
 
+def collector_at(address: Callable[[World], str]) -> Settings:
+    """The usual provider, and a collector that gets the spans of every request."""
+    return beside(OPENAI_ONLY, lambda world: {"OTLP_ENDPOINT": address(world)})
+
+
+def _known_callers() -> str:
+    return orjson.dumps({"bench": [hashlib.sha256(CALLER_KEY.encode()).hexdigest()]}).decode()
+
+
 def _down(world: World) -> Mapping[str, str]:
     return {**ANTHROPIC.variables(f"{world.provider.url}/down"), **OPENAI.variables(world.provider.url)}
 
@@ -149,6 +162,17 @@ SETUPS = (
     Setup(name="judged miss with Kafka", settings=kafka_at(lambda world: world.needs[Need.KAFKA]), needs=(Need.KAFKA,)),
     Setup(name="judged miss, Kafka down", settings=kafka_at(lambda _: DEAD)),
     Setup(name="judged miss, Kafka hung", settings=kafka_at(lambda world: world.silence)),
+    *(
+        Setup(name=f"{name}, traced", settings=collector_at(lambda world: f"{world.provider.url}/otlp"), is_new=is_new)
+        for name, is_new in (("judged miss", True), ("local hit", False))
+    ),
+    Setup(name="judged miss, collector hung", settings=collector_at(lambda world: f"http://{world.silence}")),
+    Setup(
+        name="local hit, callers show keys",
+        settings=judged_by(OPENAI, AUTH_MODE="api_key", CALLER_API_KEYS=_known_callers()),
+        headers={"Authorization": f"Bearer {CALLER_KEY}"},
+        is_new=False,
+    ),
 )
 
 

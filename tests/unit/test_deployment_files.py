@@ -102,3 +102,32 @@ def test_compose_publishes_the_service_and_probes_its_health() -> None:
     assert SERVICE["ports"] == ["8090:8080"]
     assert any("/healthz" in part for part in SERVICE["healthcheck"]["test"])
     assert SERVICE["read_only"] is True
+
+
+def balancer_says(line: str) -> bool:
+    """Whether HAProxy's configuration holds the line; comments do not count."""
+    lines = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text().splitlines()
+    return line in {known.strip() for known in lines}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "balance leastconn",
+        "retry-on conn-failure",
+        "option http-server-close",
+        "option httpchk GET /readyz",
+        "http-check expect status 200",
+        "timeout http-request 10s",
+    ],
+)
+def test_the_balancer_is_set_as_the_page_on_scaling_says(line: str) -> None:
+    assert balancer_says(line)
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_the_balancer_waits_longer_than_a_caller(side: str) -> None:
+    config = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
+    found = re.search(rf"timeout {side} +(\d+)s", config)
+    assert found is not None
+    assert int(found[1]) > 60

@@ -1,5 +1,6 @@
 """The locks that a fresh machine installs from are exports of pdm.lock, hashes included, and name no registry."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -41,3 +42,14 @@ def test_the_requirements_are_what_the_project_lock_says(name: str, groups: set[
 @pytest.mark.parametrize("name", [*LOCKS, "pdm.lock", "pyproject.toml"])
 def test_no_lock_names_a_registry(name: str) -> None:
     assert not re.search(r"https?://(?!github\.com/hadolint)", (ROOT / name).read_text())
+
+
+def test_what_the_benchmark_measures_beside_us_is_pinned_and_hashed() -> None:
+    peers = ROOT / "bench" / "peers"
+    python = exported("bench/peers/litellm.lock")
+    node = json.loads((peers / "package-lock.json").read_text())["packages"]
+    assert len(python) > 100
+    assert all(python.values())
+    assert all("integrity" in package for name, package in node.items() if name)
+    assert not [name for name, package in node.items() if "resolved" in package]
+    assert "://" not in (peers / "litellm.lock").read_text()
