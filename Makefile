@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format settings sbom lock
+.PHONY: help run test promtool schemathesis browser check format settings sbom lock
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,18 @@ run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .en
 test: .venv/dev.stamp ## Run the tests
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
+schemathesis: .venv/dev.stamp ## Ask a real process with requests drawn from its OpenAPI document
+	@$(BIN)/python -m pytest -q tests/system/test_openapi_by_schemathesis.py
+
+browser: .venv/dev.stamp ## Look at the pages in Chromium, which must be there
+	@$(BIN)/python -m pytest -q tests/browser
+
+promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Prometheus' promtool)
+	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yml
+	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
+
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,15 +51,18 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
 	$(BIN)/python -m tools.settings --check
 	$(BIN)/python -m tools.events
+	$(BIN)/python -m tools.api
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
+	@$(MAKE) --no-print-directory promtool schemathesis browser
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tools.settings --write
 	$(BIN)/python -m tools.events --write
+	$(BIN)/python -m tools.api --write
 
 settings: .venv/run.stamp ## Show every setting as `make run` finds it, and where it comes from
 	@$(BIN)/python -m tools.settings

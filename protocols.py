@@ -5,6 +5,7 @@ Implementations conform structurally; `di.py` is where mypy proves it.
 """
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -14,13 +15,19 @@ from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import PositiveInt
+from pydantic import JsonValue, PositiveInt
 
 from api_models import (
+    ANONYMOUS,
+    AdminAction,
+    AdminChange,
     AttemptOutcome,
     CacheMode,
     CacheOutcome,
+    CircuitOrder,
+    CircuitResponse,
     CircuitState,
+    DegradedMode,
     DependencyStatus,
     EventData,
     ModelTier,
@@ -29,6 +36,7 @@ from api_models import (
     ReasoningEffort,
     RoutingRule,
     SelectionStrategy,
+    SettingsResponse,
     TemperatureUse,
     UnknownPrice,
     Usage,
@@ -37,6 +45,13 @@ from api_models import (
 )
 
 T = TypeVar("T")
+
+AttributeValue = str | bool | int | float | tuple[str, ...]
+Attributes = Mapping[str, AttributeValue]
+
+TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]{0,200})?")
+LONGEST_TRACESTATE = 512
+KNOWN_FLAGS = 3  # sampled, random; W3C wants the others to be dropped
 
 
 # --- Nouns: a question ------------------------------------------------------------------------------------------------
@@ -63,7 +78,10 @@ class CacheUse(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonQuery:
-    """What the caller asked; `None` is left to us. timeout_s: the caller's own wish, in seconds."""
+    """What the caller asked; `None` is left to us.
+
+    caller: whose key was shown, for the books; no part of the question. timeout_s: the caller's own wish, in seconds.
+    """
 
     user_prompt: str
     essay_a: str
@@ -77,6 +95,7 @@ class ComparisonQuery:
     reasoning_effort: ReasoningEffort | None = None
     allow_fallback: bool = False
     user_id: str | None = None
+    caller: str = ANONYMOUS
     metadata: Mapping[str, Any] = field(default_factory=dict)
     replicate: int = 0
     cache_use: CacheUse = CacheUse.NORMAL
@@ -443,7 +462,7 @@ ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderStatus:
-    """Whether a provider can be asked now; reason says why not."""
+    """Whether a provider can be asked now; reason says why not. held_because: why its circuit was forced, if it was."""
 
     name: ProviderName
     enabled: bool
@@ -453,6 +472,7 @@ class ProviderStatus:
     reason: str | None
     activity: ProviderActivity
     last_probe: ProbeFinding | None = None
+    held_because: str | None = None
 
     @property
     def available(self) -> bool:
@@ -465,6 +485,12 @@ class ProviderStatus:
         return self.enabled and self.configured
 
 
+CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
+    CacheMode.READ_ONLY: DegradedMode.CACHE_READ_ONLY,
+    CacheMode.DEGRADED: DegradedMode.CACHE_LOCAL_ONLY,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHealth:
     """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
@@ -473,6 +499,11 @@ class CacheHealth:
     redis: DependencyStatus
     redis_failure_count: int
     cause: str | None = None
+
+    @property
+    def degraded_mode(self) -> DegradedMode | None:
+        """How this is called among all that may be amiss; None when nothing is."""
+        return CACHE_MODES.get(self.mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,6 +552,22 @@ class CacheCleared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """Who changes something, and in which request: its correlation id."""
+
+    actor: str
+    request_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsReset:
+    """How many alerts may be told again. everywhere: the fleet forgot them; else this replica alone did."""
+
+    forgotten: int
+    everywhere: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialReport:
     """What a test of one provider found. message: one sentence of ours."""
 
@@ -529,6 +576,49 @@ class TrialReport:
     message: str
     elapsed_s: float
     model: str | None
+
+
+# --- Nouns: traces ----------------------------------------------------------------------------------------------------
+
+
+class SpanKind(StrEnum):
+    """Whether a span answers somebody, asks somebody, or neither."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceContext:
+    """A place in a distributed trace, as W3C Trace Context writes it: hex digits; state is a `tracestate`."""
+
+    trace_id: str
+    span_id: str
+    flags: str
+    state: str | None = None
+
+    @classmethod
+    def read(cls, traceparent: str, tracestate: str) -> Self | None:
+        """What the two headers say; None when the first is not valid. A state that is too long is left out."""
+        found = TRACEPARENT.fullmatch(traceparent.strip())
+        if found is None:
+            return None
+        version, trace_id, span_id, flags, more = found.groups()
+        if version == "ff" or (version == "00" and more) or not (int(trace_id, 16) and int(span_id, 16)):
+            return None
+        state = tracestate.strip() if len(tracestate) <= LONGEST_TRACESTATE else ""
+        return cls(trace_id=trace_id, span_id=span_id, flags=f"{int(flags, 16) & KNOWN_FLAGS:02x}", state=state or None)
+
+    @property
+    def traceparent(self) -> str:
+        """The header of that name."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+    def headers(self) -> Mapping[str, str]:
+        """What goes on to whoever is asked: this and no baggage."""
+        told = {"traceparent": self.traceparent}
+        return told if self.state is None else {**told, "tracestate": self.state}
 
 
 # --- Verbs ------------------------------------------------------------------------------------------------------------
@@ -748,10 +838,71 @@ class RuntimeSettingsProtocol(Protocol):
         ...
 
 
+class SettingsSteeringProtocol(Protocol):
+    """Changes settings of the running service, in all replicas. matches: whether a version is the one that was meant.
+
+    What is refused leaves everything as it was: InvalidQueryError, StaleVersionError, ServiceOverloadedError.
+    """
+
+    async def report(self) -> SettingsResponse:
+        """Every setting as it is in force."""
+        ...
+
+    async def change(
+        self, changes: Mapping[str, object], *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Put these values in the place of the environment's, all or none."""
+        ...
+
+    async def withdraw(
+        self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Return one setting, or with None every one, to the environment's value."""
+        ...
+
+
+class CircuitSteeringProtocol(Protocol):
+    """Overrules circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
+
+    def report(self, provider: ProviderName) -> CircuitResponse:
+        """One circuit as it is."""
+        ...
+
+    async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:
+        """Hold it open or closed."""
+        ...
+
+    async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
+        """Forget what was forced and what was counted."""
+        ...
+
+
+class CostAlertsProtocol(Protocol):
+    """The alerts on spending."""
+
+    async def reset(self) -> AlertsReset:
+        """Let those that were told be told again, if their marks are still passed."""
+        ...
+
+
+class AuditProtocol(Protocol):
+    """Remembers who changed what."""
+
+    def record(
+        self, by: Administrator, action: AdminAction, field: str | None, *, old: JsonValue, new: JsonValue
+    ) -> None:
+        """One line, one event; the values without secrets."""
+        ...
+
+    def latest(self) -> Sequence[AdminChange]:
+        """The latest changes that this process made, the newest first."""
+        ...
+
+
 class LLMProviderTesterProtocol(Protocol):
     """Tries one provider for an operator."""
 
-    async def test(self, provider: ProviderName, *, deep: bool) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
         """Within ten seconds: the free look-up, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 
@@ -760,7 +911,21 @@ class AdminAccessProtocol(Protocol):
     """Who may change the running service."""
 
     def check(self, key: str | None, *, peer: str) -> None:
-        """Pass whoever shows the key. Raises AdminKeyRefusedError, or AdminTriedTooOftenError before it looks."""
+        """Pass whoever shows the key. peer: the address of who asks.
+
+        Raises AdminKeyRefusedError, or before it looks AdminTriedTooOftenError and AdminAddressRefusedError.
+        """
+        ...
+
+
+class CallerAccessProtocol(Protocol):
+    """Who may ask."""
+
+    def identify(self, key: str | None, *, peer: str, admin_may: bool) -> str:
+        """The name under which this request is booked. admin_may: the administrator's key will do as well.
+
+        Raises CallerKeyRefusedError.
+        """
         ...
 
 
@@ -783,4 +948,41 @@ class BackgroundProtocol(Protocol):
     @property
     def down(self) -> frozenset[str]:
         """Those that died and wait to be started again."""
+        ...
+
+
+class SpanProtocol(Protocol):
+    """One step of a trace, while it is under way."""
+
+    def tell(self, attributes: Attributes) -> None:
+        """Add what is known by now; never a prompt, an essay, a key or anybody else's text."""
+        ...
+
+    def fail(self, error_type: str) -> None:
+        """It ends badly. The first word counts."""
+        ...
+
+
+class TracerProtocol(Protocol):
+    """Where the service tells how it spends a request's time. No method waits or raises for a fault of its own."""
+
+    @property
+    def records(self) -> bool:
+        """Somebody will look at the spans; without that nobody needs to make any."""
+        ...
+
+    def serve(
+        self, name: str, *, caller: TraceContext | None, attributes: Attributes
+    ) -> AbstractContextManager[SpanProtocol]:
+        """The span of a whole request, in the caller's trace or in one of its own."""
+        ...
+
+    def span(
+        self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL
+    ) -> AbstractContextManager[SpanProtocol]:
+        """A step inside of whatever is under way; an exception that passes makes it fail."""
+        ...
+
+    def here(self) -> TraceContext | None:
+        """The place at which this code runs, None outside of every trace."""
         ...

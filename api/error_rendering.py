@@ -1,15 +1,16 @@
 """Turns every failure into the one error body. No text of a foreign exception ever gets into it."""
 
+from http import HTTPStatus
 from math import ceil
+from uuid import UUID
 
 import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import correlation_id, note
+from api.request_scope import correlation_id, fail, trace_id
 from api_models import ErrorBody
 from exceptions import (
-    AdminKeyRefusedError,
     BodyTooLargeError,
     BodyTooSlowError,
     DefectError,
@@ -24,7 +25,7 @@ log = structlog.get_logger("errors")
 
 BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     400: (InvalidQueryError, "the request is not valid HTTP"),
-    404: (RouteNotFoundError, "see the README for the paths"),
+    404: (RouteNotFoundError, "/openapi.json lists the paths"),
     405: (MethodNotAllowedError, "the Allow header names the methods"),
     408: (BodyTooSlowError, "send the body faster"),
     413: (BodyTooLargeError, "send a smaller body"),
@@ -43,24 +44,29 @@ async def render_failure(error: Exception) -> Response:
     failure = _known(error)
     if isinstance(failure, DefectError):
         log.error("defect", exc_info=error)
-    note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
-    retry_after = None if failure.retry_after_s is None else max(0, ceil(failure.retry_after_s))
-    body = ErrorBody(
-        error=failure.sentence,
-        error_type=failure.code,
-        details=failure.details,
-        correlation_id=correlation_id(),
-        retry_after=retry_after,
-        provider=failure.provider,
-    )
+    fail(failure)
+    body = body_of(failure, correlation_id(), trace_id())
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
-    if retry_after is not None:
-        response.headers["Retry-After"] = str(retry_after)
-    if isinstance(failure, AdminKeyRefusedError):
+    if body.retry_after is not None:
+        response.headers["Retry-After"] = str(body.retry_after)
+    if failure.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
+
+
+def body_of(failure: ServiceError, correlation_id: UUID, trace_id: str | None = None) -> ErrorBody:
+    """What a caller is told of this failure."""
+    return ErrorBody(
+        error=failure.sentence,
+        error_type=failure.code,
+        details=failure.details,
+        correlation_id=correlation_id,
+        retry_after=None if failure.retry_after_s is None else max(0, ceil(failure.retry_after_s)),
+        provider=failure.provider,
+        trace_id=trace_id,
+    )
 
 
 def _known(error: Exception) -> ServiceError:

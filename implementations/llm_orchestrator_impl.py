@@ -113,6 +113,7 @@ class LLMOrchestratorImpl:
                 error=None,
                 cache_outcome=result.cache_outcome,
                 elapsed_s=result.timings.total_s,
+                queued_s=result.timings.queued_s,
             )
             return result
 
@@ -134,6 +135,7 @@ class LLMOrchestratorImpl:
                 error=known.code,
                 cache_outcome=None,
                 elapsed_s=self._clock() - began_s,
+                queued_s=current_call().record.queued_s,
             )
             raise
 
@@ -209,6 +211,7 @@ class LLMOrchestratorImpl:
                 requested_at=requested_at,
             ):
                 self._events.publish(event)
+                self._metrics.caller_purchased(event)
         if settings.cache_enabled and query.cache_use.writes:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from api_models import AttemptOutcome, Purchase, UsageScope
+from api_models import AttemptOutcome, DegradedMode, Purchase, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.fleet import Answer, Fleet
@@ -65,9 +65,10 @@ class Budget:
         self.refused: set[str] = set()
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
+            metrics.budget_left_ratio.of(period).set_function(partial(self._left_ratio, index))
             metrics.limit_refusals.of(period)
         metrics.limit_refusals.of(UNKNOWN_PRICE)
-        metrics.budget_local.set_function(lambda: float(self.is_local))
+        metrics.degraded_mode.of(DegradedMode.BUDGET_LOCAL).set_function(lambda: float(self.is_local))
 
     @property
     def is_local(self) -> bool:
@@ -119,6 +120,14 @@ class Budget:
         others = self._others_held(account.period)
         left = limit - others - account.held
         return usd(max(0, left if self._is_shared else min(left, limit // self._replicas - account.held)))
+
+    def _left_ratio(self, index: int) -> float:
+        """Of the limit, or of our part of it while alone; 1 without a limit, and a limit of nothing leaves nothing."""
+        limit = self._limits()[index]
+        if limit is None:
+            return 1.0
+        allowed = limit if self._is_shared else limit // self._replicas
+        return self.left_usd(index) / usd(allowed) if allowed else 0.0
 
     async def finish(self) -> None:
         """Tell the others what they do not know yet; bounded by the patience with Redis."""

@@ -23,7 +23,7 @@ CLASSES: tuple[tuple[ProcessingEvent, ...], ...] = (
     (ProcessingEvent.LLM_REQUEST_STARTED,),
     (ProcessingEvent.LLM_REQUEST_COMPLETED,),
     (ProcessingEvent.LLM_PROVIDER_FAILURE,),
-    (ProcessingEvent.LLM_COST_TRACKING, ProcessingEvent.LLM_COST_ALERT),
+    (ProcessingEvent.LLM_COST_TRACKING, ProcessingEvent.LLM_COST_ALERT, ProcessingEvent.LLM_ADMIN_CHANGED),
 )
 
 log = structlog.get_logger("events")

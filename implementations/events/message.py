@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import orjson
 from pydantic import BaseModel
 
-from api_models import CostAlerted, EventData, EventEnvelope, ProcessingEvent, RequestEventData
+from api_models import AdminChanged, CostAlerted, EventData, EventEnvelope, ProcessingEvent, RequestEventData
 
 ENVELOPE_BYTES = 1024  # a generous guess of everything that is neither metadata nor text
 TRUNCATED = {"truncated": True}
@@ -58,7 +58,7 @@ class Message:
 def message_of(event: EventData, *, service_name: str, traceparent: str | None, now: datetime, now_s: float) -> Message:
     """Wrap the event. Costs no encoding but that of the metadata, which tells how large it is."""
     event_id = uuid4()
-    correlation_id = event.correlation_id if isinstance(event, RequestEventData) else event_id
+    correlation_id = _correlation_of(event) or event_id
     envelope = EventEnvelope(
         event_id=event_id,
         event_type=event.event.event_type,
@@ -77,6 +77,13 @@ def message_of(event: EventData, *, service_name: str, traceparent: str | None, 
         size_bytes=_estimated_bytes(event),
         envelope=envelope,
     )
+
+
+def _correlation_of(event: EventData) -> UUID | None:
+    """That of the request that it is about, if it is about one."""
+    if isinstance(event, RequestEventData):
+        return event.correlation_id
+    return event.request_id if isinstance(event, AdminChanged) else None
 
 
 def _key(event: EventData, service_name: str) -> str:

@@ -7,13 +7,15 @@ nothing here could remove them, so nothing may log them; what looks like a key i
 import logging
 import re
 import sys
+from typing import Any
 
 import structlog
+from pydantic import JsonValue
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "***"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
-SECRET_VALUES = re.compile(r"sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+SECRET_VALUES = re.compile(r"llmp_[\w-]{8,}|sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
 
 
@@ -57,12 +59,23 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
     logging.getLogger("uvicorn.access").disabled = True  # the service writes its own line for each request
 
 
+def set_level(level: str) -> None:
+    """Another least severe line, from now on."""
+    logging.getLogger().setLevel(level)
+
+
 def masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is called a secret or looks like one."""
     return {name: _masked_value(name, value) for name, value in event.items()}
 
 
-def _masked_value(name: str, value: object) -> object:
+def without_secrets(value: JsonValue) -> JsonValue:
+    """The value with a mask in the place of what looks like a secret."""
+    clean: JsonValue = _masked_value("", value)
+    return clean
+
+
+def _masked_value(name: str, value: Any) -> Any:
     if SECRET_NAMES.search(name):
         return MASK
     if isinstance(value, str):

@@ -58,6 +58,24 @@ def mortal(topics: Broker) -> Iterator[Broker]:
         topics.start()
 
 
+@pytest.mark.parametrize("collector", [None, f"http://{NOBODY}"], ids=["without a collector", "with one"])
+def test_an_event_bears_the_trace_of_its_request(collector: str | None, topics: Broker, tmp_path: Path) -> None:
+    trace, caller = uuid4().hex, "b7ad6b7169203331"
+    given = f"00-{trace}-{caller}-01"
+    settings = {"OTLP_ENDPOINT": collector} if collector else {}
+    with service(tmp_path, with_kafka(topics.servers, **settings)) as running:
+        mine = running.compare(headers={"traceparent": given}).json()
+        assert mine["trace_id"] == trace
+        wait_until(lambda: is_empty(running))
+    key = mine["correlation_id"].encode()
+    for topic in (STARTED, COMPLETED, COST):
+        (message,) = (one for one in topics.read(topic, at_least=1) if one.key() == key)
+        (told,) = orjson.loads(message.value() or b"")["metadata"].values()
+        assert ("traceparent", told.encode()) in list(message.headers() or [])
+        assert (told == given) == (collector is None)
+        assert re.fullmatch(f"00-{trace}-[0-9a-f]{{16}}-01", told)
+
+
 def test_every_request_is_told_in_order_under_its_key(topics: Broker, tmp_path: Path) -> None:
     same = str(uuid4())
     with service(tmp_path, with_kafka(topics.servers)) as running:
@@ -121,7 +139,7 @@ def test_without_room_the_costs_stay_and_the_health_says_what_happens(tmp_path: 
     }
     assert (dropped[STARTED], dropped[COMPLETED], dropped[COST]) == (4.0, 4.0, 0.0)
     assert "events_dropping: events were given up within the last minute, and counted" in warnings
-    assert "llm_provider_events_dropping 1.0" in metrics
+    assert 'llm_provider_degraded_mode{mode="events_dropping"} 1.0' in metrics
 
 
 def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(perishable: Broker, tmp_path: Path) -> None:

@@ -232,6 +232,24 @@ async def test_what_is_left_is_shown() -> None:
     assert fleet.budgets[0].left_usd(0) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("limit_usd", "left"), [(None, 1.0), (4.0, 1.0), (0.0, 0.0)])
+def test_a_replica_that_is_alone_measures_what_is_left_by_its_own_part(limit_usd: float | None, left: float) -> None:
+    metrics = new_metrics()
+    budget(CostRules(limit_usd_per_day=limit_usd), metrics=metrics, replicas=4)
+
+    assert sample(metrics, "llm_provider_budget_left_ratio", period="day") == left
+
+
+async def test_what_is_left_is_also_shown_as_a_part_of_the_limit() -> None:
+    fleet = Fleet(day=1.0)
+    assert await fleet.buys(1, 0.25)
+    await fleet.buys(0, 0.25)
+    await fleet.budgets[1].refresh()
+
+    ratios = [sample(fleet.metrics, "llm_provider_budget_left_ratio", period=period) for period in ("day", "month")]
+    assert ratios == [pytest.approx(0.5), 1.0]
+
+
 def test_the_ceiling_is_no_lower_than_what_the_longest_answer_to_the_most_tokens_costs() -> None:
     prices = Prices({}, now=Calendar())
     asked = request(provider=ProviderName.OPENAI, model="gpt-6-luna", max_tokens=1000)

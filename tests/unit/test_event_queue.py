@@ -75,7 +75,9 @@ def test_the_bytes_are_bounded_too() -> None:
     room.publish(big, big, big)
 
     assert room.queue.pending == 1
-    room.publish(RequestStarted(provider=None, correlation_id=CORRELATION_ID, request_type="c", user_id="x" * 20_000))
+    room.publish(
+        RequestStarted(provider=None, correlation_id=CORRELATION_ID, request_type="c", user_id="x" * 20_000, caller="c")
+    )
     assert room.queue.pending == 0
     assert room.balances()
 
@@ -152,6 +154,7 @@ def test_the_envelope_is_that_of_the_platform() -> None:
         "metadata": {"batch": "b-1"},
         "request_type": "comparison",
         "user_id": "teacher-7",
+        "caller": "anonymous",
     }
     assert dict(tracked.headers()) == {
         "event_type": b"llm_provider.request_started.v1",
