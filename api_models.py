@@ -1161,3 +1161,154 @@ class EventEnvelope:
     data_schema_uri: str | None = None
     data: EventData
     metadata: Mapping[str, str] | None = None
+
+
+# --- Operations -------------------------------------------------------------------------------------------------------
+
+
+class TrafficReport(_Body):
+    """What callers were told since the start of this process."""
+
+    answers: int
+    """Comparisons with a verdict."""
+    errors: int
+    """Errors, but for paths and methods that do not exist."""
+    errors_by_type: dict[ErrorCode, int]
+    """The same by their code, the most frequent first."""
+    coalesced: int
+    """Answers that shared somebody else's purchase."""
+    callers_left: int
+    """Callers who left before the answer."""
+
+
+class LatencyReport(_Body):
+    """How long the latest answers took, known ones among them; null when there were none."""
+
+    window_s: float
+    """So many seconds are looked back."""
+    answers: int
+    """In that time, the latest thousand at most."""
+    median_ms: float | None
+    """Half of them took no longer."""
+    p95_ms: float | None
+    """95 of 100 took no longer."""
+    slowest_ms: float | None
+    """None took longer."""
+
+
+class RecentError(_Body):
+    """One error that a caller was told, without its details, which may name what was sent."""
+
+    at: datetime
+    """When, UTC."""
+    error_type: ErrorCode
+    """Its code."""
+    status: int
+    """Its HTTP status."""
+    error: str
+    """Its sentence."""
+    provider: ProviderName | None
+    """Whom it is about."""
+    correlation_id: UUID
+    """Finds the request in the log."""
+
+
+class PlacesReport(_Body):
+    """How full something is."""
+
+    in_flight: int
+    """Places that are taken."""
+    limit: int
+    """Places that there are."""
+    waiting: int
+    """Who waits for one."""
+
+
+class ProviderPlacesReport(PlacesReport):
+    """How full one provider is."""
+
+    paused_s: float
+    """Seconds until it is called again after it throttled; 0 when it may be."""
+
+
+class SaturationReport(_Body):
+    """How full the service is, and each of its providers."""
+
+    service: PlacesReport
+    """Comparisons."""
+    providers: dict[ProviderName, ProviderPlacesReport]
+    """Calls to each provider of the priority order."""
+
+
+class EventsReport(_Body):
+    """What became of the events since the start of this process."""
+
+    kafka: DependencyStatus
+    """Whether Kafka takes them."""
+    buffering: str | None
+    """What they wait for, in a word; null while they are sent."""
+    published: int
+    """Taken for sending."""
+    waiting: int
+    """Not yet acknowledged."""
+    oldest_s: float
+    """Seconds for which the oldest of these waits."""
+    delivered: int
+    """Acknowledged by Kafka."""
+    dropped: int
+    """Given up."""
+    dropped_by_reason: dict[EventDropReason, int]
+    """The same by reason."""
+
+
+class PeriodMoney(_Body):
+    """US dollars of one UTC day or month."""
+
+    period: str
+    """The day or the month, as ISO 8601 has it."""
+    spent_usd: float
+    """Spent; a call of unknown price counts what it may have cost."""
+    limit_usd: float | None
+    """The limit, null without one."""
+    left_usd: float | None
+    """What may still be put aside, null without a limit."""
+
+
+class MoneyReport(_Body):
+    """What counts against the limits."""
+
+    scope: UsageScope
+    """Whose spending is known."""
+    day: PeriodMoney
+    """Today."""
+    month: PeriodMoney
+    """This month."""
+
+
+class OperationsResponse(_Body):
+    """GET /api/v1/operations: this process as it is now, from known state."""
+
+    started_at: datetime
+    """When it was started, UTC."""
+    uptime_s: float
+    """Seconds since then."""
+    mock_judges: bool
+    """Whether the mock judges: no verdict is real."""
+    draining: bool
+    """Whether it is stopping."""
+    degraded_modes: list[DegradedMode]
+    """How it goes on without what is missing."""
+    tasks_down: list[str]
+    """Background tasks that died and are started again."""
+    traffic: TrafficReport
+    """Answers and errors."""
+    latency: LatencyReport
+    """How long answers take."""
+    recent_errors: list[RecentError]
+    """The latest fifty, the newest first."""
+    saturation: SaturationReport
+    """How full it is."""
+    events: EventsReport
+    """The way to Kafka."""
+    money: MoneyReport
+    """Spent and left."""

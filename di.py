@@ -48,6 +48,7 @@ from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from implementations.events.spool import Spool, check_spool
 from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
+from implementations.history_impl import HistoryImpl
 from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
@@ -97,6 +98,7 @@ from protocols import (
     CircuitSteeringProtocol,
     ClockProtocol,
     CostAlertsProtocol,
+    HistoryProtocol,
     Judge,
     Judges,
     LLMAccountingProtocol,
@@ -796,6 +798,11 @@ class ProcessProvider(Provider):
     def background(self, supervisor: Supervisor) -> BackgroundProtocol:
         """The tasks as the health probe sees them."""
         return supervisor
+
+    @provide
+    def history(self, clock: ClockProtocol) -> HistoryProtocol:
+        """What callers were told lately."""
+        return HistoryImpl(clock=clock, now=utc_now)
 
     @provide
     def door(self) -> Admission:

@@ -4,7 +4,7 @@ Labels are closed sets: providers, outcomes and routes by definition, models by 
 (any other is `other`). Children are looked up once and kept. Names are written without the prefix `llm_provider_`.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 from typing import Generic, TypeVar
 
@@ -68,6 +68,11 @@ class Family(Generic[Metric]):
             child = self._children[labels] = self._metric.labels(*labels)
         return child
 
+    @property
+    def children(self) -> Mapping[tuple[str, ...], Metric]:
+        """Those that were looked up so far, by their label values."""
+        return self._children
+
 
 class Declarations:
     """Declares metrics in a registry of its own: what is one of a kind in the singular, what has labels in the plural.
@@ -113,9 +118,14 @@ class Declarations:
         Info(name, text, namespace=NAMESPACE, registry=self.registry).info(facts)
 
 
-def count_of(counter: Counter) -> float:
-    """What a counter without labels, or a child, has counted."""
-    return sum(sample.value for family in counter.collect() for sample in family.samples)
+def count_of(metric: Counter | Gauge) -> float:
+    """What a counter or a gauge shows, be it without labels or a child."""
+    return sum(sample.value for family in metric.collect() for sample in family.samples)
+
+
+def total_of(family: Family[Counter], *values: str) -> float:
+    """What all children together have counted; with values, those that have every one of them among their labels."""
+    return sum(count_of(child) for labels, child in family.children.items() if set(values) <= set(labels))
 
 
 class Metrics:

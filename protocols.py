@@ -29,6 +29,7 @@ from api_models import (
     CircuitState,
     DegradedMode,
     DependencyStatus,
+    ErrorCode,
     EventData,
     ModelTier,
     ProviderName,
@@ -43,6 +44,7 @@ from api_models import (
     UsageScope,
     Winner,
 )
+from exceptions import ServiceError
 
 T = TypeVar("T")
 
@@ -492,6 +494,51 @@ CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodSpending:
+    """Money of one UTC day or month, in US dollars. limit_usd, left_usd: None without a limit.
+
+    left_usd: what may still be put aside here; what running calls put aside is taken off.
+    """
+
+    period: str
+    spent_usd: float
+    limit_usd: float | None
+    left_usd: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """Money of today and of this month, and whose it is."""
+
+    scope: UsageScope
+    day: PeriodSpending
+    month: PeriodSpending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a caller was told instead of an answer: our own words only, and nothing of what was sent."""
+
+    at: datetime
+    code: ErrorCode
+    status: int
+    sentence: str
+    provider: ProviderName | None
+    correlation_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long the answers of the last window_s seconds took, in seconds; None when there were none."""
+
+    window_s: float
+    answers: int
+    median_s: float | None = None
+    p95_s: float | None = None
+    slowest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHealth:
     """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
 
@@ -816,6 +863,10 @@ class BudgetProtocol(Protocol):
         """Charge what was bought, or what may have been, and give back the rest; never waits."""
         ...
 
+    def spending(self) -> Spending:
+        """What is spent and what is left, as far as this process knows; it asks nobody."""
+        ...
+
 
 class LLMUsageProtocol(Protocol):
     """What was used and what it cost."""
@@ -939,6 +990,40 @@ class AdmissionProtocol(Protocol):
 
     def admit(self) -> AbstractContextManager[None]:
         """Hold a place inside. Raises ServiceStoppingError when closed, or turned out before the work was done."""
+        ...
+
+
+class HistoryProtocol(Protocol):
+    """What this process told its callers lately, kept in bounded memory."""
+
+    @property
+    def began_at(self) -> datetime:
+        """When the service was built, UTC."""
+        ...
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since then."""
+        ...
+
+    def answered(self, elapsed_s: float) -> None:
+        """A comparison was answered in so many seconds."""
+        ...
+
+    def failed(self, failure: ServiceError, *, correlation_id: UUID) -> None:
+        """A caller was told of this failure."""
+        ...
+
+    def pace(self) -> Pace:
+        """That of the latest answers."""
+        ...
+
+    def failures(self) -> Sequence[Failure]:
+        """The latest ones, the newest first."""
+        ...
+
+    def failures_by_code(self) -> Mapping[ErrorCode, int]:
+        """How many there were since the start."""
         ...
 
 

@@ -19,6 +19,8 @@ from api import (
     error_rendering,
     health_routes,
     llm_routes,
+    operations_routes,
+    page_routes,
     request_scope,
     request_tracing,
     usage_routes,
@@ -40,6 +42,7 @@ from protocols import (
     BudgetProtocol,
     CallerAccessProtocol,
     CostAlertsProtocol,
+    HistoryProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
@@ -75,11 +78,12 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     app.register_blueprint(usage_routes.blueprint)
     app.register_blueprint(cache_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
+    app.register_blueprint(operations_routes.blueprint)
+    app.register_blueprint(page_routes.blueprint)
     app.register_blueprint(documentation_routes.blueprint)
     if settings.admin.key_in_force is not None:
         for routes in (admin_routes, admin_settings, admin_circuits):
             app.register_blueprint(routes.blueprint)
-    error_rendering.install(app)
     documentation_routes.install(app)
     container = create_container(settings, QuartProvider(), *overrides)
     QuartDishka(app=app, container=container)
@@ -130,6 +134,7 @@ async def _build(app: Quart, container: AsyncContainer, settings: Settings) -> N
     await container.get(BudgetProtocol)
     for asked_by_administrators in (AdminAccessProtocol, CostAlertsProtocol, AuditProtocol):
         await container.get(asked_by_administrators)
+    error_rendering.install(app, history=await container.get(HistoryProtocol))
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
     request_tracing.install(app, tracer=await container.get(TracerProtocol))
     caller_gate.install(

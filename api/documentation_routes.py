@@ -1,42 +1,18 @@
 """The description of this interface, built once: for programs at /openapi.json, for people at /docs."""
 
 import re
-from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
 
 import orjson
-from quart import Blueprint, Quart, Request, Response, current_app, request
+from quart import Blueprint, Quart, Response, current_app, request
 
+from api.kept_texts import Kept, page
 from api.openapi.document import Route, document
 
 PLACEHOLDER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 EXTENSION = "openapi"
+PAGE = page("documentation.html")
 
 blueprint = Blueprint("documentation", __name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A text that clients may keep; they ask for it again with its ETag, and get 304 while it is the same."""
-
-    text: bytes
-    content_type: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def answer(self, asked: Request) -> Response:
-        """All of it, or that it is the same."""
-        etag = sha256(self.text).hexdigest()[:32]
-        if asked.if_none_match.contains_weak(etag):
-            response = Response(status=304)
-            del response.headers["Content-Type"]
-        else:
-            response = Response(self.text, content_type=self.content_type)
-        response.headers.update({**self.headers, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
-        response.set_etag(etag)
-        return response
 
 
 def install(app: Quart) -> None:
@@ -51,31 +27,6 @@ def routes_of(app: Quart) -> frozenset[Route]:
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD"}
     )
-
-
-def page() -> Kept:
-    """The page with a policy under which its own script and style run, and nothing else; it speaks to us only."""
-    text = Path(__file__).with_name("pages").joinpath("documentation.html").read_text()
-    script, style = (_digest(text, tag) for tag in ("script", "style"))
-    policy = (
-        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    )
-    return Kept(
-        text=text.encode(),
-        content_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"},
-    )
-
-
-def _digest(text: str, tag: str) -> str:
-    """As a policy names the content of the first such element."""
-    inside = text.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
-    return f"'sha256-{b64encode(sha256(inside.encode()).digest()).decode()}'"
-
-
-PAGE = page()
 
 
 @blueprint.get("/openapi.json")

@@ -20,6 +20,7 @@ from exceptions import (
     ServiceError,
     UnsupportedContentTypeError,
 )
+from protocols import HistoryProtocol
 
 log = structlog.get_logger("errors")
 
@@ -31,20 +32,28 @@ BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     413: (BodyTooLargeError, "send a smaller body"),
     415: (UnsupportedContentTypeError, "send application/json in UTF-8"),
 }
+# Whoever tries doors that do not exist must not push what went wrong out of sight.
+SAYS_NOTHING_OF_US = (RouteNotFoundError, MethodNotAllowedError)
 
 
-def install(app: Quart) -> None:
-    """Let one handler render them all."""
-    app.register_error_handler(Exception, render_failure)
-    app.register_error_handler(HTTPException, render_failure)
+def install(app: Quart, *, history: HistoryProtocol) -> None:
+    """Let one handler render them all; a failure is logged and remembered here and nowhere else."""
+
+    async def render(error: Exception) -> Response:
+        failure = _known(error)
+        if isinstance(failure, DefectError):
+            log.error("defect", exc_info=error)
+        fail(failure)
+        if not isinstance(failure, SAYS_NOTHING_OF_US):
+            history.failed(failure, correlation_id=correlation_id())
+        return _rendered(failure, error)
+
+    app.register_error_handler(Exception, render)
+    app.register_error_handler(HTTPException, render)
 
 
-async def render_failure(error: Exception) -> Response:
-    """The error body with its status; a failure is logged here and nowhere else."""
-    failure = _known(error)
-    if isinstance(failure, DefectError):
-        log.error("defect", exc_info=error)
-    fail(failure)
+def _rendered(failure: ServiceError, error: Exception) -> Response:
+    """The error body with its status and headers."""
     body = body_of(failure, correlation_id(), trace_id())
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
     if body.retry_after is not None:

@@ -23,6 +23,7 @@ from api_models import (
 from protocols import (
     AdmissionProtocol,
     CurrentSettings,
+    HistoryProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
@@ -42,12 +43,15 @@ blueprint = Blueprint("llm", __name__, url_prefix="/api/v1")
 @blueprint.post("/comparison")
 @inject
 async def compare(
-    orchestrator: FromDishka[LLMOrchestratorProtocol], admission: FromDishka[AdmissionProtocol]
+    orchestrator: FromDishka[LLMOrchestratorProtocol],
+    admission: FromDishka[AdmissionProtocol],
+    history: FromDishka[HistoryProtocol],
 ) -> Response:
     """Judge one pair of essays."""
     with admission.admit():
         query = await read_comparison(request)
         result = await orchestrator.compare(query)
+    history.answered(result.timings.total_s)
     note(
         provider=result.reply.provider,
         model=result.reply.model,

@@ -15,7 +15,18 @@ from metrics import CALLER_LEFT, Metrics
 from protocols import AdmissionProtocol
 
 CORRELATION_HEADER = "X-Correlation-ID"
-QUIET_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
+# What probes, scrapers and the operations page ask again and again.
+QUIET_PATHS = frozenset(
+    {
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/api/v1/operations",
+        "/api/v1/providers",
+        "/api/v1/cache/stats",
+    }
+)
 AS_IN_THE_BODY = TypeAdapter(UUID)  # uuid.UUID itself takes more spellings than the body's field does
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -76,6 +76,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         method="GET",
+        path="/api/v1/operations",
+        name="show_operations",
+        summary="What this process is doing, and what is degraded",
+        says="Traffic, latency, recent errors, saturation, events and money, from known state.",
+        tag=Tag.FIGURES,
+        answers=(Answer(says="As it is now.", example=bodies.OPERATING),),
+    ),
+    Operation(
+        method="GET",
         path="/metrics",
         name="scrape",
         summary="Metrics for Prometheus",
@@ -143,6 +152,19 @@ OPERATIONS: tuple[Operation, ...] = (
             Answer(
                 says="HTML that reads /openapi.json.", example="<!doctype html>", types=(HTML,), headers=(parts.ETAG,)
             ),
+            UNCHANGED,
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/",
+        name="show_page",
+        summary="The operations page",
+        says="It shows these figures to people.",
+        tag=Tag.FIGURES,
+        parameters=(parts.NONE_MATCH_IN,),
+        answers=(
+            Answer(says="HTML.", example="<!doctype html>", types=(HTML,), headers=(parts.ETAG,)),
             UNCHANGED,
         ),
     ),

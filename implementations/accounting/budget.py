@@ -19,7 +19,7 @@ from implementations.accounting.messenger import Messenger
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.purse import Purse
 from metrics import Metrics
-from protocols import Account, CostRules, ProviderRequest, Reservation
+from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
 
 PERIODS = ("day", "month")
 UNKNOWN_PRICE = "unknown_price"
@@ -97,6 +97,10 @@ class Budget:
         mine = sum(account.spent for account in self.accounts if account.period == period)
         return mine + (self._fleet.others.get(period, (0, 0))[1] if self._fleet is not None else 0)
 
+    def spending(self) -> Spending:
+        """What is spent and what is left, from what is known here."""
+        return Spending(scope=self.scope, day=self._of_period(0), month=self._of_period(1))
+
     def left_usd(self, index: int) -> float:
         """What may still be put aside here, today (0) or this month (1); infinite without a limit."""
         limit = self._limits()[index]
@@ -124,6 +128,15 @@ class Budget:
         if self._fleet is not None:
             await self._fleet.tell()
         self._tell_of_mode()
+
+    def _of_period(self, index: int) -> PeriodSpending:
+        period, limit = self.accounts[index].period, self._limits()[index]
+        return PeriodSpending(
+            period=period,
+            spent_usd=usd(self.spent(period)),
+            limit_usd=None if limit is None else usd(limit),
+            left_usd=None if limit is None else self.left_usd(index),
+        )
 
     @property
     def _is_shared(self) -> bool:

@@ -306,7 +306,7 @@ async def test_a_body_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     "path",
-    ["/", f"/{CANARY}", "/api/v1", f"{COMPARISON}/", "/api/v1//comparison", "/healthz/",
+    [f"/{CANARY}", "/api/v1", f"{COMPARISON}/", "/api/v1//comparison", "/healthz/",
      "/api/v1/providers/", "/static/app.py"],
 )  # fmt: skip
 async def test_an_unknown_path_is_told_as_json(client: Client, path: str, method: str) -> None:

@@ -13,7 +13,7 @@ from api_models import (
     Usage,
 )
 from implementations.events import request_events
-from metrics import Metrics
+from metrics import SUCCESS, Metrics, total_of
 from protocols import Attempt
 from tests.fakes import (
     KNOWN_MODEL,
@@ -185,6 +185,17 @@ def test_the_exposition_is_open_metrics_when_the_scraper_asks_for_it() -> None:
 
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
+
+
+def test_a_total_adds_up_the_children_that_bear_every_given_value() -> None:
+    metrics = new_metrics()
+    end_comparison(metrics)
+    end_comparison(metrics, model=None)
+    end_comparison(metrics, error=ErrorCode.TIMEOUT)
+    assert total_of(metrics.requests) == 3.0
+    assert total_of(metrics.requests, SUCCESS) == 2.0
+    assert total_of(metrics.requests, SUCCESS, KNOWN_MODEL) == 1.0
+    assert total_of(metrics.requests, "nobody") == 0.0
 
 
 def test_no_series_tells_when_it_was_created() -> None:

@@ -17,9 +17,10 @@ from exceptions import (
     ServiceStoppingError,
     failures,
 )
+from implementations.history_impl import HistoryImpl
 from implementations.resilience.admission import Admission
 from metrics import Metrics
-from tests.fakes import new_metrics, sample
+from tests.fakes import Calendar, Clock, new_metrics, sample
 
 PROVIDER = ProviderName.OPENAI
 CROWDED = ServiceOverloadedError("crowded", shed=ShedReason.QUEUE_FULL, retry_after_s=1.0)
@@ -41,7 +42,7 @@ def app_that(metrics: Metrics, failure: ServiceError | None = None) -> Quart:
             raise failure
         return Response(str(sample(metrics, "llm_provider_http_requests_in_flight")))
 
-    error_rendering.install(app)
+    error_rendering.install(app, history=HistoryImpl(clock=Clock(), now=Calendar()))
     request_scope.install(app, metrics=metrics, admission=Admission())
     return app
 
