@@ -43,7 +43,7 @@ def publishing(directory: Path, broker: Broker) -> None:
         f"publish, µs, of {EVENTS:,} events",
         ("Kafka", *(f"{name} {clock}" for clock in ("wall", "cpu") for name in SHARES)),
         [
-            (state, *(f"{quantile(one, share):.1f}" for one in times for share in SHARES.values()))
+            (state, *(f"{quantile(one, share):.0f}" for one in times for share in SHARES.values()))
             for state, times in found.items()
         ],
     )

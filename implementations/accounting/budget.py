@@ -13,6 +13,7 @@ import structlog
 from api_models import AttemptOutcome, DegradedMode, Purchase, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
+from implementations.accounting.charges import charge
 from implementations.accounting.fleet import Answer, Fleet
 from implementations.accounting.messenger import Messenger
 from implementations.accounting.money import micro_usd, usd
@@ -22,21 +23,6 @@ from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reser
 
 PERIODS = ("day", "month")
 UNKNOWN_PRICE = "unknown_price"
-# Nobody told us of a bill, and there may be one: the provider was at work when we stopped listening to it, or it
-# answered in a way that we do not read. What ended before or with a plain error costs nothing.
-MAY_BE_BILLED = frozenset(
-    {
-        AttemptOutcome.SUCCESS,
-        AttemptOutcome.CANCELLED,
-        AttemptOutcome.TIMEOUT,
-        AttemptOutcome.CUT_SHORT,
-        AttemptOutcome.BROKEN,
-        AttemptOutcome.UNREADABLE,
-        AttemptOutcome.MALFORMED,
-        AttemptOutcome.TRUNCATED,
-        AttemptOutcome.DEFECT,
-    }
-)
 
 log = structlog.get_logger("budget")
 
@@ -92,7 +78,7 @@ class Budget:
 
     def settle(self, reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> None:
         """Charge what was bought, or the ceiling where that is not known, and give back the rest; never waits."""
-        if self._purse.settle(reservation, _cost(reservation, outcome, purchase)) and reservation.ceiling:
+        if self._purse.settle(reservation, charge(reservation, outcome, purchase)) and reservation.ceiling:
             self._tell_soon()
 
     @property
@@ -212,12 +198,6 @@ class Budget:
             log.warning("budget_local", replicas=self._replicas)
         else:
             log.info("budget_shared")
-
-
-def _cost(reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> int:
-    if purchase is not None and purchase.cost_usd is not None:
-        return micro_usd(purchase.cost_usd)
-    return reservation.ceiling if purchase is not None or outcome in MAY_BE_BILLED else 0
 
 
 def _micro(limit_usd: float | None) -> int | None:

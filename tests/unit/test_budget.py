@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from api_models import AttemptOutcome, ProviderName, Purchase, UnknownPrice, Usage, UsageScope
 from exceptions import CostLimitExceededError
-from implementations.accounting.budget import MAY_BE_BILLED, Budget
+from implementations.accounting.budget import Budget
+from implementations.accounting.charges import MAY_BE_BILLED
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from protocols import CostRules, PeriodSpending, Reservation
