@@ -41,6 +41,7 @@ from protocols import (
     ComparisonQuery,
     CostRules,
     CurrentSettings,
+    Essay,
     EventHealth,
     LLMAccountingProtocol,
     MockKnobs,
@@ -307,8 +308,8 @@ def prompt() -> Prompt:
         version="1",
         system="Judge fairly.",
         user=("The task.\n", "<essay A>\n", "<essay B>\n", "Answer."),
-        essay_a="Essay A",
-        essay_b="Essay B",
+        essay_a=Essay("Essay A"),
+        essay_b=Essay("Essay B"),
     )
 
 
