@@ -28,5 +28,5 @@ def decode(entry: bytes) -> ProviderReply | None:
 
 @lru_cache(maxsize=LATELY_READ)
 def decode_kept(entry: bytes) -> ProviderReply | None:
-    """As `decode`, for bytes that are kept here: they are the same object at each look-up, so the hash costs nothing."""
+    """As `decode`, for bytes that are kept here: the same object at each look-up, whose hash is known."""
     return decode(entry)
