@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format settings sbom lock
+.PHONY: help run test promtool schemathesis browser screenshots check format settings sbom lock \
+	bench bench-full bench-peers bench-footprint bench-scaling bench-page
 
 help: ## Show the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
@@ -23,11 +24,32 @@ $(BIN)/python:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	@touch .venv/run.stamp $@
 
+.venv/bench.stamp: requirements-bench.lock .venv/dev.stamp
+	@echo "Installing the benchmark's packages (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
+	@touch $@
+
 run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .env says)
 	@exec $(BIN)/python -m tools.run
 
 test: .venv/dev.stamp ## Run the tests
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+schemathesis: .venv/dev.stamp ## Ask a real process with requests drawn from its OpenAPI document
+	@$(BIN)/python -m pytest -q tests/system/test_openapi_by_schemathesis.py
+
+promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Prometheus' promtool)
+	@command -v promtool > /dev/null || { echo "promtool is missing: install your system's prometheus package"; exit 1; }
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/rules_test.yml
+	@$(BIN)/python -m pytest -q tests/system/test_promtool.py
+
+browser: .venv/dev.stamp ## Look at the pages in headless Chromium
+	@command -v chromium >/dev/null || { echo "Chromium is missing: install your system's package chromium"; exit 1; }
+	@$(BIN)/python -m pytest -q tests/browser
+
+screenshots: .venv/dev.stamp ## Take the pictures of the operations page anew (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots docs/images
 
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
@@ -39,21 +61,42 @@ check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
 	$(BIN)/python -m tools.settings --check
 	$(BIN)/python -m tools.events
+	$(BIN)/python -m tools.api
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='--cov --cov-report=term'
+	@$(MAKE) --no-print-directory promtool schemathesis browser
 
 format: .venv/dev.stamp ## Format the code, write what is generated
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tools.settings --write
 	$(BIN)/python -m tools.events --write
+	$(BIN)/python -m tools.api --write
 
 settings: .venv/run.stamp ## Show every setting as `make run` finds it, and where it comes from
 	@$(BIN)/python -m tools.settings
 
 sbom: .venv/dev.stamp ## Write sbom.json (CycloneDX) of what the service runs on
 	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-file sbom.json
+
+bench: .venv/bench.stamp ## Show in three minutes what a request costs
+	@$(BIN)/python -m bench short
+
+bench-full: .venv/bench.stamp ## Measure every setup at every load
+	@$(BIN)/python -m bench full
+
+bench-peers: .venv/bench.stamp ## Measure LiteLLM, Portkey and us in turns (needs Node.js)
+	@$(BIN)/python -m bench peers
+
+bench-footprint: .venv/bench.stamp ## Measure the start, and memory over 100,000 requests and 5 minutes of faults
+	@$(BIN)/python -m bench footprint
+
+bench-scaling: .venv/bench.stamp ## Measure replicas and their restart behind HAProxy (needs haproxy)
+	@$(BIN)/python -m bench scaling
+
+bench-page: .venv/bench.stamp ## Write what was measured into docs/
+	@$(BIN)/python -m bench page
 
 lock: ## Lock the dependencies again (needs pdm)
 	pdm lock --group dev --group bench

@@ -83,6 +83,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # Uvicorn would believe any header that comes from this machine
         limit_concurrency=most_connections(),
         timeout_graceful_shutdown=5,
     )

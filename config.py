@@ -6,6 +6,8 @@ Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; a blank string count
 """
 
 import difflib
+import ipaddress
+import json
 import os
 import re
 import tomllib
@@ -19,14 +21,26 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api_models import ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
+from api_models import ADMIN, ANONYMOUS, ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
+MASK = "********"  # what is shown of a secret
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
@@ -47,8 +61,15 @@ KAFKA_SERVERS = (
     r"^(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}(?:,(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5})*$"
 )
 
+CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
+
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
+
+MAPPED_BITS = 96
+CALLER_KEYS_FORM = 'must be JSON: {"name": ["SHA-256 of a key in hex", ...], ...}'
+AuthMode = Literal["none", "api_key"]
 
 KafkaSecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 KafkaSaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -67,6 +88,60 @@ def _base_url(text: str) -> str:
 
 # A URL is shown in tables and logs, so no credentials may stand in it; paths are appended to it.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _network(text: object) -> IPNetwork:
+    """An address is a network of one; IPv4 written as IPv6 (`::ffff:10.0.0.0/104`) is IPv4."""
+    try:
+        network = ipaddress.ip_network(str(text))
+    except ValueError:
+        raise ValueError("must be addresses or networks like 10.0.0.0/8, without bits behind the mask") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < MAPPED_BITS:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - MAPPED_BITS))
+
+
+Network = Annotated[IPNetwork, BeforeValidator(_network)]
+
+CallerDigests = Mapping[str, frozenset[bytes]]
+
+
+def caller_digests(text: str) -> CallerDigests:
+    """The SHA-256 digests of each caller's keys, from `{"name": ["hex", ...], ...}`.
+
+    Raises ValueError, whose text holds nothing of the input.
+    """
+    try:
+        found = json.loads(text, object_pairs_hook=_distinct_names)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError(CALLER_KEYS_FORM) from None
+    if not isinstance(found, dict) or not found:
+        raise ValueError(CALLER_KEYS_FORM)
+    digests = {name: _digests_of(name, listed) for name, listed in found.items()}
+    if len(frozenset().union(*digests.values())) != sum(map(len, digests.values())):
+        raise ValueError("gives one key to two callers")
+    return digests
+
+
+def _distinct_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """JSON itself would keep the last of two equal names, and so lock out whoever holds the first's key."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("names a caller twice")
+    return dict(pairs)
+
+
+def _digests_of(name: str, listed: object) -> frozenset[bytes]:
+    if not CALLER_NAME.fullmatch(name) or name in {ADMIN, ANONYMOUS}:
+        raise ValueError(f"a caller's name is {CALLER_NAME.pattern}, and neither {ADMIN} nor {ANONYMOUS}")
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(CALLER_KEYS_FORM)
+    if not all(isinstance(digest, str) and SHA256_HEX.fullmatch(digest) for digest in listed):
+        raise ValueError(CALLER_KEYS_FORM)
+    return frozenset(map(bytes.fromhex, listed))
 
 
 def _check_redis_url(text: str) -> None:
@@ -96,9 +171,12 @@ class Group(BaseModel):
 
 
 # A knob is used as a field's default, so its type must fit every field.
-def knob(name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), **bounds: Any) -> Any:
-    """A setting read from PREFIX + name, or from one of the bare names."""
-    return Field(default, description=meaning, json_schema_extra={"env": name, "bare": list(bare)}, **bounds)
+def knob(
+    name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), changeable: bool = False, **bounds: Any
+) -> Any:
+    """A setting read from PREFIX + name, or from one of the bare names. changeable: an operator may, at run time."""
+    told: JsonDict = {"env": name, "bare": list(bare), "changeable": changeable}
+    return Field(default, description=meaning, json_schema_extra=told, **bounds)
 
 
 class PriceOverride(Group):
@@ -114,7 +192,7 @@ class ServiceSettings(Group):
     """The process and its door."""
 
     name: str = knob("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
-    log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written")
+    log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written", changeable=True)
     environment: Environment = knob("ENVIRONMENT", "development", "development logs for people, others log JSON")
     host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
     port: int = knob("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
@@ -128,25 +206,27 @@ class SelectionSettings(Group):
     """Who is asked when the caller names nobody."""
 
     strategy: SelectionStrategy = knob(
-        "PROVIDER_SELECTION_STRATEGY", SelectionStrategy.PRIORITY, "how usable providers are ranked"
+        "PROVIDER_SELECTION_STRATEGY", SelectionStrategy.PRIORITY, "how usable providers are ranked", changeable=True
     )
     priority_order: tuple[ProviderName, ...] = knob(
         "PROVIDER_PRIORITY_ORDER",
         tuple(name for name in ProviderName if name is not ProviderName.MOCK),
         "providers, first choice first; comma-separated or JSON",
         min_length=1,
+        changeable=True,
     )
     routing_rules: tuple[RoutingRule, ...] = knob(
         "ROUTING_RULES",
         (),
         "who is preferred when the caller names nobody, the first rule that fits; JSON: "
         '`[{"metadata": {"tier": "gold"}, "min_characters": 20000, "provider": "anthropic"}]`',
+        changeable=True,
     )
     probe_interval_s: float = knob(
         "PROVIDER_PROBE_INTERVAL_S", 60.0, "how often a silent or failing provider is looked up, seconds", ge=1
     )
     default_provider: ProviderName | None = knob(
-        "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it"
+        "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it", changeable=True
     )
 
     @field_validator("priority_order")
@@ -172,9 +252,11 @@ class JudgingSettings(Group):
     attempt_timeout_s: float = knob("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
     max_in_flight: int = knob("MAX_IN_FLIGHT_REQUESTS", 200, "comparisons under way; as many may wait", ge=1, le=10_000)
     max_concurrent: int = knob("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
-    default_max_tokens: int = knob("LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0)
+    default_max_tokens: int = knob(
+        "LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0, changeable=True
+    )
     default_temperature: float | None = knob(
-        "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2
+        "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2, changeable=True
     )
 
 
@@ -225,9 +307,13 @@ class OutboundSettings(Group):
 class CacheSettings(Group):
     """Answers that are kept."""
 
-    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers")
+    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers", changeable=True)
     ttl_s: float = knob(
-        "LLM_CACHE_TTL", 3600.0, "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS", gt=0
+        "LLM_CACHE_TTL",
+        3600.0,
+        "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS",
+        gt=0,
+        changeable=True,
     )
     redis_url: SecretStr | None = knob(
         "REDIS_URL", None, "Redis that replicas share, rediss:// for TLS; without it each keeps its own answers"
@@ -254,19 +340,33 @@ class CostSettings(Group):
     """What may be spent, and when somebody is told."""
 
     limit_usd_per_day: float | None = knob(
-        "COST_LIMIT_USD_PER_DAY", None, "the most that may be spent on a day (UTC), by all replicas together", ge=0
+        "COST_LIMIT_USD_PER_DAY",
+        None,
+        "the most that may be spent on a day (UTC), by all replicas together",
+        ge=0,
+        changeable=True,
     )
-    limit_usd_per_month: float | None = knob("COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0)
+    limit_usd_per_month: float | None = knob(
+        "COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0, changeable=True
+    )
     replicas: int = knob("REPLICAS", 1, "how many share the limits; without Redis each keeps to its part", ge=1)
-    alert_threshold_usd: float = knob("COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0)
+    alert_threshold_usd: float = knob(
+        "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0, changeable=True
+    )
     alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = knob(
-        "COST_ALERT_LEVELS", (0.8, 1.0), "shares of a limit at which an alert is sent; comma-separated or JSON"
+        "COST_ALERT_LEVELS",
+        (0.8, 1.0),
+        "shares of a limit at which an alert is sent; comma-separated or JSON",
+        changeable=True,
     )
     unknown_price: UnknownPrice = knob(
-        "COST_UNKNOWN_PRICE", UnknownPrice.CHARGE, "a model of unknown price counts as COST_UNKNOWN_CEILING_USD a call"
+        "COST_UNKNOWN_PRICE",
+        UnknownPrice.CHARGE,
+        "a model of unknown price counts as COST_UNKNOWN_CEILING_USD a call",
+        changeable=True,
     )
     unknown_ceiling_usd: float = knob(
-        "COST_UNKNOWN_CEILING_USD", 0.1, "what a call of unknown price counts against the limits", gt=0
+        "COST_UNKNOWN_CEILING_USD", 0.1, "what a call of unknown price counts against the limits", gt=0, changeable=True
     )
 
 
@@ -306,6 +406,23 @@ class EventSettings(Group):
     ssl_key_path: Path | None = knob("KAFKA_SSL_KEY_PATH", None, "its key, PEM; default: in the same file")
 
 
+class TracingSettings(Group):
+    """Where spans go, if anywhere."""
+
+    otlp_endpoint: BaseUrl | None = knob(
+        "OTLP_ENDPOINT",
+        None,
+        "OTLP/HTTP collector that gets the spans, `http://jaeger:4318`; without it there are none",
+    )
+    sample_ratio: float = knob(
+        "TRACE_SAMPLE_RATIO",
+        1.0,
+        "share of the traces that begin here; a caller's own trace is as it decided",
+        ge=0,
+        le=1,
+    )
+
+
 class AdminSettings(Group):
     """Who may change the running service."""
 
@@ -322,6 +439,57 @@ class AdminSettings(Group):
         """None when the routes do not exist."""
         long_enough = self.api_key is not None and len(self.api_key.get_secret_value()) >= SHORTEST_ADMIN_KEY
         return self.api_key if self.enabled and long_enough else None
+
+
+class AccessSettings(Group):
+    """Who may ask, and from where."""
+
+    caller_keys: SecretStr | None = knob(
+        "CALLER_API_KEYS",
+        None,
+        "who may ask, by the SHA-256 of their keys; `python -m tools.caller_key NAME` makes one; JSON: "
+        '`{"cj-assessment": ["9f86d0..."]}`',
+    )
+    mode: AuthMode = knob(
+        "AUTH_MODE", "none", "api_key: whoever asks shows a key of CALLER_API_KEYS; none: nobody is asked for one"
+    )
+    trusted_proxies: tuple[Network, ...] = knob(
+        "TRUSTED_PROXIES", (), "who is believed about where a request came from; addresses and networks"
+    )
+    admin_allowed_ips: tuple[Network, ...] = knob(
+        "ADMIN_ALLOWED_IPS", (), "where administrators are; addresses and networks, none for everywhere"
+    )
+
+    @property
+    def callers(self) -> CallerDigests:
+        """Whose keys are taken; nobody's unless keys are asked for."""
+        return caller_digests(self.caller_keys.get_secret_value()) if self.caller_keys and self.asks_for_keys else {}
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Nobody is let in without one."""
+        return self.mode == "api_key"
+
+    @field_validator("caller_keys")
+    @classmethod
+    def _readable(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            caller_digests(keys.get_secret_value())
+        return keys
+
+    @field_validator("mode")
+    @classmethod
+    def _has_keys(cls, mode: AuthMode, info: ValidationInfo) -> AuthMode:
+        if mode == "api_key" and info.data.get("caller_keys", ...) is None:
+            raise ValueError("api_key lets nobody in without CALLER_API_KEYS")
+        return mode
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _somebody(cls, networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("must not trust everybody: then callers say themselves where they are")
+        return networks
 
 
 class MockSettings(Group):
@@ -375,10 +543,10 @@ class AnthropicSettings(KeyedProviderSettings):
 
     provider = ProviderName.ANTHROPIC
 
-    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked")
+    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
     base_url: BaseUrl = knob("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
-    default_model: ModelId = knob("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default")
+    default_model: ModelId = knob("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", changeable=True)
 
 
 class OpenAISettings(KeyedProviderSettings):
@@ -386,10 +554,10 @@ class OpenAISettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENAI
 
-    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked")
+    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
     base_url: BaseUrl = knob("OPENAI_BASE_URL", "https://api.openai.com/v1", "where it is asked")
-    default_model: ModelId = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default")
+    default_model: ModelId = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", changeable=True)
     org_id: str | None = knob("OPENAI_ORG_ID", None, "organization that is billed", pattern=r"^[A-Za-z0-9._-]{1,128}$")
 
 
@@ -398,10 +566,10 @@ class GoogleSettings(KeyedProviderSettings):
 
     provider = ProviderName.GOOGLE
 
-    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked")
+    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
     base_url: BaseUrl = knob("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
-    default_model: ModelId = knob("GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default")
+    default_model: ModelId = knob("GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", changeable=True)
 
 
 class OpenRouterSettings(KeyedProviderSettings):
@@ -409,10 +577,12 @@ class OpenRouterSettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENROUTER
 
-    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked")
+    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
     base_url: BaseUrl = knob("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
-    default_model: ModelId = knob("OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default")
+    default_model: ModelId = knob(
+        "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", changeable=True
+    )
 
 
 class InternalModelSettings(ProviderSettings):
@@ -420,10 +590,10 @@ class InternalModelSettings(ProviderSettings):
 
     provider = ProviderName.INTERNAL
 
-    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked")
+    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked", changeable=True)
     api_key: SecretStr | None = knob("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
     base_url: BaseUrl | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included")
-    default_model: ModelId = knob("INTERNAL_MODEL_NAME", "internal", "asked by default")
+    default_model: ModelId = knob("INTERNAL_MODEL_NAME", "internal", "asked by default", changeable=True)
 
     @property
     def is_configured(self) -> bool:
@@ -439,7 +609,18 @@ class Setting:
     field: str
     variable: str
     bare: tuple[str, ...]
+    changeable: bool
     info: FieldInfo
+
+    @property
+    def name(self) -> str:
+        """What administrators call it: the variable without our prefix, in lower case."""
+        return self.variable.removeprefix(PREFIX).lower()
+
+    @property
+    def is_flag(self) -> bool:
+        """Its value is true or false."""
+        return self.info.annotation is bool
 
     @property
     def is_secret(self) -> bool:
@@ -506,7 +687,9 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     cost: CostSettings = CostSettings()
     events: EventSettings = EventSettings()
+    tracing: TracingSettings = TracingSettings()
     admin: AdminSettings = AdminSettings()
+    access: AccessSettings = AccessSettings()
     mock: MockSettings = MockSettings()
     anthropic: AnthropicSettings = AnthropicSettings()
     openai: OpenAISettings = OpenAISettings()
@@ -533,6 +716,13 @@ class Settings(BaseSettings):
     def usable_providers(self) -> frozenset[ProviderName]:
         """Who is configured and enabled at the start."""
         return frozenset(name for name in self.configured_providers() if self.provider_groups()[name].enabled)
+
+    def with_groups(self, groups: Mapping[str, object]) -> Self:
+        """Others in the place of some groups, checked as a whole. Raises ValidationError."""
+        changed = type(self).__new__(type(self))
+        # Not by the constructor of BaseSettings, which would read the environment again.
+        BaseModel.__init__(changed, **{**dict(self), **groups})
+        return changed
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -564,6 +754,7 @@ def _rows() -> Iterator[Setting]:
                 field=name,
                 variable=f"{PREFIX}{extra['env']}",
                 bare=tuple(str(item) for item in bare) if isinstance(bare, list) else (),
+                changeable=extra["changeable"] is True,
                 info=info,
             )
 
@@ -590,15 +781,24 @@ def _unknown(environ: Mapping[str, str]) -> dict[str, Wrong]:
 def _value(setting: Setting, variable: str) -> object:
     text = os.environ[variable].strip()
     if setting.is_secret and variable.endswith(FILE_SUFFIX):
-        return _file_content(text)
+        return secret_in(Path(text))
     if setting.is_list:
         return _list_items(text)
     return _json(text, "a JSON object") if setting.is_mapping else text
 
 
-def _file_content(path: str) -> str | Wrong:
+def secret_file(group: str, field: str) -> Path | None:
+    """The file that a secret comes from, for whoever looks at it again; None when it comes from elsewhere."""
+    (setting,) = (row for row in settings_table() if (row.group, row.field) == (group, field))
+    variable = variable_in_force(setting, os.environ)
+    from_file = setting.is_secret and variable is not None and variable.endswith(FILE_SUFFIX)
+    return Path(os.environ[variable].strip()) if variable and from_file else None
+
+
+def secret_in(path: Path) -> str | Wrong:
+    """What the file holds, or what is wrong with it; neither its name nor its content is told."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             content = file.read(MAX_SECRET_BYTES + 1)
         if len(content) > MAX_SECRET_BYTES:
             return Wrong(f"the file is larger than {MAX_SECRET_BYTES} bytes")

@@ -1,10 +1,10 @@
 """The composition root: the one place that knows the classes. Reading it tells how the service is put together."""
 
 import asyncio
+import hashlib
 import random
-import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -13,8 +13,12 @@ from uuid import uuid4
 import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
-from api_models import CircuitState, ProcessingEvent, ProviderName
-from config import VERSION, Settings
+from api_models import ADMIN, ANONYMOUS, CircuitState, ProcessingEvent, ProviderName
+from config import VERSION, Settings, secret_file
+from implementations.access.admin_key import AdminKey
+from implementations.access.key_ring import KeyRing
+from implementations.access.keys_file import KeysFile
+from implementations.access.tries import WrongKeys
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.budget import Budget
@@ -27,9 +31,13 @@ from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
+from implementations.audit_impl import AuditImpl
+from implementations.background.loop_lag import LoopLag
 from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.caller_access_impl import CallerAccessImpl
+from implementations.circuit_steering_impl import CircuitSteeringImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.connection import Backoff, Connection
 from implementations.events.event_queue import EventQueue
@@ -40,10 +48,15 @@ from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from implementations.events.spool import Spool, check_spool
 from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
+from implementations.history_impl import HistoryImpl
 from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from implementations.observability.logging_setup import set_level
+from implementations.observability.propagation import outbound_headers, queueing, traceparent
+from implementations.observability.traced import Traced, TracedCache
+from implementations.observability.tracing import tracing
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.provider_monitor_impl import ProviderMonitorImpl
@@ -61,7 +74,9 @@ from implementations.resilience.single_flight import SingleFlight
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from implementations.selection.ranking import Ranking
+from implementations.selection.standing import show_standing
 from implementations.shared_state.connections import Connections
+from implementations.shared_state.document_store import DocumentStore
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
@@ -69,14 +84,21 @@ from implementations.shared_state.purse_store import PurseStore
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
+from implementations.steering.follower import Follower
+from implementations.steering.own_secrets import secrets_of
 from implementations.wire.transport import Transport
 from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
+    AuditProtocol,
     BackgroundProtocol,
     BudgetProtocol,
+    CallerAccessProtocol,
+    CircuitSteeringProtocol,
     ClockProtocol,
+    CostAlertsProtocol,
+    HistoryProtocol,
     Judge,
     Judges,
     LLMAccountingProtocol,
@@ -94,7 +116,9 @@ from protocols import (
     ProviderFindings,
     ProviderReply,
     RuntimeSettingsProtocol,
+    SettingsSteeringProtocol,
     SleepProtocol,
+    TracerProtocol,
 )
 
 MIB = 1024 * 1024
@@ -112,6 +136,8 @@ class SharedEntries:
     prober: Prober | None
     purse: PurseStore | None
     usage: UsageStore | None
+    settings: DocumentStore | None
+    circuits: DocumentStore | None
 
 
 def utc_now() -> datetime:
@@ -132,6 +158,8 @@ class JudgesProvider(Provider):
         guards: ProviderGuards,
         accounting: LLMAccountingProtocol,
         budget: BudgetProtocol,
+        tracer: TracerProtocol,
+        metrics: Metrics,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -144,21 +172,27 @@ class JudgesProvider(Provider):
             ProviderName.INTERNAL: InternalProviderImpl(transport, settings.internal),
             ProviderName.MOCK: MockProviderImpl(sleep=sleep),
         }
+        groups = settings.provider_groups()
         return {
             name: guarded(
                 dialect,
                 guards[name],
                 accounting,
                 budget,
+                tracer=tracer if tracer.records else None,
+                base_url=groups[name].base_url if name in groups else None,
                 clock=clock,
                 sleep=sleep,
                 breaks_circuits=settings.circuit.enabled,
+                on_retry=metrics.retries.of(name).inc,
             )
             for name, dialect in dialects.items()
         }
 
     @provide
-    def guards(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
+    def guards(
+        self, settings: Settings, metrics: Metrics, tracer: TracerProtocol, clock: ClockProtocol
+    ) -> ProviderGuards:
         """What stands before each provider."""
         rules = CircuitRules(
             failure_threshold=settings.circuit.failure_threshold,
@@ -177,17 +211,19 @@ class JudgesProvider(Provider):
                 queue_limit=max(judging.max_concurrent, judging.max_in_flight - others),
                 metrics=metrics,
                 clock=clock,
+                queueing=queueing(tracer, name),
             )
             for name in ProviderName
         }
 
     @provide
-    async def transport(self, settings: Settings, metrics: Metrics) -> AsyncIterator[Transport]:
+    async def transport(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> AsyncIterator[Transport]:
         """The one way out, with room for every call that may be under way and a probe."""
         transport = Transport(
             connections_per_host=settings.judging.max_concurrent + 1,
             trusts_environment=settings.outbound.trusts_environment,
             on_stale_connection=metrics.stale_connections.inc,
+            trace_headers=outbound_headers(tracer),
             now=utc_now,
         )
         yield transport
@@ -245,18 +281,21 @@ class JudgesProvider(Provider):
         return ledger
 
     @provide
-    def bookkeeper(
+    def bookkeeper(self, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> Bookkeeper:
+        """Tells the other replicas, and whoever should be warned."""
+        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
+
+    @provide
+    def alerts(
         self,
         budget: Budget,
-        ledger: SharedLedger,
         shared: SharedEntries,
         runtime_settings: RuntimeSettingsProtocol,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
-        sleep: SleepProtocol,
-    ) -> Bookkeeper:
-        """Tells the other replicas, and whoever should be warned."""
-        alerts = Alerts(
+    ) -> Alerts:
+        """Warns when spending passes a mark."""
+        return Alerts(
             budget=budget,
             rules=lambda: runtime_settings.current().costs,
             marks=shared.usage,
@@ -264,7 +303,11 @@ class JudgesProvider(Provider):
             metrics=metrics,
             now=utc_now,
         )
-        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
+
+    @provide
+    def cost_alerts(self, alerts: Alerts) -> CostAlertsProtocol:
+        """The alerts as administrators reach them."""
+        return alerts
 
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
@@ -281,18 +324,23 @@ def guarded(
     clock: ClockProtocol,
     sleep: SleepProtocol,
     breaks_circuits: bool,
+    tracer: TracerProtocol | None = None,
+    base_url: str | None = None,
+    on_retry: Callable[[], None] = lambda: None,
 ) -> Judge:
-    """A judge behind the stack of policies, innermost first.
+    """A judge behind the stack of policies, innermost first. tracer: None when nobody looks at spans.
 
     Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
     so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.
     """
-    metered: LLMProviderProtocol = Metered(TimeLimited(dialect), budget=budget, accounting=accounting, clock=clock)
+    timed: LLMProviderProtocol = TimeLimited(dialect)
+    traced = timed if tracer is None else Traced(timed, tracer=tracer, base_url=base_url)
+    metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
-    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep)
+    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep, on_retry=on_retry)
     return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
 
 
@@ -341,9 +389,11 @@ class RequestProvider(Provider):
         builder: LLMRequestBuilderProtocol,
         accounting: LLMAccountingProtocol,
         findings: ProviderFindings,
+        runtime_settings: RuntimeSettingsProtocol,
+        metrics: Metrics,
     ) -> LLMProviderSelectorProtocol:
         """Who can be asked."""
-        return ProviderSelectorImpl(
+        selector = ProviderSelectorImpl(
             judges=judges,
             guards=guards,
             ranking=Ranking(prices=prices, accounting=accounting, chance=Random()),  # noqa: S311  spreads load
@@ -353,6 +403,8 @@ class RequestProvider(Provider):
             builder=builder,
             accounting=accounting,
         )
+        show_standing(lambda: selector.statuses(runtime_settings.current()), metrics)
+        return selector
 
     @provide
     def builder(self, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
@@ -361,7 +413,13 @@ class RequestProvider(Provider):
 
     @provide
     def cache(
-        self, settings: Settings, shared: SharedEntries, generation: Generation, metrics: Metrics, clock: ClockProtocol
+        self,
+        settings: Settings,
+        shared: SharedEntries,
+        generation: Generation,
+        metrics: Metrics,
+        tracer: TracerProtocol,
+        clock: ClockProtocol,
     ) -> LLMCacheManagerProtocol:
         """Known answers: in this process, and in Redis where there is one."""
         local = LocalCache(
@@ -370,7 +428,7 @@ class RequestProvider(Provider):
             clock=clock,
             on_evict=metrics.cache_evictions.inc,
         )
-        return CacheManagerImpl(
+        cache = CacheManagerImpl(
             local=local,
             shared=shared.entries,
             generation=generation,
@@ -379,12 +437,13 @@ class RequestProvider(Provider):
             metrics=metrics,
             jitter=random.uniform,
         )
+        return TracedCache(cache, tracer=tracer) if tracer.records else cache
 
     @provide
-    def capacity(self, settings: Settings, metrics: Metrics) -> Bulkhead:
+    def capacity(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
         """How much goes on at once; as many may wait, the others are turned away."""
         limit = settings.judging.max_in_flight
-        capacity = Bulkhead(limit=limit, queue_limit=limit)
+        capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer))
         metrics.in_flight.set_function(lambda: capacity.inside)
         metrics.admission_queue.set_function(lambda: capacity.waiting)
         return capacity
@@ -436,6 +495,7 @@ class RequestProvider(Provider):
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
         events: LLMEventPublisherProtocol,
+        metrics: Metrics,
         clock: ClockProtocol,
     ) -> LLMProviderTesterProtocol:
         """An operator's try of one provider."""
@@ -446,6 +506,7 @@ class RequestProvider(Provider):
             builder=builder,
             runtime_settings=runtime_settings,
             events=events,
+            metrics=metrics,
             clock=clock,
             now=utc_now,
         )
@@ -472,7 +533,7 @@ class SharedStateProvider(Provider):
     ) -> AsyncIterator[SharedEntries]:
         """Redis behind its circuits, the entries on it, and who looks after them."""
         if settings.cache.redis_url is None:
-            yield SharedEntries(entries=None, prober=None, purse=None, usage=None)
+            yield SharedEntries(entries=None, prober=None, purse=None, usage=None, settings=None, circuits=None)
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
@@ -493,10 +554,76 @@ class SharedStateProvider(Provider):
         prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
         own = {"prefix": settings.cache.key_prefix, "replica": uuid4().hex}
         yield SharedEntries(
-            entries=entries, prober=prober, purse=PurseStore(redis, **own), usage=UsageStore(redis, **own)
+            entries=entries,
+            prober=prober,
+            purse=PurseStore(redis, **own),
+            usage=UsageStore(redis, **own),
+            settings=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:settings"),
+            circuits=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:circuits"),
         )
         await behind.finish()
         await redis.close()
+
+
+class SteeringProvider(Provider):
+    """What an operator changes while the service runs."""
+
+    scope = Scope.APP
+
+    @provide
+    def settings_in_force(
+        self, settings: Settings, shared: SharedEntries, audit: AuditProtocol, metrics: Metrics
+    ) -> RuntimeSettingsImpl:
+        """The environment's, and in the place of some the operator's."""
+        return RuntimeSettingsImpl(
+            settings, document=shared.settings, audit=audit, metrics=metrics, on_log_level=set_level
+        )
+
+    @provide
+    def runtime_settings(self, in_force: RuntimeSettingsImpl) -> RuntimeSettingsProtocol:
+        """The settings as the stations read them."""
+        return in_force
+
+    @provide
+    def settings_steering(self, in_force: RuntimeSettingsImpl) -> SettingsSteeringProtocol:
+        """The settings as administrators change them."""
+        return in_force
+
+    @provide
+    def circuits(
+        self,
+        settings: Settings,
+        guards: ProviderGuards,
+        shared: SharedEntries,
+        audit: AuditProtocol,
+        metrics: Metrics,
+        clock: ClockProtocol,
+    ) -> CircuitSteeringImpl:
+        """The circuits of all providers."""
+        return CircuitSteeringImpl(
+            {name: one.circuit for name, one in guards.items()},
+            document=shared.circuits,
+            secrets=secrets_of(settings),
+            audit=audit,
+            metrics=metrics,
+            clock=clock,
+            now_s=time.time,
+        )
+
+    @provide
+    def circuit_steering(self, circuits: CircuitSteeringImpl) -> CircuitSteeringProtocol:
+        """The circuits as administrators overrule them."""
+        return circuits
+
+    @provide
+    def follower(self, settings: RuntimeSettingsImpl, circuits: CircuitSteeringImpl, sleep: SleepProtocol) -> Follower:
+        """Hears what other replicas were told."""
+        return Follower((settings.look, circuits.look), sleep=sleep)
+
+    @provide
+    def audit(self, events: LLMEventPublisherProtocol) -> AuditProtocol:
+        """Who changed what."""
+        return AuditImpl(events=events, now=utc_now)
 
 
 class EventsProvider(Provider):
@@ -513,7 +640,9 @@ class EventsProvider(Provider):
         )
 
     @provide
-    def outbox(self, settings: Settings, security: Security, metrics: Metrics) -> Iterator[Outbox]:
+    def outbox(
+        self, settings: Settings, security: Security, metrics: Metrics, tracer: TracerProtocol
+    ) -> Iterator[Outbox]:
         """What waits for Kafka, when there is one."""
         wanted = settings.events
         if not wanted.enabled or wanted.kafka_servers is None:
@@ -546,7 +675,7 @@ class EventsProvider(Provider):
             service_name=settings.service.name,
             max_age_s=wanted.max_age_s,
             metrics=metrics,
-            traceparent=lambda: None,
+            traceparent=traceparent(tracer),
             now=utc_now,
             clock=time.monotonic,
             sleep=asyncio.sleep,
@@ -568,6 +697,39 @@ class EventsProvider(Provider):
         return CircuitBreaker(rules, clock=time.monotonic, jitter=random.uniform, on_transition=told)
 
 
+class AccessProvider(Provider):
+    """Who may ask, and who may change something."""
+
+    scope = Scope.APP
+
+    @provide
+    def admin_key(self, settings: Settings) -> AdminKey:
+        """The administrator's, when one is in force."""
+        key = settings.admin.key_in_force
+        return AdminKey(key.get_secret_value() if key else None, allowed=settings.access.admin_allowed_ips)
+
+    @provide
+    def admin_access(self, key: AdminKey, metrics: Metrics, clock: ClockProtocol) -> AdminAccessProtocol:
+        """Only asked by routes that exist when there is a key."""
+        return AdminAccessImpl(key, tries=WrongKeys(clock=clock), metrics=metrics)
+
+    @provide
+    def key_ring(self, settings: Settings) -> KeyRing:
+        """The callers' keys; empty when none is asked for."""
+        return KeyRing(settings.access.callers)
+
+    @provide
+    def caller_access(
+        self, settings: Settings, ring: KeyRing, admin: AdminKey, metrics: Metrics, clock: ClockProtocol
+    ) -> CallerAccessProtocol:
+        """Wrong keys are counted apart from those shown to the admin routes, so that no caller locks these."""
+        asks = settings.access.asks_for_keys
+        metrics.introduce_callers(ring.names if asks else {ANONYMOUS})
+        if settings.admin.key_in_force is not None:
+            metrics.introduce_callers({ADMIN})
+        return CallerAccessImpl(ring if asks else None, admin=admin, tries=WrongKeys(clock=clock), metrics=metrics)
+
+
 class ProcessProvider(Provider):
     """What the process has once."""
 
@@ -586,16 +748,18 @@ class ProcessProvider(Provider):
         return asyncio.sleep
 
     @provide
-    def runtime_settings(self, settings: Settings) -> RuntimeSettingsProtocol:
-        """What may change while the service runs."""
-        return RuntimeSettingsImpl(settings)
+    async def tracer(self, settings: Settings) -> AsyncIterator[TracerProtocol]:
+        """Tells how requests spend their time, where there is a collector."""
+        async with tracing(settings.tracing, settings.service) as tracer:
+            yield tracer
 
     @provide
     def metrics(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> Metrics:
         """The one registry."""
         listed = {model for name in ProviderName for model in catalogue.models(name)}
         defaults = {group.default_model for group in settings.provider_groups().values()}
-        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults})
+        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]  # a secret dumps as asterisks
+        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults}, settings_digest=digest)
 
     @provide
     async def supervisor(
@@ -604,21 +768,28 @@ class ProcessProvider(Provider):
         monitor: ProviderMonitorImpl,
         bookkeeper: Bookkeeper,
         shared: SharedEntries,
+        follower: Follower,
         outbox: Outbox,
         publisher: EventPublisherImpl,
+        ring: KeyRing,
         metrics: Metrics,
+        clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
         """The service's own tasks; whoever starts the service starts them."""
         window_s = settings.events.analytics_window_s
         tasks: dict[str, Work] = {
+            "loop_lag": LoopLag(metrics=metrics, clock=clock, sleep=sleep).run,
             "provider_monitor": monitor.run,
             "bookkeeper": bookkeeper.run,
             "usage_analytics": lambda: report_usage(publisher.publish_usage, window_s=window_s, sleep=sleep),
             **outbox.tasks(),
         }
         if shared.prober is not None:
-            tasks["redis_prober"] = shared.prober.run
+            tasks |= {"redis_prober": shared.prober.run, "steering": follower.run}
+        keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
+        if keys_path is not None:
+            tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
         supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)
         yield supervisor
         await supervisor.stop()
@@ -629,10 +800,9 @@ class ProcessProvider(Provider):
         return supervisor
 
     @provide
-    def admin_access(self, settings: Settings, clock: ClockProtocol) -> AdminAccessProtocol:
-        """Only asked by routes that exist when there is a key."""
-        key = settings.admin.key_in_force
-        return AdminAccessImpl(key.get_secret_value() if key else secrets.token_hex(), clock=clock)
+    def history(self, clock: ClockProtocol) -> HistoryProtocol:
+        """What callers were told lately."""
+        return HistoryImpl(clock=clock, now=utc_now)
 
     @provide
     def door(self) -> Admission:
@@ -668,7 +838,9 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         JudgesProvider(),
         RequestProvider(),
         SharedStateProvider(),
+        SteeringProvider(),
         EventsProvider(),
+        AccessProvider(),
         ProcessProvider(),
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue, Security: Security.of(settings.events)},

@@ -1,13 +1,15 @@
 """What can go wrong and what it means: one class per decision.
 
 The class answers every question about a failure: its code and status, whether to repeat it (and then once at most,
-or after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked.
+or after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked, and
+how it is counted when it turns a caller away: as a mistake of his (rejection) or for want of room (shed).
 `sentence` is all that a caller is told besides `details`; neither ever holds a prompt, an essay, a key or foreign text.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
-from api_models import AttemptOutcome, ErrorCode, ProviderName, Purchase
+from api_models import AttemptOutcome, ErrorCode, ProviderName, Purchase, RejectReason, ShedReason
 
 STOPPING_RETRY_AFTER_S = 5.0
 
@@ -30,6 +32,8 @@ class ServiceError(Exception):
     is_billed: ClassVar[bool] = False
     asks_next_provider: ClassVar[bool] = False
     provider_was_asked: ClassVar[bool] = False
+    rejection: ClassVar[RejectReason | None] = None
+    shed: ShedReason | None = None
 
     def __init__(
         self, details: str, *, provider: ProviderName | None = None, retry_after_s: float | None = None
@@ -48,6 +52,7 @@ class InvalidQueryError(ServiceError):
 
     code, status = ErrorCode.VALIDATION_ERROR, 400
     sentence = "The request is not valid."
+    rejection = RejectReason.INVALID
 
 
 class BodyTooLargeError(ServiceError):
@@ -55,6 +60,7 @@ class BodyTooLargeError(ServiceError):
 
     code, status = ErrorCode.VALIDATION_ERROR, 413
     sentence = "The request body is too large."
+    rejection = RejectReason.TOO_LARGE
 
 
 class BodyTooSlowError(ServiceError):
@@ -62,6 +68,7 @@ class BodyTooSlowError(ServiceError):
 
     code, status = ErrorCode.TIMEOUT, 408
     sentence = "The request body arrived too slowly."
+    rejection = RejectReason.TOO_SLOW
 
 
 class UnsupportedContentTypeError(ServiceError):
@@ -69,6 +76,7 @@ class UnsupportedContentTypeError(ServiceError):
 
     code, status = ErrorCode.VALIDATION_ERROR, 415
     sentence = "The content type is not supported."
+    rejection = RejectReason.CONTENT_TYPE
 
 
 class RouteNotFoundError(ServiceError):
@@ -76,6 +84,7 @@ class RouteNotFoundError(ServiceError):
 
     code, status = ErrorCode.RESOURCE_NOT_FOUND, 404
     sentence = "There is nothing at this path."
+    rejection = RejectReason.UNKNOWN_PATH
 
 
 class MethodNotAllowedError(ServiceError):
@@ -83,6 +92,7 @@ class MethodNotAllowedError(ServiceError):
 
     code, status = ErrorCode.INVALID_REQUEST, 405
     sentence = "The method is not allowed here."
+    rejection = RejectReason.UNKNOWN_METHOD
 
 
 class NotCachedError(ServiceError):
@@ -97,6 +107,23 @@ class TestedTooOftenError(ServiceError):
 
     code, status = ErrorCode.RATE_LIMIT, 429
     sentence = "This provider was tested moments ago."
+    rejection = RejectReason.TOO_OFTEN
+
+
+class CallerKeyRefusedError(ServiceError):
+    """The caller showed no key, or none that we know."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 401
+    sentence = "This needs a caller's key."
+    rejection = RejectReason.UNAUTHORIZED
+
+
+class AdminAddressRefusedError(ServiceError):
+    """Administrators are somewhere else; no key is looked at."""
+
+    code, status = ErrorCode.AUTHENTICATION_ERROR, 403
+    sentence = "The service is not administered from this address."
+    rejection = RejectReason.UNAUTHORIZED
 
 
 class AdminKeyRefusedError(ServiceError):
@@ -104,6 +131,7 @@ class AdminKeyRefusedError(ServiceError):
 
     code, status = ErrorCode.AUTHENTICATION_ERROR, 401
     sentence = "This needs the administrator's key."
+    rejection = RejectReason.UNAUTHORIZED
 
 
 class AdminTriedTooOftenError(ServiceError):
@@ -111,6 +139,15 @@ class AdminTriedTooOftenError(ServiceError):
 
     code, status = ErrorCode.RATE_LIMIT, 429
     sentence = "There were too many wrong keys from this address."
+    rejection = RejectReason.TOO_OFTEN
+
+
+class StaleVersionError(ServiceError):
+    """The administrator meant another version of the settings than the one in force."""
+
+    code, status = ErrorCode.INVALID_REQUEST, 412
+    sentence = "The settings were changed by somebody else."
+    rejection = RejectReason.STALE_VERSION
 
 
 # --- The judge --------------------------------------------------------------------------------------------------------
@@ -343,6 +380,12 @@ class ServiceOverloadedError(ServiceError):
     sentence = "This service has too much to do."
     asks_next_provider = True
 
+    def __init__(
+        self, details: str, *, shed: ShedReason = ShedReason.QUEUE_FULL, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(details, retry_after_s=retry_after_s)
+        self.shed = shed
+
 
 class CostLimitExceededError(ServiceError):
     """The call could cost more than is left to spend. Another provider would be paid from the same purse."""
@@ -356,6 +399,7 @@ class ServiceStoppingError(ServiceError):
 
     code, status = ErrorCode.SERVICE_UNAVAILABLE, 503
     sentence = "This service is stopping."
+    shed = ShedReason.STOPPING
 
     def __init__(self) -> None:
         super().__init__("ask another replica, or again in a moment", retry_after_s=STOPPING_RETRY_AFTER_S)
@@ -366,3 +410,11 @@ class DefectError(ServiceError):
 
     code, status = ErrorCode.UNKNOWN_ERROR, 500
     sentence = "The service met an unexpected error."
+
+
+def failures(base: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """Every class that has an answer."""
+    for kind in base.__subclasses__():
+        if hasattr(kind, "code"):
+            yield kind
+        yield from failures(kind)

@@ -4,7 +4,7 @@ Labels are closed sets: providers, outcomes and routes by definition, models by 
 (any other is `other`). Children are looked up once and kept. Names are written without the prefix `llm_provider_`.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 from typing import Generic, TypeVar
 
@@ -12,24 +12,41 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from api_models import (
+    AccessRefusal,
     AttemptOutcome,
     CacheOutcome,
+    CallerOutcome,
     CircuitState,
     CostAlertType,
+    CostTracked,
+    DegradedMode,
+    DisconnectPhase,
+    Door,
     ErrorCode,
     EventDropReason,
+    HoldReason,
     ProcessingEvent,
     ProviderName,
+    RejectReason,
+    ShedReason,
     Usage,
 )
+from exceptions import ServiceError, failures
 
 NAMESPACE = "llm_provider"
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5)
+WAIT_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 OTHER_MODEL = "other"
+NOBODY = "none"
+COMPARISON_ROUTE = "/api/v1/comparison"
+OK, CALLER_LEFT = 200, 499
 SUCCESS = "success"
+REQUEST, STORED = "request", "stored"  # where a change of settings came from
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
+CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
@@ -50,6 +67,11 @@ class Family(Generic[Metric]):
         if child is None:
             child = self._children[labels] = self._metric.labels(*labels)
         return child
+
+    @property
+    def children(self) -> Mapping[tuple[str, ...], Metric]:
+        """Those that were looked up so far, by their label values."""
+        return self._children
 
 
 class Declarations:
@@ -79,6 +101,10 @@ class Declarations:
         gauge = Gauge(name, text, (*labels, *known), namespace=NAMESPACE, registry=self.registry)
         return Family(gauge, () if labels else product(*known.values()))
 
+    def histogram(self, name: str, text: str, *, buckets: tuple[float, ...]) -> Histogram:
+        """How long something took."""
+        return Histogram(name, text, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
+
     def histograms(
         self, name: str, text: str, *labels: str, buckets: tuple[float, ...], **known: Iterable[str]
     ) -> Family[Histogram]:
@@ -92,15 +118,20 @@ class Declarations:
         Info(name, text, namespace=NAMESPACE, registry=self.registry).info(facts)
 
 
-def count_of(counter: Counter) -> float:
-    """What a counter without labels, or a child, has counted."""
-    return sum(sample.value for family in counter.collect() for sample in family.samples)
+def count_of(metric: Counter | Gauge) -> float:
+    """What a counter or a gauge shows, be it without labels or a child."""
+    return sum(sample.value for family in metric.collect() for sample in family.samples)
+
+
+def total_of(family: Family[Counter], *values: str) -> float:
+    """What all children together have counted; with values, those that have every one of them among their labels."""
+    return sum(count_of(child) for labels, child in family.children.items() if set(values) <= set(labels))
 
 
 class Metrics:
     """Everything that can be scraped."""
 
-    def __init__(self, *, version: str, known_models: Collection[str]) -> None:
+    def __init__(self, *, version: str, known_models: Collection[str], settings_digest: str) -> None:
         self.version = version
         self._known_models = frozenset(known_models)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per child, which nobody reads
@@ -112,13 +143,16 @@ class Metrics:
         self._declare_cache(declare)
         self._declare_redis(declare)
         self._declare_events(declare)
-        self._declare_process(declare)
+        self._declare_access(declare)
+        self._declare_process(declare, settings_digest)
 
     def _declare_traffic(self, declare: Declarations) -> None:
         """Who asks, and how long it takes."""
         self.http_requests = declare.counters(
             "http_requests", "HTTP requests answered; 499 is a caller that left.", "method", "endpoint", "status_code"
         )
+        for status in {OK, CALLER_LEFT, *(kind.status for kind in failures())}:  # what alerts are made of
+            self.http_requests.of("POST", COMPARISON_ROUTE, str(status))
         self.http_duration = declare.histograms(
             "http_request_duration_seconds", "Time to answer an HTTP request.", "endpoint", buckets=GATEWAY_SECONDS
         )
@@ -138,10 +172,27 @@ class Metrics:
             "cached",
             buckets=LLM_SECONDS,
         )
+        self.http_in_flight = declare.gauge("http_requests_in_flight", "HTTP requests under way.")
+        self.rejects = declare.counters(
+            "rejects", "Requests turned away for what they are, before anybody was asked.", reason=RejectReason
+        )
+        self.shed = declare.counters(
+            "shed",
+            "Requests turned away for want of room, by the provider whose places were taken, none for our own.",
+            provider=(NOBODY, *ProviderName),
+            reason=ShedReason,
+        )
         self.in_flight = declare.gauge("in_flight_requests", "Comparisons under way.")
         self.admission_queue = declare.gauge("admission_queue_requests", "Comparisons that wait to begin.")
         self.coalesced = declare.counter("coalesced_requests", "Comparisons that shared somebody else's purchase.")
-        self.client_disconnects = declare.counter("client_disconnects", "Callers who left before the answer.")
+        self.queue_wait = declare.histogram(
+            "queue_wait_seconds",
+            "How long a comparison waited to begin, for the end of a pause and for a place at a provider.",
+            buckets=WAIT_SECONDS,
+        )
+        self.client_disconnects = declare.counters(
+            "client_disconnects", "Callers who left before the answer.", phase=DisconnectPhase
+        )
 
     def _declare_providers(self, declare: Declarations) -> None:
         """The calls to providers, and what stands before them."""
@@ -161,11 +212,23 @@ class Metrics:
         self.circuit_transitions = declare.counters(
             "circuit_breaker_transitions", "Changes of a circuit's state.", provider=ProviderName, to=CircuitState
         )
+        self.circuit_held = declare.gauges(
+            "circuit_breaker_held",
+            "1 while a circuit is held, whatever traffic says: for a refused key, for used-up credit, by an operator.",
+            provider=ProviderName,
+            reason=HoldReason,
+        )
+        self.usable = declare.gauges(
+            "usable_providers", "1 for a provider that is enabled and configured.", provider=ProviderName
+        )
         self.throttle_paused = declare.gauges(
             "throttle_paused_seconds", "Seconds until a throttling provider is called again.", "provider"
         )
         self.retry_budget = declare.gauges(
             "retry_budget_tokens", "Repetitions that a provider may still be burdened with.", "provider"
+        )
+        self.retries = declare.counters(
+            "retries", "Calls to a provider that repeat a failed one.", provider=ProviderName
         )
         self.stale_connections = declare.counter(
             "stale_connection_retries", "Exchanges made once more because a kept connection was closed."
@@ -189,8 +252,10 @@ class Metrics:
             "US dollars that may still be spent, reservations taken off; +Inf without a limit.",
             "period",
         )
-        self.budget_local = declare.gauge(
-            "budget_local", "1 while Redis is away and each replica keeps to its part of the limits."
+        self.budget_left_ratio = declare.gauges(
+            "budget_left_ratio",
+            "The same as a part of what may be spent here, from 1 to 0; 1 without a limit.",
+            "period",
         )
         self.limit_refusals = declare.counters(
             "cost_limit_refusals", "Calls not made for the sake of a limit, or of a price that nobody knows.", "reason"
@@ -226,6 +291,7 @@ class Metrics:
 
     def _declare_redis(self, declare: Declarations) -> None:
         """What replicas share."""
+        self.redis_up = declare.gauge("redis_up", "Whether Redis answers, as far as known; 0 without one, too.")
         self.redis_mode = declare.gauge("redis_mode", "0 up, 1 read only, 2 down: only local answers.")
         self.redis_transitions = declare.counters("redis_transitions", "Changes of mode.", "mode")
         self.redis_failures = declare.counters("redis_failures", "Commands that failed.", "fault")
@@ -257,21 +323,65 @@ class Metrics:
         self.event_spool_failures = declare.counter(
             "event_spool_failures", "Times that the spool could not be written; its events are in memory only."
         )
-        self.events_buffering = declare.gauge("events_buffering", "1 while events wait for Kafka.")
-        self.events_dropping = declare.gauge("events_dropping", "1 when events were given up within the last minute.")
-        self.kafka_up = declare.gauge("kafka_up", "Whether Kafka takes events, as far as known.")
+        self.kafka_up = declare.gauge("kafka_up", "Whether Kafka takes events, as far as known; 0 without one, too.")
         self.kafka_circuit_transitions = declare.counters(
             "kafka_circuit_transitions",
             "Changes of the circuit in front of Kafka, by its new state.",
             state=CircuitState,
         )
 
-    def _declare_process(self, declare: Declarations) -> None:
+    def _declare_access(self, declare: Declarations) -> None:
+        """Who asks, by the names of the keys; nobody else gets a label."""
+        self.caller_requests = declare.counters(
+            "caller_requests",
+            "Requests of a caller; status is success, refused (4xx), failed (5xx) or left.",
+            "caller",
+            "status",
+        )
+        self.caller_tokens = declare.counters(
+            "caller_tokens_used", "Tokens billed for what a caller asked.", "caller", "token_type"
+        )
+        self.caller_cost = declare.counters(
+            "caller_cost_dollars",
+            "US dollars spent for what a caller asked; a purchase of unknown price counts nothing.",
+            "caller",
+        )
+        self.access_refusals = declare.counters(
+            "access_refusals",
+            "Requests without the key that they needed, or from where it is not taken.",
+            door=Door,
+            reason=AccessRefusal,
+        )
+        self.caller_key_reloads = declare.counters(
+            "caller_key_reloads",
+            "Times that the file of the callers' keys had changed, taken or refused.",
+            result=("taken", "refused"),
+        )
+
+    def _declare_process(self, declare: Declarations, settings_digest: str) -> None:
         """The process itself."""
         self.background_task_up = declare.gauges(
             "background_task_up", "Whether one of the service's own tasks runs.", "task"
         )
+        self.degraded_mode = declare.gauges(
+            "degraded_mode",
+            "1 while the service serves in this mode; the runbook has a paragraph on each.",
+            mode=DegradedMode,
+        )
+        self.loop_lag = declare.histogram(
+            "event_loop_lag_seconds", "How late the event loop runs what is due.", buckets=LAG_SECONDS
+        )
+        self.config_reload_errors = declare.counters(
+            "config_reload_errors",
+            "Changes of settings that were refused (request), and stored ones that were left out (stored).",
+            source=(REQUEST, STORED),
+        )
         declare.info("build", "What is running.", version=self.version)
+        declare.info(
+            "config",
+            "A digest of the environment's settings without the secrets; replicas agree.",
+            digest=settings_digest,
+        )
 
     def circuit_changed(self, provider: ProviderName, state: CircuitState) -> None:
         """A circuit changed its state."""
@@ -287,6 +397,13 @@ class Metrics:
         self.http_requests.of(method, endpoint, str(status)).inc()
         self.http_duration.of(endpoint).observe(elapsed_s)
 
+    def turned_away(self, failure: ServiceError) -> None:
+        """Count who got no answer for what he sent, or for want of room; other failures are counted elsewhere."""
+        if failure.rejection is not None:
+            self.rejects.of(failure.rejection).inc()
+        if failure.shed is not None:
+            self.shed.of(failure.provider or NOBODY, failure.shed).inc()
+
     def comparison_ended(
         self,
         *,
@@ -295,9 +412,11 @@ class Metrics:
         error: ErrorCode | None,
         cache_outcome: CacheOutcome | None,
         elapsed_s: float,
+        queued_s: float,
     ) -> None:
         """Count one comparison; provider and model are None when nobody was chosen."""
-        name, known = provider or "none", self.model_label(model) if model else "none"
+        name, known = provider or NOBODY, self.model_label(model) if model else NOBODY
+        self.queue_wait.observe(queued_s)
         self.requests.of(name, known, "comparison", error.lower() if error else SUCCESS).inc()
         if error is None:
             cached = "true" if cache_outcome is CacheOutcome.HIT else "false"
@@ -331,6 +450,22 @@ class Metrics:
             self.cost_unknown.of(provider).inc()
         else:
             self.cost.of(provider, known).inc(cost_usd)
+
+    def introduce_callers(self, names: Iterable[str]) -> None:
+        """From now on these ask: their series begin at zero."""
+        for name in names:
+            self.caller_cost.of(name)
+            for token_type in CALLER_TOKENS:
+                self.caller_tokens.of(name, token_type)
+            for outcome in CallerOutcome:
+                self.caller_requests.of(name, outcome)
+
+    def caller_purchased(self, told: CostTracked) -> None:
+        """Book a purchase on whom it was made for."""
+        counts = (told.token_usage.prompt_tokens, told.token_usage.completion_tokens)
+        for token_type, count in zip(CALLER_TOKENS, counts, strict=True):
+            self.caller_tokens.of(told.caller, token_type).inc(count)
+        self.caller_cost.of(told.caller).inc(told.cost_estimate_usd or 0.0)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All series as text and its content type: OpenMetrics when the Accept header asks for it."""

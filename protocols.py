@@ -5,6 +5,7 @@ Implementations conform structurally; `di.py` is where mypy proves it.
 """
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,21 @@ from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import PositiveInt
+from pydantic import JsonValue, PositiveInt
 
 from api_models import (
+    ANONYMOUS,
+    AdminAction,
+    AdminChange,
     AttemptOutcome,
     CacheMode,
     CacheOutcome,
+    CircuitOrder,
+    CircuitResponse,
     CircuitState,
+    DegradedMode,
     DependencyStatus,
+    ErrorCode,
     EventData,
     ModelTier,
     ProviderName,
@@ -29,15 +37,24 @@ from api_models import (
     ReasoningEffort,
     RoutingRule,
     SelectionStrategy,
+    SettingsResponse,
     TemperatureUse,
     UnknownPrice,
     Usage,
     UsageScope,
     Winner,
 )
+from exceptions import ServiceError
 
 T = TypeVar("T")
 LONE_SURROGATES = "surrogatepass"  # no caller can send one, and a digest is no place to find out
+
+AttributeValue = str | bool | int | float | tuple[str, ...]
+Attributes = Mapping[str, AttributeValue]
+
+TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]{0,200})?")
+LONGEST_TRACESTATE = 512
+KNOWN_FLAGS = 3  # sampled, random; W3C wants the others to be dropped
 
 
 # --- Nouns: a question ------------------------------------------------------------------------------------------------
@@ -64,7 +81,10 @@ class CacheUse(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonQuery:
-    """What the caller asked; `None` is left to us. timeout_s: the caller's own wish, in seconds."""
+    """What the caller asked; `None` is left to us.
+
+    caller: whose key was shown, for the books; no part of the question. timeout_s: the caller's own wish, in seconds.
+    """
 
     user_prompt: str
     essay_a: str
@@ -78,6 +98,7 @@ class ComparisonQuery:
     reasoning_effort: ReasoningEffort | None = None
     allow_fallback: bool = False
     user_id: str | None = None
+    caller: str = ANONYMOUS
     metadata: Mapping[str, Any] = field(default_factory=dict)
     replicate: int = 0
     cache_use: CacheUse = CacheUse.NORMAL
@@ -465,7 +486,7 @@ ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderStatus:
-    """Whether a provider can be asked now; reason says why not."""
+    """Whether a provider can be asked now; reason says why not. held_because: why its circuit was forced, if it was."""
 
     name: ProviderName
     enabled: bool
@@ -475,6 +496,7 @@ class ProviderStatus:
     reason: str | None
     activity: ProviderActivity
     last_probe: ProbeFinding | None = None
+    held_because: str | None = None
 
     @property
     def available(self) -> bool:
@@ -487,6 +509,57 @@ class ProviderStatus:
         return self.enabled and self.configured
 
 
+CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
+    CacheMode.READ_ONLY: DegradedMode.CACHE_READ_ONLY,
+    CacheMode.DEGRADED: DegradedMode.CACHE_LOCAL_ONLY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodSpending:
+    """Money of one UTC day or month, in US dollars. limit_usd, left_usd: None without a limit.
+
+    left_usd: what may still be put aside here; what running calls put aside is taken off.
+    """
+
+    period: str
+    spent_usd: float
+    limit_usd: float | None
+    left_usd: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """Money of today and of this month, and whose it is."""
+
+    scope: UsageScope
+    day: PeriodSpending
+    month: PeriodSpending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a caller was told instead of an answer: our own words only, and nothing of what was sent."""
+
+    at: datetime
+    code: ErrorCode
+    status: int
+    sentence: str
+    provider: ProviderName | None
+    correlation_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long the answers of the last window_s seconds took, in seconds; None when there were none."""
+
+    window_s: float
+    answers: int
+    median_s: float | None = None
+    p95_s: float | None = None
+    slowest_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHealth:
     """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
@@ -495,6 +568,11 @@ class CacheHealth:
     redis: DependencyStatus
     redis_failure_count: int
     cause: str | None = None
+
+    @property
+    def degraded_mode(self) -> DegradedMode | None:
+        """How this is called among all that may be amiss; None when nothing is."""
+        return CACHE_MODES.get(self.mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -543,6 +621,22 @@ class CacheCleared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """Who changes something, and in which request: its correlation id."""
+
+    actor: str
+    request_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsReset:
+    """How many alerts may be told again. everywhere: the fleet forgot them; else this replica alone did."""
+
+    forgotten: int
+    everywhere: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialReport:
     """What a test of one provider found. message: one sentence of ours."""
 
@@ -551,6 +645,49 @@ class TrialReport:
     message: str
     elapsed_s: float
     model: str | None
+
+
+# --- Nouns: traces ----------------------------------------------------------------------------------------------------
+
+
+class SpanKind(StrEnum):
+    """Whether a span answers somebody, asks somebody, or neither."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceContext:
+    """A place in a distributed trace, as W3C Trace Context writes it: hex digits; state is a `tracestate`."""
+
+    trace_id: str
+    span_id: str
+    flags: str
+    state: str | None = None
+
+    @classmethod
+    def read(cls, traceparent: str, tracestate: str) -> Self | None:
+        """What the two headers say; None when the first is not valid. A state that is too long is left out."""
+        found = TRACEPARENT.fullmatch(traceparent.strip())
+        if found is None:
+            return None
+        version, trace_id, span_id, flags, more = found.groups()
+        if version == "ff" or (version == "00" and more) or not (int(trace_id, 16) and int(span_id, 16)):
+            return None
+        state = tracestate.strip() if len(tracestate) <= LONGEST_TRACESTATE else ""
+        return cls(trace_id=trace_id, span_id=span_id, flags=f"{int(flags, 16) & KNOWN_FLAGS:02x}", state=state or None)
+
+    @property
+    def traceparent(self) -> str:
+        """The header of that name."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+    def headers(self) -> Mapping[str, str]:
+        """What goes on to whoever is asked: this and no baggage."""
+        told = {"traceparent": self.traceparent}
+        return told if self.state is None else {**told, "tracestate": self.state}
 
 
 # --- Verbs ------------------------------------------------------------------------------------------------------------
@@ -748,6 +885,10 @@ class BudgetProtocol(Protocol):
         """Charge what was bought, or what may have been, and give back the rest; never waits."""
         ...
 
+    def spending(self) -> Spending:
+        """What is spent and what is left, as far as this process knows; it asks nobody."""
+        ...
+
 
 class LLMUsageProtocol(Protocol):
     """What was used and what it cost."""
@@ -770,10 +911,71 @@ class RuntimeSettingsProtocol(Protocol):
         ...
 
 
+class SettingsSteeringProtocol(Protocol):
+    """Changes settings of the running service, in all replicas. matches: whether a version is the one that was meant.
+
+    What is refused leaves everything as it was: InvalidQueryError, StaleVersionError, ServiceOverloadedError.
+    """
+
+    async def report(self) -> SettingsResponse:
+        """Every setting as it is in force."""
+        ...
+
+    async def change(
+        self, changes: Mapping[str, object], *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Put these values in the place of the environment's, all or none."""
+        ...
+
+    async def withdraw(
+        self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Return one setting, or with None every one, to the environment's value."""
+        ...
+
+
+class CircuitSteeringProtocol(Protocol):
+    """Overrules circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
+
+    def report(self, provider: ProviderName) -> CircuitResponse:
+        """One circuit as it is."""
+        ...
+
+    async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:
+        """Hold it open or closed."""
+        ...
+
+    async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
+        """Forget what was forced and what was counted."""
+        ...
+
+
+class CostAlertsProtocol(Protocol):
+    """The alerts on spending."""
+
+    async def reset(self) -> AlertsReset:
+        """Let those that were told be told again, if their marks are still passed."""
+        ...
+
+
+class AuditProtocol(Protocol):
+    """Remembers who changed what."""
+
+    def record(
+        self, by: Administrator, action: AdminAction, field: str | None, *, old: JsonValue, new: JsonValue
+    ) -> None:
+        """One line, one event; the values without secrets."""
+        ...
+
+    def latest(self) -> Sequence[AdminChange]:
+        """The latest changes that this process made, the newest first."""
+        ...
+
+
 class LLMProviderTesterProtocol(Protocol):
     """Tries one provider for an operator."""
 
-    async def test(self, provider: ProviderName, *, deep: bool) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
         """Within ten seconds: the free look-up, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 
@@ -782,7 +984,21 @@ class AdminAccessProtocol(Protocol):
     """Who may change the running service."""
 
     def check(self, key: str | None, *, peer: str) -> None:
-        """Pass whoever shows the key. Raises AdminKeyRefusedError, or AdminTriedTooOftenError before it looks."""
+        """Pass whoever shows the key. peer: the address of who asks.
+
+        Raises AdminKeyRefusedError, or before it looks AdminTriedTooOftenError and AdminAddressRefusedError.
+        """
+        ...
+
+
+class CallerAccessProtocol(Protocol):
+    """Who may ask."""
+
+    def identify(self, key: str | None, *, peer: str, admin_may: bool) -> str:
+        """The name under which this request is booked. admin_may: the administrator's key will do as well.
+
+        Raises CallerKeyRefusedError.
+        """
         ...
 
 
@@ -799,10 +1015,81 @@ class AdmissionProtocol(Protocol):
         ...
 
 
+class HistoryProtocol(Protocol):
+    """What this process told its callers lately, kept in bounded memory."""
+
+    @property
+    def began_at(self) -> datetime:
+        """When the service was built, UTC."""
+        ...
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since then."""
+        ...
+
+    def answered(self, elapsed_s: float) -> None:
+        """A comparison was answered in so many seconds."""
+        ...
+
+    def failed(self, failure: ServiceError, *, correlation_id: UUID) -> None:
+        """A caller was told of this failure."""
+        ...
+
+    def pace(self) -> Pace:
+        """That of the latest answers."""
+        ...
+
+    def failures(self) -> Sequence[Failure]:
+        """The latest ones, the newest first."""
+        ...
+
+    def failures_by_code(self) -> Mapping[ErrorCode, int]:
+        """How many there were since the start."""
+        ...
+
+
 class BackgroundProtocol(Protocol):
     """The service's own tasks."""
 
     @property
     def down(self) -> frozenset[str]:
         """Those that died and wait to be started again."""
+        ...
+
+
+class SpanProtocol(Protocol):
+    """One step of a trace, while it is under way."""
+
+    def tell(self, attributes: Attributes) -> None:
+        """Add what is known by now; never a prompt, an essay, a key or anybody else's text."""
+        ...
+
+    def fail(self, error_type: str) -> None:
+        """It ends badly. The first word counts."""
+        ...
+
+
+class TracerProtocol(Protocol):
+    """Where the service tells how it spends a request's time. No method waits or raises for a fault of its own."""
+
+    @property
+    def records(self) -> bool:
+        """Somebody will look at the spans; without that nobody needs to make any."""
+        ...
+
+    def serve(
+        self, name: str, *, caller: TraceContext | None, attributes: Attributes
+    ) -> AbstractContextManager[SpanProtocol]:
+        """The span of a whole request, in the caller's trace or in one of its own."""
+        ...
+
+    def span(
+        self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL
+    ) -> AbstractContextManager[SpanProtocol]:
+        """A step inside of whatever is under way; an exception that passes makes it fail."""
+        ...
+
+    def here(self) -> TraceContext | None:
+        """The place at which this code runs, None outside of every trace."""
         ...

@@ -9,7 +9,22 @@ from dishka import AsyncContainer, Provider
 from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
-from api import admin_routes, cache_routes, error_rendering, health_routes, llm_routes, request_scope, usage_routes
+from api import (
+    admin_circuits,
+    admin_routes,
+    admin_settings,
+    cache_routes,
+    caller_gate,
+    documentation_routes,
+    error_rendering,
+    health_routes,
+    llm_routes,
+    operations_routes,
+    page_routes,
+    request_scope,
+    request_tracing,
+    usage_routes,
+)
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
@@ -18,17 +33,23 @@ from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
 from implementations.observability.logging_setup import configure_logging
 from implementations.resilience.drain import Drain
+from implementations.steering.follower import Follower
 from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
+    AuditProtocol,
     BudgetProtocol,
+    CallerAccessProtocol,
+    CostAlertsProtocol,
+    HistoryProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
     LLMUsageProtocol,
     PricesProtocol,
     RuntimeSettingsProtocol,
+    TracerProtocol,
 )
 
 CLOSE_TIMEOUT_S = 5.0
@@ -57,9 +78,13 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     app.register_blueprint(usage_routes.blueprint)
     app.register_blueprint(cache_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
+    app.register_blueprint(operations_routes.blueprint)
+    app.register_blueprint(page_routes.blueprint)
+    app.register_blueprint(documentation_routes.blueprint)
     if settings.admin.key_in_force is not None:
-        app.register_blueprint(admin_routes.blueprint)
-    error_rendering.install(app)
+        for routes in (admin_routes, admin_settings, admin_circuits):
+            app.register_blueprint(routes.blueprint)
+    documentation_routes.install(app)
     container = create_container(settings, QuartProvider(), *overrides)
     QuartDishka(app=app, container=container)
     _live(app, container, settings)
@@ -70,10 +95,11 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
     @app.before_serving
     async def start() -> None:
         try:
-            await _build(app, container)
+            await _build(app, container, settings)
         except BaseException:
             await container.close()
             raise
+        await (await container.get(Follower)).look()  # what operators decided holds from the first request
         (await container.get(Supervisor)).start()
         drain = await container.get(Drain)
         _on_stop_signals(drain)
@@ -85,6 +111,7 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
         ]
         _announce(usable, settings.service, mocked=current.mock is not None)
         _tell_of_admin_routes(settings.admin)
+        _warn_of_open_doors(settings)
 
     @app.after_serving
     async def stop() -> None:
@@ -98,15 +125,21 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
         log.info("service_stopped")
 
 
-async def _build(app: Quart, container: AsyncContainer) -> None:
+async def _build(app: Quart, container: AsyncContainer, settings: Settings) -> None:
     """Everything is built before the first request: Dishka's container has one lock, and no factory does I/O."""
     await container.get(LLMOrchestratorProtocol)
     await container.get(LLMProviderTesterProtocol)
     await container.get(PricesProtocol)
     await container.get(LLMUsageProtocol)
     await container.get(BudgetProtocol)
-    await container.get(AdminAccessProtocol)
+    for asked_by_administrators in (AdminAccessProtocol, CostAlertsProtocol, AuditProtocol):
+        await container.get(asked_by_administrators)
+    error_rendering.install(app, history=await container.get(HistoryProtocol))
     request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
+    request_tracing.install(app, tracer=await container.get(TracerProtocol))
+    caller_gate.install(
+        app, access=await container.get(CallerAccessProtocol), trusted_proxies=settings.access.trusted_proxies
+    )
 
 
 def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: bool) -> None:
@@ -124,6 +157,16 @@ def _tell_of_admin_routes(admin: AdminSettings) -> None:
     """Only when somebody might look for them in vain: they are on, and the key is missing or too short."""
     if admin.enabled and admin.key_in_force is None:
         log.info("admin_routes_absent", needs=f"an ADMIN_API_KEY of {SHORTEST_ADMIN_KEY} characters or more")
+
+
+def _warn_of_open_doors(settings: Settings) -> None:
+    """What is convenient at a desk and a risk in production."""
+    if settings.service.environment != "production":
+        return
+    if not settings.access.asks_for_keys:
+        log.warning("callers_not_authenticated", needs="AUTH_MODE=api_key, or a network that only callers reach")
+    if settings.admin.key_in_force is not None and not settings.access.admin_allowed_ips:
+        log.warning("admin_from_everywhere", needs="ADMIN_ALLOWED_IPS")
 
 
 def _reachable(host: str) -> str:

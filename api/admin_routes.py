@@ -1,37 +1,68 @@
 """What an administrator may do to the running service. Without a key in force these routes are not registered."""
 
-import structlog
 from dishka import FromDishka
 from quart import Blueprint, Request, Response, request
 from quart_dishka import inject
 
-from api_models import CacheClearedResponse
-from protocols import AdminAccessProtocol, LLMCacheManagerProtocol
-
-BEARER = "bearer "
+from api.admin_requests import administrator, finished, rendered
+from api.peer import peer
+from api.request_scope import asked_by
+from api.shown_key import shown_key
+from api_models import ADMIN, AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
+from protocols import AdminAccessProtocol, AuditProtocol, CostAlertsProtocol, LLMCacheManagerProtocol
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/v1/admin")
-log = structlog.get_logger("admin")
 
 
 @blueprint.post("/cache/clear")
 @inject
-async def clear_cache(access: FromDishka[AdminAccessProtocol], cache: FromDishka[LLMCacheManagerProtocol]) -> Response:
+async def clear_cache(
+    access: FromDishka[AdminAccessProtocol],
+    cache: FromDishka[LLMCacheManagerProtocol],
+    audit: FromDishka[AuditProtocol],
+) -> Response:
     """Forget every kept answer, in all replicas."""
     check(request, access)
-    cleared = await cache.clear()
-    log.warning("cache_cleared", peer=request.remote_addr, generation=cleared.generation, everywhere=cleared.everywhere)
-    body = CacheClearedResponse(cleared=True, everywhere=cleared.everywhere, generation=cleared.generation)
-    return Response(body.model_dump_json(), content_type="application/json")
+    by = administrator()
+
+    async def cleared() -> CacheClearedResponse:
+        done = await cache.clear()
+        body = CacheClearedResponse(cleared=True, everywhere=done.everywhere, generation=done.generation)
+        audit.record(by, AdminAction.CACHE_CLEARED, None, old=None, new=body.model_dump(mode="json"))
+        return body
+
+    return rendered(await finished(cleared()))
+
+
+@blueprint.post("/alerts/reset")
+@inject
+async def reset_alerts(
+    access: FromDishka[AdminAccessProtocol],
+    alerts: FromDishka[CostAlertsProtocol],
+    audit: FromDishka[AuditProtocol],
+) -> Response:
+    """Let alerts on spending be told again, if their marks are still passed."""
+    check(request, access)
+    by = administrator()
+
+    async def reset() -> AlertsResetResponse:
+        done = await alerts.reset()
+        body = AlertsResetResponse(reset=True, everywhere=done.everywhere, forgotten=done.forgotten)
+        audit.record(by, AdminAction.ALERTS_RESET, None, old=None, new=body.model_dump(mode="json"))
+        return body
+
+    return rendered(await finished(reset()))
+
+
+@blueprint.get("/changes")
+@inject
+async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[AuditProtocol]) -> Response:
+    """The latest changes that this replica was asked for."""
+    check(request, access)
+    return rendered(ChangesResponse(list(audit.latest())))
 
 
 def check(asked: Request, access: AdminAccessProtocol) -> None:
     """Let the administrator pass. Every admin route begins with this."""
-    access.check(_shown_key(asked), peer=asked.remote_addr or "unknown")
-
-
-def _shown_key(asked: Request) -> str | None:
-    authorization = asked.headers.get("Authorization", "")
-    if authorization.lower().startswith(BEARER):
-        return authorization[len(BEARER) :].strip()
-    return asked.headers.get("X-API-Key")
+    access.check(shown_key(asked), peer=peer())
+    asked_by(ADMIN)

@@ -1,15 +1,16 @@
 """Turns every failure into the one error body. No text of a foreign exception ever gets into it."""
 
+from http import HTTPStatus
 from math import ceil
+from uuid import UUID
 
 import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import correlation_id, note
+from api.request_scope import correlation_id, fail, trace_id
 from api_models import ErrorBody
 from exceptions import (
-    AdminKeyRefusedError,
     BodyTooLargeError,
     BodyTooSlowError,
     DefectError,
@@ -19,48 +20,62 @@ from exceptions import (
     ServiceError,
     UnsupportedContentTypeError,
 )
+from protocols import HistoryProtocol
 
 log = structlog.get_logger("errors")
 
 BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     400: (InvalidQueryError, "the request is not valid HTTP"),
-    404: (RouteNotFoundError, "see the README for the paths"),
+    404: (RouteNotFoundError, "/openapi.json lists the paths"),
     405: (MethodNotAllowedError, "the Allow header names the methods"),
     408: (BodyTooSlowError, "send the body faster"),
     413: (BodyTooLargeError, "send a smaller body"),
     415: (UnsupportedContentTypeError, "send application/json in UTF-8"),
 }
+# Whoever tries doors that do not exist must not push what went wrong out of sight.
+SAYS_NOTHING_OF_US = (RouteNotFoundError, MethodNotAllowedError)
 
 
-def install(app: Quart) -> None:
-    """Let one handler render them all."""
-    app.register_error_handler(Exception, render_failure)
-    app.register_error_handler(HTTPException, render_failure)
+def install(app: Quart, *, history: HistoryProtocol) -> None:
+    """Let one handler render them all; a failure is logged and remembered here and nowhere else."""
+
+    async def render(error: Exception) -> Response:
+        failure = _known(error)
+        if isinstance(failure, DefectError):
+            log.error("defect", exc_info=error)
+        fail(failure)
+        if not isinstance(failure, SAYS_NOTHING_OF_US):
+            history.failed(failure, correlation_id=correlation_id())
+        return _rendered(failure, error)
+
+    app.register_error_handler(Exception, render)
+    app.register_error_handler(HTTPException, render)
 
 
-async def render_failure(error: Exception) -> Response:
-    """The error body with its status; a failure is logged here and nowhere else."""
-    failure = _known(error)
-    if isinstance(failure, DefectError):
-        log.error("defect", exc_info=error)
-    note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
-    retry_after = None if failure.retry_after_s is None else max(0, ceil(failure.retry_after_s))
-    body = ErrorBody(
-        error=failure.sentence,
-        error_type=failure.code,
-        details=failure.details,
-        correlation_id=correlation_id(),
-        retry_after=retry_after,
-        provider=failure.provider,
-    )
+def _rendered(failure: ServiceError, error: Exception) -> Response:
+    """The error body with its status and headers."""
+    body = body_of(failure, correlation_id(), trace_id())
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
-    if retry_after is not None:
-        response.headers["Retry-After"] = str(retry_after)
-    if isinstance(failure, AdminKeyRefusedError):
+    if body.retry_after is not None:
+        response.headers["Retry-After"] = str(body.retry_after)
+    if failure.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
+
+
+def body_of(failure: ServiceError, correlation_id: UUID, trace_id: str | None = None) -> ErrorBody:
+    """What a caller is told of this failure."""
+    return ErrorBody(
+        error=failure.sentence,
+        error_type=failure.code,
+        details=failure.details,
+        correlation_id=correlation_id,
+        retry_after=None if failure.retry_after_s is None else max(0, ceil(failure.retry_after_s)),
+        provider=failure.provider,
+        trace_id=trace_id,
+    )
 
 
 def _known(error: Exception) -> ServiceError:

@@ -1,11 +1,12 @@
 """The probes and the scrape: answered from known state, without any I/O."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
+from api.health_warnings import mode_warnings, task_warnings, warnings_of
 from api_models import (
     CacheMode,
     CacheReport,
@@ -15,6 +16,7 @@ from api_models import (
     HealthResponse,
     HealthStatus,
     ProviderHealth,
+    StatusResponse,
 )
 from config import Settings
 from metrics import Metrics
@@ -22,24 +24,12 @@ from protocols import (
     AdmissionProtocol,
     BackgroundProtocol,
     BudgetProtocol,
-    CacheHealth,
-    EventHealth,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
     ProviderStatus,
     RuntimeSettingsProtocol,
 )
-
-MOCK_WARNING = "the mock judges: no verdict is real"
-NOBODY_WARNING = "no provider is enabled and configured"
-DRAINING_WARNING = "the service is stopping"
-CACHE_WARNINGS = {
-    CacheMode.READ_ONLY: "cache_read_only: Redis takes no new answers",
-    CacheMode.DEGRADED: "cache_local_only: Redis is away, each replica answers from its own cache",
-}
-DROPPING_WARNING = "events_dropping: events were given up within the last minute, and counted"
-LOCAL_BUDGET_WARNING = "budget_local: Redis is away, so each replica keeps to its part of the cost limits"
 
 blueprint = Blueprint("health", __name__)
 
@@ -60,12 +50,6 @@ async def healthz(
     """Whether the service can serve, and what is not well."""
     statuses = selector.statuses(runtime_settings.current())
     dependencies = _dependencies(cache, events)
-    warnings = _warnings(
-        statuses,
-        mock=runtime_settings.current().mock is not None,
-        draining=not admission.is_open,
-        down=background.down,
-    )
     status = _status(statuses, dependencies, draining=not admission.is_open, down=background.down)
     body = HealthResponse(
         service=settings.service.name,
@@ -75,10 +59,9 @@ async def healthz(
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
         warnings=[
-            *warnings,
-            *_cache_warnings(cache.health()),
-            *_event_warnings(events.health()),
-            *([LOCAL_BUDGET_WARNING] if budget.is_local else []),
+            *warnings_of(statuses, mock=runtime_settings.current().mock is not None, draining=not admission.is_open),
+            *task_warnings(background.down),
+            *mode_warnings(cache.health(), events.health(), budget_is_local=budget.is_local),
         ],
     )
     code = 503 if status is HealthStatus.UNHEALTHY else 200
@@ -112,7 +95,7 @@ async def scrape(metrics: FromDishka[Metrics]) -> Response:
 
 
 def _flag(text: str, *, status: int) -> Response:
-    return Response(f'{{"status": "{text}"}}', status=status, content_type="application/json")
+    return Response(StatusResponse(status=text).model_dump_json(), status=status, content_type="application/json")
 
 
 def _dependencies(cache: LLMCacheManagerProtocol, events: LLMEventPublisherProtocol) -> Dependencies:
@@ -145,41 +128,11 @@ def _status(
     return HealthStatus.HEALTHY if well else HealthStatus.DEGRADED
 
 
-def _warnings(
-    statuses: Sequence[ProviderStatus], *, mock: bool, draining: bool, down: Collection[str]
-) -> Iterator[str]:
-    usable = [status for status in statuses if status.is_usable]
-    if mock:
-        yield MOCK_WARNING
-    if not usable:
-        yield NOBODY_WARNING
-    if draining:
-        yield DRAINING_WARNING
-    for status in usable:
-        if status.reason is not None:
-            yield f"{status.name}: {status.reason}"
-        if status.last_probe is not None and not status.last_probe.success:
-            yield f"{status.name}: the last look-up failed: {status.last_probe.message}"
-    for task in sorted(down):
-        yield f"the background task {task} is down"
-
-
-def _cache_warnings(known: CacheHealth) -> list[str]:
-    warning = CACHE_WARNINGS.get(known.mode)
-    return [] if warning is None else [f"{warning} ({known.cause})"]
-
-
-def _event_warnings(known: EventHealth) -> Iterator[str]:
-    if known.buffering is not None:
-        yield f"events_buffering: events wait in this process ({known.buffering})"
-    if known.dropping:
-        yield DROPPING_WARNING
-
-
 def _provider(status: ProviderStatus) -> ProviderHealth:
     return ProviderHealth(
         enabled=status.enabled,
         configured=status.configured,
         available=status.available,
         circuit_breaker_state=status.circuit_state,
+        circuit_forced=status.held_because is not None,
     )

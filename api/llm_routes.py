@@ -6,8 +6,9 @@ from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
+from api.query_parameters import flag, word_of
 from api.request_reading import read_comparison
-from api.request_scope import note
+from api.request_scope import caller, note
 from api.response_rendering import rendered
 from api_models import (
     ModelPrices,
@@ -19,10 +20,10 @@ from api_models import (
     ProvidersResponse,
     ProviderTestResponse,
 )
-from exceptions import InvalidQueryError
 from protocols import (
     AdmissionProtocol,
     CurrentSettings,
+    HistoryProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
@@ -36,20 +37,21 @@ from protocols import (
     UsageTotals,
 )
 
-YES = frozenset({"true", "1", "yes"})
-
 blueprint = Blueprint("llm", __name__, url_prefix="/api/v1")
 
 
 @blueprint.post("/comparison")
 @inject
 async def compare(
-    orchestrator: FromDishka[LLMOrchestratorProtocol], admission: FromDishka[AdmissionProtocol]
+    orchestrator: FromDishka[LLMOrchestratorProtocol],
+    admission: FromDishka[AdmissionProtocol],
+    history: FromDishka[HistoryProtocol],
 ) -> Response:
     """Judge one pair of essays."""
     with admission.admit():
         query = await read_comparison(request)
         result = await orchestrator.compare(query)
+    history.answered(result.timings.total_s)
     note(
         provider=result.reply.provider,
         model=result.reply.model,
@@ -110,7 +112,8 @@ async def test_provider(
 ) -> Response:
     """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
     with admission.admit():
-        report = await tester.test(_provider_name(provider), deep=request.args.get("deep", "").lower() in YES)
+        name = word_of(ProviderName, "provider", provider)
+        report = await tester.test(name, deep=flag(request, "deep"), caller=caller())
     body = ProviderTestResponse(
         success=report.success,
         provider=report.provider,
@@ -119,13 +122,6 @@ async def test_provider(
         model=report.model,
     )
     return Response(body.model_dump_json(), content_type="application/json")
-
-
-def _provider_name(text: str) -> ProviderName:
-    try:
-        return ProviderName(text)
-    except ValueError:
-        raise InvalidQueryError(f"provider: must be one of {', '.join(ProviderName)}") from None
 
 
 def _model_report(
@@ -155,6 +151,7 @@ def _report(status: ProviderStatus, today: UsageTotals) -> ProviderReport:
         configured=status.configured,
         available=status.available,
         circuit_breaker_state=status.circuit_state,
+        circuit_forced=status.held_because is not None,
         default_model=status.default_model,
         last_success=activity.last_success,
         last_failure=activity.last_failure,

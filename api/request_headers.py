@@ -9,9 +9,10 @@ from exceptions import InvalidQueryError, UnsupportedContentTypeError
 from protocols import CacheUse
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+LONGEST_TIMEOUT_MS = 10**18 - 1
 JSON_TYPE = re.compile(r"application/(json|[\w.-]+\+json)")
 UTF_8 = frozenset({"utf-8", "utf8"})
-DIGITS = re.compile(r"[0-9]{1,30}")
+DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 def require_plain_json(request: Request) -> None:

@@ -7,9 +7,9 @@ from pydantic_core import ErrorDetails
 from quart import Request
 
 from api.request_headers import cache_use, require_plain_json, timeout_s
-from api.request_scope import adopt_correlation_id
+from api.request_scope import adopt_correlation_id, caller, enter
 from api.strict_json import parsed
-from api_models import ComparisonRequest, LLMConfigOverrides
+from api_models import ComparisonRequest, DisconnectPhase, LLMConfigOverrides
 from exceptions import InvalidQueryError
 from protocols import CacheUse, ComparisonQuery
 
@@ -31,6 +31,8 @@ SAFE_KINDS = frozenset(
         "int_type",
         "bool_type",
         "dict_type",
+        "one_line",
+        "string_too_long",
     ]
 )
 SENTENCES = {
@@ -49,7 +51,9 @@ async def read_comparison(request: Request) -> ComparisonQuery:
     The correlation id is taken over as soon as it is readable, so that a refusal carries it too.
     """
     require_plain_json(request)
+    enter(DisconnectPhase.READING)
     body = parsed(await request.get_data(cache=False, as_text=False, parse_form_data=False))
+    enter(DisconnectPhase.ANSWERING)
     correlation_id = adopt_correlation_id(body.get("correlation_id"))
     try:
         comparison = ComparisonRequest.model_validate(body)
@@ -71,8 +75,10 @@ def complaints(error: ValidationError) -> str:
 
 
 def _complaint(mistake: ErrorDetails) -> str:
-    path = ".".join(str(step) for step in mistake["loc"])
     kind = mistake["type"]
+    if kind == "extra_forbidden":
+        return "the body holds a field that is not known"
+    path = ".".join(str(step) for step in mistake["loc"])
     if kind in SAFE_KINDS:
         return f"{path}: {mistake['msg']}"
     return f"{path}: {SENTENCES.get(kind, 'is not valid')}"
@@ -95,6 +101,7 @@ def _query(
         reasoning_effort=overrides.reasoning_effort_override,
         allow_fallback=bool(overrides.allow_fallback),
         user_id=comparison.user_id,
+        caller=caller(),
         metadata=comparison.metadata,
         replicate=comparison.replicate,
         cache_use=cache_use,

@@ -2,6 +2,7 @@
 
 from quart import Response
 
+from api.request_scope import trace_id
 from api_models import AttemptReport, ComparisonResponse, Provenance
 from protocols import ComparisonQuery, ComparisonResult, Timings
 
@@ -19,7 +20,7 @@ def rendered(query: ComparisonQuery, result: ComparisonResult) -> Response:
         token_usage=result.reply.usage.as_token_usage(),
         cost_estimate=result.cost_usd,
         correlation_id=query.correlation_id,
-        trace_id=None,
+        trace_id=trace_id(),
         metadata=dict(query.metadata),
         provenance=_provenance(query, result),
     )

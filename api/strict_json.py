@@ -9,12 +9,13 @@ from itertools import chain
 
 import orjson
 
+from api_models import LARGEST_INTEGER, SMALLEST_INTEGER
 from exceptions import InvalidQueryError
 
 MAX_DEPTH = 64
 MAX_VALUES = 20_000
 TOO_MANY_VALUES = f"the body holds more than {MAX_VALUES} values"
-BIGGEST_EXACT = 2.0**63
+BIGGEST_EXACT = -float(SMALLEST_INTEGER)
 
 
 def parsed(body: bytes) -> dict[str, object]:
@@ -76,8 +77,8 @@ def _refuse_large_integers(body: bytes) -> None:
     """Orjson reads an integer beyond 64 bits as a float; only another reading tells it from a written float."""
 
     def exact(digits: str) -> int:
-        number = int(digits) if len(digits) <= len("-18446744073709551615") else 1 << 64
-        if not -(1 << 63) <= number < 1 << 64:
+        number = int(digits) if len(digits) <= len(f"-{LARGEST_INTEGER}") else LARGEST_INTEGER + 1
+        if not SMALLEST_INTEGER <= number <= LARGEST_INTEGER:
             raise InvalidQueryError("the body holds an integer beyond 64 bits")
         return number
 

@@ -6,8 +6,8 @@ from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
+from api.query_parameters import word
 from api_models import ModelUsage, ProviderName, UsageFigures, UsagePeriod, UsageSummaryResponse
-from exceptions import InvalidQueryError
 from protocols import LLMUsageProtocol, UsageTotals
 
 MICRO = 1_000_000
@@ -19,7 +19,7 @@ blueprint = Blueprint("usage", __name__, url_prefix="/api/v1/usage")
 @inject
 async def summary(usage: FromDishka[LLMUsageProtocol]) -> Response:
     """The figures of a period, by provider and model."""
-    period = _period(request.args.get("period", UsagePeriod.TODAY))
+    period = word(request, "period", UsagePeriod.TODAY)
     first, last = _days(period, usage.today)
     read = await usage.read(first, last)
     rows = read.rows
@@ -38,13 +38,6 @@ async def summary(usage: FromDishka[LLMUsageProtocol]) -> Response:
         ],
     )
     return Response(body.model_dump_json(), content_type="application/json")
-
-
-def _period(text: str) -> UsagePeriod:
-    try:
-        return UsagePeriod(text)
-    except ValueError:
-        raise InvalidQueryError(f"period: must be one of {', '.join(UsagePeriod)}") from None
 
 
 def _days(period: UsagePeriod, today: date) -> tuple[date, date]:

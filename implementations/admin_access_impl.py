@@ -1,52 +1,48 @@
-"""The administrator's key: compared in constant time, and not looked at while an address tries wrong ones."""
+"""Who may change the running service: the administrator's key, shown from where administrators are.
 
-import hashlib
-import hmac
-from collections import OrderedDict, deque
-from collections.abc import Callable
+While an address shows wrong keys none of its keys is looked at, the right one neither: this key is chosen by people.
+"""
+
+from typing import NoReturn
 
 import structlog
 
-from exceptions import AdminKeyRefusedError, AdminTriedTooOftenError
-
-MOST_FAILURES = 5
-WINDOW_S = 60.0
-MOST_PEERS = 1000
+from api_models import AccessRefusal, Door
+from exceptions import AdminAddressRefusedError, AdminKeyRefusedError, AdminTriedTooOftenError, ServiceError
+from implementations.access.admin_key import AdminKey
+from implementations.access.tries import WrongKeys
+from metrics import Metrics
 
 log = structlog.get_logger("admin")
 
 
 class AdminAccessImpl:
-    """key: the one that opens. clock: monotonic seconds."""
+    """tries: the wrong keys of each address."""
 
-    def __init__(self, key: str, *, clock: Callable[[], float]) -> None:
-        self._digest = _digest(key)
-        self._clock = clock
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+    def __init__(self, key: AdminKey, *, tries: WrongKeys, metrics: Metrics) -> None:
+        self._key = key
+        self._tries = tries
+        self._metrics = metrics
 
     def check(self, key: str | None, *, peer: str) -> None:
-        """Pass whoever shows the key. Raises AdminKeyRefusedError, or AdminTriedTooOftenError before it looks."""
-        wait_s = self._wait_s(peer)
+        """Pass whoever shows the key.
+
+        Raises AdminKeyRefusedError, or before it looks AdminTriedTooOftenError and AdminAddressRefusedError.
+        """
+        wait_s = self._tries.wait_s(peer)
         if wait_s > 0:
+            self._metrics.access_refusals.of(Door.ADMIN, AccessRefusal.TOO_OFTEN).inc()
             raise AdminTriedTooOftenError("wait before the next try", retry_after_s=wait_s)
-        # Digests have one length and are bytes: compare_digest takes neither other text nor tells a length.
-        if key is None or not hmac.compare_digest(_digest(key), self._digest):
-            self._remember(peer)
-            log.warning("admin_key_refused", peer=peer, given=key is not None)
-            raise AdminKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key")
+        if not self._key.is_taken_from(peer):
+            self._refuse(AccessRefusal.ADDRESS, peer, AdminAddressRefusedError("ADMIN_ALLOWED_IPS says from where"))
+        if not self._key.is_shown(key):
+            refusal = AdminKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key")
+            self._refuse(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, peer, refusal)
 
-    def _wait_s(self, peer: str) -> float:
-        failures = self._failures.get(peer)
-        if failures is None or len(failures) < MOST_FAILURES:
-            return 0.0
-        return failures[0] + WINDOW_S - self._clock()
-
-    def _remember(self, peer: str) -> None:
-        self._failures.setdefault(peer, deque(maxlen=MOST_FAILURES)).append(self._clock())
-        self._failures.move_to_end(peer)
-        if len(self._failures) > MOST_PEERS:
-            self._failures.popitem(last=False)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    def _refuse(self, reason: AccessRefusal, peer: str, refusal: ServiceError) -> NoReturn:
+        """Each is counted. Tries are told, five a minute of an address at most; no key is no try."""
+        self._metrics.access_refusals.of(Door.ADMIN, reason).inc()
+        if reason is not AccessRefusal.NO_KEY:
+            self._tries.remember(peer)
+            log.warning("admin_refused", reason=reason, peer=peer)
+        raise refusal

@@ -5,8 +5,9 @@ copy. What Redis lacks or cannot tell is answered locally while its time lasts, 
 """
 
 from collections.abc import Callable
+from functools import partial
 
-from api_models import CacheMode, DependencyStatus
+from api_models import CacheMode, DegradedMode, DependencyStatus
 from implementations.cache.entry_codec import decode, decode_kept, encode
 from implementations.cache.local_cache import LocalCache
 from implementations.resilience.call import current_call
@@ -55,6 +56,8 @@ class CacheManagerImpl:
         # Read when scraped: entries also go when nobody asks.
         metrics.cache_entries.set_function(lambda: len(local))
         metrics.cache_bytes.set_function(lambda: local.payload_bytes)
+        for mode in (DegradedMode.CACHE_LOCAL_ONLY, DegradedMode.CACHE_READ_ONLY):
+            metrics.degraded_mode.of(mode).set_function(partial(self._is_in, mode))
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None when it is not known or too old. Redis may take a quarter of a second of a request."""
@@ -93,6 +96,9 @@ class CacheManagerImpl:
             redis_failure_count=redis.failures,
             cause=None if mode is CacheMode.HEALTHY else redis.cause,
         )
+
+    def _is_in(self, mode: DegradedMode) -> float:
+        return float(self.health().degraded_mode is mode)
 
     def statistics(self) -> CacheStatistics:
         """Read from the metrics, which count everything once."""

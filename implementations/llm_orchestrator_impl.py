@@ -37,7 +37,7 @@ from protocols import (
     Timings,
 )
 
-CALLER_LEFT = "The caller left before the answer."
+UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
 
@@ -113,13 +113,14 @@ class LLMOrchestratorImpl:
                 error=None,
                 cache_outcome=result.cache_outcome,
                 elapsed_s=result.timings.total_s,
+                queued_s=result.timings.queued_s,
             )
             return result
 
         try:
             yield ended
         except asyncio.CancelledError:
-            self._events.publish(request_events.unanswered(query, CALLER_LEFT, self._clock() - began_s, cost_usd=0.0))
+            self._events.publish(request_events.unanswered(query, UNFINISHED, self._clock() - began_s, cost_usd=0.0))
             raise
         except Exception as failure:
             known = failure if isinstance(failure, ServiceError) else DefectError("")
@@ -134,6 +135,7 @@ class LLMOrchestratorImpl:
                 error=known.code,
                 cache_outcome=None,
                 elapsed_s=self._clock() - began_s,
+                queued_s=current_call().record.queued_s,
             )
             raise
 
@@ -209,6 +211,7 @@ class LLMOrchestratorImpl:
                 requested_at=requested_at,
             ):
                 self._events.publish(event)
+                self._metrics.caller_purchased(event)
         if settings.cache_enabled and query.cache_use.writes:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply

@@ -75,6 +75,7 @@ class ProviderSelectorImpl:
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
         """One provider, in the order or not."""
         mocked = name is ProviderName.MOCK and settings.mock is not None
+        held = self._guards[name].circuit.override
         return ProviderStatus(
             name=name,
             enabled=mocked or name in settings.enabled_providers,
@@ -84,6 +85,7 @@ class ProviderSelectorImpl:
             reason=self._obstacle(name, settings) or self._pause(name),
             activity=self._accounting.activity(name),
             last_probe=self._findings.get(name),
+            held_because=None if held is None else held.reason,
         )
 
     def _choices(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Choice]:

@@ -5,10 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from api_models import ProviderName
+from api_models import ANONYMOUS, ProviderName
 from exceptions import ServiceError, TestedTooOftenError
 from implementations.events import request_events
 from implementations.resilience.call import brief_call, current_call
+from metrics import Metrics
 from protocols import (
     Choice,
     ComparisonQuery,
@@ -43,11 +44,13 @@ class ProviderTesterImpl:
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
         events: LLMEventPublisherProtocol,
+        metrics: Metrics,
         clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         self._service_name = service_name
         self._events = events
+        self._metrics = metrics
         self._now = now
         self._judges = judges
         self._selector = selector
@@ -56,7 +59,7 @@ class ProviderTesterImpl:
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
 
-    async def test(self, provider: ProviderName, *, deep: bool) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
         """Within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
         judge, began_s = self._judges[name], self._clock()
@@ -67,7 +70,7 @@ class ProviderTesterImpl:
             self._allow_deep(name)
         try:
             async with brief_call(TEST_TIMEOUT_S, self._clock):
-                message, model = await (self._deep(name, judge) if deep else self._probe(judge))
+                message, model = await (self._deep(name, judge, caller) if deep else self._probe(judge))
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:
@@ -84,8 +87,8 @@ class ProviderTesterImpl:
     async def _probe(self, judge: Judge) -> tuple[str, str | None]:
         return await judge.probe.probe(), None
 
-    async def _deep(self, name: ProviderName, judge: Judge) -> tuple[str, str | None]:
-        query = replace(TINY_QUERY, correlation_id=uuid4())
+    async def _deep(self, name: ProviderName, judge: Judge, caller: str) -> tuple[str, str | None]:
+        query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
         requested_at = self._now()
         try:
@@ -99,6 +102,7 @@ class ProviderTesterImpl:
                 requested_at=requested_at,
             ):
                 self._events.publish(event)
+                self._metrics.caller_purchased(event)
         return f"The provider judged a pair: {reply.verdict.winner}.", reply.model
 
     def _report(

@@ -43,15 +43,22 @@ class BudgetSpent(stop_base):
 
 
 class RetryManagerImpl:
-    """One for each provider. sleep: waits so many seconds; injected, so that tests need not."""
+    """One for each provider. sleep: waits so many seconds; injected, so that tests need not. on_retry: told of each."""
 
-    def __init__(self, *, budget: RetryBudget, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        *,
+        budget: RetryBudget,
+        sleep: Callable[[float], Awaitable[None]],
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
         self._budget = budget
+        self._on_retry = on_retry
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
             stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear() | BudgetSpent(budget),
             wait=_wait_s,
-            before_sleep=lambda state: budget.repetition() if _burdens(state) else None,
+            before_sleep=self._note,
             sleep=sleep,
             reraise=True,
         )
@@ -79,6 +86,11 @@ class RetryManagerImpl:
                 raise failures[-1] from None
 
         return await self._retrying(attempt)
+
+    def _note(self, retry_state: RetryCallState) -> None:
+        self._on_retry()
+        if _burdens(retry_state):
+            self._budget.repetition()
 
 
 def _is_retryable(failure: BaseException) -> bool:

@@ -1,55 +1,154 @@
-"""The settings that an operator may change while the service runs, as one immutable snapshot."""
+"""The settings in force: the environment's, and in the place of some what an operator wants, as one snapshot."""
 
-from config import Settings
-from protocols import CostRules, CurrentSettings, MockKnobs
+from collections.abc import Callable, Mapping
+
+import structlog
+from pydantic import JsonValue
+
+from api_models import AdminAction, SettingReport, SettingSource, SettingsResponse
+from config import Settings, settings_table
+from exceptions import InvalidQueryError, StaleVersionError
+from implementations.steering.overrides import OverridesError, changeable_settings, overridden, shown
+from implementations.steering.own_secrets import holds_secret, secrets_of
+from implementations.steering.shared_values import Document, Edition, SharedValues, Values
+from implementations.steering.snapshot import snapshot_of
+from metrics import REQUEST, STORED, Metrics
+from protocols import Administrator, AuditProtocol, CurrentSettings
+
+log = structlog.get_logger("steering")
 
 
 class RuntimeSettingsImpl:
-    """Holds the snapshot in force; whoever took an earlier one keeps it."""
+    """document: None without Redis. on_log_level: told of another level.
 
-    def __init__(self, settings: Settings) -> None:
-        self._current = snapshot_of(settings)
+    Values in Redis that do not fit, because another version of the service wrote them, are left out but kept there.
+    """
+
+    def __init__(
+        self,
+        environment: Settings,
+        *,
+        document: Document | None,
+        audit: AuditProtocol,
+        metrics: Metrics,
+        on_log_level: Callable[[str], None],
+    ) -> None:
+        self._environment = environment
+        self._audit = audit
+        self._metrics = metrics
+        self._on_log_level = on_log_level
+        self._secrets = secrets_of(environment)
+        self._in_force = environment
+        self._overrides: Values = {}
+        self._current = snapshot_of(environment)
+        self._shared = SharedValues("settings", document, take=self._take, flawed=self._flawed)
 
     def current(self) -> CurrentSettings:
-        """The snapshot in force now."""
+        """The snapshot in force now; whoever took an earlier one keeps it."""
         return self._current
 
+    async def look(self) -> None:
+        """Follow what another replica was told."""
+        await self._shared.look()
 
-def snapshot_of(settings: Settings) -> CurrentSettings:
-    """What the environment says."""
-    groups = settings.provider_groups()
-    order = settings.selection.priority_order
-    return CurrentSettings(
-        selection_strategy=settings.selection.strategy,
-        routing_rules=settings.selection.routing_rules,
-        priority_order=order,
-        default_provider=settings.selection.default_provider or order[0],
-        enabled_providers=frozenset(name for name, group in groups.items() if group.enabled),
-        default_models={name: group.default_model for name, group in groups.items()},
-        default_max_tokens=settings.judging.default_max_tokens,
-        default_temperature=settings.judging.default_temperature,
-        request_timeout_s=settings.judging.request_timeout_s,
-        attempt_timeout_s=settings.judging.attempt_timeout_s,
-        cache_enabled=settings.cache.enabled,
-        cache_ttl_s=settings.cache.ttl_s,
-        log_level=settings.service.log_level,
-        mock=_mock_knobs(settings) if settings.judging.use_mock else None,
-        costs=CostRules(
-            limit_usd_per_day=settings.cost.limit_usd_per_day,
-            limit_usd_per_month=settings.cost.limit_usd_per_month,
-            alert_threshold_usd=settings.cost.alert_threshold_usd,
-            alert_levels=settings.cost.alert_levels,
-            unknown_price=settings.cost.unknown_price,
-            unknown_ceiling_usd=settings.cost.unknown_ceiling_usd,
-        ),
-    )
+    async def report(self) -> SettingsResponse:
+        """Every setting as it is in force, after a look at Redis."""
+        await self.look()
+        return self._report()
+
+    async def change(
+        self, changes: Mapping[str, object], *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """All or none. Raises InvalidQueryError, StaleVersionError, ServiceOverloadedError."""
+
+        def update(latest: Edition) -> Values:
+            _refuse_stale(latest, matches)
+            fits = self._checked(changes)
+            return {**latest.values, **{name: shown(changeable_settings()[name], fits) for name in changes}}
+
+        await self._shared.change(update, then=lambda old, new: self._tell(old, new, by))
+        return self._report()
+
+    async def withdraw(
+        self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Back to the environment's values. Raises likewise."""
+        if name is not None:
+            self._refuse_unknown(name)
+
+        def update(latest: Edition) -> Values:
+            _refuse_stale(latest, matches)
+            return {} if name is None else {other: kept for other, kept in latest.values.items() if other != name}
+
+        await self._shared.change(update, then=lambda old, new: self._tell(old, new, by))
+        return self._report()
+
+    def _checked(self, changes: Mapping[str, object]) -> Settings:
+        """The whole as it would be. Raises InvalidQueryError, which names what is wrong and shows no value."""
+        try:
+            fits = overridden(self._environment, {**self._overrides, **changes})
+        except OverridesError as error:
+            self._metrics.config_reload_errors.of(REQUEST).inc()
+            raise InvalidQueryError(str(error)) from None
+        if holds_secret(changes, self._secrets):
+            self._metrics.config_reload_errors.of(REQUEST).inc()
+            raise InvalidQueryError("a value holds one of the service's own secrets, which everybody could read then")
+        return fits
+
+    def _refuse_unknown(self, name: str) -> None:
+        if name not in changeable_settings():
+            self._checked({name: None})
+
+    def _take(self, values: Values) -> None:
+        """Put the values that fit into force."""
+        before = self._in_force.service.log_level
+        self._overrides, self._in_force = self._fitting(dict(values))
+        self._current = snapshot_of(self._in_force)
+        if self._in_force.service.log_level != before:
+            self._on_log_level(self._in_force.service.log_level)
+
+    def _fitting(self, values: dict[str, JsonValue]) -> tuple[Values, Settings]:
+        """Those that fit together, the others left out; when nobody is to blame, what is in force stays."""
+        while True:
+            try:
+                return values, overridden(self._environment, values)
+            except OverridesError as error:
+                kept = {name: value for name, value in values.items() if name not in error.complaints}
+                self._flawed()
+                log.warning("stored_settings_left_out", names=sorted(set(error.complaints) & set(values)))
+                if len(kept) == len(values):
+                    return self._overrides, self._in_force
+                values = kept
+
+    def _flawed(self) -> None:
+        self._metrics.config_reload_errors.of(STORED).inc()
+
+    def _tell(self, old: Values, new: Values, by: Administrator) -> None:
+        """One record for each setting that another value was decided for."""
+        for name, setting in changeable_settings().items():
+            if old.get(name, ...) == new.get(name, ...):
+                continue
+            own = shown(setting, self._environment)
+            action = AdminAction.SETTING_CHANGED if name in new else AdminAction.SETTING_WITHDRAWN
+            self._audit.record(by, action, name, old=old.get(name, own), new=new.get(name, own))
+
+    def _report(self) -> SettingsResponse:
+        return SettingsResponse(
+            version=self._shared.version,
+            scope=self._shared.scope,
+            settings=[
+                SettingReport(
+                    name=setting.name,
+                    value=shown(setting, self._in_force),
+                    environment_value=shown(setting, self._environment),
+                    source=SettingSource.OPERATOR if setting.name in self._overrides else SettingSource.ENVIRONMENT,
+                    changeable=setting.changeable,
+                )
+                for setting in settings_table()
+            ],
+        )
 
 
-def _mock_knobs(settings: Settings) -> MockKnobs:
-    return MockKnobs(
-        seed=settings.mock.seed,
-        error_rate=settings.mock.error_rate,
-        latency_ms=settings.mock.latency_ms,
-        latency_jitter_ms=settings.mock.latency_jitter_ms,
-        position_bias=settings.mock.position_bias,
-    )
+def _refuse_stale(latest: Edition, matches: Callable[[int], bool]) -> None:
+    if not matches(latest.version):
+        raise StaleVersionError("look at the settings again; If-Match names the version that is meant")

@@ -3,8 +3,13 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 from config import PREFIX, known_variables
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

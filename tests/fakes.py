@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from api_models import (
+    CircuitState,
     DependencyStatus,
     EventData,
     ProcessingEvent,
@@ -48,8 +49,10 @@ from protocols import (
     ModelTraits,
     PricesProtocol,
     Prompt,
+    ProviderActivity,
     ProviderReply,
     ProviderRequest,
+    ProviderStatus,
     Rates,
     Verdict,
 )
@@ -362,13 +365,26 @@ def current_settings(**changes: Any) -> CurrentSettings:
     return replace(plain, **changes)
 
 
+def provider_status(**changes: Any) -> ProviderStatus:
+    plain = ProviderStatus(
+        name=ProviderName.ANTHROPIC,
+        enabled=True,
+        configured=True,
+        circuit_state=CircuitState.CLOSED,
+        default_model=KNOWN_MODEL,
+        reason=None,
+        activity=ProviderActivity(),
+    )
+    return replace(plain, **changes)
+
+
 def call(clock: Clock, *, remaining_s: float = 55.0, attempt_timeout_s: float = 30.0) -> Call:
     deadline = Deadline(expires_at_s=clock() + remaining_s, attempt_timeout_s=attempt_timeout_s, clock=clock)
     return Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
 
 
 def new_metrics() -> Metrics:
-    return Metrics(version="1.2.3", known_models=(KNOWN_MODEL,))
+    return Metrics(version="1.2.3", known_models=(KNOWN_MODEL,), settings_digest="0123456789abcdef")
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:

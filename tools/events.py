@@ -11,6 +11,8 @@ import orjson
 from pydantic import TypeAdapter
 
 from api_models import (
+    AdminAction,
+    AdminChanged,
     CacheHit,
     CacheMiss,
     CostAlerted,
@@ -40,7 +42,12 @@ ANTHROPIC, HASH = ProviderName.ANTHROPIC, "9f86d081884c7d659a2feaa0c55ad015a3bf4
 
 EXAMPLES: tuple[EventData, ...] = (
     RequestStarted(
-        provider=None, correlation_id=REQUEST, metadata=METADATA, request_type="comparison", user_id="teacher-7"
+        provider=None,
+        correlation_id=REQUEST,
+        metadata=METADATA,
+        request_type="comparison",
+        user_id="teacher-7",
+        caller="cj-assessment",
     ),
     RequestCompleted(
         provider=ANTHROPIC,
@@ -48,6 +55,7 @@ EXAMPLES: tuple[EventData, ...] = (
         metadata=METADATA,
         request_type="comparison",
         user_id="teacher-7",
+        caller="cj-assessment",
         success=True,
         response_time_ms=1840,
         error_message=None,
@@ -104,12 +112,21 @@ EXAMPLES: tuple[EventData, ...] = (
         cost_estimate_usd=0.00046,
         token_usage=TOKENS,
         user_id="teacher-7",
+        caller="cj-assessment",
         service_name="llm-provider-service",
         request_timestamp=NOON,
         response_time_ms=1832,
         cached=False,
         cache_cost_savings_usd=0.0,
         prompt_sha256=HASH,
+    ),
+    AdminChanged(
+        actor="admin@10.0.3.7",
+        action=AdminAction.SETTING_CHANGED,
+        field="cost_limit_usd_per_day",
+        old_value=20.0,
+        new_value=5.0,
+        request_id=REQUEST,
     ),
 )
 

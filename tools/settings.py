@@ -10,13 +10,12 @@ from pathlib import Path
 import orjson
 from pydantic import SecretStr
 
-from config import ConfigurationError, Setting, Settings, settings_table, variable_in_force
+from config import MASK, ConfigurationError, Setting, Settings, settings_table, variable_in_force
 from tools.run import run_environment
 
 PAGE = Path("docs/settings.md")
 ENV_EXAMPLE = Path(".env.example")
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
-MASK = "********"
 
 
 def main() -> int:
@@ -87,7 +86,8 @@ def _meaning(row: Setting) -> str:
     also = [f"`{name}`" for name in row.bare]
     if row.is_secret:
         also.append("a `_FILE` twin of each" if row.bare else "its `_FILE` twin")
-    return (row.info.description or "") + (f"; also {', '.join(also)}" if also else "")
+    steered = " (may change at run time)" if row.changeable else ""
+    return (row.info.description or "") + (f"; also {', '.join(also)}" if also else "") + steered
 
 
 def page_with_table(page: str) -> str:

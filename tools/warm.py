@@ -1,11 +1,13 @@
 """Fills the cache: judges a file of comparison requests, one JSON object a line, through the running service.
 
 It can be stopped at any time and goes on where it was; requests that failed are written to a file that can be fed
-again. What costs money is forecast first, and asked for unless --yes is given.
+again. What costs money is forecast first, and asked for unless --yes is given. Where callers show keys, it shows the
+one in LLM_PROVIDER_KEY.
 """
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -47,7 +49,9 @@ def main() -> int:
 
 async def _run(wishes: argparse.Namespace, console: Console) -> int:
     ledger, account = Ledger(wishes.pairs), Account()
-    async with aiohttp.ClientSession(wishes.url, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
+    key, timeout = os.environ.get("LLM_PROVIDER_KEY"), aiohttp.ClientTimeout(total=TIMEOUT_S)
+    shown = {"Authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(wishes.url, headers=shown, timeout=timeout) as session:
         forecast = await _forecast(session, ledger)
         console.print(_forecast_line(forecast))
         if forecast.requests == 0:
@@ -113,9 +117,9 @@ async def _forecast(session: aiohttp.ClientSession, ledger: Ledger) -> Forecast:
 
 async def _price(session: aiohttp.ClientSession) -> Price:
     """By provider and model, where the request names them, else by those that are asked first."""
-    async with session.get("/api/v1/providers") as answer:
+    async with session.get("/api/v1/providers", raise_for_status=True) as answer:
         providers = orjson.loads(await answer.read())
-    async with session.get("/api/v1/models") as answer:
+    async with session.get("/api/v1/models", raise_for_status=True) as answer:
         models = orjson.loads(await answer.read())["models"]
     defaults = {known["name"]: known["default_model"] for known in providers["providers"]}
     rates = {(model["provider"], model["id"]): model["prices_usd_per_million_tokens"] for model in models}

@@ -3,7 +3,8 @@
 Each is told once per period, and once per fleet while Redis answers; without it each replica tells for itself.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,7 +16,7 @@ from implementations.accounting.budget import Budget
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.spending_rate import SpendingRate
 from metrics import Metrics
-from protocols import CostRules, LLMEventPublisherProtocol
+from protocols import AlertsReset, CostRules, LLMEventPublisherProtocol
 
 TELLS_AT_REFUSAL = 1.0
 
@@ -27,6 +28,10 @@ class Marks(Protocol):
 
     async def mark(self, name: str) -> bool | None:
         """Whether this is the first of that name; None: nobody can say."""
+        ...
+
+    async def unmark(self, names: Collection[str]) -> bool:
+        """Forget these marks; False: nobody can say."""
         ...
 
 
@@ -66,9 +71,22 @@ class Alerts:
         self._metrics = metrics
         self._rate = SpendingRate(now=now)
         self._told: set[str] = set()
+        self._lock = asyncio.Lock()
 
     async def look(self) -> None:
         """Compare what was spent with every mark."""
+        async with self._lock:
+            await self._look()
+
+    async def reset(self) -> AlertsReset:
+        """Whatever mark is still passed is told again, by this replica and once; the others' memory stays."""
+        async with self._lock:
+            names = self._told | {alert.name for alert in self._passed(self._rules())}
+            self._told = set()
+            everywhere = self._marks is None or await self._marks.unmark(names)
+        return AlertsReset(forgotten=len(names), everywhere=everywhere)
+
+    async def _look(self) -> None:
         for alert in [*self._passed(self._rules()), *self._spikes()]:
             if alert.name not in self._told and await self._is_first(alert.name):
                 self._tell(alert)

@@ -5,22 +5,20 @@ that costs nothing is never refused.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
 
 import structlog
 
-from api_models import AttemptOutcome, Purchase, UsageScope
+from api_models import AttemptOutcome, DegradedMode, Purchase, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.fleet import Answer, Fleet
+from implementations.accounting.messenger import Messenger
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.purse import Purse
 from metrics import Metrics
-from protocols import Account, CostRules, ProviderRequest, Reservation
-
-T = TypeVar("T")
+from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
 
 PERIODS = ("day", "month")
 UNKNOWN_PRICE = "unknown_price"
@@ -62,15 +60,15 @@ class Budget:
         self._rules = rules
         self._replicas = replicas
         self._metrics = metrics
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_telling = False
+        self._messenger = Messenger(fleet)
         self._told_local = False
         self.refused: set[str] = set()
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
+            metrics.budget_left_ratio.of(period).set_function(partial(self._left_ratio, index))
             metrics.limit_refusals.of(period)
         metrics.limit_refusals.of(UNKNOWN_PRICE)
-        metrics.budget_local.set_function(lambda: float(self.is_local))
+        metrics.degraded_mode.of(DegradedMode.BUDGET_LOCAL).set_function(lambda: float(self.is_local))
 
     @property
     def is_local(self) -> bool:
@@ -113,6 +111,10 @@ class Budget:
         mine = sum(account.spent for account in self.accounts if account.period == period)
         return mine + (self._fleet.others.get(period, (0, 0))[1] if self._fleet is not None else 0)
 
+    def spending(self) -> Spending:
+        """What is spent and what is left, from what is known here."""
+        return Spending(scope=self.scope, day=self._of_period(0), month=self._of_period(1))
+
     def left_usd(self, index: int) -> float:
         """What may still be put aside here, today (0) or this month (1); infinite without a limit."""
         limit = self._limits()[index]
@@ -123,18 +125,32 @@ class Budget:
         left = limit - others - account.held
         return usd(max(0, left if self._is_shared else min(left, limit // self._replicas - account.held)))
 
+    def _left_ratio(self, index: int) -> float:
+        """Of the limit, or of our part of it while alone; 1 without a limit, and a limit of nothing leaves nothing."""
+        limit = self._limits()[index]
+        if limit is None:
+            return 1.0
+        allowed = limit if self._is_shared else limit // self._replicas
+        return self.left_usd(index) / usd(allowed) if allowed else 0.0
+
     async def finish(self) -> None:
         """Tell the others what they do not know yet; bounded by the patience with Redis."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._fleet is not None and self._fleet.has_news:
-            await self._fleet.tell()
+        await self._messenger.finish()
 
     async def refresh(self) -> None:
         """Exchange with the others what each side does not know; also finds out that Redis lost its memory."""
         if self._fleet is not None:
             await self._fleet.tell()
         self._tell_of_mode()
+
+    def _of_period(self, index: int) -> PeriodSpending:
+        period, limit = self.accounts[index].period, self._limits()[index]
+        return PeriodSpending(
+            period=period,
+            spent_usd=usd(self.spent(period)),
+            limit_usd=None if limit is None else usd(limit),
+            left_usd=None if limit is None else self.left_usd(index),
+        )
 
     @property
     def _is_shared(self) -> bool:
@@ -144,7 +160,7 @@ class Budget:
         """The fleet's, or our own while Redis cannot say. A caller who leaves must not leave money behind."""
         if self._fleet is None:
             return self._own_answer(reservation, limits)
-        asking = self._start(self._fleet.take(reservation, limits))
+        asking = self._messenger.start(self._fleet.take(reservation, limits))
         try:
             answer = await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -184,23 +200,9 @@ class Budget:
         return _micro(rules.limit_usd_per_day), _micro(rules.limit_usd_per_month)
 
     def _tell_soon(self) -> None:
-        """Give back at once what somebody else may need; without limits the next refreshing is soon enough."""
-        if self._fleet is not None and self._fleet.is_heard and self._rules().limits and not self._is_telling:
-            self._is_telling = True
-            self._start(self._tell(self._fleet))
-
-    async def _tell(self, fleet: Fleet) -> None:
-        try:
-            while fleet.has_news and await fleet.tell():
-                pass
-        finally:
-            self._is_telling = False
-
-    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        """Without limits the next refreshing is soon enough."""
+        if self._rules().limits:
+            self._messenger.tell_soon()
 
     def _tell_of_mode(self) -> None:
         if self.is_local is self._told_local:

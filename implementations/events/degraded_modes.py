@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import structlog
 
-from api_models import EventDropReason
+from api_models import DegradedMode, EventDropReason
 from implementations.events.connection import Connection
 from implementations.events.event_queue import EventQueue
 from implementations.events.lane import Lane
@@ -25,9 +25,9 @@ class DegradedModes:
         self._queue = queue
         self._connection = connection
         self._lanes = lanes
-        self._told: frozenset[str] = frozenset()
-        metrics.events_buffering.set_function(lambda: float(self.buffering is not None))
-        metrics.events_dropping.set_function(lambda: float(self.dropping))
+        self._told: frozenset[DegradedMode] = frozenset()
+        metrics.degraded_mode.of(DegradedMode.EVENTS_BUFFERING).set_function(lambda: float(self.buffering is not None))
+        metrics.degraded_mode.of(DegradedMode.EVENTS_DROPPING).set_function(lambda: float(self.dropping))
 
     @property
     def buffering(self) -> str | None:
@@ -43,7 +43,7 @@ class DegradedModes:
 
     def look(self) -> None:
         """Tell of a mode that was entered or left since the last look."""
-        modes = {"events_buffering": self.buffering is not None, "events_dropping": self.dropping}
+        modes = {DegradedMode.EVENTS_BUFFERING: self.buffering is not None, DegradedMode.EVENTS_DROPPING: self.dropping}
         known = frozenset(mode for mode, is_on in modes.items() if is_on)
         for mode in sorted(known - self._told):
             log.warning("degraded_mode_entered", mode=mode, waits_for=self.buffering)

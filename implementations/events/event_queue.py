@@ -23,7 +23,7 @@ CLASSES: tuple[tuple[ProcessingEvent, ...], ...] = (
     (ProcessingEvent.LLM_REQUEST_STARTED,),
     (ProcessingEvent.LLM_REQUEST_COMPLETED,),
     (ProcessingEvent.LLM_PROVIDER_FAILURE,),
-    (ProcessingEvent.LLM_COST_TRACKING, ProcessingEvent.LLM_COST_ALERT),
+    (ProcessingEvent.LLM_COST_TRACKING, ProcessingEvent.LLM_COST_ALERT, ProcessingEvent.LLM_ADMIN_CHANGED),
 )
 
 log = structlog.get_logger("events")
@@ -47,6 +47,8 @@ class EventQueue:
         self._dropped_unlogged = 0
         self._logged_s = float("-inf")
         self._dropped_s = float("-inf")
+        metrics.events_queue_depth.set_function(lambda: self._pending)
+        metrics.events_queue_bytes.set_function(lambda: self._bytes)
 
     @property
     def pending(self) -> int:
@@ -119,7 +121,6 @@ class EventQueue:
         if self._spool is None:
             self._metrics.events_lost_at_exit.inc(self._pending)
             self._pending = self._bytes = 0
-            self._show()
 
     def _append(self, message: Message) -> None:
         self._lines[message.event].append(message)
@@ -128,7 +129,6 @@ class EventQueue:
         while self._pending > self._max_messages or self._bytes > self._max_bytes:
             self.drop(self._lines[self._expendable()].popleft(), EventDropReason.OVERFLOW)
         self._notice(message.event)
-        self._show()
 
     def _expendable(self) -> ProcessingEvent:
         """The kind whose oldest goes next. What is under way cannot go; what has just come always can."""
@@ -143,17 +143,12 @@ class EventQueue:
         self._bytes -= sum(message.size_bytes for message in messages)
         if self._spool is not None:
             self._spool.delete(messages)
-        self._show()
 
     def _notice(self, event: ProcessingEvent) -> None:
         if self._lines[event]:
             self._arrived[event].set()
         else:
             self._arrived[event].clear()
-
-    def _show(self) -> None:
-        self._metrics.events_queue_depth.set(self._pending)
-        self._metrics.events_queue_bytes.set(self._bytes)
 
     def _tell_dropped(self, reason: EventDropReason) -> None:
         """One line in ten seconds; the metric counts them all."""

@@ -142,7 +142,10 @@ class Lane:
         settled: set[int] = set()
         delivered: list[Message] = []
         for future, message in posted.items():
-            if not future.done() or future.cancelled():
+            if future.cancelled():
+                continue
+            if not future.done():
+                future.add_done_callback(_read)
                 continue
             error = future.exception()
             if error is None:
@@ -166,6 +169,12 @@ class Lane:
         else:
             self._connection.failed(held)
         session.broken.set()
+
+
+def _read(future: asyncio.Future[None]) -> None:
+    """What fails when nobody waits for it any more is no news: its message is back in the line."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _reason(failure: LinkFailure | None) -> EventDropReason | None:

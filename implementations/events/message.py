@@ -1,14 +1,14 @@
 """One event on its way: its identity is fixed when it is published, its bytes are made when they are needed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
 import orjson
 from pydantic import BaseModel
 
-from api_models import CostAlerted, EventData, EventEnvelope, ProcessingEvent, RequestEventData
+from api_models import AdminChanged, CostAlerted, EventData, EventEnvelope, ProcessingEvent, RequestEventData
 
 ENVELOPE_BYTES = 1024  # a generous guess of everything that is neither metadata nor text
 TRUNCATED = {"truncated": True}
@@ -58,7 +58,7 @@ class Message:
 def message_of(event: EventData, *, service_name: str, traceparent: str | None, now: datetime, now_s: float) -> Message:
     """Wrap the event. Costs no encoding but that of the metadata, which tells how large it is."""
     event_id = uuid4()
-    correlation_id = event.correlation_id if isinstance(event, RequestEventData) else event_id
+    correlation_id = _correlation_of(event) or event_id
     envelope = EventEnvelope(
         event_id=event_id,
         event_type=event.event.event_type,
@@ -79,6 +79,13 @@ def message_of(event: EventData, *, service_name: str, traceparent: str | None, 
     )
 
 
+def _correlation_of(event: EventData) -> UUID | None:
+    """That of the request that it is about, if it is about one."""
+    if isinstance(event, RequestEventData):
+        return event.correlation_id
+    return event.request_id if isinstance(event, AdminChanged) else None
+
+
 def _key(event: EventData, service_name: str) -> str:
     """What belongs to one request stays in order; an aggregate belongs to its provider or to the whole service."""
     if isinstance(event, RequestEventData):
@@ -90,7 +97,7 @@ def _key(event: EventData, service_name: str) -> str:
 
 def _estimated_bytes(event: EventData) -> int:
     metadata = len(orjson.dumps(event.metadata)) if event.metadata else 0
-    values = (getattr(event, known.name) for known in fields(event))
+    values = (getattr(event, name) for name in event.__dataclass_fields__)
     return ENVELOPE_BYTES + metadata + sum(len(value) for value in values if isinstance(value, str))
 
 

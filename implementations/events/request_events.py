@@ -18,6 +18,7 @@ def started(query: ComparisonQuery) -> RequestStarted:
         metadata=query.metadata,
         request_type=REQUEST_TYPE,
         user_id=query.user_id,
+        caller=query.caller,
     )
 
 
@@ -29,6 +30,7 @@ def answered(query: ComparisonQuery, result: ComparisonResult) -> RequestComplet
         metadata=query.metadata,
         request_type=REQUEST_TYPE,
         user_id=query.user_id,
+        caller=query.caller,
         success=True,
         response_time_ms=round(result.timings.total_s * 1000),
         error_message=None,
@@ -47,6 +49,7 @@ def unanswered(query: ComparisonQuery, message: str, elapsed_s: float, *, cost_u
         metadata=query.metadata,
         request_type=REQUEST_TYPE,
         user_id=query.user_id,
+        caller=query.caller,
         success=False,
         response_time_ms=round(elapsed_s * 1000),
         error_message=message,
@@ -100,6 +103,7 @@ def purchases(
                 cost_estimate_usd=attempt.purchase.cost_usd,
                 token_usage=attempt.purchase.usage.as_token_usage(),
                 user_id=query.user_id,
+                caller=query.caller,
                 service_name=service_name,
                 request_timestamp=requested_at,
                 response_time_ms=round(attempt.duration_s * 1000),

@@ -12,14 +12,16 @@ import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import orjson
 import structlog
+from pydantic import JsonValue
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "***"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
-SECRET_VALUES = re.compile(r"sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+SECRET_VALUES = re.compile(r"llmp_[\w-]{8,}|sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 SEVERITIES = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
 
@@ -76,6 +78,11 @@ def _json(line: EventDict, default: Callable[[object], object]) -> str:
         return json.dumps(line, default=default)
 
 
+def set_level(level: str) -> None:
+    """Another least severe line, from now on."""
+    logging.getLogger().setLevel(level)
+
+
 def masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is called a secret or looks like one."""
     return {name: _masked_value(name, value) for name, value in event.items()}
@@ -86,7 +93,13 @@ def _is_secret(name: str) -> bool:
     return SECRET_NAMES.search(name) is not None
 
 
-def _masked_value(name: str, value: object) -> object:
+def without_secrets(value: JsonValue) -> JsonValue:
+    """The value with a mask in the place of what looks like a secret."""
+    clean: JsonValue = _masked_value("", value)
+    return clean
+
+
+def _masked_value(name: str, value: Any) -> Any:
     if _is_secret(name):
         return MASK
     if isinstance(value, str):

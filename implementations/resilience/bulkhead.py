@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from api_models import ShedReason
 from exceptions import ServiceOverloadedError
 
 RETRY_AFTER_S = 1.0
@@ -29,11 +31,18 @@ class Place:
 
 
 class Bulkhead:
-    """limit: places. queue_limit: how many may wait for one; None for any number."""
+    """limit: places. queue_limit: how many may wait for one; None for any number. queueing: entered while one waits."""
 
-    def __init__(self, *, limit: int, queue_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        queue_limit: int | None = None,
+        queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._places = asyncio.Semaphore(limit)
         self._queue_limit = queue_limit
+        self._queueing = queueing
         self._waiting = 0
         self._inside = 0
 
@@ -50,7 +59,8 @@ class Bulkhead:
     async def enter(self, *, within_s: float) -> Place:
         """A place, first come first served. Raises ServiceOverloadedError when the wait is too long or too crowded."""
         if self._places.locked():
-            await self._wait(within_s)
+            with self._queueing():
+                await self._wait(within_s)
         else:
             await self._places.acquire()  # does not wait
         self._inside += 1
@@ -58,13 +68,17 @@ class Bulkhead:
 
     async def _wait(self, within_s: float) -> None:
         if self._queue_limit is not None and self._waiting >= self._queue_limit:
-            raise ServiceOverloadedError("too many requests wait already", retry_after_s=RETRY_AFTER_S)
+            raise ServiceOverloadedError(
+                "too many requests wait already", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
+            )
         self._waiting += 1
         try:
             async with asyncio.timeout(within_s):
                 await self._places.acquire()
         except TimeoutError:
-            raise ServiceOverloadedError("no place became free in time", retry_after_s=RETRY_AFTER_S) from None
+            raise ServiceOverloadedError(
+                "no place became free in time", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=RETRY_AFTER_S
+            ) from None
         finally:
             self._waiting -= 1
 

@@ -2,13 +2,16 @@
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from api_models import CircuitState, ProviderName
+from api_models import CircuitState, HoldReason, ProviderName
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
+from implementations.resilience.policies import OWN_DECISION
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.resilience.throttle_gate import ThrottleGate
 from metrics import Metrics
@@ -37,10 +40,12 @@ def guards_of(
     queue_limit: int,
     metrics: Metrics,
     clock: Callable[[], float],
+    queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Guards:
     """The guards of one provider, seen in the metrics. Each transition makes one line and one change of a metric.
 
     places: calls at once; queue_limit: how many may wait for a place, and how many for the end of a pause.
+    queueing: entered while one waits for either.
     """
 
     def tell(before: CircuitState, after: CircuitState) -> None:
@@ -49,11 +54,20 @@ def guards_of(
 
     guards = Guards(
         circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=tell),
-        gate=ThrottleGate(queue_limit=queue_limit, clock=clock),
-        bulkhead=Bulkhead(limit=places, queue_limit=queue_limit),
+        gate=ThrottleGate(queue_limit=queue_limit, clock=clock, queueing=queueing),
+        bulkhead=Bulkhead(limit=places, queue_limit=queue_limit, queueing=queueing),
         budget=RetryBudget(),
     )
     metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)
     metrics.retry_budget.of(name).set_function(lambda: guards.budget.tokens)
     metrics.queued.of(name).set_function(lambda: guards.bulkhead.waiting)
+    for reason in HoldReason:
+        metrics.circuit_held.of(name, reason).set_function(partial(_is_held, guards.circuit, reason))
     return guards
+
+
+def _is_held(circuit: CircuitBreaker, reason: HoldReason) -> float:
+    override = circuit.override
+    if override is None:
+        return 0.0
+    return float(reason == (override.reason if override.actor == OWN_DECISION else HoldReason.OPERATOR))

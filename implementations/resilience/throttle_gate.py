@@ -1,17 +1,24 @@
 """The pause that one provider asked for: nobody calls it before the pause is over, and not too many wait for that."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 LONGEST_PAUSE_S = 3600.0
 
 
 class ThrottleGate:
-    """queue_limit: how many may wait for the end of the pause. clock: monotonic seconds."""
+    """queue_limit: how many may wait for the end of the pause. clock: monotonic seconds. queueing: entered then."""
 
-    def __init__(self, *, queue_limit: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        queue_limit: int,
+        clock: Callable[[], float],
+        queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._queue_limit = queue_limit
         self._clock = clock
+        self._queueing = queueing
         self._paused_until_s = 0.0
         self._waiting = 0
 
@@ -25,7 +32,8 @@ class ThrottleGate:
         """Be counted among those who wait."""
         self._waiting += 1
         try:
-            yield
+            with self._queueing():
+                yield
         finally:
             self._waiting -= 1
 

@@ -78,6 +78,7 @@ class SharedRedis:
             metrics.redis_failures.of(fault)
         for mode in RedisMode:
             metrics.redis_transitions.of(mode)
+        metrics.redis_up.set_function(lambda: float(self.mode is not RedisMode.DOWN))
 
     @property
     def mode(self) -> RedisMode:

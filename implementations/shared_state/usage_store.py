@@ -4,10 +4,10 @@ A batch of differences has a number. The script notes the number of each replica
 that is sent again because its answer was lost counts once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from implementations.shared_state.faults import RedisAwayError
-from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.shared_redis import RedisMode, SharedRedis
 
 KEPT_S = 70 * 86_400
 
@@ -55,10 +55,23 @@ class UsageStore:
     async def mark(self, name: str) -> bool | None:
         """Whether this is the first mark of that name; None when Redis does not answer."""
         try:
-            (reply,) = await self._redis.write(("SET", f"{self._prefix}:mark:{name}", "1", "NX", "EX", KEPT_S))
+            (reply,) = await self._redis.write(("SET", self._mark_key(name), "1", "NX", "EX", KEPT_S))
         except RedisAwayError:
             return None
         return bool(reply)
+
+    async def unmark(self, names: Collection[str]) -> bool:
+        """Forget these marks; False when Redis does not answer."""
+        if not names:
+            return self._redis.mode is RedisMode.UP
+        try:
+            await self._redis.write(("UNLINK", *map(self._mark_key, names)))
+        except RedisAwayError:
+            return False
+        return True
+
+    def _mark_key(self, name: str) -> str:
+        return f"{self._prefix}:mark:{name}"
 
     def _key(self, day: str) -> str:
         return f"{self._prefix}:usage:{day}"

@@ -38,7 +38,8 @@ class Transport:
     """connections_per_host: how many calls to one provider may be under way.
 
     trusts_environment: proxies that HTTPS_PROXY and its like name are used. on_stale_connection: told of each kept
-    connection that turned out to be closed. now: the UTC wall clock.
+    connection that turned out to be closed. trace_headers: what tells the other side in whose trace it is asked.
+    now: the UTC wall clock.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Transport:
         connections_per_host: int,
         trusts_environment: bool,
         on_stale_connection: Callable[[], None] = lambda: None,
+        trace_headers: Callable[[], Mapping[str, str]] = dict,
         now: Callable[[], datetime],
     ) -> None:
         self._connections_per_host = connections_per_host
         self._trusts_environment = trusts_environment
         self._on_stale_connection = on_stale_connection
+        self._trace_headers = trace_headers
         self._now = now
         self._session: aiohttp.ClientSession | None = None
 
@@ -61,7 +64,8 @@ class Transport:
         A kept connection that the other side had closed meanwhile is no failure of the provider: the exchange is made
         once more at once, but only once for a comparison.
         """
-        exchange = _Exchange(method=method, url=URL(url, encoded=True), headers=headers, body=body)
+        told = {**headers, **self._trace_headers()}
+        exchange = _Exchange(method=method, url=URL(url, encoded=True), headers=told, body=body)
         try:
             try:
                 return await self._made(exchange)

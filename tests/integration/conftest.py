@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.kafka_broker import Broker, broker
+from tests.integration.kafka_broker import Broker, broker, mock_broker
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,15 @@ def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
     with broker(tmp_path_factory.mktemp("kafka"), tell) as found:
         yield found
+
+
+@pytest.fixture
+def perishable(kafka: Broker) -> Iterator[Broker]:
+    """A broker that the test may let die: that of this run when it is ours, else the mock cluster; it is left alive."""
+    if not kafka.can_die:
+        with mock_broker() as other:
+            yield other
+        return
+    yield kafka
+    if not kafka.answers():
+        kafka.start()

@@ -1,7 +1,7 @@
 """A Kafka broker for the tests: one that was given, Apache Kafka by Maven, or else the one inside confluent-kafka.
 
 Apache Kafka is put together once, into the user's cache directory. The one inside confluent-kafka is librdkafka's
-mock cluster: it speaks the protocol, but its topics appear by themselves and it dies with the process of the tests.
+mock cluster: it speaks the protocol, but its topics appear by themselves and it lives in the process of the tests.
 """
 
 import os
@@ -12,12 +12,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its stubs forget to export it
 
+from tests.integration.certificates import Certificate, certificate
+from tests.integration.mock_cluster import MockCluster, mock_cluster
 from tests.integration.service_process import PREFIX, wait_until
 
 GIVEN = ("KAFKA_BOOTSTRAP_SERVERS", f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS")
@@ -36,33 +38,52 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 """
 JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-JAAS = "org.apache.kafka.common.security.plain.PlainLoginModule"
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 USER, PASSWORD = "service", "kanarienvogel"
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
+LISTENERS = {
+    "PLAINTEXT": "PLAINTEXT",
+    "SASL": "SASL_PLAINTEXT",
+    "TLS": "SSL",
+    "BOTH": "SASL_SSL",
+    "CONTROLLER": "PLAINTEXT",
+}
 
 
 @dataclass(kw_only=True)
 class Broker:
-    """servers: where it listens; sasl_servers: where it wants USER and PASSWORD.
+    """servers: where it listens. makes_topics: whether topics appear by themselves.
 
-    makes_topics: whether topics appear by themselves.
+    secured: by security protocol, where SASL wants USER and PASSWORD and SSL the certificate `ours`; theirs: its own.
     """
 
     servers: str
     name: str
     makes_topics: bool = False
-    sasl_servers: str | None = None
+    secured: Mapping[str, str] = field(default_factory=dict)
+    ours: Certificate | None = None
+    theirs: Certificate | None = None
     command: Sequence[str] = ()
     log: Path | None = None
     process: subprocess.Popen[bytes] | None = None
+    cluster: MockCluster | None = None
+
+    @property
+    def can_die(self) -> bool:
+        """Whether the tests may kill and restart it."""
+        return self.can_stop or self.cluster is not None
 
     @property
     def can_stop(self) -> bool:
-        """Whether it is a process of ours, which the tests may kill, freeze and restart."""
+        """Whether it is a process of ours, which the tests may freeze as well."""
         return bool(self.command)
 
     def start(self) -> None:
         """Run it and wait until it answers."""
+        if self.cluster is not None:
+            self.cluster.come_back()
+            return
         assert self.log is not None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
@@ -70,6 +91,9 @@ class Broker:
 
     def kill(self) -> None:
         """Let it die without a farewell."""
+        if self.cluster is not None:
+            self.cluster.go_down()
+            return
         assert self.process is not None
         self.process.kill()
         self.process.wait(timeout=10)
@@ -140,30 +164,36 @@ def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
         yield found
         return
     if shutil.which("mvn") and shutil.which("java"):
-        with _apache(directory, tell) as found:
+        with apache(directory, tell) as found:
             yield found
         return
-    with _mock(tell) as found:
+    with mock_broker() as found:
+        tell(f"Kafka for the tests: {found.name}")
         yield found
 
 
 @contextmanager
-def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
+def apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
+    """Apache Kafka; directory and tell as above."""
     jars = _assembled(tell)
-    port, sasl, controller = _free_port(), _free_port(), _free_port()
+    ports = {listener: _free_port() for listener in LISTENERS}
+    ours, theirs = certificate(directory, "ours"), certificate(directory, "theirs")
     properties = directory / "server.properties"
-    properties.write_text(_properties(directory / "data", port, sasl, controller))
+    properties.write_text(_properties(directory / "data", ports, trusted=ours, own=theirs))
     classpath = f"{jars}/*"
     java = ("java", *JVM, "-cp", classpath)
+    users = [f"--add-scram={name}=[name={USER},password={PASSWORD}]" for name in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
     subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), "--ignore-formatted"],
+        [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *users],
         check=True,
         capture_output=True,
         timeout=60,
     )
     found = Broker(
-        servers=f"127.0.0.1:{port}",
-        sasl_servers=f"127.0.0.1:{sasl}",
+        servers=f"127.0.0.1:{ports['PLAINTEXT']}",
+        secured={LISTENERS[name]: f"127.0.0.1:{ports[name]}" for name in ("SASL", "TLS", "BOTH")},
+        ours=ours,
+        theirs=theirs,
         name=f"Apache Kafka {VERSION} by Maven",
         command=(*java, "kafka.Kafka", str(properties)),
         log=directory / "broker.log",
@@ -177,12 +207,12 @@ def _apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
 
 
 @contextmanager
-def _mock(tell: Callable[[str], None]) -> Iterator[Broker]:
-    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "ignored:1", "log_level": 0})
-    ((_, one),) = cluster.list_topics(timeout=10).brokers.items()
-    found = Broker(servers=f"{one.host}:{one.port}", name="the mock cluster inside confluent-kafka", makes_topics=True)
-    tell(f"Kafka for the tests: {found.name}")
-    yield found
+def mock_broker() -> Iterator[Broker]:
+    """The mock cluster inside confluent-kafka."""
+    with mock_cluster() as cluster:
+        yield Broker(
+            servers=cluster.servers, name="the mock cluster inside confluent-kafka", makes_topics=True, cluster=cluster
+        )
 
 
 def _assembled(tell: Callable[[str], None]) -> Path:
@@ -207,22 +237,35 @@ def _assembled(tell: Callable[[str], None]) -> Path:
     return jars
 
 
-def _properties(data: Path, port: int, sasl: int, controller: int) -> str:
+def _properties(data: Path, ports: Mapping[str, int], *, trusted: Certificate, own: Certificate) -> str:
+    listeners = [f"{name}://127.0.0.1:{port}" for name, port in ports.items()]
     return f"""process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}
+controller.quorum.voters=1@127.0.0.1:{ports["CONTROLLER"]}
+listeners={",".join(listeners)}
+advertised.listeners={",".join(one for one in listeners if not one.startswith("CONTROLLER"))}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config={JAAS} required user_{USER}="{PASSWORD}";
+listener.security.protocol.map={",".join(f"{name}:{protocol}" for name, protocol in LISTENERS.items())}
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+{_logins("sasl")}
+{_logins("both")}
+listener.name.tls.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={own.whole}
+ssl.truststore.type=PEM
+ssl.truststore.location={trusted.trusted}
 log.dirs={data}
 offsets.topic.replication.factor=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
+
+
+def _logins(listener: str) -> str:
+    return f"""listener.name.{listener}.plain.sasl.jaas.config={PLAIN} required user_{USER}="{PASSWORD}";
+listener.name.{listener}.scram-sha-256.sasl.jaas.config={SCRAM} required;
+listener.name.{listener}.scram-sha-512.sasl.jaas.config={SCRAM} required;"""
 
 
 def _admin(servers: str) -> AdminClient:

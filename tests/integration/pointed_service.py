@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from dishka import Provider
 from quart import Response
 from quart.typing import TestClientProtocol as Client
 
@@ -14,12 +15,13 @@ from api_models import JsonObject
 from config import Settings
 from startup_setup import create_app
 from tests.fakes import Clock
+from tests.integration.described_client import hold_to_the_document
 from tests.integration.dialects import CANARIES, QUESTION, Dialect
 from tests.integration.service_process import COMPARISON, prefixed
 from tests.integration.stand_in import Act, StandIn, standing_in
 from tests.virtual_time import VirtualTime
 
-ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider"}
+ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider", "trace_id"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +95,17 @@ class Service:
 
 
 @asynccontextmanager
-async def running(**variables: str) -> AsyncIterator[Service]:
-    """Run the service in this process, with these settings and no others; it speaks to providers over real sockets."""
+async def running(*parts: Provider, **variables: str) -> AsyncIterator[Service]:
+    """Run the service in this process, with these settings and no others; it speaks to providers over real sockets.
+
+    parts: replace some of its own.
+    """
     with pytest.MonkeyPatch.context() as environment:
         for name, value in prefixed(**variables).items():
             environment.setenv(name, value)
         settings = Settings.from_environment()
     time = VirtualTime()
-    async with create_app(settings, time).test_app() as app:
+    async with hold_to_the_document(create_app(settings, time, *parts)).test_app() as app:
         yield Service(client=app.test_client(), naps=time.waiting.naps, clock=time.now)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from api_models import ProcessingEvent
 from config import Settings
+from tests.integration.collector import collecting
 from tests.integration.dialects import CANARIES, DIALECTS, ESSAY, KEY, QUESTION, UPSTREAM, Dialect
 from tests.integration.kafka_broker import Broker
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
@@ -21,6 +22,7 @@ ADMIN_KEY = "kanarienvogel-admin-0123456789"
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 READ = (
     *("/healthz", "/livez", "/readyz", "/metrics", "/api/v1/providers", "/api/v1/models", "/api/v1/cache/stats"),
+    *("/openapi.json", "/docs"),
     *("/api/v1/usage/summary", f"/api/v1/usage/summary?period={ESSAY}", f"/{ESSAY}", f"/api/v1/{KEY}"),
 )
 JSON = {"Content-Type": "application/json"}
@@ -120,6 +122,8 @@ async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp
         for dialect in DIALECTS:
             provider = await stack.enter_async_context(standing_in(*faults(dialect)))
             variables |= prefixed(**dialect.variables(provider.url))
+        collector = stack.enter_context(collecting())
+        variables |= prefixed(OTLP_ENDPOINT=collector.url)
         redis = stack.enter_context(redis_server(tmp_path, password=PASSWORD))
         variables |= prefixed(REDIS_URL=redis.url)
         running = stack.enter_context(service(tmp_path, variables))
@@ -134,8 +138,10 @@ async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp
         "log": running.written(),
         "redis": in_redis,
         "events": "\n".join(events),
+        "spans": "\n".join(str(batch) for batch in collector.batches),
     }
-    for name, marks in {"answers": "CONTENT_REFUSED", "log": "request_finished", "redis": run, "events": "u1"}.items():
+    marked = {"answers": "CONTENT_REFUSED", "log": "request_finished", "redis": run, "events": "u1", "spans": "refused"}
+    for name, marks in marked.items():
         assert marks in outputs[name], f"{name} was not looked at"
     found = {
         name: canary for name, text in outputs.items() for canary in (*CANARIES, PASSWORD) if canary in text.lower()

@@ -6,11 +6,12 @@ import orjson
 import pytest
 from dishka import Provider, Scope, provide
 
-from api_models import ProviderName
+from api import health_warnings
+from api_models import CircuitState, ProviderName
 from config import Settings
 from protocols import BackgroundProtocol, ProbeFinding, ProviderFindings
 from startup_setup import create_app
-from tests.fakes import NOON
+from tests.fakes import NOON, provider_status
 from tests.integration.service_process import PREFIX
 
 
@@ -61,6 +62,12 @@ async def test_a_failed_look_up_is_told_and_changes_nothing_else(monkeypatch: py
     status, body = await health(monkeypatch, Troubled(background_is_down=False))
     assert (status, body["status"]) == (200, "healthy")
     assert body["warnings"] == ["openai: the last look-up failed: The provider refused our key."]
+
+
+def test_a_circuit_whose_time_is_over_says_that_it_will_be_tried() -> None:
+    waiting = provider_status(circuit_state=CircuitState.OPEN)
+    (warning,) = health_warnings.warnings_of([waiting], mock=False, draining=False)
+    assert warning == "provider_open: a provider is not asked at the moment (anthropic: the next call tries it again)"
 
 
 async def test_a_task_that_is_down_degrades_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

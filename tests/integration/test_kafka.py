@@ -6,28 +6,38 @@ confluent-kafka, which is used where neither Maven nor a given Kafka is, cannot 
 
 import re
 import socket
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
 import orjson
 import pytest
-from confluent_kafka import Message
 
-from api_models import ProcessingEvent
-from tests.integration.kafka_broker import Broker
-from tests.integration.service_process import ServiceProcess, mocked, service, wait_until
+from tests.integration.events_on_kafka import (
+    COMPLETED,
+    COST,
+    FAILED,
+    NOBODY,
+    RUN,
+    STARTED,
+    TOPICS,
+    USAGE,
+    ask,
+    balances,
+    counts,
+    is_empty,
+    kafka_is,
+    numbers,
+    read,
+    told,
+    with_kafka,
+)
+from tests.integration.kafka_broker import PASSWORD, USER, Broker
+from tests.integration.service_process import service, wait_until
 
-STARTED = ProcessingEvent.LLM_REQUEST_STARTED.topic
-COMPLETED = ProcessingEvent.LLM_REQUEST_COMPLETED.topic
-COST = ProcessingEvent.LLM_COST_TRACKING.topic
-FAILED = ProcessingEvent.LLM_PROVIDER_FAILURE.topic
-USAGE = ProcessingEvent.LLM_USAGE_ANALYTICS.topic
-TOPICS = tuple(event.topic for event in ProcessingEvent)
-SAMPLE = re.compile(r"^(llm_provider_events\w*?)(?:\{.*\})? (\S+)$", re.MULTILINE)
-RUN = uuid4().hex  # a broker that was given may know earlier runs
-NOBODY = "127.0.0.1:9"
+ONE_KEY = str(uuid4())  # the order is promised for one key
 
 
 @pytest.fixture
@@ -48,57 +58,22 @@ def mortal(topics: Broker) -> Iterator[Broker]:
         topics.start()
 
 
-def with_kafka(servers: str, **settings: str) -> dict[str, str]:
-    return mocked(KAFKA_BOOTSTRAP_SERVERS=servers, ENVIRONMENT="production", **settings)
-
-
-def counts(running: ServiceProcess) -> Mapping[str, float]:
-    """The event metrics, each summed over its labels."""
-    found: defaultdict[str, float] = defaultdict(float)
-    for name, value in SAMPLE.findall(running.ask("/metrics").text):
-        found[name.removeprefix("llm_provider_events_").removeprefix("llm_provider_")] += float(value)
-    return found
-
-
-def balances(running: ServiceProcess) -> bool:
-    known = counts(running)
-    came = known["total"] + known["restored_total"]
-    return came == known["delivered_total"] + known["dropped_total"] + known["queue_depth"]
-
-
-def kafka_is(running: ServiceProcess, status: str) -> bool:
-    return bool(running.ask("/healthz").json()["dependencies"]["kafka"] == status)
-
-
-def is_empty(running: ServiceProcess) -> bool:
-    return counts(running)["queue_depth"] == 0
-
-
-def ask(running: ServiceProcess, batch: str, count: int, *, first: int = 0) -> None:
-    for number in range(first, first + count):
-        assert running.compare(replicate=number, metadata={"batch": f"{RUN}-{batch}", "number": number}).status == 200
-
-
-def told(messages: list[Message], batch: str) -> list[dict[str, object]]:
-    """The envelopes of one batch."""
-    envelopes = [orjson.loads(message.value() or b"") for message in messages]
-    return [one for one in envelopes if one["data"]["metadata"].get("batch") == f"{RUN}-{batch}"]
-
-
-def numbers(envelopes: list[dict[str, object]]) -> Counter[object]:
-    return Counter(one["data"]["metadata"]["number"] for one in envelopes)  # type: ignore[index]  # an envelope
-
-
-def read(kafka: Broker, topic: str, batch: str, count: int) -> list[dict[str, object]]:
-    """Wait until the whole batch is there."""
-    found: list[dict[str, object]] = []
-
-    def complete() -> bool:
-        found[:] = told(kafka.read(topic, at_least=1), batch)
-        return len(found) >= count
-
-    wait_until(complete, within_s=30.0)
-    return found
+@pytest.mark.parametrize("collector", [None, f"http://{NOBODY}"], ids=["without a collector", "with one"])
+def test_an_event_bears_the_trace_of_its_request(collector: str | None, topics: Broker, tmp_path: Path) -> None:
+    trace, caller = uuid4().hex, "b7ad6b7169203331"
+    given = f"00-{trace}-{caller}-01"
+    settings = {"OTLP_ENDPOINT": collector} if collector else {}
+    with service(tmp_path, with_kafka(topics.servers, **settings)) as running:
+        mine = running.compare(headers={"traceparent": given}).json()
+        assert mine["trace_id"] == trace
+        wait_until(lambda: is_empty(running))
+    key = mine["correlation_id"].encode()
+    for topic in (STARTED, COMPLETED, COST):
+        (message,) = (one for one in topics.read(topic, at_least=1) if one.key() == key)
+        (told,) = orjson.loads(message.value() or b"")["metadata"].values()
+        assert ("traceparent", told.encode()) in list(message.headers() or [])
+        assert (told == given) == (collector is None)
+        assert re.fullmatch(f"00-{trace}-[0-9a-f]{{16}}-01", told)
 
 
 def test_every_request_is_told_in_order_under_its_key(topics: Broker, tmp_path: Path) -> None:
@@ -164,36 +139,52 @@ def test_without_room_the_costs_stay_and_the_health_says_what_happens(tmp_path: 
     }
     assert (dropped[STARTED], dropped[COMPLETED], dropped[COST]) == (4.0, 4.0, 0.0)
     assert "events_dropping: events were given up within the last minute, and counted" in warnings
-    assert "llm_provider_events_dropping 1.0" in metrics
+    assert 'llm_provider_degraded_mode{mode="events_dropping"} 1.0' in metrics
 
 
-def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(mortal: Broker, tmp_path: Path) -> None:
-    with service(tmp_path, with_kafka(mortal.servers)) as running:
-        ask(running, "death", 20)
+def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(perishable: Broker, tmp_path: Path) -> None:
+    perishable.create(*TOPICS)
+    with service(tmp_path, with_kafka(perishable.servers)) as running:
+        ask(running, "death", 20, key=ONE_KEY)
         wait_until(lambda: is_empty(running))
-        mortal.kill()
-        ask(running, "death", 40, first=20)
+        perishable.kill()
+        ask(running, "death", 40, first=20, key=ONE_KEY)
         wait_until(lambda: kafka_is(running, "unhealthy"), within_s=20.0)
         assert balances(running)
-        mortal.start()
+        perishable.start()
         wait_until(lambda: is_empty(running), within_s=60.0)
         wait_until(lambda: kafka_is(running, "healthy"))
         assert balances(running)
     for topic in (STARTED, COMPLETED, COST):
-        assert numbers(read(mortal, topic, "death", 60)) == Counter(range(60))
+        assert list(numbers(read(perishable, topic, "death", 60)).elements()) == list(range(60))
 
 
 def test_a_broker_that_hangs_delays_nobody_and_gets_everything_once(mortal: Broker, tmp_path: Path) -> None:
     with service(tmp_path, with_kafka(mortal.servers)) as running:
-        ask(running, "hang", 5)
+        ask(running, "hang", 5, key=ONE_KEY)
         wait_until(lambda: is_empty(running))
         mortal.freeze()
-        ask(running, "hang", 200, first=5)
+        ask(running, "hang", 200, first=5, key=ONE_KEY)
         wait_until(lambda: kafka_is(running, "unhealthy"), within_s=20.0)
         assert balances(running)
         mortal.thaw()
         wait_until(lambda: is_empty(running), within_s=60.0)
-    assert numbers(read(mortal, COMPLETED, "hang", 205)) == Counter(range(205))
+    assert list(numbers(read(mortal, COMPLETED, "hang", 205)).elements()) == list(range(205))
+
+
+def test_a_service_that_stops_while_its_broker_hangs_ends_in_time_and_counts_what_is_lost(
+    mortal: Broker, tmp_path: Path
+) -> None:
+    with service(tmp_path, with_kafka(mortal.servers)) as running:
+        ask(running, "end", 5)
+        wait_until(lambda: is_empty(running))
+        mortal.freeze()
+        ask(running, "end", 50, first=5)
+        running.terminate()
+        assert running.exit_code(within_s=15.0) == 0
+        (lost,) = [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
+        assert lost["count"] == 4 * 50 + 1  # and the last window of the usage
+        assert "never retrieved" not in running.written()
 
 
 def test_a_missing_topic_holds_up_no_other_and_is_served_when_it_comes(mortal: Broker, tmp_path: Path) -> None:
@@ -259,3 +250,41 @@ def test_what_is_pending_at_the_end_is_flushed_and_with_it_the_last_window(topic
     assert numbers(read(topics, COMPLETED, "flush", 10)) == Counter(range(10))
     windows = [orjson.loads(one.value() or b"")["data"] for one in topics.read(USAGE, at_least=1)]
     assert 10 in [window["total_requests"] for window in windows]
+
+
+def test_a_kafka_that_refuses_us_is_named_and_costs_nobody_an_answer(topics: Broker, tmp_path: Path) -> None:
+    if topics.theirs is None:
+        pytest.skip(f"{topics.name} refuses nobody; where Maven and Java are, this runs on Apache Kafka")
+    stranger = PASSWORD[::-1]
+    variables = with_kafka(
+        topics.secured["SASL_SSL"],
+        KAFKA_SECURITY_PROTOCOL="SASL_SSL",
+        KAFKA_SSL_CA_PATH=str(topics.theirs.trusted),
+        KAFKA_SASL_USERNAME=USER,
+        KAFKA_SASL_PASSWORD=stranger,
+        EVENT_MAX_AGE_S="2",
+        LOG_LEVEL="DEBUG",
+    )
+    with service(tmp_path, variables) as running:
+        ask(running, "refused", 3)
+        warning = "events_buffering: events wait in this process (auth)"
+        wait_until(lambda: warning in running.ask("/healthz").json()["warnings"])
+        wait_until(lambda: counts(running)["dropped_total"] == 12)
+        metrics = running.ask("/metrics").text
+        assert f'events_dropped_total{{reason="auth",topic="{COST}"}} 3.0' in metrics
+        assert stranger not in running.written() + metrics + running.ask("/healthz").text
+
+
+def test_a_request_that_outlives_the_grace_is_completed_once_all_the_same(topics: Broker, tmp_path: Path) -> None:
+    variables = with_kafka(topics.servers, MOCK_LATENCY_MS="60000", DRAIN_GRACE_S="0.2")
+    key, metadata = str(uuid4()), {"batch": f"{RUN}-grace", "number": 1}
+    with service(tmp_path, variables) as running, ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(running.compare, correlation_id=key, metadata=metadata)
+        wait_until(lambda: running.in_flight() == 1)
+        running.terminate()
+        assert answer.result(timeout=15).status == 503
+        assert running.exit_code(within_s=15.0) == 0
+    (completed,) = read(topics, COMPLETED, "grace", 1)
+    assert len(read(topics, STARTED, "grace", 1)) == 1
+    assert completed["data"]["success"] is False
+    assert "stop" in completed["data"]["error_message"]

@@ -1,6 +1,7 @@
 """The one user of aiokafka against a real broker: what it delivers, what it reports, and that it always ends."""
 
 import time
+import traceback
 
 import pytest
 from pydantic import SecretStr
@@ -12,6 +13,7 @@ from implementations.events.kafka_security import Security
 from tests.integration.kafka_broker import PASSWORD, USER, Broker
 from tests.kafka_fakes import message, miss
 
+WRONG = PASSWORD[::-1]
 TOPIC = ProcessingEvent.LLM_CACHE_MISS.topic
 
 
@@ -55,28 +57,63 @@ async def test_a_broker_that_is_not_there_is_down(settings: dict[str, object], f
         await link("127.0.0.1:9", **settings).open(one_by_one=False)
 
 
-async def test_who_has_the_password_may_and_who_has_not_is_refused_and_never_tells_it(
-    kafka: Broker, caplog: pytest.LogCaptureFixture
-) -> None:
-    if kafka.sasl_servers is None:
-        pytest.skip(f"{kafka.name} wants no password; where Maven and Java are, this runs on Apache Kafka")
+def entry(kafka: Broker, protocol: str, **changes: object) -> KafkaLink:
+    """A link to a door that wants to know who comes; only as it wants it, unless it is changed."""
+    if protocol not in kafka.secured:
+        pytest.skip(f"{kafka.name} has no such door; where Maven and Java are, this runs on Apache Kafka")
+    assert kafka.ours is not None
+    assert kafka.theirs is not None
+    wanted: dict[str, object] = {"security_protocol": protocol}
+    if protocol.endswith("SSL"):
+        wanted["ssl_ca_path"] = kafka.theirs.trusted
+    if protocol == "SSL":
+        wanted["ssl_certificate_path"] = kafka.ours.whole
+    if protocol.startswith("SASL"):
+        wanted |= {"sasl_username": USER, "sasl_password": SecretStr(PASSWORD)}
+    return link(kafka.secured[protocol], **{**wanted, **changes})
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mechanism"),
+    [
+        ("SSL", "PLAIN"),
+        ("SASL_PLAINTEXT", "PLAIN"),
+        ("SASL_PLAINTEXT", "SCRAM-SHA-256"),
+        ("SASL_SSL", "PLAIN"),
+        ("SASL_SSL", "SCRAM-SHA-512"),
+    ],
+)
+async def test_who_is_known_may_send(kafka: Broker, protocol: str, mechanism: str) -> None:
     kafka.create(TOPIC)
-
-    def with_password(password: str) -> KafkaLink:
-        return link(
-            str(kafka.sasl_servers),
-            security_protocol="SASL_PLAINTEXT",
-            sasl_username=USER,
-            sasl_password=SecretStr(password),
-        )
-
-    ours = with_password(PASSWORD)
+    ours = entry(kafka, protocol, sasl_mechanism=mechanism)
     await ours.open(one_by_one=False)
     await (await ours.post(message(miss(1))))
     await ours.close()
-    with pytest.raises(Forbidden):
-        await with_password(PASSWORD[1:]).open(one_by_one=False)
-    assert PASSWORD[1:] not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "changes"),
+    [
+        ("SASL_PLAINTEXT", {"sasl_password": SecretStr(WRONG)}),
+        ("SASL_PLAINTEXT", {"sasl_password": SecretStr(WRONG), "sasl_mechanism": "SCRAM-SHA-256"}),
+        ("SASL_SSL", {"sasl_password": SecretStr(WRONG)}),
+        ("SASL_SSL", {"ssl_ca_path": None}),
+        ("SSL", {"ssl_ca_path": None}),
+    ],
+    ids=["password", "password of SCRAM", "password over TLS", "authority of SASL_SSL", "authority"],
+)
+async def test_who_is_not_known_or_does_not_know_the_broker_is_refused_and_tells_no_secret(
+    kafka: Broker, caplog: pytest.LogCaptureFixture, protocol: str, changes: dict[str, object]
+) -> None:
+    with pytest.raises(Forbidden) as refusal:
+        await entry(kafka, protocol, **changes).open(one_by_one=False)
+    told = caplog.text + "".join(traceback.format_exception(refusal.value))
+    assert not [secret for secret in (PASSWORD, WRONG) if secret in told]
+
+
+async def test_who_shows_no_certificate_where_one_is_wanted_does_not_come_in(kafka: Broker) -> None:
+    with pytest.raises(LinkFailure):
+        await entry(kafka, "SSL", ssl_certificate_path=None).open(one_by_one=False)
 
 
 async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broker) -> None:

@@ -7,6 +7,7 @@ from tests.integration.dialects import ANTHROPIC, OPENAI, OPENROUTER, Dialect
 from tests.integration.pointed_service import Service, Told, running
 from tests.integration.stand_in import Act, StandIn, answer, hanging, standing_in
 
+OPEN_WARNING = "provider_open: a provider is not asked at the moment (anthropic: circuit open)"
 UNPINNED: dict[str, object] = {"provider_override": None}
 
 
@@ -77,7 +78,7 @@ async def test_an_open_circuit_costs_nothing_and_a_pinned_caller_is_told_when_to
             if not one["available"] and one["configured"]
         ]
     assert called == len(anthropic.requests) == 5
-    assert (health["status"], health["warnings"]) == ("healthy", ["anthropic: circuit open"])
+    assert (health["status"], health["warnings"]) == ("healthy", [OPEN_WARNING])
     assert (shown["name"], shown["circuit_breaker_state"], shown["reason"]) == ("anthropic", "open", "circuit open")
 
 

@@ -322,7 +322,7 @@ def test_what_a_caller_who_left_has_bought_serves_the_next_one(tmp_path: Path) -
     assert next_one.headers["x-cache"] in {"HIT", "COALESCED"}
     assert next_one.json()["cost_estimate"] == 0
     assert later.headers["x-cache"] == "HIT"
-    assert re.search(r"^llm_provider_client_disconnects_total 1\.0$", metrics, re.MULTILINE)
+    assert re.search(r'^llm_provider_client_disconnects_total\{phase="answering"\} 1\.0$', metrics, re.MULTILINE)
     assert re.search(r'^llm_provider_http_requests_total\{[^}]*status_code="499"\} 1\.0$', metrics, re.MULTILINE)
     assert re.search(
         r'^llm_provider_upstream_attempts_total\{[^}]*outcome="success"[^}]*\} 1\.0$', metrics, re.MULTILINE
@@ -336,7 +336,7 @@ def test_a_caller_who_leaves_while_sending_is_counted(tmp_path: Path) -> None:
         wait_until(lambda: any(line.get("status") == 499 for line in running.lines()), within_s=5)
         assert running.compare(essay_a="").status == 400
         metrics = running.ask("/metrics").text
-    assert re.search(r"^llm_provider_client_disconnects_total 1\.0$", metrics, re.MULTILINE)
+    assert re.search(r'^llm_provider_client_disconnects_total\{phase="reading"\} 1\.0$', metrics, re.MULTILINE)
 
 
 def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:

@@ -1,17 +1,23 @@
 """A round as the platform plays it: ten essays, all pairs in both orders, three at a time, no retry of its own.
 
-The judge fails now and then; every comparison is answered all the same, and the ranking that follows from the verdicts
-is the order in which the essays were made.
+The judge fails now and then, and Kafka dies in the middle; every comparison is answered and told all the same, and the
+ranking that follows from the verdicts is the order in which the essays were made.
 """
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations, product
 from math import log
 from pathlib import Path
-from typing import Any
 
-from tests.integration.service_process import ServiceProcess, prefixed, service
+import orjson
+
+from tests.integration.events_on_kafka import COMPLETED, COST, STARTED, TOPICS, is_empty
+from tests.integration.kafka_broker import Broker
+from tests.integration.service_process import Answer, ServiceProcess, prefixed, service, wait_until
+
+Question = tuple[tuple[int, int], int]
 
 AT_A_TIME = 3
 ROUNDS_OF_SCALING = 200
@@ -75,7 +81,7 @@ def _rescaled(one: int, scores: list[float], wins: Counter[tuple[int, int]]) -> 
     return (PRIOR + won) / (PRIOR + met)
 
 
-def compare(judge: ServiceProcess, question: tuple[tuple[int, int], int]) -> Any:
+def compare(judge: ServiceProcess, question: Question) -> Answer:
     """As the platform's client does: the form is asked for at the end of the second essay."""
     (first, second), replicate = question
     return judge.compare(
@@ -88,15 +94,41 @@ def compare(judge: ServiceProcess, question: tuple[tuple[int, int], int]) -> Any
     )
 
 
-def test_a_round_is_answered_completely_and_recovers_the_order_of_the_essays(tmp_path: Path) -> None:
+def ask_through_an_outage(judge: ServiceProcess, broker: Broker, questions: Sequence[Question]) -> list[Answer]:
+    """The broker dies after a third of the round and begins to return after the second one."""
+    third = len(questions) // 3
+    with ThreadPoolExecutor(AT_A_TIME) as callers, ThreadPoolExecutor(1) as operator:
+        answers = list(callers.map(lambda question: compare(judge, question), questions[:third]))
+        broker.kill()
+        answers += callers.map(lambda question: compare(judge, question), questions[third : 2 * third])
+        assert not is_empty(judge), "the outage was to be felt"
+        operator.submit(broker.start)
+        answers += callers.map(lambda question: compare(judge, question), questions[2 * third :])
+    return answers
+
+
+def told(broker: Broker, topic: str, round_: Collection[str]) -> list[str]:
+    """Whose events an independent consumer finds there, of those in this round."""
+    envelopes = [orjson.loads(message.value() or b"") for message in broker.read(topic, at_least=len(round_))]
+    return sorted(one["correlation_id"] for one in envelopes if one["correlation_id"] in round_)
+
+
+def test_a_round_with_a_broker_outage_is_answered_and_told_completely_and_recovers_the_order_of_the_essays(
+    perishable: Broker, tmp_path: Path
+) -> None:
     questions = list(product(permutations(range(len(ESSAYS)), 2), range(REPLICATES)))
     pairs = [pair for pair, _ in questions]
-    with (
-        service(tmp_path, prefixed(USE_MOCK_LLM="true", MOCK_ERROR_RATE="0.05", MOCK_LATENCY_MS="5")) as judge,
-        ThreadPoolExecutor(AT_A_TIME) as callers,
-    ):
-        answers = list(callers.map(lambda question: compare(judge, question), questions))
+    perishable.create(*TOPICS)
+    settings = prefixed(
+        USE_MOCK_LLM="true",
+        MOCK_ERROR_RATE="0.05",
+        MOCK_LATENCY_MS="5",
+        KAFKA_BOOTSTRAP_SERVERS=perishable.servers,
+    )
+    with service(tmp_path, settings) as judge:
+        answers = ask_through_an_outage(judge, perishable, questions)
         usage = judge.ask("/api/v1/usage/summary").json()["total"]
+        wait_until(lambda: is_empty(judge), within_s=60.0)
     assert [answer.status for answer in answers] == [200] * len(pairs)
     verdicts = [answer.json() for answer in answers]
     assert [(one["metadata"]["first"], one["metadata"]["second"]) for one in verdicts] == pairs
@@ -107,3 +139,6 @@ def test_a_round_is_answered_completely_and_recovers_the_order_of_the_essays(tmp
     assert sorted(range(len(ESSAYS)), key=lambda one: scores[one]) == list(range(len(ESSAYS)))
     assert usage["successes"] == len(pairs)
     assert usage["failures"] > 0, "the judge was to fail now and then"
+    asked = {verdict["correlation_id"] for verdict in verdicts}
+    for topic in (STARTED, COMPLETED, COST):
+        assert told(perishable, topic, asked) == sorted(asked)

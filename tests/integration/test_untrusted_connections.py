@@ -4,50 +4,24 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.integration.certificates import HERE, NEXT_WEEK, YESTERDAY, certificate
 from tests.integration.dialects import ANTHROPIC, GOOGLE, INTERNAL, OPENAI, OPENROUTER, Dialect
 from tests.integration.service_process import ServiceProcess, prefixed, service
 from tests.integration.stand_in import answer, standing_in
 
-HERE = x509.IPAddress(IPv4Address("127.0.0.1"))
 ELSEWHERE = x509.DNSName("elsewhere.example")
-NOW = datetime.now(UTC)
-NEXT_WEEK, YESTERDAY = NOW + timedelta(days=7), NOW - timedelta(days=1)
 
 
-def certified(
-    folder: Path, name_of_file: str, *, host: x509.GeneralName = HERE, until: datetime = NEXT_WEEK
-) -> ssl.SSLContext:
-    """A server's context with a certificate that it signed itself; whoever trusts `<name>.pem` trusts it."""
-    certificate_file, key_file = folder / f"{name_of_file}.pem", folder / f"{name_of_file}.key"
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name_of_file)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(NOW - timedelta(days=10))
-        .not_valid_after(until)
-        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+def certified(folder: Path, name: str, *, host: x509.GeneralName = HERE, until: datetime = NEXT_WEEK) -> ssl.SSLContext:
+    """A server's context with a certificate of its own; whoever trusts `<name>.pem` trusts it."""
+    made = certificate(folder, name, host=host, until=until)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate_file, key_file)
+    context.load_cert_chain(made.trusted, made.key)
     return context
 
 

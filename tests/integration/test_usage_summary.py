@@ -1,9 +1,16 @@
 """GET /api/v1/usage/summary: what was used and what it cost."""
 
+from datetime import date
 from typing import Any
 
 import pytest
+from dishka import Provider, Scope, provide
 
+from api_models import UsageScope
+from config import Settings
+from protocols import LLMUsageProtocol, UsageRows
+from startup_setup import create_app
+from tests.fakes import NOON
 from tests.integration.dialects import OPENAI, Dialect
 from tests.integration.pointed_service import Service, running
 from tests.integration.stand_in import answer, standing_in
@@ -46,3 +53,32 @@ async def test_an_unknown_period_is_the_callers_mistake() -> None:
         body = (await service.reads("/api/v1/usage/summary?period=century")).refusal(400, "VALIDATION_ERROR")
         assert (await figures(service, "yesterday"))["total"]["requests"] == 0
     assert "today, yesterday, month, 7d" in body["details"]
+
+
+class Asked(Provider):
+    """A ledger whose today is the 23rd of November, and which days it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.days: list[tuple[date, date]] = []
+        self.today = NOON.date()
+
+    async def read(self, first: date, last: date) -> UsageRows:
+        """Nothing was used."""
+        self.days.append((first, last))
+        return UsageRows(scope=UsageScope.REPLICA, rows={})
+
+    @provide(scope=Scope.APP, override=True)
+    def usage(self) -> LLMUsageProtocol:
+        """Replace the ledger."""
+        return self
+
+
+@pytest.mark.parametrize(
+    ("period", "first", "last"), [("today", 23, 23), ("yesterday", 22, 22), ("7d", 17, 23), ("month", 1, 23)]
+)
+async def test_a_period_is_these_days_the_last_one_included(period: str, first: int, last: int) -> None:
+    asked = Asked()
+    async with create_app(Settings.from_environment(), asked).test_app() as app:
+        assert (await app.test_client().get(f"/api/v1/usage/summary?period={period}")).status_code == 200
+    assert asked.days == [(date(2026, 11, first), date(2026, 11, last))]

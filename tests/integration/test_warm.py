@@ -2,19 +2,23 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
 
+from implementations.access.digests import digest_of
 from tests.integration.service_process import QUESTION, ROOT, ServiceProcess, environment, mocked, service
 
 
-def warmed(running: ServiceProcess, pairs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def warmed(
+    running: ServiceProcess, pairs: Path, *arguments: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     url = f"http://127.0.0.1:{running.port}"
     return subprocess.run(
         [sys.executable, "-m", "tools.warm", str(pairs), "--url", url, *arguments],
         cwd=ROOT,
-        env=environment({}),
+        env=environment(variables or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -38,6 +42,18 @@ def test_a_file_of_pairs_is_judged_once_and_what_is_wrong_in_it_can_be_fed_again
     assert "VALIDATION_ERROR" in first.stdout
     assert "2 requests" in again.stdout
     assert (tmp_path / "pairs.jsonl.failed").read_text().splitlines() == ['{"user_prompt": "no essays"}', "garbage"]
+
+
+def test_where_callers_show_keys_it_shows_the_one_in_its_environment(tmp_path: Path) -> None:
+    pairs, key = tmp_path / "pairs.jsonl", "llmp_canary-of-the-one-who-warms"
+    pairs.write_bytes(orjson.dumps(QUESTION))
+    guarded = mocked(AUTH_MODE="api_key", CALLER_API_KEYS=f'{{"warm": ["{digest_of(key).hex()}"]}}')
+    with service(tmp_path, guarded) as running:
+        refused = warmed(running, pairs, "--yes")
+        let_in = warmed(running, pairs, "--yes", variables={"LLM_PROVIDER_KEY": key})
+    assert (refused.returncode, "cannot be read" in refused.stdout) == (2, True)
+    assert let_in.returncode == 0
+    assert key not in let_in.stdout + let_in.stderr
 
 
 def test_a_service_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:

@@ -1,18 +1,33 @@
-"""The administrator's key: who passes, who does not, and for how long nobody is looked at."""
+"""The administrator's key: who passes, who does not, from where, and for how long nobody is looked at."""
+
+from ipaddress import ip_network
 
 import pytest
 from structlog.testing import capture_logs
 
-from exceptions import AdminKeyRefusedError, AdminTriedTooOftenError
-from implementations.admin_access_impl import MOST_FAILURES, MOST_PEERS, WINDOW_S, AdminAccessImpl
-from tests.fakes import Clock
+from api_models import AccessRefusal, Door
+from config import IPNetwork
+from exceptions import AdminAddressRefusedError, AdminKeyRefusedError, AdminTriedTooOftenError
+from implementations.access.admin_key import AdminKey
+from implementations.access.tries import MOST_FAILURES, WINDOW_S, WrongKeys
+from implementations.admin_access_impl import AdminAccessImpl
+from metrics import Metrics
+from tests.fakes import Clock, new_metrics, sample
 
 KEY = "a-key-of-24-characters-or-more"
 PEER = "10.0.0.7"
+OFFICE = (ip_network("10.0.0.0/24"), ip_network("fd00::/8"))
 
 
-def access(clock: Clock | None = None) -> AdminAccessImpl:
-    return AdminAccessImpl(KEY, clock=clock or Clock())
+def access(
+    clock: Clock | None = None,
+    *,
+    key: str | None = KEY,
+    allowed: tuple[IPNetwork, ...] = (),
+    metrics: Metrics | None = None,
+) -> AdminAccessImpl:
+    tries = WrongKeys(clock=clock or Clock())
+    return AdminAccessImpl(AdminKey(key, allowed=allowed), tries=tries, metrics=metrics or new_metrics())
 
 
 def refused(door: AdminAccessImpl, *, times: int, peer: str = PEER) -> None:
@@ -21,43 +36,50 @@ def refused(door: AdminAccessImpl, *, times: int, peer: str = PEER) -> None:
             door.check("wrong", peer=peer)
 
 
-def test_the_key_opens() -> None:
-    access().check(KEY, peer=PEER)
+@pytest.mark.parametrize("key", [KEY, "schl\u00fcssel-of-24-characters-or-more"])
+def test_the_key_opens(key: str) -> None:
+    access(key=key).check(key, peer=PEER)
 
 
-@pytest.mark.parametrize("shown", [None, "", KEY[:-1], KEY + "x", KEY.upper(), "schlüssel-中文", "\udcff", "\x00"])
+@pytest.mark.parametrize(
+    "shown", [None, "", KEY[:-1], KEY + "x", KEY.upper(), "schl\u00fcssel-\u4e2d\u6587", "\udcff", "\x00"]
+)
 def test_nothing_else_opens(shown: str | None) -> None:
     with pytest.raises(AdminKeyRefusedError):
         access().check(shown, peer=PEER)
 
 
+@pytest.mark.parametrize("shown", [None, "", KEY, "None"])
+def test_without_a_key_in_force_nothing_opens(shown: str | None) -> None:
+    with pytest.raises(AdminKeyRefusedError):
+        access(key=None).check(shown, peer=PEER)
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.0", "10.0.0.255", "fd12::1"])
+def test_where_administrators_are_the_key_opens(peer: str) -> None:
+    access(allowed=OFFICE).check(KEY, peer=peer)
+
+
+@pytest.mark.parametrize("peer", ["10.0.1.0", "192.0.2.1", "fe80::1", "unknown", ""])
+def test_elsewhere_no_key_is_looked_at(peer: str) -> None:
+    metrics = new_metrics()
+    with pytest.raises(AdminAddressRefusedError):
+        access(allowed=OFFICE, metrics=metrics).check(KEY, peer=peer)
+    assert refusals(metrics, AccessRefusal.ADDRESS) == 1.0
+
+
 def test_after_some_wrong_keys_none_is_looked_at_for_a_while() -> None:
-    clock = Clock()
-    door = access(clock)
+    clock, metrics = Clock(), new_metrics()
+    door = access(clock, metrics=metrics)
     refused(door, times=MOST_FAILURES)
     clock.advance(WINDOW_S - 1)
     with pytest.raises(AdminTriedTooOftenError) as too_often:
         door.check(KEY, peer=PEER)
     assert too_often.value.retry_after_s == 1.0
+    assert (refusals(metrics, AccessRefusal.WRONG_KEY), refusals(metrics, AccessRefusal.TOO_OFTEN)) == (5.0, 1.0)
     clock.advance(1)
 
     door.check(KEY, peer=PEER)
-
-
-def test_who_goes_on_trying_is_let_try_so_many_times_a_minute() -> None:
-    clock = Clock()
-    door = access(clock)
-    looked_at = 0
-    for _ in range(600):
-        try:
-            door.check("wrong", peer=PEER)
-        except AdminKeyRefusedError:
-            looked_at += 1
-        except AdminTriedTooOftenError:
-            pass
-        clock.advance(1)
-
-    assert looked_at <= 10 * MOST_FAILURES
 
 
 def test_one_address_locks_no_other_out() -> None:
@@ -67,17 +89,45 @@ def test_one_address_locks_no_other_out() -> None:
     door.check(KEY, peer="10.0.0.8")
 
 
-def test_only_so_many_addresses_are_remembered() -> None:
+def test_the_addresses_of_one_ipv6_site_are_one() -> None:
     door = access()
-    refused(door, times=MOST_FAILURES)
-    for number in range(MOST_PEERS):
-        refused(door, times=1, peer=f"{number}")
+    for number in range(MOST_FAILURES):
+        refused(door, times=1, peer=f"2001:db8::{number}")
+    with pytest.raises(AdminTriedTooOftenError):
+        door.check(KEY, peer="2001:db8::ffff:1")
+
+    door.check(KEY, peer="2001:db8:0:1::1")
+
+
+def test_who_shows_no_key_tries_none() -> None:
+    metrics = new_metrics()
+    door = access(metrics=metrics)
+    with capture_logs() as lines:
+        for _ in range(2 * MOST_FAILURES):
+            with pytest.raises(AdminKeyRefusedError):
+                door.check(None, peer=PEER)
 
     door.check(KEY, peer=PEER)
+    assert lines == []
+    assert refusals(metrics, AccessRefusal.NO_KEY) == 2 * MOST_FAILURES
 
 
 def test_a_refusal_is_told_and_shows_no_key() -> None:
     with capture_logs() as lines:
         refused(access(), times=1)
 
-    assert lines == [{"event": "admin_key_refused", "log_level": "warning", "peer": PEER, "given": True}]
+    assert lines == [{"event": "admin_refused", "log_level": "warning", "peer": PEER, "reason": "wrong_key"}]
+
+
+def test_an_address_leaves_only_so_many_lines() -> None:
+    door = access(allowed=OFFICE)
+    with capture_logs() as lines:
+        for _ in range(100):
+            with pytest.raises((AdminAddressRefusedError, AdminTriedTooOftenError)):
+                door.check("wrong", peer="192.0.2.1")
+
+    assert len(lines) == MOST_FAILURES
+
+
+def refusals(metrics: Metrics, reason: AccessRefusal) -> float | None:
+    return sample(metrics, "llm_provider_access_refusals_total", door=Door.ADMIN, reason=reason)

@@ -1,5 +1,6 @@
 """Somebody is told when spending passes a mark: once per period, once per fleet."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from api_models import AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage
 from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
-from protocols import CostRules
+from protocols import AlertsReset, CostRules
 from tests.fake_purse import FakePurse
 from tests.fakes import Calendar, alerts, budget, new_metrics, request, sample, settle
 
@@ -28,6 +29,11 @@ class FakeMarks:
         first = name not in self.names
         self.names.add(name)
         return first
+
+    async def unmark(self, names: Collection[str]) -> bool:
+        if not self.away:
+            self.names.difference_update(names)
+        return not self.away
 
 
 @dataclass
@@ -135,6 +141,37 @@ async def test_an_hour_far_above_the_usual_is_told_once() -> None:
     assert await office.tells() == []
     await office.spends(0.2)
     assert await office.tells() == [(SPIKE, 3.1, 3.0, "2026-11-23T16")]
+    assert await office.tells() == []
+
+
+async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:
+    rules = CostRules(alert_threshold_usd=2.0)
+    one = Office(rules)
+    other = Office(rules, one.purse, one.marks, one.calendar, name="other")
+    await one.spends(3.0)
+    assert await one.tells() == [(DAILY, 3.0, 2.0, DAY)]
+    assert await other.tells() == []
+    assert await other.alerts.reset() == AlertsReset(forgotten=1, everywhere=True)
+    assert await one.tells() == []
+    assert await other.tells() == [(DAILY, 3.0, 2.0, DAY)]
+    assert await other.tells() == []
+
+
+async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> None:
+    office = Office(CostRules(alert_threshold_usd=2.0))
+    office.marks.away = office.purse.away = True
+    await office.spends(2.0)
+    await office.tells()
+    assert await office.alerts.reset() == AlertsReset(forgotten=1, everywhere=False)
+    assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
+
+
+async def test_a_reset_tells_nothing_that_is_not_passed_any_more() -> None:
+    office = Office(CostRules(alert_threshold_usd=2.0))
+    await office.spends(2.0)
+    await office.tells()
+    office.calendar.move(days=1)
+    await office.alerts.reset()
     assert await office.tells() == []
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_models import AttemptOutcome, ProviderName, Purchase, UnknownPrice, Usage
+from api_models import AttemptOutcome, ProviderName, Purchase, UnknownPrice, Usage, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.budget import MAY_BE_BILLED, Budget
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
-from protocols import CostRules, Reservation
+from protocols import CostRules, PeriodSpending, Reservation
 from tests.fake_purse import FakePurse
 from tests.fakes import Calendar, budget, new_metrics, prompt, request, sample, settle
 
@@ -230,6 +230,37 @@ async def test_what_is_left_is_shown() -> None:
     assert await fleet.buys(1, 0.25)
     await fleet.buys(0, 0.25)
     assert fleet.budgets[0].left_usd(0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("limit_usd", "left"), [(None, 1.0), (4.0, 1.0), (0.0, 0.0)])
+def test_a_replica_that_is_alone_measures_what_is_left_by_its_own_part(limit_usd: float | None, left: float) -> None:
+    metrics = new_metrics()
+    budget(CostRules(limit_usd_per_day=limit_usd), metrics=metrics, replicas=4)
+
+    assert sample(metrics, "llm_provider_budget_left_ratio", period="day") == left
+
+
+async def test_what_is_left_is_also_shown_as_a_part_of_the_limit() -> None:
+    fleet = Fleet(day=1.0)
+    assert await fleet.buys(1, 0.25)
+    await fleet.buys(0, 0.25)
+    await fleet.budgets[1].refresh()
+
+    ratios = [sample(fleet.metrics, "llm_provider_budget_left_ratio", period=period) for period in ("day", "month")]
+    assert ratios == [pytest.approx(0.5), 1.0]
+
+
+async def test_spending_is_told_for_the_fleet_once_it_was_heard() -> None:
+    fleet = Fleet(day=1.0, month=None)
+    assert fleet.budgets[0].spending().scope is UsageScope.REPLICA
+    await fleet.buys(0, 0.2)
+    await fleet.buys(1, 0.3)
+    await fleet.reserves(1)
+    await fleet.budgets[0].refresh()
+    told = fleet.budgets[0].spending()
+    assert told.scope is UsageScope.FLEET
+    assert told.day == PeriodSpending(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=0.4)
+    assert told.month == PeriodSpending(period=MONTH, spent_usd=0.5, limit_usd=None, left_usd=None)
 
 
 def test_the_ceiling_is_no_lower_than_what_the_longest_answer_to_the_most_tokens_costs() -> None:

@@ -6,7 +6,16 @@ import pytest
 from pydantic import SecretStr
 
 from api_models import ProviderName
-from config import MAX_SECRET_BYTES, PREFIX, ConfigurationError, Setting, Settings, known_variables, settings_table
+from config import (
+    MAX_SECRET_BYTES,
+    PREFIX,
+    ConfigurationError,
+    Setting,
+    Settings,
+    known_variables,
+    secret_file,
+    settings_table,
+)
 
 CANARY = "kanarienvogel"
 KEY = f"{PREFIX}ANTHROPIC_API_KEY"
@@ -56,6 +65,8 @@ LEGAL = {
     "ROUTING_RULES": '[{"user_id": "u", "provider": "openai"}]',
     "PRICE_OVERRIDES": '{"openai/gpt-6-luna": {"input": 1, "output": 2}}',
     "REDIS_URL": "redis://localhost:6379/0",
+    "OTLP_ENDPOINT": "http://jaeger:4318",
+    "TRACE_SAMPLE_RATIO": "0.25",
     "CACHE_KEY_PREFIX": "another",
     "COST_LIMIT_USD_PER_DAY": "5",
     "COST_LIMIT_USD_PER_MONTH": "50",
@@ -64,9 +75,17 @@ LEGAL = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9092,[::1]:9093",
     "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
     "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "CALLER_API_KEYS": f'{{"one": ["{"0" * 64}"]}}',
+    "AUTH_MODE": "api_key",
+    "TRUSTED_PROXIES": "10.0.0.0/8",
+    "ADMIN_ALLOWED_IPS": "10.1.2.3,fd00::/8",
     "MOCK_ERROR_RATE": "0.5",
     "MOCK_POSITION_BIAS": "0.5",
 }
+
+
+# What else must be given.
+NEEDED = {"AUTH_MODE": LEGAL["CALLER_API_KEYS"]}
 
 
 def another(setting: Setting) -> str:
@@ -85,6 +104,7 @@ def value_of(settings: Settings, setting: Setting) -> object:
 
 @pytest.mark.parametrize("setting", settings_table(), ids=lambda setting: setting.variable)
 def test_every_variable_of_the_table_is_read(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS", NEEDED.get(setting.variable.removeprefix(PREFIX), ""))
     before = value_of(Settings.from_environment(), setting)
     monkeypatch.setenv(setting.variable, another(setting))
     after = value_of(Settings.from_environment(), setting)
@@ -151,6 +171,7 @@ def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyP
         *((f"{name}_DEFAULT_MODEL", f"{CANARY}/../x") for name in VENDORS),
         ("INTERNAL_MODEL_NAME", f"{CANARY}/../x"),
         ("INTERNAL_MODEL_BASE_URL", f"ftp://{CANARY}"),
+        ("OTLP_ENDPOINT", f"http://user:{CANARY}@jaeger:4318"),
         ("KAFKA_BOOTSTRAP_SERVERS", CANARY),
         ("KAFKA_BOOTSTRAP_SERVERS", f"user:{CANARY}@kafka:9092"),
         ("KAFKA_SASL_MECHANISM", CANARY),
@@ -378,3 +399,97 @@ def test_admin_routes_need_to_be_enabled_and_a_long_key(
     monkeypatch.setenv(f"{PREFIX}ADMIN_API_ENABLED", enabled)
     monkeypatch.setenv("LLM_ADMIN_API_KEY", key)
     assert Settings.from_environment().admin.key_in_force == in_force
+
+
+DIGEST, ANOTHER_DIGEST = "ab" * 32, "cd" * 32
+
+
+def test_callers_are_known_by_the_digests_of_their_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f'{{"cj-assessment": ["{DIGEST}", "{DIGEST.upper()}"], "two": ["{ANOTHER_DIGEST}"]}}\n')
+    monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS_FILE", str(file))
+    assert Settings.from_environment().access.callers == {}
+    monkeypatch.setenv(f"{PREFIX}AUTH_MODE", "api_key")
+    settings = Settings.from_environment()
+    assert settings.access.callers == {
+        "cj-assessment": {bytes.fromhex(DIGEST)},
+        "two": {bytes.fromhex(ANOTHER_DIGEST)},
+    }
+    assert secret_file("access", "caller_keys") == file
+    assert DIGEST not in repr(settings)
+
+
+def test_a_secret_that_stands_in_the_environment_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert secret_file("access", "caller_keys") is None
+    monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS", f'{{"one": ["{DIGEST}"]}}')
+    monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS_FILE", "/nowhere")
+    assert secret_file("access", "caller_keys") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CANARY,
+        f'["{CANARY}"]',
+        "{}",
+        "[" * 100_000,
+        "1" * 5_000,
+        f'{{"{CANARY}": "{DIGEST}"}}',
+        f'{{"{CANARY}": []}}',
+        f'{{"{CANARY}": [7]}}',
+        f'{{"one": ["{CANARY}"]}}',
+        f'{{"one": ["{DIGEST}0"]}}',
+        f'{{"one": ["{DIGEST} "]}}',
+        f'{{"{CANARY} x": ["{DIGEST}"]}}',
+        f'{{"{CANARY.upper()}": ["{DIGEST}"]}}',
+        f'{{"admin": ["{DIGEST}"], "{CANARY}": ["{ANOTHER_DIGEST}"]}}',
+        f'{{"anonymous": ["{DIGEST}"]}}',
+        f'{{"{CANARY}": ["{DIGEST}"], "{CANARY}": ["{ANOTHER_DIGEST}"]}}',
+        f'{{"{CANARY}": ["{DIGEST}"], "two": ["{DIGEST}"]}}',
+    ],
+)
+def test_keys_of_callers_that_are_none_stop_the_start_and_are_not_shown(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}AUTH_MODE", "api_key")
+    monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS", text)
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}CALLER_API_KEYS: ") as refusal:
+        Settings.from_environment()
+    assert len(str(refusal.value).splitlines()) == 1
+    assert CANARY not in str(refusal.value)
+    assert DIGEST not in str(refusal.value)
+
+
+def test_a_service_that_would_let_nobody_in_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}AUTH_MODE", "api_key")
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}AUTH_MODE: api_key lets nobody in without CALLER_API_KEYS"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "ADMIN_ALLOWED_IPS"])
+def test_networks_are_read_as_lists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + name, "10.1.2.3, fd00::/8,::ffff:192.0.2.0/120")
+    access = Settings.from_environment().access
+    read = access.trusted_proxies if name == "TRUSTED_PROXIES" else access.admin_allowed_ips
+    assert list(map(str, read)) == ["10.1.2.3/32", "fd00::/8", "192.0.2.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TRUSTED_PROXIES", f"{CANARY}.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"),
+        ("TRUSTED_PROXIES", "::/0"),
+        ("TRUSTED_PROXIES", "::ffff:0.0.0.0/96"),
+        ("ADMIN_ALLOWED_IPS", CANARY),
+        ("ADMIN_ALLOWED_IPS", "10.0.0.256"),
+        ("ADMIN_ALLOWED_IPS", "[7, null]"),
+    ],
+)
+def test_what_is_no_network_or_everybody_s_is_refused(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + name, text)
+    with pytest.raises(ConfigurationError, match=f"^{PREFIX}{name}: must") as refusal:
+        Settings.from_environment()
+    assert CANARY not in str(refusal.value)

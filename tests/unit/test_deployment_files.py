@@ -5,13 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from config import known_variables
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-SERVICE = yaml.safe_load((ROOT / "deploy" / "docker-compose.yml").read_text())["services"]["llm-provider-service"]
+COMPOSE = (ROOT / "deploy" / "docker-compose.yml").read_text()
+SERVICES = yaml.safe_load(COMPOSE)["services"]
+SERVICE, MOCK = SERVICES["llm-provider-service"], SERVICES["llm-provider-mock"]
+USE_MOCK = "LLM_PROVIDER_SERVICE_USE_MOCK_LLM"
 
 
 def instructions(name: str) -> list[str]:
@@ -55,14 +59,37 @@ def test_the_health_check_needs_no_shell_and_no_curl() -> None:
 
 
 def test_compose_passes_only_settings_that_the_service_reads() -> None:
-    assert set(SERVICE["environment"]) <= known_variables()
+    assert set(SERVICE["environment"]) | set(MOCK["environment"]) <= known_variables()
 
 
 def test_compose_lets_the_mock_judge_only_when_asked_to() -> None:
-    compose = (ROOT / "deploy" / "docker-compose.yml").read_text()
-    variable = "LLM_PROVIDER_SERVICE_USE_MOCK_LLM"
-    assert SERVICE["environment"][variable] == f"${{{variable}:-false}}"
-    assert f"#   {variable}=true docker compose -f deploy/docker-compose.yml up" in compose
+    assert USE_MOCK not in SERVICE["environment"]
+    assert MOCK["environment"][USE_MOCK] == "true"
+    assert (SERVICE["profiles"], MOCK["profiles"]) == (["live"], ["mock"])
+    for profile in ("live", "mock"):
+        assert f"#   docker compose -f deploy/docker-compose.yml --profile {profile} up --build" in COMPOSE
+
+
+def test_the_mock_in_compose_needs_no_key() -> None:
+    keys = {name for name in SERVICE["environment"] if name.endswith("_API_KEY")}
+    assert keys - set(MOCK["environment"]) == keys - {"LLM_ADMIN_API_KEY"}
+    assert {key: value for key, value in SERVICE.items() if key not in {"environment", "profiles"}} == {
+        key: value for key, value in MOCK.items() if key not in {"environment", "profiles"}
+    }
+
+
+def test_nothing_in_compose_starts_without_a_profile_and_traces_go_only_where_somebody_wants_them() -> None:
+    assert all(one["profiles"] for one in SERVICES.values())
+    variable = "LLM_PROVIDER_SERVICE_OTLP_ENDPOINT"
+    assert SERVICE["environment"][variable] == f"${{{variable}:-}}"
+    assert f"{variable}=http://jaeger:4318" in COMPOSE
+
+
+@pytest.mark.parametrize("name", ["llm-provider-service", "llm-provider-mock", "prometheus", "grafana", "jaeger"])
+def test_what_compose_runs_can_write_and_raise_nothing(name: str) -> None:
+    one = SERVICES[name]
+    assert (one["read_only"], one["cap_drop"], one["security_opt"]) == (True, ["ALL"], ["no-new-privileges:true"])
+    assert {"mem_limit", "cpus", "pids_limit"} <= one.keys()
 
 
 def test_compose_waits_longer_than_the_drain_takes() -> None:

@@ -28,8 +28,8 @@ async def running(room: Room) -> AsyncIterator[None]:
 
 def gauges(room: Room) -> tuple[float | None, float | None]:
     return (
-        sample(room.metrics, "llm_provider_events_buffering"),
-        sample(room.metrics, "llm_provider_events_dropping"),
+        sample(room.metrics, "llm_provider_degraded_mode", mode="events_buffering"),
+        sample(room.metrics, "llm_provider_degraded_mode", mode="events_dropping"),
     )
 
 

@@ -1,21 +1,12 @@
 """Every failure has one answer, and the classes agree with each other."""
 
-from collections.abc import Iterator
-
 import pytest
 
 import exceptions
-from api_models import AttemptOutcome, ErrorCode
+from api_models import AttemptOutcome, ErrorCode, RejectReason
 
 
-def concrete(base: type[exceptions.ServiceError] = exceptions.ServiceError) -> Iterator[type[exceptions.ServiceError]]:
-    for kind in base.__subclasses__():
-        if hasattr(kind, "code"):
-            yield kind
-        yield from concrete(kind)
-
-
-@pytest.mark.parametrize("kind", list(concrete()), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", list(exceptions.failures()), ids=lambda kind: kind.__name__)
 def test_every_failure_has_a_code_a_status_and_one_sentence(kind: type[exceptions.ServiceError]) -> None:
     assert isinstance(kind.code, ErrorCode)
     assert 400 <= kind.status <= 599
@@ -25,7 +16,7 @@ def test_every_failure_has_a_code_a_status_and_one_sentence(kind: type[exception
         assert isinstance(kind.outcome, AttemptOutcome)
 
 
-@pytest.mark.parametrize("kind", list(concrete()), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", list(exceptions.failures()), ids=lambda kind: kind.__name__)
 def test_what_may_be_repeated_may_be_asked_of_the_next_provider(kind: type[exceptions.ServiceError]) -> None:
     assert kind.asks_next_provider or not kind.is_retryable
 
@@ -40,8 +31,11 @@ PUBLISHED = {
     exceptions.MethodNotAllowedError: (405, "INVALID_REQUEST"),
     exceptions.NotCachedError: (504, "RESOURCE_NOT_FOUND"),
     exceptions.TestedTooOftenError: (429, "RATE_LIMIT"),
+    exceptions.CallerKeyRefusedError: (401, "AUTHENTICATION_ERROR"),
+    exceptions.AdminAddressRefusedError: (403, "AUTHENTICATION_ERROR"),
     exceptions.AdminKeyRefusedError: (401, "AUTHENTICATION_ERROR"),
     exceptions.AdminTriedTooOftenError: (429, "RATE_LIMIT"),
+    exceptions.StaleVersionError: (412, "INVALID_REQUEST"),
     exceptions.NoUsableProviderError: (503, "CONFIGURATION_ERROR"),
     exceptions.ProviderUnavailableError: (503, "EXTERNAL_SERVICE_ERROR"),
     exceptions.ProviderOverloadedError: (503, "EXTERNAL_SERVICE_ERROR"),
@@ -71,4 +65,14 @@ PUBLISHED = {
 
 
 def test_every_failure_answers_as_published() -> None:
-    assert {kind: (kind.status, kind.code) for kind in concrete()} == PUBLISHED
+    assert {kind: (kind.status, kind.code) for kind in exceptions.failures()} == PUBLISHED
+
+
+def test_whoever_is_turned_away_before_any_judge_is_asked_is_counted_under_a_reason() -> None:
+    own = {
+        kind for kind in exceptions.failures() if kind.status < 500 and not issubclass(kind, exceptions.ProviderError)
+    }
+    counted = {kind for kind in exceptions.failures() if kind.rejection is not None}
+
+    assert own - counted == {exceptions.ThrottlePausedError, exceptions.CostLimitExceededError}
+    assert {kind.rejection for kind in counted} == set(RejectReason)

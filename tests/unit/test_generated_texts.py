@@ -1,11 +1,17 @@
 """What is generated from the table of settings is up to date, and a secret is never shown."""
 
+import re
+from pathlib import Path
+
 import jsonschema  # type: ignore[import-untyped]  # it has no py.typed
 import pytest
 
+from api.caller_gate import OPEN_PATHS
+from api.peer import MOST_HOPS
 from api_models import EventEnvelope, ProcessingEvent
-from config import PREFIX, Settings, known_variables
-from tools import events
+from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
+from tests.fakes import new_metrics
+from tools import api, events
 from tools import settings as tool
 
 KEY = "sk-canary-0123456789"
@@ -26,7 +32,7 @@ def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: 
     lines = list(tool.effective(Settings.from_environment()))
     (google,) = [line for line in lines if "GOOGLE_API_KEY" in line]
     (port,) = [line for line in lines if line.startswith("LLM_PROVIDER_SERVICE_PORT ")]
-    assert tool.MASK in google
+    assert MASK in google
     assert "GEMINI_API_KEY" in google
     assert "9090" in port
     assert KEY not in "\n".join(lines)
@@ -43,6 +49,11 @@ def test_the_page_of_events_is_up_to_date() -> None:
     assert events.page(text) == text
 
 
+def test_the_page_of_the_interface_is_up_to_date() -> None:
+    text = api.PAGE.read_text()
+    assert api.page(text) == text
+
+
 def test_every_event_has_an_example_that_fits_its_schema() -> None:
     assert sorted(example.event for example in events.EXAMPLES) == sorted(ProcessingEvent)
     for example in events.EXAMPLES:
@@ -50,3 +61,17 @@ def test_every_event_has_an_example_that_fits_its_schema() -> None:
         assert isinstance(told, dict)
         jsonschema.validate(told, events.schema(EventEnvelope))
         jsonschema.validate(told["data"], events.schema(type(example)))
+
+
+def test_the_page_of_access_names_only_settings_metrics_and_paths_that_exist() -> None:
+    page = Path("docs/access.md").read_text()
+    variables = set(re.findall(rf"{PREFIX}\w+", page)) - {PREFIX}
+    metrics = {name.removesuffix("_total") for name in re.findall(r"llm_provider_\w+_total", page)}
+    assert variables
+    assert metrics
+    assert variables <= known_variables()
+    assert metrics <= {family.name for family in new_metrics().registry.collect()}
+    (always_open,) = re.findall(r"Always open: (.*)\.", page)
+    assert set(re.findall(r"`([^`]+)`", always_open)) == OPEN_PATHS
+    for figure in (f"{SHORTEST_ADMIN_KEY} characters", f"more than {MOST_HOPS}"):
+        assert figure in page.replace("\n", " ")

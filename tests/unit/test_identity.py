@@ -99,7 +99,9 @@ def test_swapped_essays_are_another_question() -> None:
 def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
     builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue()), current_settings()
     ((one, _),) = builder.build(query(), (Choice(provider=ProviderName.OPENAI),), settings)
-    asked_by_another = query(correlation_id=UUID(int=1), user_id="somebody", metadata={"other": 1}, timeout_s=3.0)
+    asked_by_another = query(
+        correlation_id=UUID(int=1), user_id="somebody", caller="another", metadata={"other": 1}, timeout_s=3.0
+    )
     ((other, _),) = builder.build(asked_by_another, (Choice(provider=ProviderName.OPENAI),), settings)
     assert one.fingerprint() == other.fingerprint()
 

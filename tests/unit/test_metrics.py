@@ -1,46 +1,30 @@
 """What can be scraped: every metric that is declared also moves, with labels from closed sets."""
 
-import asyncio
-import inspect
-from pathlib import Path
-
 import pytest
 
 from api_models import (
     AttemptOutcome,
     CacheOutcome,
-    CircuitState,
+    CostTracked,
     ErrorCode,
-    EventDropReason,
     ProcessingEvent,
     ProviderName,
+    Purchase,
     Usage,
 )
-from exceptions import CostLimitExceededError
-from implementations.cache.local_cache import LocalCache
-from implementations.cache_manager_impl import CacheManagerImpl
-from implementations.event_publisher_impl import EventPublisherImpl
-from implementations.events.usage_window import UsageWindow
-from metrics import Metrics
-from protocols import CostRules
-from tests.fake_purse import FakePurse
-from tests.fake_redis import Replica
+from implementations.events import request_events
+from metrics import SUCCESS, Metrics, total_of
+from protocols import Attempt
 from tests.fakes import (
     KNOWN_MODEL,
-    Calendar,
-    Clock,
-    alerts,
-    budget,
-    middle,
+    NOON,
     new_metrics,
-    reply,
+    query,
     request,
     sample,
 )
-from tests.kafka_fakes import Room, miss
 
 ANTHROPIC = ProviderName.ANTHROPIC
-NEVER_MOVES = {"llm_provider_build"}
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 Samples = dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]]
@@ -61,7 +45,9 @@ def end_comparison(
     error: ErrorCode | None = None,
     outcome: CacheOutcome | None = CacheOutcome.MISS,
 ) -> None:
-    metrics.comparison_ended(provider=provider, model=model, error=error, cache_outcome=outcome, elapsed_s=1.5)
+    metrics.comparison_ended(
+        provider=provider, model=model, error=error, cache_outcome=outcome, elapsed_s=1.5, queued_s=0.2
+    )
 
 
 def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MODEL) -> None:
@@ -70,113 +56,14 @@ def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MOD
     )
 
 
-def drive_the_methods(metrics: Metrics) -> set[str]:
-    """Call every public method; the names of those called."""
-    metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.01)
-    end_comparison(metrics, outcome=CacheOutcome.COALESCED)
-    metrics.attempt_started(ANTHROPIC)
-    metrics.attempt_started(ANTHROPIC)
-    metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
-    purchase(metrics, cost_usd=0.25)
-    purchase(metrics, cost_usd=None)
-    metrics.circuit_changed(ANTHROPIC, CircuitState.OPEN)
-    metrics.exposition("")
-    metrics.model_label("any")
-    return {
-        "http_request_ended",
-        "comparison_ended",
-        "attempt_started",
-        "attempt_ended",
-        "purchased",
-        "circuit_changed",
-        "exposition",
-        "model_label",
-    }
-
-
-async def drive_the_events(metrics: Metrics, spool_path: Path) -> None:
-    """Delivered, dropped, restored, refused by the spool and lost; and a circuit that opens."""
-    room = Room(metrics=metrics, max_messages=2, spool_path=spool_path)
-    assert room.spool is not None
-    publisher = EventPublisherImpl(
-        enabled=True, outbox=room.outbox, usage=UsageWindow(now=room.calendar), metrics=metrics
+def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
+    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd)
+    attempt = Attempt(
+        provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.0, purchase=bought
     )
-    for number in range(3):
-        publisher.publish(miss(number))
-    room.queue.delivered(room.queue.take(miss(0).event, 1))
-    room.clock.advance(5.0)
-    room.queue.expire(3600.0, lambda _: EventDropReason.EXPIRED)
-    room.connection.delivered(None)
-    room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
-    room.queue.restore(room.spool.kept())
-    room.spool.close()
-    publisher.publish(miss(4))
-    lossy = Room(metrics=metrics, max_messages=1)
-    lossy.publish(miss(5), miss(6))
-    lossy.queue.close()
-    lossy.publish(miss(7))
-
-
-async def drive_the_neighbours(metrics: Metrics, spool_path: Path) -> None:
-    """Let those who hold a metric of their own move it."""
-    local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock(), on_evict=metrics.cache_evictions.inc)
-    for number in range(11):
-        local.put(f"{number}", b"payload", ttl_s=60.0)
-    await drive_the_budget(metrics)
-    await drive_the_shared_cache(metrics, local)
-    await drive_the_events(metrics, spool_path)
-    metrics.client_disconnects.inc()
-    metrics.background_task_up.of("work").set(1)
-    for moved in (metrics.throttle_paused, metrics.retry_budget, metrics.queued):
-        moved.of(ANTHROPIC).set(1)
-    metrics.in_flight.set(1)
-    metrics.stale_connections.inc()
-    metrics.admission_queue.set(1)
-
-
-async def drive_the_budget(metrics: Metrics) -> None:
-    """A limit that is too low, and a Redis that is away."""
-    purse = FakePurse()
-    purse.away = True
-    strict = budget(CostRules(limit_usd_per_day=0.01), metrics=metrics, shared=purse.of("one"))
-    with pytest.raises(CostLimitExceededError):
-        await strict.reserve(request())
-    await alerts(strict, CostRules(limit_usd_per_day=0.01), metrics=metrics, now=Calendar())[0].look()
-
-
-async def drive_the_shared_cache(metrics: Metrics, local: LocalCache) -> None:
-    """Let it be empty, hit, corrupt, broken, and leave one write under way."""
-    replica = Replica(metrics=metrics)
-    cache = CacheManagerImpl(
-        local=local,
-        shared=replica.entries,
-        generation=replica.generation,
-        local_ttl_s=60.0,
-        near_ttl_s=2.0,
-        metrics=metrics,
-        jitter=middle,
-    )
-    await cache.get("key")
-    cache.put("key", reply(), ttl_s=60.0)
-    await replica.written()
-    await cache.get("key")
-    replica.server.values[replica.server.key_of("key")] = b"garbage"
-    await replica.entries.get("key")
-    replica.server.broken = ConnectionRefusedError()
-    await replica.probed(3)
-    replica.behind.start(asyncio.sleep(0))
-
-
-async def test_every_declared_metric_moves(tmp_path: Path) -> None:
-    metrics = new_metrics()
-    before = samples(metrics)
-    public = {name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")}
-    assert drive_the_methods(metrics) == public
-    await drive_the_neighbours(metrics, tmp_path / "spool")
-    after = samples(metrics)
-
-    assert set(before) == set(after)
-    assert {name for name in after if after[name] == before[name]} == NEVER_MOVES
+    asked = query(caller=caller)
+    (told,) = request_events.purchases(asked, request(), [attempt], service_name="s", requested_at=NOON)
+    return told
 
 
 def test_every_declared_metric_bears_the_name_of_the_service_and_has_a_help_text() -> None:
@@ -192,9 +79,9 @@ def test_the_build_info_tells_the_version() -> None:
 
 def test_two_services_in_one_process_do_not_share_figures() -> None:
     one, another = new_metrics(), new_metrics()
-    one.client_disconnects.inc()
+    one.coalesced.inc()
 
-    assert sample(another, "llm_provider_client_disconnects_total") == 0.0
+    assert sample(another, "llm_provider_coalesced_requests_total") == 0.0
 
 
 def test_series_whose_labels_are_known_beforehand_start_at_zero() -> None:
@@ -203,6 +90,35 @@ def test_series_whose_labels_are_known_beforehand_start_at_zero() -> None:
     assert {sample(metrics, "llm_provider_events_total", event_type=event) for event in ProcessingEvent} == {0.0}
     for name in ("llm_provider_concurrent_requests", "llm_provider_cost_unknown_total"):
         assert {sample(metrics, name, provider=provider) for provider in ProviderName} == {0.0}
+
+
+def test_the_series_of_a_caller_start_at_zero_when_it_is_introduced() -> None:
+    metrics = new_metrics()
+    metrics.introduce_callers({"one", "two"})
+    counted = {name: samples(metrics)[name] for name in samples(metrics) if name.startswith("llm_provider_caller_")}
+
+    for name in ("llm_provider_caller_requests", "llm_provider_caller_tokens_used", "llm_provider_caller_cost_dollars"):
+        assert {dict(labels)["caller"] for _, labels in counted[name]} == {"one", "two"}
+        assert set(counted[name].values()) == {0.0}
+
+
+@pytest.mark.parametrize(("cost_usd", "dollars"), [(0.25, 0.25), (None, 0.0)])
+def test_a_purchase_is_booked_on_whom_it_was_made_for(cost_usd: float | None, dollars: float) -> None:
+    metrics = new_metrics()
+    metrics.introduce_callers({"one", "two"})
+    metrics.caller_purchased(caller_purchase("one", cost_usd=cost_usd))
+
+    assert sample(metrics, "llm_provider_caller_cost_dollars_total", caller="one") == dollars
+    tokens = {
+        tuple(dict(labels).values()): count
+        for (_, labels), count in samples(metrics)["llm_provider_caller_tokens_used"].items()
+    }
+    assert tokens == {
+        ("one", "prompt"): 10.0,
+        ("one", "completion"): 5.0,
+        ("two", "prompt"): 0.0,
+        ("two", "completion"): 0.0,
+    }
 
 
 def test_a_model_that_is_not_known_is_other_everywhere() -> None:
@@ -260,7 +176,7 @@ def test_the_exposition_is_plain_text_unless_something_else_is_asked_for(accept:
     text, content_type = new_metrics().exposition(accept)
 
     assert content_type.startswith("text/plain")
-    assert b"llm_provider_client_disconnects_total 0.0\n" in text
+    assert b"llm_provider_coalesced_requests_total 0.0\n" in text
     assert b"# EOF" not in text
 
 
@@ -271,8 +187,20 @@ def test_the_exposition_is_open_metrics_when_the_scraper_asks_for_it() -> None:
     assert text.endswith(b"# EOF\n")
 
 
+def test_a_total_adds_up_the_children_that_bear_every_given_value() -> None:
+    metrics = new_metrics()
+    end_comparison(metrics)
+    end_comparison(metrics, model=None)
+    end_comparison(metrics, error=ErrorCode.TIMEOUT)
+    assert total_of(metrics.requests) == 3.0
+    assert total_of(metrics.requests, SUCCESS) == 2.0
+    assert total_of(metrics.requests, SUCCESS, KNOWN_MODEL) == 1.0
+    assert total_of(metrics.requests, "nobody") == 0.0
+
+
 def test_no_series_tells_when_it_was_created() -> None:
     metrics = new_metrics()
-    drive_the_methods(metrics)
+    end_comparison(metrics)
+    purchase(metrics, cost_usd=0.25)
 
     assert all(b"_created" not in metrics.exposition(accept)[0] for accept in ("", OPEN_METRICS))

@@ -38,7 +38,7 @@ from exceptions import (
     ServiceStoppingError,
 )
 from implementations.cache_manager_impl import CacheManagerImpl
-from implementations.llm_orchestrator_impl import CALLER_LEFT, LLMOrchestratorImpl
+from implementations.llm_orchestrator_impl import UNFINISHED, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
@@ -359,7 +359,7 @@ async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() 
     with pytest.raises(asyncio.CancelledError):
         await task
     completed = home.completed()
-    assert (completed.success, completed.error_message, completed.cost_estimate) == (False, CALLER_LEFT, 0.0)
+    assert (completed.success, completed.error_message, completed.cost_estimate) == (False, UNFINISHED, 0.0)
     held.go.set()
     await settle()
     assert len(home.events.of(CostTracked)) == 1

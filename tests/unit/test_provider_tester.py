@@ -32,6 +32,7 @@ from tests.fakes import (
     Recorder,
     Step,
     current_settings,
+    new_metrics,
     reply,
     tolerant_catalogue,
 )
@@ -99,6 +100,7 @@ class Bench:
         self.clock = Clock()
         self.stack = FakeProvider()
         self.events = Recorder()
+        self.metrics = new_metrics()
         self.tester = ProviderTesterImpl(
             service_name="service-under-test",
             judges={name: Judge(provider=self.stack, metered=one, probe=one) for name, one in judges.items()},
@@ -106,6 +108,7 @@ class Bench:
             builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
             runtime_settings=FixedSettings(current_settings(mock=mock)),
             events=self.events,
+            metrics=self.metrics,
             clock=self.clock,
             now=Calendar(),
         )

@@ -22,6 +22,7 @@ def bought(cost_usd: float | None) -> CostTracked:
         request_type="comparison",
         cost_estimate_usd=cost_usd,
         token_usage=TokenUsage(prompt_tokens=90, completion_tokens=10, total_tokens=100, cached_prompt_tokens=0),
+        caller="anonymous",
         user_id=None,
         service_name="s",
         request_timestamp=NOON,

@@ -1,0 +1,42 @@
+"""Circuits held open or closed by an administrator."""
+
+from dishka import FromDishka
+from quart import Blueprint, Response, request
+from quart_dishka import inject
+
+from api.admin_requests import administrator, finished, read, rendered
+from api.admin_routes import check
+from api.query_parameters import word_of
+from api_models import CircuitOrder, CircuitsResponse, ProviderName
+from protocols import AdminAccessProtocol, CircuitSteeringProtocol
+
+blueprint = Blueprint("admin_circuits", __name__, url_prefix="/api/v1/admin/circuits")
+
+
+@blueprint.get("")
+@inject
+async def circuits(access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]) -> Response:
+    """Every circuit of this replica, and who holds it."""
+    check(request, access)
+    return rendered(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
+
+
+@blueprint.put("/<provider>")
+@inject
+async def force(
+    provider: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]
+) -> Response:
+    """Hold a circuit open or closed."""
+    check(request, access)
+    name, order = word_of(ProviderName, "provider", provider), await read(request, CircuitOrder)
+    return rendered(await finished(steering.force(name, order, by=administrator())))
+
+
+@blueprint.delete("/<provider>")
+@inject
+async def reset(
+    provider: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]
+) -> Response:
+    """Forget what was forced and what was counted."""
+    check(request, access)
+    return rendered(await finished(steering.reset(word_of(ProviderName, "provider", provider), by=administrator())))

@@ -1,0 +1,58 @@
+"""Reads what the admin routes have in common: who acts, which version is meant, a small JSON body."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from quart import Request, Response
+
+from api.peer import peer
+from api.request_headers import require_plain_json
+from api.request_reading import complaints
+from api.request_scope import correlation_id
+from api.strict_json import parsed
+from api_models import ADMIN
+from exceptions import InvalidQueryError
+from protocols import Administrator
+
+T = TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def administrator() -> Administrator:
+    """Who acts, by the address from which the key was shown."""
+    return Administrator(actor=f"{ADMIN}@{peer()}", request_id=correlation_id())
+
+
+def meant_version(asked: Request) -> Callable[[int], bool]:
+    """Whether a version is one that If-Match names; every one when it is not sent."""
+    if "If-Match" not in asked.headers:
+        return lambda _: True
+    return lambda version: asked.if_match.contains(str(version))
+
+
+async def json_object(asked: Request) -> dict[str, object]:
+    """The body. Raises InvalidQueryError and UnsupportedContentTypeError."""
+    require_plain_json(asked)
+    return parsed(await asked.get_data(cache=False, as_text=False, parse_form_data=False))
+
+
+async def read(asked: Request, model: type[Body]) -> Body:
+    """The body, validated. Raises likewise."""
+    try:
+        return model.model_validate(await json_object(asked))
+    except ValidationError as error:
+        raise InvalidQueryError(complaints(error)) from None
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns. It goes on when the caller leaves: no change is made and not audited."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return await asyncio.shield(task)
+
+
+def rendered(body: BaseModel) -> Response:
+    """200 with the body."""
+    return Response(body.model_dump_json(), content_type="application/json")

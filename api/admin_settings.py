@@ -1,0 +1,79 @@
+"""Settings of the running service, for administrators: what is in force, and what may change without a deployment."""
+
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+from dishka import FromDishka
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from quart import Blueprint, Response, request
+from quart_dishka import inject
+
+from api.admin_requests import administrator, finished, json_object, meant_version, rendered
+from api.admin_routes import check
+from api_models import SettingsResponse
+from config import Setting, settings_table
+from protocols import AdminAccessProtocol, SettingsSteeringProtocol
+
+blueprint = Blueprint("admin_settings", __name__, url_prefix="/api/v1/admin/settings")
+
+
+def _optional(setting: Setting) -> Any:
+    """What is not sent does not change, so there is no default to be described."""
+    kind: Any = setting.info.annotation
+    described = Field(
+        description=setting.info.description, json_schema_extra=lambda schema: schema.pop("default", None)
+    )
+    return (Annotated[kind, *setting.info.metadata, described], None)
+
+
+# The body of PATCH as the API's description shows it: the fields of the table, so that nothing is said twice.
+SettingsChange: type[BaseModel] = create_model(
+    "SettingsChange",
+    __config__=ConfigDict(extra="forbid"),
+    __doc__="PATCH /api/v1/admin/settings: some of what may change at run time; what is not sent stays as it is.",
+    **{setting.name: _optional(setting) for setting in settings_table() if setting.changeable},
+)
+
+
+@blueprint.get("")
+@inject
+async def report(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
+    """Every setting as it is in force."""
+    check(request, access)
+    return await _versioned(steering.report())
+
+
+@blueprint.patch("")
+@inject
+async def change(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
+    """Put some values in the place of the environment's, all or none."""
+    check(request, access)
+    changes = await json_object(request)
+    return await _versioned(steering.change(changes, by=administrator(), matches=meant_version(request)))
+
+
+@blueprint.delete("")
+@inject
+async def withdraw_all(
+    access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
+) -> Response:
+    """Return to the environment's values."""
+    check(request, access)
+    return await _versioned(steering.withdraw(None, by=administrator(), matches=meant_version(request)))
+
+
+@blueprint.delete("/<name>")
+@inject
+async def withdraw(
+    name: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
+) -> Response:
+    """Return one setting to the environment's value."""
+    check(request, access)
+    return await _versioned(steering.withdraw(name, by=administrator(), matches=meant_version(request)))
+
+
+async def _versioned(work: Coroutine[Any, Any, SettingsResponse]) -> Response:
+    body = await finished(work)
+    response = rendered(body)
+    response.set_etag(str(body.version))
+    return response

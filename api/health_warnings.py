@@ -1,0 +1,63 @@
+"""What /healthz says is not well, in words; docs/runbooks.md has a paragraph on each."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from api_models import CircuitState, DegradedMode
+from protocols import CacheHealth, EventHealth, ProviderStatus
+
+MOCK = "the mock judges: no verdict is real"
+NOBODY = "no provider is enabled and configured"
+DRAINING = "the service is stopping"
+LOOK_UP_FAILED = "the last look-up failed"
+HELD_CLOSED = "circuit held closed"
+TRIED_NEXT = "the next call tries it again"
+MODES = {
+    DegradedMode.CACHE_READ_ONLY: "Redis takes no new answers",
+    DegradedMode.CACHE_LOCAL_ONLY: "Redis is away, each replica answers from its own cache",
+    DegradedMode.EVENTS_BUFFERING: "events wait in this process",
+    DegradedMode.EVENTS_DROPPING: "events were given up within the last minute, and counted",
+    DegradedMode.PROVIDER_OPEN: "a provider is not asked at the moment",
+    DegradedMode.BUDGET_LOCAL: "Redis is away, so each replica keeps to its part of the cost limits",
+}
+
+
+def warnings_of(statuses: Sequence[ProviderStatus], *, mock: bool, draining: bool) -> Iterator[str]:
+    """Who judges, and who of them is not well."""
+    usable = [status for status in statuses if status.is_usable]
+    if mock:
+        yield MOCK
+    if not usable:
+        yield NOBODY
+    if draining:
+        yield DRAINING
+    for status in usable:
+        if status.circuit_state is CircuitState.OPEN:
+            yield _mode(DegradedMode.PROVIDER_OPEN, f"{status.name}: {status.reason or TRIED_NEXT}")
+        elif status.reason is not None:
+            yield f"{status.name}: {status.reason}"
+        elif status.held_because is not None:
+            yield f"{status.name}: {HELD_CLOSED}: {status.held_because}"
+        if status.last_probe is not None and not status.last_probe.success:
+            yield f"{status.name}: {LOOK_UP_FAILED}: {status.last_probe.message}"
+
+
+def task_warnings(down: Collection[str]) -> Iterator[str]:
+    """Which of the service's own tasks died and wait to be started again."""
+    for task in sorted(down):
+        yield f"the background task {task} is down"
+
+
+def mode_warnings(cache: CacheHealth, events: EventHealth, *, budget_is_local: bool) -> Iterator[str]:
+    """The degraded modes of what the service leans on."""
+    if cache.degraded_mode is not None:
+        yield _mode(cache.degraded_mode, cache.cause)
+    if events.buffering is not None:
+        yield _mode(DegradedMode.EVENTS_BUFFERING, events.buffering)
+    if events.dropping:
+        yield _mode(DegradedMode.EVENTS_DROPPING)
+    if budget_is_local:
+        yield _mode(DegradedMode.BUDGET_LOCAL)
+
+
+def _mode(mode: DegradedMode, cause: str | None = None) -> str:
+    return f"{mode}: {MODES[mode]}" + ("" if cause is None else f" ({cause})")

@@ -1,0 +1,175 @@
+"""The OpenAPI document of the service as it runs: of the table of operations, those whose routes exist."""
+
+from collections.abc import Collection, Iterable, Mapping
+from http import HTTPStatus
+
+from pydantic import BaseModel
+
+from api.caller_gate import needs_no_caller
+from api.error_rendering import body_of
+from api.openapi import failures, parts
+from api.openapi.advice import ADVICE
+from api.openapi.bodies import CORRELATION_ID
+from api.openapi.operation import JSON, Answer, Header, Key, Operation, Tag
+from api.openapi.operations import OPERATIONS
+from api.openapi.schemas import reference, schemas
+from api_models import ErrorBody, JsonObject
+from config import VERSION
+from exceptions import DefectError, MethodNotAllowedError, ServiceError
+
+Route = tuple[str, str]  # method and path
+
+ABOUT = """One HTTP door in front of several language model providers, for comparative judgement of essays.
+
+Every answer carries `X-Correlation-ID`; send a UUID under that name and it is used. Every failure is JSON of one form,
+`ErrorBody`: decide by `error_type` and the status. An unknown path answers 404, a wrong method 405 with `Allow`; `HEAD`
+is answered wherever `GET` is. Sizes and depths are bounded: 2 MiB by default, 20,000 values, 64 levels. Fields may be
+added to answers, and unknown fields of requests are ignored."""
+
+TAGS: Mapping[Tag, str] = {
+    Tag.JUDGING: "Which essay of a pair is better, why, and how sure the judge is.",
+    Tag.PROVIDERS: "Who judges.",
+    Tag.FIGURES: "What was done and what it cost.",
+    Tag.HEALTH: "Answered from what is known, without asking anybody.",
+    Tag.ADMINISTRATION: "For operators, with the administrator's key.",
+    Tag.DOCUMENTATION: "What you read now.",
+}
+
+
+def _schemes(name: str, whose: str) -> Mapping[str, JsonObject]:
+    bearer = {"type": "http", "scheme": "bearer", "description": whose}
+    plain = f"{whose} For clients that cannot send a bearer."
+    return {
+        f"{name}Bearer": bearer,
+        f"{name}Header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": plain},
+    }
+
+
+SCHEMES: Mapping[Key, Mapping[str, JsonObject]] = {
+    Key.CALLER: _schemes("Caller", "A caller's key, where the service asks for one."),
+    Key.ADMIN: _schemes("Admin", "The administrator's key."),
+}
+NOBODYS: JsonObject = {}  # in a list of requirements: none is needed
+
+
+def document(routes: Collection[Route]) -> JsonObject:
+    """Describe the operations among these routes."""
+    rows = [row for row in OPERATIONS if (row.method, row.path) in routes]
+    paths: dict[str, JsonObject] = {}
+    for row in rows:
+        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row)
+    used = {row.tag for row in rows}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "LLM Provider Service", "version": VERSION, "description": ABOUT},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag, "description": says} for tag, says in TAGS.items() if tag in used],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(
+                (type(example) for row in rows for example in row.asked.values()),
+                (
+                    type(answer.example)
+                    for row in rows
+                    for answer in row.answers
+                    if isinstance(answer.example, BaseModel)
+                ),
+            ),
+            "responses": _failures(failures.ANYWHERE),
+            "securitySchemes": {
+                name: scheme
+                for key, schemes in SCHEMES.items()
+                if any(_key(row) is key for row in rows)
+                for name, scheme in schemes.items()
+            },
+        },
+    }
+
+
+def _operation(row: Operation) -> JsonObject:
+    """One row as OpenAPI has it."""
+    told: JsonObject = {"operationId": row.name, "tags": [row.tag], "summary": row.summary}
+    if row.says:
+        told["description"] = row.says
+    if row.parameters:
+        told["parameters"] = [parameter.described() for parameter in row.parameters]
+    if row.asked:
+        told["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
+    key = _key(row)
+    if key is not None:
+        told["security"] = [{name: []} for name in SCHEMES[key]] + ([NOBODYS] if key is Key.CALLER else [])
+    errors = (*row.errors, *failures.CALLER) if key is Key.CALLER else row.errors
+    responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)
+    defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
+    told["responses"] = dict(sorted((responses | defect).items()))
+    return told
+
+
+def _key(row: Operation) -> Key | None:
+    """Whose key it takes: the row's own word, or a caller's wherever the gate asks for one."""
+    return row.key or (None if needs_no_caller(row.path) else Key.CALLER)
+
+
+def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:
+    (model,) = {type(example) for example in examples.values()}
+    return {
+        "schema": reference(model),
+        "examples": {
+            name: {"value": example.model_dump(mode="json", exclude_unset=True)} for name, example in examples.items()
+        },
+    }
+
+
+def _answer(answer: Answer) -> JsonObject:
+    told: JsonObject = {
+        "description": answer.says,
+        "headers": _headers((parts.CORRELATION, parts.CACHE_CONTROL, *answer.headers)),
+    }
+    if answer.example is not None:
+        told["content"] = {kind: _content(answer.example) for kind in answer.types}
+    return told
+
+
+def _content(example: BaseModel | JsonObject | str) -> JsonObject:
+    if isinstance(example, BaseModel):
+        return {"schema": reference(type(example)), "example": example.model_dump(mode="json")}
+    return {"schema": {"type": "string" if isinstance(example, str) else "object"}, "example": example}
+
+
+def _failures(kinds: Iterable[type[ServiceError]]) -> JsonObject:
+    """By status: what may be wrong, what to do about it, and an example of each."""
+    by_status: dict[int, list[type[ServiceError]]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {str(status): _failure(status, found) for status, found in sorted(by_status.items())}
+
+
+def _failure(status: int, kinds: list[type[ServiceError]]) -> JsonObject:
+    codes = sorted({kind.code for kind in kinds})
+    return {
+        "description": "\n".join(f"- `{code}`: {ADVICE[status, code]}" for code in codes),
+        "headers": _headers(
+            (
+                parts.CORRELATION,
+                parts.CACHE_CONTROL,
+                parts.RETRY_AFTER,
+                *((parts.AUTHENTICATE,) if status == HTTPStatus.UNAUTHORIZED else ()),
+                *((parts.ALLOW,) if MethodNotAllowedError in kinds else ()),
+            )
+        ),
+        "content": {
+            JSON: {
+                "schema": {**reference(ErrorBody), "properties": {"error_type": {"enum": codes}}},
+                "examples": {kind.__name__.removesuffix("Error"): _example(kind) for kind in kinds},
+            }
+        },
+    }
+
+
+def _example(kind: type[ServiceError]) -> JsonObject:
+    body = body_of(failures.EXAMPLES[kind], CORRELATION_ID)
+    return {"summary": kind.sentence, "value": body.model_dump(mode="json")}
+
+
+def _headers(headers: Iterable[Header]) -> JsonObject:
+    return {header.name: header.described() for header in headers}

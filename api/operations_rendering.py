@@ -1,0 +1,99 @@
+"""Turns known figures into the parts of the report on operations."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from api_models import (
+    EventDropReason,
+    EventsReport,
+    LatencyReport,
+    MoneyReport,
+    PlacesReport,
+    ProviderName,
+    ProviderPlacesReport,
+    RecentError,
+    SaturationReport,
+    TrafficReport,
+)
+from config import JudgingSettings
+from metrics import SUCCESS, Metrics, count_of, total_of
+from protocols import EventHealth, Failure, HistoryProtocol, Pace, Spending
+
+
+def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
+    """Since the start."""
+    by_type = history.failures_by_code()
+    return TrafficReport(
+        answers=round(total_of(metrics.requests, SUCCESS)),
+        errors=sum(by_type.values()),
+        errors_by_type=dict(by_type),
+        coalesced=round(count_of(metrics.coalesced)),
+        callers_left=round(total_of(metrics.client_disconnects)),
+    )
+
+
+def latency(pace: Pace) -> LatencyReport:
+    """Lately, in milliseconds."""
+    return LatencyReport(
+        window_s=pace.window_s,
+        answers=pace.answers,
+        median_ms=_ms(pace.median_s),
+        p95_ms=_ms(pace.p95_s),
+        slowest_ms=_ms(pace.slowest_s),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
+
+
+def recent_error(failure: Failure) -> RecentError:
+    """What a caller was told, without its details."""
+    return RecentError(
+        at=failure.at,
+        error_type=failure.code,
+        status=failure.status,
+        error=failure.sentence,
+        provider=failure.provider,
+        correlation_id=failure.correlation_id,
+    )
+
+
+def saturation(metrics: Metrics, judging: JudgingSettings, names: Sequence[ProviderName]) -> SaturationReport:
+    """Places that are taken, of the service and of these providers."""
+    return SaturationReport(
+        service=PlacesReport(
+            in_flight=round(count_of(metrics.in_flight)),
+            limit=judging.max_in_flight,
+            waiting=round(count_of(metrics.admission_queue)),
+        ),
+        providers={
+            name: ProviderPlacesReport(
+                in_flight=round(count_of(metrics.concurrent.of(name))),
+                limit=judging.max_concurrent,
+                waiting=round(count_of(metrics.queued.of(name))),
+                paused_s=round(count_of(metrics.throttle_paused.of(name)), 1),
+            )
+            for name in names
+        },
+    )
+
+
+def events(metrics: Metrics, known: EventHealth) -> EventsReport:
+    """What became of the events."""
+    dropped = {reason: round(total_of(metrics.events_dropped, reason)) for reason in EventDropReason}
+    return EventsReport(
+        kafka=known.kafka,
+        buffering=known.buffering,
+        published=round(total_of(metrics.events)),
+        waiting=round(count_of(metrics.events_queue_depth)),
+        oldest_s=round(count_of(metrics.events_oldest), 1),
+        delivered=round(total_of(metrics.events_delivered)),
+        dropped=sum(dropped.values()),
+        dropped_by_reason={reason: count for reason, count in dropped.items() if count},
+    )
+
+
+def money(spending: Spending) -> MoneyReport:
+    """Spent and left."""
+    return MoneyReport(**asdict(spending))

@@ -1,0 +1,98 @@
+"""Where a request came from: the socket's other end, or what a proxy that we trust says about it.
+
+A header proves nothing but what the last trusted proxy wrote: hops are read from the right, and the first that is no
+trusted proxy is the address. What cannot be read there is `UNKNOWN`, never the proxy itself, which may be allowed more.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import islice
+
+from quart import g
+from werkzeug.datastructures import Headers
+
+from config import IPNetwork
+
+UNKNOWN = "unknown"
+MOST_HOPS = 32
+LONGEST_TEXT = 100
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def peer() -> str:
+    """The address of this request."""
+    found: str = g.peer
+    return found
+
+
+def address_of(remote: str | None, headers: Headers, trusted: Sequence[IPNetwork]) -> str:
+    """The nearest hop that is no trusted proxy, as text, or `UNKNOWN`. remote: the socket's other end.
+
+    A proxy writes one of the two headers and passes on the other as its caller wrote it; so where both stand, they
+    must agree.
+    """
+    socket_peer = _address(remote or "")
+    if socket_peer is None or not _is_in(socket_peer, trusted):
+        return _shown(socket_peer)
+    chains = [
+        _elements(headers, "X-Forwarded-For"),
+        [_forwarded_for(element) for element in _elements(headers, "Forwarded")],
+    ]
+    found = {_nearest(chain, trusted) for chain in chains if chain}
+    if not found:
+        return _shown(socket_peer)
+    return _shown(found.pop()) if len(found) == 1 else UNKNOWN
+
+
+def _elements(headers: Headers, name: str) -> list[str]:
+    """Over all lines, the right-most first. A comma inside quotes separates too: no address holds one."""
+    lines = headers.getlist(name)
+    return [element.strip() for element in reversed(",".join(lines).split(","))] if lines else []
+
+
+def _forwarded_for(element: str) -> str:
+    """What a member of `Forwarded` (RFC 7239) says about its caller; nothing is no address either."""
+    pairs = (pair.partition("=") for pair in element.split(";"))
+    return next((value.strip().strip('"') for name, _, value in pairs if name.strip().lower() == "for"), "")
+
+
+def _nearest(hops: Iterable[str], trusted: Sequence[IPNetwork]) -> IPAddress | None:
+    """hops: the nearest first. When all of them are trusted, the farthest is where it began."""
+    farthest = None
+    for number, hop in enumerate(islice(hops, MOST_HOPS + 1)):
+        farthest = _address(hop)
+        if farthest is None or number == MOST_HOPS:
+            return None
+        if not _is_in(farthest, trusted):
+            return farthest
+    return farthest
+
+
+def _address(text: str) -> IPAddress | None:
+    return _read(text) if len(text) <= LONGEST_TEXT else None
+
+
+@lru_cache(maxsize=1024)  # peers come again and again
+def _read(text: str) -> IPAddress | None:
+    """The address without port, brackets and zone; IPv4 written as IPv6 is IPv4."""
+    bare = text.strip().strip('"')
+    if bare.startswith("["):
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(bare.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def _is_in(address: IPAddress, networks: Sequence[IPNetwork]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _shown(address: IPAddress | None) -> str:
+    return UNKNOWN if address is None else str(address)

@@ -1,0 +1,43 @@
+"""Reads what stands behind the question mark: each name once, and nothing but what it may be."""
+
+from enum import StrEnum
+from typing import TypeVar
+
+from quart import Request
+
+from exceptions import InvalidQueryError
+
+FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+def flag(request: Request, name: str) -> bool:
+    """False when it is not there. Raises InvalidQueryError."""
+    text = _single(request, name)
+    if text is None:
+        return False
+    if text.lower() not in FLAGS:
+        raise InvalidQueryError(f"{name}: must be true or false")
+    return FLAGS[text.lower()]
+
+
+def word(request: Request, name: str, default: Word) -> Word:
+    """One of the words of the default's kind. Raises InvalidQueryError."""
+    text = _single(request, name)
+    return default if text is None else word_of(type(default), name, text)
+
+
+def word_of(kind: type[Word], name: str, text: str) -> Word:
+    """The text as a word of this kind. Raises InvalidQueryError, which names them all."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidQueryError(f"{name}: must be one of {', '.join(kind)}") from None
+
+
+def _single(request: Request, name: str) -> str | None:
+    values = request.args.getlist(name)
+    if len(values) > 1:
+        raise InvalidQueryError(f"{name}: must be given once")
+    return values[0] if values else None

@@ -1,0 +1,134 @@
+"""The commands: most measure and keep what they found in bench/results; `page` tells it in docs/."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from bench import footprint, peers, scaling
+from bench.burst import burst
+from bench.machine import cores
+from bench.measuring import FULL, SHORT, Spans
+from bench.page import PAGE, SCALING, page, scaling_page
+from bench.plots import draw
+from bench.profile import profiles
+from bench.rows import Report, Row
+from bench.selection import rows_of
+from bench.setups import SETUPS, Setup, shortened
+from bench.stage import Stage
+from bench.table import table_of
+from bench.turns import ROUNDS, SPANS, TURNS, rounds
+
+
+class Bench:
+    """One run of one command, with a bar that shows how far it is."""
+
+    def __init__(self, stage: Stage, progress: Progress, wishes: argparse.Namespace) -> None:
+        self._stage = stage
+        self._progress = progress
+        self._wishes = wishes
+
+    def short(self) -> Report:
+        """Show what costs how much, in three minutes."""
+        return self._selection("make bench", shortened(SETUPS), SHORT)
+
+    def full(self) -> Report:
+        """Measure every setup at every load."""
+        return self._selection("make bench-full", SETUPS, FULL)
+
+    def peers(self) -> Report:
+        """Measure us and the peers in turns."""
+        count, spans = self._wishes.rounds, SPANS.times(self._wishes.length)
+        bar = self._bar(count * TURNS)
+
+        async def run() -> list[Row]:
+            return [self._seen(row, bar) async for row in rounds(self._stage, count, spans)]
+
+        return Report.of("make bench-peers", uvloop.run(run()), versions=peers.versions(), rounds=count)
+
+    def footprint(self) -> Report:
+        """Measure start, memory, and memory over many requests and many faults."""
+        wishes = self._wishes
+        started = footprint.starts(self._stage)
+        over_requests = footprint.over_requests(self._stage, wishes.requests, self._shares("judged misses"))
+        requests = uvloop.run(over_requests)
+        over_faults = footprint.over_faults(self._stage, 60 * wishes.minutes, self._shares("faults"))
+        return Report.of("make bench-footprint", starts=started, requests=requests, faults=uvloop.run(over_faults))
+
+    def scaling(self) -> Report:
+        """Measure one to four replicas, and restarts under load."""
+        bar = self._bar(scaling.MOST_REPLICAS + 2)
+        sizes = []
+        for count in range(1, scaling.MOST_REPLICAS + 1):
+            sizes.append(uvloop.run(scaling.size(self._stage, count, scaling.SPANS.times(self._wishes.length))))
+            self._progress.update(bar, advance=1, description=f"{count} replicas")
+        restarts = []
+        for told_before in (True, False):
+            restarts.append(uvloop.run(scaling.restarts(self._stage, told_before=told_before)))
+            self._progress.update(bar, advance=1, description="restarts under load")
+        return Report.of("make bench-scaling", sizes=sizes, restarts=restarts)
+
+    def _selection(self, command: str, setups: Sequence[Setup], spans: Spans) -> Report:
+        bar, spans = self._bar(sum(len(setup.runs) for setup in setups)), spans.times(self._wishes.length)
+
+        async def run() -> list[Row]:
+            return [self._seen(row, bar) async for row in rows_of(setups, self._stage, spans)]
+
+        return Report.of(command, uvloop.run(run()), burst=uvloop.run(burst(self._stage)))
+
+    def _bar(self, total: int) -> TaskID:
+        return self._progress.add_task("", total=total)
+
+    def _seen(self, row: Row, bar: TaskID) -> Row:
+        self._progress.update(bar, advance=1, description=row.setup)
+        return row
+
+    def _shares(self, name: str) -> Callable[[float], None]:
+        bar = self._progress.add_task(name, total=1.0)
+        return lambda share: self._progress.update(bar, completed=share)
+
+
+def main() -> None:
+    """Measure, or tell what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("short", "full", "peers", "footprint", "scaling", "profile", "page"))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of peers")
+    parser.add_argument("--requests", type=int, default=100_000, help="of footprint")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of faults, of footprint")
+    parser.add_argument("--length", type=float, default=1.0, help="multiplies all spans; below 1 to try commands out")
+    wishes = parser.parse_args()
+    if wishes.what == "page":
+        draw()
+        PAGE.write_text(page())
+        SCALING.write_text(scaling_page())
+    elif wishes.what == "profile":
+        Console().print(*uvloop.run(profiles()))
+    else:
+        _measure(wishes, Console())
+
+
+def _measure(wishes: argparse.Namespace, console: Console) -> None:
+    server_core, other_core = cores()
+    os.sched_setaffinity(0, {other_core})
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with tempfile.TemporaryDirectory() as directory, Progress(*columns, console=console) as progress:
+        stage = Stage(
+            server_core=server_core, other_core=other_core, directory=Path(directory), tell=progress.console.print
+        )
+        report: Report = getattr(Bench(stage, progress, wishes), wishes.what)()
+    report.write(wishes.what)
+    console.print(table_of(report.rows) if report.rows else report.more)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What the service takes: until its first answer, idle, over many requests, and over a long run of faults."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from bench.load import Asked, Load
+from bench.pace import Closed
+from bench.processes import HOST, Running
+from bench.question import comparison
+from bench.setups import MISS, Setup, judged_by
+from bench.stage import Stage
+from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER
+
+STARTS = 5
+CONNECTIONS = 32
+IDLE_S, LOOK_S = 3.0, 1.0
+POINTS = 100  # that are kept of a run
+
+FAULTS = Setup(
+    name="faults",
+    settings=judged_by(ANTHROPIC, OPENAI, GOOGLE, OPENROUTER, below="/faulty", LLM_ATTEMPT_TIMEOUT="1"),
+    provider=None,
+)
+
+Tell = Callable[[float], None]
+
+
+def starts(stage: Stage) -> dict[str, Any]:
+    """Seconds from the start of the process to its first answer, and MiB when nothing was asked yet."""
+    found: dict[str, list[float]] = {"start_s": [], "idle_mib": []}
+    with stage.world() as world:
+        for _ in range(STARTS):
+            with stage.server(MISS, world) as server:
+                found["start_s"].append(server.start_s)
+                time.sleep(IDLE_S)
+                found["idle_mib"].append(server.rss_mib())
+    return found
+
+
+async def over_requests(stage: Stage, requests: int, tell: Tell) -> dict[str, Any]:
+    """So many judged misses. tell: takes the share that is done."""
+    return await _soaked(stage, MISS, lambda answered, _: answered / requests, tell)
+
+
+async def over_faults(stage: Stage, seconds: float, tell: Tell) -> dict[str, Any]:
+    """So long a time in which four providers fail in every way, each answer drawn anew."""
+    return await _soaked(stage, FAULTS, lambda _, elapsed_s: elapsed_s / seconds, tell)
+
+
+async def _soaked(stage: Stage, setup: Setup, share_done: Callable[[int, float], float], tell: Tell) -> dict[str, Any]:
+    with stage.world() as world, stage.server(setup, world) as server:
+        asked = Asked(
+            host=HOST,
+            port=server.port,
+            connections=CONNECTIONS,
+            request=comparison(headers={}, provider=setup.provider, is_new=True),
+        )
+        async with Load(asked, Closed()) as load:
+            return await _looked_at(load, server, share_done, tell)
+
+
+async def _looked_at(
+    load: Load, server: Running, share_done: Callable[[int, float], float], tell: Tell
+) -> dict[str, Any]:
+    began_s, answered, statuses = time.monotonic(), 0, Counter[int]()
+    points: list[tuple[int, float]] = []
+    while (share := share_done(answered, time.monotonic() - began_s)) < 1:
+        tell(share)
+        samples = load.watch(LOOK_S)
+        await asyncio.sleep(LOOK_S)
+        answered += samples.answered
+        statuses.update(samples.statuses)
+        points.append((answered, round(server.rss_mib(), 2)))
+    return {
+        "seconds": time.monotonic() - began_s,
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "points": points[:: 1 + len(points) // POINTS],
+    }

@@ -1,0 +1,120 @@
+"""What was promised and what was found: every figure is computed from the raw data."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.rows import Report, Row
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
+
+MANY, ONE = 32, 1
+HALF = 0.5
+SETTLED = 0.1  # of a run: by then the caches are full
+MB_PER_MIB = 2**20 / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """promise: as people read it. bound: the worst figure that keeps it. form: how the figures are written."""
+
+    promise: str
+    found: float
+    bound: float
+    form: str = "{:.2f}"
+    at_least: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the promise is kept."""
+        return self.found >= self.bound if self.at_least else self.found <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """The rows of several rounds; a figure is the median of all rounds."""
+
+    rows: Sequence[Row]
+
+    def of(self, setup: str, connections: int, figure: Callable[[Row], float]) -> float:
+        """The figure of one subject at one load."""
+        return median(figure(row) for row in self.rows if (row.setup, row.connections) == (setup, connections))
+
+    def rps(self, setup: str) -> float:
+        """Answers a second at many connections."""
+        return self.of(setup, MANY, lambda row: row.achieved_rps)
+
+    def cpu_us(self, setup: str) -> float:
+        """Processor time of the server for one answer, in microseconds."""
+        return self.of(setup, MANY, lambda row: 1000 * row.cpu_s)
+
+    def p50_ms(self, setup: str) -> float:
+        """The median latency at one connection."""
+        return self.of(setup, ONE, lambda row: row.latency_ms["p50"])
+
+    def added_ms(self, setup: str) -> float:
+        """What is added to asking the provider directly."""
+        return self.p50_ms(setup) - self.p50_ms(DIRECT)
+
+
+def goals(full: Report, peers: Report, footprint: Report) -> Iterator[Goal]:
+    """All of them, in the order in which they were set."""
+    rounds = Rounds(peers.rows)
+    yield from _beside_peers(rounds)
+    yield from _alone(rounds, full)
+    yield from _footprint(footprint.more)
+
+
+def _beside_peers(rounds: Rounds) -> Iterator[Goal]:
+    def times(ours: str, theirs: str) -> float:
+        return rounds.rps(ours) / rounds.rps(theirs)
+
+    miss, hit, redis = MISS.name, HIT.name, REDIS_HIT.name
+    for promise, found, bound in (
+        (f"a judged miss is so many times as fast as through the {PORTKEY}", times(miss, PORTKEY), 2.0),
+        (f"a judged miss is so many times as fast as through the {LITELLM}", times(miss, LITELLM), 20.0),
+        (f"a local hit is so many times as fast as a miss of the {PORTKEY}", times(hit, PORTKEY), 3.0),
+        (f"a Redis hit is so many times as fast as a miss of the {PORTKEY}", times(redis, PORTKEY), 1.5),
+    ):
+        yield Goal(promise=promise, found=found, bound=bound, at_least=True)
+    yield Goal(
+        promise=f"a judged miss adds so much of what the {PORTKEY} adds to the median, one connection",
+        found=rounds.added_ms(miss) / rounds.added_ms(PORTKEY),
+        bound=0.75,
+    )
+
+
+def _alone(rounds: Rounds, full: Report) -> Iterator[Goal]:
+    bare_us = rounds.cpu_us(BARE.name)
+    (half,) = (row for row in full.rows if (row.setup, row.share) == (MISS.name, HALF))
+    yield Goal(
+        promise="a judged miss takes, at half of the capacity, in 99 of 100 cases at most",
+        found=half.latency_ms["p99"],
+        bound=10.0,
+        form="{:.1f} ms",
+    )
+    for name, setup, bound in (("a local hit", HIT, 1.8), ("a judged miss", MISS, 2.9)):
+        promise = f"{name} takes so many times the processor time of a bare Quart route"
+        yield Goal(promise=promise, found=rounds.cpu_us(setup.name) / bare_us, bound=bound)
+    burst = full.more["burst"]
+    promise = f"{burst['callers']} identical questions at once buy so many answers"
+    yield Goal(promise=promise, found=burst["upstream_calls"], bound=1, form="{:.0f}")
+
+
+def _footprint(found: Mapping[str, Any]) -> Iterator[Goal]:
+    idle_mb = MB_PER_MIB * median(found["starts"]["idle_mib"])
+    yield Goal(promise="memory when idle", found=idle_mb, bound=120, form="{:.0f} MB")
+    for promise, run in (
+        (f"memory over {sum(found['requests']['statuses'].values()):,} requests changes by", found["requests"]),
+        (f"memory over {found['faults']['seconds'] / 60:.0f} minutes of faults changes by", found["faults"]),
+    ):
+        yield Goal(promise=promise, found=drift(run["points"]), bound=0.05, form="{:.1%}")
+    start_s = median(found["starts"]["start_s"])
+    yield Goal(promise="from the start to the first answer", found=start_s, bound=2.0, form="{:.1f} s")
+
+
+def drift(points: Sequence[tuple[int, float]]) -> float:
+    """The largest change of memory, up or down, after the caches were full."""
+    settled = points[int(SETTLED * len(points)) :]
+    before = settled[0][1]
+    return max(abs(mib / before - 1) for _, mib in settled)

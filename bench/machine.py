@@ -1,0 +1,58 @@
+"""The machine: who runs on which core, and what it is called in a report."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+SHOWN = ("quart", "uvicorn", "uvloop", "aiohttp", "pydantic", "orjson", "redis", "aiokafka")
+
+
+def cores() -> tuple[int, int]:
+    """The server's core, and the one for everything else. Raises SystemExit when there are not two."""
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:  # noqa: PLR2004  the server and the load
+        raise SystemExit("The benchmark needs two cores: one for the server, one for the load.")
+    return usable[0], usable[1]
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started inside stays on this core, with all of its threads."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def described() -> dict[str, str]:
+    """What a figure depends on."""
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in SHOWN},
+    }
+
+
+def commit() -> str:
+    """What was measured; "+" when there were changes beside."""
+    known = _git("rev-parse", "--short", "HEAD")
+    return known + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git(*command: str) -> str:
+    done = subprocess.run(("git", *command), capture_output=True, text=True, check=False)  # noqa: S603, S607
+    return done.stdout.strip()

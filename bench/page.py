@@ -1,0 +1,106 @@
+"""Writes docs/benchmarks.md from the raw data of bench/results; no figure in it is typed by hand."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.goals import MANY, ONE, Rounds, goals
+from bench.rows import Report, Row
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
+from bench.table import load_of
+
+PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
+TEXT = Path("bench/page.md")
+SUBJECTS = (DIRECT, BARE.name, MISS.name, HIT.name, REDIS_HIT.name, PORTKEY, LITELLM)
+
+
+def page() -> str:
+    """The text in bench/page.md with the tables in the places of their marks."""
+    full, peers, footprint = (Report.read(name) for name in ("full", "peers", "footprint"))
+    tables = {
+        "targets": _targets(full, peers, footprint),
+        "machine": _machine(full, peers, footprint),
+        "alone": _alone(full.rows),
+        "peers": _peers(Rounds(peers.rows)),
+        "footprint": _footprint(footprint),
+    }
+    text = TEXT.read_text()
+    for name, lines in tables.items():
+        text = text.replace(f"<!-- {name} -->", "\n".join(lines))
+    return text
+
+
+def scaling_page() -> str:
+    """docs/scaling.md with fresh tables between its marks."""
+    found, text = Report.read("scaling"), SCALING.read_text()
+    for name, lines in (("sizes", _sizes(found)), ("restarts", _restarts(found))):
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, _, rest = text.partition(begin)
+        text = "\n".join((before + begin, *lines, end + rest.partition(end)[2]))
+    return text
+
+
+def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
+    yield "| promise | target | found | kept |\n|---|---|---|---|"
+    for goal in goals(full, peers, footprint):
+        sign = "≥" if goal.at_least else "≤"
+        bound, found = goal.form.format(goal.bound), goal.form.format(goal.found)
+        yield f"| {goal.promise} | {sign} {bound} | {found} | {'yes' if goal.is_met else '**no**'} |"
+
+
+def _machine(*reports: Report) -> Iterator[str]:
+    machine = reports[0].machine
+    yield "| | |\n|---|---|"
+    yield from (f"| {name} | {value} |" for name, value in {**machine, **reports[1].more["versions"]}.items())
+    for report in reports:
+        yield f"| `{report.command}` | {report.date}, commit {report.commit} |"
+
+
+def _alone(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| setup | conn. | load | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs | calls |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        latencies = " | ".join(f"{row.latency_ms[name]:.2f}" for name in ("p50", "p90", "p99", "p99.9"))
+        own = " | ".join(f"{row.overhead_ms[name]:.2f}" if row.overhead_ms else "" for name in ("p50", "p99"))
+        calls = row.upstream_calls / max(1.0, row.achieved_rps * row.seconds)
+        yield (
+            f"| {row.setup} | {row.connections} | {load_of(row)} | {row.achieved_rps:,.0f} | {latencies} | {own} "
+            f"| {1000 * row.cpu_s:,.0f} | {calls:.2f} |"
+        )
+
+
+def _peers(rounds: Rounds) -> Iterator[str]:
+    yield "| | answers/s | CPU µs | p50 ms, one connection | added, ms | memory, MiB |\n|---|---|---|---|---|---|"
+    for name in SUBJECTS:
+        memory = rounds.of(name, MANY, lambda row: row.rss_mib)
+        alone = [row for row in rounds.rows if (row.setup, row.connections) == (name, ONE)]
+        latency = f"{rounds.p50_ms(name):.2f} | {rounds.added_ms(name):.2f}" if alone else " | "
+        yield f"| {name} | {rounds.rps(name):,.0f} | {rounds.cpu_us(name):,.0f} | {latency} | {memory:.0f} |"
+
+
+def _footprint(report: Report) -> Iterator[str]:
+    yield "| | answers | by status | memory at first, MiB | at the end |\n|---|---|---|---|---|"
+    for name, run in (("judged misses", report.more["requests"]), ("faults", report.more["faults"])):
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in run["statuses"].items())
+        first, last = run["points"][0][1], run["points"][-1][1]
+        yield f"| {name} | {sum(run['statuses'].values()):,} | {statuses} | {first:.0f} | {last:.0f} |"
+
+
+def _sizes(report: Report) -> Iterator[str]:
+    yield "| replicas | computed, answers/s | found | p50 ms | to the provider | to Redis | memory of each, MiB |"
+    yield "|---|---|---|---|---|---|---|"
+    for size in report.more["sizes"]:
+        memory = max(size["rss_mib"])
+        yield (
+            f"| {size['replicas']} | {size['computed_rps']:.0f} | {size['found_rps']:.1f} | {size['p50_ms']:,.0f} "
+            f"| {size['provider_connections']} | {size['redis_connections']} | {memory:.0f} |"
+        )
+
+
+def _restarts(report: Report) -> Iterator[str]:
+    yield "| before SIGTERM | seconds | due | answered 200 | refused | lost |"
+    yield "|---|---|---|---|---|---|"
+    for run in report.more["restarts"]:
+        good = run["statuses"].get("200", 0)
+        first = "the balancer is told" if run["told_before"] else "nothing"
+        refused = run["requests"] - run["lost"] - good
+        yield f"| {first} | {run['seconds']:.0f} | {run['requests']:,} | {good:,} | {refused} | {run['lost']} |"

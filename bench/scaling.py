@@ -1,0 +1,68 @@
+"""One to four replicas behind HAProxy on this machine: the sizing formulae, and restarts under load.
+
+All replicas share one core, so that processor time proves nothing here. The provider takes half a second and a replica
+has few places: what bounds it is its places, as in production, where a verdict takes seconds.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from bench.fleet import fleet_of
+from bench.load import GRACE_S, Asked, Load
+from bench.measuring import Spans, Subject, measured, provider_tells
+from bench.pace import Open
+from bench.processes import HOST
+from bench.question import comparison
+from bench.setups import MISS, Run
+from bench.stage import Stage
+
+DELAY_MS = 500
+PLACES = 8
+MOST_REPLICAS = 4
+SPANS = Spans(warm_s=3.0, watched_s=10.0)
+RESTARTED, RATE, CONNECTIONS = 3, 50.0, 128
+LONGEST_S = 90.0
+
+
+async def size(stage: Stage, count: int, spans: Spans) -> dict[str, Any]:
+    """So many replicas with all of their places taken, and as many waiting: what they answer, hold and take."""
+    settings = {"MAX_IN_FLIGHT_REQUESTS": str(PLACES), "LLM_MAX_CONCURRENT_REQUESTS": str(PLACES)}
+    with fleet_of(stage, count, delay_ms=DELAY_MS, settings=settings) as fleet:
+        provider = fleet.world.provider
+        subject = Subject(name=f"{count} replicas", server=fleet.balancer, provider=provider, request=_new_questions())
+        row = await measured(subject, Run(connections=2 * PLACES * count), spans)
+        return {
+            "replicas": count,
+            "computed_rps": count * PLACES / (DELAY_MS / 1000),
+            "found_rps": row.achieved_rps,
+            "statuses": row.statuses,
+            "p50_ms": row.latency_ms["p50"],
+            "provider_connections": int(await provider_tells(provider, "/connections")) - 1,
+            "redis_connections": fleet.redis_connections(),
+            "rss_mib": fleet.rss_mib(),
+        }
+
+
+async def restarts(stage: Stage, *, told_before: bool) -> dict[str, Any]:
+    """Replace one replica after the other while requests are due at a fixed rate. told_before: to the balancer."""
+    settings = {"DRAIN_DELAY_S": "0" if told_before else "2"}
+    with fleet_of(stage, RESTARTED, delay_ms=DELAY_MS, settings=settings) as fleet:
+        asked = Asked(host=HOST, port=fleet.balancer.port, connections=CONNECTIONS, request=_new_questions())
+        async with Load(asked, Open(rate=RATE, seconds=LONGEST_S + GRACE_S)) as load:
+            samples = load.watch(LONGEST_S)
+            codes = [await asyncio.to_thread(fleet.restart, one, told_before=told_before) for one in fleet.replicas]
+            load.end()
+            await load.settle()
+        return {
+            "told_before": told_before,
+            "seconds": samples.elapsed_s,
+            "requests": samples.due,
+            "statuses": {str(status): count for status, count in sorted(samples.statuses.items())},
+            "lost": samples.lost,
+            "exit_codes": codes,
+        }
+
+
+def _new_questions() -> Callable[[], bytes]:
+    return comparison(headers={}, provider=MISS.provider, is_new=True)

@@ -1,0 +1,37 @@
+"""The short and the full selection: every setup with all of its runs, shown as they come."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from bench.measuring import Spans, Subject, measured
+from bench.question import comparison
+from bench.rows import Row
+from bench.setups import CAPACITY_AT, Run, Setup
+from bench.stage import Stage
+
+
+async def rows_of(setups: Sequence[Setup], stage: Stage, spans: Spans) -> AsyncIterator[Row]:
+    """One row for each run of each setup."""
+    for setup in setups:
+        with (
+            stage.world(delay_ms=setup.delay_ms, sigma=setup.sigma, needs=setup.needs) as world,
+            stage.server(setup, world) as server,
+        ):
+            request = comparison(headers=setup.headers, provider=setup.provider, is_new=setup.is_new)
+            subject = Subject(name=setup.name, server=server, provider=world.provider, request=request)
+            capacity_rps = 0.0
+            for run in setup.runs:
+                row = await measured(subject, run, spans, rate=run.share and run.share * capacity_rps)
+                check(row, setup)
+                if run == CAPACITY:
+                    capacity_rps = row.achieved_rps
+                yield row
+
+
+CAPACITY = Run(connections=CAPACITY_AT)
+
+
+def check(row: Row, setup: Setup) -> None:
+    """What was measured is what was meant. Raises SystemExit."""
+    unwanted = {status: count for status, count in row.statuses.items() if status != str(setup.status)}
+    if unwanted and (row.share is None or row.share < 1):
+        raise SystemExit(f"{setup.name}: {unwanted} of {row.requests} answers are not {setup.status}.")

@@ -1,0 +1,158 @@
+"""What is measured: how the server is set up, what surrounds it, and which load it gets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from bench.processes import Running
+from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER, Dialect
+
+DEAD = "127.0.0.1:9"  # nobody listens there
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.2)
+CONNECTIONS = (1, 8, 32, 128)
+CAPACITY_AT = 32
+ENOUGH = 128  # connections for an open load
+OK, REFUSED = 200, 503
+PORTKEY, LITELLM, DIRECT = "Portkey gateway", "LiteLLM proxy", "no gateway at all"  # beside our own setups
+
+
+class Need(StrEnum):
+    """A server that has to run beside the service."""
+
+    REDIS = "redis"
+    KAFKA = "kafka"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What surrounds a server. silence: takes connections and says nothing. needs: their addresses."""
+
+    provider: Running
+    silence: str
+    needs: Mapping[Need, str] = field(default_factory=dict)
+
+
+Settings = Callable[[World], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """share: of the capacity, at an open pace; None for a closed one."""
+
+    connections: int = CAPACITY_AT
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """settings: without prefix. provider: whom the caller names. is_new: no question is asked twice.
+
+    delay_ms, sigma: how long the provider takes. status: of every answer. in_short: part of the short selection.
+    """
+
+    name: str
+    settings: Settings
+    provider: str | None = OPENAI.name
+    is_new: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+    needs: Sequence[Need] = ()
+    delay_ms: float = 0.0
+    sigma: float = 0.0
+    status: int = OK
+    runs: Sequence[Run] = (Run(),)
+    in_short: bool = False
+    is_bare: bool = False
+
+
+def judged_by(*dialects: Dialect, below: str = "", **more: str) -> Settings:
+    """These providers at the stand-in. below: the path under which it misbehaves."""
+
+    def settings(world: World) -> Mapping[str, str]:
+        known: dict[str, str] = {}
+        for dialect in dialects:
+            known |= dialect.variables(world.provider.url + below)
+        return known | more
+
+    return settings
+
+
+def beside(settings: Settings, more: Settings) -> Settings:
+    """Both."""
+    return lambda world: {**settings(world), **more(world)}
+
+
+OPENAI_ONLY = judged_by(OPENAI)
+STEPS = tuple(Run(connections=ENOUGH, share=share) for share in SHARES)
+WIDTHS = tuple(Run(connections=connections) for connections in CONNECTIONS)
+
+
+def redis_at(address: Callable[[World], str], **more: str) -> Settings:
+    """The usual provider, and Redis there."""
+    return beside(OPENAI_ONLY, lambda world: {"REDIS_URL": f"redis://{address(world)}/0", **more})
+
+
+def kafka_at(address: Callable[[World], str]) -> Settings:
+    """The usual provider, and Kafka there."""
+    return beside(OPENAI_ONLY, lambda world: {"KAFKA_BOOTSTRAP_SERVERS": address(world)})
+
+
+def _down(world: World) -> Mapping[str, str]:
+    return {**ANTHROPIC.variables(f"{world.provider.url}/down"), **OPENAI.variables(world.provider.url)}
+
+
+MISS = Setup(name="judged miss, openai", settings=OPENAI_ONLY, runs=(*WIDTHS, *STEPS), in_short=True)
+HIT = Setup(name="local hit", settings=OPENAI_ONLY, is_new=False, runs=(*WIDTHS, *STEPS), in_short=True)
+REDIS_HIT = Setup(
+    name="Redis hit",
+    settings=redis_at(lambda world: world.needs[Need.REDIS], NEAR_CACHE_TTL_SECONDS="0"),
+    needs=(Need.REDIS,),
+    is_new=False,
+    runs=WIDTHS,
+    in_short=True,
+)
+BARE = Setup(name="bare Quart route", settings=lambda _: {}, is_bare=True, runs=WIDTHS, in_short=True)
+
+SETUPS = (
+    BARE,
+    HIT,
+    MISS,
+    *(
+        Setup(name=f"judged miss, {dialect.name}", settings=judged_by(dialect), provider=dialect.name, in_short=True)
+        for dialect in (ANTHROPIC, GOOGLE, OPENROUTER)
+    ),
+    Setup(
+        name="judged miss, provider takes 200 ms (log-normal, sigma 0.5)",
+        settings=judged_by(OPENAI, LLM_MAX_CONCURRENT_REQUESTS="128"),
+        delay_ms=200,
+        sigma=0.5,
+        runs=(Run(), Run(connections=128)),
+    ),
+    REDIS_HIT,
+    Setup(name="judged miss with Redis", settings=REDIS_HIT.settings, needs=(Need.REDIS,)),
+    Setup(
+        name="coalesced: the same question from all, provider takes 50 ms, no cache",
+        settings=judged_by(OPENAI, LLM_CACHE_ENABLED="false"),
+        is_new=False,
+        delay_ms=50,
+        in_short=True,
+    ),
+    Setup(
+        name="pinned provider down, circuit open",
+        settings=judged_by(OPENAI, below="/down"),
+        status=REFUSED,
+        in_short=True,
+    ),
+    Setup(name="fallback, first provider's circuit open", settings=_down, provider=None, in_short=True),
+    Setup(name="judged miss, Redis down", settings=redis_at(lambda _: DEAD)),
+    Setup(name="judged miss, Redis hung", settings=redis_at(lambda world: world.silence)),
+    Setup(name="local hit, Redis hung", settings=redis_at(lambda world: world.silence), is_new=False),
+    Setup(name="judged miss with Kafka", settings=kafka_at(lambda world: world.needs[Need.KAFKA]), needs=(Need.KAFKA,)),
+    Setup(name="judged miss, Kafka down", settings=kafka_at(lambda _: DEAD)),
+    Setup(name="judged miss, Kafka hung", settings=kafka_at(lambda world: world.silence)),
+)
+
+
+def shortened(setups: Sequence[Setup]) -> Sequence[Setup]:
+    """A selection for three minutes."""
+    runs = {MISS.name: (Run(connections=1), Run(), Run(connections=ENOUGH, share=0.5))}
+    return [replace(setup, runs=runs.get(setup.name, (Run(),))) for setup in setups if setup.in_short]

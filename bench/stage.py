@@ -1,0 +1,94 @@
+"""Puts a setup on the stage: provider, Redis and Kafka on the load's core, the server on a core of its own."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from api_models import ProcessingEvent
+from bench.processes import HOST, ROOT, Running, free_port, running
+from bench.setups import Need, Setup, World
+from tests.integration.kafka_broker import broker
+from tests.integration.redis_server import redis_server
+from tests.integration.service_process import environment, prefixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """server_core: that of what is measured; other_core: that of everything else. directory: takes logs.
+
+    tell: takes a line for people.
+    """
+
+    server_core: int
+    other_core: int
+    directory: Path
+    tell: Callable[[str], None]
+
+    @contextmanager
+    def world(self, *, delay_ms: float = 0.0, sigma: float = 0.0, needs: Sequence[Need] = ()) -> Iterator[World]:
+        """The provider and what else is needed."""
+        with ExitStack() as stack:
+            port, silent_port = free_port(), free_port()
+            options = (f"--delay-ms={delay_ms}", f"--sigma={sigma}")
+            command = (sys.executable, "-m", "bench.upstream", str(port), str(silent_port), *options)
+            provider = self.process("provider", command, port, {}, ready="/calls", core=self.other_core)
+            yield World(
+                provider=stack.enter_context(provider),
+                silence=f"{HOST}:{silent_port}",
+                needs={need: stack.enter_context(self._need(need)) for need in needs},
+            )
+
+    @contextmanager
+    def server(self, setup: Setup, world: World) -> Iterator[Running]:
+        """What is measured."""
+        if setup.is_bare:
+            port = free_port()
+            with self.process("bare", (sys.executable, "-m", "bench.bare", str(port)), port, {}) as bare:
+                yield bare
+            return
+        with self.service(setup.settings(world)) as service:
+            yield service
+
+    @contextmanager
+    def service(self, settings: Mapping[str, str], *, port: int | None = None) -> Iterator[Running]:
+        """One replica. settings: without prefix."""
+        port = port or free_port()
+        given = {"HOST": HOST, "PORT": str(port), "ENVIRONMENT": "production", **settings}
+        with self.process("service", (sys.executable, "app.py"), port, prefixed(**given)) as service:
+            yield service
+
+    @contextmanager
+    def process(
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        env: Mapping[str, str],
+        *,
+        ready: str = "/readyz",
+        core: int | None = None,
+        cwd: Path = ROOT,
+    ) -> Iterator[Running]:
+        """Any server, on the server's core if no other is given, with an environment of its own."""
+        with running(
+            command,
+            core=self.server_core if core is None else core,
+            port=port,
+            ready=ready,
+            log=self.directory / f"{name}-{port}.log",
+            env=environment(env),
+            cwd=cwd,
+        ) as server:
+            yield server
+
+    @contextmanager
+    def _need(self, need: Need) -> Iterator[str]:
+        if need is Need.REDIS:
+            with redis_server(self.directory) as redis:
+                yield f"{HOST}:{redis.port}"
+            return
+        with broker(self.directory, self.tell) as kafka:
+            kafka.create(*(event.topic for event in ProcessingEvent))
+            yield kafka.servers

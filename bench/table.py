@@ -1,0 +1,37 @@
+"""Rows as a table for the terminal."""
+
+from collections.abc import Iterable, Mapping
+
+from rich.table import Table
+
+from bench.rows import Row
+
+HEADINGS = (
+    "setup", "conn", "load", "rps", "p50 ms", "p90", "p99", "p99.9", "own p50", "CPU µs", "RSS MiB", "asked", "late",
+)  # fmt: skip
+
+
+def table_of(rows: Iterable[Row]) -> Table:
+    """own: what the service itself took, as Server-Timing says. asked: calls of the provider for one request."""
+    table = Table(*HEADINGS)
+    for heading in table.columns[1:]:
+        heading.justify = "right"
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def load_of(row: Row) -> str:
+    """At which pace."""
+    return "closed" if row.share is None else f"{row.share:.0%} of capacity"
+
+
+def _cells(row: Row) -> Iterable[str]:
+    yield from (row.setup, str(row.connections), load_of(row), f"{row.achieved_rps:,.0f}")
+    yield from (_ms(row.latency_ms, name) for name in ("p50", "p90", "p99", "p99.9"))
+    yield from (_ms(row.overhead_ms, "p50"), f"{1000 * row.cpu_s:,.0f}", f"{row.rss_mib:.0f}")
+    yield from (f"{row.upstream_calls / max(1, row.requests):.2f}", str(row.late))
+
+
+def _ms(values: Mapping[str, float], name: str) -> str:
+    return f"{values[name]:.2f}" if name in values else "-"

@@ -1,0 +1,89 @@
+"""Ourselves and the peers in turns: the same machine, provider, body and load, round after round.
+
+All servers are up, and all but the one that is asked stand still, so that none pays for another one's start.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench import peers
+from bench.measuring import Spans, Subject, measured, provider_tells
+from bench.processes import HOST, Running
+from bench.question import comparison
+from bench.rows import Row
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT, Need, Run, Setup, World
+from bench.stage import Stage
+
+ROUNDS = 5
+SPANS = Spans(warm_s=2.0, watched_s=5.0)
+MANY, ONE = Run(), Run(connections=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One subject at one load."""
+
+    subject: Subject
+    run: Run
+
+
+async def rounds(stage: Stage, count: int, spans: Spans) -> AsyncIterator[Row]:
+    """One row for each turn of each round."""
+    with ExitStack() as stack:
+        world = stack.enter_context(stage.world(needs=(Need.REDIS,)))
+        turns = [turn async for turn in _turns(stage, stack, world)]
+        for turn in turns:
+            _pause(turn.subject.server, world)
+        for _ in range(count):
+            for turn in turns:
+                turn.subject.server.resume()
+                yield _checked(await measured(turn.subject, turn.run, spans))
+                _pause(turn.subject.server, world)
+
+
+TURNS = 11  # that `_turns` yields
+
+
+async def _turns(stage: Stage, stack: ExitStack, world: World) -> AsyncIterator[Turn]:
+    def started(setup: Setup) -> Subject:
+        server = stack.enter_context(stage.server(setup, world))
+        request = comparison(headers={}, provider=setup.provider, is_new=setup.is_new)
+        return Subject(name=setup.name, server=server, provider=world.provider, request=request)
+
+    miss = started(MISS)
+    body = await _sent_upstream(miss)
+
+    def other(name: str, server: Running, request: Callable[[], bytes]) -> Subject:
+        return Subject(name=name, server=server, provider=world.provider, request=request)
+
+    portkey = other(PORTKEY, stack.enter_context(peers.portkey(stage)), peers.chat_through_portkey(body, world))
+    litellm = other(LITELLM, stack.enter_context(peers.litellm(stage, world)), peers.chat(body))
+    direct = other(DIRECT, world.provider, peers.chat(body))
+    for subject in (miss, portkey, litellm, direct):
+        yield Turn(subject=subject, run=ONE)
+        yield Turn(subject=subject, run=MANY)
+    for setup in (HIT, REDIS_HIT, BARE):
+        yield Turn(subject=started(setup), run=MANY)
+
+
+async def _sent_upstream(subject: Subject) -> bytes:
+    """The body that our service sends to the provider."""
+    reader, writer = await asyncio.open_connection(HOST, subject.server.port)
+    writer.write(subject.request())
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    return await provider_tells(subject.provider, "/last")
+
+
+def _pause(server: Running, world: World) -> None:
+    if server is not world.provider:
+        server.pause()
+
+
+def _checked(row: Row) -> Row:
+    """Raises SystemExit when a peer did not answer, or answered without asking the provider."""
+    if set(row.statuses) != {"200"}:
+        raise SystemExit(f"{row.setup}: {row.statuses} instead of 200.")
+    return row

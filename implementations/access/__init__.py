@@ -1,0 +1,1 @@
+"""Keys and addresses: whose key it is, where the administrators are."""

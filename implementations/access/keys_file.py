@@ -1,0 +1,55 @@
+"""Looks at the file of the callers' keys every few seconds, so that keys change without a restart."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from config import Wrong, caller_digests, secret_in
+from implementations.access.key_ring import KeyRing
+from metrics import Metrics
+
+LOOK_S = 5.0
+
+log = structlog.get_logger("access")
+
+
+class KeysFile:
+    """What the file says goes to the ring. What cannot be read changes nothing: the keys before it stay."""
+
+    def __init__(
+        self, path: Path, ring: KeyRing, *, metrics: Metrics, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._path = path
+        self._ring = ring
+        self._metrics = metrics
+        self._sleep = sleep
+        self._seen: str | Wrong | None = None
+
+    async def run(self) -> None:
+        """For as long as the service lives."""
+        while True:
+            await self._sleep(LOOK_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Once. In a thread, because a volume may hang; the content is compared, because volumes swap links."""
+        found = await asyncio.to_thread(secret_in, self._path)
+        if found != self._seen:
+            self._seen = found
+            self._take(found)
+
+    def _take(self, found: str | Wrong) -> None:
+        try:
+            if isinstance(found, Wrong):
+                raise ValueError(found.message)  # noqa: TRY301, TRY004  one complaint, wherever it comes from
+            digests = caller_digests(found)
+        except ValueError as complaint:
+            self._metrics.caller_key_reloads.of("refused").inc()
+            log.error("caller_keys_refused", complaint=str(complaint))  # noqa: TRY400  the place says nothing
+            return
+        self._metrics.introduce_callers(digests)
+        if self._ring.replace(digests):
+            self._metrics.caller_key_reloads.of("taken").inc()
+            log.warning("caller_keys_changed", callers=sorted(digests))

@@ -1,0 +1,55 @@
+"""Tells who changed what: as a log line, as an event, and to whoever asks for the latest changes of this process."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import structlog
+from pydantic import JsonValue
+
+from api_models import AdminAction, AdminChange, AdminChanged
+from implementations.observability.logging_setup import without_secrets
+from protocols import Administrator, LLMEventPublisherProtocol
+
+MOST_KEPT = 50
+
+log = structlog.get_logger("admin")
+
+
+class AuditImpl:
+    """now: the UTC wall clock."""
+
+    def __init__(self, *, events: LLMEventPublisherProtocol, now: Callable[[], datetime]) -> None:
+        self._events = events
+        self._now = now
+        self._latest: deque[AdminChange] = deque(maxlen=MOST_KEPT)
+
+    def record(
+        self, by: Administrator, action: AdminAction, field: str | None, *, old: JsonValue, new: JsonValue
+    ) -> None:
+        """One line, one event; what looks like a secret is masked in both."""
+        change = AdminChange(
+            at=self._now(),
+            actor=by.actor,
+            action=action,
+            field=field,
+            old=without_secrets(old),
+            new=without_secrets(new),
+            request_id=by.request_id,
+        )
+        self._latest.appendleft(change)
+        log.warning("admin_changed", **change.model_dump(mode="json", exclude={"at"}))
+        self._events.publish(
+            AdminChanged(
+                actor=change.actor,
+                action=change.action,
+                field=change.field,
+                old_value=change.old,
+                new_value=change.new,
+                request_id=change.request_id,
+            )
+        )
+
+    def latest(self) -> Sequence[AdminChange]:
+        """The newest first."""
+        return tuple(self._latest)

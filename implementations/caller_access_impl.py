@@ -1,0 +1,51 @@
+"""Who may ask: whoever shows the key of a caller, and for reading the administrator.
+
+A caller's key is as long as a digest and cannot be guessed, so a right one always passes: a neighbour behind the same
+address who shows wrong ones locks nobody out. Only the administrator's key is not looked at for a while.
+"""
+
+import structlog
+
+from api_models import ADMIN, ANONYMOUS, AccessRefusal, Door
+from exceptions import CallerKeyRefusedError
+from implementations.access.admin_key import AdminKey
+from implementations.access.key_ring import KeyRing
+from implementations.access.tries import WrongKeys
+from metrics import Metrics
+
+HOW = "send it as Authorization: Bearer, or as X-API-Key"
+
+log = structlog.get_logger("access")
+
+
+class CallerAccessImpl:
+    """ring: the callers' keys, None when everybody may ask. tries: the wrong keys of each address, shown here."""
+
+    def __init__(self, ring: KeyRing | None, *, admin: AdminKey, tries: WrongKeys, metrics: Metrics) -> None:
+        self._ring = ring
+        self._admin = admin
+        self._tries = tries
+        self._metrics = metrics
+
+    def identify(self, key: str | None, *, peer: str, admin_may: bool) -> str:
+        """The name under which this request is booked. Raises CallerKeyRefusedError."""
+        if self._ring is None:
+            return ANONYMOUS
+        name = self._ring.owner_of(key or "")
+        if name is not None:
+            return name
+        is_watched = self._tries.wait_s(peer) > 0
+        if admin_may and not is_watched and self._is_admin(key, peer):
+            return ADMIN
+        self._tell(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, peer, quietly=is_watched)
+        raise CallerKeyRefusedError(HOW)
+
+    def _is_admin(self, key: str | None, peer: str) -> bool:
+        return self._admin.is_shown(key) and self._admin.is_taken_from(peer)
+
+    def _tell(self, reason: AccessRefusal, peer: str, *, quietly: bool) -> None:
+        """Every refusal is counted. Wrong keys are told, five a minute of an address at most; no key is no try."""
+        self._metrics.access_refusals.of(Door.CALLER, reason).inc()
+        if reason is AccessRefusal.WRONG_KEY and not quietly:
+            self._tries.remember(peer)
+            log.warning("caller_refused", reason=reason, peer=peer)

@@ -1,0 +1,120 @@
+"""Holds circuits open or closed as administrators order it, in all replicas; each replica follows an order once.
+
+What the service decides by itself, for a key or an account, and what a circuit counts stays with the replica.
+"""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+from pydantic import JsonValue
+
+from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ForcedState, ProviderName
+from exceptions import InvalidQueryError
+from implementations.resilience.circuit_breaker import CircuitBreaker
+from implementations.resilience.policies import OWN_DECISION
+from implementations.steering.orders import Order, order_of, stored_form
+from implementations.steering.own_secrets import holds_secret
+from implementations.steering.shared_values import Document, SharedValues, Values
+from metrics import STORED, Metrics
+from protocols import Administrator, AuditProtocol
+
+log = structlog.get_logger("steering")
+
+
+class CircuitSteeringImpl:
+    """document: None without Redis. secrets: what no reason may hold. clock: the circuits' own; now_s: unix seconds."""
+
+    def __init__(
+        self,
+        circuits: Mapping[ProviderName, CircuitBreaker],
+        *,
+        document: Document | None,
+        secrets: frozenset[str],
+        audit: AuditProtocol,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        now_s: Callable[[], float],
+    ) -> None:
+        self._circuits = circuits
+        self._secrets = secrets
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._now_s = now_s
+        self._followed: dict[ProviderName, JsonValue] = {}
+        self._shared = SharedValues("circuits", document, take=self._take, flawed=self._flawed)
+
+    async def look(self) -> None:
+        """Follow what another replica was told."""
+        await self._shared.look()
+
+    def report(self, provider: ProviderName) -> CircuitResponse:
+        """One circuit as it is here."""
+        circuit = self._circuits[provider]
+        held = circuit.override
+        return CircuitResponse(
+            provider=provider,
+            circuit_breaker_state=circuit.state,
+            forced=held is not None,
+            reason=None if held is None else held.reason,
+            actor=None if held is None else held.actor,
+            expires_in_s=None if held is None or held.until_s is None else round(held.until_s - self._clock(), 1),
+            scope=self._shared.scope,
+        )
+
+    async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:
+        """Whatever traffic says. Raises InvalidQueryError for a reason that holds a secret."""
+        if holds_secret(order.reason, self._secrets):
+            raise InvalidQueryError("reason: holds one of the service's own secrets, which everybody could read then")
+        until_s = None if order.for_s is None else self._now_s() + order.for_s
+        ordered = Order(
+            state=order.state, reason=order.reason, actor=by.actor, until_s=until_s, request_id=by.request_id
+        )
+        return await self._order(provider, ordered, AdminAction.CIRCUIT_FORCED, by)
+
+    async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
+        """Also what the service itself forced, in every replica."""
+        ordered = Order(state=None, reason=None, actor=by.actor, until_s=None, request_id=by.request_id)
+        return await self._order(provider, ordered, AdminAction.CIRCUIT_RESET, by)
+
+    async def _order(
+        self, provider: ProviderName, order: Order, action: AdminAction, by: Administrator
+    ) -> CircuitResponse:
+        old = self._shown(provider)
+        await self._shared.change(
+            lambda latest: {**latest.values, provider.value: stored_form(order)},
+            then=lambda *_: self._audit.record(by, action, provider, old=old, new=self._shown(provider)),
+        )
+        return self.report(provider)
+
+    def _take(self, values: Values) -> None:
+        for provider, circuit in self._circuits.items():
+            stored = values.get(provider.value)
+            if stored == self._followed.get(provider):
+                continue
+            self._followed[provider] = stored
+            order = None if stored is None else order_of(stored)
+            if stored is not None and order is None:
+                log.warning("stored_order_left_out", provider=provider)
+                self._flawed()
+            else:
+                self._follow(circuit, order)
+
+    def _follow(self, circuit: CircuitBreaker, order: Order | None) -> None:
+        """No order any more, or one whose time is over: no administrator holds the circuit."""
+        left_s = None if order is None or order.until_s is None else order.until_s - self._now_s()
+        match order:
+            case Order(state=None):
+                circuit.reset()
+            case Order(state=ForcedState() as state, reason=str() as reason) if left_s is None or left_s > 0:
+                circuit.force(CircuitState(state), reason=reason, actor=order.actor, for_s=left_s)
+            case _ if circuit.override is not None and circuit.override.actor != OWN_DECISION:
+                circuit.reset()
+
+    def _flawed(self) -> None:
+        self._metrics.config_reload_errors.of(STORED).inc()
+
+    def _shown(self, provider: ProviderName) -> JsonValue:
+        return self.report(provider).model_dump(
+            mode="json", include={"circuit_breaker_state", "reason", "expires_in_s"}
+        )

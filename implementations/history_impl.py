@@ -1,0 +1,78 @@
+"""Remembers what callers were told lately, for whoever looks at the service: bounded, and gone with the process."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from math import ceil
+from uuid import UUID
+
+from api_models import ErrorCode
+from exceptions import ServiceError
+from protocols import Failure, Pace
+
+MOST_FAILURES = 50
+MOST_ANSWERS = 1000
+WINDOW_S = 60.0
+
+
+class HistoryImpl:
+    """clock: monotonic seconds; now: the UTC wall clock, which dates failures."""
+
+    def __init__(self, *, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._now = now
+        self._began_s = clock()
+        self.began_at = now()
+        self._answers: deque[tuple[float, float]] = deque(maxlen=MOST_ANSWERS)
+        self._failures: deque[Failure] = deque(maxlen=MOST_FAILURES)
+        self._by_code: Counter[ErrorCode] = Counter()
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the service was built."""
+        return self._clock() - self._began_s
+
+    def answered(self, elapsed_s: float) -> None:
+        """A comparison was answered in so many seconds."""
+        self._answers.append((self._clock(), elapsed_s))
+
+    def failed(self, failure: ServiceError, *, correlation_id: UUID) -> None:
+        """Keep what the class says and whom it is about; the details may name what was sent, so they are left out."""
+        self._by_code[failure.code] += 1
+        self._failures.append(
+            Failure(
+                at=self._now(),
+                code=failure.code,
+                status=failure.status,
+                sentence=failure.sentence,
+                provider=failure.provider,
+                correlation_id=correlation_id,
+            )
+        )
+
+    def pace(self) -> Pace:
+        """Of the last minute, and of its latest thousand answers when there were more."""
+        since_s = self._clock() - WINDOW_S
+        times = sorted(elapsed_s for at_s, elapsed_s in self._answers if at_s >= since_s)
+        if not times:
+            return Pace(window_s=WINDOW_S, answers=0)
+        return Pace(
+            window_s=WINDOW_S,
+            answers=len(times),
+            median_s=_quantile(times, 0.5),
+            p95_s=_quantile(times, 0.95),
+            slowest_s=times[-1],
+        )
+
+    def failures(self) -> Sequence[Failure]:
+        """The newest first."""
+        return tuple(reversed(self._failures))
+
+    def failures_by_code(self) -> Mapping[ErrorCode, int]:
+        """Since the start, the most frequent first."""
+        return dict(self._by_code.most_common())
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """By nearest rank: a time that was really measured."""
+    return ordered[ceil(share * len(ordered)) - 1]

@@ -1,0 +1,64 @@
+"""The attributes of OpenTelemetry's semantic conventions for generative AI; their status is "Development".
+
+The names are written here because the Python package of conventions has dropped them. Left out on purpose is every
+attribute that holds content: gen_ai.input.messages, gen_ai.output.messages, gen_ai.system_instructions.
+"""
+
+from api_models import ProviderName, Purchase
+from exceptions import ContentRefusedError, ProviderError, TruncatedReplyError
+from protocols import Attributes, ProviderRequest
+
+NAMES = {ProviderName.GOOGLE: "gcp.gemini"}
+OPERATIONS = {ProviderName.GOOGLE: "generate_content"}
+CHAT = "chat"
+
+
+def span_name(request: ProviderRequest) -> str:
+    """As the conventions want it."""
+    return f"{_operation(request)} {request.model}"
+
+
+def asked(request: ProviderRequest) -> Attributes:
+    """What is asked of whom. A value that is not sent is not told."""
+    wished = {
+        "gen_ai.request.temperature": request.temperature,
+        "gen_ai.request.reasoning.level": request.reasoning or None,
+    }
+    return {
+        "gen_ai.operation.name": _operation(request),
+        "gen_ai.provider.name": NAMES.get(request.provider, request.provider.value),
+        "gen_ai.request.model": request.model,
+        "gen_ai.request.max_tokens": request.max_tokens,
+        "gen_ai.output.type": "json",
+        **{name: value for name, value in wished.items() if value is not None},
+    }
+
+
+def finished(failure: ProviderError | None) -> Attributes:
+    """Why the model stopped, in the words of OpenAI's dialect, where it is known."""
+    if failure is None:
+        return {"gen_ai.response.finish_reasons": ("stop",)}
+    if isinstance(failure, TruncatedReplyError):
+        return {"gen_ai.response.finish_reasons": ("length",)}
+    return {"gen_ai.response.finish_reasons": ("content_filter",)} if isinstance(failure, ContentRefusedError) else {}
+
+
+def billed(purchase: Purchase | None) -> Attributes:
+    """Who answered and the tokens of it, where they are known; input_tokens contain the cached ones."""
+    if purchase is None:
+        return {}
+    usage, model = purchase.usage, {"gen_ai.response.model": purchase.model}
+    if usage.prompt == 0:
+        return model
+    return {
+        **model,
+        "gen_ai.usage.input_tokens": usage.prompt,
+        "gen_ai.usage.output_tokens": usage.completion,
+        "gen_ai.usage.cache_read.input_tokens": usage.cached,
+        "gen_ai.usage.cache_creation.input_tokens": usage.written,
+        "gen_ai.usage.reasoning.output_tokens": usage.reasoning,
+    }
+
+
+def _operation(request: ProviderRequest) -> str:
+    return OPERATIONS.get(request.provider, CHAT)

@@ -1,0 +1,109 @@
+"""Spans of OpenTelemetry. An exception's text never gets into one, only the word for its kind."""
+
+import asyncio
+from typing import Self
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Status, StatusCode, TraceFlags, TraceState
+
+from api_models import AttemptOutcome
+from config import VERSION
+from exceptions import ProviderError, ServiceError
+from protocols import Attributes, SpanKind, TraceContext
+
+SCOPE = "llm-provider-service"
+KINDS = {
+    SpanKind.SERVER: trace.SpanKind.SERVER,
+    SpanKind.CLIENT: trace.SpanKind.CLIENT,
+    SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
+}
+
+
+class OpenTelemetry:
+    """The tracer of a service that has a collector; spans go where the provider sends them."""
+
+    records = True
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._tracer = provider.get_tracer(SCOPE, VERSION)
+
+    def serve(self, name: str, *, caller: TraceContext | None, attributes: Attributes) -> "RecordedSpan":
+        """The span of a request: a child of the caller's, or the root of a new trace."""
+        return RecordedSpan(
+            self._tracer.start_span(name, _remote(caller), kind=KINDS[SpanKind.SERVER], attributes=attributes)
+        )
+
+    def span(self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL) -> "RecordedSpan":
+        """A child of the current span. A task started in it goes on in this trace."""
+        return RecordedSpan(self._tracer.start_span(name, kind=KINDS[kind], attributes=attributes))
+
+    def here(self) -> TraceContext | None:
+        """The current span, sampled or not."""
+        context = trace.get_current_span().get_span_context()
+        if not context.is_valid:
+            return None
+        return TraceContext(
+            trace_id=trace.format_trace_id(context.trace_id),
+            span_id=trace.format_span_id(context.span_id),
+            flags=f"{context.trace_flags:02x}",
+            state=context.trace_state.to_header() or None,
+        )
+
+
+class RecordedSpan:
+    """One span under way, the current one while it is entered.
+
+    OpenTelemetry's own context managers would do; four of them, one in the other, cost as much again as the span.
+    """
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._has_failed = False
+
+    def __enter__(self) -> Self:
+        """Become the current span."""
+        self._token = attach(trace.set_span_in_context(self._span))
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _place: object) -> None:
+        """End."""
+        if error is not None:
+            self.fail(error_type(error))
+        detach(self._token)
+        self._span.end()
+
+    def tell(self, attributes: Attributes) -> None:
+        """Add attributes."""
+        self._span.set_attributes(attributes)
+
+    def fail(self, error_type: str) -> None:
+        """Mark it as an error of this type, unless it has one."""
+        if not self._has_failed:
+            self._has_failed = True
+            self._span.set_attribute("error.type", error_type)
+            self._span.set_status(Status(StatusCode.ERROR))
+
+
+def error_type(error: BaseException) -> str:
+    """The word under which reports and callers know the failure; the class of one that is not ours."""
+    if isinstance(error, ProviderError):
+        return error.outcome
+    if isinstance(error, ServiceError):
+        return error.code
+    return AttemptOutcome.CANCELLED if isinstance(error, asyncio.CancelledError) else type(error).__name__
+
+
+def _remote(caller: TraceContext | None) -> Context:
+    """Where the caller stands; nothing of what else goes on in this process."""
+    if caller is None:
+        return Context()
+    context = SpanContext(
+        trace_id=int(caller.trace_id, 16),
+        span_id=int(caller.span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(int(caller.flags, 16)),
+        trace_state=TraceState.from_header([caller.state] if caller.state else []),
+    )
+    return trace.set_span_in_context(NonRecordingSpan(context), Context())

@@ -1,0 +1,129 @@
+"""How spans leave: gathered in bounded memory and sent by a thread of their own. No request ever waits for it.
+
+A collector that is away, hangs or refuses costs spans and one line a minute.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+import requests
+import structlog
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from config import VERSION, ServiceSettings
+
+EXPORT_TIMEOUT_S = 3.0
+CLOSE_TIMEOUT_S = 2.0
+LINE_EVERY_S = 60.0
+QUEUE_SPANS = 4096
+BATCH_SPANS = 256
+DELAY_MS = 1000
+ATTRIBUTE_CHARACTERS = 256
+FOREIGN_LOGGERS = ("opentelemetry", "urllib3")
+
+log = structlog.get_logger("tracing")
+
+
+def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_ratio: float) -> TracerProvider:
+    """Makes spans and hands them to the exporter in batches. A trace that a caller began is sampled as it decided."""
+    provider = TracerProvider(
+        resource=Resource(
+            {
+                "service.name": service.name,
+                "service.version": VERSION,
+                "service.instance.id": str(uuid4()),
+                "deployment.environment.name": service.environment,
+            }
+        ),
+        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+        span_limits=SpanLimits(max_span_attribute_length=ATTRIBUTE_CHARACTERS),
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            exporter,
+            max_queue_size=QUEUE_SPANS,
+            max_export_batch_size=BATCH_SPANS,
+            schedule_delay_millis=DELAY_MS,
+            export_timeout_millis=EXPORT_TIMEOUT_S * 1000,
+        )
+    )
+    return provider
+
+
+def otlp_exporter(endpoint: str) -> SpanExporter:
+    """OTLP as protobuf over HTTP to a base URL. No proxy, no netrc, no redirect; Counted speaks for it."""
+    for name in FOREIGN_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    session = requests.Session()
+    session.trust_env = False
+    return OTLPSpanExporter(
+        endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S, compression=Compression.Gzip, session=session
+    )
+
+
+class Counted(SpanExporter):
+    """An exporter that tells in one line a minute how many spans were lost. clock: monotonic seconds.
+
+    is_unwell: the last batch was lost.
+    """
+
+    def __init__(self, exporter: SpanExporter, *, clock: Callable[[], float]) -> None:
+        self._exporter = exporter
+        self._clock = clock
+        self._lost = 0
+        self._quiet_until_s = clock()
+        self.is_unwell = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send them."""
+        result = self._exporter.export(spans)
+        self.is_unwell = result is SpanExportResult.FAILURE
+        if self.is_unwell:
+            self._lost += len(spans)
+            self._tell()
+        return result
+
+    def _tell(self) -> None:
+        if self._clock() >= self._quiet_until_s:
+            log.warning("spans_lost", spans=self._lost)
+            self._lost, self._quiet_until_s = 0, self._clock() + LINE_EVERY_S
+
+    def shutdown(self) -> None:
+        """End what is under way."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing waits here."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+async def close(provider: TracerProvider, exporter: Counted, *, within_s: float = CLOSE_TIMEOUT_S) -> None:
+    """Send what waits, unless the last batch was lost.
+
+    A thread that still hangs when the seconds are over does not hold up the exit.
+    """
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    if exporter.is_unwell:
+        exporter.shutdown()
+
+    def shut_down() -> None:
+        provider.shutdown()
+        with contextlib.suppress(RuntimeError):  # nobody waits any more, the loop is closed
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=shut_down, name="tracing_end", daemon=True).start()
+    try:
+        async with asyncio.timeout(within_s):
+            await done.wait()
+    except TimeoutError:
+        log.warning("spans_not_sent_at_exit")

@@ -1,0 +1,86 @@
+"""What has a span of its own inside a request: each attempt at a provider, each look into the cache.
+
+They are wired only when somebody looks at the spans.
+"""
+
+from urllib.parse import urlsplit
+
+from exceptions import ProviderError
+from implementations.observability.gen_ai import asked, billed, finished, span_name
+from protocols import (
+    Attributes,
+    CacheCleared,
+    CachedReply,
+    CacheHealth,
+    CacheStatistics,
+    LLMCacheManagerProtocol,
+    LLMProviderProtocol,
+    ProviderReply,
+    ProviderRequest,
+    SpanKind,
+    TracerProtocol,
+)
+
+HTTPS_PORT, HTTP_PORT = 443, 80
+
+
+class Traced:
+    """One client span for each attempt. base_url: where the provider is asked, None for one inside this process."""
+
+    def __init__(self, provider: LLMProviderProtocol, *, tracer: TracerProtocol, base_url: str | None) -> None:
+        self._provider = provider
+        self._tracer = tracer
+        self._address = _address(base_url)
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        """The reply. The span tells of model and tokens, and never what was written by anybody."""
+        attributes = {**asked(request), **self._address}
+        with self._tracer.span(span_name(request), kind=SpanKind.CLIENT, attributes=attributes) as span:
+            try:
+                reply = await self._provider.generate_comparison(request)
+            except ProviderError as failure:
+                span.tell({**finished(failure), **billed(failure.purchase)})
+                raise
+            span.tell({**finished(None), **billed(reply.purchase)})
+            return reply
+
+
+class TracedCache:
+    """One span for each look-up; everything else goes through."""
+
+    def __init__(self, cache: LLMCacheManagerProtocol, *, tracer: TracerProtocol) -> None:
+        self._cache = cache
+        self._tracer = tracer
+
+    async def get(self, key: str) -> CachedReply | None:
+        """The reply, or None."""
+        with self._tracer.span("cache lookup", attributes={}) as span:
+            found = await self._cache.get(key)
+            span.tell({"llm_provider.cache.hit": found is not None})
+            return found
+
+    def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:
+        """Keep the reply."""
+        self._cache.put(key, reply, ttl_s=ttl_s)
+
+    def health(self) -> CacheHealth:
+        """The known state."""
+        return self._cache.health()
+
+    def statistics(self) -> CacheStatistics:
+        """What was found, kept and saved."""
+        return self._cache.statistics()
+
+    async def clear(self) -> CacheCleared:
+        """Forget every reply."""
+        return await self._cache.clear()
+
+
+def _address(base_url: str | None) -> Attributes:
+    if base_url is None:
+        return {}
+    url = urlsplit(base_url)
+    return {
+        "server.address": url.hostname or "",
+        "server.port": url.port or (HTTPS_PORT if url.scheme == "https" else HTTP_PORT),
+    }

@@ -1,0 +1,46 @@
+"""The tracer that the settings ask for. Whoever does not trace does not even import OpenTelemetry."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from config import ServiceSettings, TracingSettings
+from implementations.observability.no_tracing import NoTracing
+from protocols import TracerProtocol
+
+log = structlog.get_logger("tracing")
+
+
+@asynccontextmanager
+async def tracing(settings: TracingSettings, service: ServiceSettings) -> AsyncIterator[TracerProtocol]:
+    """Trace until the block ends; what was not sent by then has two seconds."""
+    if settings.otlp_endpoint is None:
+        yield NoTracing()
+        return
+    _ignore_foreign_settings()
+    from implementations.observability.open_telemetry import OpenTelemetry  # noqa: PLC0415  30 MiB, half a second
+    from implementations.observability.span_export import (  # noqa: PLC0415  likewise
+        Counted,
+        close,
+        otlp_exporter,
+        tracer_provider,
+    )
+
+    exporter = Counted(otlp_exporter(settings.otlp_endpoint), clock=time.monotonic)
+    provider = tracer_provider(exporter, service=service, sample_ratio=settings.sample_ratio)
+    try:
+        yield OpenTelemetry(provider)
+    finally:
+        await close(provider, exporter)
+
+
+def _ignore_foreign_settings() -> None:
+    """The SDK reads some forty variables of its own, headers among them: here only our settings decide."""
+    ignored = sorted(name for name in os.environ if name.startswith("OTEL_"))
+    for name in ignored:
+        del os.environ[name]
+    if ignored:
+        log.warning("otel_variables_ignored", names=ignored)

@@ -1,0 +1,26 @@
+"""Looks again and again whether an operator told another replica something."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+INTERVAL_S = 2.0
+
+Look = Callable[[], Awaitable[None]]
+
+
+class Follower:
+    """looks: each bounds itself and raises nothing. sleep: waits so many seconds."""
+
+    def __init__(self, looks: Sequence[Look], *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._looks = looks
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self.look()
+            await self._sleep(INTERVAL_S)
+
+    async def look(self) -> None:
+        """Once, half a second at most."""
+        for look in self._looks:
+            await look()

@@ -1,0 +1,78 @@
+"""An operator's values in the place of the environment's: by name, checked by the same fields, all of them or none."""
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from pydantic import JsonValue, ValidationError
+from pydantic_core import to_jsonable_python
+
+from api_models import RoutingRule
+from config import MASK, Setting, Settings, Wrong, settings_table
+
+NAME = re.compile(r"[a-z0-9_]{1,64}")
+
+
+class OverridesError(Exception):
+    """complaints: what is wrong, by the name of the setting; never a value."""
+
+    def __init__(self, complaints: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {message}" for name, message in complaints.items()))
+        self.complaints = complaints
+
+
+def changeable_settings() -> Mapping[str, Setting]:
+    """What an operator may change, by name."""
+    return {setting.name: setting for setting in settings_table() if setting.changeable}
+
+
+def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settings:
+    """The settings with these values in the place of the environment's. Raises OverridesError."""
+    table = changeable_settings()
+    refused = dict(_told(name, _why_refused(name)) for name in overrides if name not in table)
+    if refused:
+        raise OverridesError(refused)
+    groups: dict[str, dict[str, object]] = {}
+    for name, value in overrides.items():
+        setting = table[name]
+        groups.setdefault(setting.group, dict(getattr(environment, setting.group)))[setting.field] = (
+            Wrong("must not be true or false") if isinstance(value, bool) and not setting.is_flag else value
+        )
+    try:
+        return environment.with_groups(groups)
+    except ValidationError as error:
+        raise OverridesError(_complaints(error)) from None
+
+
+def shown(setting: Setting, settings: Settings) -> JsonValue:
+    """The value as JSON; of a secret only that it is set."""
+    value = getattr(getattr(settings, setting.group), setting.field)
+    if setting.is_secret:
+        return None if value is None else MASK
+    told: JsonValue = to_jsonable_python(value, exclude_none=True)
+    return told
+
+
+def _why_refused(name: str) -> str:
+    if any(name == setting.name for setting in settings_table()):
+        return "does not change while the service runs"
+    near = difflib.get_close_matches(name, changeable_settings(), n=1)
+    return "there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _told(name: str, message: str) -> tuple[str, str]:
+    """Only what could be the name of a setting is repeated."""
+    return (name if NAME.fullmatch(name) else "a name in the body", message)
+
+
+def _complaints(error: ValidationError) -> Mapping[str, str]:
+    """What is expected, by name; of the path below it numbers and fields of a rule, because other steps are input."""
+    names = {(setting.group, setting.field): setting.name for setting in settings_table()}
+    told: dict[str, str] = {}
+    for mistake in error.errors(include_url=False, include_context=False):
+        group, field, *path = (*map(str, mistake["loc"]), "", "")
+        steps = ".".join(step for step in path if step.isdecimal() or step in RoutingRule.model_fields)
+        value = mistake["input"]
+        message = value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
+        told.setdefault(names.get((group, field), group), f"{steps}: {message}" if steps else message)
+    return told

@@ -1,0 +1,154 @@
+"""Values that all replicas hold alike: each change is a new edition, and the higher version goes before.
+
+In Redis stands one edition; a change replaces exactly the one that was read, so of two administrators at once the
+second begins again from what the first made. Whoever holds a higher version than Redis gives it back: Redis lost it, or
+was away when it was made. Without an answer of Redis a change holds here, and what is known stays in force.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+import orjson
+import structlog
+from pydantic import Field, JsonValue, TypeAdapter
+
+from api_models import UsageScope
+from exceptions import InvalidQueryError, ServiceOverloadedError
+
+MAX_BYTES = 64 * 1024
+TRIES = 4
+
+Values = Mapping[str, JsonValue]
+
+log = structlog.get_logger("steering")
+
+
+class Document(Protocol):
+    """One text in Redis. None: Redis does not answer, which does not say that nothing was done."""
+
+    async def read(self) -> bytes | None:
+        """The text; empty when there is none."""
+        ...
+
+    async def replace(self, there: bytes, fresh: bytes) -> bool | None:
+        """Put the fresh text in the place of the one that was read; False when that is another one by now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """All values as they were at one time."""
+
+    version: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    values: dict[str, JsonValue] = field(default_factory=dict)
+
+
+EDITION = TypeAdapter(Edition)
+
+
+class SharedValues:
+    """document: None without Redis. take: puts values into force, whatever they are. flawed: told of what is none."""
+
+    def __init__(
+        self, name: str, document: Document | None, *, take: Callable[[Values], None], flawed: Callable[[], None]
+    ) -> None:
+        self._name = name
+        self._document = document
+        self._take = take
+        self._flawed = flawed
+        self._known = Edition()
+        self._stands_here_only = False
+        self._is_heard = False
+        self._flaw: bytes | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def version(self) -> int:
+        """Of what is in force; 0 before the first change."""
+        return self._known.version
+
+    @property
+    def scope(self) -> UsageScope:
+        """Whether all replicas hold it, as far as we know."""
+        return UsageScope.FLEET if self._is_heard and not self._stands_here_only else UsageScope.REPLICA
+
+    async def look(self) -> None:
+        """Learn what Redis holds. Raises nothing."""
+        async with self._lock:
+            await self._look()
+
+    async def change(self, update: Callable[[Edition], Values], *, then: Callable[[Values, Values], None]) -> None:
+        """Put what update makes of the latest edition into force, then tell the old and the new values.
+
+        What update raises changes nothing. Raises ServiceOverloadedError.
+        """
+        async with self._lock:
+            for _ in range(TRIES):
+                there = await self._look()
+                before = self._known
+                fresh = Edition(before.version + 1, dict(update(before)))
+                if fresh.values == before.values:
+                    return
+                stored = await self._stored(there, fresh)
+                if stored is not False:
+                    self._stands_here_only = stored is None
+                    self._adopt(fresh)
+                    then(before.values, fresh.values)
+                    return
+        raise ServiceOverloadedError("others change the same at this moment: look, and ask again")
+
+    async def _look(self) -> bytes | None:
+        """What stands in Redis; None when nobody can say. Afterwards the higher version of the two is in force."""
+        there = None if self._document is None else await self._document.read()
+        self._is_heard = there is not None
+        if there is None:
+            return None
+        found = self._edition(there)
+        if found.version < self._known.version:
+            return await self._give_back(there)
+        if found != self._known:
+            if self._stands_here_only:
+                log.warning("operator_change_overruled", what=self._name, version=found.version)
+            self._adopt(found)
+        self._stands_here_only = False
+        return there
+
+    async def _give_back(self, there: bytes) -> bytes:
+        given = await self._stored(there, self._known)
+        self._stands_here_only = not given
+        if not given:
+            return there
+        log.info("operator_values_given_back", what=self._name, version=self._known.version)
+        return _text(self._known)
+
+    async def _stored(self, there: bytes | None, edition: Edition) -> bool | None:
+        text = _text(edition)
+        if len(text) > MAX_BYTES:
+            raise InvalidQueryError(f"what is changed altogether must stay below {MAX_BYTES} bytes")
+        if there is None or self._document is None:
+            return None
+        return await self._document.replace(there, text)
+
+    def _adopt(self, edition: Edition) -> None:
+        self._known = edition
+        self._take(edition.values)
+
+    def _edition(self, there: bytes) -> Edition:
+        """What is none counts as nothing, and each such text is told once."""
+        try:
+            edition = EDITION.validate_json(there, strict=True) if there else Edition()
+            _text(edition)  # so that it can be given back
+        except (ValueError, TypeError):
+            if there != self._flaw:
+                log.warning("operator_values_unreadable", what=self._name)
+                self._flawed()
+            self._flaw = there
+            return Edition()
+        self._flaw = None
+        return edition
+
+
+def _text(edition: Edition) -> bytes:
+    return orjson.dumps(edition)

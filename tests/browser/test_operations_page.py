@@ -1,0 +1,315 @@
+"""The operations page in a real browser, looking at a real service: what it shows, what it does, what it never does."""
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Locator, Page, Route, expect
+
+from tests.browser.scene import ADMIN_KEY, Scene, Seen, looking_at, scene
+from tests.integration.stand_in import refused_url
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session")]
+quietly = pytest.mark.usefixtures("faultless")
+
+SOON_MS = 8000
+MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+def judge(page: Page, name: str) -> Locator:
+    """Its row, as somebody hears it who does not see it."""
+    return (
+        page.get_by_role("table", name="Judges")
+        .get_by_role("row")
+        .filter(has=page.get_by_role("rowheader", name=re.compile(f"^{name}")))
+    )
+
+
+async def unlock(page: Page, key: str = ADMIN_KEY) -> None:
+    await page.get_by_role("button", name="Act…").click()
+    await page.get_by_role("textbox", name="Key").fill(key)
+    await page.get_by_role("button", name="Use it").click()
+
+
+async def act(page: Page, button: str, confirm: str) -> Locator:
+    """Press and confirm; the place where the outcome is told."""
+    await page.get_by_role("button", name=button).click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("button", name=confirm, exact=True).click()
+    return dialog.get_by_role("status")
+
+
+# --- What it shows ----------------------------------------------------------------------------------------------------
+
+
+@quietly
+async def test_every_judge_is_shown_with_its_state_in_words(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("All is well.")
+    await expect(judge(page, "anthropic")).to_contain_text("Ready")
+    await expect(judge(page, "openai")).to_contain_text("circuit closed")
+    await expect(judge(page, "google")).to_contain_text("Not set up")
+    await expect(judge(page, "internal")).to_contain_text("Off")
+    await expect(page.locator("#lead")).to_contain_text("2 of 2 judges can be asked.")
+
+
+@quietly
+async def test_traffic_cache_and_money_are_shown_as_they_happen(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    for number in (1, 2, 2):
+        await stage.compare(f"Phones are good, says number {number}.")
+    await expect(page.locator("#rate-note")).to_contain_text("3 since the start", timeout=SOON_MS)
+    await expect(judge(page, "anthropic")).to_contain_text("2 calls")
+    await expect(page.get_by_role("table", name="Cache").get_by_role("row").nth(1)).to_contain_text("33\u00a0%")
+    await expect(page.get_by_role("meter", name="Today")).to_have_attribute(
+        "aria-valuetext", re.compile(r"of \$10\.00")
+    )
+    await expect(page.locator("#lead")).to_contain_text("3 answers in the last minute")
+
+
+@quietly
+async def test_a_judge_that_goes_down_is_told_within_seconds_and_so_is_its_return(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await stage.open_circuit()
+    headline = page.get_by_role("heading", level=1)
+    await expect(headline).to_have_text("It answers, but anthropic is left alone.", timeout=SOON_MS)
+    await expect(judge(page, "anthropic")).to_contain_text("Left alone")
+    await expect(judge(page, "anthropic")).to_contain_text("circuit open")
+    await expect(page.get_by_role("list", name="What is not well")).to_contain_text(
+        "anthropic is not asked: circuit open"
+    )
+    await stage.open_circuit(stage.openai)
+    await expect(headline).to_have_text("No judge can be asked.", timeout=SOON_MS)
+
+
+@quietly
+async def test_errors_are_listed_with_what_finds_them_again_in_the_log(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await stage.open_circuit()
+    told = (await stage.compare("Phones fail.", provider_override="anthropic")).json()
+    row = page.get_by_role("table", name="Recent errors").get_by_role("row").filter(has_text=told["correlation_id"])
+    await expect(row).to_contain_text("503 CIRCUIT_BREAKER_OPEN", timeout=SOON_MS)
+    await expect(row).to_contain_text("anthropic")
+    await expect(page.get_by_role("meter", name="CIRCUIT_BREAKER_OPEN")).to_have_attribute("aria-valuetext", "1")
+
+
+async def test_what_else_is_missing_is_told_in_a_sentence_each(tmp_path: Path, chromium: Browser) -> None:
+    away = refused_url().removeprefix("http://")
+    trouble = {"REDIS_URL": f"redis://{away}/0", "KAFKA_BOOTSTRAP_SERVERS": away, "COST_LIMIT_USD_PER_DAY": "0.00001"}
+    async with scene(tmp_path, **trouble) as stage, looking_at(stage.process, chromium) as looked:
+        page = await looked.opened()
+        await stage.compare("Phones are good.")
+        told = page.get_by_role("list", name="What is not well")
+        for sentence in (
+            "Paid calls were refused in the last minute",
+            "Redis is away: each replica answers from its own cache",
+            "Without Redis each replica keeps to its own part of the cost limits.",
+            "No caller waits for",
+        ):
+            await expect(told).to_contain_text(sentence, timeout=20_000)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Paid calls are refused.")
+        await expect(page.get_by_role("region", name="Events")).to_contain_text("Kafka takes none")
+        looked.is_faultless()
+
+
+# --- What it does -----------------------------------------------------------------------------------------------------
+
+
+@quietly
+async def test_with_the_key_a_judge_is_tested_and_the_cache_cleared(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
+    await unlock(page)
+    told = await act(page, "Test: anthropic", "Test")
+    await expect(told).to_contain_text(re.compile("anthropic (works|does not work)"))
+    await page.get_by_role("button", name="Close", exact=True).click()
+    told = await act(page, "Clear…", "Clear")
+    await expect(told).to_contain_text("Every kept answer is forgotten, in all replicas.")
+    await expect(page.locator("#log li")).to_have_count(2)
+    assert (await asyncio.to_thread(stage.process.ask, "/api/v1/cache/stats")).json()["generation"] == 1
+
+
+@quietly
+async def test_what_is_not_confirmed_is_not_done(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page)
+    await page.get_by_role("button", name="Clear…").click()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    assert [request.url for request in seen.requests if request.method != "GET"] == []
+
+
+@quietly
+async def test_the_key_is_shown_to_the_service_only_and_kept_in_no_storage(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page)
+    await expect(page.get_by_role("button", name="Forget the key")).to_be_visible()
+    async with page.expect_request("**/api/v1/operations") as polled:
+        pass
+    assert (await (await polled.value).all_headers())["authorization"] == f"Bearer {ADMIN_KEY}"
+    assert await page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert ADMIN_KEY not in await page.content()
+    await page.get_by_role("button", name="Forget the key").click()
+    async with page.expect_request("**/api/v1/operations") as polled:
+        pass
+    assert "authorization" not in await (await polled.value).all_headers()
+    await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
+
+
+async def test_a_wrong_key_is_refused_and_forgotten(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page, "kanarienvogel-of-somebody-else")
+    await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("The key was refused.")
+    await page.get_by_role("button", name="Close", exact=True).click()
+    await expect(page.get_by_role("button", name="Act…")).to_be_visible()
+    await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
+
+
+async def test_where_callers_show_keys_the_administrator_s_opens_the_figures(tmp_path: Path, chromium: Browser) -> None:
+    closed = {"AUTH_MODE": "api_key", "CALLER_API_KEYS": f'{{"a-caller": ["{"0" * 64}"]}}'}
+    async with scene(tmp_path, **closed) as stage, looking_at(stage.process, chromium) as looked:
+        page = looked.page
+        await page.goto(looked.url)
+        headline = page.get_by_role("heading", level=1)
+        await expect(headline).to_have_text("The figures are behind a key.")
+        await expect(page.locator("#stale")).to_be_hidden()
+        await unlock(page)
+        await expect(headline).to_have_text("All is well.")
+        await expect(judge(page, "anthropic")).to_contain_text("Ready")
+
+
+# --- When the service does not answer ---------------------------------------------------------------------------------
+
+
+async def test_when_the_service_hangs_the_page_says_since_when_and_it_comes_back(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    os.kill(stage.process.process.pid, signal.SIGSTOP)
+    stale = page.get_by_text(re.compile(r"Stale since \d\d:\d\d:\d\d UTC"))
+    await expect(stale).to_be_visible(timeout=15_000)
+    await expect(page.locator("#live")).to_have_text("stale")
+    os.kill(stage.process.process.pid, signal.SIGCONT)
+    await expect(stale).to_be_hidden(timeout=15_000)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("All is well.")
+
+
+async def test_when_the_service_is_gone_it_is_asked_less_and_less_often(stage: Scene, seen: Seen) -> None:
+    await seen.page.clock.install()
+    page = await seen.opened()
+    stage.process.process.kill()
+    stage.process.process.wait()
+    for _ in range(60):
+        await page.clock.run_for(1000)
+        await asyncio.sleep(0.02)  # what the page asks is refused in real time
+    await expect(page.get_by_role("heading", level=1)).to_have_text("The service does not answer.")
+    await expect(page.locator("#stale-next")).to_contain_text("Trying again")
+    rounds = sum(request.url.endswith("/healthz") for request in seen.requests)
+    assert 4 <= rounds <= 8
+
+
+async def test_a_page_that_nobody_looks_at_asks_seldom(stage: Scene, seen: Seen) -> None:
+    await seen.page.clock.install()
+    await seen.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => true})")
+    page = await seen.opened()
+    for _ in range(60):
+        await page.clock.run_for(1000)
+        await asyncio.sleep(0.02)  # likewise
+    assert sum(request.url.endswith("/healthz") for request in seen.requests) <= 4
+
+
+# --- What it never does -----------------------------------------------------------------------------------------------
+
+
+def defaced(told: Any) -> Any:
+    """The same, with markup behind every text that is shown as it came."""
+    if isinstance(told, dict):
+        return {name: defaced(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [defaced(value) for value in told]
+    return f"{told} {MARKUP}" if isinstance(told, str) and not re.match(r"\d{4}-\d\d-\d\d", told) else told
+
+
+@quietly
+async def test_markup_in_what_the_service_tells_is_shown_as_text(stage: Scene, seen: Seen) -> None:
+    await stage.open_circuit()
+    await stage.compare("Phones fail.", provider_override="anthropic")
+
+    async def deface(route: Route) -> None:
+        response = await route.fetch()
+        await route.fulfill(response=response, json=defaced(await response.json()))
+
+    await seen.page.route("**/api/v1/**", deface)
+    await seen.page.route("**/healthz", deface)
+    page = await seen.opened()
+    await expect(judge(page, "anthropic")).to_contain_text(MARKUP)
+    await expect(page.get_by_role("table", name="Recent errors")).to_contain_text(MARKUP)
+    await expect(page.locator("#identity")).to_contain_text(MARKUP)
+    assert await page.locator("img, script:not(body > script)").count() == 0
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_every_text_stands_out_from_its_ground(stage: Scene, chromium: Browser, *, dark: bool) -> None:
+    await stage.open_circuit()
+    await stage.compare("Phones fail.", provider_override="anthropic")
+    async with looking_at(stage.process, chromium, dark=dark) as looked:
+        page = await looked.opened()
+        await unlock(page)
+        await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
+        assert await page.evaluate(FAINT_TEXTS) == []
+        looked.is_faultless()
+
+
+FAINT_TEXTS = """
+() => {
+  const pixel = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const read = colour => { pixel.clearRect(0, 0, 1, 1); pixel.fillStyle = colour; pixel.fillRect(0, 0, 1, 1);
+    return [...pixel.getImageData(0, 0, 1, 1).data]; };
+  const luminance = rgb => rgb.slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = e => {
+    const colour = read(getComputedStyle(e).backgroundColor);
+    return colour[3] === 255 ? colour : ground(e.parentElement);
+  };
+  const faint = [];
+  for (const e of document.body.querySelectorAll('*')) {
+    const text = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join('');
+    if (!text || e.tagName === 'SCRIPT' || !e.checkVisibility()) continue;
+    const [a, b] = [luminance(read(getComputedStyle(e).color)), luminance(ground(e))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) faint.push(`${text}: ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+  }
+  return faint;
+}
+"""
+
+
+@quietly
+async def test_the_theme_follows_the_system_until_somebody_chooses(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = await page.evaluate(ground)
+    await page.emulate_media(color_scheme="dark")
+    dark = await page.evaluate(ground)
+    assert light != dark
+    await page.get_by_role("button", name="Theme: auto").click()
+    assert await page.evaluate(ground) == light
+    await page.get_by_role("button", name="Theme: light").click()
+    await page.emulate_media(color_scheme="light")
+    assert await page.evaluate(ground) == dark
+    await expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+async def test_nothing_is_wider_than_the_window(stage: Scene, chromium: Browser, width: int) -> None:
+    await stage.open_circuit()
+    await stage.compare("Phones fail.", provider_override="anthropic")
+    async with looking_at(stage.process, chromium, width=width, height=800) as looked:
+        page = await looked.opened()
+        await unlock(page)
+        await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
+        await act(page, "Test: anthropic", "Test")
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
+        looked.is_faultless()

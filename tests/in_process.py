@@ -1,0 +1,105 @@
+"""The whole service without any socket: requests come in as ASGI messages, the provider's answer is always the same."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from dishka import Provider, Scope, provide
+
+from config import Settings
+from implementations.wire.transport import Transport, WireReply
+from startup_setup import create_app
+from tests.integration.dialects import Dialect
+from tests.integration.service_process import COMPARISON, prefixed
+from tests.virtual_time import VirtualTime
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "comparison.json"
+
+Ask = Callable[[bytes], Awaitable[int]]
+
+
+class OneAnswer(Transport):
+    """Never goes out."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
+        """Let the others run once, as a real exchange would."""
+        await asyncio.sleep(0)
+        return WireReply(status=200, headers={}, body=self._body, received_at_s=0.0)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class WithoutNetwork(Provider):
+    """Puts the one answer in the place of the way out."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self._body = body
+
+    @provide(scope=Scope.APP, override=True)
+    def transport(self) -> Transport:
+        """Replace the transport."""
+        return OneAnswer(self._body)
+
+
+@asynccontextmanager
+async def in_process(dialect: Dialect, **settings: str) -> AsyncIterator[Ask]:
+    """Yields what sends a comparison and returns the status. The dialect's provider is the only one."""
+    variables = {**dialect.variables("http://provider"), "ENVIRONMENT": "production", **settings}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in prefixed(**variables).items():
+            environment.setenv(name, value)
+        app = create_app(Settings.from_environment(), WithoutNetwork(orjson.dumps(dialect.good())), VirtualTime())
+    async with app.test_app():
+
+        async def ask(body: bytes) -> int:
+            messages = asyncio.Queue[dict[str, Any]]()
+            messages.put_nowait({"type": "http.request", "body": body, "more_body": False})
+            statuses: list[int] = []
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+
+            await app(_scope(body), messages.get, send)  # type: ignore[arg-type]  # the messages are plain dictionaries
+            return statuses[0]
+
+        yield ask
+
+
+def questions(dialect: Dialect, *, is_new: bool) -> Callable[[], bytes]:
+    """Makes bodies of the example: one and the same, or each with an essay that nobody has seen."""
+    example = orjson.loads(EXAMPLE.read_bytes()) | {"llm_config_overrides": {"provider_override": dialect.name}}
+    numbers = count(1_000_000) if is_new else None
+
+    def body() -> bytes:
+        number = 0 if numbers is None else next(numbers)
+        return orjson.dumps(example | {"essay_b": f"{example['essay_b']} {number}"})
+
+    return body
+
+
+def _scope(body: bytes) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": COMPARISON,
+        "raw_path": COMPARISON.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8080),
+    }

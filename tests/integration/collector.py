@@ -1,0 +1,104 @@
+"""A collector of spans on a real socket that reads OTLP as protobuf, or is unwell in one of several ways."""
+
+import gzip
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+
+
+class Collector(ThreadingHTTPServer):
+    """Keeps what it is sent; answers every batch with its status."""
+
+    daemon_threads = True
+
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status = status
+        self.batches: list[ExportTraceServiceRequest] = []
+        self.paths: set[str] = set()
+        self.header_names: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        """What the service is given."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def resources(self) -> list[ResourceSpans]:
+        """Everything that arrived, by batch."""
+        return [resource for batch in self.batches for resource in batch.resource_spans]
+
+    @property
+    def spans(self) -> Mapping[str, Span]:
+        """By name; of several the last."""
+        scopes = [scope for resource in self.resources for scope in resource.scope_spans]
+        return {span.name: span for scope in scopes for span in scope.spans}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        self.server.batches.append(ExportTraceServiceRequest.FromString(plain))
+        self.server.paths.add(self.path)
+        self.server.header_names |= {name.lower() for name in self.headers}
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class calls it so
+        """Say nothing."""
+
+
+@contextmanager
+def collecting(status: int = 200) -> Iterator[Collector]:
+    """Listen until the block ends."""
+    with Collector(status) as collector:
+        thread = threading.Thread(target=collector.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield collector
+        finally:
+            collector.shutdown()
+            thread.join()
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """A collector that has no room for anything."""
+    with collecting(status=503) as collector:
+        yield collector.url
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """An address that takes every connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def absent() -> Iterator[str]:
+    """An address at which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def values(attributes: Any) -> dict[str, str]:
+    """What attributes of OTLP say, as text."""
+    return {one.key: _text(one) for one in attributes}
+
+
+def _text(attribute: KeyValue) -> str:
+    kind = attribute.value.WhichOneof("value")
+    return str(getattr(attribute.value, kind)) if kind else ""

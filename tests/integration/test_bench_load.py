@@ -1,0 +1,84 @@
+"""The load of the benchmark on real sockets: a wait that the server causes is seen, and none is counted twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bench.load import Asked, Load, Samples
+from bench.pace import Open
+from tests.integration.stand_in import answer, kept_open, standing_in
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+RATE, SECONDS = 500.0, 0.1
+
+
+class Server(asyncio.Protocol):
+    """Answers when its gate is open."""
+
+    def __init__(self, gate: asyncio.Event) -> None:
+        self._gate = gate
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._task = asyncio.ensure_future(self._answer(data.count(b"GET")))
+
+    async def _answer(self, times: int) -> None:
+        await self._gate.wait()
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * times)
+
+
+@asynccontextmanager
+async def serving(gate: asyncio.Event) -> AsyncIterator[int]:
+    server = await asyncio.get_running_loop().create_server(lambda: Server(gate), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def asked(port: int, connections: int) -> Asked:
+    return Asked(host="127.0.0.1", port=port, connections=connections, request=lambda: REQUEST)
+
+
+async def watched(port: int, connections: int, gate: asyncio.Event) -> Samples:
+    """Everything that is due in the span, whose last part passes before the gate opens."""
+    async with Load(asked(port, connections), Open(rate=RATE, seconds=2 * SECONDS)) as load:
+        samples = load.watch(SECONDS)
+        await asyncio.sleep(SECONDS)
+        gate.set()
+        await load.settle()
+    return samples
+
+
+async def test_a_server_that_stalls_is_charged_with_every_request_that_was_due() -> None:
+    gate = asyncio.Event()
+    async with serving(gate) as port:
+        samples = await watched(port, 2, gate)
+    assert samples.statuses == {200: samples.due}
+    assert samples.due == pytest.approx(RATE * SECONDS, rel=0.5)
+    assert samples.waited >= samples.due - 2
+    assert max(samples.latencies_s) >= 0.8 * SECONDS
+    assert sum(samples.latencies_s) >= 0.3 * SECONDS * samples.due
+
+
+async def test_a_server_that_answers_lets_nothing_wait() -> None:
+    gate = asyncio.Event()
+    gate.set()
+    async with serving(gate) as port:
+        samples = await watched(port, 64, gate)
+    assert samples.statuses == {200: samples.due}
+    assert samples.waited == 0
+    assert samples.lost == 0
+
+
+async def test_a_connection_that_the_server_closes_is_replaced() -> None:
+    async with standing_in(answer({}), kept_open({})) as stand_in:
+        port = int(stand_in.url.rpartition(":")[2])
+        async with Load(asked(port, 1), Open(rate=RATE, seconds=SECONDS)) as load:
+            samples = load.watch(SECONDS)
+            await load.settle()
+    assert samples.statuses == {200: samples.due}
+    assert samples.due > 1

@@ -1,0 +1,74 @@
+"""Each change makes one line and one event, and what looks like a key is in neither."""
+
+import orjson
+from pydantic import JsonValue
+from structlog.testing import capture_logs
+
+from api_models import AdminAction, AdminChange, AdminChanged
+from implementations.audit_impl import MOST_KEPT, AuditImpl
+from implementations.events.message import message_of
+from tests.fakes import NOON, Calendar, Recorder
+from tests.steering_fakes import ADMIN, REQUEST_ID
+
+KEY = "sk-kanarienvogel-1234567890"
+
+
+def test_a_change_is_one_line_one_event_and_remembered() -> None:
+    recorder = Recorder()
+    audit = AuditImpl(events=recorder, now=Calendar())
+    with capture_logs() as lines:
+        audit.record(ADMIN, AdminAction.SETTING_CHANGED, "llm_cache_ttl", old=3600.0, new=60.0)
+    (line,) = lines
+    told = {"actor": ADMIN.actor, "action": "setting_changed", "field": "llm_cache_ttl", "old": 3600.0, "new": 60.0}
+    assert {name: line[name] for name in ("event", *told)} == {"event": "admin_changed", **told}
+    assert line["request_id"] == str(REQUEST_ID)
+    assert recorder.events == [
+        AdminChanged(
+            actor=ADMIN.actor,
+            action=AdminAction.SETTING_CHANGED,
+            field="llm_cache_ttl",
+            old_value=3600.0,
+            new_value=60.0,
+            request_id=REQUEST_ID,
+        )
+    ]
+    assert audit.latest() == (
+        AdminChange(
+            at=NOON,
+            actor=ADMIN.actor,
+            action=AdminAction.SETTING_CHANGED,
+            field="llm_cache_ttl",
+            old=3600.0,
+            new=60.0,
+            request_id=REQUEST_ID,
+        ),
+    )
+
+
+def test_what_looks_like_a_key_is_masked_everywhere() -> None:
+    recorder = Recorder()
+    audit = AuditImpl(events=recorder, now=Calendar())
+    old: JsonValue = [{"model": KEY}]
+    new: JsonValue = {"a": f"redis://u:{KEY}@h"}
+    with capture_logs() as lines:
+        audit.record(ADMIN, AdminAction.SETTING_CHANGED, "routing_rules", old=old, new=new)
+    everything = f"{lines} {recorder.events} {audit.latest()}"
+    assert "routing_rules" in everything
+    assert "kanarienvogel" not in everything
+
+
+def test_the_latest_come_first_and_the_oldest_go() -> None:
+    audit = AuditImpl(events=Recorder(), now=Calendar())
+    for number in range(MOST_KEPT + 5):
+        audit.record(ADMIN, AdminAction.CACHE_CLEARED, None, old=None, new=number)
+    assert [change.new for change in audit.latest()] == list(range(MOST_KEPT + 4, 4, -1))
+
+
+def test_its_message_carries_the_request_and_keeps_the_order_of_changes() -> None:
+    recorder = Recorder()
+    AuditImpl(events=recorder, now=Calendar()).record(ADMIN, AdminAction.CACHE_CLEARED, None, old=None, new=1)
+    message = message_of(recorder.events[0], service_name="the-service", traceparent=None, now=NOON, now_s=0.0)
+    told = orjson.loads(message.encoded())
+    assert (message.key, told["correlation_id"]) == (b"the-service", str(REQUEST_ID))
+    assert told["event_type"] == "llm_provider.admin_changed.v1"
+    assert told["data"]["request_id"] == str(REQUEST_ID)

@@ -1,0 +1,222 @@
+"""Administrators hold circuits open or closed, in all replicas, whatever traffic says."""
+
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ForcedState, ProviderName, UsageScope
+from exceptions import InvalidQueryError
+from implementations.circuit_steering_impl import CircuitSteeringImpl
+from implementations.resilience.circuit_breaker import Refused
+from implementations.resilience.policies import OWN_DECISION
+from metrics import Metrics
+from protocols import Administrator
+from tests.fakes import Calendar, Clock, guards, new_metrics, sample
+from tests.steering_fakes import ADMIN, FakeAudit, FakeDocument
+
+OPENAI, GOOGLE = ProviderName.OPENAI, ProviderName.GOOGLE
+OPEN, CLOSED = CircuitState.OPEN, CircuitState.CLOSED
+SECRET = "kanarienvogel-of-openai"  # noqa: S105  it opens nothing
+
+
+@dataclass
+class Office:
+    """One replica's circuits, and what it told."""
+
+    document: FakeDocument | None = field(default_factory=FakeDocument)
+    clock: Clock = field(default_factory=Clock)
+    calendar: Calendar = field(default_factory=Calendar)
+    metrics: Metrics = field(default_factory=new_metrics)
+
+    def __post_init__(self) -> None:
+        """All circuits closed."""
+        self.audit = FakeAudit()
+        self.circuits = {name: one.circuit for name, one in guards(self.metrics, self.clock).items()}
+        self.steering = CircuitSteeringImpl(
+            self.circuits,
+            document=self.document,
+            secrets=frozenset({SECRET}),
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+            now_s=lambda: self.calendar().timestamp(),
+        )
+
+    async def forces(
+        self,
+        state: ForcedState,
+        *,
+        for_s: float | None = None,
+        reason: str = "a reason",
+        by: Administrator = ADMIN,
+    ) -> CircuitResponse:
+        return await self.steering.force(OPENAI, CircuitOrder(state=state, reason=reason, for_s=for_s), by=by)
+
+    async def looks(self) -> CircuitState:
+        await self.steering.look()
+        return self.circuits[OPENAI].state
+
+    def waits(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.calendar.move(seconds=seconds)
+
+    def fails(self, times: int = 5) -> None:
+        for _ in range(times):
+            self.circuits[OPENAI].acquire().failed()
+
+
+def other_replica(of: Office) -> Office:
+    return Office(document=of.document, calendar=of.calendar)
+
+
+async def test_a_circuit_is_held_open_everywhere_and_says_by_whom() -> None:
+    here = Office()
+    there = other_replica(here)
+    told = await here.forces(ForcedState.OPEN, for_s=600)
+    assert await there.looks() is OPEN
+    assert told == CircuitResponse(
+        provider=OPENAI,
+        circuit_breaker_state=OPEN,
+        forced=True,
+        reason="a reason",
+        actor=ADMIN.actor,
+        expires_in_s=600.0,
+        scope=UsageScope.FLEET,
+    )
+    assert there.steering.report(OPENAI) == told
+    assert there.circuits[GOOGLE].state is CLOSED
+    with pytest.raises(Refused) as refused:
+        there.circuits[OPENAI].acquire()
+    assert refused.value.reason == "a reason"
+    assert (len(here.audit.told), len(there.audit.told)) == (1, 0)
+
+
+async def test_a_circuit_that_is_held_closed_survives_failures() -> None:
+    here = Office()
+    here.fails()
+    assert here.circuits[OPENAI].state is OPEN
+    await here.forces(ForcedState.CLOSED)
+    here.fails(20)
+    assert here.circuits[OPENAI].state is CLOSED
+
+
+async def test_an_order_is_followed_once_so_what_happens_here_stays_here() -> None:
+    here = Office()
+    there = other_replica(here)
+    await here.forces(ForcedState.OPEN)
+    await there.looks()
+    there.circuits[OPENAI].reset()
+    await here.steering.reset(GOOGLE, by=ADMIN)
+    assert await there.looks() is CLOSED
+    await here.forces(ForcedState.OPEN, by=replace(ADMIN, request_id=uuid4()))
+    assert await there.looks() is OPEN
+
+
+async def test_a_reset_forgets_in_every_replica_what_was_forced_and_what_was_counted() -> None:
+    here = Office()
+    there = other_replica(here)
+    there.circuits[OPENAI].force(OPEN, reason="authentication", actor=OWN_DECISION, for_s=300)
+    here.fails(4)
+    told = await here.steering.reset(OPENAI, by=ADMIN)
+    assert (told.circuit_breaker_state, told.forced, told.actor) == (CLOSED, False, None)
+    assert await there.looks() is CLOSED
+    assert there.circuits[OPENAI].override is None
+    here.fails(4)
+    assert here.circuits[OPENAI].state is CLOSED
+
+
+async def test_what_the_service_decides_itself_stays_local() -> None:
+    here = Office()
+    there = other_replica(here)
+    here.circuits[OPENAI].force(OPEN, reason="quota", actor=OWN_DECISION, for_s=300)
+    await here.steering.look()
+    assert await there.looks() is CLOSED
+    assert here.steering.report(OPENAI).actor == OWN_DECISION
+
+
+async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
+    here = Office()
+    await here.forces(ForcedState.OPEN, for_s=600)
+    here.waits(500)
+    again = other_replica(here)
+    assert await again.looks() is OPEN
+    assert again.steering.report(OPENAI).expires_in_s == 100.0
+    again.waits(101)
+    assert again.circuits[OPENAI].override is None
+    late = other_replica(here)
+    assert await late.looks() is CLOSED
+
+
+async def test_an_order_whose_time_is_over_ends_the_one_before() -> None:
+    here = Office()
+    there = other_replica(here)
+    await here.forces(ForcedState.CLOSED)
+    await there.looks()
+    await here.forces(ForcedState.OPEN, for_s=1)
+    here.waits(2)
+    assert await there.looks() is CLOSED
+    assert there.circuits[OPENAI].override is None
+
+
+async def test_without_redis_an_order_holds_here() -> None:
+    alone = Office(document=None)
+    told = await alone.forces(ForcedState.OPEN)
+    assert (told.circuit_breaker_state, told.scope) == (OPEN, UsageScope.REPLICA)
+
+
+async def test_while_redis_is_away_orders_hold_and_are_told_later() -> None:
+    document = FakeDocument(away=True)
+    here = Office(document=document)
+    there = other_replica(here)
+    await here.forces(ForcedState.OPEN)
+    assert await there.looks() is CLOSED
+    document.away = False
+    await here.looks()
+    assert await there.looks() is OPEN
+
+
+@pytest.mark.parametrize("stored", [1, {}, {"state": "half_open"}, {"state": "open", "reason": 1}])
+async def test_what_is_no_order_is_left_out_and_counted(stored: object) -> None:
+    text = orjson.dumps({"version": 3, "values": {OPENAI.value: stored, "somebody": stored}})
+    office = Office(document=FakeDocument(text=text))
+    assert await office.looks() is CLOSED
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+
+
+async def test_an_order_whose_time_is_over_leaves_the_service_its_own_decision() -> None:
+    here = Office()
+    there = other_replica(here)
+    await here.forces(ForcedState.OPEN, for_s=1)
+    here.waits(2)
+    there.circuits[OPENAI].force(OPEN, reason="quota", actor=OWN_DECISION, for_s=300)
+    assert await there.looks() is OPEN
+
+
+async def test_an_order_that_is_gone_from_redis_ends() -> None:
+    here = Office()
+    await here.forces(ForcedState.OPEN)
+    assert here.document is not None
+    here.document.text = orjson.dumps({"version": 9, "values": {}})
+    assert await here.looks() is CLOSED
+
+
+async def test_who_ordered_what_is_told_before_and_after() -> None:
+    here = Office()
+    await here.forces(ForcedState.OPEN, for_s=60)
+    await here.steering.reset(OPENAI, by=ADMIN)
+    closed = {"circuit_breaker_state": "closed", "reason": None, "expires_in_s": None}
+    held = {"circuit_breaker_state": "open", "reason": "a reason", "expires_in_s": 60.0}
+    assert here.audit.told == [
+        (ADMIN.actor, AdminAction.CIRCUIT_FORCED, OPENAI, closed, held),
+        (ADMIN.actor, AdminAction.CIRCUIT_RESET, OPENAI, held, closed),
+    ]
+
+
+async def test_a_reason_that_holds_a_key_is_refused() -> None:
+    here = Office()
+    with pytest.raises(InvalidQueryError) as refusal:
+        await here.forces(ForcedState.OPEN, reason=f"it refuses {SECRET}")
+    assert SECRET not in refusal.value.details
+    assert here.circuits[OPENAI].state is CLOSED

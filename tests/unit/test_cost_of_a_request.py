@@ -1,0 +1,92 @@
+"""What one request costs, counted and not timed: calls of Python functions and tasks, the same on every machine.
+
+A bound is a tenth above what was counted when it was set. Who passes one looks for work that need not be there; who
+has saved a good part lowers it. `python -m bench profile` shows where the calls are made.
+"""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.in_process import Ask, in_process, questions
+from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER, Dialect
+
+WARM, COUNTED = 10, 5
+
+
+@dataclass(slots=True)
+class Cost:
+    """calls: of Python functions. tasks: that were begun."""
+
+    calls: int = 0
+    tasks: int = 0
+
+    def called(self, _frame: FrameType, event: str, _argument: object) -> None:
+        """What sys.setprofile wants."""
+        self.calls += event == "call"
+
+    def begin(self, loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        """A task factory."""
+        self.tasks += 1
+        return asyncio.Task(work, loop=loop, **more)
+
+
+async def cost_of(ask: Ask, body: bytes) -> Cost:
+    """What one request costs; a profiler that was there before is put back."""
+    cost, loop, before = Cost(), asyncio.get_running_loop(), sys.getprofile()
+    loop.set_task_factory(cost.begin)
+    sys.setprofile(cost.called)
+    try:
+        status = await ask(body)
+    finally:
+        sys.setprofile(before)
+        loop.set_task_factory(None)
+    assert status == 200
+    return cost
+
+
+async def least_cost(dialect: Dialect, *, is_new: bool) -> Cost:
+    """Of several requests to a service that is warm: chance can only add."""
+    body = questions(dialect, is_new=is_new)
+    async with in_process(dialect) as ask:
+        for _ in range(WARM):
+            assert await ask(body()) == 200
+        costs = [await cost_of(ask, body()) for _ in range(COUNTED)]
+    return min(costs, key=lambda cost: cost.calls)
+
+
+async def test_a_known_answer_costs_no_more_than_it_did() -> None:
+    cost = await least_cost(OPENAI, is_new=False)
+    assert cost.calls <= 1210
+    assert cost.tasks <= 4
+
+
+@pytest.mark.parametrize(
+    ("dialect", "calls"),
+    [(ANTHROPIC, 2350), (OPENAI, 2390), (GOOGLE, 2190), (OPENROUTER, 1950)],
+    ids=lambda value: getattr(value, "name", None),
+)
+async def test_a_verdict_costs_no_more_than_it_did(dialect: Dialect, calls: int) -> None:
+    cost = await least_cost(dialect, is_new=True)
+    assert cost.calls <= calls
+    assert cost.tasks <= 5
+
+
+async def test_work_that_is_added_is_seen() -> None:
+    def more() -> None:
+        pass
+
+    async def answered(_: bytes) -> int:
+        await asyncio.create_task(asyncio.sleep(0))
+        more()
+        return 200
+
+    async def answered_at_once(_: bytes) -> int:
+        return 200
+
+    assert (await cost_of(answered, b"")).calls > (await cost_of(answered_at_once, b"")).calls
+    assert (await cost_of(answered, b"")).tasks == 1

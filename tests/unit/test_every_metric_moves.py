@@ -1,0 +1,249 @@
+"""Every metric that is declared moves: by a method of its own, or by whoever holds it."""
+
+import asyncio
+import inspect
+from pathlib import Path
+
+import pytest
+
+from api_models import (
+    AccessRefusal,
+    AttemptOutcome,
+    CacheOutcome,
+    CallerOutcome,
+    CircuitState,
+    DisconnectPhase,
+    Door,
+    EventDropReason,
+    ProviderName,
+    Usage,
+)
+from exceptions import CostLimitExceededError, InvalidQueryError, ProviderUnavailableError, ServiceStoppingError
+from implementations.background.loop_lag import LoopLag
+from implementations.background.supervisor import Supervisor
+from implementations.cache.local_cache import LocalCache
+from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events.usage_window import UsageWindow
+from implementations.resilience.call import calling
+from implementations.resilience.circuit_breaker import CircuitRules
+from implementations.resilience.policies import OWN_DECISION
+from implementations.resilience.provider_guards import guards_of
+from implementations.retry_manager_impl import RetryManagerImpl
+from implementations.selection.standing import show_standing
+from metrics import STORED, Metrics
+from protocols import CostRules
+from tests.fake_purse import FakePurse
+from tests.fake_redis import Replica
+from tests.fakes import (
+    KNOWN_MODEL,
+    Calendar,
+    Clock,
+    FakeProvider,
+    InstantSleep,
+    alerts,
+    budget,
+    call,
+    middle,
+    new_metrics,
+    provider_status,
+    reply,
+    request,
+    settle,
+)
+from tests.kafka_fakes import Room, miss
+from tests.unit.test_metrics import caller_purchase
+
+ANTHROPIC = ProviderName.ANTHROPIC
+NEVER_MOVE = {"llm_provider_build", "llm_provider_config"}
+
+
+class Watch:
+    """Remembers which families were at some moment not what they were at the start."""
+
+    def __init__(self) -> None:
+        self.metrics = new_metrics()
+        self.moved: set[str] = set()
+        self._start = self._samples()
+
+    @property
+    def declared(self) -> set[str]:
+        """All families."""
+        return set(self._start)
+
+    def look(self) -> None:
+        """Compare this moment with the start."""
+        self.moved |= {name for name, found in self._samples().items() if found != self._start[name]}
+
+    def _samples(self) -> dict[str, list[tuple[object, ...]]]:
+        return {
+            family.name: [(one.name, sorted(one.labels.items()), one.value) for one in family.samples]
+            for family in self.metrics.registry.collect()
+        }
+
+
+def call_every_method(metrics: Metrics) -> set[str]:
+    """Call every public method; the names of those called."""
+    metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.01)
+    metrics.comparison_ended(
+        provider=ANTHROPIC,
+        model=KNOWN_MODEL,
+        error=None,
+        cache_outcome=CacheOutcome.COALESCED,
+        elapsed_s=1.5,
+        queued_s=0.2,
+    )
+    metrics.attempt_started(ANTHROPIC)
+    metrics.attempt_started(ANTHROPIC)
+    metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
+    for cost_usd in (0.25, None):
+        metrics.purchased(
+            provider=ANTHROPIC, model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd
+        )
+    metrics.circuit_changed(ANTHROPIC, CircuitState.OPEN)
+    metrics.introduce_callers({"a-caller"})
+    metrics.caller_purchased(caller_purchase("a-caller", cost_usd=0.25))
+    metrics.turned_away(InvalidQueryError("essay_a: must not be blank"))
+    metrics.turned_away(ServiceStoppingError())
+    metrics.exposition("")
+    metrics.model_label("any")
+    return {
+        "http_request_ended",
+        "comparison_ended",
+        "attempt_started",
+        "attempt_ended",
+        "purchased",
+        "circuit_changed",
+        "introduce_callers",
+        "caller_purchased",
+        "turned_away",
+        "exposition",
+        "model_label",
+    }
+
+
+async def drive_the_cache(watch: Watch) -> None:
+    """Crowded; then in front of a Redis that is empty, hit, corrupt and broken, with one write under way."""
+    metrics = watch.metrics
+    local = LocalCache(size_bytes=10_000, max_entries=10, clock=Clock(), on_evict=metrics.cache_evictions.inc)
+    for number in range(11):
+        local.put(f"{number}", b"payload", ttl_s=60.0)
+    replica = Replica(metrics=metrics)
+    cache = CacheManagerImpl(
+        local=local,
+        shared=replica.entries,
+        generation=replica.generation,
+        local_ttl_s=60.0,
+        near_ttl_s=2.0,
+        metrics=metrics,
+        jitter=middle,
+    )
+    await cache.get("key")
+    cache.put("key", reply(), ttl_s=60.0)
+    watch.look()
+    await replica.written()
+    await cache.get("key")
+    replica.server.values[replica.server.key_of("key")] = b"garbage"
+    await replica.entries.get("key")
+    replica.server.broken = ConnectionRefusedError()
+    await replica.probed(3)
+    watch.look()
+
+
+async def drive_the_budget(watch: Watch) -> None:
+    """A limit that is too low, and a Redis that is away."""
+    purse = FakePurse()
+    purse.away = True
+    rules = CostRules(limit_usd_per_day=0.01)
+    strict = budget(rules, metrics=watch.metrics, shared=purse.of("one"))
+    with pytest.raises(CostLimitExceededError):
+        await strict.reserve(request())
+    await alerts(strict, rules, metrics=watch.metrics, now=Calendar())[0].look()
+    watch.look()
+
+
+def drive_the_events(watch: Watch, spool_path: Path) -> None:
+    """Delivered, dropped, restored, refused by the spool and lost; and a circuit that opens."""
+    room = Room(metrics=watch.metrics, max_messages=2, spool_path=spool_path)
+    assert room.spool is not None
+    publisher = EventPublisherImpl(
+        enabled=True, outbox=room.outbox, usage=UsageWindow(now=room.calendar), metrics=watch.metrics
+    )
+    for number in range(3):
+        publisher.publish(miss(number))
+    room.queue.delivered(room.queue.take(miss(0).event, 1))
+    room.clock.advance(5.0)
+    room.queue.expire(3600.0, lambda _: EventDropReason.EXPIRED)
+    room.connection.delivered(None)
+    room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
+    room.queue.restore(room.spool.kept())
+    room.spool.close()
+    publisher.publish(miss(4))
+    watch.look()
+    lossy = Room(metrics=watch.metrics)
+    lossy.publish(miss(5))
+    lossy.queue.close()
+    watch.look()
+
+
+async def drive_the_guards(watch: Watch) -> None:
+    """A provider that wants a pause and money, whose one place is taken, and who is asked twice."""
+    known = guards_of(ANTHROPIC, CircuitRules(), places=1, queue_limit=1, metrics=watch.metrics, clock=Clock())
+    known.gate.pause(5.0)
+    known.circuit.force(CircuitState.OPEN, reason=AttemptOutcome.QUOTA, actor=OWN_DECISION)
+    place = await known.bulkhead.enter(within_s=60.0)
+    waiting = asyncio.create_task(known.bulkhead.enter(within_s=60.0))
+    await settle()
+    watch.look()
+    place.leave()
+    await waiting
+    on_retry = watch.metrics.retries.of(ANTHROPIC).inc
+    retries = RetryManagerImpl(budget=known.budget, sleep=InstantSleep(), on_retry=on_retry)
+    failing = FakeProvider(ProviderUnavailableError("busy"), reply())
+    with calling(call(Clock())):
+        await retries.run(lambda: failing.generate_comparison(request()))
+    show_standing(lambda: [provider_status(circuit_state=CircuitState.OPEN)], watch.metrics)
+    watch.look()
+
+
+async def drive_the_background(watch: Watch) -> None:
+    """One task runs, and the loop is asked how late it is."""
+
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    supervisor = Supervisor({"work": work}, metrics=watch.metrics, sleep=InstantSleep())
+    supervisor.start()
+    await settle()
+    await supervisor.stop()
+    clock = Clock()
+    await LoopLag(metrics=watch.metrics, clock=clock, sleep=InstantSleep(clock)).measure()
+    watch.look()
+
+
+def move_what_others_hold(watch: Watch) -> None:
+    """What the hooks of a request and the wiring move; the tests of the running service see these."""
+    watch.metrics.client_disconnects.of(DisconnectPhase.READING).inc()
+    watch.metrics.http_in_flight.inc()
+    watch.metrics.in_flight.set(1)
+    watch.metrics.admission_queue.set(1)
+    watch.metrics.stale_connections.inc()
+    watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
+    watch.metrics.access_refusals.of(Door.CALLER, AccessRefusal.NO_KEY).inc()
+    watch.metrics.caller_key_reloads.of("taken").inc()
+    watch.metrics.config_reload_errors.of(STORED).inc()
+    watch.look()
+
+
+async def test_every_declared_metric_moves(tmp_path: Path) -> None:
+    watch = Watch()
+    public = {name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")}
+    assert call_every_method(watch.metrics) == public
+    await drive_the_cache(watch)
+    await drive_the_budget(watch)
+    drive_the_events(watch, tmp_path / "spool")
+    await drive_the_guards(watch)
+    await drive_the_background(watch)
+    move_what_others_hold(watch)
+
+    assert watch.declared - watch.moved == NEVER_MOVE

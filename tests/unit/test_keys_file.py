@@ -1,0 +1,140 @@
+"""Keys change while the service runs, by their file; a file that cannot be read takes no key away."""
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from implementations.access.digests import digest_of
+from implementations.access.key_ring import KeyRing
+from implementations.access.keys_file import LOOK_S, KeysFile
+from tests.fakes import InstantSleep, new_metrics, sample
+from tools import caller_key
+
+FIRST, SECOND = "llmp_first-key", "llmp_second-key"
+
+
+def written(**keys: list[str]) -> str:
+    listed = ", ".join(
+        f'"{name}": [{", ".join(f"{chr(34)}{digest_of(key).hex()}{chr(34)}" for key in owned)}]'
+        for name, owned in keys.items()
+    )
+    return f"{{{listed}}}"
+
+
+class AwakeError(Exception):
+    """Ends what would never end."""
+
+
+class Desk:
+    """A file of keys and who looks at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "keys.json"
+        self.path.write_text(written(one=[FIRST]))
+        self.ring = KeyRing({"one": frozenset({digest_of(FIRST)})})
+        self.metrics = new_metrics()
+        self.file = KeysFile(self.path, self.ring, metrics=self.metrics, sleep=InstantSleep())
+
+    def owners(self) -> list[str | None]:
+        return [self.ring.owner_of(key) for key in (FIRST, SECOND)]
+
+    def reloads(self, result: str) -> float | None:
+        return sample(self.metrics, "llm_provider_caller_key_reloads_total", result=result)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+async def test_a_key_is_rotated_in_two_steps(desk: Desk) -> None:
+    await desk.file.look()
+    assert desk.reloads("taken") == 0.0
+    desk.path.write_text(written(one=[FIRST, SECOND]))
+    await desk.file.look()
+    assert desk.owners() == ["one", "one"]
+    desk.path.write_text(written(one=[SECOND]))
+    await desk.file.look()
+    assert desk.owners() == [None, "one"]
+    assert (desk.reloads("taken"), desk.reloads("refused")) == (2.0, 0.0)
+
+
+async def test_a_new_caller_has_series_before_it_asks(desk: Desk) -> None:
+    desk.path.write_text(written(one=[FIRST], two=[SECOND]))
+    with capture_logs() as lines:
+        await desk.file.look()
+    assert desk.owners() == ["one", "two"]
+    assert sample(desk.metrics, "llm_provider_caller_requests_total", caller="two", status="success") == 0.0
+    assert lines == [{"event": "caller_keys_changed", "log_level": "warning", "callers": ["one", "two"]}]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "{}", "[]", '{"one": []}', '{"one": ["llmp_first-key"]}', "\xff", "x" * 70_000]
+)
+async def test_what_cannot_be_read_is_told_once_and_changes_nothing(content: str, desk: Desk) -> None:
+    desk.path.write_text(content, encoding="latin-1")
+    with capture_logs() as lines:
+        await desk.file.look()
+        await desk.file.look()
+    assert desk.owners() == ["one", None]
+    assert (desk.reloads("taken"), desk.reloads("refused")) == (0.0, 1.0)
+    assert [line["event"] for line in lines] == ["caller_keys_refused"]
+    assert not [private for private in (FIRST, "xx", "\xff") if private in str(lines)]
+
+
+async def test_a_file_that_is_gone_takes_no_key_away_and_one_that_is_back_is_read(desk: Desk) -> None:
+    desk.path.unlink()
+    await desk.file.look()
+    assert desk.owners() == ["one", None]
+    desk.path.write_text(written(one=[SECOND]))
+    await desk.file.look()
+    assert desk.owners() == [None, "one"]
+
+
+async def test_a_link_that_is_swapped_is_noticed(desk: Desk, tmp_path: Path) -> None:
+    """As a Kubernetes volume does it; size and times may be those of the file before."""
+    other = tmp_path / "..data"
+    other.write_text(written(one=[SECOND]))
+    desk.path.unlink()
+    desk.path.symlink_to(other)
+    await desk.file.look()
+    assert desk.owners() == [None, "one"]
+
+
+async def test_it_looks_again_and_again(desk: Desk) -> None:
+    naps: list[float] = []
+
+    async def writes_while_asleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            raise AwakeError
+        desk.path.write_text(written(one=[FIRST, SECOND][: len(naps)]))
+
+    with pytest.raises(AwakeError):
+        await KeysFile(desk.path, desk.ring, metrics=desk.metrics, sleep=writes_while_asleep).run()
+    assert desk.owners() == ["one", "one"]
+    assert naps == [LOOK_S] * 3
+
+
+def test_the_key_that_the_tool_makes_opens_with_the_digest_that_it_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert caller_key.main(["cj-assessment"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
+    key, entry = lines
+    assert len(key) == len("llmp_") + 43
+    assert entry == f'{{"cj-assessment":["{digest_of(key).hex()}"]}}'
+
+
+@pytest.mark.parametrize("name", ["Admin", "admin", "anonymous", "a b", "ä", "x" * 65, ""])
+def test_the_tool_refuses_a_name_that_the_service_would(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert caller_key.main([name]) == 2
+    assert "llmp_" not in capsys.readouterr().out
+
+
+def test_every_key_is_another(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(10):
+        caller_key.main(["one"])
+    keys = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("llmp_")]
+    assert len(set(keys)) == 10

@@ -1,0 +1,156 @@
+"""Rules, dashboard and runbook belong together, and the compose file brings them to where they are read."""
+
+import re
+
+import pytest
+import yaml
+
+from api import health_warnings
+from api_models import DegradedMode
+from config import PREFIX, known_variables
+from tests.monitoring_files import (
+    ALERTS,
+    DASHBOARD,
+    GRAFANA,
+    PANELS,
+    PROMETHEUS,
+    ROOT,
+    RUNBOOK,
+    VARIABLES,
+    anchors,
+    panel_expressions,
+)
+
+COMPOSE = yaml.safe_load((ROOT / "deploy" / "docker-compose.yml").read_text())["services"]
+TESTED = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
+ROWS = ["Traffic", "Providers", "Circuits", "Cache", "Events", "Money", "Saturation"]
+REQUIRED = {
+    "AvailabilityBurnsFast",
+    "AvailabilityBurnsSlowly",
+    "LatencyBurnsFast",
+    "LatencyBurnsSlowly",
+    "AllProvidersOpen",
+    "ProviderKeyRefused",
+    "CostNearLimit",
+    "CostLimitReached",
+    "CostUnknown",
+    "EventsDropped",
+    "RedisDegraded",
+    "BackgroundTaskDown",
+}
+
+
+def test_nothing_that_somebody_must_hear_of_is_without_a_rule() -> None:
+    assert {rule["alert"] for rule in ALERTS} >= REQUIRED
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_is_proved_to_ring_and_to_be_silent(rule: dict[str, str]) -> None:
+    cases = [case for test in TESTED for case in test["alert_rule_test"] if case["alertname"] == rule["alert"]]
+
+    assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_says_how_bad_it_is_and_where_its_paragraph_stands(rule: dict[str, dict[str, str]]) -> None:
+    page, anchor = rule["annotations"]["runbook_url"].split("#")
+
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert rule["annotations"]["summary"]
+    assert ROOT / page == RUNBOOK
+    assert anchor in anchors()
+
+
+@pytest.mark.parametrize("mode", DegradedMode)
+def test_every_degraded_mode_has_a_warning_and_a_paragraph(mode: DegradedMode) -> None:
+    assert health_warnings.MODES[mode]
+    assert mode in anchors()
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        health_warnings.MOCK,
+        health_warnings.NOBODY,
+        health_warnings.DRAINING,
+        health_warnings.LOOK_UP_FAILED,
+        health_warnings.HELD_CLOSED,
+    ],
+)
+def test_every_other_warning_of_the_health_has_a_paragraph(warning: str) -> None:
+    assert f'### "{warning}"' in RUNBOOK.read_text()
+
+
+def test_every_link_inside_the_runbook_leads_somewhere() -> None:
+    assert set(re.findall(r"\]\(#([^)]*)\)", RUNBOOK.read_text())) <= anchors()
+
+
+def test_the_runbook_names_only_settings_that_exist() -> None:
+    named = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)`", RUNBOOK.read_text()))
+
+    assert named
+    assert {name for name in named if PREFIX + name not in known_variables()} <= {
+        "CIRCUIT_BREAKER_OPEN",
+        "COST_LIMIT_EXCEEDED",
+    }
+
+
+def test_the_dashboard_has_a_row_for_each_concern_and_asks_the_source_that_is_chosen() -> None:
+    assert [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"] == ROWS
+    sources = [panel["datasource"] for panel in PANELS]
+    sources += [target["datasource"] for panel in PANELS for target in panel["targets"]]
+    assert {source["uid"] for source in sources} == {"${datasource}"}
+    assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"datasource", "instance"}
+
+
+def test_no_panel_uses_a_variable_that_nobody_defines() -> None:
+    assert not [expression for _, expression in panel_expressions() if "$" in expression]
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert VARIABLES.keys() == {"$__rate_interval", "$instance"}
+
+
+def test_panels_lie_side_by_side() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_compose_mounts_what_the_monitoring_reads() -> None:
+    mounted = {
+        target: source
+        for name in ("prometheus", "grafana")
+        for source, target, *_ in (volume.split(":") for volume in COMPOSE[name]["volumes"])
+    }
+    for target, folder in {
+        "/etc/prometheus": PROMETHEUS,
+        "/etc/grafana/provisioning": GRAFANA / "provisioning",
+        "/etc/grafana/dashboards": GRAFANA / "dashboards",
+    }.items():
+        assert (ROOT / "deploy" / mounted[target]).resolve() == folder
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "files.yml").read_text())["providers"]
+    assert mounted[provider["options"]["path"]] == "./grafana/dashboards"
+
+
+def test_the_monitoring_is_reachable_from_its_own_machine_only() -> None:
+    published = [port for name in ("prometheus", "grafana", "jaeger") for port in COMPOSE[name]["ports"]]
+
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_prometheus_scrapes_every_replica_under_the_name_that_both_judges_bear() -> None:
+    (job,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    (names,) = job["dns_sd_configs"]
+
+    assert names["names"] == ["llm-provider-service"]
+    for judge in ("llm-provider-service", "llm-provider-mock"):
+        assert COMPOSE[judge]["networks"]["default"]["aliases"] == names["names"]
+        assert COMPOSE[judge]["ports"] == [f"8090:{names['port']}"]

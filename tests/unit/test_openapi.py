@@ -1,0 +1,225 @@
+"""The published description is valid, complete and true to the routes, the failures and the models."""
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # it has no py.typed
+import orjson
+import pytest
+from openapi_spec_validator import validate
+from quart import Quart
+from quart.typing import TestClientProtocol as Client
+
+import exceptions
+from api.caller_gate import ADMIN_ROUTES, needs_no_caller
+from api.documentation_routes import routes_of
+from api.openapi import failures
+from api.openapi.advice import ADVICE
+from api.openapi.bodies import CORRELATION_ID
+from api.openapi.document import document
+from api.openapi.operations import OPERATIONS
+from api_models import JsonObject
+from config import Settings
+from startup_setup import create_app
+from tests.openapi import Answered, Described
+
+KEY = "kanarienvogel-0123456789-key"
+DOCUMENT = document([(row.method, row.path) for row in OPERATIONS])
+DESCRIBED = Described(DOCUMENT)
+
+
+def application(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Quart:
+    for name, value in {"LLM_PROVIDER_SERVICE_USE_MOCK_LLM": "true", **variables}.items():
+        monkeypatch.setenv(name, value)
+    return create_app(Settings.from_environment())
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Quart:
+    """Everything is registered, and every secret is set."""
+    keys = dict.fromkeys(("LLM_ADMIN_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"), KEY)
+    return application(monkeypatch, **keys)
+
+
+@pytest.fixture
+async def client(app: Quart) -> AsyncIterator[Client]:
+    async with app.test_app() as running:
+        yield running.test_client()
+
+
+async def served(app: Quart) -> JsonObject:
+    async with app.test_app() as running:
+        response = await running.test_client().get("/openapi.json")
+        found: JsonObject = orjson.loads(await response.get_data(as_text=False))
+        return found
+
+
+def operations(found: JsonObject) -> set[tuple[str, str]]:
+    return {(method, path) for method, path, _ in Described(found).operations()}
+
+
+def contents() -> Iterator[tuple[str, JsonObject]]:
+    """Every body that is described, with a name for it."""
+    for method, path, operation in DESCRIBED.operations():
+        if "requestBody" in operation:
+            yield f"{method} {path}", operation["requestBody"]["content"]["application/json"]
+        for status, response in operation["responses"].items():
+            for content in DESCRIBED.resolved(response).get("content", {}).values():
+                yield f"{method} {path} {status}", content
+    for status, response in DOCUMENT["components"]["responses"].items():
+        yield f"any path {status}", response["content"]["application/json"]
+
+
+def examples(content: JsonObject) -> Iterable[object]:
+    return [content["example"]] if "example" in content else [one["value"] for one in content["examples"].values()]
+
+
+# --- The document -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variables", [{}, {"LLM_ADMIN_API_KEY": KEY}], ids=["without admin key", "with admin key"])
+async def test_the_document_is_valid_openapi(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    found = await served(application(monkeypatch, **variables))
+    assert found["openapi"] == "3.1.0"
+    validate(found)
+
+
+async def test_every_route_has_its_row_and_every_row_its_route(app: Quart) -> None:
+    rows = {(row.method, row.path) for row in OPERATIONS}
+    assert routes_of(app) - rows == set(), "these routes have no row in api/openapi/operations.py"
+    assert rows - routes_of(app) == set(), "these rows have no route"
+    assert operations(await served(app)) == rows
+
+
+async def test_without_a_key_in_force_nothing_is_said_of_administration(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = application(monkeypatch)
+    found = await served(app)
+    assert operations(found) == routes_of(app)
+    assert "admin" not in orjson.dumps(found["paths"]).decode()
+    assert set(found["components"]["securitySchemes"]) == {"CallerBearer", "CallerHeader"}
+
+
+async def test_what_the_gate_asks_a_key_for_is_described_with_it_and_nothing_else(app: Quart) -> None:
+    for path, item in (await served(app))["paths"].items():
+        for operation in item.values():
+            asks = {} in operation.get("security", [])
+            assert asks is not needs_no_caller(path)
+            assert ("401" in operation["responses"]) is (asks or path.startswith(ADMIN_ROUTES))
+
+
+def test_the_document_does_not_depend_on_the_order_of_the_routes() -> None:
+    backwards = document([(row.method, row.path) for row in reversed(OPERATIONS)])
+    assert orjson.dumps(backwards) == orjson.dumps(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), list(contents()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_example_fits_its_schema(name: str, content: JsonObject) -> None:
+    found = list(examples(content))
+    assert found, name
+    for example in found:
+        DESCRIBED.validate(example, content["schema"])
+
+
+def test_every_example_of_a_parameter_fits_its_schema() -> None:
+    parameters = [one for *_, operation in DESCRIBED.operations() for one in operation.get("parameters", [])]
+    with_example = [one for one in parameters if "example" in one]
+    assert with_example
+    for one in with_example:
+        DESCRIBED.validate(one["example"], one["schema"])
+    assert all("example" in one for one in parameters if one["required"]), "the page writes a curl with them"
+
+
+def test_every_field_is_described() -> None:
+    silent = [
+        f"{model}.{name}"
+        for model, schema in DOCUMENT["components"]["schemas"].items()
+        for name, field in schema.get("properties", {}).items()
+        if not field.get("description")
+    ]
+    assert silent == [], "write what they are below them in api_models.py"
+
+
+# --- Failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_failure_has_an_example_and_advice() -> None:
+    assert set(failures.EXAMPLES) == set(exceptions.failures())
+    assert set(ADVICE) == {(kind.status, kind.code) for kind in exceptions.failures()}
+
+
+def test_every_failure_is_described_somewhere() -> None:
+    described = {kind for row in OPERATIONS for kind in row.errors} | {*failures.ANYWHERE, *failures.CALLER}
+    assert set(exceptions.failures()) - described == set()
+
+
+def test_a_failure_is_described_with_its_status_and_code() -> None:
+    response = DOCUMENT["paths"]["/api/v1/comparison"]["post"]["responses"]["402"]
+    content = response["content"]["application/json"]
+    assert content["schema"]["properties"]["error_type"]["enum"] == [exceptions.CostLimitExceededError.code]
+    assert content["examples"]["CostLimitExceeded"]["value"]["error"] == exceptions.CostLimitExceededError.sentence
+
+
+# --- How it is served -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_what_is_kept_is_not_sent_again(client: Client, path: str) -> None:
+    first = await client.get(path)
+    again = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    other = await client.get(path, headers={"If-None-Match": '"another"'})
+    assert [first.status_code, again.status_code, other.status_code] == [200, 304, 200]
+    assert first.headers["Cache-Control"] == again.headers["Cache-Control"] == "no-cache"
+    assert first.headers["ETag"] == again.headers["ETag"] == other.headers["ETag"]
+    assert await again.get_data() == b""
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_no_secret_is_in_it(client: Client, path: str) -> None:
+    assert KEY not in await (await client.get(path)).get_data(as_text=True)
+
+
+async def test_an_unknown_path_is_told_where_the_paths_are(client: Client) -> None:
+    response = await client.get("/api/v1/nothing")
+    assert "/openapi.json" in orjson.loads(await response.get_data())["details"]
+
+
+async def test_the_page_runs_its_own_script_only_and_asks_nobody_else(client: Client) -> None:
+    response = await client.get("/docs")
+    page = await response.get_data(as_text=True)
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy
+    assert "connect-src 'self'" in policy
+    assert re.findall(r"https?://|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\bon[a-z]+=", page) == []
+    assert page.count("<script>") == page.count("<style>") == 1
+
+
+# --- The checking itself ----------------------------------------------------------------------------------------------
+
+PROMISED = {"content-type": "application/json", "x-correlation-id": str(CORRELATION_ID), "cache-control": "no-store"}
+LIVE = Answered(method="GET", path="/livez", status=200, headers=PROMISED, body=b'{"status": "alive"}')
+
+
+def test_an_answer_as_described_fits() -> None:
+    DESCRIBED.fits(LIVE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"path": "/nowhere"},
+        {"method": "POST"},
+        {"status": 503},
+        {"body": b"{}"},
+        {"headers": {**PROMISED, "content-type": "text/html"}},
+        {"headers": {"content-type": "application/json", "cache-control": "no-store"}},
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_not_described_is_seen(changes: dict[str, Any]) -> None:
+    with pytest.raises((AssertionError, jsonschema.ValidationError)):
+        DESCRIBED.fits(replace(LIVE, **changes))

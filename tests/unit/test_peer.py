@@ -1,0 +1,153 @@
+"""Where a request came from: nobody is believed but a trusted proxy, and nothing but what it wrote itself."""
+
+import ipaddress
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from werkzeug.datastructures import Headers
+
+from api.peer import LONGEST_TEXT, MOST_HOPS, UNKNOWN, address_of
+from config import IPNetwork
+
+TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+PROXY, CALLER = "10.0.0.1", "203.0.113.9"
+XFF, FORWARDED = "X-Forwarded-For", "Forwarded"
+
+
+def found(*lines: tuple[str, str], remote: str | None = PROXY, trusted: tuple[IPNetwork, ...] = TRUSTED) -> str:
+    return address_of(remote, Headers(list(lines)), trusted)
+
+
+@pytest.mark.parametrize("header", [XFF, FORWARDED, "X-Real-IP", "Remote-Addr", "Client-IP"])
+@pytest.mark.parametrize(("remote", "trusted"), [(CALLER, TRUSTED), (CALLER, ()), (PROXY, ())])
+def test_who_is_no_trusted_proxy_is_not_believed(header: str, remote: str, trusted: tuple[IPNetwork, ...]) -> None:
+    said = (header, "for=10.9.9.9" if header == FORWARDED else "10.9.9.9")
+    assert found(said, remote=remote, trusted=trusted) == remote
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:DB8::0:1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("<local>", UNKNOWN),
+        ("", UNKNOWN),
+        (None, UNKNOWN),
+    ],
+)
+def test_without_a_header_the_other_end_of_the_socket_asks(remote: str | None, address: str) -> None:
+    assert found(remote=remote) == address
+
+
+@pytest.mark.parametrize("remote", [PROXY, f"::ffff:{PROXY}", "fd00::1"])
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        (CALLER, CALLER),
+        (f" {CALLER} ", CALLER),
+        (f"{CALLER}:4711", CALLER),
+        (f"::ffff:{CALLER}", CALLER),
+        (f"[::ffff:{CALLER}]:443", CALLER),
+        ("2001:db8::1", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ('"[2001:db8::1]:443"', "2001:db8::1"),
+        ("2001:db8::1%<b>eth0</b>", "2001:db8::1"),
+        (f"10.9.9.9, {CALLER}", CALLER),
+        (f"{CALLER}, 10.0.0.3, fd00::2", CALLER),
+        (f"192.0.2.66, {CALLER}, 10.0.0.3", CALLER),
+        ("10.0.0.4, 10.0.0.3", "10.0.0.4"),
+        (f"{CALLER}, garbage, 10.0.0.3", UNKNOWN),
+        (f"{CALLER},", UNKNOWN),
+        ("", UNKNOWN),
+        ("unknown", UNKNOWN),
+        ("_hidden", UNKNOWN),
+        ("203.0.113", UNKNOWN),
+        ("203.0.113.09", UNKNOWN),
+        ("3405803785", UNKNOWN),
+        ("0xcb.0.113.9", UNKNOWN),
+        ("203.0.113.9/32", UNKNOWN),
+        ("[203.0.113.9", CALLER),
+        ("\uff1203.0.113.9", UNKNOWN),
+    ],
+)
+def test_of_what_a_trusted_proxy_says_the_nearest_stranger_counts(said: str, address: str, remote: str) -> None:
+    assert found((XFF, said), remote=remote) == address
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        (f"for={CALLER}", CALLER),
+        (f"FOR={CALLER};proto=https;by=10.0.0.1", CALLER),
+        (f"proto=https; for = {CALLER}", CALLER),
+        ('for="[2001:db8::1]:4711"', "2001:db8::1"),
+        (f'for="{CALLER}:80"', CALLER),
+        (f"for=10.9.9.9, for={CALLER}", CALLER),
+        (f"for={CALLER}, for=10.0.0.3;proto=http", CALLER),
+        (f'for="10.9.9.9, for={CALLER}', CALLER),
+        ("proto=https", UNKNOWN),
+        (f"for={CALLER}, proto=https", UNKNOWN),
+        ("for=unknown", UNKNOWN),
+        ("for=_hidden", UNKNOWN),
+        ("for", UNKNOWN),
+        (CALLER, UNKNOWN),
+    ],
+)
+def test_the_standard_s_header_is_read_likewise(said: str, address: str) -> None:
+    assert found((FORWARDED, said)) == address
+
+
+def test_a_text_longer_than_any_address_is_none() -> None:
+    zone = "%" + "z" * (LONGEST_TEXT - len("fe80::1%"))
+    assert found((XFF, f"fe80::1{zone}")) == "fe80::1"
+    assert found((XFF, f"fe80::1{zone}z")) == UNKNOWN
+
+
+def test_several_lines_of_a_header_are_one_list() -> None:
+    assert found((XFF, "10.9.9.9"), (XFF, f"{CALLER}, 10.0.0.3"), (XFF, "10.0.0.2")) == CALLER
+    assert found((FORWARDED, "for=10.9.9.9"), (FORWARDED, f"for={CALLER}")) == CALLER
+
+
+def test_a_header_that_the_proxy_only_passes_on_makes_nobody_somebody_else() -> None:
+    assert found((XFF, CALLER), (FORWARDED, "for=10.9.9.9")) == UNKNOWN
+    assert found((XFF, "10.9.9.9"), (FORWARDED, f"for={CALLER}")) == UNKNOWN
+    assert found((XFF, CALLER), (FORWARDED, f"for={CALLER}")) == CALLER
+
+
+def test_a_longer_way_than_any_real_one_is_not_followed() -> None:
+    way = ", ".join(["10.0.0.3"] * (MOST_HOPS - 1))
+    assert found((XFF, f"{CALLER}, {way}")) == CALLER
+    assert found((XFF, f"{CALLER}, 10.0.0.3, {way}")) == UNKNOWN
+
+
+HOPS = st.one_of(
+    st.ip_addresses().map(str),
+    st.sampled_from(["10.0.0.3", "fd00::3", "unknown", "[", "[::1", '"', ":", "%", ";", "for=", ""]),
+    st.text(st.characters(codec="latin-1", exclude_characters="\r\n,"), max_size=20),
+)
+LINES = st.lists(st.tuples(st.sampled_from([XFF, FORWARDED]), st.lists(HOPS, max_size=5).map(",".join)), max_size=4)
+
+
+@given(lines=LINES, remote=st.one_of(st.none(), HOPS))
+@example(lines=[(XFF, "::ffff:10.0.0.3")], remote=PROXY)
+def test_garbage_never_raises_and_never_becomes_an_address(lines: list[tuple[str, str]], remote: str | None) -> None:
+    address = found(*lines, remote=remote)
+    assert address == UNKNOWN or str(ipaddress.ip_address(address)) == address
+
+
+@given(lines=LINES, remote=st.ip_addresses().filter(lambda address: not any(address in net for net in TRUSTED)))
+def test_nothing_that_a_stranger_says_changes_its_address(
+    lines: list[tuple[str, str]], remote: ipaddress.IPv4Address | ipaddress.IPv6Address
+) -> None:
+    assert found(*lines, remote=str(remote)) == found(remote=str(remote))
+
+
+@given(forged=LINES, way=st.lists(st.sampled_from(["10.0.0.3", "fd00::3"]), max_size=3))
+def test_nothing_that_a_caller_forges_gives_it_another_address(forged: list[tuple[str, str]], way: list[str]) -> None:
+    """The first proxy appends the caller, the others the proxy before them; each to the last line of its header."""
+    assert found(*forged, (XFF, ", ".join([CALLER, *way]))) in {CALLER, UNKNOWN}

@@ -1,0 +1,123 @@
+"""What is counted of every HTTP request: those under way, those turned away and why, and who left at which moment."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from quart import Quart, Response
+
+from api import error_rendering, request_scope
+from api_models import DisconnectPhase, ProviderName, RejectReason, ShedReason
+from exceptions import (
+    BodyTooLargeError,
+    CircuitOpenError,
+    InvalidQueryError,
+    ServiceError,
+    ServiceOverloadedError,
+    ServiceStoppingError,
+    failures,
+)
+from implementations.history_impl import HistoryImpl
+from implementations.resilience.admission import Admission
+from metrics import Metrics
+from tests.fakes import Calendar, Clock, new_metrics, sample
+
+PROVIDER = ProviderName.OPENAI
+CROWDED = ServiceOverloadedError("crowded", shed=ShedReason.QUEUE_FULL, retry_after_s=1.0)
+
+
+def crowded_provider() -> ServiceOverloadedError:
+    failure = ServiceOverloadedError("crowded", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=1.0)
+    failure.provider = PROVIDER
+    return failure
+
+
+def app_that(metrics: Metrics, failure: ServiceError | None = None) -> Quart:
+    """Ends its only route with the failure, or says how many requests are under way."""
+    app = Quart("test")
+
+    @app.get("/")
+    async def route() -> Response:
+        if failure is not None:
+            raise failure
+        return Response(str(sample(metrics, "llm_provider_http_requests_in_flight")))
+
+    error_rendering.install(app, history=HistoryImpl(clock=Clock(), now=Calendar()))
+    request_scope.install(app, metrics=metrics, admission=Admission())
+    return app
+
+
+def counted(metrics: Metrics) -> Iterator[tuple[str, ...]]:
+    for family in metrics.registry.collect():
+        if family.name in {"llm_provider_rejects", "llm_provider_shed"}:
+            yield from (tuple(one.labels.values()) for one in family.samples if one.value)
+
+
+async def test_a_request_under_way_is_seen_and_one_that_ended_is_not() -> None:
+    metrics = new_metrics()
+    answer = await app_that(metrics).test_client().get("/")
+
+    assert await answer.get_data() == b"1.0"
+    assert sample(metrics, "llm_provider_http_requests_in_flight") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("failure", "labels"),
+    [
+        (InvalidQueryError("essay_a: is required"), (RejectReason.INVALID,)),
+        (BodyTooLargeError("send a smaller body"), (RejectReason.TOO_LARGE,)),
+        (CROWDED, ("none", ShedReason.QUEUE_FULL)),
+        (crowded_provider(), (PROVIDER, ShedReason.QUEUE_TIMEOUT)),
+        (ServiceStoppingError(), ("none", ShedReason.STOPPING)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_whoever_is_turned_away_is_counted_once_under_the_reason(
+    failure: ServiceError, labels: tuple[str, ...]
+) -> None:
+    metrics = new_metrics()
+    await app_that(metrics, failure).test_client().get("/")
+
+    assert list(counted(metrics)) == [labels]
+
+
+async def test_a_path_that_is_unknown_is_a_reason_too() -> None:
+    metrics = new_metrics()
+    await app_that(metrics).test_client().get("/nowhere")
+
+    assert list(counted(metrics)) == [(RejectReason.UNKNOWN_PATH,)]
+
+
+async def test_a_failure_of_a_provider_turns_nobody_away() -> None:
+    metrics = new_metrics()
+    failure = CircuitOpenError("it failed too often lately", provider=PROVIDER, retry_after_s=9.0)
+    assert (await app_that(metrics, failure).test_client().get("/")).status_code == 503
+
+    assert list(counted(metrics)) == []
+
+
+@pytest.mark.parametrize("phase", DisconnectPhase)
+async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: DisconnectPhase) -> None:
+    metrics = new_metrics()
+    app = Quart("test")
+
+    @app.get("/")
+    async def route() -> Response:
+        request_scope.enter(phase)
+        raise asyncio.CancelledError
+
+    request_scope.install(app, metrics=metrics, admission=Admission())
+    await app.test_client().get("/")
+
+    left = {name: sample(metrics, "llm_provider_client_disconnects_total", phase=name) for name in DisconnectPhase}
+    assert left == {name: float(name is phase) for name in DisconnectPhase}
+    assert sample(metrics, "llm_provider_http_requests_in_flight") == 0.0
+
+
+def test_every_status_that_a_comparison_may_end_with_starts_at_zero() -> None:
+    labels = {"method": "POST", "endpoint": "/api/v1/comparison"}
+    statuses = {200, 499, *(kind.status for kind in failures())}
+    metrics = new_metrics()
+
+    found = {sample(metrics, "llm_provider_http_requests_total", status_code=str(one), **labels) for one in statuses}
+    assert found == {0.0}

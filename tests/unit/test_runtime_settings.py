@@ -1,0 +1,269 @@
+"""What an operator may change at run time, and that nothing else changes: by reflection over the table of settings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import JsonValue
+
+from api.admin_settings import SettingsChange
+from api_models import AdminAction, ProviderName, SelectionStrategy, SettingReport, SettingSource, SettingsResponse
+from config import MASK, PREFIX, Setting, Settings, settings_table
+from exceptions import InvalidQueryError, StaleVersionError
+from implementations.runtime_settings_impl import RuntimeSettingsImpl
+from metrics import Metrics
+from protocols import CurrentSettings
+from tests.fakes import new_metrics, sample
+from tests.steering_fakes import ADMIN, FakeAudit, FakeDocument
+
+PASSWORD = "kanarienvogel-redis"  # noqa: S105  it opens nothing
+KEY = "kanarienvogel-of-openai"
+
+# Values that differ from the default, as a PATCH has them.
+OTHER: dict[str, JsonValue] = {
+    "log_level": "ERROR",
+    "provider_selection_strategy": "least-cost",
+    "provider_priority_order": ["google", "openai"],
+    "routing_rules": [{"metadata": {"tier": "gold"}, "min_characters": 20000, "provider": "anthropic"}],
+    "default_llm_provider": "google",
+    "llm_default_max_tokens": 1024,
+    "llm_default_temperature": 0.5,
+    "llm_cache_enabled": False,
+    "llm_cache_ttl": 60.0,
+    "cost_limit_usd_per_day": 5.0,
+    "cost_limit_usd_per_month": 50.0,
+    "cost_alert_threshold_usd": 3.0,
+    "cost_alert_levels": [0.5, 0.9],
+    "cost_unknown_price": "refuse",
+    "cost_unknown_ceiling_usd": 0.2,
+    **{f"{name}_enabled": False for name in ("anthropic", "openai", "google", "openrouter")},
+    **{f"{name}_default_model": "another/model" for name in ("anthropic", "openai", "google", "openrouter")},
+    "internal_model_enabled": True,
+    "internal_model_name": "llama",
+}
+CHANGEABLE = [setting for setting in settings_table() if setting.changeable]
+FIXED = [setting for setting in settings_table() if not setting.changeable]
+NOT_STEERED = {"request_timeout_s", "attempt_timeout_s", "mock"}
+
+
+def always(version: int) -> bool:
+    return True
+
+
+class Office:
+    """One replica's settings, and what it told."""
+
+    def __init__(self, document: FakeDocument | None = None, metrics: Metrics | None = None) -> None:
+        self.audit = FakeAudit()
+        self.metrics = metrics or new_metrics()
+        self.levels: list[str] = []
+        self.settings = RuntimeSettingsImpl(
+            Settings.from_environment(),
+            document=document,
+            audit=self.audit,
+            metrics=self.metrics,
+            on_log_level=self.levels.append,
+        )
+
+    async def changes(
+        self, changes: Mapping[str, JsonValue], matches: Callable[[int], bool] = always
+    ) -> SettingsResponse:
+        return await self.settings.change(changes, by=ADMIN, matches=matches)
+
+    async def withdraws(self, name: str | None = None) -> SettingsResponse:
+        return await self.settings.withdraw(name, by=ADMIN, matches=always)
+
+    async def refuses(self, changes: dict[str, Any]) -> str:
+        """What is told; and that nothing changed but the count."""
+        before, version = self.settings.current(), (await self.settings.report()).version
+        counted = sample(self.metrics, "llm_provider_config_reload_errors_total", source="request") or 0.0
+        with pytest.raises(InvalidQueryError) as refusal:
+            await self.settings.change(changes, by=ADMIN, matches=always)
+        assert self.settings.current() is before
+        assert (await self.settings.report()).version == version
+        assert sample(self.metrics, "llm_provider_config_reload_errors_total", source="request") == counted + 1
+        return refusal.value.details
+
+
+def row(report: SettingsResponse, name: str) -> SettingReport:
+    (found,) = (setting for setting in report.settings if setting.name == name)
+    return found
+
+
+@pytest.mark.parametrize("setting", CHANGEABLE, ids=lambda setting: setting.name)
+async def test_each_changeable_setting_reaches_the_snapshot_and_returns(setting: Setting) -> None:
+    office, value = Office(FakeDocument()), OTHER[setting.name]
+    own = office.settings.current()
+    changed = row(await office.changes({setting.name: value}), setting.name)
+    assert (changed.value, changed.source, changed.changeable) == (value, SettingSource.OPERATOR, True)
+    assert changed.environment_value != value
+    assert office.settings.current() != own
+    back = row(await office.withdraws(setting.name), setting.name)
+    assert (back.value, back.source) == (changed.environment_value, SettingSource.ENVIRONMENT)
+    assert office.settings.current() == own
+    assert office.audit.told == [
+        (ADMIN.actor, AdminAction.SETTING_CHANGED, setting.name, changed.environment_value, value),
+        (ADMIN.actor, AdminAction.SETTING_WITHDRAWN, setting.name, value, changed.environment_value),
+    ]
+
+
+async def test_all_of_the_snapshot_that_is_meant_to_change_does() -> None:
+    office = Office()
+    before = office.settings.current()
+    after = (await office.changes(OTHER), office.settings.current())[1]
+    unchanged = {one.name for one in fields(CurrentSettings) if getattr(before, one.name) == getattr(after, one.name)}
+    assert unchanged == NOT_STEERED
+    assert {
+        one.name for one in fields(before.costs) if getattr(before.costs, one.name) == getattr(after.costs, one.name)
+    } == set()
+
+
+@pytest.mark.parametrize("setting", FIXED, ids=lambda setting: setting.name)
+async def test_each_other_setting_is_refused_by_its_name(setting: Setting) -> None:
+    office = Office()
+    told = await office.refuses({setting.name: setting.info.default, "llm_cache_ttl": 60.0})
+    assert told == f"{setting.name}: does not change while the service runs"
+    with pytest.raises(InvalidQueryError, match=setting.name):
+        await office.withdraws(setting.name)
+
+
+@pytest.mark.parametrize("name", ["api_key", "base_url", "__class__", "costs", "selection", "llm_cache_ttl "])
+async def test_what_is_no_setting_is_refused(name: str) -> None:
+    office = Office()
+    assert "there is no such setting" in await office.refuses({name: {"enabled": False}, "llm_cache_ttl": 60.0})
+
+
+async def test_a_misspelt_name_is_helped_and_a_strange_one_is_not_repeated() -> None:
+    office = Office()
+    assert "did you mean llm_cache_ttl?" in await office.refuses({"llm_cache_tl": 1.0})
+    assert "kanarienvogel" not in await office.refuses({"kanarienvogel\n" * 100: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("llm_cache_ttl", 0),
+        ("llm_cache_ttl", None),
+        ("llm_cache_ttl", True),
+        ("llm_cache_ttl", "kanarienvogel"),
+        ("cost_limit_usd_per_day", -1),
+        ("cost_limit_usd_per_day", True),
+        ("cost_limit_usd_per_day", float("nan")),
+        ("cost_alert_levels", [0.5, 1.5]),
+        ("log_level", "kanarienvogel"),
+        ("provider_selection_strategy", "kanarienvogel"),
+        ("provider_priority_order", []),
+        ("provider_priority_order", ["openai", "openai"]),
+        ("provider_priority_order", ["mock"]),
+        ("provider_priority_order", "openai,google"),
+        ("default_llm_provider", "mock"),
+        ("routing_rules", [{"kanarienvogel": 1, "provider": "openai"}]),
+        ("routing_rules", [{"metadata": {"kanarienvogel": []}, "provider": "openai"}]),
+        ("openai_default_model", "../kanarienvogel"),
+        ("openai_enabled", "kanarienvogel"),
+    ],
+)
+async def test_a_half_valid_change_applies_nothing_and_names_what_is_wrong(name: str, value: Any) -> None:
+    told = await Office().refuses({"llm_default_max_tokens": 7, name: value})
+    assert told.startswith(f"{name}: ")
+    assert "kanarienvogel" not in told
+
+
+@pytest.mark.parametrize("name", ["cost_limit_usd_per_day", "llm_default_temperature", "default_llm_provider"])
+async def test_null_is_a_value_where_there_may_be_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}{name.upper()}", {"default_llm_provider": "google"}.get(name, "1"))
+    changed = row(await Office().changes({name: None}), name)
+    assert (changed.value, changed.source) == (None, SettingSource.OPERATOR)
+    assert changed.environment_value is not None
+
+
+async def test_a_snapshot_that_was_taken_stays_as_it_is() -> None:
+    office = Office()
+    taken = office.settings.current()
+    await office.changes({"provider_selection_strategy": "random", "openai_enabled": False})
+    assert taken.selection_strategy is SelectionStrategy.PRIORITY
+    assert ProviderName.OPENAI in taken.enabled_providers
+    assert ProviderName.OPENAI not in office.settings.current().enabled_providers
+
+
+async def test_a_version_that_was_not_meant_is_refused() -> None:
+    office = Office()
+    await office.changes({"llm_cache_ttl": 60.0})
+    with pytest.raises(StaleVersionError):
+        await office.changes({"llm_cache_ttl": 70.0}, lambda version: version == 0)
+    assert office.settings.current().cache_ttl_s == 60.0
+    assert (await office.changes({"llm_cache_ttl": 70.0}, lambda version: version == 1)).version == 2
+
+
+async def test_everything_returns_to_the_environment_at_once() -> None:
+    office = Office()
+    own = office.settings.current()
+    await office.changes(OTHER)
+    report = await office.withdraws()
+    assert office.settings.current() == own
+    assert {setting.source for setting in report.settings} == {SettingSource.ENVIRONMENT}
+    assert len(office.audit.told) == 2 * len(OTHER)
+    assert (await office.withdraws()).version == report.version
+
+
+async def test_the_level_of_the_log_follows_and_is_set_only_when_it_changed() -> None:
+    document = FakeDocument()
+    here, there = Office(document), Office(document)
+    await here.changes({"log_level": "ERROR"})
+    await here.changes({"llm_cache_ttl": 60.0})
+    await there.settings.look()
+    await here.withdraws()
+    assert (here.levels, there.levels) == (["ERROR", "INFO"], ["ERROR"])
+
+
+async def test_what_another_version_stored_is_left_out_counted_and_kept() -> None:
+    values = {"llm_cache_ttl": 60.0, "setting_of_tomorrow": 1, "llm_default_max_tokens": -1, "port": 1}
+    document = FakeDocument(text=orjson.dumps({"version": 7, "values": values}))
+    office = Office(document)
+    report = await office.settings.report()
+    assert report.version == 7
+    assert [one.name for one in report.settings if one.source is SettingSource.OPERATOR] == ["llm_cache_ttl"]
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
+    await office.changes({"cost_limit_usd_per_day": 5.0})
+    assert orjson.loads(document.text) == {"version": 8, "values": {**values, "cost_limit_usd_per_day": 5.0}}
+    assert office.settings.current().cache_ttl_s == 60.0
+
+
+async def test_text_that_is_none_of_ours_changes_nothing_and_is_counted() -> None:
+    office = Office(FakeDocument(text=b"garbage"))
+    own = office.settings.current()
+    await office.settings.look()
+    await office.settings.look()
+    assert office.settings.current() is own
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+
+
+async def test_no_secret_is_shown_or_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", f"redis://user:{PASSWORD}@localhost:6379/0")
+    monkeypatch.setenv(f"{PREFIX}OPENAI_API_KEY", KEY)
+    document = FakeDocument()
+    office = Office(document)
+    report = await office.settings.report()
+    text = report.model_dump_json()
+    assert PASSWORD not in text
+    assert KEY not in text
+    assert row(report, "redis_url").value == row(report, "openai_api_key").value == MASK
+    assert row(report, "anthropic_api_key").value is None
+    rule: JsonValue = {"metadata": {"tier": f"x{PASSWORD}"}, "provider": "openai"}
+    changes: list[dict[str, JsonValue]] = [{"openai_default_model": KEY}, {"routing_rules": [rule]}]
+    for change in changes:
+        told = await office.refuses(change)
+        assert "secrets" in told
+        assert "kanarienvogel" not in told
+    assert document.text == b""
+
+
+def test_the_published_body_of_a_change_is_the_table() -> None:
+    schema = SettingsChange.model_json_schema()
+    assert set(schema["properties"]) == {setting.name for setting in CHANGEABLE} == set(OTHER)
+    assert "required" not in schema
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["llm_cache_ttl"]["exclusiveMinimum"] == 0
+    SettingsChange.model_validate(OTHER)
