@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from operator import add, attrgetter
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -353,7 +354,7 @@ class Rates:
     output: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class UsageTotals:
     """What was used: calls and how they ended, tokens, money in micro-dollars.
 
@@ -376,8 +377,11 @@ class UsageTotals:
         return self.cost_micro_usd / 1_000_000
 
     def __add__(self, other: Self) -> Self:
-        """Field by field."""
-        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
+        """Field by field, in the order of the fields."""
+        return type(self)(*map(add, _figures(self), _figures(other)))
+
+
+_figures = attrgetter(*UsageTotals.__slots__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
