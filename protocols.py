@@ -1010,8 +1010,8 @@ class AdmissionProtocol(Protocol):
     """The door: it counts who is inside and closes when the service stops."""
 
     @property
-    def is_open(self) -> bool:
-        """New work is taken."""
+    def is_draining(self) -> bool:
+        """The service is about to stop: new work should go to another replica."""
         ...
 
     def admit(self) -> AbstractContextManager[None]:
