@@ -198,7 +198,12 @@ class ServiceSettings(Group):
     port: int = knob("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
     max_request_bytes: int = knob("MAX_REQUEST_BYTES", 2 * 1024 * 1024, "largest request body, bytes", ge=1024)
     body_timeout_s: float = knob("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
-    drain_delay_s: float = knob("DRAIN_DELAY_S", 0.0, "wait after SIGTERM before draining, seconds", ge=0)
+    drain_delay_s: float = knob(
+        "DRAIN_DELAY_S",
+        0.0,
+        "so long after SIGTERM, seconds, /readyz is 503 and callers are still served: until balancers know",
+        ge=0,
+    )
     drain_grace_s: float = knob("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
 
 

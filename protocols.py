@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from operator import add, attrgetter
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -47,6 +48,7 @@ from api_models import (
 from exceptions import ServiceError
 
 T = TypeVar("T")
+LONE_SURROGATES = "surrogatepass"  # no caller can send one, and a digest is no place to find out
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, AttributeValue]
@@ -109,28 +111,47 @@ class ComparisonQuery:
         return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
 
 
+@dataclass(frozen=True, slots=True)
+class Essay:
+    """A plain text and, made once, the SHA-256 over it in hex."""
+
+    text: str
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the digest."""
+        object.__setattr__(self, "sha256", hashlib.sha256(self.text.encode(errors=LONE_SURROGATES)).hexdigest())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """The question as text, from its most stable part to its most variable one.
 
     user: the caller's task, the first essay's block, the second one's, the closing line; joined they are the user
     message. A dialect may join them or mark one. The plain essays stand beside them for whoever reads, not sends.
+    sha256: hex digest over the system and the user text, each preceded by its length.
     """
 
     version: str
     system: str
     user: tuple[str, str, str, str]
-    essay_a: str
-    essay_b: str
+    essay_a: Essay
+    essay_b: Essay
+    sha256: str = field(init=False)
 
-    def sha256(self) -> str:
-        """Hex digest over the system and the user text, each preceded by its length."""
+    def __post_init__(self) -> None:
+        """Make the digest, once."""
         digest = hashlib.sha256()
         for text in (self.system, "".join(self.user)):
-            encoded = text.encode()
+            encoded = text.encode(errors=LONE_SURROGATES)
             digest.update(len(encoded).to_bytes(8, "big"))
             digest.update(encoded)
-        return digest.hexdigest()
+        object.__setattr__(self, "sha256", digest.hexdigest())
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What stands for all of the prompt where two of them are told apart: digests of every text, and its parts."""
+        return self.version, self.sha256, [len(part) for part in self.user], self.essay_a.sha256, self.essay_b.sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +188,9 @@ class ProviderRequest:
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, over all fields: the identity under which answers are kept and shared."""
-        return hashlib.sha256(orjson.dumps(self, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        told = {name: getattr(self, name) for name in self.__slots__}
+        told["prompt"] = self.prompt.identity
+        return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +354,7 @@ class Rates:
     output: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class UsageTotals:
     """What was used: calls and how they ended, tokens, money in micro-dollars.
 
@@ -354,8 +377,11 @@ class UsageTotals:
         return self.cost_micro_usd / 1_000_000
 
     def __add__(self, other: Self) -> Self:
-        """Field by field."""
-        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
+        """Field by field, in the order of the fields."""
+        return type(self)(*map(add, _figures(self), _figures(other)))
+
+
+_figures = attrgetter(*UsageTotals.__slots__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -984,8 +1010,8 @@ class AdmissionProtocol(Protocol):
     """The door: it counts who is inside and closes when the service stops."""
 
     @property
-    def is_open(self) -> bool:
-        """New work is taken."""
+    def is_draining(self) -> bool:
+        """The service is about to stop: new work should go to another replica."""
         ...
 
     def admit(self) -> AbstractContextManager[None]:

@@ -50,7 +50,7 @@ async def healthz(
     """Whether the service can serve, and what is not well."""
     statuses = selector.statuses(runtime_settings.current())
     dependencies = _dependencies(cache, events)
-    status = _status(statuses, dependencies, draining=not admission.is_open, down=background.down)
+    status = _status(statuses, dependencies, draining=admission.is_draining, down=background.down)
     body = HealthResponse(
         service=settings.service.name,
         version=metrics.version,
@@ -59,7 +59,7 @@ async def healthz(
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
         warnings=[
-            *warnings_of(statuses, mock=runtime_settings.current().mock is not None, draining=not admission.is_open),
+            *warnings_of(statuses, mock=runtime_settings.current().mock is not None, draining=admission.is_draining),
             *task_warnings(background.down),
             *mode_warnings(cache.health(), events.health(), budget_is_local=budget.is_local),
         ],
@@ -82,7 +82,9 @@ async def readyz(
     admission: FromDishka[AdmissionProtocol],
 ) -> Response:
     """Whether new work is welcome."""
-    ready = admission.is_open and any(status.is_usable for status in selector.statuses(runtime_settings.current()))
+    ready = not admission.is_draining and any(
+        status.is_usable for status in selector.statuses(runtime_settings.current())
+    )
     return _flag("ready", status=200) if ready else _flag("not ready", status=503)
 
 

@@ -40,7 +40,7 @@ async def operations(
         started_at=history.began_at,
         uptime_s=round(history.uptime_s, 3),
         mock_judges=current.mock is not None,
-        draining=not admission.is_open,
+        draining=admission.is_draining,
         degraded_modes=[mode for mode in DegradedMode if count_of(metrics.degraded_mode.of(mode))],
         tasks_down=sorted(background.down),
         traffic=rendered.traffic(metrics, history),

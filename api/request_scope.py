@@ -109,7 +109,7 @@ def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> No
         g.status = response.status_code
         response.headers[CORRELATION_HEADER] = str(correlation_id())
         response.headers.setdefault("Cache-Control", "no-store")
-        if not admission.is_open:
+        if admission.is_draining:
             response.headers["Connection"] = "close"
         return response
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from api_models import CacheMode, DegradedMode, DependencyStatus
-from implementations.cache.entry_codec import decode, encode
+from implementations.cache.entry_codec import decode, decode_kept, encode
 from implementations.cache.local_cache import LocalCache
 from implementations.resilience.call import current_call
 from implementations.shared_state.entry_store import EntryStore
@@ -139,7 +139,7 @@ class CacheManagerImpl:
 
     def _from_local(self, key: str) -> CachedReply | None:
         kept = self._local.get(self._name(key))
-        reply = None if kept is None else decode(kept.payload)
+        reply = None if kept is None else decode_kept(kept.payload)
         return None if kept is None or reply is None else CachedReply(reply=reply, age_s=kept.age_s)
 
     def _give_back(self, key: str, shared: EntryStore) -> None:

@@ -71,13 +71,14 @@ class MockProviderImpl:
 
 def _judge(prompt: Prompt, replicate: int, knobs: MockKnobs) -> Verdict:
     """Weigh the two essays; drawn so that the swapped pair gets the mirrored verdict unless judged by position."""
-    former, latter = sorted((prompt.essay_a, prompt.essay_b))
+    essay_a, essay_b = prompt.essay_a.text, prompt.essay_b.text
+    former, latter = sorted((essay_a, essay_b))
     draws = _draws(knobs.seed, prompt.system, prompt.user[0], replicate, former, latter)
-    a, b = read_essay(prompt.essay_a), read_essay(prompt.essay_b)
+    a, b = read_essay(essay_a), read_essay(essay_b)
     is_close = abs(a.score - b.score) < OVERWHELMING_POINTS
     by_position = draws.random() < knobs.position_bias * CLOSE_PAIR_FACTOR and is_close
     noise = max(-WIDEST_NOISE_POINTS, min(WIDEST_NOISE_POINTS, draws.gauss(0, NOISE_POINTS)))
-    lead = a.score - b.score + (noise if prompt.essay_a == former else -noise)
+    lead = a.score - b.score + (noise if essay_a == former else -noise)
     confidence = min(HIGHEST_CONFIDENCE, LOWEST_CONFIDENCE + abs(lead) // POINTS_PER_CONFIDENCE_STEP)
     sides = [(Winner.ESSAY_A, a), (Winner.ESSAY_B, b)]
     (winner, better), (loser, worse) = sides if by_position or lead >= 0 else reversed(sides)

@@ -42,6 +42,7 @@ from protocols import (
     ComparisonQuery,
     CostRules,
     CurrentSettings,
+    Essay,
     EventHealth,
     LLMAccountingProtocol,
     MockKnobs,
@@ -310,8 +311,8 @@ def prompt() -> Prompt:
         version="1",
         system="Judge fairly.",
         user=("The task.\n", "<essay A>\n", "<essay B>\n", "Answer."),
-        essay_a="Essay A",
-        essay_b="Essay B",
+        essay_a=Essay("Essay A"),
+        essay_b=Essay("Essay B"),
     )
 
 

@@ -109,5 +109,5 @@ def purchases(
                 response_time_ms=round(attempt.duration_s * 1000),
                 cached=False,
                 cache_cost_savings_usd=0.0,
-                prompt_sha256=request.prompt.sha256(),
+                prompt_sha256=request.prompt.sha256,
             )

@@ -4,10 +4,9 @@ The order serves the providers' prompt caches: judge's instructions, the caller'
 fixed closing line. The same question gives the same bytes: there are no ids, dates or random marks.
 """
 
-import hashlib
 import re
 
-from protocols import ComparisonQuery, Prompt
+from protocols import ComparisonQuery, Essay, Prompt
 
 PROMPT_VERSION = "1"
 
@@ -43,21 +42,26 @@ _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
 def build_prompt(query: ComparisonQuery) -> Prompt:
     """The prompt for a query. Placeholders in the caller's task are filled in one pass, never re-scanned."""
     system = "\n\n".join((query.system_prompt or INSTRUCTIONS, FENCE_RULE, OUTPUT_RULES))
-    blocks = {"{essay_a}": fenced("A", query.essay_a), "{essay_b}": fenced("B", query.essay_b)}
+    essay_a, essay_b = Essay(query.essay_a), Essay(query.essay_b)
+    blocks = {"{essay_a}": fenced("A", essay_a), "{essay_b}": fenced("B", essay_b)}
     return Prompt(
         version=PROMPT_VERSION,
         system=system,
         user=(*_task_and_essays(query.user_prompt, blocks), CLOSING_LINE),
-        essay_a=query.essay_a,
-        essay_b=query.essay_b,
+        essay_a=essay_a,
+        essay_b=essay_b,
     )
 
 
-def fenced(letter: str, essay: str) -> str:
+def fenced(letter: str, essay: Essay) -> str:
     """The essay between tags whose mark is a digest of its own text; tags inside it are escaped, nothing is lost."""
-    mark = hashlib.sha256(essay.encode()).hexdigest()[:MARK_HEX_DIGITS]
-    harmless = _FENCE_LIKE.sub(_escaped, essay)
-    return f'<essay id="{letter}" mark="{mark}">\n{harmless}\n</essay id="{letter}" mark="{mark}">'
+    mark = essay.sha256[:MARK_HEX_DIGITS]
+    return f'<essay id="{letter}" mark="{mark}">\n{_harmless(essay.text)}\n</essay id="{letter}" mark="{mark}">'
+
+
+def _harmless(text: str) -> str:
+    """Most essays hold no bracket at all, which is found out much faster than that none begins a tag."""
+    return _FENCE_LIKE.sub(_escaped, text) if any(bracket in text for bracket in _BRACKETS) else text
 
 
 def _escaped(bracket: re.Match[str]) -> str:

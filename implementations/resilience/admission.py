@@ -1,4 +1,4 @@
-"""The door of the service: it counts who is inside, closes for the shutdown and can turn the last ones out."""
+"""The door of the service: it counts who is inside, announces that it will close, and can turn the last ones out."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,17 +8,18 @@ from exceptions import ServiceStoppingError
 
 
 class Admission:
-    """Open from the start until `close`."""
+    """Open from the start until `close`; balancers are sent elsewhere from `announce_end` on."""
 
     def __init__(self) -> None:
         self._inside: set[asyncio.Task[object]] = set()
         self._turned_out: set[asyncio.Task[object]] = set()
         self._open = True
+        self._draining = False
 
     @property
-    def is_open(self) -> bool:
-        """New work is taken."""
-        return self._open
+    def is_draining(self) -> bool:
+        """New work should go to another replica."""
+        return self._draining
 
     @property
     def inside(self) -> frozenset[asyncio.Task[object]]:
@@ -43,8 +44,13 @@ class Admission:
             self._inside.discard(task)
             self._turned_out.discard(task)
 
+    def announce_end(self) -> None:
+        """Say that the door will close; whoever comes all the same is still taken in."""
+        self._draining = True
+
     def close(self) -> None:
         """Take nobody in any more."""
+        self._draining = True
         self._open = False
 
     def turn_out(self) -> None:

@@ -1,4 +1,8 @@
-"""Empties the service before it stops: the listener stays open, new work is refused, running work is finished."""
+"""Empties the service before it stops: the listener stays open, running work is finished, then new work is refused.
+
+Balancers learn of the end with a delay, from a probe or from Kubernetes. Until they know, they send work that nobody
+else would answer, so the door closes only after the delay.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +24,7 @@ class Flights(Protocol):
 
 
 class Drain:
-    """delay_s: how long the closed door is shown before waiting; grace_s: the longest wait for running work."""
+    """delay_s: how long the end is announced before the door closes; grace_s: the longest wait for running work."""
 
     def __init__(
         self,
@@ -38,9 +42,10 @@ class Drain:
         self._sleep = sleep
 
     async def run(self) -> bool:
-        """Close, wait, and cancel what remains. True when everything was finished in time."""
-        self._admission.close()
+        """Announce, close, wait, and cancel what remains. True when everything was finished in time."""
+        self._admission.announce_end()
         await self._sleep(self._delay_s)
+        self._admission.close()
         finished = await self._empty_within(self._grace_s)
         if not finished:
             self.abort()

@@ -97,12 +97,13 @@ def test_an_idle_service_stops_quickly(tmp_path: Path, number: signal.Signals) -
         assert "Traceback" not in running.written()
 
 
-def test_the_closed_door_is_shown_for_the_drain_delay(tmp_path: Path) -> None:
-    with service(tmp_path, mocked(DRAIN_DELAY_S="0.7")) as running:
+def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_served(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(DRAIN_DELAY_S="1.5")) as running:
         running.terminate()
-        wait_until(lambda: running.ask("/readyz").status == 503, within_s=0.6)
-        assert running.compare().status == 503
-        assert running.exit_code(within_s=3) == 0
+        wait_until(lambda: running.ask("/readyz").status == 503, within_s=1.0)
+        told = running.compare()
+        assert (told.status, told.headers["connection"]) == (200, "close")
+        assert running.exit_code(within_s=5) == 0
 
 
 def test_a_second_signal_ends_the_service_at_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:

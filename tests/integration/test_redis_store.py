@@ -18,6 +18,7 @@ from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import GOOD_PROBES, Prober
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
+from protocols import Essay
 from tests.fakes import new_metrics, reply, request, sample
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
 
@@ -336,7 +337,7 @@ async def test_a_thousand_questions_that_begin_alike_have_a_thousand_answers(ser
             version=plain.version,
             system=plain.system,
             user=(plain.user[0], "x" * 2_000 + f" {number}", plain.user[2], plain.user[3]),
-            essay_a="x" * 2_000 + f" {number}",
+            essay_a=Essay("x" * 2_000 + f" {number}"),
             essay_b=plain.essay_b,
         )
         questions.append(request(prompt=changed).fingerprint())

@@ -39,9 +39,9 @@ async def test_the_door_counts_who_is_inside() -> None:
 
 async def test_a_closed_door_refuses_with_a_hint_when_to_come_back() -> None:
     admission = Admission()
-    assert admission.is_open
+    assert not admission.is_draining
     admission.close()
-    assert not admission.is_open
+    assert admission.is_draining
     with pytest.raises(ServiceStoppingError) as refusal, admission.admit():
         pytest.fail("nobody enters")
     assert refusal.value.retry_after_s is not None
@@ -80,8 +80,26 @@ async def test_who_is_turned_out_answers_that_the_service_stops() -> None:
 async def test_an_empty_service_drains_at_once() -> None:
     house = House(delay_s=3.0)
     assert await house.drain.run()
-    assert not house.admission.is_open
+    assert house.admission.is_draining
     assert house.sleep.naps == [3.0]
+
+
+async def test_until_balancers_know_of_the_end_whoever_comes_is_served() -> None:
+    house, end_of_delay = House(), asyncio.Event()
+
+    async def delay(_: float) -> None:
+        await end_of_delay.wait()
+
+    drain = Drain(house.admission, house.flights, delay_s=5.0, grace_s=1.0, sleep=delay)
+    draining = asyncio.create_task(drain.run())
+    await settle()
+    assert house.admission.is_draining
+    with house.admission.admit():
+        pass
+    end_of_delay.set()
+    assert await draining
+    with pytest.raises(ServiceStoppingError), house.admission.admit():
+        pytest.fail("nobody enters")
 
 
 async def test_the_drain_waits_for_running_requests() -> None:

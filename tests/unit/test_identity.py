@@ -8,7 +8,7 @@ import pytest
 
 from api_models import ProviderName, ReasoningEffort
 from implementations.request_builder_impl import RequestBuilderImpl
-from protocols import Choice, MockKnobs, Prompt, ProviderRequest
+from protocols import Choice, Essay, MockKnobs, Prompt, ProviderRequest
 from tests.fakes import KNOBS, current_settings, prompt, query, request, tolerant_catalogue
 
 # For every field one other value; a new field without one fails the first test.
@@ -29,8 +29,8 @@ OTHER_PROMPT: dict[str, Any] = {
     "version": "2",
     "system": "Judge fairly!",
     "user": ("The task.\n", "<essay A>\n", "<essay C>\n", "Answer."),
-    "essay_a": "Essay C",
-    "essay_b": "Essay C",
+    "essay_a": Essay("Essay C"),
+    "essay_b": Essay("Essay C"),
 }
 OTHER_KNOBS: dict[str, Any] = {
     "seed": 2,
@@ -45,7 +45,7 @@ OTHER_KNOBS: dict[str, Any] = {
     ("noun", "others"), [(ProviderRequest, OTHER_REQUEST), (Prompt, OTHER_PROMPT), (MockKnobs, OTHER_KNOBS)]
 )
 def test_no_field_is_forgotten_here(noun: type[Any], others: dict[str, Any]) -> None:
-    assert {field.name for field in fields(noun)} == set(others)
+    assert {field.name for field in fields(noun) if field.init} == set(others)
 
 
 @pytest.mark.parametrize("name", OTHER_REQUEST)
@@ -82,7 +82,7 @@ def test_essays_that_differ_only_after_two_thousand_characters_are_different_que
     ((one, _),) = builder.build(query(essay_a=beginning + "x"), (Choice(provider=ProviderName.OPENAI),), settings)
     ((other, _),) = builder.build(query(essay_a=beginning + "y"), (Choice(provider=ProviderName.OPENAI),), settings)
     assert one.fingerprint() != other.fingerprint()
-    assert one.prompt.sha256() != other.prompt.sha256()
+    assert one.prompt.sha256 != other.prompt.sha256
 
 
 def test_swapped_essays_are_another_question() -> None:
@@ -108,5 +108,5 @@ def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
 
 def test_the_prompts_digest_covers_system_and_user_text_apart() -> None:
     moved = replace(prompt(), system="Judge fairly.T", user=("he task.\n", *prompt().user[1:]))
-    assert moved.sha256() != prompt().sha256()
-    assert replace(prompt(), essay_a="not sent").sha256() == prompt().sha256()
+    assert moved.sha256 != prompt().sha256
+    assert replace(prompt(), essay_a=Essay("not sent")).sha256 == prompt().sha256

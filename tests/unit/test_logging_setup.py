@@ -276,3 +276,10 @@ def test_the_server_writes_no_access_line(capsys: pytest.CaptureFixture[str]) ->
     configure("DEBUG")
     logging.getLogger("uvicorn.access").critical("GET /")
     assert written(capsys) == []
+
+
+def test_what_the_fast_writer_refuses_is_written_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.get_logger().info("odd", huge=1 << 80, lone="\ud800", keys={1: "one"})
+    (line,) = written(capsys)
+    assert (line["huge"], line["lone"], line["keys"]) == (1 << 80, "\ud800", {"1": "one"})

@@ -17,7 +17,7 @@ from api_models import ProviderName, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.essay_quality import read_essay
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
-from protocols import LLMProbeProtocol, LLMProviderProtocol, MockKnobs, Prompt, ProviderRequest, Verdict
+from protocols import Essay, LLMProbeProtocol, LLMProviderProtocol, MockKnobs, Prompt, ProviderRequest, Verdict
 
 ROOT = Path(__file__).parents[2]
 KNOBS = MockKnobs(seed=7, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, position_bias=0.1)
@@ -59,7 +59,7 @@ def ask(essay_a: str, essay_b: str, knobs: MockKnobs | None = KNOBS, replicate: 
         f"<essay_b>{essay_b}</essay_b>\n",
         "Answer.",
     )
-    prompt = Prompt(version="v1", system="You judge.", user=blocks, essay_a=essay_a, essay_b=essay_b)
+    prompt = Prompt(version="v1", system="You judge.", user=blocks, essay_a=Essay(essay_a), essay_b=Essay(essay_b))
     return ProviderRequest(
         provider=ProviderName.MOCK,
         model=MOCK_MODEL,

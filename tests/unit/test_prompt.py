@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from implementations.judging.prompt import FENCE_RULE, OUTPUT_RULES, build_prompt, fenced
+from protocols import Essay
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
@@ -74,4 +75,4 @@ def test_a_request_at_the_end_of_an_essay_stays_inside_its_fence() -> None:
 
 def test_a_bracket_before_a_megabyte_of_spaces_is_read_in_linear_time() -> None:
     essay = "<" + " " * 1_000_000 + "x"
-    assert fenced("A", essay).count(essay) == 1
+    assert fenced("A", Essay(essay)).count(essay) == 1
