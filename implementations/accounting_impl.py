@@ -1,7 +1,7 @@
 """Books every attempt: what it cost, how it ended, how the provider is doing."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from api_models import AttemptOutcome, ProviderName, Purchase
@@ -11,6 +11,17 @@ from metrics import Metrics
 from protocols import PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest, UsageTotals
 
 NEWEST_WEIGHT = 0.2
+
+
+@dataclass(slots=True)
+class _Book:
+    """How one provider is doing, beside what the ledger knows."""
+
+    in_flight: int = 0
+    failure_count: int = 0
+    last_success: datetime | None = None
+    last_failure: datetime | None = None
+    average_response_s: float | None = None
 
 
 class AccountingImpl:
@@ -23,24 +34,20 @@ class AccountingImpl:
         self._ledger = ledger
         self._metrics = metrics
         self._now = now
-        self._books: dict[ProviderName, ProviderActivity] = {}
+        self._books = {name: _Book() for name in ProviderName}
 
     def started(self, request: ProviderRequest) -> None:
         """One more attempt is under way."""
-        known = self._book(request.provider)
-        self._books[request.provider] = replace(known, in_flight=known.in_flight + 1)
+        self._books[request.provider].in_flight += 1
         self._ledger.book(request.provider, request.model, UsageTotals(requests=1))
         self._metrics.attempt_started(request.provider)
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
         """Book the purchase; the reply comes back priced."""
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
-        known = self._book(request.provider)
-        self._books[request.provider] = replace(
-            known, last_success=self._now(), average_response_s=_decayed(known.average_response_s, elapsed_s)
-        )
-        self._ledger.book(request.provider, request.model, UsageTotals(successes=1))
-        return reply.priced(self._bought(request, reply.purchase).cost_usd)
+        book = self._books[request.provider]
+        book.last_success, book.average_response_s = self._now(), _decayed(book.average_response_s, elapsed_s)
+        return reply.priced(self._bought(request, reply.purchase, successes=1).cost_usd)
 
     def failed(
         self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None
@@ -48,10 +55,8 @@ class AccountingImpl:
         """Book a failure, and what was billed for it; a cancelled attempt says nothing about the provider."""
         self._ended(request, outcome, elapsed_s)
         if outcome is not AttemptOutcome.CANCELLED:
-            known = self._book(request.provider)
-            self._books[request.provider] = replace(
-                known, last_failure=self._now(), failure_count=known.failure_count + 1
-            )
+            book = self._books[request.provider]
+            book.last_failure, book.failure_count = self._now(), book.failure_count + 1
             self._ledger.book(request.provider, request.model, UsageTotals(failures=1))
         return None if purchase is None else self._bought(request, purchase)
 
@@ -66,14 +71,19 @@ class AccountingImpl:
     def activity(self, provider: ProviderName) -> ProviderActivity:
         """What the provider did so far."""
         today = self._ledger.of_today(provider)
-        return replace(self._book(provider), requests_today=today.requests, cost_today_usd=usd(today.cost_micro_usd))
+        return ProviderActivity(
+            **asdict(self._books[provider]),
+            requests_today=today.requests,
+            cost_today_usd=usd(today.cost_micro_usd),
+        )
 
-    def _bought(self, request: ProviderRequest, purchase: Purchase) -> Purchase:
+    def _bought(self, request: ProviderRequest, purchase: Purchase, *, successes: int = 0) -> Purchase:
         cost_usd = self._prices.cost_usd(request.provider, purchase, asked=request.model)
         self._ledger.book(
             request.provider,
             request.model,
             UsageTotals(
+                successes=successes,
                 prompt_tokens=purchase.usage.prompt,
                 completion_tokens=purchase.usage.completion,
                 cost_micro_usd=micro_usd(cost_usd or 0.0),
@@ -84,14 +94,10 @@ class AccountingImpl:
         return replace(purchase, cost_usd=cost_usd)
 
     def _ended(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
-        known = self._book(request.provider)
-        self._books[request.provider] = replace(known, in_flight=known.in_flight - 1)
+        self._books[request.provider].in_flight -= 1
         self._metrics.attempt_ended(
             provider=request.provider, model=request.model, outcome=outcome, elapsed_s=elapsed_s
         )
-
-    def _book(self, provider: ProviderName) -> ProviderActivity:
-        return self._books.get(provider, ProviderActivity())
 
 
 def _decayed(average_s: float | None, newest_s: float) -> float:

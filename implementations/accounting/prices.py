@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
+from genai_prices.types import PriceCalculation, TieredPrices
 
 from api_models import ProviderName, Purchase, Usage
 from config import PriceOverride
@@ -17,6 +18,8 @@ from protocols import Rates
 
 MILLION = 1_000_000
 SMALL_PROMPT = 1_000  # below the end of every first tier
+DIGITS = 6
+KEPT = 1024
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})
 
 
@@ -42,7 +45,7 @@ class Prices:
             return None
         if given is not None:
             return _at(given, purchase.usage)
-        costs = (_listed_cost(provider, model, purchase.usage, self._now()) for model in models)
+        costs = (_kept_cost(provider, model, purchase.usage, self._now()) for model in models)
         return next((cost for cost in costs if cost is not None), None)
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:
@@ -52,24 +55,47 @@ class Prices:
             return given
         if provider in FREE:
             return Rates(input=0.0, cached_input=0.0, cache_write=0.0, output=0.0)
-        return _listed_rates(provider, model, self._now().date())
+        return _listed_rates(provider, model, self._now().date(), SMALL_PROMPT)
 
 
-@lru_cache(maxsize=1024)
-def _listed_rates(provider: ProviderName, model: str, day: date) -> Rates | None:
-    """Read from what a few tokens of each kind cost; kept, because a calculation takes a tenth of a millisecond."""
-
-    def rate(**counts: int) -> float | None:
-        cost = _listed_cost(provider, model, Usage(**counts), datetime.combine(day, time(), UTC))
-        return None if cost is None else round(cost * MILLION / SMALL_PROMPT, 6)
-
-    fresh = rate(prompt=SMALL_PROMPT, completion=0)
-    cached = rate(prompt=SMALL_PROMPT, completion=0, cached=SMALL_PROMPT)
-    written = rate(prompt=SMALL_PROMPT, completion=0, written=SMALL_PROMPT)
-    output = rate(prompt=0, completion=SMALL_PROMPT)
-    if fresh is None or cached is None or written is None or output is None:
+def _kept_cost(provider: ProviderName, model: str, usage: Usage, at: datetime) -> float | None:
+    """By rates that are kept for the day, because one calculation takes as long as all the rest of the bookkeeping."""
+    starts = _tier_starts(provider, model, at.date())
+    if starts is None:
         return None
-    return Rates(input=fresh, cached_input=cached, cache_write=written, output=output)
+    if usage.written_for_long:  # never bought by us, and without a rate of its own
+        return _listed_cost(provider, model, usage, at)
+    size = max((start + 1 for start in starts if start < usage.prompt), default=SMALL_PROMPT)
+    rates = _listed_rates(provider, model, at.date(), size)
+    return None if rates is None else _at(rates, usage)
+
+
+@lru_cache(maxsize=KEPT)
+def _tier_starts(provider: ProviderName, model: str, day: date) -> tuple[int, ...] | None:
+    """The prompt sizes above which all of a purchase costs more; None when the model is not listed."""
+    price = _listed(provider, model, PricedUsage(input_tokens=SMALL_PROMPT), datetime.combine(day, time(), UTC))
+    if price is None:
+        return None
+    kinds = vars(price.model_price).values()
+    return tuple({tier.start for kind in kinds if isinstance(kind, TieredPrices) for tier in kind.tiers})
+
+
+@lru_cache(maxsize=KEPT)
+def _listed_rates(provider: ProviderName, model: str, day: date, size: int) -> Rates | None:
+    """Those of a prompt of so many tokens, read from what tokens of each kind cost."""
+
+    def micro_usd(**counts: int) -> float | None:
+        cost = _listed_cost(provider, model, Usage(**counts), datetime.combine(day, time(), UTC))
+        return None if cost is None else cost * MILLION
+
+    fresh = micro_usd(prompt=size, completion=0)
+    cached = micro_usd(prompt=size, completion=0, cached=size)
+    written = micro_usd(prompt=size, completion=0, written=size)
+    answered = micro_usd(prompt=size, completion=size)
+    if fresh is None or cached is None or written is None or answered is None:
+        return None
+    rates = (round(total / size, DIGITS) for total in (fresh, cached, written, answered - fresh))
+    return Rates(**dict(zip(("input", "cached_input", "cache_write", "output"), rates, strict=True)))
 
 
 def _listed_cost(provider: ProviderName, model: str, usage: Usage, at: datetime) -> float | None:
@@ -80,11 +106,15 @@ def _listed_cost(provider: ProviderName, model: str, usage: Usage, at: datetime)
         cache_write_1h_tokens=usage.written_for_long,
         output_tokens=usage.completion,
     )
+    price = _listed(provider, model, counts, at)
+    return None if price is None else float(price.total_price)
+
+
+def _listed(provider: ProviderName, model: str, counts: PricedUsage, at: datetime) -> PriceCalculation | None:
     try:
-        price = calc_price(counts, model, provider_id=provider, genai_request_timestamp=at)
+        return calc_price(counts, model, provider_id=provider, genai_request_timestamp=at)
     except LookupError:
         return None
-    return float(price.total_price)
 
 
 def _rates(row: PriceOverride) -> Rates:

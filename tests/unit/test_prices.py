@@ -5,10 +5,15 @@ from datetime import UTC, datetime
 from math import isnan
 
 import pytest
+from genai_prices import Usage as PricedUsage
+from genai_prices import calc_price
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api_models import UNKNOWN_USAGE, ProviderName, Purchase, Usage
 from config import PriceOverride
 from implementations.accounting.prices import Prices
+from implementations.judging.catalogue import ModelCatalogue
 from protocols import Rates
 from tests.fakes import NOON, Calendar
 
@@ -216,3 +221,34 @@ def test_what_is_kept_for_an_hour_costs_more_to_write() -> None:
     purchase = Purchase(model="claude-haiku-5-5", usage=usage, cost_usd=None)
     prices = Prices({}, now=Calendar())
     assert prices.cost_usd(ProviderName.ANTHROPIC, purchase, asked="claude-haiku-5-5") == pytest.approx(expected)
+
+
+LISTED = [
+    (name, model)
+    for name in (ANTHROPIC, OPENAI, GOOGLE)
+    for model in ModelCatalogue.load(None).models(name)
+    if Prices({}, now=Calendar(NOON)).rates(name, model) is not None
+]
+
+
+@given(
+    which=st.sampled_from(LISTED),
+    prompt=st.one_of(
+        st.integers(1, 3_000_000), st.sampled_from([100_000, 100_001, 200_000, 200_001, 272_000, 272_001])
+    ),
+    completion=st.integers(0, 100_000),
+    shares=st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)),
+)
+def test_by_the_rates_that_are_kept_a_purchase_costs_what_a_calculation_says(
+    which: tuple[ProviderName, str], prompt: int, completion: int, shares: tuple[float, float]
+) -> None:
+    provider, model = which
+    usage = Usage(prompt=prompt, completion=completion, cached=int(prompt * shares[0]), written=int(prompt * shares[1]))
+    counts = PricedUsage(
+        input_tokens=usage.prompt,
+        cache_read_tokens=usage.cached,
+        cache_write_tokens=usage.written,
+        output_tokens=usage.completion,
+    )
+    listed = calc_price(counts, model, provider_id=provider, genai_request_timestamp=NOON)
+    assert cost(provider, model, usage) == pytest.approx(float(listed.total_price), rel=1e-9)
