@@ -44,7 +44,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
     )
     structlog.configure(
         processors=[_severe_enough, *shared, renderer],
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=False,
     )
