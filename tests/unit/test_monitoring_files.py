@@ -30,6 +30,7 @@ REQUIRED = {
     "LatencyBurnsFast",
     "LatencyBurnsSlowly",
     "AllProvidersOpen",
+    "NoProviderUsable",
     "ProviderKeyRefused",
     "CostNearLimit",
     "CostLimitReached",
