@@ -38,6 +38,7 @@ REQUIRED = {
     "EventsDropped",
     "RedisDegraded",
     "BackgroundTaskDown",
+    "BackgroundTaskFlaps",
     "SettingsLeftOut",
 }
 
