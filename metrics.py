@@ -363,6 +363,11 @@ class Metrics:
         self.background_task_up = declare.gauges(
             "background_task_up", "Whether one of the service's own tasks runs.", "task"
         )
+        self.background_task_deaths = declare.counters(
+            "background_task_deaths",
+            "Times that one of the service's own tasks died and had to be started again.",
+            "task",
+        )
         self.degraded_mode = declare.gauges(
             "degraded_mode",
             "1 while the service serves in this mode; the runbook has a paragraph on each.",

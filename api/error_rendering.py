@@ -11,8 +11,12 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from api.request_scope import correlation_id, fail, trace_id
 from api_models import ErrorBody
 from exceptions import (
+    AdminAddressRefusedError,
+    AdminKeyRefusedError,
+    AdminTriedTooOftenError,
     BodyTooLargeError,
     BodyTooSlowError,
+    CallerKeyRefusedError,
     DefectError,
     InvalidQueryError,
     MethodNotAllowedError,
@@ -32,8 +36,15 @@ BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     413: (BodyTooLargeError, "send a smaller body"),
     415: (UnsupportedContentTypeError, "send application/json in UTF-8"),
 }
-# Whoever tries doors that do not exist must not push what went wrong out of sight.
-SAYS_NOTHING_OF_US = (RouteNotFoundError, MethodNotAllowedError)
+# Whoever tries doors, locked ones or such that do not exist, must not push what went wrong out of sight.
+SAYS_NOTHING_OF_US = (
+    RouteNotFoundError,
+    MethodNotAllowedError,
+    CallerKeyRefusedError,
+    AdminAddressRefusedError,
+    AdminKeyRefusedError,
+    AdminTriedTooOftenError,
+)
 
 
 def install(app: Quart, *, history: HistoryProtocol) -> None:

@@ -46,6 +46,7 @@ class Supervisor:
 
     async def _keep_alive(self, name: str, work: Work) -> None:
         restart_s = FIRST_RESTART_S
+        deaths = self._metrics.background_task_deaths.of(name)
         while True:
             self._metrics.background_task_up.of(name).set(1)
             self._down.discard(name)
@@ -54,6 +55,7 @@ class Supervisor:
                 log.error("background_task_ended", task=name)
             except Exception as error:  # noqa: BLE001  whatever it was, the task must come back
                 log.error("background_task_died", task=name, error=type(error).__name__)  # noqa: TRY400
+            deaths.inc()
             self._metrics.background_task_up.of(name).set(0)
             self._down.add(name)
             await self._sleep(restart_s)

@@ -1,5 +1,6 @@
 """What operators are told over HTTP: the page, and the figures that it needs."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.integration.stand_in import answer, standing_in
 from tests.integration.test_http_contract import CANARY, compare, content, mocked, question, refusal, send, serving
 
 OPERATIONS = "/api/v1/operations"
+CALLER_KEYS = f'{{"a-caller": ["{sha256(CANARY.encode()).hexdigest()}"]}}'
 
 
 async def operations(client: Client) -> Any:
@@ -76,6 +78,26 @@ async def test_doors_that_do_not_exist_are_no_errors_of_ours(
     async with serving(mocked(monkeypatch)) as client:
         await send(client, method, path)
         assert (await operations(client))["traffic"]["errors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "times", "status"),
+    [
+        ({}, "/api/v1/admin/changes", 1, 401),
+        ({}, "/api/v1/admin/changes", 6, 429),
+        ({"ADMIN_ALLOWED_IPS": "192.0.2.1"}, "/api/v1/admin/changes", 1, 403),
+        ({"AUTH_MODE": "api_key", "CALLER_API_KEYS": CALLER_KEYS}, "/api/v1/providers", 1, 401),
+    ],
+)
+async def test_whoever_is_refused_at_a_door_pushes_no_error_out_of_sight(
+    settings: dict[str, str], path: str, times: int, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(mocked(monkeypatch, ADMIN_API_KEY=f"{CANARY} of the administrator", **settings)) as client:
+        for _ in range(times):
+            response = await client.get(path, headers={"X-API-Key": "somebody else's"})
+        told = await content(await client.get(OPERATIONS, headers={"X-API-Key": CANARY}))
+    assert response.status_code == status
+    assert (told["traffic"]["errors"], told["recent_errors"]) == (0, [])
 
 
 class Penniless:

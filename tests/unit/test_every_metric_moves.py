@@ -207,12 +207,19 @@ async def drive_the_guards(watch: Watch) -> None:
 
 
 async def drive_the_background(watch: Watch) -> None:
-    """One task runs, and the loop is asked how late it is."""
+    """One task runs, one dies once, and the loop is asked how late it is."""
 
     async def work() -> None:
         await asyncio.Event().wait()
 
-    supervisor = Supervisor({"work": work}, metrics=watch.metrics, sleep=InstantSleep())
+    deaths = iter([ValueError("a defect")])
+
+    async def dies_once() -> None:
+        for defect in deaths:
+            raise defect
+        await work()
+
+    supervisor = Supervisor({"work": work, "dies": dies_once}, metrics=watch.metrics, sleep=InstantSleep())
     supervisor.start()
     await settle()
     await supervisor.stop()

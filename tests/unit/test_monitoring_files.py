@@ -30,6 +30,7 @@ REQUIRED = {
     "LatencyBurnsFast",
     "LatencyBurnsSlowly",
     "AllProvidersOpen",
+    "NoProviderUsable",
     "ProviderKeyRefused",
     "CostNearLimit",
     "CostLimitReached",
@@ -37,6 +38,7 @@ REQUIRED = {
     "EventsDropped",
     "RedisDegraded",
     "BackgroundTaskDown",
+    "BackgroundTaskFlaps",
     "SettingsLeftOut",
 }
 

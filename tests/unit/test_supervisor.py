@@ -31,6 +31,7 @@ async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     assert sleep.naps == [1.0, 2.0, 4.0, 8.0, 16.0, *[LONGEST_RESTART_S] * 3]
     assert supervisor.down == frozenset()
     assert sample(metrics, "llm_provider_background_task_up", task="work") == 1.0
+    assert sample(metrics, "llm_provider_background_task_deaths_total", task="work") == 8.0
     await supervisor.stop()
 
 
@@ -45,6 +46,8 @@ async def test_a_task_that_is_away_is_named() -> None:
 
     assert supervisor.down == {"work"}
     assert sample(metrics, "llm_provider_background_task_up", task="work") == 0.0
+    assert sample(metrics, "llm_provider_background_task_deaths_total", task="work") == 1.0
+    assert sample(metrics, "llm_provider_background_task_deaths_total", task="other") == 0.0
     await supervisor.stop()
 
 
