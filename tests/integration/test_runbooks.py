@@ -11,6 +11,7 @@ from tests.monitoring_files import RUNBOOK
 
 ADMIN_KEY = "an-administrators-key-of-some-length"
 CLOSED = {"AUTH_MODE": "api_key", "CALLER_API_KEYS": f'{{"a-caller": ["{"0" * 64}"]}}', "ADMIN_API_KEY": ADMIN_KEY}
+SHELL = ("bash", "-euo", "pipefail", "-c")
 HERE = "http://localhost:8090"
 SHOWN = {"ADMIN_KEY=…": f"ADMIN_KEY={ADMIN_KEY}", "<name>": "openai_default_model", '"…"': '"another-model"'}
 PREPARING, *BLOCKS = re.findall(r"^```sh\n(.*?)^```", RUNBOOK.read_text(), re.DOTALL | re.MULTILINE)
@@ -29,7 +30,7 @@ def told(code: str, running: ServiceProcess) -> str:
     for shown, meant in {HERE: f"http://127.0.0.1:{running.port}", **SHOWN}.items():
         script = script.replace(shown, meant)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
+        [*SHELL, script],
         env=environment({}),
         capture_output=True,
         text=True,
