@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. They need Python 3.11 or newer, make and git.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test promtool schemathesis browser screenshots check format settings sbom lock \
@@ -32,8 +33,8 @@ $(BIN)/python:
 run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .env says)
 	@exec $(BIN)/python -m tools.run
 
-test: .venv/dev.stamp ## Run the tests
-	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+test: .venv/dev.stamp ## Run the tests, JOBS of them side by side
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 schemathesis: .venv/dev.stamp ## Ask a real process with requests drawn from its OpenAPI document
 	@$(BIN)/python -m pytest -q tests/system/test_openapi_by_schemathesis.py

@@ -44,6 +44,8 @@ MASK = "********"  # what is shown of a secret
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
+MOST_USD = 1e9  # what is computed with stays far below the largest number
+LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24
 # Visible ASCII only; no user info, no query, no fragment, no backslash (which some clients read as a slash).
 BASE_URL = re.compile(
@@ -258,7 +260,7 @@ class JudgingSettings(Group):
     max_in_flight: int = knob("MAX_IN_FLIGHT_REQUESTS", 200, "comparisons under way; as many may wait", ge=1, le=10_000)
     max_concurrent: int = knob("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
     default_max_tokens: int = knob(
-        "LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0, changeable=True
+        "LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0, le=10_000_000, changeable=True
     )
     default_temperature: float | None = knob(
         "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2, changeable=True
@@ -318,6 +320,7 @@ class CacheSettings(Group):
         3600.0,
         "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS",
         gt=0,
+        le=LONGEST_TTL_S,
         changeable=True,
     )
     redis_url: SecretStr | None = knob(
@@ -349,14 +352,15 @@ class CostSettings(Group):
         None,
         "the most that may be spent on a day (UTC), by all replicas together",
         ge=0,
+        le=MOST_USD,
         changeable=True,
     )
     limit_usd_per_month: float | None = knob(
-        "COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0, changeable=True
+        "COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0, le=MOST_USD, changeable=True
     )
     replicas: int = knob("REPLICAS", 1, "how many share the limits; without Redis each keeps to its part", ge=1)
     alert_threshold_usd: float = knob(
-        "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0, changeable=True
+        "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0, le=MOST_USD, changeable=True
     )
     alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = knob(
         "COST_ALERT_LEVELS",
@@ -371,7 +375,12 @@ class CostSettings(Group):
         changeable=True,
     )
     unknown_ceiling_usd: float = knob(
-        "COST_UNKNOWN_CEILING_USD", 0.1, "what a call of unknown price counts against the limits", gt=0, changeable=True
+        "COST_UNKNOWN_CEILING_USD",
+        0.1,
+        "what a call of unknown price counts against the limits",
+        gt=0,
+        le=MOST_USD,
+        changeable=True,
     )
 
 

@@ -941,6 +941,10 @@ class SettingsSteeringProtocol(Protocol):
 class CircuitSteeringProtocol(Protocol):
     """Overrules circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
 
+    async def look(self) -> None:
+        """Follow what other replicas were told."""
+        ...
+
     def report(self, provider: ProviderName) -> CircuitResponse:
         """One circuit as it is."""
         ...

@@ -18,6 +18,7 @@ blueprint = Blueprint("admin_circuits", __name__, url_prefix="/api/v1/admin/circ
 async def circuits(access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]) -> Response:
     """Every circuit of this replica, and who holds it."""
     check(request, access)
+    await steering.look()
     return rendered(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
 
 

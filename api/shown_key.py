@@ -3,13 +3,14 @@
 from quart import Request
 
 BEARER = "bearer "
+BLANKS = " \t"  # and no other: the last byte of a key in UTF-8 may look like a blank in Latin-1
 
 
 def shown_key(asked: Request) -> str | None:
     """`Authorization: Bearer` goes before `X-API-Key`; None when there is neither."""
     authorization = asked.headers.get("Authorization", "")
     is_bearer = authorization.lower().startswith(BEARER)
-    key = authorization[len(BEARER) :].strip() if is_bearer else asked.headers.get("X-API-Key")
+    key = authorization[len(BEARER) :].strip(BLANKS) if is_bearer else asked.headers.get("X-API-Key")
     return None if key is None else _as_sent(key)
 
 

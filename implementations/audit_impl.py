@@ -8,7 +8,7 @@ import structlog
 from pydantic import JsonValue
 
 from api_models import AdminAction, AdminChange, AdminChanged
-from implementations.observability.logging_setup import without_secrets
+from implementations.observability.logging_setup import ADMIN_RECORD, without_secrets
 from protocols import Administrator, LLMEventPublisherProtocol
 
 MOST_KEPT = 50
@@ -27,7 +27,7 @@ class AuditImpl:
     def record(
         self, by: Administrator, action: AdminAction, field: str | None, *, old: JsonValue, new: JsonValue
     ) -> None:
-        """One line, one event; what looks like a secret is masked in both."""
+        """One line, whatever the level, and one event; what looks like a secret is masked in both."""
         change = AdminChange(
             at=self._now(),
             actor=by.actor,
@@ -38,7 +38,7 @@ class AuditImpl:
             request_id=by.request_id,
         )
         self._latest.appendleft(change)
-        log.warning("admin_changed", **change.model_dump(mode="json", exclude={"at"}))
+        log.warning(ADMIN_RECORD, **change.model_dump(mode="json", exclude={"at"}))
         self._events.publish(
             AdminChanged(
                 actor=change.actor,

@@ -14,7 +14,7 @@ from implementations.resilience.circuit_breaker import CircuitBreaker
 from implementations.resilience.policies import OWN_DECISION
 from implementations.steering.orders import Order, order_of, stored_form
 from implementations.steering.own_secrets import holds_secret
-from implementations.steering.shared_values import Document, SharedValues, Values
+from implementations.steering.shared_values import Document, Edition, SharedValues, Values
 from metrics import STORED, Metrics
 from protocols import Administrator, AuditProtocol
 
@@ -80,10 +80,15 @@ class CircuitSteeringImpl:
     async def _order(
         self, provider: ProviderName, order: Order, action: AdminAction, by: Administrator
     ) -> CircuitResponse:
-        old = self._shown(provider)
+        old: JsonValue = None
+
+        def ordered(latest: Edition) -> Values:
+            nonlocal old
+            old = self._shown(provider)  # after a look at what the other replicas were told
+            return {**latest.values, provider.value: stored_form(order)}
+
         await self._shared.change(
-            lambda latest: {**latest.values, provider.value: stored_form(order)},
-            then=lambda *_: self._audit.record(by, action, provider, old=old, new=self._shown(provider)),
+            ordered, then=lambda *_: self._audit.record(by, action, provider, old=old, new=self._shown(provider))
         )
         return self.report(provider)
 

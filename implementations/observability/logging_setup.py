@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "***"
+ADMIN_RECORD = "admin_changed"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
 SECRET_VALUES = re.compile(r"llmp_[\w-]{8,}|sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 SEVERITIES = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
@@ -44,7 +45,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
     )
     structlog.configure(
         processors=[_severe_enough, *shared, renderer],
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=False,
     )
@@ -65,7 +66,8 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
 
 
 def _severe_enough(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    if SEVERITIES[method] < logging.root.level:
+    """The record of what administrators do is written whatever the level, which they may change."""
+    if SEVERITIES[method] < logging.root.level and event["event"] != ADMIN_RECORD:
         raise structlog.DropEvent
     return event
 

@@ -111,9 +111,15 @@ class SharedValues:
         if found != self._known:
             if self._stands_here_only:
                 log.warning("operator_change_overruled", what=self._name, version=found.version)
+            log.info("operator_values_adopted", what=self._name, version=found.version, changed=self._changed(found))
             self._adopt(found)
         self._stands_here_only = False
         return there
+
+    def _changed(self, fresh: Edition) -> list[str]:
+        """Whose values are others now; the replica that was asked has recorded which."""
+        names = self._known.values.keys() | fresh.values.keys()
+        return sorted(name for name in names if self._known.values.get(name) != fresh.values.get(name))
 
     async def _give_back(self, there: bytes) -> bytes:
         given = await self._stored(there, self._known)

@@ -1,5 +1,6 @@
 """The servers that the integration tests share."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,12 +11,11 @@ from tests.integration.kafka_broker import Broker, broker, mock_broker
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The one broker of this run; it says past the capturing which one it is."""
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
     capturing = request.config.pluginmanager.getplugin("capturemanager")
 
     def tell(line: str) -> None:
         with capturing.global_and_fixture_disabled():
-            reporter.write_line(f"\n{line}")
+            sys.stderr.write(f"\n{line}\n")
 
     with broker(tmp_path_factory.mktemp("kafka"), tell) as found:
         yield found

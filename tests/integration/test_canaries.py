@@ -22,10 +22,24 @@ ADMIN_KEY = "kanarienvogel-admin-0123456789"
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 READ = (
     *("/healthz", "/livez", "/readyz", "/metrics", "/api/v1/providers", "/api/v1/models", "/api/v1/cache/stats"),
-    *("/openapi.json", "/docs"),
+    *("/", "/docs", "/openapi.json", "/api/v1/operations"),
     *("/api/v1/usage/summary", f"/api/v1/usage/summary?period={ESSAY}", f"/{ESSAY}", f"/api/v1/{KEY}"),
 )
 JSON = {"Content-Type": "application/json"}
+AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+# Acts that are done, acts that are refused for what they hold, and what can be read afterwards.
+STEERING: tuple[tuple[str, str, bytes | None], ...] = (
+    ("PATCH", "settings", b'{"llm_default_max_tokens": 2048}'),
+    ("PATCH", "settings", orjson.dumps({"openai_default_model": KEY})),
+    ("PATCH", "settings", orjson.dumps({"log_level": ESSAY})),
+    ("PATCH", "settings", orjson.dumps({"openai_api_key": KEY})),
+    ("PUT", "circuits/openai", b'{"state": "closed", "reason": "a test"}'),
+    ("PUT", "circuits/openai", orjson.dumps({"state": "open", "reason": f"with {KEY}"})),
+    ("PUT", f"circuits/{ESSAY}", b'{"state": "open", "reason": "a test"}'),
+    ("POST", "cache/clear", None),
+    ("POST", "alerts/reset", None),
+    *(("GET", path, None) for path in ("settings", "circuits", "changes")),
+)
 
 
 def faults(dialect: Dialect) -> list[Act]:
@@ -65,7 +79,7 @@ def refused_bodies() -> Iterable[bytes]:
 def everything(answer: Answer) -> str:
     """An answer as text; a verdict's justification is the model's own and may be given out."""
     body = answer.text
-    if answer.status == 200 and '"justification"' in body:
+    if body.startswith('{"winner":'):
         told = orjson.loads(body)
         assert UPSTREAM in told.pop("justification")
         body = orjson.dumps(told).decode()
@@ -92,11 +106,14 @@ def ask_wrongly(running: ServiceProcess) -> list[str]:
         running.ask(COMPARISON, method="POST", body=body, headers={**JSON, "X-Correlation-ID": ESSAY})
         for body in refused_bodies()
     ]
-    admin = [
-        running.ask("/api/v1/admin/cache/clear", method="POST", headers={"Authorization": f"Bearer {key}"})
-        for key in (ADMIN_KEY, KEY, ESSAY)
+    steered = [
+        running.ask(f"/api/v1/admin/{path}", method=method, body=body, headers={**JSON, **AS_ADMIN})
+        for method, path, body in STEERING
     ]
-    return [everything(told) for told in (*bad, *admin, *(running.ask(path) for path in READ))]
+    refused = [
+        running.ask("/api/v1/admin/settings", headers={"Authorization": f"Bearer {key}"}) for key in (KEY, ESSAY)
+    ]
+    return [everything(told) for told in (*bad, *steered, *refused, *(running.ask(path) for path in READ))]
 
 
 def kept_in(redis: RedisServer) -> str:

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ForcedState, ProviderName, UsageScope
 from exceptions import InvalidQueryError
@@ -220,3 +221,23 @@ async def test_a_reason_that_holds_a_key_is_refused() -> None:
         await here.forces(ForcedState.OPEN, reason=f"it refuses {SECRET}")
     assert SECRET not in refusal.value.details
     assert here.circuits[OPENAI].state is CLOSED
+
+
+async def test_what_was_in_force_before_is_what_another_replica_had_ordered() -> None:
+    there = Office()
+    here = other_replica(there)
+    await there.forces(ForcedState.OPEN)
+    await here.forces(ForcedState.CLOSED)
+    ((_, _, _, old, _),) = here.audit.told
+    assert old == {"circuit_breaker_state": "open", "reason": "a reason", "expires_in_s": None}
+
+
+async def test_what_comes_from_another_replica_is_told_by_name() -> None:
+    there = Office()
+    here = other_replica(there)
+    await there.forces(ForcedState.OPEN)
+    with capture_logs() as lines:
+        await here.looks()
+        await here.looks()
+    (line,) = [line for line in lines if line["event"] == "operator_values_adopted"]
+    assert (line["what"], line["version"], line["changed"]) == ("circuits", 1, ["openai"])

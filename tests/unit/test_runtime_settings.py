@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
+from annotated_types import Le
 from pydantic import JsonValue
 
 from api.admin_settings import SettingsChange
@@ -267,3 +268,15 @@ def test_the_published_body_of_a_change_is_the_table() -> None:
     assert schema["additionalProperties"] is False
     assert schema["properties"]["llm_cache_ttl"]["exclusiveMinimum"] == 0
     SettingsChange.model_validate(OTHER)
+
+
+def test_no_number_that_may_change_is_without_bounds() -> None:
+    numbers = [row for row in settings_table() if row.changeable and {int, float} & set(kinds_of(row.info.annotation))]
+    assert numbers
+    for row in numbers:
+        bounds = [bound for bound in row.info.metadata if isinstance(bound, Le)]
+        assert bounds, f"{row.name}: a change could make it so large that nothing can be computed with it"
+
+
+def kinds_of(annotation: object) -> tuple[object, ...]:
+    return get_args(annotation) or (annotation,)
