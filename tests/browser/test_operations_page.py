@@ -195,6 +195,35 @@ async def test_a_wrong_key_is_refused_and_forgotten(stage: Scene, seen: Seen) ->
     await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
 
 
+async def test_where_nobody_administers_no_key_is_taken(tmp_path: Path, chromium: Browser) -> None:
+    async with scene(tmp_path, ADMIN_API_KEY="") as stage, looking_at(stage.process, chromium) as looked:
+        page = await looked.opened()
+        await unlock(page)
+        await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text(
+            "administration of this service is off"
+        )
+        await page.get_by_role("button", name="Close", exact=True).click()
+        await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "key", ["a key of words with spaces", "Schlüssel für die Verwaltung", "ключ администратора 鍵"]
+)
+async def test_a_key_of_any_letters_is_sent_as_it_is(key: str, tmp_path: Path, chromium: Browser) -> None:
+    async with scene(tmp_path, ADMIN_API_KEY=key) as stage, looking_at(stage.process, chromium) as looked:
+        page = await looked.opened()
+        await unlock(page, key)
+        await expect(page.get_by_role("button", name="Forget the key")).to_be_visible()
+        looked.is_faultless()
+
+
+async def test_a_key_that_no_header_takes_is_told_and_not_sent(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page, f"{ADMIN_KEY}\0")
+    await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("This key cannot be sent")
+    assert not [request.url for request in seen.requests if "admin" in request.url]
+
+
 async def test_where_callers_show_keys_the_administrator_s_opens_the_figures(tmp_path: Path, chromium: Browser) -> None:
     closed = {"AUTH_MODE": "api_key", "CALLER_API_KEYS": f'{{"a-caller": ["{"0" * 64}"]}}'}
     async with scene(tmp_path, **closed) as stage, looking_at(stage.process, chromium) as looked:

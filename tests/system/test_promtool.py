@@ -50,3 +50,19 @@ def test_an_expression_that_is_none_would_be_found(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": [{"record": "a", "expr": "sum by (("}]}]}))
 
     assert "could not parse expression" in promtool("check", "rules", str(file))
+
+
+def test_the_panel_of_circuits_shows_no_provider_that_nobody_may_ask(tmp_path: Path) -> None:
+    (expression,) = (one for title, one in panel_expressions() if title == "State")
+    shown = [(1, 0, "never-usable"), (1, 1, "open"), (0, 1, "closed")]
+    series = [
+        {"series": f'llm_provider_{name}{{instance="a", provider="{provider}"}}', "values": str(value)}
+        for state, usable, provider in shown
+        for name, value in (("circuit_breaker_state", state), ("usable_providers", usable))
+    ]
+    samples = [{"labels": f'{{provider="{provider}"}}', "value": state} for state, usable, provider in shown if usable]
+    question = {"expr": expression, "eval_time": "0m", "exp_samples": samples}
+    file = tmp_path / "panel_test.yml"
+    file.write_text(yaml.safe_dump({"tests": [{"input_series": series, "promql_expr_test": [question]}]}))
+
+    assert promtool("test", "rules", str(file)) == ""

@@ -62,6 +62,13 @@ def test_compose_passes_only_settings_that_the_service_reads() -> None:
     assert set(SERVICE["environment"]) | set(MOCK["environment"]) <= known_variables()
 
 
+@pytest.mark.parametrize("setting", ["AUTH_MODE", "CALLER_API_KEYS", "TRUSTED_PROXIES", "ADMIN_ALLOWED_IPS"])
+@pytest.mark.parametrize("judge", [SERVICE, MOCK], ids=["live", "mock"])
+def test_compose_lets_whoever_starts_it_say_who_may_ask(judge: dict[str, dict[str, str]], setting: str) -> None:
+    variable = f"LLM_PROVIDER_SERVICE_{setting}"
+    assert judge["environment"][variable].startswith(f"${{{variable}:-")
+
+
 def test_compose_lets_the_mock_judge_only_when_asked_to() -> None:
     assert USE_MOCK not in SERVICE["environment"]
     assert MOCK["environment"][USE_MOCK] == "true"

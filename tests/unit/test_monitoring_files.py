@@ -23,6 +23,7 @@ from tests.monitoring_files import (
 
 COMPOSE = yaml.safe_load((ROOT / "deploy" / "docker-compose.yml").read_text())["services"]
 TESTED = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
+WHERE_THE_REPOSITORY_IS = "{{ $externalLabels.runbooks }}"
 ROWS = ["Traffic", "Providers", "Circuits", "Cache", "Events", "Money", "Saturation"]
 REQUIRED = {
     "AvailabilityBurnsFast",
@@ -56,12 +57,19 @@ def test_every_alert_is_proved_to_ring_and_to_be_silent(rule: dict[str, str]) ->
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_every_alert_says_how_bad_it_is_and_where_its_paragraph_stands(rule: dict[str, dict[str, str]]) -> None:
-    page, anchor = rule["annotations"]["runbook_url"].split("#")
+    page, anchor = rule["annotations"]["runbook_url"].removeprefix(WHERE_THE_REPOSITORY_IS).split("#")
 
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
     assert ROOT / page == RUNBOOK
     assert anchor in anchors()
+
+
+def test_every_alert_links_where_prometheus_says_the_repository_is() -> None:
+    told = (PROMETHEUS / "prometheus.yml").read_text()
+
+    assert {rule["annotations"]["runbook_url"].startswith(WHERE_THE_REPOSITORY_IS) for rule in ALERTS} == {True}
+    assert re.search(r"# external_labels:\n +# +runbooks: https://.+/$", told, re.MULTILINE)
 
 
 @pytest.mark.parametrize("mode", DegradedMode)
