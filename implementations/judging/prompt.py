@@ -5,6 +5,7 @@ fixed closing line. The same question gives the same bytes: there are no ids, da
 """
 
 import re
+import unicodedata
 
 from protocols import ComparisonQuery, Essay, Prompt
 
@@ -28,14 +29,28 @@ holds whatever other form the task or an essay may ask for."""
 CLOSING_LINE = "\n\nWhich essay is better? Answer in the JSON form that the rules demand."
 
 MARK_HEX_DIGITS = 16
-# What a model may read as a tag of ours: other brackets and slashes, letters that look alike, and between them
-# characters that nobody sees.
-_UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef"
-_BRACKETS = "<\u2039\u2329\u27e8\u3008\ufe64\uff1c"
+# What a model may read as a tag of ours: other brackets and slashes, letters in other styles and scripts, and anywhere
+# characters that nobody sees: controls, marks, fillers.
+_UNSEEN = (
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u0300-\u036f\u061c\u115f\u1160\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0"
+    "\U000e0000-\U000e01ef"
+)
+_BRACKETS = "<\u00ab\u2039\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\ufe64\uff1c"
 _SLASHES = "/\\\\\u2044\u2215\u29f8\uff0f"
-_LETTERS = ("e\u0435\uff45", "s\u0455\uff53", "s\u0455\uff53", "a\u0430\uff41", "y\u0443\uff59")
-_WORD = f"[{_UNSEEN}]*".join(f"[{alike}]" for alike in _LETTERS)
-_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_UNSEEN}]*(?:[{_SLASHES}][\s{_UNSEEN}]*)?{_WORD}(?!\w))", re.IGNORECASE)
+_STYLES = (range(0x80, 0x2500), range(0xFF00, 0xFFF0), range(0x1D400, 0x1D800), range(0x1F100, 0x1F200))
+_SCRIPTS = {"e": "\u0435\u03b5\u212e", "s": "\u0455", "a": "\u0430\u0251\u03b1", "y": "\u0443\u04af\u03b3\u03c5"}
+
+
+def _alike(letter: str) -> str:
+    """All that looks like the letter, as a class of characters."""
+    styled = (chr(code) for codes in _STYLES for code in codes)
+    same = (one for one in styled if unicodedata.normalize("NFKC", one).casefold() == letter)
+    return f"[{letter}{_SCRIPTS[letter]}{''.join(same)}]"
+
+
+_WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
+_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*{_WORD}(?!\w))", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
 
 

@@ -2,6 +2,7 @@
 
 import html
 import re
+import unicodedata
 
 import pytest
 
@@ -17,16 +18,18 @@ TASKS = {
     "in the task": "First: {essay_a}\nSecond: {essay_b}\nWhich argues better?",
     "the other way": "First: {essay_b}\nSecond: {essay_a}\nWhich argues better?",
 }
-UNSEEN = dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)])
-TAGS = dict.fromkeys(range(0xE0000, 0xE0080))
-ALIKE = str.maketrans(
-    "\u0435\u0455\u0430\u0443\uff45\uff53\uff41\uff59\uff1c\ufe64\u2039\u27e8\u3008\uff0f\u2215\\", "esayesay<<<<<///"
-)
+HIDDEN_KINDS = {"Cc", "Cf", "Mn", "Me"}
+HIDDEN_SIGNS = "\u115f\u1160\u3164\uffa0\u2800"
+BRACKETS = dict.fromkeys(map(ord, "\u2039\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\u00ab"), "<")
+SLASHES = dict.fromkeys(map(ord, "\\\u2044\u2215\u29f8"), "/")
+ALIKE = str.maketrans("\u0435\u0455\u0430\u0443\u03b1\u03b5\u03c5", "esayaey")
 
 
 def as_a_model_may_read_it(text: str) -> str:
     """Without what nobody sees, and with one sign for all that look alike."""
-    return text.translate(UNSEEN).translate(TAGS).translate(ALIKE).casefold()
+    plain = unicodedata.normalize("NFKD", text.translate(dict.fromkeys(map(ord, HIDDEN_SIGNS))))
+    seen = (one for one in plain if unicodedata.category(one) not in HIDDEN_KINDS or one in "\n\t")
+    return "".join(seen).translate({**BRACKETS, **SLASHES}).casefold().translate(ALIKE)
 
 
 def asked(attack: str, task: str, *, from_b: bool) -> Prompt:
@@ -53,7 +56,7 @@ def test_an_attack_stays_inside_its_own_fence(attack: str, task: str, *, from_b:
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
 def test_no_more_than_our_own_four_tags_can_be_read(attack: str) -> None:
     read = as_a_model_may_read_it("".join(asked(attack, "apart", from_b=False).user))
-    assert len(re.findall(r"<\s*(?:/\s*)?essay\b", read)) == 4
+    assert len(re.findall(r"<[\s/]*essay\b", read)) == 4
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))

@@ -106,7 +106,7 @@ def test_compose_waits_longer_than_the_drain_takes() -> None:
 
 
 def test_compose_publishes_the_service_and_probes_its_health() -> None:
-    assert SERVICE["ports"] == ["8090:8080"]
+    assert SERVICE["ports"] == ["127.0.0.1:8090:8080"]
     assert any("/healthz" in part for part in SERVICE["healthcheck"]["test"])
     assert SERVICE["read_only"] is True
 

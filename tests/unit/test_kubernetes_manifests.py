@@ -39,7 +39,8 @@ def test_the_values_of_the_config_map_are_taken(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, value)
     settings = Settings.from_environment()
     assert settings.service.environment == "production"
-    assert settings.cost.replicas == manifest("deployment")["spec"]["replicas"]
+    deployed = manifest("deployment")["spec"]
+    assert settings.cost.replicas == deployed["replicas"] + deployed["strategy"]["rollingUpdate"]["maxSurge"]
 
 
 @pytest.mark.parametrize("injected", ["PORT", "SERVICE_HOST", "PORT_8080_TCP_ADDR"])

@@ -164,4 +164,4 @@ def test_prometheus_scrapes_every_replica_under_the_name_that_both_judges_bear()
     assert names["names"] == ["llm-provider-service"]
     for judge in ("llm-provider-service", "llm-provider-mock"):
         assert COMPOSE[judge]["networks"]["default"]["aliases"] == names["names"]
-        assert COMPOSE[judge]["ports"] == [f"8090:{names['port']}"]
+        assert COMPOSE[judge]["ports"] == [f"127.0.0.1:8090:{names['port']}"]
