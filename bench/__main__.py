@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,11 +36,11 @@ class Bench:
 
     def short(self) -> Report:
         """Show what costs how much, in three minutes."""
-        return self._selection("make bench", shortened(SETUPS), SHORT)
+        return self._selection(shortened(SETUPS), SHORT)
 
     def full(self) -> Report:
         """Measure every setup at every load."""
-        return self._selection("make bench-full", SETUPS, FULL)
+        return self._selection(SETUPS, FULL)
 
     def peers(self) -> Report:
         """Measure us and the peers in turns."""
@@ -49,7 +50,7 @@ class Bench:
         async def run() -> list[Row]:
             return [self._seen(row, bar) async for row in rounds(self._stage, count, spans)]
 
-        return Report.of("make bench-peers", uvloop.run(run()), versions=peers.versions(), rounds=count)
+        return Report.of(command(), uvloop.run(run()), versions=peers.versions(), rounds=count)
 
     def footprint(self) -> Report:
         """Measure start, memory, and memory over many requests and many faults."""
@@ -58,7 +59,7 @@ class Bench:
         over_requests = footprint.over_requests(self._stage, wishes.requests, self._shares("judged misses"))
         requests = uvloop.run(over_requests)
         over_faults = footprint.over_faults(self._stage, 60 * wishes.minutes, self._shares("faults"))
-        return Report.of("make bench-footprint", starts=started, requests=requests, faults=uvloop.run(over_faults))
+        return Report.of(command(), starts=started, requests=requests, faults=uvloop.run(over_faults))
 
     def scaling(self) -> Report:
         """Measure one to four replicas, and restarts under load."""
@@ -71,15 +72,15 @@ class Bench:
         for told_before in (True, False):
             restarts.append(uvloop.run(scaling.restarts(self._stage, told_before=told_before)))
             self._progress.update(bar, advance=1, description="restarts under load")
-        return Report.of("make bench-scaling", sizes=sizes, restarts=restarts)
+        return Report.of(command(), sizes=sizes, restarts=restarts)
 
-    def _selection(self, command: str, setups: Sequence[Setup], spans: Spans) -> Report:
+    def _selection(self, setups: Sequence[Setup], spans: Spans) -> Report:
         bar, spans = self._bar(sum(len(setup.runs) for setup in setups)), spans.times(self._wishes.length)
 
         async def run() -> list[Row]:
             return [self._seen(row, bar) async for row in rows_of(setups, self._stage, spans)]
 
-        return Report.of(command, uvloop.run(run()), burst=uvloop.run(burst(self._stage)))
+        return Report.of(command(), uvloop.run(run()), burst=uvloop.run(burst(self._stage)))
 
     def _bar(self, total: int) -> TaskID:
         return self._progress.add_task("", total=total)
@@ -91,6 +92,11 @@ class Bench:
     def _shares(self, name: str) -> Callable[[float], None]:
         bar = self._progress.add_task(name, total=1.0)
         return lambda share: self._progress.update(bar, completed=share)
+
+
+def command() -> str:
+    """As it was typed, so that whoever reads the figures can repeat them."""
+    return " ".join(("python -m bench", *sys.argv[1:]))
 
 
 def main() -> None:
