@@ -207,7 +207,7 @@ async def test_where_nobody_administers_no_key_is_taken(tmp_path: Path, chromium
 
 
 @pytest.mark.parametrize(
-    "key", ["a key of words with spaces", "Schlüssel für die Verwaltung", "ключ администратора 鍵"]
+    "key", ["a key of words with spaces", "Schlüssel für die Verwaltung", "ключ администратора службы 鍵"]
 )
 async def test_a_key_of_any_letters_is_sent_as_it_is(key: str, tmp_path: Path, chromium: Browser) -> None:
     async with scene(tmp_path, ADMIN_API_KEY=key) as stage, looking_at(stage.process, chromium) as looked:
