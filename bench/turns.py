@@ -40,9 +40,13 @@ async def rounds(stage: Stage, count: int, spans: Spans) -> AsyncIterator[Row]:
             for turn in turns:
                 turn.subject.server.resume()
                 yield _checked(await measured(turn.subject, turn.run, spans))
+                await asyncio.sleep(
+                    SETTLE_S
+                )  # what is under way when a server is stopped has timed out when it goes on
                 _pause(turn.subject.server, world)
 
 
+SETTLE_S = 0.5
 TURNS = 11  # that `_turns` yields
 
 
