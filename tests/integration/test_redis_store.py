@@ -363,6 +363,7 @@ def _manager(one: Replica) -> CacheManagerImpl:
         generation=one.generation,
         local_ttl_s=300,
         near_ttl_s=2.0,
+        is_alone=False,
         metrics=one.metrics,
         jitter=random.uniform,
     )
