@@ -766,7 +766,10 @@ class CacheStatsResponse(_Body):
 
 
 class CacheClearedResponse(_Body):
-    """POST /api/v1/admin/cache/clear; everywhere is false while Redis is away: the other replicas are told later."""
+    """POST /api/v1/admin/cache/clear; everywhere is false while Redis is away: the other replicas are told later.
+
+    Without any Redis it is true of a single replica only (REPLICAS).
+    """
 
     cleared: bool
     """Always true."""
@@ -902,7 +905,7 @@ class AlertsResetResponse(_Body):
     reset: bool
     """Always true."""
     everywhere: bool
-    """Whether Redis forgot them, too."""
+    """Whether Redis forgot them, too; without any, whether there is no other replica (REPLICAS)."""
     forgotten: int
     """Alerts that may be told again."""
 

@@ -637,6 +637,11 @@ class Setting:
         return self.info.annotation is bool
 
     @property
+    def is_number(self) -> bool:
+        """Its value is a number, or none."""
+        return not {int, float}.isdisjoint(_alternatives(self.info.annotation))
+
+    @property
     def is_secret(self) -> bool:
         """Its value is never shown, and may stand in a file."""
         return SecretStr in _alternatives(self.info.annotation)

@@ -288,6 +288,7 @@ class JudgesProvider(Provider):
     @provide
     def alerts(
         self,
+        settings: Settings,
         budget: Budget,
         shared: SharedEntries,
         runtime_settings: RuntimeSettingsProtocol,
@@ -299,6 +300,7 @@ class JudgesProvider(Provider):
             budget=budget,
             rules=lambda: runtime_settings.current().costs,
             marks=shared.usage,
+            is_alone=settings.cost.replicas == 1,
             events=events,
             metrics=metrics,
             now=utc_now,
@@ -434,6 +436,7 @@ class RequestProvider(Provider):
             generation=generation,
             local_ttl_s=settings.cache.local_ttl_s,
             near_ttl_s=settings.cache.near_ttl_s,
+            is_alone=settings.cost.replicas == 1,
             metrics=metrics,
             jitter=random.uniform,
         )

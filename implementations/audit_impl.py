@@ -8,12 +8,12 @@ import structlog
 from pydantic import JsonValue
 
 from api_models import AdminAction, AdminChange, AdminChanged
-from implementations.observability.logging_setup import ADMIN_RECORD, without_secrets
+from implementations.observability.logging_setup import without_secrets
 from protocols import Administrator, LLMEventPublisherProtocol
 
 MOST_KEPT = 50
 
-log = structlog.get_logger("admin")
+log = structlog.get_logger("admin", audit=True)
 
 
 class AuditImpl:
@@ -38,7 +38,7 @@ class AuditImpl:
             request_id=by.request_id,
         )
         self._latest.appendleft(change)
-        log.warning(ADMIN_RECORD, **change.model_dump(mode="json", exclude={"at"}))
+        log.warning("admin_changed", **change.model_dump(mode="json", exclude={"at"}))
         self._events.publish(
             AdminChanged(
                 actor=change.actor,

@@ -30,8 +30,8 @@ MODES = {
 class CacheManagerImpl:
     """shared: None without Redis. local_ttl_s: the longest time that an answer is kept here, in seconds.
 
-    near_ttl_s: how long Redis is not asked about it. jitter: a number between its two bounds, so that answers bought
-    together do not go together.
+    near_ttl_s: how long Redis is not asked about it. is_alone: there is no other replica. jitter: a number between its
+    two bounds, so that answers bought together do not go together.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class CacheManagerImpl:
         generation: Generation,
         local_ttl_s: float,
         near_ttl_s: float,
+        is_alone: bool,
         metrics: Metrics,
         jitter: Callable[[float, float], float],
     ) -> None:
@@ -50,6 +51,7 @@ class CacheManagerImpl:
         self._generation = generation
         self._local_ttl_s = local_ttl_s
         self._near_ttl_s = near_ttl_s
+        self._is_alone = is_alone
         self._metrics = metrics
         self._jitter = jitter
         generation.on_raise = local.clear
@@ -81,7 +83,7 @@ class CacheManagerImpl:
         """Forget every reply: the number in every key is raised."""
         if self._shared is None:
             self._generation.raise_to(self._generation.number + 1)
-        everywhere = self._shared is None or await self._shared.clear()
+        everywhere = self._is_alone if self._shared is None else await self._shared.clear()
         return CacheCleared(generation=self._generation.number, everywhere=everywhere)
 
     def health(self) -> CacheHealth:

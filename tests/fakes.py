@@ -275,11 +275,25 @@ def budget(
 
 
 def alerts(
-    budget: Budget, rules: CostRules, *, metrics: Metrics, now: Calendar, marks: Marks | None = None
+    budget: Budget,
+    rules: CostRules,
+    *,
+    metrics: Metrics,
+    now: Calendar,
+    marks: Marks | None = None,
+    is_alone: bool = True,
 ) -> tuple[Alerts, Recorder]:
     """The alerts on this budget, and where they arrive."""
     recorder = Recorder()
-    looking = Alerts(budget=budget, rules=lambda: rules, marks=marks, events=recorder, metrics=metrics, now=now)
+    looking = Alerts(
+        budget=budget,
+        rules=lambda: rules,
+        marks=marks,
+        is_alone=is_alone,
+        events=recorder,
+        metrics=metrics,
+        now=now,
+    )
     return looking, recorder
 
 

@@ -52,7 +52,10 @@ class Alert:
 
 
 class Alerts:
-    """rules: those in force now. now: the UTC wall clock; its hour only moves forward. marks: None without Redis."""
+    """rules: those in force now. now: the UTC wall clock; its hour only moves forward. marks: None without Redis.
+
+    is_alone: there is no other replica.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Alerts:
         budget: Budget,
         rules: Callable[[], CostRules],
         marks: Marks | None,
+        is_alone: bool,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
         now: Callable[[], datetime],
@@ -67,6 +71,7 @@ class Alerts:
         self._budget = budget
         self._rules = rules
         self._marks = marks
+        self._is_alone = is_alone
         self._events = events
         self._metrics = metrics
         self._rate = SpendingRate(now=now)
@@ -83,7 +88,7 @@ class Alerts:
         async with self._lock:
             names = self._told | {alert.name for alert in self._passed(self._rules())}
             self._told = set()
-            everywhere = self._marks is None or await self._marks.unmark(names)
+            everywhere = self._is_alone if self._marks is None else await self._marks.unmark(names)
         return AlertsReset(forgotten=len(names), everywhere=everywhere)
 
     async def _look(self) -> None:

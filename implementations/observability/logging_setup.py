@@ -1,7 +1,8 @@
 """Configures structlog once for the whole process, the server's own lines included.
 
 JSON outside of development, one object a line. Our own lines go straight to stdout, because each request writes one;
-those of libraries come through `logging`. The root logger's level holds for both. A line holds names and numbers,
+those of libraries come through `logging`. The root logger's level holds for both, but not for what is changed
+by whoever may set that level. A line holds names and numbers,
 never essays, prompts or keys: nothing here could remove them, so nothing may log them; what looks like a key is masked
 all the same.
 """
@@ -20,7 +21,6 @@ from pydantic import JsonValue
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK = "***"
-ADMIN_RECORD = "admin_changed"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
 SECRET_VALUES = re.compile(r"llmp_[\w-]{8,}|sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
 SEVERITIES = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
@@ -66,8 +66,8 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
 
 
 def _severe_enough(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """The record of what administrators do is written whatever the level, which they may change."""
-    if SEVERITIES[method] < logging.root.level and event["event"] != ADMIN_RECORD:
+    """What is bound with audit=True is written whatever the level: administrators, and who writes to Redis, set it."""
+    if SEVERITIES[method] < logging.root.level and not event.get("audit"):
         raise structlog.DropEvent
     return event
 

@@ -35,9 +35,8 @@ def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settin
     groups: dict[str, dict[str, object]] = {}
     for name, value in overrides.items():
         setting = table[name]
-        groups.setdefault(setting.group, dict(getattr(environment, setting.group)))[setting.field] = (
-            Wrong("must not be true or false") if isinstance(value, bool) and not setting.is_flag else value
-        )
+        group = groups.setdefault(setting.group, dict(getattr(environment, setting.group)))
+        group[setting.field] = _of_json_type(setting, value)
     try:
         return environment.with_groups(groups)
     except ValidationError as error:
@@ -51,6 +50,15 @@ def shown(setting: Setting, settings: Settings) -> JsonValue:
         return None if value is None else MASK
     told: JsonValue = to_jsonable_python(value, exclude_none=True)
     return told
+
+
+def _of_json_type(setting: Setting, value: object) -> object:
+    """The value, unless the fields would take it only because they read text of the environment as well."""
+    if setting.is_flag:
+        return value if isinstance(value, bool) else Wrong("must be true or false")
+    if isinstance(value, bool):
+        return Wrong("must not be true or false")
+    return Wrong("must be a number") if setting.is_number and isinstance(value, str) else value
 
 
 def _why_refused(name: str) -> str:

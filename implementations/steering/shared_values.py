@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from api_models import UsageScope
 from exceptions import InvalidQueryError, ServiceOverloadedError
+from implementations.steering.overrides import NAME
 
 MAX_BYTES = 64 * 1024
 TRIES = 4
@@ -23,6 +24,7 @@ TRIES = 4
 Values = Mapping[str, JsonValue]
 
 log = structlog.get_logger("steering")
+audit = structlog.get_logger("steering", audit=True)
 
 
 class Document(Protocol):
@@ -111,15 +113,17 @@ class SharedValues:
         if found != self._known:
             if self._stands_here_only:
                 log.warning("operator_change_overruled", what=self._name, version=found.version)
-            log.info("operator_values_adopted", what=self._name, version=found.version, changed=self._changed(found))
+            audit.info("operator_values_adopted", what=self._name, version=found.version, changed=self._changed(found))
             self._adopt(found)
         self._stands_here_only = False
         return there
 
     def _changed(self, fresh: Edition) -> list[str]:
-        """Whose values are others now; the replica that was asked has recorded which."""
-        names = self._known.values.keys() | fresh.values.keys()
-        return sorted(name for name in names if self._known.values.get(name) != fresh.values.get(name))
+        """Whose values are others now; the replica that was asked has recorded which. Only what could be a name."""
+        before, after = self._known.values, fresh.values
+        # A null in the place of the environment's value is a change as well.
+        changed = {name for name in before.keys() | after.keys() if before.get(name, ...) != after.get(name, ...)}
+        return sorted(filter(NAME.fullmatch, changed))
 
     async def _give_back(self, there: bytes) -> bytes:
         given = await self._stored(there, self._known)

@@ -129,6 +129,15 @@ async def test_without_a_key_in_force_no_route_exists(method: str, path: str, mo
         await refusal(await act(client, method, f"{ADMIN}{path}"), 404, "RESOURCE_NOT_FOUND")
 
 
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_without_redis_an_act_is_done_everywhere_only_where_there_is_one_replica(
+    replicas: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(mocked(monkeypatch, ADMIN_API_KEY=KEY, REPLICAS=str(replicas))) as client:
+        for path in ("/cache/clear", "/alerts/reset"):
+            assert (await done(client, "POST", f"{ADMIN}{path}"))["everywhere"] is (replicas == 1)
+
+
 # --- Settings ---------------------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,16 @@ def test_a_change_reaches_the_other_replica_survives_restarts_and_is_told_once(
     assert ADMIN_KEY not in everything + shown
 
 
+def test_whoever_asks_for_the_circuits_is_told_what_another_replica_was_told_just_now(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    with service(tmp_path, variables(server)) as here, service(tmp_path, variables(server)) as there:
+        for reason in ("first", "second", "third"):
+            done(here, "PUT", CIRCUITS, {"state": "open", "reason": reason})
+            listed = done(there, "GET", "/circuits")["circuits"]
+            assert [one["reason"] for one in listed if one["provider"] == "openai"] == [reason]
+
+
 def test_a_redis_that_dies_and_returns_with_nothing_costs_no_change(tmp_path: Path, server: RedisServer) -> None:
     with service(tmp_path, variables(server)) as here, service(tmp_path, variables(server)) as there:
         done(here, "PATCH", SETTINGS, {"provider_selection_strategy": "random"})

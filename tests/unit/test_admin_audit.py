@@ -1,16 +1,36 @@
 """Each change makes one line and one event, and what looks like a key is in neither."""
 
+import json
+import logging
+from collections.abc import Iterator
+
 import orjson
+import pytest
+import structlog
 from pydantic import JsonValue
 from structlog.testing import capture_logs
 
 from api_models import AdminAction, AdminChange, AdminChanged
+from config import Settings
 from implementations.audit_impl import MOST_KEPT, AuditImpl
 from implementations.events.message import message_of
-from tests.fakes import NOON, Calendar, Recorder
+from implementations.observability.logging_setup import configure_logging, set_level
+from implementations.runtime_settings_impl import RuntimeSettingsImpl
+from tests.fakes import NOON, Calendar, Recorder, new_metrics
 from tests.steering_fakes import ADMIN, REQUEST_ID
 
 KEY = "sk-kanarienvogel-1234567890"
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    """What a test configures is gone after it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 def test_a_change_is_one_line_one_event_and_remembered() -> None:
@@ -72,3 +92,20 @@ def test_its_message_carries_the_request_and_keeps_the_order_of_changes() -> Non
     assert (message.key, told["correlation_id"]) == (b"the-service", str(REQUEST_ID))
     assert told["event_type"] == "llm_provider.admin_changed.v1"
     assert told["data"]["request_id"] == str(REQUEST_ID)
+
+
+@pytest.mark.usefixtures("log_as_before")
+async def test_no_level_of_the_log_hides_an_act_nor_the_change_of_the_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(level="INFO", service="judge", version="1", as_json=True)
+    audit = AuditImpl(events=Recorder(), now=Calendar())
+    settings = RuntimeSettingsImpl(
+        Settings.from_environment(), document=None, audit=audit, metrics=new_metrics(), on_log_level=set_level
+    )
+    await settings.change({"log_level": "CRITICAL"}, by=ADMIN, matches=lambda _: True)
+    structlog.get_logger("admin").error("something_else")
+    audit.record(ADMIN, AdminAction.CACHE_CLEARED, None, old=None, new=1)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["event"], line["action"], line["field"]) for line in lines] == [
+        ("admin_changed", "setting_changed", "log_level"),
+        ("admin_changed", "cache_cleared", None),
+    ]

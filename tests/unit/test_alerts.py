@@ -166,6 +166,14 @@ async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> Non
     assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_without_redis_a_reset_holds_everywhere_only_of_a_single_replica(*, is_alone: bool) -> None:
+    metrics, calendar, rules = new_metrics(), Calendar(), CostRules()
+    own = budget(rules, metrics=metrics, now=calendar)
+    here, _ = alerts(own, rules, metrics=metrics, now=calendar, is_alone=is_alone)
+    assert await here.reset() == AlertsReset(forgotten=0, everywhere=is_alone)
+
+
 async def test_a_reset_tells_nothing_that_is_not_passed_any_more() -> None:
     office = Office(CostRules(alert_threshold_usd=2.0))
     await office.spends(2.0)

@@ -135,6 +135,7 @@ async def drive_the_cache(watch: Watch) -> None:
         generation=replica.generation,
         local_ttl_s=60.0,
         near_ttl_s=2.0,
+        is_alone=True,
         metrics=metrics,
         jitter=middle,
     )

@@ -39,6 +39,7 @@ class Shelf:
             generation=self.generation,
             local_ttl_s=local_ttl_s,
             near_ttl_s=2.0,
+            is_alone=True,
             metrics=self.metrics,
             jitter=middle,
         )

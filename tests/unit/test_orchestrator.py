@@ -92,6 +92,7 @@ class House:
             generation=Generation(),
             local_ttl_s=600,
             near_ttl_s=2.0,
+            is_alone=True,
             metrics=self.metrics,
             jitter=middle,
         )

@@ -164,6 +164,13 @@ async def test_a_misspelt_name_is_helped_and_a_strange_one_is_not_repeated() -> 
         ("routing_rules", [{"metadata": {"kanarienvogel": []}, "provider": "openai"}]),
         ("openai_default_model", "../kanarienvogel"),
         ("openai_enabled", "kanarienvogel"),
+        ("openai_enabled", "yes"),
+        ("openai_enabled", 1),
+        ("openai_enabled", None),
+        ("llm_cache_ttl", "60"),
+        ("llm_default_max_tokens", "1024"),
+        ("cost_limit_usd_per_day", "5"),
+        ("cost_limit_usd_per_day", ""),
     ],
 )
 async def test_a_half_valid_change_applies_nothing_and_names_what_is_wrong(name: str, value: Any) -> None:

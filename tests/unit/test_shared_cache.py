@@ -29,6 +29,7 @@ class Shelf(Replica):
                 "generation": self.generation,
                 "local_ttl_s": 300.0,
                 "near_ttl_s": 2.0,
+                "is_alone": True,
                 "metrics": self.metrics,
                 "jitter": middle,
                 **changes,
@@ -210,6 +211,8 @@ async def test_clearing_without_redis_empties_the_local_tier_and_says_so() -> No
     await here.kept()
     assert await here.cache.clear() == CacheCleared(generation=1, everywhere=True)
     assert await here.cache.get("key") is None
+    of_several = Shelf(shared=None, is_alone=False)
+    assert await of_several.cache.clear() == CacheCleared(generation=1, everywhere=False)
     away = Shelf()
     await away.kept()
     away.server.broken = ConnectionRefusedError()

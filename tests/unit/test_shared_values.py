@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 from pydantic import JsonValue
+from structlog.testing import capture_logs
 
 from api_models import UsageScope
 from exceptions import InvalidQueryError, ServiceOverloadedError
@@ -60,6 +61,30 @@ async def test_what_one_replica_was_told_the_other_follows_and_does_not_tell() -
     assert here.values.scope is there.values.scope is UsageScope.FLEET
     assert here.told == [({}, {"a": 1})]
     assert there.told == []
+
+
+async def test_what_is_adopted_from_redis_is_one_line_that_names_what_changed_and_shows_no_value() -> None:
+    document = FakeDocument()
+    here, there = Replica(document), Replica(document)
+    await here.puts(kept=1, changed=1)
+    await there.values.look()
+    with capture_logs() as lines:
+        await here.puts(changed="kanarienvogel", none=None, **{"no name\n": 1})
+        assert lines == []
+        await there.values.look()
+        await there.values.look()
+    told = {"what": "values", "version": 2, "changed": ["changed", "none"]}
+    assert lines == [{"event": "operator_values_adopted", "log_level": "info", "audit": True, **told}]
+
+
+async def test_what_redis_no_longer_holds_is_named_as_well() -> None:
+    document = FakeDocument()
+    here = Replica(document)
+    await here.puts(a=1, b=2)
+    document.text = orjson.dumps(Edition(2, {"b": 2}))
+    with capture_logs() as lines:
+        await here.values.look()
+    assert [line["changed"] for line in lines] == [["a"]]
 
 
 async def test_a_replica_that_is_started_again_finds_what_holds() -> None:

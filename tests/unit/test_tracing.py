@@ -236,6 +236,7 @@ async def test_a_look_into_the_cache_tells_whether_it_was_there(spans: RecordedS
         generation=Generation(),
         local_ttl_s=600,
         near_ttl_s=2.0,
+        is_alone=True,
         metrics=new_metrics(),
         jitter=middle,
     )
