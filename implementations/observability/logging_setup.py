@@ -1,10 +1,9 @@
 """Configures structlog once for the whole process, the server's own lines included.
 
 JSON outside of development, one object a line. Our own lines go straight to stdout, because each request writes one;
-those of libraries come through `logging`. The root logger's level holds for both, but not for what is changed
-by whoever may set that level. A line holds names and numbers,
-never essays, prompts or keys: nothing here could remove them, so nothing may log them; what looks like a key is masked
-all the same.
+those of libraries come through `logging`. The root logger's level holds for both, but not for the record of changes,
+because that level is one of them. A line holds names and numbers, never essays, prompts or keys: nothing here could
+remove them, so nothing may log them; what looks like a key is masked all the same.
 """
 
 import json
