@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import add, attrgetter
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
@@ -123,6 +124,17 @@ class Essay:
         object.__setattr__(self, "sha256", hashlib.sha256(self.text.encode(errors=LONE_SURROGATES)).hexdigest())
 
 
+def _measured(text: str) -> bytes:
+    """In UTF-8, after its length: texts in a row cannot be parted in another way."""
+    encoded = text.encode(errors=LONE_SURROGATES)
+    return len(encoded).to_bytes(8, "big") + encoded
+
+
+@lru_cache(maxsize=8)  # most requests have the same one
+def _digest_begun_with(system: str) -> "hashlib._Hash":
+    return hashlib.sha256(_measured(system))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """The question as text, from its most stable part to its most variable one.
@@ -141,11 +153,8 @@ class Prompt:
 
     def __post_init__(self) -> None:
         """Make the digest, once."""
-        digest = hashlib.sha256()
-        for text in (self.system, "".join(self.user)):
-            encoded = text.encode(errors=LONE_SURROGATES)
-            digest.update(len(encoded).to_bytes(8, "big"))
-            digest.update(encoded)
+        digest = _digest_begun_with(self.system).copy()
+        digest.update(_measured("".join(self.user)))
         object.__setattr__(self, "sha256", digest.hexdigest())
 
     @property
@@ -1002,8 +1011,15 @@ class AdminAccessProtocol(Protocol):
 class CallerAccessProtocol(Protocol):
     """Who may ask."""
 
-    def identify(self, key: str | None, *, peer: str, admin_may: bool) -> str:
+    @property
+    def asks_for_keys(self) -> bool:
+        """Else everybody may."""
+        ...
+
+    def identify(self, key: str | None, *, peer: Callable[[], str], admin_may: bool) -> str:
         """The name under which this request is booked. admin_may: the administrator's key will do as well.
+
+        peer: tells from where the key is shown, which matters only when it is wrong.
 
         Raises CallerKeyRefusedError.
         """

@@ -6,7 +6,6 @@ import signal
 
 import structlog
 from dishka import AsyncContainer, Provider
-from quart import Quart
 from quart_dishka import QuartDishka, QuartProvider
 
 from api import (
@@ -25,6 +24,7 @@ from api import (
     request_tracing,
     usage_routes,
 )
+from api.application import Application
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
@@ -58,7 +58,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = structlog.get_logger("service")
 
 
-def create_app(settings: Settings, *overrides: Provider) -> Quart:
+def create_app(settings: Settings, *overrides: Provider) -> Application:
     """The application, not yet started. overrides: Dishka providers that replace parts of it, for tests."""
     configure_logging(
         level=settings.service.log_level,
@@ -66,7 +66,7 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
         version=VERSION,
         as_json=settings.service.environment != "development",
     )
-    app = Quart("llm-provider-service", static_folder=None)
+    app = Application("llm-provider-service")
     app.config.update(
         MAX_CONTENT_LENGTH=settings.service.max_request_bytes,
         BODY_TIMEOUT=settings.service.body_timeout_s,
@@ -91,7 +91,7 @@ def create_app(settings: Settings, *overrides: Provider) -> Quart:
     return app
 
 
-def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
+def _live(app: Application, container: AsyncContainer, settings: Settings) -> None:
     @app.before_serving
     async def start() -> None:
         try:
@@ -125,7 +125,7 @@ def _live(app: Quart, container: AsyncContainer, settings: Settings) -> None:
         log.info("service_stopped")
 
 
-async def _build(app: Quart, container: AsyncContainer, settings: Settings) -> None:
+async def _build(app: Application, container: AsyncContainer, settings: Settings) -> None:
     """Everything is built before the first request: Dishka's container has one lock, and no factory does I/O."""
     await container.get(LLMOrchestratorProtocol)
     await container.get(LLMProviderTesterProtocol)

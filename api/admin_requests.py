@@ -7,10 +7,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from quart import Request, Response
 
-from api.peer import peer
 from api.request_headers import require_plain_json
 from api.request_reading import complaints
-from api.request_scope import correlation_id
+from api.request_scope import here
 from api.strict_json import parsed
 from api_models import ADMIN
 from exceptions import InvalidQueryError
@@ -22,7 +21,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 def administrator() -> Administrator:
     """Who acts, by the address from which the key was shown."""
-    return Administrator(actor=f"{ADMIN}@{peer()}", request_id=correlation_id())
+    return Administrator(actor=f"{ADMIN}@{here().peer()}", request_id=here().correlation_id)
 
 
 def meant_version(asked: Request) -> Callable[[int], bool]:

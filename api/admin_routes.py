@@ -5,8 +5,7 @@ from quart import Blueprint, Request, Response, request
 from quart_dishka import inject
 
 from api.admin_requests import administrator, finished, rendered
-from api.peer import peer
-from api.request_scope import asked_by
+from api.request_scope import asked_by, here
 from api.shown_key import shown_key
 from api_models import ADMIN, AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
 from protocols import AdminAccessProtocol, AuditProtocol, CostAlertsProtocol, LLMCacheManagerProtocol
@@ -64,5 +63,5 @@ async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[Aud
 
 def check(asked: Request, access: AdminAccessProtocol) -> None:
     """Let the administrator pass. Every admin route begins with this."""
-    access.check(shown_key(asked), peer=peer())
+    access.check(shown_key(asked), peer=here().peer())
     asked_by(ADMIN)

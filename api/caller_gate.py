@@ -1,12 +1,15 @@
 """Asks every request for a key before anything of its body is read; what needs none is named here, nothing else."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from quart import Quart, Request, g, request
+from quart import Request
 
-from api.peer import address_of, peer
-from api.request_scope import asked_by
+from api.application import Application
+from api.peer import address_of
+from api.request_scope import asked_by, here
 from api.shown_key import shown_key
+from api_models import ANONYMOUS
 from config import IPNetwork
 from protocols import CallerAccessProtocol
 
@@ -17,16 +20,20 @@ READING = frozenset({"GET", "HEAD"})
 TRIALS = frozenset({"llm.test_provider"})
 
 
-def install(app: Quart, *, access: CallerAccessProtocol, trusted_proxies: Sequence[IPNetwork]) -> None:
-    """Register the hook; the request's scope must be there before it."""
+def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: Sequence[IPNetwork]) -> None:
+    """Every request of this application is asked."""
 
-    async def identify() -> None:
-        g.peer = address_of(request.remote_addr, request.headers, trusted_proxies)
-        if needs_no_caller(request.path):
+    def identify(asked: Request) -> None:
+        peer = here().peer = partial(address_of, asked.remote_addr, asked.headers, trusted_proxies)
+        if needs_no_caller(asked.path):
             return
-        asked_by(access.identify(shown_key(request), peer=peer(), admin_may=_is_for_operators(request)))
+        asked_by(
+            access.identify(shown_key(asked), peer=peer, admin_may=_is_for_operators(asked))
+            if access.asks_for_keys
+            else ANONYMOUS
+        )
 
-    app.before_request(identify)
+    app.checked = identify
 
 
 def needs_no_caller(path: str) -> bool:

@@ -1,7 +1,7 @@
 """Where a request came from: the socket's other end, or what a proxy that we trust says about it.
 
 A header proves nothing but what the last trusted proxy wrote: hops are read from the right, and the first that is no
-trusted proxy is the address. What cannot be read there is `UNKNOWN`, never the proxy itself, which may be allowed more.
+trusted proxy is the address. What cannot be read there is unknown, never the proxy itself, which may be allowed more.
 """
 
 import ipaddress
@@ -9,26 +9,19 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 
-from quart import g
 from werkzeug.datastructures import Headers
 
+from api.request_scope import UNKNOWN_PEER
 from config import IPNetwork
 
-UNKNOWN = "unknown"
 MOST_HOPS = 32
 LONGEST_TEXT = 100
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def peer() -> str:
-    """The address of this request."""
-    found: str = g.peer
-    return found
-
-
 def address_of(remote: str | None, headers: Headers, trusted: Sequence[IPNetwork]) -> str:
-    """The nearest hop that is no trusted proxy, as text, or `UNKNOWN`. remote: the socket's other end.
+    """The nearest hop that is no trusted proxy, as text, or `UNKNOWN_PEER`. remote: the socket's other end.
 
     A proxy writes one of the two headers and passes on the other as its caller wrote it; so where both stand, they
     must agree.
@@ -43,7 +36,7 @@ def address_of(remote: str | None, headers: Headers, trusted: Sequence[IPNetwork
     found = {_nearest(chain, trusted) for chain in chains if chain}
     if not found:
         return _shown(socket_peer)
-    return _shown(found.pop()) if len(found) == 1 else UNKNOWN
+    return _shown(found.pop()) if len(found) == 1 else UNKNOWN_PEER
 
 
 def _elements(headers: Headers, name: str) -> list[str]:
@@ -95,4 +88,4 @@ def _is_in(address: IPAddress, networks: Sequence[IPNetwork]) -> bool:
 
 
 def _shown(address: IPAddress | None) -> str:
-    return UNKNOWN if address is None else str(address)
+    return UNKNOWN_PEER if address is None else str(address)

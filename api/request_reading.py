@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 from quart import Request
 
 from api.request_headers import cache_use, require_plain_json, timeout_s
-from api.request_scope import adopt_correlation_id, caller, enter
+from api.request_scope import adopt_correlation_id, caller, here
 from api.strict_json import parsed
 from api_models import ComparisonRequest, DisconnectPhase, LLMConfigOverrides
 from exceptions import InvalidQueryError
@@ -51,9 +51,10 @@ async def read_comparison(request: Request) -> ComparisonQuery:
     The correlation id is taken over as soon as it is readable, so that a refusal carries it too.
     """
     require_plain_json(request)
-    enter(DisconnectPhase.READING)
+    scope = here()
+    scope.phase = DisconnectPhase.READING
     body = parsed(await request.get_data(cache=False, as_text=False, parse_form_data=False))
-    enter(DisconnectPhase.ANSWERING)
+    scope.phase = DisconnectPhase.ANSWERING
     correlation_id = adopt_correlation_id(body.get("correlation_id"))
     try:
         comparison = ComparisonRequest.model_validate(body)

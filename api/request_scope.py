@@ -1,15 +1,21 @@
 """What every request has: a correlation id in and out, one log line and one count when it ends."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from uuid import UUID, uuid4
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
-from quart import Quart, Response, g, request
+from quart import Request
+from quart.typing import ResponseTypes
 
-from api_models import CallerOutcome, DisconnectPhase
+from api.application import Application, Finish
+from api_models import ANONYMOUS, CallerOutcome, DisconnectPhase
 from exceptions import ServiceError
 from metrics import CALLER_LEFT, Metrics
 from protocols import AdmissionProtocol
@@ -28,117 +34,114 @@ QUIET_PATHS = frozenset(
     }
 )
 AS_IN_THE_BODY = TypeAdapter(UUID)  # uuid.UUID itself takes more spellings than the body's field does
+UNKNOWN_PEER = "unknown"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger("request")
 
 
+@dataclass(slots=True)
+class RequestScope:
+    """What is known of the request under way. peer: tells where it came from, when somebody wants to know."""
+
+    correlation_id: UUID
+    began_s: float
+    notes: dict[str, object] = field(default_factory=dict)
+    phase: DisconnectPhase = DisconnectPhase.ANSWERING
+    status: int = CALLER_LEFT
+    caller: str | None = None
+    failure: ServiceError | None = None
+    trace_id: str | None = None
+    peer: Callable[[], str] = lambda: UNKNOWN_PEER
+
+
+_current: ContextVar[RequestScope] = ContextVar("request_scope")
+
+
+def here() -> RequestScope:
+    """The scope of the request that this code runs for. Raises LookupError outside of one."""
+    return _current.get()
+
+
 def adopt_correlation_id(value: object) -> UUID:
     """Use the value from now on if it is a UUID as text; else keep the header's or our own. Returns the one in use."""
-    found = _uuid(value)
+    scope, found = here(), _uuid(value)
     if found is not None:
-        _use(found)
-    return correlation_id()
-
-
-def correlation_id() -> UUID:
-    """The one of this request."""
-    found: UUID = g.correlation_id
-    return found
-
-
-def trace_id() -> str | None:
-    """That of this request, 32 hex digits; None without tracing and without a caller's trace."""
-    found: str | None = g.get("trace_id")
-    return found
+        scope.correlation_id = found
+        structlog.contextvars.bind_contextvars(correlation_id=str(found))
+    return scope.correlation_id
 
 
 def caller() -> str:
-    """Who asks."""
-    found: str = g.caller
-    return found
+    """Who asks; where no key is looked at, nobody in particular."""
+    return here().caller or ANONYMOUS
 
 
 def asked_by(name: str) -> None:
     """This request is booked under that name, which must come from a closed set."""
-    g.caller = name
+    here().caller = name
     note(caller=name)
 
 
 def note(**fields: object) -> None:
     """Add fields to the line that is written when this request ends."""
-    g.log_fields.update(fields)
-
-
-def noted() -> Mapping[str, object]:
-    """What was noted so far."""
-    found: Mapping[str, object] = g.log_fields
-    return found
-
-
-def outcome() -> int:
-    """The status of the answer, or CALLER_LEFT while there is none."""
-    found: int = g.get("status", CALLER_LEFT)
-    return found
-
-
-def enter(phase: DisconnectPhase) -> None:
-    """Say what this request is at, in case its caller leaves."""
-    g.phase = phase
+    here().notes.update(fields)
 
 
 def fail(failure: ServiceError) -> None:
     """Say why this request ends without the answer that was asked for."""
-    g.failure = failure
+    here().failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
 
 
-def install(app: Quart, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
-    """Register the hooks."""
+def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
+    """Every request of this application gets a scope, an identity, a log line and a place in the metrics."""
 
-    async def begin() -> None:
-        g.began_s = time.perf_counter()
-        g.log_fields = {}
-        g.failure = None
-        g.phase = DisconnectPhase.ANSWERING
-        metrics.http_in_flight.inc()
-        structlog.contextvars.clear_contextvars()
-        _use(_uuid(request.headers.get(CORRELATION_HEADER)) or uuid4())
-
-    async def finish(response: Response) -> Response:
-        g.status = response.status_code
-        response.headers[CORRELATION_HEADER] = str(correlation_id())
+    def finish(scope: RequestScope, response: ResponseTypes) -> None:
+        scope.status = response.status_code
+        response.headers[CORRELATION_HEADER] = str(scope.correlation_id)
         response.headers.setdefault("Cache-Control", "no-store")
         if admission.is_draining:
             response.headers["Connection"] = "close"
-        return response
 
-    async def report(_error: BaseException | None) -> None:
-        status = outcome()
-        elapsed_s = time.perf_counter() - g.began_s
-        rule = request.url_rule.rule if request.url_rule else "unmatched"
-        method = request.method if request.method in METHODS else "other"
-        metrics.http_in_flight.dec()
-        metrics.http_request_ended(method=method, endpoint=rule, status=status, elapsed_s=elapsed_s)
-        if "caller" in g:
-            metrics.caller_requests.of(g.caller, _outcome(status)).inc()
-        if status == CALLER_LEFT:
-            metrics.client_disconnects.of(g.phase).inc()
-        if g.failure is not None:
-            metrics.turned_away(g.failure)
-        write = log.debug if request.path in QUIET_PATHS else log.info
+    def report(scope: RequestScope, asked: Request) -> None:
+        elapsed_s = time.perf_counter() - scope.began_s
+        rule = asked.url_rule.rule if asked.url_rule else "unmatched"
+        method = asked.method if asked.method in METHODS else "other"
+        metrics.http_request_ended(method=method, endpoint=rule, status=scope.status, elapsed_s=elapsed_s)
+        if scope.caller is not None:
+            metrics.caller_requests.of(scope.caller, _outcome(scope.status)).inc()
+        if scope.status == CALLER_LEFT:
+            metrics.client_disconnects.of(scope.phase).inc()
+        if scope.failure is not None:
+            metrics.turned_away(scope.failure)
+        write = log.debug if asked.path in QUIET_PATHS else log.info
         write(
             "request_finished",
             method=method,
             route=rule,
-            status=status,
+            status=scope.status,
             duration_ms=round(elapsed_s * 1000, 1),
-            **g.log_fields,
+            **scope.notes,
         )
 
-    app.before_request(begin)
-    app.after_request(finish)
-    app.teardown_request(report)
+    @contextmanager
+    def around(asked: Request) -> Iterator[Finish]:
+        correlation_id = _uuid(asked.headers.get(CORRELATION_HEADER)) or uuid4()
+        scope = RequestScope(correlation_id, time.perf_counter())
+        _current.set(scope)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(correlation_id=str(correlation_id))
+        with metrics.http_in_flight.track_inprogress():
+            try:
+                yield partial(finish, scope)
+            except Exception:  # of Quart itself, which answers it
+                scope.status = HTTPStatus.INTERNAL_SERVER_ERROR
+                raise
+            finally:
+                report(scope, asked)
+
+    app.scoped = around
 
 
 def _outcome(status: int) -> CallerOutcome:
@@ -154,8 +157,3 @@ def _uuid(value: object) -> UUID | None:
         return AS_IN_THE_BODY.validate_python(value) if isinstance(value, str) else None
     except ValidationError:
         return None
-
-
-def _use(found: UUID) -> None:
-    g.correlation_id = found
-    structlog.contextvars.bind_contextvars(correlation_id=str(found))

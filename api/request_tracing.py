@@ -3,13 +3,14 @@
 A span tells the route and never the path, which may hold whatever somebody typed.
 """
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
-from quart import Quart, Request, g, request
+from quart import Request
 
-from api.request_scope import METHODS, QUIET_PATHS, correlation_id, noted, outcome
+from api.application import Application
+from api.request_scope import METHODS, QUIET_PATHS, RequestScope, here
 from metrics import CALLER_LEFT
 from protocols import Attributes, TraceContext, TracerProtocol
 
@@ -19,33 +20,31 @@ LEFT = "caller_left"
 NOTES = ("provider", "model", "cache", "attempts", "cost_usd")
 
 
-def install(app: Quart, *, tracer: TracerProtocol) -> None:
-    """Register the hooks; those of the request's scope come first."""
+def install(app: Application, *, tracer: TracerProtocol) -> None:
+    """Every request of this application gets a span, but for those that are asked again and again."""
 
-    async def begin() -> None:
-        g.span = None
-        caller = _caller(request)
-        if request.path in QUIET_PATHS or (caller is None and not tracer.records):
+    @contextmanager
+    def around(asked: Request) -> Iterator[None]:
+        caller = _caller(asked)
+        if asked.path in QUIET_PATHS or (caller is None and not tracer.records):
+            yield
             return
-        g.tracing = ExitStack()
-        g.span = g.tracing.enter_context(tracer.serve(_name(request), caller=caller, attributes=_asked(request)))
-        here = tracer.here()
-        if here is not None:
-            g.trace_id = here.trace_id
-            structlog.contextvars.bind_contextvars(trace_id=here.trace_id)
-            if tracer.records:
-                structlog.contextvars.bind_contextvars(span_id=here.span_id)
+        scope = here()
+        with tracer.serve(_name(asked), caller=caller, attributes=_asked(asked)) as span:
+            trace = tracer.here()
+            if trace is not None:
+                scope.trace_id = trace.trace_id
+                structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
+                if tracer.records:
+                    structlog.contextvars.bind_contextvars(span_id=trace.span_id)
+            try:
+                yield
+            finally:
+                span.tell(_answered(scope))
+                if scope.status >= FIRST_FAILURE_STATUS:
+                    span.fail(_error_type(scope))
 
-    async def end(_error: BaseException | None) -> None:
-        if g.get("span") is None:
-            return
-        with g.tracing:
-            g.span.tell(_answered(noted(), outcome()))
-            if outcome() >= FIRST_FAILURE_STATUS:
-                g.span.fail(_error_type(noted(), outcome()))
-
-    app.before_request(begin)
-    app.teardown_request(end)
+    app.traced = around
 
 
 def _caller(request: Request) -> TraceContext | None:
@@ -67,19 +66,19 @@ def _asked(request: Request) -> Attributes:
     return {**asked, "http.route": request.url_rule.rule} if request.url_rule else asked
 
 
-def _answered(notes: Mapping[str, object], status: int) -> Attributes:
-    known = {f"llm_provider.{name}": notes.get(name) for name in NOTES}
+def _answered(scope: RequestScope) -> Attributes:
+    known = {f"llm_provider.{name}": scope.notes.get(name) for name in NOTES}
     told: dict[str, str | bool | int | float | tuple[str, ...]] = {
         name: value for name, value in known.items() if isinstance(value, str | int | float)
     }
-    told["llm_provider.correlation_id"] = str(correlation_id())
-    if status != CALLER_LEFT:
-        told["http.response.status_code"] = status
-    if status >= FIRST_ERROR_STATUS:
-        told["error.type"] = _error_type(notes, status)
+    told["llm_provider.correlation_id"] = str(scope.correlation_id)
+    if scope.status != CALLER_LEFT:
+        told["http.response.status_code"] = scope.status
+    if scope.status >= FIRST_ERROR_STATUS:
+        told["error.type"] = _error_type(scope)
     return told
 
 
-def _error_type(notes: Mapping[str, object], status: int) -> str:
+def _error_type(scope: RequestScope) -> str:
     """The contract's word; the failure of an answer is logged and told under the same one."""
-    return LEFT if status == CALLER_LEFT else str(notes.get("error_type", status))
+    return LEFT if scope.status == CALLER_LEFT else str(scope.notes.get("error_type", scope.status))

@@ -4,6 +4,8 @@ A caller's key is as long as a digest and cannot be guessed, so a right one alwa
 address who shows wrong ones locks nobody out. Only the administrator's key is not looked at for a while.
 """
 
+from collections.abc import Callable
+
 import structlog
 
 from api_models import ADMIN, ANONYMOUS, AccessRefusal, Door
@@ -27,17 +29,23 @@ class CallerAccessImpl:
         self._tries = tries
         self._metrics = metrics
 
-    def identify(self, key: str | None, *, peer: str, admin_may: bool) -> str:
+    @property
+    def asks_for_keys(self) -> bool:
+        """Else everybody may."""
+        return self._ring is not None
+
+    def identify(self, key: str | None, *, peer: Callable[[], str], admin_may: bool) -> str:
         """The name under which this request is booked. Raises CallerKeyRefusedError."""
         if self._ring is None:
             return ANONYMOUS
         name = self._ring.owner_of(key or "")
         if name is not None:
             return name
-        is_watched = self._tries.wait_s(peer) > 0
-        if admin_may and not is_watched and self._is_admin(key, peer):
+        address = peer()
+        is_watched = self._tries.wait_s(address) > 0
+        if admin_may and not is_watched and self._is_admin(key, address):
             return ADMIN
-        self._tell(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, peer, quietly=is_watched)
+        self._tell(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, address, quietly=is_watched)
         raise CallerKeyRefusedError(HOW)
 
     def _is_admin(self, key: str | None, peer: str) -> bool:

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from api.peer import LONGEST_TEXT, MOST_HOPS, UNKNOWN, address_of
+from api.peer import LONGEST_TEXT, MOST_HOPS, address_of
+from api.request_scope import UNKNOWN_PEER
 from config import IPNetwork
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -34,9 +35,9 @@ def test_who_is_no_trusted_proxy_is_not_believed(header: str, remote: str, trust
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("2001:DB8::0:1", "2001:db8::1"),
         ("fe80::1%eth0", "fe80::1"),
-        ("<local>", UNKNOWN),
-        ("", UNKNOWN),
-        (None, UNKNOWN),
+        ("<local>", UNKNOWN_PEER),
+        ("", UNKNOWN_PEER),
+        (None, UNKNOWN_PEER),
     ],
 )
 def test_without_a_header_the_other_end_of_the_socket_asks(remote: str | None, address: str) -> None:
@@ -61,18 +62,18 @@ def test_without_a_header_the_other_end_of_the_socket_asks(remote: str | None, a
         (f"{CALLER}, 10.0.0.3, fd00::2", CALLER),
         (f"192.0.2.66, {CALLER}, 10.0.0.3", CALLER),
         ("10.0.0.4, 10.0.0.3", "10.0.0.4"),
-        (f"{CALLER}, garbage, 10.0.0.3", UNKNOWN),
-        (f"{CALLER},", UNKNOWN),
-        ("", UNKNOWN),
-        ("unknown", UNKNOWN),
-        ("_hidden", UNKNOWN),
-        ("203.0.113", UNKNOWN),
-        ("203.0.113.09", UNKNOWN),
-        ("3405803785", UNKNOWN),
-        ("0xcb.0.113.9", UNKNOWN),
-        ("203.0.113.9/32", UNKNOWN),
+        (f"{CALLER}, garbage, 10.0.0.3", UNKNOWN_PEER),
+        (f"{CALLER},", UNKNOWN_PEER),
+        ("", UNKNOWN_PEER),
+        ("unknown", UNKNOWN_PEER),
+        ("_hidden", UNKNOWN_PEER),
+        ("203.0.113", UNKNOWN_PEER),
+        ("203.0.113.09", UNKNOWN_PEER),
+        ("3405803785", UNKNOWN_PEER),
+        ("0xcb.0.113.9", UNKNOWN_PEER),
+        ("203.0.113.9/32", UNKNOWN_PEER),
         ("[203.0.113.9", CALLER),
-        ("\uff1203.0.113.9", UNKNOWN),
+        ("\uff1203.0.113.9", UNKNOWN_PEER),
     ],
 )
 def test_of_what_a_trusted_proxy_says_the_nearest_stranger_counts(said: str, address: str, remote: str) -> None:
@@ -90,12 +91,12 @@ def test_of_what_a_trusted_proxy_says_the_nearest_stranger_counts(said: str, add
         (f"for=10.9.9.9, for={CALLER}", CALLER),
         (f"for={CALLER}, for=10.0.0.3;proto=http", CALLER),
         (f'for="10.9.9.9, for={CALLER}', CALLER),
-        ("proto=https", UNKNOWN),
-        (f"for={CALLER}, proto=https", UNKNOWN),
-        ("for=unknown", UNKNOWN),
-        ("for=_hidden", UNKNOWN),
-        ("for", UNKNOWN),
-        (CALLER, UNKNOWN),
+        ("proto=https", UNKNOWN_PEER),
+        (f"for={CALLER}, proto=https", UNKNOWN_PEER),
+        ("for=unknown", UNKNOWN_PEER),
+        ("for=_hidden", UNKNOWN_PEER),
+        ("for", UNKNOWN_PEER),
+        (CALLER, UNKNOWN_PEER),
     ],
 )
 def test_the_standard_s_header_is_read_likewise(said: str, address: str) -> None:
@@ -105,7 +106,7 @@ def test_the_standard_s_header_is_read_likewise(said: str, address: str) -> None
 def test_a_text_longer_than_any_address_is_none() -> None:
     zone = "%" + "z" * (LONGEST_TEXT - len("fe80::1%"))
     assert found((XFF, f"fe80::1{zone}")) == "fe80::1"
-    assert found((XFF, f"fe80::1{zone}z")) == UNKNOWN
+    assert found((XFF, f"fe80::1{zone}z")) == UNKNOWN_PEER
 
 
 def test_several_lines_of_a_header_are_one_list() -> None:
@@ -114,15 +115,15 @@ def test_several_lines_of_a_header_are_one_list() -> None:
 
 
 def test_a_header_that_the_proxy_only_passes_on_makes_nobody_somebody_else() -> None:
-    assert found((XFF, CALLER), (FORWARDED, "for=10.9.9.9")) == UNKNOWN
-    assert found((XFF, "10.9.9.9"), (FORWARDED, f"for={CALLER}")) == UNKNOWN
+    assert found((XFF, CALLER), (FORWARDED, "for=10.9.9.9")) == UNKNOWN_PEER
+    assert found((XFF, "10.9.9.9"), (FORWARDED, f"for={CALLER}")) == UNKNOWN_PEER
     assert found((XFF, CALLER), (FORWARDED, f"for={CALLER}")) == CALLER
 
 
 def test_a_longer_way_than_any_real_one_is_not_followed() -> None:
     way = ", ".join(["10.0.0.3"] * (MOST_HOPS - 1))
     assert found((XFF, f"{CALLER}, {way}")) == CALLER
-    assert found((XFF, f"{CALLER}, 10.0.0.3, {way}")) == UNKNOWN
+    assert found((XFF, f"{CALLER}, 10.0.0.3, {way}")) == UNKNOWN_PEER
 
 
 HOPS = st.one_of(
@@ -137,7 +138,7 @@ LINES = st.lists(st.tuples(st.sampled_from([XFF, FORWARDED]), st.lists(HOPS, max
 @example(lines=[(XFF, "::ffff:10.0.0.3")], remote=PROXY)
 def test_garbage_never_raises_and_never_becomes_an_address(lines: list[tuple[str, str]], remote: str | None) -> None:
     address = found(*lines, remote=remote)
-    assert address == UNKNOWN or str(ipaddress.ip_address(address)) == address
+    assert address == UNKNOWN_PEER or str(ipaddress.ip_address(address)) == address
 
 
 @given(lines=LINES, remote=st.ip_addresses().filter(lambda address: not any(address in net for net in TRUSTED)))
@@ -150,4 +151,4 @@ def test_nothing_that_a_stranger_says_changes_its_address(
 @given(forged=LINES, way=st.lists(st.sampled_from(["10.0.0.3", "fd00::3"]), max_size=3))
 def test_nothing_that_a_caller_forges_gives_it_another_address(forged: list[tuple[str, str]], way: list[str]) -> None:
     """The first proxy appends the caller, the others the proxy before them; each to the last line of its header."""
-    assert found(*forged, (XFF, ", ".join([CALLER, *way]))) in {CALLER, UNKNOWN}
+    assert found(*forged, (XFF, ", ".join([CALLER, *way]))) in {CALLER, UNKNOWN_PEER}

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from quart import Quart, Response
+from quart import Response
 
 from api import error_rendering, request_scope
+from api.application import Application
 from api_models import DisconnectPhase, ProviderName, RejectReason, ShedReason
 from exceptions import (
     BodyTooLargeError,
@@ -32,9 +33,9 @@ def crowded_provider() -> ServiceOverloadedError:
     return failure
 
 
-def app_that(metrics: Metrics, failure: ServiceError | None = None) -> Quart:
+def app_that(metrics: Metrics, failure: ServiceError | None = None) -> Application:
     """Ends its only route with the failure, or says how many requests are under way."""
-    app = Quart("test")
+    app = Application("test")
 
     @app.get("/")
     async def route() -> Response:
@@ -99,15 +100,16 @@ async def test_a_failure_of_a_provider_turns_nobody_away() -> None:
 @pytest.mark.parametrize("phase", DisconnectPhase)
 async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: DisconnectPhase) -> None:
     metrics = new_metrics()
-    app = Quart("test")
+    app = Application("test")
 
     @app.get("/")
     async def route() -> Response:
-        request_scope.enter(phase)
+        request_scope.here().phase = phase
         raise asyncio.CancelledError
 
     request_scope.install(app, metrics=metrics, admission=Admission())
-    await app.test_client().get("/")
+    with pytest.raises(asyncio.CancelledError):
+        await app.test_client().get("/")
 
     left = {name: sample(metrics, "llm_provider_client_disconnects_total", phase=name) for name in DisconnectPhase}
     assert left == {name: float(name is phase) for name in DisconnectPhase}

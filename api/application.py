@@ -1,0 +1,50 @@
+"""Quart as this service uses it: one task for a request, and around each request a scope in the place of hooks."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from quart import Quart, Request
+from quart.ctx import RequestContext
+from quart.globals import request_ctx
+from quart.typing import ResponseReturnValue, ResponseTypes
+
+from api.connection import BodyReadingRequest, Connection
+
+Finish = Callable[[ResponseTypes], None]
+
+
+class Application(Quart):
+    """scoped: what every request is in; it gives what is called with the answer. traced: what is inside of that.
+
+    checked: before anything is done with it; may raise. Every handler is a coroutine function.
+    """
+
+    asgi_http_class = Connection
+    request_class = BodyReadingRequest
+    scoped: Callable[[Request], AbstractContextManager[Finish]]
+    traced: Callable[[Request], AbstractContextManager[None]]
+    checked: Callable[[Request], None]
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, static_folder=None)
+        self.scoped = lambda _: nullcontext(lambda _: None)
+        self.traced = lambda _: nullcontext()
+        self.checked = lambda _: None
+
+    def ensure_async(self, func: Any) -> Any:
+        """Quart would ask every handler at every request."""
+        return func
+
+    async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
+        """Hooks, handler and what renders errors, all of them in the request's scope."""
+        asked = (request_context or request_ctx).request
+        with self.scoped(asked) as finish, self.traced(asked):
+            response = await super().full_dispatch_request(request_context)
+            finish(response)
+            return response
+
+    async def preprocess_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue | None:
+        """What a check raises is rendered like what a handler raises."""
+        self.checked((request_context or request_ctx).request)
+        return await super().preprocess_request(request_context)

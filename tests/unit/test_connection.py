@@ -1,0 +1,279 @@
+"""One request over ASGI: what Quart's own connection does, ours does too; what only ours promises stands below."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent
+from quart import Quart, Response, request
+from quart.asgi import ASGIHTTPConnection
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from api import connection
+from api.application import Application
+from api.connection import Connection
+
+LEFT: ASGIReceiveEvent = {"type": "http.disconnect"}
+MOST_BYTES = 100
+
+
+def part(body: bytes, *, more: bool = False) -> ASGIReceiveEvent:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+class Caller:
+    """Sends its messages one after the other and then waits, as a server does, until it is told to leave."""
+
+    def __init__(self, *messages: ASGIReceiveEvent) -> None:
+        self._messages = asyncio.Queue[ASGIReceiveEvent]()
+        self.got: list[ASGISendEvent] = []
+        for message in messages:
+            self.sends(message)
+
+    def sends(self, message: ASGIReceiveEvent) -> None:
+        self._messages.put_nowait(message)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        return await self._messages.get()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await asyncio.sleep(0)
+        self.got.append(message)
+
+    @property
+    def status(self) -> int:
+        return next(message["status"] for message in self.got if message["type"] == "http.response.start")
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.got if message["type"] == "http.response.body")
+
+
+@pytest.fixture(autouse=True)
+def _watches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LOOKS_AFTER_S", 0.0)
+
+
+@pytest.fixture
+def app() -> Quart:
+    """Says what it read."""
+    app = Application("test")
+    app.config.update(MAX_CONTENT_LENGTH=MOST_BYTES, BODY_TIMEOUT=60)
+
+    @app.post("/")
+    async def echo() -> Response:
+        return Response(await request.get_data(cache=False))
+
+    return app
+
+
+@pytest.fixture(params=[ASGIHTTPConnection, Connection], ids=["Quart's", "ours"])
+def either(request: pytest.FixtureRequest, app: Quart) -> Quart:
+    """With one connection or the other."""
+    app.asgi_http_class = request.param
+    if request.param is ASGIHTTPConnection:
+        app.request_class = Quart.request_class
+    return app
+
+
+async def ask(app: Quart, caller: Caller, **headers: str) -> None:
+    told = [(name.encode().replace(b"_", b"-"), value.encode()) for name, value in headers.items()]
+    scope: Any = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "root_path": "",
+        "headers": told,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8080),
+    }
+    await app(scope, caller.receive, caller.send)
+
+
+def that(app: Quart, does: Callable[[], Awaitable[Any]]) -> list[str]:
+    """Replaces the only handler; the list tells how it ended."""
+    ended: list[str] = []
+
+    async def handler() -> Any:
+        try:
+            answer = await does()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        ended.append("finished")
+        return answer
+
+    app.view_functions["echo"] = handler
+    return ended
+
+
+async def test_a_body_in_pieces_arrives_whole(either: Quart) -> None:
+    caller = Caller(part(b"one ", more=True), part(b"", more=True), part(b"two"))
+    await ask(either, caller)
+
+    assert (caller.status, caller.body) == (200, b"one two")
+
+
+async def test_a_caller_without_a_body_is_answered(either: Quart) -> None:
+    caller = Caller(part(b""))
+    await ask(either, caller)
+
+    assert (caller.status, caller.body) == (200, b"")
+
+
+async def test_more_than_is_allowed_is_refused_before_it_came(either: Quart) -> None:
+    caller = Caller()
+    await ask(either, caller, content_length=str(MOST_BYTES + 1))
+
+    assert caller.status == 413
+
+
+async def test_more_than_was_announced_is_refused_when_it_comes(either: Quart) -> None:
+    caller = Caller(part(b"x" * MOST_BYTES, more=True), part(b"x", more=True))
+    await ask(either, caller)
+
+    assert caller.status == 413
+
+
+async def test_a_body_that_does_not_end_is_given_up(either: Quart) -> None:
+    either.config["BODY_TIMEOUT"] = 0.01
+    caller = Caller(part(b"one ", more=True))
+    await ask(either, caller)
+
+    assert caller.status == 408
+
+
+async def test_work_for_a_caller_who_left_is_cancelled(either: Quart) -> None:
+    ended = that(either, asyncio.Event().wait)
+    caller = Caller(part(b""), LEFT)
+    await ask(either, caller)
+
+    assert ended == ["cancelled"]
+    assert caller.got == []
+
+
+async def test_who_leaves_in_the_middle_of_a_body_is_not_answered(either: Quart) -> None:
+    ended = that(either, lambda: request.get_data(cache=False))
+    caller = Caller(part(b"one ", more=True), LEFT)
+    await ask(either, caller)
+
+    assert ended == ["cancelled"]
+    assert caller.got == []
+
+
+async def test_an_answer_in_pieces_arrives_whole(either: Quart) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one "
+        yield b"two"
+
+    async def answer() -> Response:
+        return Response(pieces())
+
+    that(either, answer)
+    caller = Caller(part(b""))
+    await ask(either, caller)
+
+    assert caller.body == b"one two"
+
+
+async def test_an_answer_of_another_kind_arrives_whole(either: Quart) -> None:
+    async def answer() -> WerkzeugResponse:
+        return WerkzeugResponse(["one ", "two"])
+
+    that(either, answer)
+    caller = Caller(part(b""))
+    await ask(either, caller)
+
+    assert (caller.status, caller.body) == (200, b"one two")
+
+
+async def test_a_failure_that_nobody_renders_is_answered(either: Quart) -> None:
+    async def fail() -> None:
+        raise ValueError
+
+    that(either, fail)
+    caller = Caller(part(b""))
+    await ask(either, caller)
+
+    assert caller.status == 500
+
+
+async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(app: Quart) -> None:
+    caller, watched = Caller(part(b"one ", more=True)), asyncio.Event()
+
+    async def read_late() -> Response:
+        await watched.wait()
+        return Response(await request.get_data(cache=False))
+
+    that(app, read_late)
+    asked = asyncio.create_task(ask(app, caller))
+    await asyncio.sleep(0.01)
+    watched.set()
+    await asyncio.sleep(0.01)
+    caller.sends(part(b"two"))
+    await asked
+
+    assert caller.body == b"one two"
+
+
+async def test_a_cancellation_by_somebody_else_passes(app: Quart) -> None:
+    ended = that(app, asyncio.Event().wait)
+    asked = asyncio.create_task(ask(app, Caller(part(b""))))
+    await asyncio.sleep(0.01)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+    assert ended == ["cancelled"]
+
+
+async def test_nobody_watches_when_the_answer_is_there(app: Quart) -> None:
+    await ask(app, Caller(part(b"one")))
+    await asyncio.sleep(0.01)
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_quick_request_begins_no_task(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LOOKS_AFTER_S", 60.0)
+    loop = asyncio.get_running_loop()
+    begun: list[asyncio.Task[Any]] = []
+
+    def begin(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        begun.append(asyncio.Task(work, loop=loop, **more))
+        return begun[-1]
+
+    loop.set_task_factory(begin)
+    try:
+        await ask(app, Caller(part(b"one")))
+    finally:
+        loop.set_task_factory(None)
+
+    assert begun == []
+
+
+async def test_an_answer_is_two_messages(app: Quart) -> None:
+    caller = Caller(part(b"one"))
+    await ask(app, caller)
+
+    assert [message["type"] for message in caller.got] == ["http.response.start", "http.response.body"]
+
+
+async def test_a_caller_who_takes_no_answer_is_given_up(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SEND_TIMEOUT_S", 0.01)
+    caller = Caller(part(b"one"))
+    hangs = asyncio.Event()
+
+    async def send(_: ASGISendEvent) -> None:
+        await hangs.wait()
+
+    monkeypatch.setattr(caller, "send", send)
+    await ask(app, caller)
+
+    assert caller.got == []
