@@ -296,6 +296,10 @@ Reason = Annotated[
 ]
 
 
+# Our own answers on the path of a comparison are no models: nobody validates what we say.
+TOLD = ConfigDict(use_attribute_docstrings=True, json_schema_serialization_defaults_required=True)
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(
         frozen=True,
@@ -349,8 +353,11 @@ class ComparisonRequest(_Body):
 # --- POST /api/v1/comparison: the answer ------------------------------------------------------------------------------
 
 
-class TokenUsage(_Body):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
     """Tokens as the provider counted them; cached prompt tokens are part of the prompt tokens."""
+
+    __pydantic_config__ = TOLD
 
     prompt_tokens: int
     """Of the question."""
@@ -400,8 +407,11 @@ class Purchase:
     cost_usd: float | None
 
 
-class AttemptReport(_Body):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReport:
     """One call to a provider that this request caused."""
+
+    __pydantic_config__ = TOLD
 
     provider: ProviderName
     """Who was asked."""
@@ -413,8 +423,11 @@ class AttemptReport(_Body):
     """Milliseconds."""
 
 
-class Provenance(_Body):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
     """Where a verdict comes from, so that it can be repeated and audited."""
+
+    __pydantic_config__ = TOLD
 
     prompt_sha256: str
     """SHA-256 over system and user prompt as sent."""
@@ -434,8 +447,11 @@ class Provenance(_Body):
     """Every call to a provider that this request caused, in order."""
 
 
-class ComparisonResponse(_Body):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonResponse:
     """The verdict on one pair. cost_estimate is USD for this call, null when the price is unknown."""
+
+    __pydantic_config__ = TOLD
 
     winner: Winner
     """The better essay; there is no tie."""

@@ -1,8 +1,9 @@
 """Turns a result into the published answer and its headers."""
 
+import orjson
 from quart import Response
 
-from api.request_scope import trace_id
+from api.request_scope import here
 from api_models import AttemptReport, ComparisonResponse, Provenance
 from protocols import ComparisonQuery, ComparisonResult, Timings
 
@@ -20,11 +21,11 @@ def rendered(query: ComparisonQuery, result: ComparisonResult) -> Response:
         token_usage=result.reply.usage.as_token_usage(),
         cost_estimate=result.cost_usd,
         correlation_id=query.correlation_id,
-        trace_id=trace_id(),
+        trace_id=here().trace_id,
         metadata=dict(query.metadata),
         provenance=_provenance(query, result),
     )
-    response = Response(body.model_dump_json(), content_type="application/json")
+    response = Response(orjson.dumps(body), content_type="application/json")
     response.headers["X-Cache"] = result.cache_outcome
     response.headers["Server-Timing"] = server_timing(result.timings)
     if result.age_s is not None:

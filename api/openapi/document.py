@@ -12,7 +12,7 @@ from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID
 from api.openapi.operation import JSON, Answer, Header, Key, Operation, Tag
 from api.openapi.operations import OPERATIONS
-from api.openapi.schemas import reference, schemas
+from api.openapi.schemas import Body, as_json, reference, schemas
 from api_models import ErrorBody, JsonObject
 from config import VERSION
 from exceptions import DefectError, MethodNotAllowedError, ServiceError
@@ -68,12 +68,7 @@ def document(routes: Collection[Route]) -> JsonObject:
         "components": {
             "schemas": schemas(
                 (type(example) for row in rows for example in row.asked.values()),
-                (
-                    type(answer.example)
-                    for row in rows
-                    for answer in row.answers
-                    if isinstance(answer.example, BaseModel)
-                ),
+                (type(answer.example) for row in rows for answer in row.answers if isinstance(answer.example, Body)),
             ),
             "responses": _failures(failures.ANYWHERE),
             "securitySchemes": {
@@ -114,9 +109,7 @@ def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:
     (model,) = {type(example) for example in examples.values()}
     return {
         "schema": reference(model),
-        "examples": {
-            name: {"value": example.model_dump(mode="json", exclude_unset=True)} for name, example in examples.items()
-        },
+        "examples": {name: {"value": as_json(example, as_sent=True)} for name, example in examples.items()},
     }
 
 
@@ -130,9 +123,9 @@ def _answer(answer: Answer) -> JsonObject:
     return told
 
 
-def _content(example: BaseModel | JsonObject | str) -> JsonObject:
-    if isinstance(example, BaseModel):
-        return {"schema": reference(type(example)), "example": example.model_dump(mode="json")}
+def _content(example: Body | JsonObject | str) -> JsonObject:
+    if isinstance(example, Body):
+        return {"schema": reference(type(example)), "example": as_json(example)}
     return {"schema": {"type": "string" if isinstance(example, str) else "object"}, "example": example}
 
 

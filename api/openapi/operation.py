@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from api_models import JsonObject
+from api_models import ComparisonResponse, JsonObject
 from exceptions import ServiceError
 
 JSON = "application/json"
@@ -67,7 +67,7 @@ class Answer:
     """What is answered when nothing went wrong. example: a body of ours, another text or object, None for no body."""
 
     says: str
-    example: BaseModel | JsonObject | str | None
+    example: BaseModel | ComparisonResponse | JsonObject | str | None
     status: int = 200
     types: tuple[str, ...] = (JSON,)
     headers: tuple[Header, ...] = ()

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import core_schema
 
-from api_models import LARGEST_INTEGER, SMALLEST_INTEGER, WITHOUT_NUL, ErrorBody, JsonObject
+from api_models import LARGEST_INTEGER, SMALLEST_INTEGER, WITHOUT_NUL, ComparisonResponse, ErrorBody, JsonObject
+
+Body = BaseModel | ComparisonResponse
 
 PLACE = "#/components/schemas/"
 ANY_JSON: JsonObject = {"$ref": f"{PLACE}JsonValue"}
@@ -50,17 +52,23 @@ class _AsPublished(GenerateJsonSchema):
         return described
 
 
-def schemas(asked: Iterable[type[BaseModel]], answered: Iterable[type[BaseModel]]) -> JsonObject:
+def schemas(asked: Iterable[type[Body]], answered: Iterable[type[Body]]) -> JsonObject:
     """By name, in alphabetical order; what is sent is described as it is validated, what is answered as it is told."""
     wanted = [*_in_mode("validation", asked), *_in_mode("serialization", (*answered, ErrorBody))]
-    _, found = models_json_schema(wanted, ref_template=f"{PLACE}{{model}}", schema_generator=_AsPublished)
+    _, found = TypeAdapter.json_schemas(wanted, ref_template=f"{PLACE}{{model}}", schema_generator=_AsPublished)
     return dict(sorted({**found["$defs"], "JsonValue": JSON_VALUE}.items()))
 
 
-def reference(model: type[BaseModel]) -> JsonObject:
+def reference(model: type[Body]) -> JsonObject:
     """Where its schema stands."""
     return {"$ref": f"{PLACE}{model.__name__}"}
 
 
-def _in_mode(mode: JsonSchemaMode, models: Iterable[type[BaseModel]]) -> list[tuple[type[BaseModel], JsonSchemaMode]]:
-    return [(model, mode) for model in dict.fromkeys(models)]
+def as_json(body: Body, *, as_sent: bool = False) -> JsonObject:
+    """What goes over the wire; as_sent: without what is not given."""
+    told: JsonObject = TypeAdapter(type(body)).dump_python(body, mode="json", exclude_unset=as_sent)
+    return told
+
+
+def _in_mode(mode: JsonSchemaMode, kinds: Iterable[type[Body]]) -> list[tuple[str, JsonSchemaMode, TypeAdapter[Body]]]:
+    return [(kind.__name__, mode, TypeAdapter(kind)) for kind in dict.fromkeys(kinds)]

@@ -6,7 +6,6 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 import orjson
-from pydantic import BaseModel
 
 from api_models import AdminChanged, CostAlerted, EventData, EventEnvelope, ProcessingEvent, RequestEventData
 
@@ -102,8 +101,6 @@ def _estimated_bytes(event: EventData) -> int:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return value.model_dump()
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError("an event holds what has no form in JSON")
