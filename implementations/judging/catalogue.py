@@ -55,8 +55,7 @@ class ModelCatalogue:
         A name with a date is the model without it.
         """
         known = self._entries.get(provider, {})
-        dateless = known.get(_DATE.sub("", model))
-        return known.get(model) or dateless or known.get(ANY_MODEL, UNKNOWN_MODEL)
+        return known.get(model) or known.get(_DATE.sub("", model)) or known.get(ANY_MODEL, UNKNOWN_MODEL)
 
     def models(self, provider: ProviderName) -> Mapping[str, ModelTraits]:
         """Every listed model of a provider, by id."""

@@ -76,7 +76,8 @@ def fenced(letter: str, essay: Essay) -> str:
 
 def _harmless(text: str) -> str:
     """Most essays hold no bracket at all, which is found out much faster than that none begins a tag."""
-    return _FENCE_LIKE.sub(_escaped, text) if any(bracket in text for bracket in _BRACKETS) else text
+    brackets = "<" if text.isascii() else _BRACKETS
+    return _FENCE_LIKE.sub(_escaped, text) if any(bracket in text for bracket in brackets) else text
 
 
 def _escaped(bracket: re.Match[str]) -> str:

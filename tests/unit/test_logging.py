@@ -1,10 +1,14 @@
 """A line of the log holds names and numbers, never a secret."""
 
+import json
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from implementations.observability.logging_setup import MASK, masked
+from implementations.observability.logging_setup import MASK, _json_line, masked
 
 
 @pytest.mark.parametrize("name", ["api_key", "Authorization", "redis_password", "client_secret", "access_token"])
@@ -31,3 +35,45 @@ def test_what_looks_like_a_secret_is_masked_inside_a_value(value: str, secret: s
 def test_plain_facts_stay_readable() -> None:
     facts = {"event": "service_started", "total_tokens": 12, "url": "http://localhost:8080/api"}
     assert masked(None, "info", dict(facts)) == facts
+
+
+SHARDS = (
+    "sk-",
+    "SK-",
+    "llmp_",
+    "AIza",
+    "Bearer ",
+    "://",
+    "user",
+    ":",
+    "@",
+    "hunter2",
+    "12345678",
+    "é",
+    '"',
+    "\\",
+    "\n",
+    " ",
+)
+NAMES = (
+    "note",
+    "api_key",
+    "Authorization",
+    "redis_password",
+    "client_secret",
+    "access_token",
+    "tokens",
+    'a"token',
+    "SECRET",
+)
+TEXTS = st.lists(st.sampled_from(SHARDS), max_size=6).map("".join)
+VALUES = st.recursive(
+    TEXTS | st.integers(-9, 9) | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4))
+def test_a_line_that_is_looked_through_as_a_whole_hides_what_looking_at_each_value_does(event: dict[str, Any]) -> None:
+    assert json.loads(_json_line(None, "info", dict(event))) == json.loads(orjson.dumps(masked(None, "info", event)))
