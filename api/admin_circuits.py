@@ -29,7 +29,7 @@ async def force(
 ) -> Response:
     """Hold a circuit open or closed."""
     check(request, access)
-    name, order = word_of(ProviderName, "provider", provider), await read(request, CircuitOrder)
+    name, order = word_of(ProviderName, "provider", provider), await read(CircuitOrder)
     return rendered(await finished(steering.force(name, order, by=administrator())))
 
 

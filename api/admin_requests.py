@@ -31,16 +31,17 @@ def meant_version(asked: Request) -> Callable[[int], bool]:
     return lambda version: asked.if_match.contains(str(version))
 
 
-async def json_object(asked: Request) -> dict[str, object]:
+async def json_object() -> dict[str, object]:
     """The body. Raises InvalidQueryError and UnsupportedContentTypeError."""
+    asked = here().asked
     require_plain_json(asked)
     return parsed(await asked.get_data(cache=False, as_text=False, parse_form_data=False))
 
 
-async def read(asked: Request, model: type[Body]) -> Body:
+async def read(model: type[Body]) -> Body:
     """The body, validated. Raises likewise."""
     try:
-        return model.model_validate(await json_object(asked))
+        return model.model_validate(await json_object())
     except ValidationError as error:
         raise InvalidQueryError(complaints(error)) from None
 

@@ -48,7 +48,7 @@ async def report(access: FromDishka[AdminAccessProtocol], steering: FromDishka[S
 async def change(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
     """Put some values in the place of the environment's, all or none."""
     check(request, access)
-    changes = await json_object(request)
+    changes = await json_object()
     return await _versioned(steering.change(changes, by=administrator(), matches=meant_version(request)))
 
 

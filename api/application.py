@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
-from quart import Quart, Request
+from quart import Quart
 from quart.ctx import RequestContext
 from quart.globals import request_ctx
 from quart.typing import ResponseReturnValue, ResponseTypes
+from quart.wrappers import BaseRequestWebsocket
+from werkzeug.routing import MapAdapter
 
-from api.connection import BodyReadingRequest, Connection
+from api.connection import Connection, ServiceRequest
 
 Finish = Callable[[ResponseTypes], None]
 
@@ -21,10 +23,10 @@ class Application(Quart):
     """
 
     asgi_http_class = Connection
-    request_class = BodyReadingRequest
-    scoped: Callable[[Request], AbstractContextManager[Finish]]
-    traced: Callable[[Request], AbstractContextManager[None]]
-    checked: Callable[[Request], None]
+    request_class = ServiceRequest
+    scoped: Callable[[ServiceRequest], AbstractContextManager[Finish]]
+    traced: Callable[[ServiceRequest], AbstractContextManager[None]]
+    checked: Callable[[ServiceRequest], None]
 
     def __init__(self, name: str) -> None:
         super().__init__(name, static_folder=None)
@@ -32,13 +34,21 @@ class Application(Quart):
         self.traced = lambda _: nullcontext()
         self.checked = lambda _: None
 
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Routes do not depend on the host, so it is not looked for."""
+        if request is None:
+            return None
+        return self.url_map.bind(
+            "", request.root_path, url_scheme=request.scheme, default_method=request.method, path_info=request.path
+        )
+
     def ensure_async(self, func: Any) -> Any:
         """Quart would ask every handler at every request."""
         return func
 
     async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
         """Hooks, handler and what renders errors, all of them in the request's scope."""
-        asked = (request_context or request_ctx).request
+        asked = _asked(request_context)
         with self.scoped(asked) as finish, self.traced(asked):
             response = await super().full_dispatch_request(request_context)
             finish(response)
@@ -46,5 +56,9 @@ class Application(Quart):
 
     async def preprocess_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue | None:
         """What a check raises is rendered like what a handler raises."""
-        self.checked((request_context or request_ctx).request)
+        self.checked(_asked(request_context))
         return await super().preprocess_request(request_context)
+
+
+def _asked(context: RequestContext | None) -> ServiceRequest:
+    return cast("ServiceRequest", (context or request_ctx).request)

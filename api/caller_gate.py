@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
-from quart import Request
-
 from api.application import Application
+from api.connection import ServiceRequest
 from api.peer import address_of
 from api.request_scope import asked_by, here
 from api.shown_key import shown_key
@@ -23,7 +22,7 @@ TRIALS = frozenset({"llm.test_provider"})
 def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: Sequence[IPNetwork]) -> None:
     """Every request of this application is asked."""
 
-    def identify(asked: Request) -> None:
+    def identify(asked: ServiceRequest) -> None:
         peer = here().peer = partial(address_of, asked.remote_addr, asked.headers, trusted_proxies)
         if needs_no_caller(asked.path):
             return
@@ -41,6 +40,6 @@ def needs_no_caller(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(ADMIN_ROUTES)
 
 
-def _is_for_operators(asked: Request) -> bool:
+def _is_for_operators(asked: ServiceRequest) -> bool:
     """Reading, and trying a provider, buy no verdicts."""
     return asked.path.startswith(API) and (asked.method in READING or asked.endpoint in TRIALS)

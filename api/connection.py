@@ -5,8 +5,9 @@ long. This replaces a class that Quart does not document: tests hold it to what 
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any, cast
 
 from hypercorn.typing import (
@@ -74,11 +75,27 @@ class Body(QuartBody):
                 self.set_complete()
 
 
-class BodyReadingRequest(Request):
+class ServiceRequest(Request):
     """A request whose body comes from the connection when it is awaited."""
 
     body: Body
     body_class = Body
+
+    @cached_property
+    def _lines(self) -> Mapping[bytes, list[str]]:
+        found: dict[bytes, list[str]] = {}
+        for name, value in self.scope["headers"]:
+            found.setdefault(name, []).append(value.decode("latin-1"))
+        return found
+
+    @cached_property
+    def blueprints(self) -> list[str]:
+        """Quart wants to know at each stage."""
+        return super().blueprints
+
+    def lines(self, name: bytes) -> Sequence[str]:
+        """All lines of a header, named in small letters: what werkzeug finds, without looking at every other one."""
+        return self._lines.get(name, ())
 
 
 class Connection(ASGIHTTPConnection):
@@ -86,7 +103,7 @@ class Connection(ASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Read, handle, send. Nothing is sent to a caller that left."""
-        request = cast("BodyReadingRequest", self._create_request_from_scope(send))
+        request = cast("ServiceRequest", self._create_request_from_scope(send))
         request.body.open(receive, within_s=request.body_timeout)
         request.body_timeout = None  # for which Quart would begin a task
         try:

@@ -8,7 +8,7 @@ from quart_dishka import inject
 
 from api.query_parameters import flag, word_of
 from api.request_reading import read_comparison
-from api.request_scope import caller, note
+from api.request_scope import caller, here, note
 from api.response_rendering import rendered
 from api_models import (
     ModelPrices,
@@ -49,7 +49,7 @@ async def compare(
 ) -> Response:
     """Judge one pair of essays."""
     with admission.admit():
-        query = await read_comparison(request)
+        query = await read_comparison(here().asked)
         result = await orchestrator.compare(query)
     history.answered(result.timings.total_s)
     note(

@@ -2,49 +2,54 @@
 
 import re
 
-from quart import Request
 from werkzeug.http import parse_options_header
 
+from api.connection import ServiceRequest
 from exceptions import InvalidQueryError, UnsupportedContentTypeError
 from protocols import CacheUse
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 LONGEST_TIMEOUT_MS = 10**18 - 1
+USUAL = ["application/json"]
 JSON_TYPE = re.compile(r"application/(json|[\w.-]+\+json)")
 UTF_8 = frozenset({"utf-8", "utf8"})
 DIGITS = re.compile(r"[0-9]{1,18}")
 
 
-def require_plain_json(request: Request) -> None:
+def require_plain_json(request: ServiceRequest) -> None:
     """A missing type passes, and so does any parameter but another charset. Raises UnsupportedContentTypeError."""
-    content_type, parameters = parse_options_header(request.headers.get("Content-Type"))
+    lines = request.lines(b"content-type")
+    if lines == USUAL and not request.lines(b"content-encoding"):
+        return
+    content_type, parameters = parse_options_header(lines[0] if lines else None)
     if content_type and not JSON_TYPE.fullmatch(content_type.lower()):
         raise UnsupportedContentTypeError("send application/json in UTF-8")
     if parameters.get("charset", "utf-8").lower() not in UTF_8:
         raise UnsupportedContentTypeError("send application/json in UTF-8")
-    if _listed(request, "Content-Encoding") - {"", "identity"}:
+    if _listed(request, b"content-encoding") - {"", "identity"}:
         raise UnsupportedContentTypeError("send the body as it is, without a Content-Encoding")
 
 
-def cache_use(request: Request) -> CacheUse:
+def cache_use(request: ServiceRequest) -> CacheUse:
     """Never buying goes before never reading, and that before never keeping."""
-    directives = _listed(request, "Cache-Control")
+    directives = _listed(request, b"cache-control")
     for use in (CacheUse.ONLY, CacheUse.BYPASS, CacheUse.REFRESH):
         if use in directives:
             return use
     return CacheUse.NORMAL
 
 
-def timeout_s(request: Request) -> float | None:
+def timeout_s(request: ServiceRequest) -> float | None:
     """The caller's own limit in seconds, which may be longer than ours. Raises InvalidQueryError."""
-    header = request.headers.get(TIMEOUT_HEADER)
-    if header is None:
+    lines = request.lines(TIMEOUT_HEADER.lower().encode())
+    if not lines:
         return None
+    header = lines[0]
     if not DIGITS.fullmatch(header.strip()) or int(header) == 0:
         raise InvalidQueryError(f"{TIMEOUT_HEADER}: must be a whole number of milliseconds above 0")
     return int(header) / 1000
 
 
-def _listed(request: Request, name: str) -> set[str]:
+def _listed(request: ServiceRequest, name: bytes) -> set[str]:
     """The members of a header that is a list, over all its lines."""
-    return {member.strip().lower() for line in request.headers.getlist(name) for member in line.split(",")}
+    return {member.strip().lower() for line in request.lines(name) for member in line.split(",")}

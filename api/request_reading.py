@@ -4,8 +4,8 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from quart import Request
 
+from api.connection import ServiceRequest
 from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id, caller, here
 from api.strict_json import parsed
@@ -45,7 +45,7 @@ SENTENCES = {
 }
 
 
-async def read_comparison(request: Request) -> ComparisonQuery:
+async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
     """The caller's query. Raises InvalidQueryError, UnsupportedContentTypeError or what the server makes of the body.
 
     The correlation id is taken over as soon as it is readable, so that a refusal carries it too.

@@ -11,16 +11,17 @@ from uuid import UUID, uuid4
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
-from quart import Request
 from quart.typing import ResponseTypes
 
 from api.application import Application, Finish
+from api.connection import ServiceRequest
 from api_models import ANONYMOUS, CallerOutcome, DisconnectPhase
 from exceptions import ServiceError
 from metrics import CALLER_LEFT, Metrics
 from protocols import AdmissionProtocol
 
 CORRELATION_HEADER = "X-Correlation-ID"
+CORRELATION_LINE = CORRELATION_HEADER.lower().encode()
 # What probes, scrapers and the operations page ask again and again.
 QUIET_PATHS = frozenset(
     {
@@ -37,13 +38,12 @@ AS_IN_THE_BODY = TypeAdapter(UUID)  # uuid.UUID itself takes more spellings than
 UNKNOWN_PEER = "unknown"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-log = structlog.get_logger("request")
-
 
 @dataclass(slots=True)
 class RequestScope:
     """What is known of the request under way. peer: tells where it came from, when somebody wants to know."""
 
+    asked: ServiceRequest
     correlation_id: UUID
     began_s: float
     notes: dict[str, object] = field(default_factory=dict)
@@ -96,6 +96,7 @@ def fail(failure: ServiceError) -> None:
 
 def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
     """Every request of this application gets a scope, an identity, a log line and a place in the metrics."""
+    log = structlog.get_logger("request").bind()  # as it is configured now; else that is looked up for every line
 
     def finish(scope: RequestScope, response: ResponseTypes) -> None:
         scope.status = response.status_code
@@ -104,7 +105,7 @@ def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol)
         if admission.is_draining:
             response.headers["Connection"] = "close"
 
-    def report(scope: RequestScope, asked: Request) -> None:
+    def report(scope: RequestScope, asked: ServiceRequest) -> None:
         elapsed_s = time.perf_counter() - scope.began_s
         rule = asked.url_rule.rule if asked.url_rule else "unmatched"
         method = asked.method if asked.method in METHODS else "other"
@@ -126,11 +127,10 @@ def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol)
         )
 
     @contextmanager
-    def around(asked: Request) -> Iterator[Finish]:
-        correlation_id = _uuid(asked.headers.get(CORRELATION_HEADER)) or uuid4()
-        scope = RequestScope(correlation_id, time.perf_counter())
+    def around(asked: ServiceRequest) -> Iterator[Finish]:
+        correlation_id = _uuid(next(iter(asked.lines(CORRELATION_LINE)), None)) or uuid4()
+        scope = RequestScope(asked, correlation_id, time.perf_counter())
         _current.set(scope)
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=str(correlation_id))
         with metrics.http_in_flight.track_inprogress():
             try:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from quart import Request
 
 from api.application import Application
+from api.connection import ServiceRequest
 from api.request_scope import METHODS, QUIET_PATHS, RequestScope, here
 from metrics import CALLER_LEFT
 from protocols import Attributes, TraceContext, TracerProtocol
@@ -24,7 +24,7 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
     """Every request of this application gets a span, but for those that are asked again and again."""
 
     @contextmanager
-    def around(asked: Request) -> Iterator[None]:
+    def around(asked: ServiceRequest) -> Iterator[None]:
         caller = _caller(asked)
         if asked.path in QUIET_PATHS or (caller is None and not tracer.records):
             yield
@@ -47,18 +47,18 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
     app.traced = around
 
 
-def _caller(request: Request) -> TraceContext | None:
+def _caller(request: ServiceRequest) -> TraceContext | None:
     """Two traceparents are as good as none; several lines of a tracestate are one list."""
-    parents = request.headers.getlist("traceparent")
-    return TraceContext.read(parents[0], ",".join(request.headers.getlist("tracestate"))) if len(parents) == 1 else None
+    parents = request.lines(b"traceparent")
+    return TraceContext.read(parents[0], ",".join(request.lines(b"tracestate"))) if len(parents) == 1 else None
 
 
-def _name(request: Request) -> str:
+def _name(request: ServiceRequest) -> str:
     method = request.method if request.method in METHODS else "HTTP"
     return f"{method} {request.url_rule.rule}" if request.url_rule else method
 
 
-def _asked(request: Request) -> Attributes:
+def _asked(request: ServiceRequest) -> Attributes:
     asked = {
         "http.request.method": request.method if request.method in METHODS else "_OTHER",
         "url.scheme": request.scheme,

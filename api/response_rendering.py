@@ -38,13 +38,10 @@ def server_timing(timings: Timings) -> str:
 
     The rest of total is not all ours: a coalesced answer waits for somebody else's attempts, a retry backs off.
     """
-    stages = {
-        "total": timings.total_s,
-        "cache": timings.cache_s,
-        "queue": timings.queued_s,
-        "upstream": timings.upstream_s,
-    }
-    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())
+    return (
+        f"total;dur={timings.total_s * 1000:.3f}, cache;dur={timings.cache_s * 1000:.3f}, "
+        f"queue;dur={timings.queued_s * 1000:.3f}, upstream;dur={timings.upstream_s * 1000:.3f}"
+    )
 
 
 def _provenance(query: ComparisonQuery, result: ComparisonResult) -> Provenance:

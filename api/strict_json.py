@@ -62,11 +62,13 @@ def _has_inexact_number(root: dict[str, object]) -> bool:
         if seen > MAX_VALUES:
             raise InvalidQueryError(TOO_MANY_VALUES)
         for value in _members(container):
-            if isinstance(value, dict | list):
+            if isinstance(value, str):
+                if "\x00" in value:
+                    raise InvalidQueryError("the body holds a NUL character")
+            elif isinstance(value, dict | list):
                 pending.append((value, depth + 1))
-            elif isinstance(value, str) and "\x00" in value:
-                raise InvalidQueryError("the body holds a NUL character")
-            inexact = inexact or (isinstance(value, float) and abs(value) >= BIGGEST_EXACT)
+            elif isinstance(value, float):
+                inexact = inexact or abs(value) >= BIGGEST_EXACT
     return inexact
 
 
