@@ -68,11 +68,19 @@ class RetryManagerImpl:
 
         A repetition that meets an open circuit ends with the failure that it was to mend.
         """
-        failures: list[ProviderError] = []
         self._budget.first_attempt()
+        try:
+            return await operation()  # most calls succeed at once and need nothing of what follows
+        except ProviderError as first:
+            return await self._repeated(operation, first)
+
+    async def _repeated(self, operation: Callable[[], Awaitable[T]], first: ProviderError) -> T:
+        failures: list[ProviderError] = []
 
         async def attempt() -> T:
             try:
+                if not failures:
+                    raise first
                 return await operation()
             except ProviderError as failure:
                 is_second = any(type(earlier) is type(failure) for earlier in failures)
@@ -80,8 +88,6 @@ class RetryManagerImpl:
                 failures.append(failure)
                 raise
             except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError):
-                if not failures:
-                    raise
                 failures[-1].is_final = True
                 raise failures[-1] from None
 
