@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
+from itertools import chain
 
 from api_models import ProviderName, UsageScope
 from protocols import UsageRows, UsageTotals
@@ -12,14 +13,17 @@ KEPT_DAYS = 62
 Row = tuple[ProviderName, str]
 
 
+Key = tuple[date, Row]
+
+
 class Ledger:
     """The books of this process. now: the UTC wall clock; its day only moves forward."""
 
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
         self._today = now().date()
-        self._days: dict[date, dict[Row, UsageTotals]] = {}
-        self._news: dict[tuple[date, Row], UsageTotals] = {}
+        self._told: dict[Key, UsageTotals] = {}
+        self._news: dict[Key, UsageTotals] = {}
 
     @property
     def today(self) -> date:
@@ -27,29 +31,28 @@ class Ledger:
         day = self._now().date()
         if day > self._today:
             self._today = day
-            for old in [one for one in self._days if one < day - timedelta(days=KEPT_DAYS)]:
-                del self._days[old]
-            self._news = {key: entry for key, entry in self._news.items() if key[0] in self._days}
+            oldest = day - timedelta(days=KEPT_DAYS)
+            self._told, self._news = _since(oldest, self._told), _since(oldest, self._news)
         return self._today
 
     def book(self, provider: ProviderName, model: str, entry: UsageTotals) -> None:
         """Add to today's row of this provider and model."""
-        rows = self._days.setdefault(self.today, {})
-        rows[provider, model] = rows.get((provider, model), UsageTotals()) + entry
-        key = self._today, (provider, model)
-        self._news[key] = self._news.get(key, UsageTotals()) + entry
+        key = self.today, (provider, model)
+        known = self._news.get(key)
+        self._news[key] = entry if known is None else known + entry
 
-    def take_news(self) -> Mapping[tuple[date, Row], UsageTotals]:
+    def take_news(self) -> Mapping[Key, UsageTotals]:
         """What was booked since this was asked the last time."""
         news, self._news = self._news, {}
+        for key, entry in news.items():
+            self._told[key] = self._told.get(key, UsageTotals()) + entry
         return news
 
     def rows(self, first: date, last: date) -> Mapping[Row, UsageTotals]:
         """What these days brought, the last one included."""
         found: dict[Row, UsageTotals] = defaultdict(UsageTotals)
-        for rows in self._between(first, last):
-            for row, entry in rows.items():
-                found[row] = found[row] + entry
+        for row, entry in self._between(first, last):
+            found[row] = found[row] + entry
         return found
 
     async def read(self, first: date, last: date) -> UsageRows:
@@ -58,8 +61,13 @@ class Ledger:
 
     def of_today(self, provider: ProviderName) -> UsageTotals:
         """What today brought from one provider."""
-        rows = self._days.get(self.today, {})
-        return sum((entry for (name, _), entry in rows.items() if name is provider), UsageTotals())
+        today = self._between(self.today, self.today)
+        return sum((entry for (name, _), entry in today if name is provider), UsageTotals())
 
-    def _between(self, first: date, last: date) -> Iterator[Mapping[Row, UsageTotals]]:
-        return (rows for day, rows in self._days.items() if first <= day <= last)
+    def _between(self, first: date, last: date) -> Iterator[tuple[Row, UsageTotals]]:
+        booked = chain(self._told.items(), self._news.items())
+        return ((row, entry) for (day, row), entry in booked if first <= day <= last)
+
+
+def _since(oldest: date, entries: Mapping[Key, UsageTotals]) -> dict[Key, UsageTotals]:
+    return {key: entry for key, entry in entries.items() if key[0] >= oldest}
