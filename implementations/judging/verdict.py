@@ -45,6 +45,7 @@ FAILURES: Mapping[Ending, tuple[type[ProviderError], str]] = {
 }
 
 _MODEL_ID = re.compile(MODEL_ID_PATTERN)
+_IN_PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 
 
 def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply:
@@ -76,7 +77,7 @@ def read_verdict(text: str) -> Verdict | None:
     if len(text) > MAX_TEXT:
         return None
     try:
-        pairs = json.loads(text, object_pairs_hook=tuple)
+        pairs = _IN_PAIRS.decode(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(pairs, tuple) or sorted(name for name, _ in pairs) != sorted(FIELDS):

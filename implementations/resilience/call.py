@@ -71,7 +71,12 @@ class Call:
 
     def until(self, deadline: Deadline) -> Self:
         """The same call with another deadline."""
-        return replace(self, deadline=deadline)
+        return type(self)(
+            deadline=deadline,
+            purchase_deadline=self.purchase_deadline,
+            holds_place_for=self.holds_place_for,
+            record=self.record,
+        )
 
 
 _current: ContextVar[Call] = ContextVar("call")

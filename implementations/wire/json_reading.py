@@ -21,11 +21,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 def read_json(body: bytes) -> Any:
     """Any JSON value; a key that stands twice in one object makes the answer ambiguous, thus invalid."""
     try:
-        return json.loads(
-            _KEEP_ALIVES.sub("", body.decode(), count=1),
-            object_pairs_hook=_unambiguous,
-            parse_constant=_no_number,
-        )
+        return _STRICT.decode(_KEEP_ALIVES.sub("", body.decode(), count=1))
     except (ValueError, RecursionError):
         raise BrokenReplyError("the answer is not JSON") from None
 
@@ -67,3 +63,6 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise InvalidReplyError("the answer names a key twice")
     return found
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_unambiguous, parse_constant=_no_number)

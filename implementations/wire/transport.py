@@ -83,8 +83,7 @@ class Transport:
         limit_s = current_call().deadline.attempt_s()
         if limit_s <= 0:  # which aiohttp would take for no limit
             raise TimeoutError
-        # sock_read does not end a slow drip: only total does.
-        timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(CONNECT_TIMEOUT_S, limit_s), sock_read=limit_s)
+        timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(CONNECT_TIMEOUT_S, limit_s))
         async with self._opened().request(
             exchange.method,
             exchange.url,

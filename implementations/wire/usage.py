@@ -34,7 +34,7 @@ def counted(
         return UNKNOWN_USAGE
     if usage.cached + usage.written > usage.prompt or usage.written_for_long > usage.written:
         return UNKNOWN_USAGE
-    return replace(usage, reasoning=min(usage.reasoning, usage.completion))
+    return usage if usage.reasoning <= usage.completion else replace(usage, reasoning=usage.completion)
 
 
 def _count(value: object) -> int:
