@@ -47,7 +47,7 @@ promtool: .venv/dev.stamp ## Check metrics, alerts and dashboard (needs Promethe
 
 browser: .venv/dev.stamp ## Look at the pages in headless Chromium
 	@command -v chromium >/dev/null || { echo "Chromium is missing: install your system's package chromium"; exit 1; }
-	@$(BIN)/python -m pytest -q tests/browser
+	@$(BIN)/python -m pytest -q -n $(JOBS) tests/browser
 
 screenshots: .venv/dev.stamp ## Take the pictures of the operations page anew (needs Chromium)
 	@$(BIN)/python -m tests.browser.screenshots docs/images

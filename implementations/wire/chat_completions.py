@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 
 from api_models import JsonObject
 from exceptions import BrokenReplyError
@@ -39,7 +40,12 @@ def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> Json
 
 def prefix_group(prompt: Prompt) -> str:
     """A name for all questions with the same stable part, so that they meet the same prompt cache."""
-    return hashlib.sha256((prompt.system + prompt.user[0]).encode()).hexdigest()[:GROUP_HEX_DIGITS]
+    return _name_of(prompt.system, prompt.user[0])
+
+
+@lru_cache(maxsize=8)  # that they are the same for many questions is what it is good for
+def _name_of(system: str, task: str) -> str:
+    return hashlib.sha256((system + task).encode()).hexdigest()[:GROUP_HEX_DIGITS]
 
 
 def completion(answer: JsonObject) -> Completion:

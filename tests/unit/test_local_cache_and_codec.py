@@ -202,12 +202,12 @@ def test_removing_forgets_one_key_and_an_unknown_key_is_no_error() -> None:
     assert len(kept) == 1
 
 
-def test_a_hundred_thousand_answers_take_no_more_memory_than_they_may() -> None:
+def test_twenty_thousand_answers_take_no_more_memory_than_they_may() -> None:
     limit, draw, clock = 10 * 1024 * 1024, random.Random(2), Clock()
     tracemalloc.start()
     try:
         kept = local_cache(clock, size_bytes=limit, max_entries=1_000_000)
-        for number in range(100_000):
+        for number in range(20_000):
             clock.advance(0.001)
             kept.put(f"0:{number:064x}", bytes(draw.randrange(300, 3_000)), ttl_s=300)
         used, _ = tracemalloc.get_traced_memory()
