@@ -4,7 +4,7 @@ A span tells the route and never the path, which may hold whatever somebody type
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import structlog
 
@@ -29,17 +29,18 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
         if asked.path in QUIET_PATHS or (caller is None and not tracer.records):
             yield
             return
-        scope = here()
-        with tracer.serve(_name(asked), caller=caller, attributes=_asked(asked)) as span:
-            trace = tracer.here()
-            if trace is not None:
-                scope.trace_id = trace.trace_id
-                structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
-                if tracer.records:
-                    structlog.contextvars.bind_contextvars(span_id=trace.span_id)
-            try:
-                yield
-            finally:
+        scope, serving = here(), ExitStack()
+        span = serving.enter_context(tracer.serve(_name(asked), caller=caller, attributes=_asked(asked)))
+        trace = tracer.here()
+        if trace is not None:
+            scope.trace_id = trace.trace_id
+            structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
+            if tracer.records:
+                structlog.contextvars.bind_contextvars(span_id=trace.span_id)
+        try:
+            yield
+        finally:
+            with serving:  # how it ended is told by its status, not by what ended it
                 span.tell(_answered(scope))
                 if scope.status >= FIRST_FAILURE_STATUS:
                     span.fail(_error_type(scope))

@@ -48,6 +48,11 @@ def app_that(metrics: Metrics, failure: ServiceError | None = None) -> Applicati
     return app
 
 
+async def no_answer() -> Response:
+    """Nothing of which Quart could make one."""
+    return None  # type: ignore[return-value]  # which is the point
+
+
 def counted(metrics: Metrics) -> Iterator[tuple[str, ...]]:
     for family in metrics.registry.collect():
         if family.name in {"llm_provider_rejects", "llm_provider_shed"}:
@@ -114,6 +119,17 @@ async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: 
     left = {name: sample(metrics, "llm_provider_client_disconnects_total", phase=name) for name in DisconnectPhase}
     assert left == {name: float(name is phase) for name in DisconnectPhase}
     assert sample(metrics, "llm_provider_http_requests_in_flight") == 0.0
+
+
+async def test_an_answer_that_quart_itself_must_give_is_counted_as_what_it_is() -> None:
+    metrics = new_metrics()
+    app = Application("test")
+    app.add_url_rule("/", view_func=no_answer)
+    request_scope.install(app, metrics=metrics, admission=Admission())
+
+    assert (await app.test_client().get("/")).status_code == 500
+    labels = {"method": "GET", "endpoint": "/", "status_code": "500"}
+    assert sample(metrics, "llm_provider_http_requests_total", **labels) == 1.0
 
 
 def test_every_status_that_a_comparison_may_end_with_starts_at_zero() -> None:
