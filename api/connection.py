@@ -6,7 +6,7 @@ long. This replaces a class that Quart does not document: tests hold it to what 
 
 import asyncio
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
 
@@ -109,13 +109,13 @@ class Connection(ASGIHTTPConnection):
         try:
             with _cancelled_when_caller_leaves(request.body):
                 response = await self.app.handle_request(request)
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._send_response(send, response)
+        except TimeoutError:
+            return  # the server closes a connection whose answer is not complete
         except asyncio.CancelledError:
             if not request.body.caller_left:
                 raise
-            return
-        with suppress(TimeoutError):  # the server closes a connection whose answer is not complete
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._send_response(send, response)
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         """In two messages; Quart sends three or more."""

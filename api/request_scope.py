@@ -131,6 +131,7 @@ def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol)
         correlation_id = _uuid(next(iter(asked.lines(CORRELATION_LINE)), None)) or uuid4()
         scope = RequestScope(asked, correlation_id, time.perf_counter())
         _current.set(scope)
+        structlog.contextvars.clear_contextvars()  # the server begins a pipelined request inside the one before it
         structlog.contextvars.bind_contextvars(correlation_id=str(correlation_id))
         with metrics.http_in_flight.track_inprogress():
             try:

@@ -340,6 +340,32 @@ def test_a_caller_who_leaves_while_sending_is_counted(tmp_path: Path) -> None:
     assert re.search(r'^llm_provider_client_disconnects_total\{phase="reading"\} 1\.0$', metrics, re.MULTILINE)
 
 
+def test_a_pipelined_request_knows_nothing_of_the_one_before_it(tmp_path: Path) -> None:
+    body = orjson.dumps(QUESTION)
+    trace = "a" * 32
+    traced = f"{POST_HEAD}traceparent: 00-{trace}-{'b' * 16}-01\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    plain_one = f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with service(tmp_path, mocked(ENVIRONMENT="production")) as running:
+        with running.connected() as plain:
+            plain.sendall(traced + plain_one)
+            wait_until(lambda: running.written().count("request_finished") == 2)
+        first, second = (line for line in running.lines() if line["event"] == "request_finished")
+    assert (first["status"], second["status"]) == (200, 200)
+    assert (first["trace_id"], second.get("trace_id")) == (trace, None)
+    assert first["correlation_id"] != second["correlation_id"]
+
+
+def test_a_body_that_nobody_reads_does_not_spoil_the_connection(tmp_path: Path) -> None:
+    size = 300_000
+    head = f"POST {COMPARISON} HTTP/1.1\r\nHost: judge\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n"
+    with service(tmp_path, mocked()) as running, running.connected() as plain:
+        plain.sendall(head.encode() + bytes(size))
+        refused = received(plain)
+        plain.sendall(b"GET /livez HTTP/1.1\r\nHost: judge\r\n\r\n")
+        live = received(plain)
+    assert (refused.status, live.status) == (415, 200)
+
+
 def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     with service(tmp_path, mocked(MOCK_LATENCY_MS="800")) as running:
         first = asked_beside(threads, running)
