@@ -49,6 +49,7 @@ from api_models import (
 from exceptions import ServiceError
 
 T = TypeVar("T")
+KEPT_CHARACTERS = 16_384  # of a text that is remembered between requests
 LONE_SURROGATES = "surrogatepass"  # no caller can send one, and a digest is no place to find out
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
@@ -130,9 +131,11 @@ def _measured(text: str) -> bytes:
     return len(encoded).to_bytes(8, "big") + encoded
 
 
-@lru_cache(maxsize=8)  # most requests have the same one
-def _digest_begun_with(system: str) -> "hashlib._Hash":
+def _beginning(system: str) -> "hashlib._Hash":
     return hashlib.sha256(_measured(system))
+
+
+_kept_beginning = lru_cache(maxsize=8)(_beginning)  # most requests have the same system text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +156,8 @@ class Prompt:
 
     def __post_init__(self) -> None:
         """Make the digest, once."""
-        digest = _digest_begun_with(self.system).copy()
+        begin = _kept_beginning if len(self.system) <= KEPT_CHARACTERS else _beginning
+        digest = begin(self.system).copy()
         digest.update(_measured("".join(self.user)))
         object.__setattr__(self, "sha256", digest.hexdigest())
 

@@ -50,7 +50,10 @@ class Application(Quart):
         """Hooks, handler and what renders errors, all of them in the request's scope."""
         asked = _asked(request_context)
         with self.scoped(asked) as finish, self.traced(asked):
-            response = await super().full_dispatch_request(request_context)
+            try:
+                response = await super().full_dispatch_request(request_context)
+            except Exception as error:  # noqa: BLE001  what no handler rendered; Quart logs and answers it
+                response = await self.handle_exception(error)
             finish(response)
             return response
 

@@ -1,4 +1,4 @@
-"""One request over ASGI, in one task from its first byte to its last; Quart's own connection takes four.
+"""One request over ASGI, received, handled and answered in the server's own task; Quart's connection begins four more.
 
 The body is read when it is asked for, and whether the caller is still there is looked at only when an answer takes
 long. This replaces a class that Quart does not document: tests hold it to what that one does.
@@ -6,7 +6,7 @@ long. This replaces a class that Quart does not document: tests hold it to what 
 
 import asyncio
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, cast
 
@@ -49,14 +49,15 @@ class Body(QuartBody):
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(self._within_s):
-                await self._receive_while(lambda: not (self._has_ended or self.caller_left))
+                await self._receive_while(lambda: not (self.has_ended or self.caller_left))
         except TimeoutError:
             raise RequestTimeout from None
-        if not self._has_ended:
+        if not self.has_ended:
             raise asyncio.CancelledError
 
     @property
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
+        """There is nothing more to receive, or it would not be kept."""
         return self._complete.is_set() or self._must_raise is not None
 
     async def _receive_while(self, is_needed: Callable[[], bool]) -> None:
@@ -70,8 +71,8 @@ class Body(QuartBody):
         if message["type"] == "http.disconnect":
             self.caller_left = True
         elif message["type"] == "http.request":
-            self.append(message["body"])
-            if not message["more_body"]:
+            self.append(message.get("body", b""))
+            if not message.get("more_body", False):
                 self.set_complete()
 
 
@@ -102,17 +103,18 @@ class Connection(ASGIHTTPConnection):
     """Answers one request. When the caller leaves before there is an answer, the work for it is cancelled."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Read, handle, send. Nothing is sent to a caller that left."""
+        """Read, handle, send."""
         request = cast("ServiceRequest", self._create_request_from_scope(send))
         request.body.open(receive, within_s=request.body_timeout)
         request.body_timeout = None  # for which Quart would begin a task
         try:
             with _cancelled_when_caller_leaves(request.body):
                 response = await self.app.handle_request(request)
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await self._send_response(send, response)
-        except TimeoutError:
-            return  # the server closes a connection whose answer is not complete
+            if request.lines(b"expect") and not request.body.has_ended:
+                response.headers["Connection"] = "close"  # or the next request would be taken for the body
+            with suppress(TimeoutError):  # the server closes a connection whose answer is not complete
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await self._send_response(send, response)
         except asyncio.CancelledError:
             if not request.body.caller_left:
                 raise

@@ -15,7 +15,7 @@ from quart.typing import ResponseTypes
 
 from api.application import Application, Finish
 from api.connection import ServiceRequest
-from api_models import ANONYMOUS, CallerOutcome, DisconnectPhase
+from api_models import CallerOutcome, DisconnectPhase
 from exceptions import ServiceError
 from metrics import CALLER_LEFT, Metrics
 from protocols import AdmissionProtocol
@@ -73,8 +73,11 @@ def adopt_correlation_id(value: object) -> UUID:
 
 
 def caller() -> str:
-    """Who asks; where no key is looked at, nobody in particular."""
-    return here().caller or ANONYMOUS
+    """Who asks. Raises LookupError where nobody looked who it is."""
+    found = here().caller
+    if found is None:
+        raise LookupError("the gate was not passed")
+    return found
 
 
 def asked_by(name: str) -> None:
@@ -136,9 +139,6 @@ def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol)
         with metrics.http_in_flight.track_inprogress():
             try:
                 yield partial(finish, scope)
-            except Exception:  # of Quart itself, which answers it
-                scope.status = HTTPStatus.INTERNAL_SERVER_ERROR
-                raise
             finally:
                 report(scope, asked)
 

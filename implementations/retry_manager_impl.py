@@ -71,8 +71,9 @@ class RetryManagerImpl:
         self._budget.first_attempt()
         try:
             return await operation()  # most calls succeed at once and need nothing of what follows
-        except ProviderError as first:
-            return await self._repeated(operation, first)
+        except ProviderError as failure:
+            first = failure
+        return await self._repeated(operation, first)
 
     async def _repeated(self, operation: Callable[[], Awaitable[T]], first: ProviderError) -> T:
         failures: list[ProviderError] = []

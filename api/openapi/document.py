@@ -12,7 +12,7 @@ from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID
 from api.openapi.operation import JSON, Answer, Header, Key, Operation, Tag
 from api.openapi.operations import OPERATIONS
-from api.openapi.schemas import Body, as_json, reference, schemas
+from api.openapi.schemas import Published, as_json, reference, schemas
 from api_models import ErrorBody, JsonObject
 from config import VERSION
 from exceptions import DefectError, MethodNotAllowedError, ServiceError
@@ -68,7 +68,12 @@ def document(routes: Collection[Route]) -> JsonObject:
         "components": {
             "schemas": schemas(
                 (type(example) for row in rows for example in row.asked.values()),
-                (type(answer.example) for row in rows for answer in row.answers if isinstance(answer.example, Body)),
+                (
+                    type(answer.example)
+                    for row in rows
+                    for answer in row.answers
+                    if isinstance(answer.example, Published)
+                ),
             ),
             "responses": _failures(failures.ANYWHERE),
             "securitySchemes": {
@@ -123,8 +128,8 @@ def _answer(answer: Answer) -> JsonObject:
     return told
 
 
-def _content(example: Body | JsonObject | str) -> JsonObject:
-    if isinstance(example, Body):
+def _content(example: Published | JsonObject | str) -> JsonObject:
+    if isinstance(example, Published):
         return {"schema": reference(type(example)), "example": as_json(example)}
     return {"schema": {"type": "string" if isinstance(example, str) else "object"}, "example": example}
 

@@ -8,7 +8,7 @@ from pydantic_core import core_schema
 
 from api_models import LARGEST_INTEGER, SMALLEST_INTEGER, WITHOUT_NUL, ComparisonResponse, ErrorBody, JsonObject
 
-Body = BaseModel | ComparisonResponse
+Published = BaseModel | ComparisonResponse
 
 PLACE = "#/components/schemas/"
 ANY_JSON: JsonObject = {"$ref": f"{PLACE}JsonValue"}
@@ -52,23 +52,25 @@ class _AsPublished(GenerateJsonSchema):
         return described
 
 
-def schemas(asked: Iterable[type[Body]], answered: Iterable[type[Body]]) -> JsonObject:
+def schemas(asked: Iterable[type[Published]], answered: Iterable[type[Published]]) -> JsonObject:
     """By name, in alphabetical order; what is sent is described as it is validated, what is answered as it is told."""
     wanted = [*_in_mode("validation", asked), *_in_mode("serialization", (*answered, ErrorBody))]
     _, found = TypeAdapter.json_schemas(wanted, ref_template=f"{PLACE}{{model}}", schema_generator=_AsPublished)
     return dict(sorted({**found["$defs"], "JsonValue": JSON_VALUE}.items()))
 
 
-def reference(model: type[Body]) -> JsonObject:
+def reference(model: type[Published]) -> JsonObject:
     """Where its schema stands."""
     return {"$ref": f"{PLACE}{model.__name__}"}
 
 
-def as_json(body: Body, *, as_sent: bool = False) -> JsonObject:
+def as_json(body: Published, *, as_sent: bool = False) -> JsonObject:
     """What goes over the wire; as_sent: without what is not given."""
     told: JsonObject = TypeAdapter(type(body)).dump_python(body, mode="json", exclude_unset=as_sent)
     return told
 
 
-def _in_mode(mode: JsonSchemaMode, kinds: Iterable[type[Body]]) -> list[tuple[str, JsonSchemaMode, TypeAdapter[Body]]]:
+def _in_mode(
+    mode: JsonSchemaMode, kinds: Iterable[type[Published]]
+) -> list[tuple[str, JsonSchemaMode, TypeAdapter[Published]]]:
     return [(kind.__name__, mode, TypeAdapter(kind)) for kind in dict.fromkeys(kinds)]

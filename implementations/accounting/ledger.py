@@ -1,9 +1,7 @@
 """The ledger: what every day brought, by provider and model. Money stands in it in whole micro-dollars."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
-from itertools import chain
 
 from api_models import ProviderName, UsageScope
 from protocols import UsageRows, UsageTotals
@@ -13,7 +11,7 @@ KEPT_DAYS = 62
 Row = tuple[ProviderName, str]
 
 
-Key = tuple[date, Row]
+Days = dict[date, dict[Row, UsageTotals]]
 
 
 class Ledger:
@@ -22,8 +20,8 @@ class Ledger:
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
         self._today = now().date()
-        self._told: dict[Key, UsageTotals] = {}
-        self._news: dict[Key, UsageTotals] = {}
+        self._told: Days = {}
+        self._news: Days = {}
 
     @property
     def today(self) -> date:
@@ -37,22 +35,26 @@ class Ledger:
 
     def book(self, provider: ProviderName, model: str, entry: UsageTotals) -> None:
         """Add to today's row of this provider and model."""
-        key = self.today, (provider, model)
-        known = self._news.get(key)
-        self._news[key] = entry if known is None else known + entry
+        today = self.today  # first of all: with a new day the books change
+        _add(self._news.setdefault(today, {}), (provider, model), entry)
 
-    def take_news(self) -> Mapping[Key, UsageTotals]:
+    def take_news(self) -> Mapping[date, Mapping[Row, UsageTotals]]:
         """What was booked since this was asked the last time."""
         news, self._news = self._news, {}
-        for key, entry in news.items():
-            self._told[key] = self._told.get(key, UsageTotals()) + entry
+        for day, rows in news.items():
+            told = self._told.setdefault(day, {})
+            for row, entry in rows.items():
+                _add(told, row, entry)
         return news
 
     def rows(self, first: date, last: date) -> Mapping[Row, UsageTotals]:
         """What these days brought, the last one included."""
-        found: dict[Row, UsageTotals] = defaultdict(UsageTotals)
-        for row, entry in self._between(first, last):
-            found[row] = found[row] + entry
+        found: dict[Row, UsageTotals] = {}
+        for days in (self._told, self._news):
+            for day, rows in days.items():
+                if first <= day <= last:
+                    for row, entry in rows.items():
+                        _add(found, row, entry)
         return found
 
     async def read(self, first: date, last: date) -> UsageRows:
@@ -61,13 +63,15 @@ class Ledger:
 
     def of_today(self, provider: ProviderName) -> UsageTotals:
         """What today brought from one provider."""
-        today = self._between(self.today, self.today)
-        return sum((entry for (name, _), entry in today if name is provider), UsageTotals())
-
-    def _between(self, first: date, last: date) -> Iterator[tuple[Row, UsageTotals]]:
-        booked = chain(self._told.items(), self._news.items())
-        return ((row, entry) for (day, row), entry in booked if first <= day <= last)
+        today = (days.get(self.today, {}) for days in (self._told, self._news))
+        booked = (entry for rows in today for (name, _), entry in rows.items() if name is provider)
+        return sum(booked, UsageTotals())
 
 
-def _since(oldest: date, entries: Mapping[Key, UsageTotals]) -> dict[Key, UsageTotals]:
-    return {key: entry for key, entry in entries.items() if key[0] >= oldest}
+def _add(rows: dict[Row, UsageTotals], row: Row, entry: UsageTotals) -> None:
+    known = rows.get(row)
+    rows[row] = entry if known is None else known + entry
+
+
+def _since(oldest: date, days: Days) -> Days:
+    return {day: rows for day, rows in days.items() if day >= oldest}

@@ -68,12 +68,16 @@ class SharedLedger:
         return bool(self._batch)
 
 
-def _batch(news: Mapping[tuple[date, Row], UsageTotals]) -> dict[str, dict[str, int]]:
-    days: dict[str, dict[str, int]] = {}
-    for (day, (provider, model)), entry in news.items():
-        counters = days.setdefault(day.isoformat(), {})
-        counters.update({f"{name}|{provider}|{model}": count for name, count in asdict(entry).items() if count})
-    return days
+def _batch(news: Mapping[date, Mapping[Row, UsageTotals]]) -> dict[str, dict[str, int]]:
+    return {
+        day.isoformat(): {
+            f"{name}|{provider}|{model}": count
+            for (provider, model), entry in rows.items()
+            for name, count in asdict(entry).items()
+            if count
+        }
+        for day, rows in news.items()
+    }
 
 
 def _rows(days: Sequence[Mapping[str, int]]) -> dict[Row, UsageTotals]:

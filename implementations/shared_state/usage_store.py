@@ -78,7 +78,8 @@ class UsageStore:
 
 
 def _counters(reply: object) -> dict[str, int]:
-    """redis-py makes a mapping of HGETALL; a key of another type is an exception in its place, and holds nothing."""
-    if not isinstance(reply, Mapping):
+    """Fields and values in turns; a key of another type is an exception in its place, and holds nothing."""
+    if not isinstance(reply, list):
         return {}
-    return {str(field, errors="replace"): int(value) for field, value in reply.items() if value.lstrip(b"-").isdigit()}
+    pairs = zip(reply[::2], reply[1::2], strict=True)
+    return {str(field, errors="replace"): int(value) for field, value in pairs if value.lstrip(b"-").isdigit()}

@@ -8,7 +8,7 @@ from api_models import JsonObject
 from exceptions import BrokenReplyError
 from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.usage import counted
-from protocols import Completion, Ending, Prompt, ProviderRequest
+from protocols import KEPT_CHARACTERS, Completion, Ending, Prompt, ProviderRequest
 
 PATH = "/chat/completions"
 GROUP_HEX_DIGITS = 32
@@ -40,12 +40,15 @@ def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> Json
 
 def prefix_group(prompt: Prompt) -> str:
     """A name for all questions with the same stable part, so that they meet the same prompt cache."""
-    return _name_of(prompt.system, prompt.user[0])
+    stable = prompt.system + prompt.user[0]
+    return (_kept_name if len(stable) <= KEPT_CHARACTERS else _name)(stable)
 
 
-@lru_cache(maxsize=8)  # that they are the same for many questions is what it is good for
-def _name_of(system: str, task: str) -> str:
-    return hashlib.sha256((system + task).encode()).hexdigest()[:GROUP_HEX_DIGITS]
+def _name(stable: str) -> str:
+    return hashlib.sha256(stable.encode()).hexdigest()[:GROUP_HEX_DIGITS]
+
+
+_kept_name = lru_cache(maxsize=8)(_name)  # that it is the same for many questions is what it is good for
 
 
 def completion(answer: JsonObject) -> Completion:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent
@@ -44,6 +44,12 @@ class Caller:
     @property
     def status(self) -> int:
         return next(message["status"] for message in self.got if message["type"] == "http.response.start")
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [
+            header for message in self.got if message["type"] == "http.response.start" for header in message["headers"]
+        ]
 
     @property
     def body(self) -> bytes:
@@ -234,9 +240,18 @@ async def test_a_cancellation_by_somebody_else_passes(app: Quart) -> None:
 
 
 async def test_nobody_watches_when_the_answer_is_there(app: Quart) -> None:
-    await ask(app, Caller(part(b"one")))
-    await asyncio.sleep(0.01)
+    watched: list[int] = []
 
+    async def slowly() -> Response:
+        await asyncio.sleep(0.01)
+        watched.append(len(asyncio.all_tasks()))
+        return Response("")
+
+    that(app, slowly)
+    await ask(app, Caller(part(b"one")))
+    await asyncio.sleep(0)
+
+    assert watched == [2]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -267,13 +282,45 @@ async def test_an_answer_is_two_messages(app: Quart) -> None:
 
 async def test_a_caller_who_takes_no_answer_is_given_up(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SEND_TIMEOUT_S", 0.01)
-    caller = Caller(part(b"one"))
-    hangs = asyncio.Event()
+    caller, hangs, begun = Caller(part(b"one")), asyncio.Event(), []
 
-    async def send(_: ASGISendEvent) -> None:
+    async def send(message: ASGISendEvent) -> None:
+        begun.append(message["type"])
         await hangs.wait()
 
     monkeypatch.setattr(caller, "send", send)
+    async with asyncio.timeout(5):
+        await ask(app, caller)
+
+    assert begun == ["http.response.start"]
+
+
+async def test_who_leaves_while_the_body_is_read_beside_the_watcher_is_not_answered(app: Quart) -> None:
+    caller = Caller(part(b"one ", more=True))
+    ended = that(app, lambda: request.get_data(cache=False))
+    asked = asyncio.create_task(ask(app, caller))
+    await asyncio.sleep(0.01)
+    caller.sends(LEFT)
+    await asked
+
+    assert ended == ["cancelled"]
+    assert caller.got == []
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_who_would_send_a_body_that_nobody_reads_must_connect_again(app: Quart, *, reads: bool) -> None:
+    async def answer() -> Response:
+        return Response(await request.get_data(cache=False) if reads else "")
+
+    that(app, answer)
+    caller = Caller(part(b"one"))
+    await ask(app, caller, expect="100-continue")
+
+    assert ((b"connection", b"close") in caller.headers) is not reads
+
+
+async def test_messages_may_leave_out_what_is_usual(app: Quart) -> None:
+    caller = Caller(cast("ASGIReceiveEvent", {"type": "http.request"}))
     await ask(app, caller)
 
-    assert caller.got == []
+    assert (caller.status, caller.body) == (200, b"")

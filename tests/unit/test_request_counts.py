@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from quart import Response
@@ -127,7 +128,9 @@ async def test_an_answer_that_quart_itself_must_give_is_counted_as_what_it_is() 
     app.add_url_rule("/", view_func=no_answer)
     request_scope.install(app, metrics=metrics, admission=Admission())
 
-    assert (await app.test_client().get("/")).status_code == 500
+    answer = await app.test_client().get("/")
+    assert answer.status_code == 500
+    assert UUID(answer.headers["X-Correlation-ID"])
     labels = {"method": "GET", "endpoint": "/", "status_code": "500"}
     assert sample(metrics, "llm_provider_http_requests_total", **labels) == 1.0
 
