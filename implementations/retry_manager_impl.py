@@ -72,16 +72,17 @@ class RetryManagerImpl:
         try:
             return await operation()  # most calls succeed at once and need nothing of what follows
         except ProviderError as failure:
-            first = failure
-        return await self._repeated(operation, first)
+            met = [failure]
+        return await self._repeated(operation, met)
 
-    async def _repeated(self, operation: Callable[[], Awaitable[T]], first: ProviderError) -> T:
+    async def _repeated(self, operation: Callable[[], Awaitable[T]], met: list[ProviderError]) -> T:
+        """met: how the first attempt ended, which is taken out and counts as the first here, too."""
         failures: list[ProviderError] = []
 
         async def attempt() -> T:
             try:
-                if not failures:
-                    raise first
+                if met:
+                    raise met.pop()
                 return await operation()
             except ProviderError as failure:
                 is_second = any(type(earlier) is type(failure) for earlier in failures)
@@ -92,7 +93,10 @@ class RetryManagerImpl:
                 failures[-1].is_final = True
                 raise failures[-1] from None
 
-        return await self._retrying(attempt)
+        try:
+            return await self._retrying(attempt)
+        finally:
+            failures.clear()  # each holds, by its traceback, the frames that hold it
 
     def _note(self, retry_state: RetryCallState) -> None:
         self._on_retry()

@@ -80,7 +80,8 @@ async def test_anything_else_is_no_answer(reply: Any) -> None:
 
 
 async def test_counters_of_another_kind_hold_nothing() -> None:
-    store = UsageStore(redis(Connection({b"requests|openai|a": b"3", b"odd": b"x"})), prefix="test", replica="one")
+    told = [b"requests|openai|a", b"3", b"odd", b"x"]
+    store = UsageStore(redis(Connection(told)), prefix="test", replica="one")
     assert await store.days(["2026-11-23"]) == [{"requests|openai|a": 3}]
     store = UsageStore(redis(Connection([ResponseError("WRONGTYPE of a key")])), prefix="test", replica="one")
     assert await store.days(["2026-11-23"]) == [{}]
