@@ -21,7 +21,9 @@ POINTS = 100  # that are kept of a run
 
 FAULTS = Setup(
     name="faults",
-    settings=judged_by(ANTHROPIC, OPENAI, GOOGLE, OPENROUTER, below="/faulty", LLM_ATTEMPT_TIMEOUT="1"),
+    settings=judged_by(
+        ANTHROPIC, OPENAI, GOOGLE, OPENROUTER, below="/faulty", LLM_ATTEMPT_TIMEOUT="1", CIRCUIT_BREAKER_ENABLED="false"
+    ),
     provider=None,
 )
 
@@ -76,6 +78,7 @@ async def _looked_at(
         points.append((answered, round(server.rss_mib(), 2)))
     return {
         "seconds": time.monotonic() - began_s,
+        "answered": answered,
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "points": points[:: 1 + len(points) // POINTS],
     }

@@ -16,10 +16,14 @@ MB_PER_MIB = 2**20 / 1e6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """promise: as people read it. bound: the worst figure that keeps it. form: how the figures are written."""
+    """promise: as people read it. bound: the worst figure that keeps it. form: how the figures are written.
+
+    found: the median where there were rounds; rounds: the figure of each.
+    """
 
     promise: str
     found: float
+    rounds: Sequence[float] = ()
     bound: float
     form: str = "{:.2f}"
     at_least: bool = False
@@ -36,9 +40,25 @@ class Rounds:
 
     rows: Sequence[Row]
 
+    def each(self, setup: str, connections: int, figure: Callable[[Row], float]) -> Sequence[float]:
+        """The figure of one subject at one load, round by round."""
+        return [figure(row) for row in self.rows if (row.setup, row.connections) == (setup, connections)]
+
     def of(self, setup: str, connections: int, figure: Callable[[Row], float]) -> float:
-        """The figure of one subject at one load."""
-        return median(figure(row) for row in self.rows if (row.setup, row.connections) == (setup, connections))
+        """The median of all rounds."""
+        return median(self.each(setup, connections, figure))
+
+    def times(self, ours: str, theirs: str, figure: Callable[[Row], float]) -> Sequence[float]:
+        """How many times the one is the other at many connections, round by round: a slow minute slows both."""
+        return [
+            mine / other
+            for mine, other in zip(self.each(ours, MANY, figure), self.each(theirs, MANY, figure), strict=True)
+        ]
+
+    def added(self, setup: str) -> Sequence[float]:
+        """What is added to the median latency of asking the provider directly, in milliseconds, round by round."""
+        alone = [self.each(name, ONE, lambda row: row.latency_ms["p50"]) for name in (setup, DIRECT)]
+        return [ours - direct for ours, direct in zip(*alone, strict=True)]
 
     def rps(self, setup: str) -> float:
         """Answers a second at many connections."""
@@ -54,7 +74,7 @@ class Rounds:
 
     def added_ms(self, setup: str) -> float:
         """What is added to asking the provider directly."""
-        return self.p50_ms(setup) - self.p50_ms(DIRECT)
+        return median(self.added(setup))
 
 
 def goals(full: Report, peers: Report, footprint: Report) -> Iterator[Goal]:
@@ -66,8 +86,8 @@ def goals(full: Report, peers: Report, footprint: Report) -> Iterator[Goal]:
 
 
 def _beside_peers(rounds: Rounds) -> Iterator[Goal]:
-    def times(ours: str, theirs: str) -> float:
-        return rounds.rps(ours) / rounds.rps(theirs)
+    def times(ours: str, theirs: str) -> Sequence[float]:
+        return rounds.times(ours, theirs, lambda row: row.achieved_rps)
 
     miss, hit, redis = MISS.name, HIT.name, REDIS_HIT.name
     for promise, found, bound in (
@@ -76,16 +96,13 @@ def _beside_peers(rounds: Rounds) -> Iterator[Goal]:
         (f"a local hit is so many times as fast as a miss of the {PORTKEY}", times(hit, PORTKEY), 3.0),
         (f"a Redis hit is so many times as fast as a miss of the {PORTKEY}", times(redis, PORTKEY), 1.5),
     ):
-        yield Goal(promise=promise, found=found, bound=bound, at_least=True)
-    yield Goal(
-        promise=f"a judged miss adds so much of what the {PORTKEY} adds to the median, one connection",
-        found=rounds.added_ms(miss) / rounds.added_ms(PORTKEY),
-        bound=0.75,
-    )
+        yield Goal(promise=promise, found=median(found), rounds=found, bound=bound, at_least=True)
+    shares = [ours / theirs for ours, theirs in zip(rounds.added(miss), rounds.added(PORTKEY), strict=True)]
+    promise = f"a judged miss adds so much of what the {PORTKEY} adds to the median, one connection"
+    yield Goal(promise=promise, found=median(shares), rounds=shares, bound=0.75)
 
 
 def _alone(rounds: Rounds, full: Report) -> Iterator[Goal]:
-    bare_us = rounds.cpu_us(BARE.name)
     (half,) = (row for row in full.rows if (row.setup, row.share) == (MISS.name, HALF))
     yield Goal(
         promise="at half of the capacity the service's own part of a judged miss is, in 99 of 100 cases, at most",
@@ -95,7 +112,8 @@ def _alone(rounds: Rounds, full: Report) -> Iterator[Goal]:
     )
     for name, setup, bound in (("a local hit", HIT, 1.8), ("a judged miss", MISS, 2.9)):
         promise = f"{name} takes so many times the processor time of a bare Quart route"
-        yield Goal(promise=promise, found=rounds.cpu_us(setup.name) / bare_us, bound=bound)
+        times = rounds.times(setup.name, BARE.name, lambda row: row.cpu_s)
+        yield Goal(promise=promise, found=median(times), rounds=times, bound=bound)
     burst = full.more["burst"]
     promise = f"{burst['callers']} identical questions at once buy so many answers"
     yield Goal(promise=promise, found=burst["upstream_calls"], bound=1, form="{:.0f}")
@@ -105,7 +123,7 @@ def _footprint(found: Mapping[str, Any]) -> Iterator[Goal]:
     idle_mb = MB_PER_MIB * median(found["starts"]["idle_mib"])
     yield Goal(promise="memory when idle", found=idle_mb, bound=120, form="{:.0f} MB")
     for promise, run in (
-        (f"memory over {sum(found['requests']['statuses'].values()):,} requests changes by", found["requests"]),
+        (f"memory over {found['requests']['answered']:,} requests changes by", found["requests"]),
         (f"memory over {found['faults']['seconds'] / 60:.0f} minutes of faults changes by", found["faults"]),
     ):
         yield Goal(promise=promise, found=drift(run["points"]), bound=0.05, form="{:.1%}")

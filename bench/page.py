@@ -40,11 +40,12 @@ def scaling_page() -> str:
 
 
 def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
-    yield "| promise | target | found | kept |\n|---|---|---|---|"
+    yield "| promise | target | found | in single rounds | kept |\n|---|---|---|---|---|"
     for goal in goals(full, peers, footprint):
         sign = "≥" if goal.at_least else "≤"
         bound, found = goal.form.format(goal.bound), goal.form.format(goal.found)
-        yield f"| {goal.promise} | {sign} {bound} | {found} | {'yes' if goal.is_met else '**no**'} |"
+        spread = f"{min(goal.rounds):.2f}\N{EN DASH}{max(goal.rounds):.2f}" if goal.rounds else ""
+        yield f"| {goal.promise} | {sign} {bound} | {found} | {spread} | {'yes' if goal.is_met else '**no**'} |"
 
 
 def _machine(*reports: Report) -> Iterator[str]:
@@ -83,11 +84,11 @@ def _peers(rounds: Rounds) -> Iterator[str]:
 
 
 def _footprint(report: Report) -> Iterator[str]:
-    yield "| | answers | by status | memory at first, MiB | at the end |\n|---|---|---|---|---|"
+    yield "| | answers | of them, by status | memory at first, MiB | at the end |\n|---|---|---|---|---|"
     for name, run in (("judged misses", report.more["requests"]), ("faults", report.more["faults"])):
         statuses = ", ".join(f"{status}: {count:,}" for status, count in run["statuses"].items())
         first, last = run["points"][0][1], run["points"][-1][1]
-        yield f"| {name} | {sum(run['statuses'].values()):,} | {statuses} | {first:.0f} | {last:.0f} |"
+        yield f"| {name} | {run['answered']:,} | {statuses} | {first:.0f} | {last:.0f} |"
 
 
 def _sizes(report: Report) -> Iterator[str]:
