@@ -6,7 +6,6 @@ import signal
 
 import structlog
 from dishka import AsyncContainer, Provider
-from quart_dishka import QuartDishka, QuartProvider
 
 from api import (
     admin_circuits,
@@ -85,8 +84,8 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
         for routes in (admin_routes, admin_settings, admin_circuits):
             app.register_blueprint(routes.blueprint)
     documentation_routes.install(app)
-    container = create_container(settings, QuartProvider(), *overrides)
-    QuartDishka(app=app, container=container)
+    container = create_container(settings, *overrides)
+    app.provide_from(container)
     _live(app, container, settings)
     return app
 

@@ -1,25 +1,29 @@
-"""Quart as this service uses it: one task for a request, and around each request a scope in the place of hooks."""
+"""Quart as this service uses it: around each request a scope in the place of hooks, and one container for all."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
-from quart import Quart
+from dishka import AsyncContainer
+from quart import Quart, Request
 from quart.ctx import RequestContext
-from quart.globals import request_ctx
+from quart.sessions import NullSession
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers import BaseRequestWebsocket
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from api.connection import Connection, ServiceRequest
 
 Finish = Callable[[ResponseTypes], None]
+NO_SESSION = NullSession()
 
 
 class Application(Quart):
     """scoped: what every request is in; it gives what is called with the answer. traced: what is inside of that.
 
-    checked: before anything is done with it; may raise. Every handler is a coroutine function.
+    checked: before anything is done with it; may raise. Every handler is a coroutine function. Quart's hooks, sessions
+    and signals of a request are not used, and what is registered for them is not called.
     """
 
     asgi_http_class = Connection
@@ -34,6 +38,15 @@ class Application(Quart):
         self.traced = lambda _: nullcontext()
         self.checked = lambda _: None
 
+    def provide_from(self, container: AsyncContainer) -> None:
+        """Handlers find it where quart-dishka looks for one made for the request: nothing lives that short."""
+        in_each_context: Any = type("Globals", (self.app_ctx_globals_class,), {"dishka_container": container})
+        self.app_ctx_globals_class = in_each_context
+
+    def request_context(self, request: Request) -> RequestContext:
+        """Nothing is remembered between two requests."""
+        return RequestContext(self, request, session=NO_SESSION)
+
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """Routes do not depend on the host, so it is not looked for."""
         if request is None:
@@ -46,22 +59,29 @@ class Application(Quart):
         """Quart would ask every handler at every request."""
         return func
 
-    async def full_dispatch_request(self, request_context: RequestContext | None = None) -> ResponseTypes:
-        """Hooks, handler and what renders errors, all of them in the request's scope."""
-        asked = _asked(request_context)
-        with self.scoped(asked) as finish, self.traced(asked):
-            try:
-                response = await super().full_dispatch_request(request_context)
-            except Exception as error:  # noqa: BLE001  what no handler rendered; Quart logs and answers it
-                response = await self.handle_exception(error)
-            finish(response)
-            return response
+    async def handle_request(self, request: Request) -> ResponseTypes:
+        """The handler and what renders errors, both of them in the request's scope."""
+        asked = cast("ServiceRequest", request)
+        async with self.request_context(request) as context:
+            with self.scoped(asked) as finish, self.traced(asked):
+                try:
+                    response = await self._answer(asked, context)
+                except Exception as error:  # noqa: BLE001  what no handler rendered; Quart logs and answers it
+                    response = await self.handle_exception(error)
+                finish(response)
+                return response
 
-    async def preprocess_request(self, request_context: RequestContext | None = None) -> ResponseReturnValue | None:
-        """What a check raises is rendered like what a handler raises."""
-        self.checked(_asked(request_context))
-        return await super().preprocess_request(request_context)
+    async def _answer(self, asked: ServiceRequest, context: RequestContext) -> ResponseTypes:
+        """What the check raises is rendered like what a handler raises."""
+        answer: ResponseReturnValue | HTTPException
+        try:
+            self.checked(asked)
+            answer = await self.dispatch_request(context)
+        except Exception as error:  # noqa: BLE001  raised again when nobody renders it
+            answer = await self.handle_user_exception(error)
+        return await self.make_response(answer)
 
-
-def _asked(context: RequestContext | None) -> ServiceRequest:
-    return cast("ServiceRequest", (context or request_ctx).request)
+    async def do_teardown_request(
+        self, exc: BaseException | None, request_context: RequestContext | None = None
+    ) -> None:
+        """Nothing waits for it."""
