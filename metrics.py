@@ -429,13 +429,8 @@ class Metrics:
         if cache_outcome is CacheOutcome.COALESCED:
             self.coalesced.inc()
 
-    def attempt_started(self, provider: ProviderName) -> None:
-        """One more call is under way."""
-        self.concurrent.of(provider).inc()
-
     def attempt_ended(self, *, provider: ProviderName, model: str, outcome: AttemptOutcome, elapsed_s: float) -> None:
         """One call ended."""
-        self.concurrent.of(provider).dec()
         self.attempts.of(provider, self.model_label(model), outcome).inc()
         self.attempt_duration.of(provider).observe(elapsed_s)
 
@@ -450,7 +445,9 @@ class Metrics:
             "reasoning": usage.reasoning,
         }
         for token_type, count in counts.items():
-            self.tokens.of(provider, known, token_type).inc(count)
+            tokens = self.tokens.of(provider, known, token_type)
+            if count:
+                tokens.inc(count)
         if cost_usd is None:
             self.cost_unknown.of(provider).inc()
         else:

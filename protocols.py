@@ -131,8 +131,9 @@ def _measured(text: str) -> bytes:
     return len(encoded).to_bytes(8, "big") + encoded
 
 
-def _beginning(system: str) -> "hashlib._Hash":
-    return hashlib.sha256(_measured(system))
+def _beginning(system: str) -> "tuple[hashlib._Hash, int]":
+    measured = _measured(system)
+    return hashlib.sha256(measured), len(measured)
 
 
 _kept_beginning = lru_cache(maxsize=8)(_beginning)  # most requests have the same system text
@@ -144,7 +145,8 @@ class Prompt:
 
     user: the caller's task, the first essay's block, the second one's, the closing line; joined they are the user
     message. A dialect may join them or mark one. The plain essays stand beside them for whoever reads, not sends.
-    sha256: hex digest over the system and the user text, each preceded by its length.
+    sha256: hex digest over the system and the user text, each preceded by its length. size_bytes: of the two in UTF-8,
+    with their lengths.
     """
 
     version: str
@@ -153,13 +155,16 @@ class Prompt:
     essay_a: Essay
     essay_b: Essay
     sha256: str = field(init=False)
+    size_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the digest, once."""
         begin = _kept_beginning if len(self.system) <= KEPT_CHARACTERS else _beginning
-        digest = begin(self.system).copy()
-        digest.update(_measured("".join(self.user)))
+        beginning, size_bytes = begin(self.system)
+        digest, user = beginning.copy(), _measured("".join(self.user))
+        digest.update(user)
         object.__setattr__(self, "sha256", digest.hexdigest())
+        object.__setattr__(self, "size_bytes", size_bytes + len(user))
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ long. This replaces a class that Quart does not document: tests hold it to what 
 
 import asyncio
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,7 +19,6 @@ from hypercorn.typing import (
 from quart import Request, Response
 from quart.asgi import ASGIHTTPConnection
 from quart.typing import ResponseTypes
-from quart.utils import encode_headers
 from quart.wrappers.request import Body as QuartBody
 from werkzeug.exceptions import RequestTimeout
 
@@ -112,9 +111,10 @@ class Connection(ASGIHTTPConnection):
                 response = await self.app.handle_request(request)
             if request.lines(b"expect") and not request.body.has_ended:
                 response.headers["Connection"] = "close"  # or the next request would be taken for the body
-            with suppress(TimeoutError):  # the server closes a connection whose answer is not complete
-                async with asyncio.timeout(SEND_TIMEOUT_S):
-                    await self._send_response(send, response)
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await self._send_response(send, response)
+        except TimeoutError:
+            return  # the server closes a connection whose answer is not complete
         except asyncio.CancelledError:
             if not request.body.caller_left:
                 raise
@@ -129,7 +129,7 @@ class Connection(ASGIHTTPConnection):
         head: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": encode_headers(response.headers),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in response.headers],
         }
         await send(head)
         await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,6 +1,8 @@
-"""The description of this interface, built once: for programs at /openapi.json, for people at /docs."""
+"""The description of this interface: for programs at /openapi.json, for people at /docs."""
 
+import asyncio
 import re
+from functools import cache
 
 import orjson
 from quart import Blueprint, Quart, Response, current_app, request
@@ -16,8 +18,13 @@ blueprint = Blueprint("documentation", __name__)
 
 
 def install(app: Quart) -> None:
-    """Describe the routes that are registered by now."""
-    app.extensions[EXTENSION] = Kept(text=orjson.dumps(document(routes_of(app))), content_type="application/json")
+    """Describe the routes, once; making it takes some tenths of a second."""
+
+    @cache
+    def described() -> Kept:
+        return Kept(text=orjson.dumps(document(routes_of(app))), content_type="application/json")
+
+    app.extensions[EXTENSION] = described
 
 
 def routes_of(app: Quart) -> frozenset[Route]:
@@ -32,7 +39,7 @@ def routes_of(app: Quart) -> frozenset[Route]:
 @blueprint.get("/openapi.json")
 async def describe() -> Response:
     """The OpenAPI document of the service as it runs."""
-    kept: Kept = current_app.extensions[EXTENSION]
+    kept: Kept = await asyncio.to_thread(current_app.extensions[EXTENSION])
     return kept.answer(request)
 
 

@@ -100,11 +100,14 @@ def fail(failure: ServiceError) -> None:
 def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
     """Every request of this application gets a scope, an identity, a log line and a place in the metrics."""
     log = structlog.get_logger("request").bind()  # as it is configured now; else that is looked up for every line
+    in_flight = 0
+    metrics.http_in_flight.set_function(lambda: in_flight)
 
     def finish(scope: RequestScope, response: ResponseTypes) -> None:
         scope.status = response.status_code
         response.headers[CORRELATION_HEADER] = str(scope.correlation_id)
-        response.headers.setdefault("Cache-Control", "no-store")
+        if not response.headers.getlist("Cache-Control"):
+            response.headers["Cache-Control"] = "no-store"
         if admission.is_draining:
             response.headers["Connection"] = "close"
 
@@ -131,16 +134,18 @@ def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol)
 
     @contextmanager
     def around(asked: ServiceRequest) -> Iterator[Finish]:
+        nonlocal in_flight
         correlation_id = _uuid(next(iter(asked.lines(CORRELATION_LINE)), None)) or uuid4()
         scope = RequestScope(asked, correlation_id, time.perf_counter())
         _current.set(scope)
         structlog.contextvars.clear_contextvars()  # the server begins a pipelined request inside the one before it
         structlog.contextvars.bind_contextvars(correlation_id=str(correlation_id))
-        with metrics.http_in_flight.track_inprogress():
-            try:
-                yield partial(finish, scope)
-            finally:
-                report(scope, asked)
+        in_flight += 1
+        try:
+            yield partial(finish, scope)
+        finally:
+            in_flight -= 1
+            report(scope, asked)
 
     app.scoped = around
 

@@ -4,7 +4,7 @@ A span tells the route and never the path, which may hold whatever somebody type
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import structlog
 
@@ -17,18 +17,21 @@ from protocols import Attributes, TraceContext, TracerProtocol
 FIRST_ERROR_STATUS = 400
 FIRST_FAILURE_STATUS = 500
 LEFT = "caller_left"
+UNTRACED = nullcontext()
 NOTES = ("provider", "model", "cache", "attempts", "cost_usd")
 
 
 def install(app: Application, *, tracer: TracerProtocol) -> None:
     """Every request of this application gets a span, but for those that are asked again and again."""
 
-    @contextmanager
-    def around(asked: ServiceRequest) -> Iterator[None]:
+    def around(asked: ServiceRequest) -> AbstractContextManager[None]:
         caller = _caller(asked)
         if asked.path in QUIET_PATHS or (caller is None and not tracer.records):
-            yield
-            return
+            return UNTRACED
+        return traced(asked, caller)
+
+    @contextmanager
+    def traced(asked: ServiceRequest, caller: TraceContext | None) -> Iterator[None]:
         scope, serving = here(), ExitStack()
         span = serving.enter_context(tracer.serve(_name(asked), caller=caller, attributes=_asked(asked)))
         trace = tracer.here()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 
 from api_models import AttemptOutcome, ProviderName, Purchase
 from implementations.accounting.ledger import Ledger
@@ -35,12 +36,13 @@ class AccountingImpl:
         self._metrics = metrics
         self._now = now
         self._books = {name: _Book() for name in ProviderName}
+        for name, book in self._books.items():
+            metrics.concurrent.of(name).set_function(partial(getattr, book, "in_flight"))
 
     def started(self, request: ProviderRequest) -> None:
         """One more attempt is under way."""
         self._books[request.provider].in_flight += 1
         self._ledger.book(request.provider, request.model, UsageTotals(requests=1))
-        self._metrics.attempt_started(request.provider)
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
         """Book the purchase; the reply comes back priced."""

@@ -66,11 +66,21 @@ def reference(model: type[Published]) -> JsonObject:
 
 def as_json(body: Published, *, as_sent: bool = False) -> JsonObject:
     """What goes over the wire; as_sent: without what is not given."""
-    told: JsonObject = TypeAdapter(type(body)).dump_python(body, mode="json", exclude_unset=as_sent)
+    told: JsonObject = _adapter(type(body)).dump_python(body, mode="json", exclude_unset=as_sent)
     return told
 
 
 def _in_mode(
     mode: JsonSchemaMode, kinds: Iterable[type[Published]]
 ) -> list[tuple[str, JsonSchemaMode, TypeAdapter[Published]]]:
-    return [(kind.__name__, mode, TypeAdapter(kind)) for kind in dict.fromkeys(kinds)]
+    return [(kind.__name__, mode, _adapter(kind)) for kind in dict.fromkeys(kinds)]
+
+
+def _adapter(kind: type[Published]) -> TypeAdapter[Published]:
+    """Made once: it reads the source of a dataclass for the words that stand under its fields."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+_adapters: dict[type, TypeAdapter[Published]] = {}

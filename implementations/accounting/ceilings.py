@@ -5,7 +5,7 @@ from collections.abc import Callable
 from api_models import ProviderName, Purchase, UnknownPrice, Usage
 from exceptions import CostLimitExceededError
 from implementations.accounting.money import micro_usd_at_least
-from protocols import CostRules, PricesProtocol, Prompt, ProviderRequest, Rates
+from protocols import CostRules, PricesProtocol, ProviderRequest, Rates
 
 # The verdict's schema, the tool that some dialects make of it and what a provider puts around them.
 ENVELOPE_TOKENS = 1_000
@@ -35,7 +35,8 @@ class Ceilings:
         return micro_usd_at_least(rules.unknown_ceiling_usd)
 
     def _known(self, request: ProviderRequest, rates: Rates) -> float:
-        tokens = _most_tokens(request.prompt)
+        """A tokenizer makes at most one token of a byte; of English text it makes about one of four."""
+        tokens = ENVELOPE_TOKENS + request.prompt.size_bytes
         dearest = max(rates.input, rates.cached_input, rates.cache_write)
         usual_usd = (tokens * dearest + request.max_tokens * rates.output) / MILLION
         if tokens <= USUAL_TOKENS:
@@ -47,8 +48,3 @@ class Ceilings:
         usage = Usage(prompt=tokens, completion=request.max_tokens, written=written)
         purchase = Purchase(model=request.model, usage=usage, cost_usd=None)
         return self._prices.cost_usd(ProviderName(request.provider), purchase, asked=request.model) or 0.0
-
-
-def _most_tokens(prompt: Prompt) -> int:
-    """A tokenizer makes at most one token of a byte; of English text it makes about one of four."""
-    return ENVELOPE_TOKENS + sum(len(text.encode("utf-8", "surrogatepass")) for text in (prompt.system, *prompt.user))

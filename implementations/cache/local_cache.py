@@ -79,8 +79,9 @@ class LocalCache:
 
     def get(self, key: str) -> KeptEntry | None:
         """The payload with its age, or None."""
-        entry = self._entries.get(key)
-        if entry is None:
+        try:
+            entry = self._entries[key]
+        except KeyError:
             return None
         now_s = self._clock()
         return KeptEntry(

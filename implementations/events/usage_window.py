@@ -1,8 +1,11 @@
 """Adds up what the published events say, and tells it as one event per window."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
+from operator import add
+from typing import Self
 
 from api_models import CacheHit, CacheMiss, CostTracked, EventData, ProviderUsage, RequestCompleted, UsageReported
 
@@ -28,6 +31,9 @@ class _Sums:
     @property
     def average_ms(self) -> float | None:
         return self.response_ms / self.requests if self.requests else None
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*map(add, astuple(self), astuple(other)))
 
     def add(self, event: RequestCompleted | CostTracked) -> None:
         if isinstance(event, RequestCompleted):
@@ -56,8 +62,7 @@ class _Sums:
 @dataclass(slots=True)
 class _Window:
     start: datetime
-    providers: dict[str, _Sums] = field(default_factory=dict)
-    total: _Sums = field(default_factory=_Sums)
+    providers: defaultdict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
     hits: int = 0
     misses: int = 0
 
@@ -72,9 +77,7 @@ class UsageWindow:
     def observe(self, event: EventData) -> None:
         """Add what the event says."""
         if isinstance(event, RequestCompleted | CostTracked):
-            self._window.total.add(event)
-            name = event.provider.value if event.provider else NOBODY
-            self._window.providers.setdefault(name, _Sums()).add(event)
+            self._window.providers[event.provider or NOBODY].add(event)
         elif isinstance(event, CacheHit):
             self._window.hits += 1
         elif isinstance(event, CacheMiss):
@@ -84,11 +87,11 @@ class UsageWindow:
         """End the window and begin the next one, without a gap."""
         ended = self._window
         self._window = _Window(self._now())
-        total, look_ups = ended.total, ended.hits + ended.misses
+        total, look_ups = sum(ended.providers.values(), _Sums()), ended.hits + ended.misses
         return UsageReported(
             period_start=ended.start,
             period_end=self._window.start,
-            provider_stats={name: sums.as_usage() for name, sums in sorted(ended.providers.items())},
+            provider_stats={str(name): sums.as_usage() for name, sums in sorted(ended.providers.items())},
             total_requests=total.requests,
             successful_requests=total.successful,
             failed_requests=total.failed,

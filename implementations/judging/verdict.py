@@ -36,6 +36,7 @@ VERDICT_SCHEMA: JsonObject = {
     "additionalProperties": False,
 }
 FIELDS = tuple(VERDICT_SCHEMA["required"])
+WINNERS = {winner.value: winner for winner in Winner}
 
 FAILURES: Mapping[Ending, tuple[type[ProviderError], str]] = {
     Ending.REFUSED: (ContentRefusedError, "the model or a filter declined; the essays may hold what it may not read"),
@@ -80,20 +81,21 @@ def read_verdict(text: str) -> Verdict | None:
         pairs = _IN_PAIRS.decode(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(pairs, tuple) or sorted(name for name, _ in pairs) != sorted(FIELDS):
+    if not isinstance(pairs, tuple) or len(pairs) != len(FIELDS):
         return None
-    return _verdict(dict(pairs))
+    fields = dict(pairs)
+    return _verdict(fields) if fields.keys() == VERDICT_SCHEMA["properties"].keys() else None
 
 
 def _verdict(fields: dict[str, Any]) -> Verdict | None:
-    justification, winner, confidence = (fields[name] for name in FIELDS)
+    justification, winner, confidence = map(fields.__getitem__, FIELDS)
     if not isinstance(justification, str) or not 0 < len(justification.strip()) <= MAX_JUSTIFICATION:
         return None
-    if not isinstance(winner, str) or winner not in set(Winner):
+    if not isinstance(winner, str) or winner not in WINNERS:
         return None
     if isinstance(confidence, bool) or confidence not in CONFIDENCES:
         return None
-    return Verdict(winner=Winner(winner), justification=_encodable(justification), confidence=float(confidence))
+    return Verdict(winner=WINNERS[winner], justification=_encodable(justification), confidence=float(confidence))
 
 
 def _encodable(text: str) -> str:

@@ -57,8 +57,9 @@ class Metered:
                 self._budget.settle(reservation, outcome, billed)
                 _record(request, outcome, elapsed_s, billed)
         priced = self._accounting.succeeded(request, reply, elapsed_s)
-        self._budget.settle(reservation, outcome, priced.purchase)
-        _record(request, outcome, elapsed_s, priced.purchase)
+        bought = priced.purchase
+        self._budget.settle(reservation, outcome, bought)
+        _record(request, outcome, elapsed_s, bought)
         return priced
 
 

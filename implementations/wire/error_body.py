@@ -31,7 +31,7 @@ class ErrorBody:
         message = error.get("message")
         return cls(
             error=error,
-            words=frozenset(_words(error)),
+            words=frozenset(_words(error)) if error else frozenset(),
             sentence=message[:MAX_SENTENCE].lower() if isinstance(message, str) else "",
         )
 

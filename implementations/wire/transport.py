@@ -3,10 +3,11 @@
 It knows neither JSON nor providers. What aiohttp raises leaves it as one of our classes, by the table in `failures`.
 """
 
+import socket
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
@@ -83,6 +84,7 @@ class Transport:
         limit_s = current_call().deadline.attempt_s()
         if limit_s <= 0:  # which aiohttp would take for no limit
             raise TimeoutError
+        _under_way.set(exchange)
         timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(CONNECT_TIMEOUT_S, limit_s))
         async with self._opened().request(
             exchange.method,
@@ -91,7 +93,6 @@ class Transport:
             data=exchange.body,
             timeout=timeout,
             allow_redirects=False,
-            trace_request_ctx=exchange,
         ) as response:
             exchange.was_answered = True
             return WireReply(
@@ -109,14 +110,11 @@ class Transport:
     def _opened(self) -> aiohttp.ClientSession:
         """Opened at the first call, because aiohttp wants a running loop."""
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, limit_per_host=self._connections_per_host)
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_reuseconn.append(_note_reuse)
+            connector = aiohttp.TCPConnector(
+                limit=0, limit_per_host=self._connections_per_host, socket_factory=_new_socket
+            )
             self._session = aiohttp.ClientSession(
-                connector=connector,
-                trust_env=self._trusts_environment,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[trace],
+                connector=connector, trust_env=self._trusts_environment, cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._session
 
@@ -129,19 +127,23 @@ class _Exchange:
     url: URL
     headers: Mapping[str, str]
     body: bytes | None
-    used_kept_connection: bool = False
+    opened_connection: bool = False
     was_answered: bool = False
 
     @property
     def met_stale_connection(self) -> bool:
         """A kept connection broke before the first byte of an answer."""
-        return self.used_kept_connection and not self.was_answered
+        return not (self.opened_connection or self.was_answered)
 
 
-async def _note_reuse(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    context.trace_request_ctx.used_kept_connection = True
+_under_way: ContextVar[_Exchange] = ContextVar("exchange")
+
+
+def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """For a new connection, which the exchange that is under way opens for itself."""
+    _under_way.get().opened_connection = True
+    family, kind, protocol, _, _ = address
+    return socket.socket(family, kind, protocol)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

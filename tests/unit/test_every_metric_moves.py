@@ -93,8 +93,6 @@ def call_every_method(metrics: Metrics) -> set[str]:
         elapsed_s=1.5,
         queued_s=0.2,
     )
-    metrics.attempt_started(ANTHROPIC)
-    metrics.attempt_started(ANTHROPIC)
     metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
     for cost_usd in (0.25, None):
         metrics.purchased(
@@ -110,7 +108,6 @@ def call_every_method(metrics: Metrics) -> set[str]:
     return {
         "http_request_ended",
         "comparison_ended",
-        "attempt_started",
         "attempt_ended",
         "purchased",
         "circuit_changed",
@@ -232,7 +229,8 @@ async def drive_the_background(watch: Watch) -> None:
 def move_what_others_hold(watch: Watch) -> None:
     """What the hooks of a request and the wiring move; the tests of the running service see these."""
     watch.metrics.client_disconnects.of(DisconnectPhase.READING).inc()
-    watch.metrics.http_in_flight.inc()
+    watch.metrics.http_in_flight.set(1)
+    watch.metrics.concurrent.of(ANTHROPIC).set(1)
     watch.metrics.in_flight.set(1)
     watch.metrics.admission_queue.set(1)
     watch.metrics.stale_connections.inc()

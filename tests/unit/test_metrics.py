@@ -125,7 +125,6 @@ def test_a_model_that_is_not_known_is_other_everywhere() -> None:
     metrics = new_metrics()
     invented = "a-model-that-a-caller-made-up"
     end_comparison(metrics, model=invented)
-    metrics.attempt_started(ANTHROPIC)
     metrics.attempt_ended(provider=ANTHROPIC, model=invented, outcome=AttemptOutcome.TIMEOUT, elapsed_s=1.0)
     purchase(metrics, cost_usd=0.25, model=invented)
     labels = [dict(labels) for family in samples(metrics).values() for _, labels in family]
