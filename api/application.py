@@ -79,6 +79,7 @@ class Application(Quart):
             answer = await self.dispatch_request(context)
         except Exception as error:  # noqa: BLE001  raised again when nobody renders it
             answer = await self.handle_user_exception(error)
+            error.__traceback__ = error.__context__ = None  # the frames hold the question, and some of them the error
         return await self.make_response(answer)
 
     async def do_teardown_request(

@@ -158,7 +158,7 @@ class LLMOrchestratorImpl:
             except ServiceError as failure:
                 if not failure.asks_next_provider:
                     raise
-                failures.append(failure)
+                failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
         raise _most_telling(failures)
 
     async def _ask(

@@ -26,13 +26,14 @@ Ask = Callable[[bytes], Awaitable[int]]
 class OneAnswer(Transport):
     """Never goes out."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes) -> None:
+        self._status = status
         self._body = body
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
         """Let the others run once, as a real exchange would."""
         await asyncio.sleep(0)
-        return WireReply(status=200, headers={}, body=self._body, received_at_s=0.0)
+        return WireReply(status=self._status, headers={}, body=self._body, received_at_s=0.0)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -41,24 +42,30 @@ class OneAnswer(Transport):
 class WithoutNetwork(Provider):
     """Puts the one answer in the place of the way out."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes) -> None:
         super().__init__()
-        self._body = body
+        self._answer = OneAnswer(status, body)
 
     @provide(scope=Scope.APP, override=True)
     def transport(self) -> Transport:
         """Replace the transport."""
-        return OneAnswer(self._body)
+        return self._answer
 
 
 @asynccontextmanager
-async def in_process(dialect: Dialect, **settings: str) -> AsyncIterator[Ask]:
-    """Yields what sends a comparison and returns the status. The dialect's provider is the only one."""
+async def in_process(
+    dialect: Dialect, *, status: int = 200, answer: bytes | None = None, **settings: str
+) -> AsyncIterator[Ask]:
+    """Yields what sends a comparison and returns the status. The dialect's provider is the only one.
+
+    status and answer: what it says, a good verdict unless told otherwise.
+    """
+    body = orjson.dumps(dialect.good()) if answer is None else answer
     variables = {**dialect.variables("http://provider"), "ENVIRONMENT": "production", **settings}
     with pytest.MonkeyPatch.context() as environment:
         for name, value in prefixed(**variables).items():
             environment.setenv(name, value)
-        app = create_app(Settings.from_environment(), WithoutNetwork(orjson.dumps(dialect.good())), VirtualTime())
+        app = create_app(Settings.from_environment(), WithoutNetwork(status, body), VirtualTime())
     async with app.test_app():
 
         async def ask(body: bytes) -> int:

@@ -102,6 +102,8 @@ class TimeLimited:
         except TimeoutError:
             if not limit.expired():
                 raise
+        finally:
+            del limit  # it holds the task, which holds a failure, which holds this frame
         if attempt_s < deadline.attempt_timeout_s * FAIR_SHARE:
             raise AttemptCutShortError("no answer in the little time that the request had left")
         raise ProviderTimeoutError("no answer within the attempt's time")

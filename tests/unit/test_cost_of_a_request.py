@@ -5,7 +5,9 @@ has saved a good part lowers it. `python -m bench profile` shows where the calls
 """
 
 import asyncio
+import gc
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -16,6 +18,8 @@ from tests.in_process import Ask, in_process, questions
 from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER, Dialect
 
 WARM, COUNTED = 10, 5
+NO_VERDICT = b'{"choices":[{"message":{"content":"Both are fine."}}]}'
+LEFT_BY_WERKZEUG = 8  # objects: its matcher of routes is a function that holds itself
 
 
 @dataclass(slots=True)
@@ -74,6 +78,49 @@ async def test_a_verdict_costs_no_more_than_it_did(dialect: Dialect, calls: int)
     cost = await least_cost(dialect, is_new=True)
     assert cost.calls <= calls
     assert cost.tasks <= 1
+
+
+async def left_over(ask: Ask, body: Callable[[], bytes]) -> float:
+    """Objects of one request that only the garbage collector finds: cycles, and what hangs on them."""
+    for _ in range(WARM):
+        await ask(body())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(COUNTED):
+            await ask(body())
+        return gc.collect() / COUNTED
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (200, None),
+        (200, b"rubbish"),
+        (200, b'{"choices":[{"message":{"content":"no verdict"}}]}'),
+        (400, b""),
+        (503, b""),
+    ],
+)
+async def test_nothing_of_a_question_waits_for_the_garbage_collector(status: int, answer: bytes | None) -> None:
+    """Failures hold frames and those the essays: as cycles they would fill the memory until it comes."""
+    settings = {"CIRCUIT_BREAKER_ENABLED": "false"}
+    async with in_process(OPENAI, status=status, answer=answer, **settings) as ask:
+        assert await left_over(ask, questions(OPENAI, is_new=True)) <= LEFT_BY_WERKZEUG
+
+
+async def test_a_cycle_is_seen() -> None:
+    class Mine:
+        myself: "Mine"
+
+    async def answered(_: bytes) -> int:
+        mine = Mine()
+        mine.myself = mine
+        return 200
+
+    assert await left_over(answered, bytes) >= 1
 
 
 async def test_work_that_is_added_is_seen() -> None:
