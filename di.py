@@ -848,4 +848,5 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue, Security: Security.of(settings.events)},
         validation_settings=STRICT_VALIDATION,
+        lock_factory=None,  # no factory waits for anything, so nothing is built twice
     )

@@ -5,8 +5,8 @@ long. This replaces a class that Quart does not document: tests hold it to what 
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -20,59 +20,72 @@ from quart import Request, Response
 from quart.asgi import ASGIHTTPConnection
 from quart.typing import ResponseTypes
 from quart.wrappers.request import Body as QuartBody
-from werkzeug.exceptions import RequestTimeout
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 LOOKS_AFTER_S = 0.05
 SEND_TIMEOUT_S = 60.0
 
 
 class Body(QuartBody):
-    """What the caller sends. Awaiting it reads it to its end, in bounded time and size."""
+    """What the caller sends. Awaiting it reads it to its end, in bounded time and size; it cannot be read in parts."""
+
+    def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
+        self._parts = bytearray()
+        self._limit = sys.maxsize if max_content_length is None else max_content_length
+        self._is_too_large = (expected_content_length or 0) > self._limit
+        self.is_whole = False
+        self.caller_left = False
 
     def open(self, receive: ASGIReceiveCallable, *, within_s: float | None) -> None:
         """Say where it comes from, and how long reading it may take."""
         self._receive = receive
         self._within_s = within_s
         self._turn = asyncio.Lock()
-        self.caller_left = False
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, bytes]:
         """All of it. Raises RequestEntityTooLarge, RequestTimeout, and CancelledError when the caller leaves."""
-        yield from self._read().__await__()
-        return (yield from super().__await__())
+        return self._read().__await__()
+
+    def clear(self) -> None:
+        """Forget what was read."""
+        self._parts.clear()
 
     async def until_caller_leaves(self) -> None:
         """Wait for that. What is received meanwhile is kept for whoever reads the body."""
-        await self._receive_while(lambda: not self.caller_left)
+        while not self.caller_left:
+            await self._receive_unless(lambda: self.caller_left)
 
-    async def _read(self) -> None:
+    async def _read(self) -> bytes:
         try:
             async with asyncio.timeout(self._within_s):
-                await self._receive_while(lambda: not (self.has_ended or self.caller_left))
+                while not (self.has_ended or self.caller_left):
+                    await self._receive_unless(lambda: self.has_ended or self.caller_left)
         except TimeoutError:
             raise RequestTimeout from None
-        if not self.has_ended:
+        if self._is_too_large:
+            raise RequestEntityTooLarge
+        if not self.is_whole:
             raise asyncio.CancelledError
+        return bytes(self._parts)
 
     @property
     def has_ended(self) -> bool:
         """There is nothing more to receive, or it would not be kept."""
-        return self._complete.is_set() or self._must_raise is not None
+        return self.is_whole or self._is_too_large
 
-    async def _receive_while(self, is_needed: Callable[[], bool]) -> None:
+    async def _receive_unless(self, is_needless: Callable[[], bool]) -> None:
         """Who reads and who looks take turns; what one receives may be all that the other waits for."""
-        while is_needed():
-            async with self._turn:
-                if is_needed():
-                    self._note(await self._receive())
+        async with self._turn:
+            if not is_needless():
+                self._note(await self._receive())
 
     def _note(self, message: ASGIReceiveEvent) -> None:
         if message["type"] == "http.disconnect":
             self.caller_left = True
-        elif message["type"] == "http.request":
-            self.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                self.set_complete()
+        elif message["type"] == "http.request" and not self._is_too_large:
+            self._parts += message.get("body", b"")
+            self._is_too_large = len(self._parts) > self._limit
+            self.is_whole = not message.get("more_body", False)
 
 
 class ServiceRequest(Request):
@@ -107,9 +120,9 @@ class Connection(ASGIHTTPConnection):
         request.body.open(receive, within_s=request.body_timeout)
         request.body_timeout = None  # for which Quart would begin a task
         try:
-            with _cancelled_when_caller_leaves(request.body):
+            with _CallerWatched(request.body):
                 response = await self.app.handle_request(request)
-            if request.lines(b"expect") and not request.body.has_ended:
+            if request.lines(b"expect") and not request.body.is_whole:
                 response.headers["Connection"] = "close"  # or the next request would be taken for the body
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._send_response(send, response)
@@ -135,21 +148,26 @@ class Connection(ASGIHTTPConnection):
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-@contextmanager
-def _cancelled_when_caller_leaves(body: Body) -> Iterator[None]:
-    """Most answers are there before anybody looks."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    watchers: list[asyncio.Task[None]] = []
+class _CallerWatched:
+    """While inside, the task ends when the caller leaves. Most answers are there before anybody looks."""
 
-    async def watch() -> None:
-        await body.until_caller_leaves()
-        if task is not None:
-            task.cancel()
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
 
-    later = loop.call_later(LOOKS_AFTER_S, lambda: watchers.append(loop.create_task(watch())))
-    try:
-        yield
-    finally:
-        later.cancel()
-        for watcher in watchers:
-            watcher.cancel()
+    def __enter__(self) -> None:
+        self._later = asyncio.get_running_loop().call_later(LOOKS_AFTER_S, self._look)
+
+    def __exit__(self, *_: object) -> None:
+        self._later.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _look(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        await self._body.until_caller_leaves()
+        if self._task is not None:
+            self._task.cancel()

@@ -319,6 +319,14 @@ async def test_who_would_send_a_body_that_nobody_reads_must_connect_again(app: Q
     assert ((b"connection", b"close") in caller.headers) is not reads
 
 
+async def test_whoever_waits_to_send_too_much_is_told_to_close(app: Quart) -> None:
+    caller = Caller()
+    await ask(app, caller, **{"content-length": str(MOST_BYTES + 1)}, expect="100-continue")
+
+    assert caller.status == 413
+    assert (b"connection", b"close") in caller.headers
+
+
 async def test_messages_may_leave_out_what_is_usual(app: Quart) -> None:
     caller = Caller(cast("ASGIReceiveEvent", {"type": "http.request"}))
     await ask(app, caller)
