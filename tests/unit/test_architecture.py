@@ -115,15 +115,3 @@ def test_a_breach_is_seen(path: str, source: str) -> None:
 
 def test_no_file_below_the_contract_is_forgotten() -> None:
     assert {path.parts[0].removesuffix(".py") for path in service_files()} == set(LAYER_OF)
-
-
-def test_no_factory_waits_so_the_container_needs_no_lock() -> None:
-    """What comes after the last yield of a factory closes what it made, and may wait."""
-    wiring = ast.parse((ROOT / "di.py").read_text())
-    factories = [node for node in ast.walk(wiring) if isinstance(node, ast.AsyncFunctionDef)]
-    for factory in factories:
-        given = max(node.lineno for node in ast.walk(factory) if isinstance(node, ast.Yield))
-        waits = [node for node in ast.walk(factory) if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith)]
-
-        assert all(node.lineno > given for node in waits), factory.name
-    assert factories
