@@ -28,6 +28,8 @@ from tests.integration.dialects import (
 from tests.integration.pointed_service import Fault, serving
 from tests.integration.stand_in import Act, answer
 
+pytestmark = pytest.mark.untraced
+
 HTML = f"<html><body>{UPSTREAM}</body></html>".encode()
 REQUEST_TIMEOUT_S = 55
 HTML_TYPE = "text/html"

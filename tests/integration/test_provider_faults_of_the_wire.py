@@ -25,6 +25,8 @@ from tests.integration.stand_in import (
     standing_in,
 )
 
+pytestmark = pytest.mark.untraced
+
 MIB = 1024 * 1024
 
 every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)

@@ -30,6 +30,8 @@ from tests.integration.pointed_service import running, serving
 from tests.integration.service_process import prefixed, service
 from tests.integration.stand_in import Act, Captured, answer, hanging, refused_url, standing_in
 
+pytestmark = pytest.mark.untraced
+
 SCHEMA: JsonObject = {
     "type": "object",
     "properties": {

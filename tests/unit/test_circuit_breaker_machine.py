@@ -7,6 +7,7 @@ seconds, and the jitter keeps them whole, so that the figures of both must be eq
 from dataclasses import dataclass, field
 from math import inf
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -14,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from api_models import CircuitState
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit, Refused
 from tests.fakes import Clock
+
+pytestmark = pytest.mark.untraced
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 

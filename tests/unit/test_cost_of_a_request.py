@@ -17,6 +17,8 @@ import pytest
 from tests.in_process import Ask, in_process, questions
 from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER, Dialect
 
+pytestmark = pytest.mark.untraced
+
 WARM, COUNTED = 10, 5
 NO_VERDICT = b'{"choices":[{"message":{"content":"Both are fine."}}]}'
 LEFT_BY_WERKZEUG = 8  # objects: its matcher of routes is a function that holds itself

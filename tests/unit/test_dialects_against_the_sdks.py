@@ -35,6 +35,8 @@ from implementations.wire import chat_completions
 from protocols import Completion, Ending, ProviderRequest
 from tests.fakes import request
 
+pytestmark = pytest.mark.untraced
+
 CATALOGUE = ModelCatalogue.load(None)
 UNLISTED = "any-model"
 VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'

@@ -24,6 +24,8 @@ from implementations.events.usage_window import UsageWindow
 from tests.fakes import CORRELATION_ID, NOON, Calendar, query
 from tests.kafka_fakes import SERVICE, Room, keys, message, miss
 
+pytestmark = pytest.mark.untraced
+
 MISS = ProcessingEvent.LLM_CACHE_MISS
 ALERT = CostAlerted(
     alert_type=CostAlertType.DAILY_LIMIT, provider=None, current_cost=80.0, threshold=80.0, period="2026-11-23"

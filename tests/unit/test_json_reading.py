@@ -15,6 +15,8 @@ from implementations.wire.error_body import ErrorBody
 from implementations.wire.json_reading import at, list_at, read_json, read_object, text_at
 from implementations.wire.usage import MOST_TOKENS, counted
 
+pytestmark = pytest.mark.untraced
+
 CI = settings(derandomize=True, max_examples=200, deadline=None)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),

@@ -19,6 +19,8 @@ from implementations.judging.essay_quality import read_essay
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
 from protocols import Essay, LLMProbeProtocol, LLMProviderProtocol, MockKnobs, Prompt, ProviderRequest, Verdict
 
+pytestmark = pytest.mark.untraced
+
 ROOT = Path(__file__).parents[2]
 KNOBS = MockKnobs(seed=7, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, position_bias=0.1)
 UNBIASED = replace(KNOBS, position_bias=0.0)

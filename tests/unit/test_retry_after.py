@@ -16,6 +16,8 @@ from implementations.wire.error_body import ErrorBody
 from implementations.wire.failures import failure_of_answer
 from implementations.wire.retry_after import wait_s
 
+pytestmark = pytest.mark.untraced
+
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 NOW_S = NOW.timestamp()
 CI = settings(derandomize=True, max_examples=200, deadline=None)

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -22,6 +23,8 @@ from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, 
 from implementations.resilience.retry_budget import TOKENS, RetryBudget
 from implementations.retry_manager_impl import MAX_ATTEMPTS, RetryManagerImpl
 from tests.fakes import Timeline, settle
+
+pytestmark = pytest.mark.untraced
 
 KINDS: tuple[type[ServiceError], ...] = (
     ProviderUnavailableError,

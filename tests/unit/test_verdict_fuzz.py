@@ -22,6 +22,8 @@ from implementations.wire.json_reading import at, read_object
 from protocols import Completion, ProviderReply
 from tests.fakes import request
 
+pytestmark = pytest.mark.untraced
+
 CI = settings(derandomize=True, max_examples=200, deadline=None)
 FIELDS = ["confidence", "justification", "winner"]
 TEXT = json.dumps({"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4})
