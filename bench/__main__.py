@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bench import footprint, peers, scaling
 from bench.burst import burst
+from bench.goals import Goal, of_footprint, of_full, of_peers, of_short
 from bench.machine import cores
 from bench.measuring import FULL, SHORT, Spans
 from bench.page import PAGE, SCALING, page, scaling_page
@@ -22,8 +23,15 @@ from bench.rows import Report, Row
 from bench.selection import rows_of
 from bench.setups import SETUPS, Setup, shortened
 from bench.stage import Stage
-from bench.table import table_of
+from bench.table import table_of, table_of_goals
 from bench.turns import ROUNDS, SPANS, TURNS, rounds
+
+GOALS: Mapping[str, Callable[[Report], Iterable[Goal]]] = {
+    "short": of_short,
+    "full": of_full,
+    "peers": of_peers,
+    "footprint": of_footprint,
+}
 
 
 class Bench:
@@ -134,6 +142,8 @@ def _measure(wishes: argparse.Namespace, console: Console) -> None:
         report: Report = getattr(Bench(stage, progress, wishes), wishes.what)()
     report.write(wishes.what)
     console.print(table_of(report.rows) if report.rows else report.more)
+    if wishes.what in GOALS:
+        console.print(table_of_goals(GOALS[wishes.what](report)))
 
 
 if __name__ == "__main__":

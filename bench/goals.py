@@ -1,9 +1,8 @@
 """What was promised and what was found: every figure is computed from the raw data."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
@@ -32,6 +31,13 @@ class Goal:
     def is_met(self) -> bool:
         """Whether the promise is kept."""
         return self.found >= self.bound if self.at_least else self.found <= self.bound
+
+    @property
+    def told(self) -> tuple[str, str, str, str]:
+        """The promise, its bound, what was found, and between which figures the single rounds lie."""
+        sign = "≥" if self.at_least else "≤"
+        spread = f"{min(self.rounds):.2f}\N{EN DASH}{max(self.rounds):.2f}" if self.rounds else ""
+        return self.promise, f"{sign} {self.form.format(self.bound)}", self.form.format(self.found), spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +84,16 @@ class Rounds:
 
 
 def goals(full: Report, peers: Report, footprint: Report) -> Iterator[Goal]:
-    """All of them, in the order in which they were set."""
-    rounds = Rounds(peers.rows)
-    yield from _beside_peers(rounds)
-    yield from _alone(rounds, full)
-    yield from _footprint(footprint.more)
+    """All of them."""
+    yield from of_peers(peers)
+    yield from of_full(full)
+    yield from of_footprint(footprint)
 
 
-def _beside_peers(rounds: Rounds) -> Iterator[Goal]:
+def of_peers(report: Report) -> Iterator[Goal]:
+    """What all of them in turns show."""
+    rounds = Rounds(report.rows)
+
     def times(ours: str, theirs: str) -> Sequence[float]:
         return rounds.times(ours, theirs, lambda row: row.achieved_rps)
 
@@ -100,26 +108,34 @@ def _beside_peers(rounds: Rounds) -> Iterator[Goal]:
     shares = [ours / theirs for ours, theirs in zip(rounds.added(miss), rounds.added(PORTKEY), strict=True)]
     promise = f"a judged miss adds so much of what the {PORTKEY} adds to the median, one connection"
     yield Goal(promise=promise, found=median(shares), rounds=shares, bound=0.75)
+    for name, setup, bound in (("a local hit", HIT, 1.8), ("a judged miss", MISS, 2.9)):
+        promise = f"{name} takes so many times the processor time of a bare Quart route"
+        cpu = rounds.times(setup.name, BARE.name, lambda row: row.cpu_s)
+        yield Goal(promise=promise, found=median(cpu), rounds=cpu, bound=bound)
 
 
-def _alone(rounds: Rounds, full: Report) -> Iterator[Goal]:
-    (half,) = (row for row in full.rows if (row.setup, row.share) == (MISS.name, HALF))
+def of_full(report: Report) -> Iterator[Goal]:
+    """What the service shows alone, at every load."""
+    (half,) = (row for row in report.rows if (row.setup, row.share) == (MISS.name, HALF))
     yield Goal(
         promise="at half of the capacity the service's own part of a judged miss is, in 99 of 100 cases, at most",
         found=half.overhead_ms["p99"],
         bound=10.0,
         form="{:.1f} ms",
     )
-    for name, setup, bound in (("a local hit", HIT, 1.8), ("a judged miss", MISS, 2.9)):
-        promise = f"{name} takes so many times the processor time of a bare Quart route"
-        times = rounds.times(setup.name, BARE.name, lambda row: row.cpu_s)
-        yield Goal(promise=promise, found=median(times), rounds=times, bound=bound)
-    burst = full.more["burst"]
+    yield from of_short(report)
+
+
+def of_short(report: Report) -> Iterator[Goal]:
+    """What a short selection shows."""
+    burst = report.more["burst"]
     promise = f"{burst['callers']} identical questions at once buy so many answers"
     yield Goal(promise=promise, found=burst["upstream_calls"], bound=1, form="{:.0f}")
 
 
-def _footprint(found: Mapping[str, Any]) -> Iterator[Goal]:
+def of_footprint(report: Report) -> Iterator[Goal]:
+    """What it takes to start and to run for long."""
+    found = report.more
     idle_mb = MB_PER_MIB * median(found["starts"]["idle_mib"])
     yield Goal(promise="memory when idle", found=idle_mb, bound=120, form="{:.0f} MB")
     for promise, run in (

@@ -42,10 +42,7 @@ def scaling_page() -> str:
 def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
     yield "| promise | target | found | in single rounds | kept |\n|---|---|---|---|---|"
     for goal in goals(full, peers, footprint):
-        sign = "≥" if goal.at_least else "≤"
-        bound, found = goal.form.format(goal.bound), goal.form.format(goal.found)
-        spread = f"{min(goal.rounds):.2f}\N{EN DASH}{max(goal.rounds):.2f}" if goal.rounds else ""
-        yield f"| {goal.promise} | {sign} {bound} | {found} | {spread} | {'yes' if goal.is_met else '**no**'} |"
+        yield f"| {' | '.join(goal.told)} | {'yes' if goal.is_met else '**no**'} |"
 
 
 def _machine(*reports: Report) -> Iterator[str]:
@@ -57,15 +54,19 @@ def _machine(*reports: Report) -> Iterator[str]:
 
 
 def _alone(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| setup | conn. | load | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs | calls |"
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield (
+        "| setup | conn. | load | due/s | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs "
+        "| MiB | calls | late |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         latencies = " | ".join(_ms(row.latency_ms, name) for name in ("p50", "p90", "p99", "p99.9"))
         own = " | ".join(_ms(row.overhead_ms, name) for name in ("p50", "p99"))
         calls = row.upstream_calls / max(1.0, row.achieved_rps * row.seconds)
+        due = "" if row.intended_rps is None else f"{row.intended_rps:,.0f}"
         yield (
-            f"| {row.setup} | {row.connections} | {load_of(row)} | {row.achieved_rps:,.0f} | {latencies} | {own} "
-            f"| {1000 * row.cpu_s:,.0f} | {calls:.2f} |"
+            f"| {row.setup} | {row.connections} | {load_of(row)} | {due} | {row.achieved_rps:,.0f} | {latencies} "
+            f"| {own} | {1000 * row.cpu_s:,.0f} | {row.rss_mib:.0f} | {calls:.2f} | {row.late:,} |"
         )
 
 

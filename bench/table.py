@@ -1,9 +1,10 @@
-"""Rows as a table for the terminal."""
+"""Rows and goals as tables for the terminal."""
 
 from collections.abc import Iterable, Mapping
 
 from rich.table import Table
 
+from bench.goals import Goal
 from bench.rows import Row
 
 HEADINGS = (
@@ -18,6 +19,14 @@ def table_of(rows: Iterable[Row]) -> Table:
         heading.justify = "right"
     for row in rows:
         table.add_row(*_cells(row))
+    return table
+
+
+def table_of_goals(goals: Iterable[Goal]) -> Table:
+    """What was promised and what was found."""
+    table = Table("promise", "target", "found", "in single rounds", "kept")
+    for goal in goals:
+        table.add_row(*goal.told, "yes" if goal.is_met else "no")
     return table
 
 
