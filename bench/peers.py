@@ -43,7 +43,7 @@ def chat_through_portkey(body: bytes, world: World) -> Callable[[], bytes]:
 @contextmanager
 def litellm(stage: Stage, world: World) -> Iterator[Running]:
     """LiteLLM's proxy: one worker, one model, no database, as its documentation has it for production."""
-    home, port = _installed(LITELLM_LOCK, _install_litellm, stage), free_port()
+    home, port = _installed(LITELLM_LOCK, _install_litellm, stage, runs_on=sys.base_prefix), free_port()
     config = stage.directory / "litellm.json"  # JSON is YAML
     known = {"model": f"openai/{OPENAI.model}", "api_base": f"{world.provider.url}/v1", "api_key": "key"}
     config.write_bytes(
@@ -64,7 +64,7 @@ def litellm(stage: Stage, world: World) -> Iterator[Running]:
 @contextmanager
 def portkey(stage: Stage) -> Iterator[Running]:
     """Portkey's gateway on Node.js."""
-    home, port = _installed(PORTKEY_LOCK, _install_portkey, stage), free_port()
+    home, port = _installed(PORTKEY_LOCK, _install_portkey, stage, runs_on="node"), free_port()
     start = home / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
     command = ("node", str(start), "--headless", f"--port={port}")
     env = {"HOME": str(stage.directory), "NODE_ENV": "production"}
@@ -84,10 +84,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def _installed(lock: Path, install: Callable[[Path], None], stage: Stage) -> Path:
-    """The folder of what this lock pins, filled at the first time."""
+def _installed(lock: Path, install: Callable[[Path], None], stage: Stage, *, runs_on: str) -> Path:
+    """The folder of what this lock pins for an interpreter, filled at the first time."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-provider-service"
-    home = cache / f"peers-{lock.stem}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    home = cache / f"peers-{lock.stem}-{hashlib.sha256(lock.read_bytes() + runs_on.encode()).hexdigest()[:12]}"
     complete = home / "complete"
     if not complete.exists():
         stage.tell(f"Installing into {home} (once) ...")
