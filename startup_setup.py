@@ -125,7 +125,7 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
 
 
 async def _build(app: Application, container: AsyncContainer, settings: Settings) -> None:
-    """Everything is built before the first request: Dishka's container has one lock, and no factory does I/O."""
+    """Everything is built before the first request; no factory waits for anything."""
     await container.get(LLMOrchestratorProtocol)
     await container.get(LLMProviderTesterProtocol)
     await container.get(PricesProtocol)

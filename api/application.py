@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from dishka import AsyncContainer
@@ -11,12 +12,27 @@ from quart.sessions import NullSession
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers import BaseRequestWebsocket
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import Map, MapAdapter
 
 from api.connection import Connection, ServiceRequest
 
 Finish = Callable[[ResponseTypes], None]
 NO_SESSION = NullSession()
+KEPT_PATHS = 64
+
+
+class OneMatch(MapAdapter):
+    """Looks once for the route of its method and path."""
+
+    def __init__(self, routes: Map, method: str, path: str, root_path: str) -> None:
+        super().__init__(routes, "", root_path, "", "http", path, method)
+        self._match: Any = None
+
+    def match(self, *given: Any, **named: Any) -> Any:
+        """The rule and its arguments. Raises what werkzeug raises when there is none, which is not kept."""
+        if self._match is None:
+            self._match = super().match(*given, **named)
+        return self._match
 
 
 class Application(Quart):
@@ -37,6 +53,7 @@ class Application(Quart):
         self.scoped = lambda _: nullcontext(lambda _: None)
         self.traced = lambda _: nullcontext()
         self.checked = lambda _: None
+        self._adapter = lru_cache(maxsize=KEPT_PATHS)(partial(OneMatch, self.url_map))
 
     def provide_from(self, container: AsyncContainer) -> None:
         """Handlers find it where quart-dishka looks for one made for the request: nothing lives that short."""
@@ -48,12 +65,8 @@ class Application(Quart):
         return RequestContext(self, request, session=NO_SESSION)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """Routes do not depend on the host, so it is not looked for."""
-        if request is None:
-            return None
-        return self.url_map.bind(
-            "", request.root_path, url_scheme=request.scheme, default_method=request.method, path_info=request.path
-        )
+        """Routes do not depend on the host, so it is not looked for; callers ask for the same few paths."""
+        return None if request is None else self._adapter(request.method, request.path, request.root_path)
 
     def ensure_async(self, func: Any) -> Any:
         """Quart would ask every handler at every request."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from functools import cache
 
 import orjson
 from quart import Blueprint, Quart, Response, current_app, request
@@ -17,14 +16,28 @@ PAGE = page("documentation.html")
 blueprint = Blueprint("documentation", __name__)
 
 
+class Description:
+    """The document of an application's routes, made by a thread when it is asked for first: it takes some time."""
+
+    def __init__(self, app: Quart) -> None:
+        self._app = app
+        self._turn = asyncio.Lock()
+        self._kept: Kept | None = None
+
+    async def kept(self) -> Kept:
+        """Whoever asks meanwhile waits for the same one."""
+        async with self._turn:
+            if self._kept is None:
+                self._kept = await asyncio.to_thread(self._made)
+        return self._kept
+
+    def _made(self) -> Kept:
+        return Kept(text=orjson.dumps(document(routes_of(self._app))), content_type="application/json")
+
+
 def install(app: Quart) -> None:
-    """Describe the routes, once; making it takes some tenths of a second."""
-
-    @cache
-    def described() -> Kept:
-        return Kept(text=orjson.dumps(document(routes_of(app))), content_type="application/json")
-
-    app.extensions[EXTENSION] = described
+    """Describe the routes that are registered by then."""
+    app.extensions[EXTENSION] = Description(app)
 
 
 def routes_of(app: Quart) -> frozenset[Route]:
@@ -39,8 +52,8 @@ def routes_of(app: Quart) -> frozenset[Route]:
 @blueprint.get("/openapi.json")
 async def describe() -> Response:
     """The OpenAPI document of the service as it runs."""
-    kept: Kept = await asyncio.to_thread(current_app.extensions[EXTENSION])
-    return kept.answer(request)
+    description: Description = current_app.extensions[EXTENSION]
+    return (await description.kept()).answer(request)
 
 
 @blueprint.get("/docs")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import partial
 
 from api_models import AttemptOutcome, ProviderName, Purchase
 from implementations.accounting.ledger import Ledger
@@ -24,6 +23,10 @@ class _Book:
     last_failure: datetime | None = None
     average_response_s: float | None = None
 
+    def calls(self) -> float:
+        """Those under way."""
+        return self.in_flight
+
 
 class AccountingImpl:
     """now: the UTC wall clock, which dates successes and failures."""
@@ -37,7 +40,7 @@ class AccountingImpl:
         self._now = now
         self._books = {name: _Book() for name in ProviderName}
         for name, book in self._books.items():
-            metrics.concurrent.of(name).set_function(partial(getattr, book, "in_flight"))
+            metrics.concurrent.of(name).set_function(book.calls)
 
     def started(self, request: ProviderRequest) -> None:
         """One more attempt is under way."""

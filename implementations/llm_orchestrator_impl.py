@@ -89,7 +89,7 @@ class LLMOrchestratorImpl:
         place = await self._capacity.enter(within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE))
         call = Call(
             deadline=deadline,
-            purchase_deadline=deadline if query.timeout_s is None else self._deadline(settings, None),
+            purchase_deadline=self._deadline(settings, None),
             record=Record(queued_s=self._clock() - began_s),
             holds_place_for=place.keep_for,
         )

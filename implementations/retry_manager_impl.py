@@ -95,8 +95,10 @@ class RetryManagerImpl:
 
         try:
             return await self._retrying(attempt)
+        except ProviderError as failure:
+            raise failure.with_traceback(None) from None  # or it would hold tenacity's frames, which hold it
         finally:
-            failures.clear()  # each holds, by its traceback, the frames that hold it
+            failures.clear()
 
     def _note(self, retry_state: RetryCallState) -> None:
         self._on_retry()

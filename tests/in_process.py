@@ -26,13 +26,14 @@ Ask = Callable[[bytes], Awaitable[int]]
 class OneAnswer(Transport):
     """Never goes out."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, delay_s: float) -> None:
         self._status = status
         self._body = body
+        self._delay_s = delay_s
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
-        """Let the others run once, as a real exchange would."""
-        await asyncio.sleep(0)
+        """Let the others run meanwhile, as a real exchange would."""
+        await asyncio.sleep(self._delay_s)
         return WireReply(status=self._status, headers={}, body=self._body, received_at_s=0.0)
 
     async def close(self) -> None:
@@ -42,9 +43,9 @@ class OneAnswer(Transport):
 class WithoutNetwork(Provider):
     """Puts the one answer in the place of the way out."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, answer: OneAnswer) -> None:
         super().__init__()
-        self._answer = OneAnswer(status, body)
+        self._answer = answer
 
     @provide(scope=Scope.APP, override=True)
     def transport(self) -> Transport:
@@ -54,18 +55,26 @@ class WithoutNetwork(Provider):
 
 @asynccontextmanager
 async def in_process(
-    dialect: Dialect, *, status: int = 200, answer: bytes | None = None, **settings: str
+    dialect: Dialect,
+    *,
+    status: int = 200,
+    answer: bytes | None = None,
+    delay_s: float = 0.0,
+    url: str | None = None,
+    **settings: str,
 ) -> AsyncIterator[Ask]:
     """Yields what sends a comparison and returns the status. The dialect's provider is the only one.
 
-    status and answer: what it says, a good verdict unless told otherwise.
+    status and answer: what it says, a good verdict unless told otherwise; delay_s: after how long. url: where it is
+    really looked for instead.
     """
-    body = orjson.dumps(dialect.good()) if answer is None else answer
-    variables = {**dialect.variables("http://provider"), "ENVIRONMENT": "production", **settings}
+    only = OneAnswer(status, orjson.dumps(dialect.good()) if answer is None else answer, delay_s)
+    variables = {**dialect.variables(url or "http://provider"), "ENVIRONMENT": "production", **settings}
+    instead = (VirtualTime(),) if url else (VirtualTime(), WithoutNetwork(only))
     with pytest.MonkeyPatch.context() as environment:
         for name, value in prefixed(**variables).items():
             environment.setenv(name, value)
-        app = create_app(Settings.from_environment(), WithoutNetwork(status, body), VirtualTime())
+        app = create_app(Settings.from_environment(), *instead)
     async with app.test_app():
 
         async def ask(body: bytes) -> int:

@@ -73,7 +73,10 @@ def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     """Hardly any line holds what might be a secret, and the whole is looked through quicker than each value."""
     line = _json(event)
     lowered = line.lower()
-    return _json(masked(_logger, _method, event)) if any(mark in lowered for mark in SUSPICIOUS) else line
+    for mark in SUSPICIOUS:
+        if mark in lowered:
+            return _json(masked(_logger, _method, event))
+    return line
 
 
 def _json(line: EventDict) -> str:

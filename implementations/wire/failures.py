@@ -155,6 +155,17 @@ def failure_of_exchange(error: BaseException) -> ProviderError:
     return kind(details)
 
 
+def without_frames(error: BaseException) -> BaseException:
+    """The error without what it came by: some of the frames hold it, and all of them what was sent."""
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is not None:
+            pending += (one.__cause__, one.__context__)
+            one.__traceback__ = one.__cause__ = one.__context__ = None
+    return error
+
+
 def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, now_s: float) -> ProviderError:
     """The class for an answer that tells of a failure. body: its JSON, None when it is none; now_s: epoch seconds."""
     told = ErrorBody.of(body)

@@ -6,7 +6,7 @@ It knows neither JSON nor providers. What aiohttp raises leaves it as one of our
 import socket
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import aiohttp
@@ -14,7 +14,7 @@ from yarl import URL
 
 from exceptions import UnreadableReplyError
 from implementations.resilience.call import current_call
-from implementations.wire.failures import failure_of_exchange
+from implementations.wire.failures import failure_of_exchange, without_frames
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -70,6 +70,8 @@ class Transport:
         try:
             try:
                 return await self._made(exchange)
+            except aiohttp.ClientConnectorError:
+                raise  # there was no connection
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 record = current_call().record
                 if not exchange.met_stale_connection or record.replaced_connection:
@@ -78,13 +80,13 @@ class Transport:
                 self._on_stale_connection()
                 return await self._made(exchange)
         except (aiohttp.ClientError, OSError) as error:
-            raise failure_of_exchange(error) from None
+            raise failure_of_exchange(without_frames(error)) from None
 
     async def _made(self, exchange: "_Exchange") -> WireReply:
         limit_s = current_call().deadline.attempt_s()
         if limit_s <= 0:  # which aiohttp would take for no limit
             raise TimeoutError
-        _under_way.set(exchange)
+        _sockets.set(exchange.opened)
         timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(CONNECT_TIMEOUT_S, limit_s))
         async with self._opened().request(
             exchange.method,
@@ -127,21 +129,22 @@ class _Exchange:
     url: URL
     headers: Mapping[str, str]
     body: bytes | None
-    opened_connection: bool = False
+    opened: list[None] = field(default_factory=list)
     was_answered: bool = False
 
     @property
     def met_stale_connection(self) -> bool:
         """A kept connection broke before the first byte of an answer."""
-        return not (self.opened_connection or self.was_answered)
+        return not (self.opened or self.was_answered)
 
 
-_under_way: ContextVar[_Exchange] = ContextVar("exchange")
+# Only what an exchange opened, and not the exchange: a connection keeps the context in which it was opened.
+_sockets: ContextVar[list[None]] = ContextVar("sockets")
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """For a new connection, which the exchange that is under way opens for itself."""
-    _under_way.get().opened_connection = True
+    _sockets.get().append(None)
     family, kind, protocol, _, _ = address
     return socket.socket(family, kind, protocol)
 

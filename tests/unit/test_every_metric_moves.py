@@ -227,7 +227,7 @@ async def drive_the_background(watch: Watch) -> None:
 
 
 def move_what_others_hold(watch: Watch) -> None:
-    """What the hooks of a request and the wiring move; the tests of the running service see these."""
+    """What the scope of a request and the wiring move; the tests of the running service see these."""
     watch.metrics.client_disconnects.of(DisconnectPhase.READING).inc()
     watch.metrics.http_in_flight.set(1)
     watch.metrics.concurrent.of(ANTHROPIC).set(1)

@@ -1,7 +1,8 @@
 """The published description is valid, complete and true to the routes, the failures and the models."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,13 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 import exceptions
+from api import documentation_routes
 from api.caller_gate import ADMIN_ROUTES, needs_no_caller
 from api.documentation_routes import routes_of
 from api.openapi import failures
 from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID
-from api.openapi.document import document
+from api.openapi.document import Route, document
 from api.openapi.operations import OPERATIONS
 from api_models import JsonObject
 from config import Settings
@@ -175,6 +177,19 @@ async def test_what_is_kept_is_not_sent_again(client: Client, path: str) -> None
     assert first.headers["Cache-Control"] == again.headers["Cache-Control"] == "no-cache"
     assert first.headers["ETag"] == again.headers["ETag"] == other.headers["ETag"]
     assert await again.get_data() == b""
+
+
+async def test_it_is_made_once_however_many_ask_first(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(routes: Collection[Route]) -> JsonObject:
+        made.append(routes)
+        return document(routes)
+
+    monkeypatch.setattr(documentation_routes, "document", counted)
+    answers = await asyncio.gather(*(client.get("/openapi.json") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs"])

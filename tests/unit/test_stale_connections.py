@@ -1,6 +1,7 @@
 """A kept connection that the other side closed meanwhile costs one more exchange and is nobody's failure."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -88,3 +89,20 @@ async def test_it_is_tried_once_more_and_not_for_ever() -> None:
         with pytest.raises(ProviderConnectionError):
             await ask(transport, server)
     assert (server.requests, len(server.stale)) == (3, 1)
+
+
+async def test_where_there_was_no_connection_none_was_stale() -> None:
+    server = Server(answers_per_connection=[])
+    async with speaking_to(server) as transport:
+        with calling(call(Clock())) as under_way, pytest.raises(ProviderConnectionError):
+            await transport.send("POST", "http://nowhere.invalid/", headers={}, body=b"{}")
+    assert server.stale == []
+    assert not under_way.record.replaced_connection
+
+
+async def test_a_kept_connection_does_not_keep_what_was_sent() -> None:
+    server = Server(answers_per_connection=[9])
+    async with speaking_to(server) as transport:
+        await asyncio.create_task(ask(transport, server))  # with a context of its own, as each purchase has
+        gc.collect()
+        assert not [one for one in gc.get_objects() if type(one).__name__ == "_Exchange"]

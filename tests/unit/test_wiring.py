@@ -1,32 +1,53 @@
 """The container: what it gives is made at once, so it needs no lock against making it twice."""
 
+import re
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import protocols
 from config import Settings
 from di import create_container
 from implementations.background.supervisor import Supervisor
+from implementations.event_publisher_impl import EventPublisherImpl
+from implementations.events.outbox import Outbox
+from implementations.resilience.drain import Drain
 from implementations.steering.follower import Follower
-from protocols import LLMOrchestratorProtocol, LLMProviderTesterProtocol
+from metrics import Metrics
 from tests.integration.service_process import prefixed
 
+HANDLERS = Path(__file__).parents[2] / "api"
+ELSEWHERE: tuple[type, ...] = (
+    *(Supervisor, Follower, Drain, EventPublisherImpl, Outbox, Metrics, Settings),
+    *(protocols.CallerAccessProtocol, protocols.TracerProtocol),
+)
 
-@pytest.mark.parametrize("wanted", [LLMOrchestratorProtocol, LLMProviderTesterProtocol, Supervisor, Follower])
-async def test_nothing_waits_while_it_is_made(wanted: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+def wanted() -> list[type]:
+    """What handlers and the start ask for."""
+    by_handlers = {
+        name for path in HANDLERS.glob("*.py") for name in re.findall(r"FromDishka\[(\w+)\]", path.read_text())
+    }
+    named = {one.__name__ for one in ELSEWHERE}
+    return [*ELSEWHERE, *(getattr(protocols, name) for name in sorted(by_handlers - named))]
+
+
+async def test_nothing_waits_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = prefixed(
         USE_MOCK_LLM="true",
         REDIS_URL="redis://nowhere.invalid",
         KAFKA_BOOTSTRAP_SERVERS="nowhere.invalid:9092",
         EVENT_SPOOL_PATH=str(tmp_path / "spool.sqlite"),
         OTLP_ENDPOINT="http://nowhere.invalid",
+        ADMIN_API_KEY="an-administrator-s-key-of-some-length",
     )
     for name, value in everything.items():
         monkeypatch.setenv(name, value)
     container = create_container(Settings.from_environment())
-    making: Coroutine[Any, Any, object] = container.get(wanted)
-    with pytest.raises(StopIteration):  # the end of a coroutine that never gave way
-        making.send(None)
+    for kind in wanted():
+        making: Coroutine[Any, Any, object] = container.get(kind)
+        with pytest.raises(StopIteration):  # the end of a coroutine that never gave way
+            making.send(None)
     await container.close()
