@@ -14,20 +14,26 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "The venv module is missing: install your system's python3-venv"; exit 1; }
 
+# pip would compile what it installs on one core.
+define installed
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r $(1)
+@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+endef
+
 # A stamp holds what was installed; the development lock contains the other one.
 .venv/run.stamp: requirements.lock | $(BIN)/python
 	@echo "Installing the service's packages (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(call installed,requirements.lock)
 	@touch $@
 
 .venv/dev.stamp: requirements-dev.lock | $(BIN)/python
 	@echo "Installing the test packages (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	$(call installed,requirements-dev.lock)
 	@touch .venv/run.stamp $@
 
 .venv/bench.stamp: requirements-bench.lock .venv/dev.stamp
 	@echo "Installing the benchmark's packages (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
+	$(call installed,requirements-bench.lock)
 	@touch $@
 
 run: .venv/run.stamp ## Serve on port 8080 with the mock judge (or with what .env says)

@@ -80,7 +80,9 @@ class Bench:
         for told_before in (True, False):
             restarts.append(uvloop.run(scaling.restarts(self._stage, told_before=told_before)))
             self._progress.update(bar, advance=1, description="restarts under load")
-        return Report.of(command(), sizes=sizes, restarts=restarts)
+        return Report.of(
+            command(), sizes=sizes, restarts=restarts, under_way=uvloop.run(scaling.under_way(self._stage))
+        )
 
     def _selection(self, setups: Sequence[Setup], spans: Spans) -> Report:
         bar, spans = self._bar(sum(len(setup.runs) for setup in setups)), spans.times(self._wishes.length)

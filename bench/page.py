@@ -32,7 +32,11 @@ def page() -> str:
 def scaling_page() -> str:
     """docs/scaling.md with fresh tables between its marks."""
     found, text = Report.read("scaling"), SCALING.read_text()
-    for name, lines in (("sizes", _sizes(found)), ("restarts", _restarts(found))):
+    for name, lines in (
+        ("sizes", _sizes(found)),
+        ("restarts", _restarts(found)),
+        ("under way", _under_way(found)),
+    ):
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         before, _, rest = text.partition(begin)
         text = "\n".join((before + begin, *lines, end + rest.partition(end)[2]))
@@ -111,3 +115,9 @@ def _restarts(report: Report) -> Iterator[str]:
         first = "the balancer is told" if run["told_before"] else "nothing"
         refused = run["requests"] - run["lost"] - good
         yield f"| {first} | {run['seconds']:.0f} | {run['requests']:,} | {good:,} | {refused} | {run['lost']} |"
+
+
+def _under_way(report: Report) -> Iterator[str]:
+    found = report.more["under_way"]
+    count, kb, kib = found["questions"], found["question_bytes"] / 1000, found["kib_each"]
+    yield f"{count} questions of {kb:.0f} KB that waited for their provider took {kib:.0f} KiB each."

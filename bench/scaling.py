@@ -23,6 +23,7 @@ MOST_REPLICAS = 4
 SPANS = Spans(warm_s=3.0, watched_s=10.0)
 RESTARTED, RATE, CONNECTIONS = 3, 50.0, 128
 LONGEST_S = 90.0
+FEW, MORE, THINKS_MS, RECEIVED_S = 100, 400, 10_000, 3.0
 
 
 async def size(stage: Stage, count: int, spans: Spans) -> dict[str, Any]:
@@ -62,6 +63,25 @@ async def restarts(stage: Stage, *, told_before: bool) -> dict[str, Any]:
             "lost": samples.lost,
             "exit_codes": codes,
         }
+
+
+async def under_way(stage: Stage) -> dict[str, Any]:
+    """What each of many questions takes while its provider thinks."""
+    places = str(FEW + MORE)
+    question = _new_questions()
+    with stage.world(delay_ms=THINKS_MS) as world:
+        settings = {**MISS.settings(world), "MAX_IN_FLIGHT_REQUESTS": places, "LLM_MAX_CONCURRENT_REQUESTS": places}
+        with stage.service(settings) as service:
+            callers, looks = [], []
+            for count in (FEW, MORE):
+                callers += [await asyncio.open_connection(HOST, service.port) for _ in range(count)]
+                for _, writer in callers[-count:]:
+                    writer.write(question())
+                await asyncio.sleep(RECEIVED_S)
+                looks.append(service.rss_mib())
+            for _, writer in callers:
+                writer.close()
+    return {"questions": MORE, "question_bytes": len(question()), "kib_each": 1024 * (looks[1] - looks[0]) / MORE}
 
 
 def _new_questions() -> Callable[[], bytes]:
