@@ -18,21 +18,32 @@ from api.connection import Connection, ServiceRequest
 
 Finish = Callable[[ResponseTypes], None]
 NO_SESSION = NullSession()
-KEPT_PATHS = 64
+KEPT_PATHS, LONGEST_KEPT_PATH = 64, 100
 
 
-class OneMatch(MapAdapter):
-    """Looks once for the route of its method and path."""
+class KeptMatch(MapAdapter):
+    """Of one method and path: the route is looked for once, and only Quart's own question is answered by it."""
 
     def __init__(self, routes: Map, method: str, path: str, root_path: str) -> None:
-        super().__init__(routes, "", root_path, "", "http", path, method)
-        self._match: Any = None
+        super().__init__(
+            routes,
+            server_name="",
+            script_name=root_path,
+            subdomain="",
+            url_scheme="http",
+            path_info=path,
+            default_method=method,
+        )
+        self._found: Any = None
 
     def match(self, *given: Any, **named: Any) -> Any:
         """The rule and its arguments. Raises what werkzeug raises when there is none, which is not kept."""
-        if self._match is None:
-            self._match = super().match(*given, **named)
-        return self._match
+        if given or named != {"return_rule": True}:
+            return super().match(*given, **named)
+        if self._found is None:
+            self._found = super().match(return_rule=True)
+        rule, arguments = self._found
+        return rule, dict(arguments)
 
 
 class Application(Quart):
@@ -53,10 +64,11 @@ class Application(Quart):
         self.scoped = lambda _: nullcontext(lambda _: None)
         self.traced = lambda _: nullcontext()
         self.checked = lambda _: None
-        self._adapter = lru_cache(maxsize=KEPT_PATHS)(partial(OneMatch, self.url_map))
+        self._bound = partial(KeptMatch, self.url_map)  # to a method, a path and a root path
+        self._kept = lru_cache(maxsize=KEPT_PATHS)(self._bound)
 
     def provide_from(self, container: AsyncContainer) -> None:
-        """Handlers find it where quart-dishka looks for one made for the request: nothing lives that short."""
+        """Handlers find it where quart-dishka looks for one of their request: nothing lives that short."""
         in_each_context: Any = type("Globals", (self.app_ctx_globals_class,), {"dishka_container": container})
         self.app_ctx_globals_class = in_each_context
 
@@ -66,7 +78,10 @@ class Application(Quart):
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """Routes do not depend on the host, so it is not looked for; callers ask for the same few paths."""
-        return None if request is None else self._adapter(request.method, request.path, request.root_path)
+        if request is None:
+            return None
+        bound = self._kept if len(request.path) <= LONGEST_KEPT_PATH else self._bound
+        return bound(request.method, request.path, request.root_path)
 
     def ensure_async(self, func: Any) -> Any:
         """Quart would ask every handler at every request."""
@@ -98,4 +113,4 @@ class Application(Quart):
     async def do_teardown_request(
         self, exc: BaseException | None, request_context: RequestContext | None = None
     ) -> None:
-        """Nothing waits for it."""
+        """No function is registered for it, and none would be called."""

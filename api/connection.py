@@ -65,8 +65,8 @@ class Body:
     async def _read(self) -> bytes:
         try:
             async with asyncio.timeout(self._within_s):
-                while not (self.has_ended or self.caller_left):
-                    await self._receive_unless(lambda: self.has_ended or self.caller_left)
+                while not (self.needs_no_more or self.caller_left):
+                    await self._receive_unless(lambda: self.needs_no_more or self.caller_left)
         except TimeoutError:
             raise RequestTimeout from None
         if self._is_too_large:
@@ -76,7 +76,7 @@ class Body:
         return bytes(self._parts)
 
     @property
-    def has_ended(self) -> bool:
+    def needs_no_more(self) -> bool:
         """There is nothing more to receive, or it would not be kept."""
         return self.is_whole or self._is_too_large
 

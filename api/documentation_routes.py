@@ -36,7 +36,7 @@ class Description:
 
 
 def install(app: Quart) -> None:
-    """Describe the routes that are registered by then."""
+    """Describe the routes that are registered when somebody asks."""
     app.extensions[EXTENSION] = Description(app)
 
 

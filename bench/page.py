@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.goals import MANY, ONE, Rounds, goals
+from bench.goals import MANY, ONE, SETTLED, Rounds, goals
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
 from bench.table import load_of
@@ -89,11 +89,13 @@ def _peers(rounds: Rounds) -> Iterator[str]:
 
 
 def _footprint(report: Report) -> Iterator[str]:
-    yield "| | answers | of them, by status | memory at first, MiB | at the end |\n|---|---|---|---|---|"
+    yield "| | answers | by status | memory at first, MiB | with full caches | at the end |\n|---|---|---|---|---|---|"
     for name, run in (("judged misses", report.more["requests"]), ("faults", report.more["faults"])):
-        statuses = ", ".join(f"{status}: {count:,}" for status, count in run["statuses"].items())
-        first, last = run["points"][0][1], run["points"][-1][1]
-        yield f"| {name} | {run['answered']:,} | {statuses} | {first:.0f} | {last:.0f} |"
+        known = sum(run["statuses"].values())
+        statuses = ", ".join(f"{status}: {count / known:.0%}" for status, count in run["statuses"].items())
+        points = [mib for _, mib in run["points"]]
+        memory = " | ".join(f"{mib:.0f}" for mib in (points[0], points[int(SETTLED * len(points))], points[-1]))
+        yield f"| {name} | {run['answered']:,} | {statuses} | {memory} |"
 
 
 def _sizes(report: Report) -> Iterator[str]:

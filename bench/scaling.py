@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.fleet import fleet_of
 from bench.load import GRACE_S, Asked, Load
-from bench.measuring import Spans, Subject, measured, provider_tells
+from bench.measuring import Spans, Subject, measured, provider_calls, provider_tells
 from bench.pace import Open
 from bench.processes import HOST
 from bench.question import comparison
@@ -79,8 +79,11 @@ async def under_way(stage: Stage) -> dict[str, Any]:
                     writer.write(question())
                 await asyncio.sleep(RECEIVED_S)
                 looks.append(service.rss_mib())
+            asked = await provider_calls(world.provider)
             for _, writer in callers:
                 writer.close()
+    if asked != FEW + MORE:
+        raise SystemExit(f"{FEW + MORE} questions were to wait for the provider, and {asked} did.")
     return {"questions": MORE, "question_bytes": len(question()), "kib_each": 1024 * (looks[1] - looks[0]) / MORE}
 
 

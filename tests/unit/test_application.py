@@ -1,0 +1,74 @@
+"""Quart as this service uses it: what a request is not given by a library, and what one leaves for the next."""
+
+import pytest
+from dishka import Provider, Scope, make_async_container, provide
+from quart import g, request
+from quart.typing import TestClientProtocol as Client
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import MapAdapter
+
+from api import application
+from api.application import Application
+
+
+@pytest.fixture
+def app() -> Application:
+    """Has one route, whose handler is careless with what it is given."""
+    app = Application("test")
+
+    @app.get("/pairs/<name>")
+    async def pair(name: str) -> str:
+        assert request.view_args is not None
+        request.view_args.clear()
+        return name
+
+    return app
+
+
+@pytest.fixture
+def client(app: Application) -> Client:
+    return app.test_client()
+
+
+async def adapter(app: Application, path: str) -> MapAdapter:
+    async with app.test_request_context(path) as context:
+        assert context.url_adapter is not None
+        return context.url_adapter
+
+
+async def test_a_route_that_is_kept_gives_each_request_its_own_arguments(client: Client) -> None:
+    answers = [await client.get("/pairs/one") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [await answer.get_data(as_text=True) for answer in answers] == ["one", "one"]
+
+
+async def test_what_is_not_found_and_what_is_not_allowed_stay_so(client: Client) -> None:
+    for _ in range(2):
+        assert (await client.get("/nowhere")).status_code == 404
+        refused = await client.post("/pairs/one")
+        assert (refused.status_code, set(refused.headers["Allow"].split(", ")) - {"OPTIONS"}) == (405, {"GET", "HEAD"})
+        assert (await client.head("/pairs/one")).status_code == 200
+
+
+async def test_a_kept_route_answers_only_for_itself(app: Application) -> None:
+    kept = await adapter(app, "/pairs/one")
+    with pytest.raises(NotFound):
+        kept.match("/nowhere")
+    assert kept.allowed_methods("/pairs/one")
+
+
+async def test_long_paths_are_not_kept(app: Application) -> None:
+    short, long = "/pairs/one", "/pairs/" + "x" * application.LONGEST_KEPT_PATH
+    assert await adapter(app, short) is await adapter(app, short)
+    assert await adapter(app, long) is not await adapter(app, long)
+
+
+async def test_handlers_find_the_application_s_container(app: Application) -> None:
+    class Words(Provider):
+        @provide(scope=Scope.APP)
+        def word(self) -> str:
+            return "word"
+
+    app.provide_from(make_async_container(Words()))
+    async with app.app_context():
+        assert await g.dishka_container.get(str) == "word"
