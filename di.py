@@ -830,7 +830,7 @@ class ProcessProvider(Provider):
 
 
 def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
-    """The wired service. others: what the web framework adds, and in tests the parts that replace ours.
+    """The wired service. others: in tests, the parts that replace ours.
 
     Raises ConfigurationError when the operator's catalogue of models, Kafka's certificates or the spool are wrong.
     """

@@ -9,6 +9,8 @@ from werkzeug.routing import MapAdapter
 
 from api import application
 from api.application import Application
+from config import Settings
+from startup_setup import create_app
 
 
 @pytest.fixture
@@ -61,6 +63,14 @@ async def test_long_paths_are_not_kept(app: Application) -> None:
     short, long = "/pairs/one", "/pairs/" + "x" * application.LONGEST_KEPT_PATH
     assert await adapter(app, short) is await adapter(app, short)
     assert await adapter(app, long) is not await adapter(app, long)
+
+
+def test_the_service_registers_nothing_that_would_not_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_PROVIDER_SERVICE_USE_MOCK_LLM", "true")
+    service = create_app(Settings.from_environment())
+    ignored = (service.before_request_funcs, service.after_request_funcs, service.teardown_request_funcs)
+    assert not [functions for hooks in ignored for functions in hooks.values() if functions]
+    assert not service.url_value_preprocessors
 
 
 async def test_handlers_find_the_application_s_container(app: Application) -> None:
