@@ -26,6 +26,7 @@ from bench.stage import Stage
 from bench.table import table_of, table_of_goals
 from bench.turns import ROUNDS, SPANS, TURNS, rounds
 
+IN_A_FILE = 150  # columns, where no terminal says how wide it is
 GOALS: Mapping[str, Callable[[Report], Iterable[Goal]]] = {
     "short": of_short,
     "full": of_full,
@@ -125,7 +126,7 @@ def main() -> None:
     elif wishes.what == "profile":
         Console().print(*uvloop.run(profiles()))
     else:
-        _measure(wishes, Console())
+        _measure(wishes, Console(width=None if sys.stdout.isatty() else IN_A_FILE))
 
 
 def _measure(wishes: argparse.Namespace, console: Console) -> None:
