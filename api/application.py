@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from dishka import AsyncContainer
 from quart import Quart, Request
 from quart.ctx import RequestContext
+from quart.globals import _cv_app, _cv_request
 from quart.sessions import NullSession
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers import BaseRequestWebsocket
@@ -46,11 +47,30 @@ class KeptMatch(MapAdapter):
         return rule, dict(arguments)
 
 
+class Context(RequestContext):
+    """Inside of `with`, `request` and `current_app` mean this request and its application. `async with` is Quart's.
+
+    All requests share the application's one context, of which Quart makes one for each, with signals that it is there.
+    """
+
+    app: "Application"
+
+    def __enter__(self) -> Self:
+        self._tokens = _cv_app.set(self.app.context), _cv_request.set(self)
+        self.match_request()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        of_application, of_request = self._tokens
+        _cv_app.reset(of_application)
+        _cv_request.reset(of_request)
+
+
 class Application(Quart):
     """scoped: what every request is in; it gives what is called with the answer. traced: what is inside of that.
 
     checked: before anything is done with it; may raise. Every handler is a coroutine function. Quart's hooks, sessions
-    and signals of a request are not used, and what is registered for them is not called.
+    and signals of a request are not used, and what is registered for them is not called. `g` lives as long as this.
     """
 
     asgi_http_class = Connection
@@ -66,15 +86,15 @@ class Application(Quart):
         self.checked = lambda _: None
         self._bound = partial(KeptMatch, self.url_map)  # to a method, a path and a root path
         self._kept = lru_cache(maxsize=KEPT_PATHS)(self._bound)
+        self.context = self.app_context()
 
     def provide_from(self, container: AsyncContainer) -> None:
         """Handlers find it where quart-dishka looks for one of their request: nothing lives that short."""
-        in_each_context: Any = type("Globals", (self.app_ctx_globals_class,), {"dishka_container": container})
-        self.app_ctx_globals_class = in_each_context
+        self.context.g.dishka_container = container
 
-    def request_context(self, request: Request) -> RequestContext:
+    def request_context(self, request: Request) -> Context:
         """Nothing is remembered between two requests."""
-        return RequestContext(self, request, session=NO_SESSION)
+        return Context(self, request, session=NO_SESSION)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """Routes do not depend on the host, so it is not looked for; callers ask for the same few paths."""
@@ -90,14 +110,13 @@ class Application(Quart):
     async def handle_request(self, request: Request) -> ResponseTypes:
         """The handler and what renders errors, both of them in the request's scope."""
         asked = cast("ServiceRequest", request)
-        async with self.request_context(request) as context:
-            with self.scoped(asked) as finish, self.traced(asked):
-                try:
-                    response = await self._answer(asked, context)
-                except Exception as error:  # noqa: BLE001  what no handler rendered; Quart logs and answers it
-                    response = await self.handle_exception(error)
-                finish(response)
-                return response
+        with self.request_context(request) as context, self.scoped(asked) as finish, self.traced(asked):
+            try:
+                response = await self._answer(asked, context)
+            except Exception as error:  # noqa: BLE001  what no handler rendered; Quart logs and answers it
+                response = await self.handle_exception(error)
+            finish(response)
+            return response
 
     async def _answer(self, asked: ServiceRequest, context: RequestContext) -> ResponseTypes:
         """What the check raises is rendered like what a handler raises."""
@@ -109,8 +128,3 @@ class Application(Quart):
             answer = await self.handle_user_exception(error)
             error.__traceback__ = error.__context__ = None  # the frames hold the question, and some of them the error
         return await self.make_response(answer)
-
-    async def do_teardown_request(
-        self, exc: BaseException | None, request_context: RequestContext | None = None
-    ) -> None:
-        """No function is registered for it, and none would be called."""

@@ -1,9 +1,12 @@
 """Quart as this service uses it: what a request is not given by a library, and what one leaves for the next."""
 
+import asyncio
+
 import pytest
-from dishka import Provider, Scope, make_async_container, provide
-from quart import g, request
+from dishka import FromDishka, Provider, Scope, make_async_container, provide
+from quart import current_app, has_app_context, has_request_context, request
 from quart.typing import TestClientProtocol as Client
+from quart_dishka import inject
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import MapAdapter
 
@@ -73,12 +76,37 @@ def test_the_service_registers_nothing_that_would_not_be_called(monkeypatch: pyt
     assert not service.url_value_preprocessors
 
 
-async def test_handlers_find_the_application_s_container(app: Application) -> None:
+async def test_handlers_find_the_application_s_container(app: Application, client: Client) -> None:
     class Words(Provider):
         @provide(scope=Scope.APP)
         def word(self) -> str:
             return "word"
 
+    @app.get("/word")
+    @inject
+    async def word(found: FromDishka[str]) -> str:
+        return found
+
     app.provide_from(make_async_container(Words()))
-    async with app.app_context():
-        assert await g.dishka_container.get(str) == "word"
+    assert await (await client.get("/word")).get_data(as_text=True) == "word"
+
+
+async def test_each_handler_finds_its_own_request_and_the_application(app: Application) -> None:
+    all_inside = asyncio.Barrier(3)
+
+    @app.get("/<name>")
+    async def own(name: str) -> str:
+        await all_inside.wait()
+        assert current_app.name == "test"
+        return f"{name}{request.path}"
+
+    answers = await asyncio.gather(*(app.test_client().get(f"/{name}") for name in "abc"))
+    assert [await answer.get_data(as_text=True) for answer in answers] == ["a/a", "b/b", "c/c"]
+
+
+async def test_nothing_is_current_after_a_request(app: Application) -> None:
+    async with app.test_request_context("/pairs/one") as context:
+        with app.request_context(context.request):
+            assert request.path == "/pairs/one"
+    assert not has_request_context()
+    assert not has_app_context()
