@@ -35,7 +35,7 @@ async def json_object() -> dict[str, object]:
     """The body. Raises InvalidQueryError and UnsupportedContentTypeError."""
     asked = here().asked
     require_plain_json(asked)
-    return parsed(await asked.get_data(cache=False, as_text=False, parse_form_data=False))
+    return parsed(await asked.body)
 
 
 async def read(model: type[Body]) -> Body:

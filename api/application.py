@@ -56,11 +56,13 @@ class Context(RequestContext):
     app: "Application"
 
     def __enter__(self) -> Self:
+        """Find the route as well."""
         self._tokens = _cv_app.set(self.app.context), _cv_request.set(self)
         self.match_request()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Leave what was current before."""
         of_application, of_request = self._tokens
         _cv_app.reset(of_application)
         _cv_request.reset(of_request)

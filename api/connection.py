@@ -7,7 +7,6 @@ takes long. This replaces classes that Quart does not document: tests hold it to
 import asyncio
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from hypercorn.typing import (
 from quart import Request, Response
 from quart.asgi import ASGIHTTPConnection
 from quart.typing import ResponseTypes
+from quart.wrappers.response import DataBody
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from werkzeug.sansio.utils import get_content_length
 
@@ -149,17 +149,19 @@ class Connection(ASGIHTTPConnection):
         if not isinstance(response, Response):
             await super()._send_response(send, response)
             return
-        async with response.response as parts:
-            body = b"".join([part async for part in parts])
+        whole = response.response
+        body = whole.data if isinstance(whole, DataBody) else await response.get_data(as_text=False)
         head: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": response.status_code,
             "headers": [(name.lower().encode(), value.encode()) for name, value in response.headers],
         }
-        with suppress(TimeoutError):  # the server closes a connection whose answer is not complete
+        try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await send(head)
                 await send({"type": "http.response.body", "body": body, "more_body": False})
+        except TimeoutError:
+            return  # the server closes a connection whose answer is not complete
 
 
 class _CallerWatched:

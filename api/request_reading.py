@@ -53,7 +53,7 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
     require_plain_json(request)
     scope = here()
     scope.phase = DisconnectPhase.READING
-    body = parsed(await request.get_data(cache=False, as_text=False, parse_form_data=False))
+    body = parsed(await request.body)
     scope.phase = DisconnectPhase.ANSWERING
     correlation_id = adopt_correlation_id(body.get("correlation_id"))
     try:

@@ -82,8 +82,8 @@ def caller() -> str:
 
 def asked_by(name: str) -> None:
     """This request is booked under that name, which must come from a closed set."""
-    here().caller = name
-    note(caller=name)
+    scope = here()
+    scope.caller = scope.notes["caller"] = name
 
 
 def note(**fields: object) -> None:

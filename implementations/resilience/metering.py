@@ -95,6 +95,8 @@ class TimeLimited:
         """The reply, or ProviderTimeoutError."""
         deadline = current_call().deadline
         attempt_s = deadline.attempt_s()
+        if attempt_s <= 0:
+            raise AttemptCutShortError("the request had no time left")
         limit = asyncio.timeout(attempt_s)
         try:
             async with limit:

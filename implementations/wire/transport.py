@@ -1,4 +1,4 @@
-"""The one HTTP client: pooled connections, no redirects, every wait and every body bounded.
+"""The one HTTP client: pooled connections, no redirects, every body bounded. How long it takes is up to who asks.
 
 It knows neither JSON nor providers. What aiohttp raises leaves it as one of our classes, by the table in `failures`.
 """
@@ -60,7 +60,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
-        """One exchange within the attempt's time. Raises a ProviderError when no whole answer came.
+        """One exchange, as long as it may last. Raises a ProviderError when no whole answer came.
 
         A kept connection that the other side had closed meanwhile is no failure of the provider: the exchange is made
         once more at once, but only once for a comparison.
@@ -83,18 +83,9 @@ class Transport:
             raise failure_of_exchange(without_frames(error)) from None
 
     async def _made(self, exchange: "_Exchange") -> WireReply:
-        limit_s = current_call().deadline.attempt_s()
-        if limit_s <= 0:  # which aiohttp would take for no limit
-            raise TimeoutError
         _sockets.set(exchange.opened)
-        timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(CONNECT_TIMEOUT_S, limit_s))
         async with self._opened().request(
-            exchange.method,
-            exchange.url,
-            headers=exchange.headers,
-            data=exchange.body,
-            timeout=timeout,
-            allow_redirects=False,
+            exchange.method, exchange.url, headers=exchange.headers, data=exchange.body, allow_redirects=False
         ) as response:
             exchange.was_answered = True
             return WireReply(
@@ -116,7 +107,10 @@ class Transport:
                 limit=0, limit_per_host=self._connections_per_host, socket_factory=_new_socket
             )
             self._session = aiohttp.ClientSession(
-                connector=connector, trust_env=self._trusts_environment, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector,
+                trust_env=self._trusts_environment,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S),
             )
         return self._session
 

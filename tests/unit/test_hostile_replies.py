@@ -8,19 +8,16 @@ from exceptions import (
     ContentRefusedError,
     InvalidReplyError,
     ProviderAuthenticationError,
-    ProviderTimeoutError,
     RateLimitedError,
     RequestRejectedError,
 )
 from implementations import anthropic_provider_impl as anthropic
 from implementations import google_provider_impl as google
 from implementations.judging.verdict import MAX_TEXT, concluded, read_verdict
-from implementations.resilience.call import calling
 from implementations.wire.failures import failure_in_success, failure_of_answer
 from implementations.wire.json_reading import MOST_ITEMS, read_json
-from implementations.wire.transport import Transport
 from protocols import Completion, Ending
-from tests.fakes import KNOWN_MODEL, Calendar, Clock, call, request
+from tests.fakes import KNOWN_MODEL, request
 
 VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'
 
@@ -42,13 +39,6 @@ def test_a_text_longer_than_any_verdict_is_not_even_parsed() -> None:
 def test_lines_of_keep_alive_before_the_answer_are_skipped_however_many() -> None:
     assert read_json(b"\n  : working\n:\r\n" * 20_000 + b'{"a": 1}') == {"a": 1}
     assert read_json(b'\n {"a": ":\\n: no comment"}') == {"a": ":\n: no comment"}
-
-
-async def test_an_exchange_without_any_time_left_is_not_begun() -> None:
-    transport = Transport(connections_per_host=1, trusts_environment=False, now=Calendar())
-    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(ProviderTimeoutError):
-        await transport.send("GET", "http://127.0.0.1:9/", headers={})
-    await transport.close()
 
 
 @pytest.mark.parametrize("name", ["model\n", "a/../b", "", "mödel", "x" * 200])

@@ -155,14 +155,21 @@ async def test_every_attempt_of_a_call_is_recorded_in_order() -> None:
 async def test_an_attempt_that_takes_too_long_ends_as_a_provider_timeout() -> None:
     held = Held(reply())
     limited = TimeLimited(FakeProvider(held))
-    with calling(call(Clock(), attempt_timeout_s=0.0)), pytest.raises(ProviderTimeoutError):
+    with calling(call(Clock(), attempt_timeout_s=0.001)), pytest.raises(ProviderTimeoutError):
         await limited.generate_comparison(request())
     assert held.reached.is_set()
 
 
 async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
-    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(AttemptCutShortError):
+    with calling(call(Clock(), remaining_s=0.001)), pytest.raises(AttemptCutShortError):
         await TimeLimited(FakeProvider(Held(reply()))).generate_comparison(request())
+
+
+async def test_nobody_is_asked_when_no_time_is_left() -> None:
+    provider = FakeProvider(reply())
+    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(AttemptCutShortError):
+        await TimeLimited(provider).generate_comparison(request())
+    assert not provider.requests
 
 
 async def test_a_timely_attempt_passes_the_time_limit_unchanged() -> None:

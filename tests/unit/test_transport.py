@@ -26,6 +26,7 @@ from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.resilience.call import calling
+from implementations.resilience.metering import TimeLimited
 from implementations.wire.transport import MAX_BODY_BYTES, Transport, WireReply
 from protocols import LLMDialectProtocol
 from tests.fakes import NOON, Calendar, Clock, call, request
@@ -83,7 +84,7 @@ async def serving(answer: bytes, *, stays: bool = False, reads: Reads = "all") -
 
 @pytest.fixture
 def _in_a_call() -> Iterator[None]:
-    with calling(call(Clock(), attempt_timeout_s=LONG_S)):
+    with calling(call(Clock())):
         yield
 
 
@@ -100,11 +101,9 @@ def http(body: bytes = b"{}", *, status: str = "200 OK", headers: str = "") -> b
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
-async def exchanged(
-    answer: bytes, *, stays: bool = False, attempt_s: float = LONG_S, body: bytes | None = b"{}"
-) -> WireReply:
-    with calling(call(Clock(), attempt_timeout_s=attempt_s)):
-        async with serving(answer, stays=stays) as server, transporting() as transport:
+async def exchanged(answer: bytes, *, body: bytes | None = b"{}") -> WireReply:
+    with calling(call(Clock())):
+        async with serving(answer) as server, transporting() as transport:
             return await transport.send("POST", f"{server.url}/judge", headers={}, body=body)
 
 
@@ -165,9 +164,13 @@ async def test_what_is_no_whole_answer_is_one_of_our_failures(answer: bytes, exp
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\n", http(b"{}").replace(b"2\r", b"9\r")])
-async def test_whoever_hangs_is_given_up_by_the_calls_deadline(beginning: bytes) -> None:
-    with pytest.raises(ProviderTimeoutError):
-        await exchanged(beginning, stays=True, attempt_s=SHORT_S)
+@pytest.mark.usefixtures("_in_a_call")
+async def test_whoever_hangs_is_left_at_once_when_the_attempt_ends(beginning: bytes) -> None:
+    async with serving(beginning, stays=True) as server, transporting() as transport:
+        judge = TimeLimited(OpenAIProviderImpl(transport, OpenAISettings(base_url=server.url, api_key=SecretStr(KEY))))
+        with calling(call(Clock(), attempt_timeout_s=SHORT_S)), pytest.raises(ProviderTimeoutError):
+            await judge.generate_comparison(request())
+        await asyncio.wait_for(server.ended.wait(), LONG_S)
 
 
 async def test_nobody_listening_is_a_failed_connection() -> None:
