@@ -753,8 +753,9 @@ class ProcessProvider(Provider):
     @provide
     async def tracer(self, settings: Settings) -> AsyncIterator[TracerProtocol]:
         """Tells how requests spend their time, where there is a collector."""
-        async with tracing(settings.tracing, settings.service) as tracer:
-            yield tracer
+        tracer, close = tracing(settings.tracing, settings.service)
+        yield tracer
+        await close()
 
     @provide
     def metrics(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> Metrics:

@@ -122,6 +122,8 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
         except TimeoutError:
             log.error("close_timed_out")  # noqa: TRY400  the place in asyncio says nothing
         log.info("service_stopped")
+        for number in STOP_SIGNALS:  # Uvicorn raises them again when it has stopped
+            asyncio.get_running_loop().remove_signal_handler(number)
 
 
 async def _build(app: Application, container: AsyncContainer, settings: Settings) -> None:
@@ -195,10 +197,17 @@ def _on_stop_signals(drain: Drain) -> None:
         log.info("drain_ended", all_requests_finished=finished)
         tell_server(number)
 
+    hurries = False
+
     def received(number: signal.Signals) -> None:
+        nonlocal hurries
         if not draining:
             draining.append(asyncio.create_task(drain_and_stop(number)))
             return
+        if hurries:
+            return
+        hurries = True
+        log.warning("stopping_at_once", lost="running comparisons, and events that are in memory only")
         draining[0].cancel()
         drain.abort()
         tell_server(number)

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -14,12 +14,12 @@ from protocols import TracerProtocol
 log = structlog.get_logger("tracing")
 
 
-@asynccontextmanager
-async def tracing(settings: TracingSettings, service: ServiceSettings) -> AsyncIterator[TracerProtocol]:
-    """Trace until the block ends; what was not sent by then has two seconds."""
+def tracing(
+    settings: TracingSettings, service: ServiceSettings
+) -> tuple[TracerProtocol, Callable[[], Awaitable[None]]]:
+    """The tracer and what ends it: what was not sent by then has two seconds."""
     if settings.otlp_endpoint is None:
-        yield NoTracing()
-        return
+        return NoTracing(), _nothing_to_send
     _ignore_foreign_settings()
     from implementations.observability.open_telemetry import OpenTelemetry  # noqa: PLC0415  30 MiB, half a second
     from implementations.observability.span_export import (  # noqa: PLC0415  likewise
@@ -31,10 +31,11 @@ async def tracing(settings: TracingSettings, service: ServiceSettings) -> AsyncI
 
     exporter = Counted(otlp_exporter(settings.otlp_endpoint), clock=time.monotonic)
     provider = tracer_provider(exporter, service=service, sample_ratio=settings.sample_ratio)
-    try:
-        yield OpenTelemetry(provider)
-    finally:
-        await close(provider, exporter)
+    return OpenTelemetry(provider), partial(close, provider, exporter)
+
+
+async def _nothing_to_send() -> None:
+    """Nothing was traced."""
 
 
 def _ignore_foreign_settings() -> None:

@@ -95,6 +95,7 @@ def test_an_idle_service_stops_quickly(tmp_path: Path, number: signal.Signals) -
         running.process.send_signal(number)
         assert running.exit_code(within_s=3) == 0
         assert "Traceback" not in running.written()
+        assert "stopping_at_once" not in running.written()
 
 
 def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_served(tmp_path: Path) -> None:
@@ -112,8 +113,10 @@ def test_a_second_signal_ends_the_service_at_once(tmp_path: Path, threads: Threa
         running.terminate()
         wait_until(lambda: running.ask("/readyz").status == 503)
         running.terminate()
-        running.exit_code(within_s=2)
+        assert running.exit_code(within_s=2) == 0
         assert answer.exception(timeout=5) is not None or answer.result().status == 503
+        assert running.written().count("stopping_at_once") == 1
+        assert "[error" not in running.written()
 
 
 def test_a_request_that_outlives_the_grace_is_told_that_the_service_stops(

@@ -155,9 +155,10 @@ def test_a_resource_says_who_the_service_is_and_an_attribute_has_bounds() -> Non
 async def test_the_library_s_own_variables_are_taken_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
     with capture_logs() as lines:
-        async with tracing(TracingSettings(otlp_endpoint="http://127.0.0.1:9"), ServiceSettings()) as tracer:
-            assert tracer.records
-            assert "OTEL_EXPORTER_OTLP_HEADERS" not in os.environ
+        tracer, close = tracing(TracingSettings(otlp_endpoint="http://127.0.0.1:9"), ServiceSettings())
+        assert tracer.records
+        assert "OTEL_EXPORTER_OTLP_HEADERS" not in os.environ
+        await close()
     assert lines == [
         {"event": "otel_variables_ignored", "names": ["OTEL_EXPORTER_OTLP_HEADERS"], "log_level": "warning"}
     ]
@@ -165,8 +166,9 @@ async def test_the_library_s_own_variables_are_taken_out_and_named(monkeypatch: 
 
 async def test_without_a_collector_no_variable_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "another")
-    async with tracing(TracingSettings(), ServiceSettings()) as tracer:
-        assert not tracer.records
+    tracer, close = tracing(TracingSettings(), ServiceSettings())
+    assert not tracer.records
+    await close()
     assert os.environ["OTEL_SERVICE_NAME"] == "another"
 
 
