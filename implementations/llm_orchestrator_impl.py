@@ -173,11 +173,16 @@ class LLMOrchestratorImpl:
             return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
         if query.cache_use is CacheUse.ONLY:
             raise NotCachedError("ask again without only-if-cached")
-        reply, started = await self._flights.join(
-            key if query.cache_use is CacheUse.NORMAL else uuid4(),
-            lambda: self._buy(key, candidate, query, settings, current_call().purchase_deadline.share(is_last=is_last)),
-            on_start=current_call().holds_place_for,
-        )
+        call = current_call()
+        flight = call.apart(call.purchase_deadline.share(is_last=is_last))
+        try:
+            reply, started = await self._flights.join(
+                key if query.cache_use is CacheUse.NORMAL else uuid4(),
+                lambda: self._buy(key, candidate, query, settings, flight),
+                on_start=call.holds_place_for,
+            )
+        finally:
+            call.record.add(flight.record)
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
         return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
 
@@ -189,13 +194,12 @@ class LLMOrchestratorImpl:
         return known
 
     async def _buy(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, deadline: Deadline
+        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, flight: Call
     ) -> ProviderReply:
         """The flight: it belongs to nobody, so its time is a candidate's share of a whole request's."""
-        requested_at, attempts = self._now(), current_call().record.attempts
-        before = len(attempts)
+        requested_at = self._now()
         try:
-            with calling(current_call().until(deadline)):
+            with calling(flight):
                 reply = await candidate.provider.generate_comparison(candidate.request)
         except CostLimitExceededError:  # our own limit is no failure of the provider
             raise
@@ -206,7 +210,7 @@ class LLMOrchestratorImpl:
             for event in request_events.purchases(
                 query,
                 candidate.request,
-                attempts[before:],
+                flight.record.attempts,
                 service_name=self._service_name,
                 requested_at=requested_at,
             ):

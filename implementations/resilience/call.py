@@ -1,7 +1,7 @@
 """What one comparison carries down the stack: its deadline, and the record of what happened on the way.
 
-It travels in a context variable, because a provider has one verb and one argument. A flight inherits the call of
-whoever started it, with a deadline of its own.
+It travels in a context variable, because a provider has one verb and one argument. A flight has a deadline and a record
+of its own: it may outlive whoever started it, who asks somebody else meanwhile.
 """
 
 import asyncio
@@ -49,6 +49,14 @@ class Record:
     upstream_s: float = 0.0
     replaced_connection: bool = False
 
+    def add(self, other: Self) -> None:
+        """What was recorded apart, as far as it is known by now."""
+        self.attempts += other.attempts
+        self.cache_s += other.cache_s
+        self.queued_s += other.queued_s
+        self.upstream_s += other.upstream_s
+        self.replaced_connection = self.replaced_connection or other.replaced_connection
+
     @property
     def cost_usd(self) -> float | None:
         """What this comparison's own attempts cost in US dollars, useless ones too; None when a price is unknown."""
@@ -69,13 +77,13 @@ class Call:
     holds_place_for: Callable[[asyncio.Task[Any]], None]
     record: Record = field(default_factory=Record)
 
-    def until(self, deadline: Deadline) -> Self:
-        """The same call with another deadline."""
+    def apart(self, deadline: Deadline) -> Self:
+        """The same call for a flight: with a deadline and a record of its own, which it may go on with alone."""
         return type(self)(
             deadline=deadline,
             purchase_deadline=self.purchase_deadline,
             holds_place_for=self.holds_place_for,
-            record=self.record,
+            record=Record(replaced_connection=self.record.replaced_connection),
         )
 
 

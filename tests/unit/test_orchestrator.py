@@ -562,6 +562,28 @@ async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> Non
     assert home.completed().cost_estimate == 0.625
 
 
+@pytest.mark.parametrize("late_one_lands", ["before the answer", "after it"])
+async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_lands: str) -> None:
+    late, quick = Held(reply()), Held(OPENAI_REPLY)
+
+    async def asked(request: ProviderRequest) -> ProviderReply:
+        home.clock.advance(-30)  # the first one's share was nothing, the second one has time
+        return await late(request)
+
+    home = House({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
+    answer = asyncio.create_task(home.compare(query(timeout_s=0.0)))
+    await quick.reached.wait()
+    for held in (late, quick) if late_one_lands == "before the answer" else (quick, late):
+        held.go.set()
+        await settle()
+    result = await answer
+    assert [attempt.provider for attempt in result.attempts] == [OPENAI]
+    assert result.cost_usd == home.completed().cost_estimate == 0.5
+    told = {event.provider: event.cost_estimate_usd for event in home.events.of(CostTracked)}
+    assert (len(home.events.of(CostTracked)), told) == (2, {ANTHROPIC: 0.25, OPENAI: 0.5})
+    assert sample(home.metrics, "llm_provider_caller_cost_dollars_total", caller=query().caller) == 0.75
+
+
 async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
     useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
     home = house(InvalidReplyError("prose", purchase=useless))

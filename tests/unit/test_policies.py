@@ -16,7 +16,7 @@ from exceptions import (
     ProviderUnavailableError,
     TruncatedReplyError,
 )
-from implementations.resilience.call import Deadline, calling, current_call
+from implementations.resilience.call import Deadline, Record, calling, current_call
 from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import Retrying
 from implementations.resilience.retry_budget import RetryBudget
@@ -201,16 +201,26 @@ def test_a_deadline_never_leaves_less_than_nothing() -> None:
     assert (deadline.remaining_s(), deadline.attempt_s()) == (0, 0)
 
 
-def test_a_call_ends_with_its_block_and_shares_its_record_with_later_deadlines() -> None:
+def test_a_call_ends_with_its_block() -> None:
     outer = call(Clock())
     with calling(outer):
-        inner = outer.until(call(Clock(), remaining_s=1).deadline)
+        inner = outer.apart(call(Clock(), remaining_s=1).deadline)
         with calling(inner):
             assert current_call() is inner
-            assert current_call().record is outer.record
         assert current_call() is outer
     with pytest.raises(LookupError):
         current_call()
+
+
+def test_what_is_recorded_apart_is_added_when_it_is_wanted() -> None:
+    outer = call(Clock())
+    outer.record.replaced_connection = True
+    inner = outer.apart(outer.deadline)
+    assert inner.record.replaced_connection
+    inner.record.queued_s, inner.record.upstream_s, inner.record.cache_s = 1.0, 2.0, 3.0
+    assert outer.record == Record(replaced_connection=True)
+    outer.record.add(inner.record)
+    assert outer.record == inner.record
 
 
 async def test_a_foreign_time_out_is_a_defect_and_not_taken_for_the_end_of_the_attempt() -> None:
