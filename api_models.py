@@ -205,6 +205,7 @@ class AttemptOutcome(StrEnum):
     UNAVAILABLE = "unavailable"
     OVERLOADED = "overloaded"
     CONNECTION = "connection"
+    RESET = "reset"
     TLS = "tls"
     TIMEOUT = "timeout"
     CUT_SHORT = "cut_short"

@@ -1,12 +1,18 @@
 """The entry: `python app.py` serves; `app:app` is the application for another ASGI server."""
 
+import signal
+import sys
+
+if __name__ == "__main__":
+    # Before all that takes time: the first process of a container does not hear what it has no handler for. Uvicorn
+    # raises the signal again when it has stopped; without a handler the exit code would be 143.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
 import contextlib
 import errno
 import gc
 import resource
-import signal
 import socket
-import sys
 from typing import NoReturn
 
 import uvicorn
@@ -85,8 +91,6 @@ def main() -> None:
         sockets = listeners(settings.service.host, settings.service.port)
     except ConfigurationError as error:
         refuse_to_start(error)
-    # Uvicorn raises the signal again when it has stopped; without a handler the exit code would be 143.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app.before_serving(settle)
     config = uvicorn.Config(
         app,

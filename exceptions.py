@@ -209,12 +209,19 @@ class ProviderOverloadedError(ProviderError):
 
 
 class ProviderConnectionError(ProviderError):
-    """No connection came about, or it broke before the answer began."""
+    """No connection came about."""
 
     code, status = ErrorCode.CONNECTION_ERROR, 503
     sentence = "The provider could not be reached."
     outcome = AttemptOutcome.CONNECTION
     is_retryable = trips_circuit = True
+
+
+class ConnectionLostError(ProviderConnectionError):
+    """It broke before the answer began; the provider may have been at work, and may bill."""
+
+    sentence = "The connection to the provider broke before it answered."
+    outcome = AttemptOutcome.RESET
 
 
 class UntrustedProviderError(ProviderError):

@@ -903,6 +903,10 @@ class BudgetProtocol(Protocol):
         """Put aside the most that the attempt can cost. Raises CostLimitExceededError when so much is not left."""
         ...
 
+    def release(self, reservation: Reservation) -> None:
+        """Give all of it back, because nobody was asked; never waits."""
+        ...
+
     def settle(self, reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> None:
         """Charge what was bought, or what may have been, and give back the rest; never waits."""
         ...

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import signal
+from collections.abc import Sequence
 
 import structlog
 from dishka import AsyncContainer, Provider
@@ -91,6 +92,8 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
 
 
 def _live(app: Application, container: AsyncContainer, settings: Settings) -> None:
+    ending: list[asyncio.Task[None]] = []
+
     @app.before_serving
     async def start() -> None:
         try:
@@ -101,7 +104,7 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
         await (await container.get(Follower)).look()  # what operators decided holds from the first request
         (await container.get(Supervisor)).start()
         drain = await container.get(Drain)
-        _on_stop_signals(drain)
+        _on_stop_signals(drain, ending)
         current = (await container.get(RuntimeSettingsProtocol)).current()
         usable = [
             status.name
@@ -114,16 +117,25 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
 
     @app.after_serving
     async def stop() -> None:
-        (await container.get(EventPublisherImpl)).publish_usage()
-        await (await container.get(Outbox)).flush()
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await container.close()
-        except TimeoutError:
-            log.error("close_timed_out")  # noqa: TRY400  the place in asyncio says nothing
+        closing = asyncio.create_task(_close(container))
+        ending.append(closing)
+        await asyncio.wait(ending)
+        if not closing.cancelled():
+            closing.result()
         log.info("service_stopped")
         for number in STOP_SIGNALS:  # Uvicorn raises them again when it has stopped
             asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def _close(container: AsyncContainer) -> None:
+    """Send what waits and close everything, each within its time."""
+    (await container.get(EventPublisherImpl)).publish_usage()
+    await (await container.get(Outbox)).flush()
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await container.close()
+    except TimeoutError:
+        log.error("close_timed_out")  # noqa: TRY400  the place in asyncio says nothing
 
 
 async def _build(app: Application, container: AsyncContainer, settings: Settings) -> None:
@@ -181,8 +193,11 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if isinstance(address, ipaddress.IPv6Address) else host
 
 
-def _on_stop_signals(drain: Drain) -> None:
-    """The first signal drains while the listener stays open and only then tells the server; a second ends at once."""
+def _on_stop_signals(drain: Drain, ending: Sequence[asyncio.Task[None]]) -> None:
+    """The first signal drains while the listener stays open and only then tells the server; a second ends at once.
+
+    ending: what the server waits for when it was told.
+    """
     servers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     draining: list[asyncio.Task[None]] = []
 
@@ -210,6 +225,8 @@ def _on_stop_signals(drain: Drain) -> None:
         log.warning("stopping_at_once", lost="running comparisons, and events that are in memory only")
         draining[0].cancel()
         drain.abort()
+        for closing in ending:
+            closing.cancel()
         tell_server(number)
         tell_server(signal.SIGINT)  # an interrupt after another signal makes Uvicorn leave at once
 

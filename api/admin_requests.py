@@ -7,10 +7,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from quart import Request, Response
 
-from api.request_headers import require_plain_json
-from api.request_reading import complaints
+from api.request_reading import complaints, read_object
 from api.request_scope import here
-from api.strict_json import parsed
 from api_models import ADMIN
 from exceptions import InvalidQueryError
 from protocols import Administrator
@@ -33,9 +31,7 @@ def meant_version(asked: Request) -> Callable[[int], bool]:
 
 async def json_object() -> dict[str, object]:
     """The body. Raises InvalidQueryError and UnsupportedContentTypeError."""
-    asked = here().asked
-    require_plain_json(asked)
-    return parsed(await asked.body)
+    return await read_object(here().asked)
 
 
 async def read(model: type[Body]) -> Body:

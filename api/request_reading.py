@@ -50,10 +50,9 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
 
     The correlation id is taken over as soon as it is readable, so that a refusal carries it too.
     """
-    require_plain_json(request)
     scope = here()
     scope.phase = DisconnectPhase.READING
-    body = parsed(await request.body)
+    body = await read_object(request)
     scope.phase = DisconnectPhase.ANSWERING
     correlation_id = adopt_correlation_id(body.get("correlation_id"))
     try:
@@ -66,6 +65,15 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
         cache_use=cache_use(request),
         timeout_s=timeout_s(request),
     )
+
+
+async def read_object(request: ServiceRequest) -> dict[str, object]:
+    """The JSON object in the body. Raises likewise."""
+    require_plain_json(request)
+    body = await request.body
+    if not body and request.lines(b"upgrade"):  # the server takes it for the beginning of that other protocol
+        raise InvalidQueryError("ask without an Upgrade header: the body does not arrive beside one")
+    return parsed(body)
 
 
 def complaints(error: ValidationError) -> str:

@@ -76,10 +76,13 @@ class Budget:
                 self._refuse(reservation, answer, request)
         return reservation
 
+    def release(self, reservation: Reservation) -> None:
+        """Give all of it back, because nobody was asked; never waits."""
+        self._settle(reservation, 0)
+
     def settle(self, reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> None:
         """Charge what was bought, or the ceiling where that is not known, and give back the rest; never waits."""
-        if self._purse.settle(reservation, charge(reservation, outcome, purchase)) and reservation.ceiling:
-            self._tell_soon()
+        self._settle(reservation, charge(reservation, outcome, purchase))
 
     @property
     def accounts(self) -> tuple[Account, Account]:
@@ -180,6 +183,10 @@ class Budget:
         raise CostLimitExceededError(
             f"what is left for this {PERIODS[index]} (UTC) may not be enough for this call", provider=request.provider
         )
+
+    def _settle(self, reservation: Reservation, micro: int) -> None:
+        if self._purse.settle(reservation, micro) and reservation.ceiling:
+            self._tell_soon()
 
     def _limits(self) -> tuple[int | None, int | None]:
         rules = self._rules()

@@ -4,14 +4,15 @@ from api_models import AttemptOutcome, Purchase
 from implementations.accounting.money import micro_usd
 from protocols import Reservation
 
-# Nobody told us of a bill, and there may be one: the provider was at work when we stopped listening to it, or it
-# answered in a way that we do not read. What ended before or with a plain error costs nothing.
+# Nobody told us of a bill, and there may be one: the provider was at work when we stopped listening to it or it stopped
+# talking, or it answered in a way that we do not read. What ended before or with a plain error costs nothing.
 MAY_BE_BILLED = frozenset(
     {
         AttemptOutcome.SUCCESS,
         AttemptOutcome.CANCELLED,
         AttemptOutcome.TIMEOUT,
         AttemptOutcome.CUT_SHORT,
+        AttemptOutcome.RESET,
         AttemptOutcome.BROKEN,
         AttemptOutcome.UNREADABLE,
         AttemptOutcome.MALFORMED,

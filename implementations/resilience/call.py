@@ -14,6 +14,7 @@ from typing import Any, Self
 from protocols import Attempt
 
 SHORTEST_ATTEMPT_S = 0.1
+ATTEMPT_SHARE = 0.98  # of a brief call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +108,12 @@ def calling(call: Call) -> Iterator[Call]:
 
 @asynccontextmanager
 async def brief_call(seconds: float, clock: Callable[[], float]) -> AsyncIterator[Call]:
-    """A call of its own for what no comparison asked for. Raises TimeoutError when its seconds are over."""
-    deadline = Deadline(expires_at_s=clock() + seconds, attempt_timeout_s=seconds, clock=clock)
+    """A call of its own for what no comparison asked for. Raises TimeoutError when its seconds are over.
+
+    Its deadline is a little earlier, so that an attempt ends as one that took too long, and not as cancelled.
+    """
+    before_s = ATTEMPT_SHARE * seconds
+    deadline = Deadline(expires_at_s=clock() + before_s, attempt_timeout_s=before_s, clock=clock)
     call = Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
     async with asyncio.timeout(seconds):
         with calling(call):

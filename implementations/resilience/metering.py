@@ -35,8 +35,14 @@ class Metered:
         self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply, priced. A failure leaves with the provider's name; CostLimitExceededError before any call."""
+        """The reply, priced. A failure leaves with the provider's name; CostLimitExceededError before any call.
+
+        When putting money aside took all the time, nobody is asked and nothing is booked: AttemptCutShortError.
+        """
         reservation = await self._budget.reserve(request)
+        if not current_call().deadline.remaining_s():
+            self._budget.release(reservation)
+            raise AttemptCutShortError("the request had no time left", provider=request.provider)
         began_s = self._clock()
         self._accounting.started(request)
         outcome, purchase = AttemptOutcome.DEFECT, None
@@ -95,8 +101,6 @@ class TimeLimited:
         """The reply, or ProviderTimeoutError."""
         deadline = current_call().deadline
         attempt_s = deadline.attempt_s()
-        if attempt_s <= 0:
-            raise AttemptCutShortError("the request had no time left")
         limit = asyncio.timeout(attempt_s)
         try:
             async with limit:

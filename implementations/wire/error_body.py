@@ -13,6 +13,7 @@ from implementations.wire.json_reading import at
 MAX_SENTENCE = 2000
 NAMING_FIELDS = ("type", "code", "status")
 HTTP_STATUSES = range(400, 600)
+STATUS_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,9 @@ class ErrorBody:
     def code_as_status(self) -> int | None:
         """The code, where it repeats an HTTP status."""
         code = self.error.get("code")
-        number = int(code) if isinstance(code, str) and code.isascii() and code.isdecimal() else code
-        return number if isinstance(number, int) and number in HTTP_STATUSES else None
+        if isinstance(code, str) and len(code) == STATUS_DIGITS and code.isascii() and code.isdecimal():
+            code = int(code)
+        return code if isinstance(code, int) and code in HTTP_STATUSES else None
 
     @property
     def is_moderated(self) -> bool:

@@ -14,6 +14,7 @@ import aiohttp
 from api_models import JsonObject
 from exceptions import (
     BrokenReplyError,
+    ConnectionLostError,
     ContentRefusedError,
     ContextTooLongError,
     ProviderAuthenticationError,
@@ -45,7 +46,7 @@ EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (aiohttp.ClientHttpProxyError, ProviderConnectionError, "the proxy refused"),
     (aiohttp.ClientConnectorError, ProviderConnectionError, "the connection was refused"),
     (TimeoutError, ProviderTimeoutError, "no whole answer within the attempt's time"),
-    (aiohttp.ClientConnectionError, ProviderConnectionError, "the connection broke"),
+    (aiohttp.ClientConnectionError, ConnectionLostError, "the connection broke"),
     (aiohttp.UploadAbortedError, ProviderConnectionError, "the connection broke while we sent"),
     (aiohttp.ClientPayloadError, BrokenReplyError, "the answer was cut off"),
     (aiohttp.ClientResponseError, BrokenReplyError, "the answer is not HTTP"),

@@ -127,6 +127,16 @@ def test_what_kafka_could_not_take_until_the_end_is_counted_as_lost(tmp_path: Pa
         assert lost["count"] == 21  # and the last window of the usage
 
 
+def test_a_second_signal_waits_for_no_last_delivery(silent: str, tmp_path: Path) -> None:
+    with service(tmp_path, with_kafka(silent)) as running:
+        ask(running, "hurried", 5)
+        running.terminate()
+        wait_until(lambda: "Waiting for application shutdown" in running.written())
+        running.terminate()
+        assert running.exit_code(within_s=1.5) == 0
+        assert "stopping_at_once" in running.written()
+
+
 def test_without_room_the_costs_stay_and_the_health_says_what_happens(tmp_path: Path) -> None:
     with service(tmp_path, with_kafka(NOBODY, KAFKA_FALLBACK_QUEUE_SIZE="4")) as running:
         ask(running, "full", 4)

@@ -107,6 +107,22 @@ def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_ser
         assert running.exit_code(within_s=5) == 0
 
 
+def test_a_signal_is_heard_before_everything_is_imported() -> None:
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment(mocked()))
+    try:
+        wait_until(lambda: _hears(process.pid, signal.SIGTERM))
+        assert "aiohttp" not in Path(f"/proc/{process.pid}/maps").read_text()
+        process.terminate()
+        assert process.wait(timeout=5) == 0
+    finally:
+        process.kill()
+
+
+def _hears(pid: int, number: signal.Signals) -> bool:
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(caught and int(caught[1], 16) & 1 << (number - 1))
+
+
 def test_a_second_signal_ends_the_service_at_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     with service(tmp_path, mocked(MOCK_LATENCY_MS="20000")) as running:
         answer = asked_beside(threads, running)

@@ -40,6 +40,7 @@ PUBLISHED = {
     exceptions.ProviderUnavailableError: (503, "EXTERNAL_SERVICE_ERROR"),
     exceptions.ProviderOverloadedError: (503, "EXTERNAL_SERVICE_ERROR"),
     exceptions.ProviderConnectionError: (503, "CONNECTION_ERROR"),
+    exceptions.ConnectionLostError: (503, "CONNECTION_ERROR"),
     exceptions.UntrustedProviderError: (503, "CONNECTION_ERROR"),
     exceptions.ProviderTimeoutError: (504, "TIMEOUT"),
     exceptions.AttemptCutShortError: (504, "TIMEOUT"),

@@ -21,7 +21,7 @@ from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import Retrying
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import RetryManagerImpl
-from protocols import Attempt, ProviderReply, ProviderRequest
+from protocols import Attempt, CostRules, ProviderReply, ProviderRequest
 from tests.fakes import (
     KNOWN_MODEL,
     Calendar,
@@ -31,6 +31,7 @@ from tests.fakes import (
     Held,
     Step,
     books,
+    budget,
     call,
     instant_sleep,
     new_metrics,
@@ -165,11 +166,15 @@ async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
         await TimeLimited(FakeProvider(Held(reply()))).generate_comparison(request())
 
 
-async def test_nobody_is_asked_when_no_time_is_left() -> None:
-    provider = FakeProvider(reply())
-    with calling(call(Clock(), remaining_s=0.0)), pytest.raises(AttemptCutShortError):
-        await TimeLimited(provider).generate_comparison(request())
-    assert not provider.requests
+async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_took_all_the_time() -> None:
+    money = budget(CostRules(limit_usd_per_day=10.0), metrics=new_metrics())
+    judge, books_ = FakeProvider(reply()), books(FixedPrices(0.5), metrics=new_metrics(), now=Calendar())
+    late = call(Clock(), remaining_s=0.0)
+    with calling(late), pytest.raises(AttemptCutShortError):
+        await Metered(judge, budget=money, accounting=books_, clock=Clock()).generate_comparison(request())
+    assert not judge.requests
+    assert not late.record.attempts
+    assert [(account.held, account.spent) for account in money.accounts] == [(0, 0), (0, 0)]
 
 
 async def test_a_timely_attempt_passes_the_time_limit_unchanged() -> None:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from config import AnthropicSettings, GoogleSettings, InternalModelSettings, OpenAISettings, OpenRouterSettings
 from exceptions import (
     BrokenReplyError,
+    ConnectionLostError,
     ProviderConnectionError,
     ProviderError,
     ProviderTimeoutError,
@@ -140,8 +141,8 @@ BOMB = gzip.compress(b"\0" * 64_000_000)
         (http(b" " * (MAX_BODY_BYTES + 1)), UnreadableReplyError),
         (http(BOMB, headers="Content-Encoding: gzip\r\n"), UnreadableReplyError),
         (ENDLESS + 80 * ENDLESS.partition(b"\r\n\r\n")[2], UnreadableReplyError),
-        (b"", ProviderConnectionError),
-        (b"HTTP/1.1 200 OK\r\nContent-Le", ProviderConnectionError),
+        (b"", ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", ConnectionLostError),
         (b"SSH-2.0-OpenSSH_9.6\r\n", BrokenReplyError),
         (b"HTTP/1.1 two hundred\r\n\r\n", BrokenReplyError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", BrokenReplyError),

@@ -14,6 +14,7 @@ from api_models import ProviderName
 from config import OpenRouterSettings
 from exceptions import (
     BrokenReplyError,
+    ConnectionLostError,
     ContentRefusedError,
     ContextTooLongError,
     InvalidReplyError,
@@ -40,10 +41,11 @@ Kind = type[ProviderError]
 
 # By name, so that a class that is no longer there fails the test as a new one does.
 OF_AIOHTTP: Mapping[Kind, str] = {
-    ProviderConnectionError: "ClientError ClientConnectionError ClientConnectionResetError ClientOSError "
-    "ClientConnectorError ClientConnectorDNSError ClientProxyConnectionError ClientSSLError ClientConnectorSSLError "
-    "UnixClientConnectorError ServerConnectionError ServerDisconnectedError ConnectionTimeoutError "
-    "ClientHttpProxyError UploadAbortedError",
+    ConnectionLostError: "ClientConnectionError ClientConnectionResetError ClientOSError ServerConnectionError "
+    "ServerDisconnectedError",
+    ProviderConnectionError: "ClientError ClientConnectorError ClientConnectorDNSError ClientProxyConnectionError "
+    "ClientSSLError ClientConnectorSSLError UnixClientConnectorError ConnectionTimeoutError ClientHttpProxyError "
+    "UploadAbortedError",
     ProviderTimeoutError: "ServerTimeoutError SocketTimeoutError",
     UntrustedProviderError: "ClientConnectorCertificateError ServerFingerprintMismatch",
     BrokenReplyError: "ClientPayloadError ClientResponseError ContentTypeError TooManyRedirects WSServerHandshakeError",
@@ -62,6 +64,7 @@ DECISIONS: Mapping[Kind, tuple[bool, bool, bool]] = {
     ProviderUnavailableError: (True, True, True),
     ProviderOverloadedError: (True, True, True),
     ProviderConnectionError: (True, True, True),
+    ConnectionLostError: (True, True, True),
     ProviderTimeoutError: (True, True, True),
     BrokenReplyError: (True, True, True),
     UntrustedProviderError: (False, True, True),
@@ -321,7 +324,7 @@ def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
     assert failure_in_success(body) is None
 
 
-@pytest.mark.parametrize("code", [None, "4290", "429x", 200, 99, True, [], 4.29e2])
+@pytest.mark.parametrize("code", [None, "4290", "9" * 5000, "429x", 200, 99, True, [], 4.29e2])
 def test_an_error_in_a_200_without_a_status_that_we_know_is_a_failure_of_the_provider(code: object) -> None:
     assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is ProviderUnavailableError
 
