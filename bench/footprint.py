@@ -1,8 +1,8 @@
 """What the service takes: until its first answer, idle, over many requests, and over a long run of faults."""
 
 import asyncio
+import math
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +17,6 @@ from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER
 STARTS = 5
 CONNECTIONS = 32
 IDLE_S, LOOK_S = 3.0, 1.0
-POINTS = 100  # that are kept of a run
 
 FAULTS = Setup(
     name="faults",
@@ -67,18 +66,17 @@ async def _soaked(stage: Stage, setup: Setup, share_done: Callable[[int, float],
 async def _looked_at(
     load: Load, server: Running, share_done: Callable[[int, float], float], tell: Tell
 ) -> dict[str, Any]:
-    began_s, answered, statuses = time.monotonic(), 0, Counter[int]()
+    began_s, samples = time.monotonic(), load.watch(math.inf)
     points: list[tuple[int, float]] = []
-    while (share := share_done(answered, time.monotonic() - began_s)) < 1:
+    while (share := share_done(samples.answered, time.monotonic() - began_s)) < 1:
         tell(share)
-        samples = load.watch(LOOK_S)
         await asyncio.sleep(LOOK_S)
-        answered += samples.answered
-        statuses.update(samples.statuses)
-        points.append((answered, round(server.rss_mib(), 2)))
+        points.append((samples.answered, round(server.rss_mib(), 2)))
+    load.end()
+    await load.settle()
     return {
-        "seconds": time.monotonic() - began_s,
-        "answered": answered,
-        "statuses": {str(status): count for status, count in sorted(statuses.items())},
-        "points": points[:: 1 + len(points) // POINTS],
+        "seconds": samples.elapsed_s,
+        "answered": samples.answered,
+        "statuses": {str(status): count for status, count in sorted(samples.statuses.items())},
+        "points": points,
     }

@@ -116,10 +116,11 @@ def of_peers(report: Report) -> Iterator[Goal]:
 
 def of_full(report: Report) -> Iterator[Goal]:
     """What the service shows alone, at every load."""
-    (half,) = (row for row in report.rows if (row.setup, row.share) == (MISS.name, HALF))
+    halves = [row.overhead_ms["p99"] for row in report.rows if (row.setup, row.share) == (MISS.name, HALF)]
     yield Goal(
-        promise="at half of the capacity the service's own part of a judged miss is, in 99 of 100 cases, at most",
-        found=half.overhead_ms["p99"],
+        promise="at half of the capacity a judged miss takes beside the provider's call, in 99 of 100 cases, at most",
+        found=median(halves),
+        rounds=halves,
         bound=10.0,
         form="{:.1f} ms",
     )

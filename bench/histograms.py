@@ -28,6 +28,6 @@ def percentiles_ms(counted: HdrHistogram) -> Mapping[str, float]:
 
 
 def overhead_us(server_timing: bytes) -> float:
-    """What the service itself took of a request, in microseconds: everything but the provider's time."""
+    """Total less upstream, in microseconds: all but the call of the provider, to which our HTTP client belongs."""
     stages = {name: float(ms) for name, ms in _DURATION.findall(server_timing)}
     return 1000 * (stages[b"total"] - stages[b"upstream"])

@@ -71,7 +71,7 @@ async def measured(subject: Subject, run: Run, spans: Spans, *, rate: float | No
         await asyncio.sleep(spans.watched_s)
         after = await Reading.of(subject)
         await load.settle()
-        return _row(samples, before, after, name=subject.name, run=run, rate=rate, rss_mib=subject.server.rss_mib())
+        return row_of(samples, before, after, name=subject.name, run=run, rate=rate, rss_mib=subject.server.rss_mib())
 
 
 async def provider_calls(provider: Running) -> int:
@@ -89,9 +89,10 @@ async def provider_tells(provider: Running, path: str) -> bytes:
     return body
 
 
-def _row(
+def row_of(
     samples: Samples, before: Reading, after: Reading, *, name: str, run: Run, rate: float | None, rss_mib: float
 ) -> Row:
+    """What the samples come to, with what was used up between two readings."""
     latencies = histogram(1e6 * latency_s for latency_s in samples.latencies_s)
     overheads = histogram(overhead_us(times) for times in samples.times)
     return Row(

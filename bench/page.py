@@ -66,8 +66,8 @@ def _alone(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         latencies = " | ".join(_ms(row.latency_ms, name) for name in ("p50", "p90", "p99", "p99.9"))
         own = " | ".join(_ms(row.overhead_ms, name) for name in ("p50", "p99"))
-        calls = row.upstream_calls / max(1.0, row.achieved_rps * row.seconds)
-        due = "" if row.intended_rps is None else f"{row.intended_rps:,.0f}"
+        calls = row.upstream_calls / max(1.0, row.answers)
+        due = "" if row.due_rps is None else f"{row.due_rps:,.0f}"
         yield (
             f"| {row.setup} | {row.connections} | {load_of(row)} | {due} | {row.achieved_rps:,.0f} | {latencies} "
             f"| {own} | {1000 * row.cpu_s:,.0f} | {row.rss_mib:.0f} | {calls:.2f} | {row.late:,} |"

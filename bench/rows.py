@@ -18,7 +18,7 @@ class Row:
     """What one load on one server came to.
 
     share: of the capacity that was measured just before, None at a closed pace. Latencies count from when a request was
-    due, in milliseconds. overhead_ms: what Server-Timing says beside the provider's time. cpu_s: of the server, for
+    due, in milliseconds. overhead_ms: total less upstream of Server-Timing. cpu_s: of the server, for
     1,000 answers. load_cpu: the share of a core that the load itself took. histogram: latencies in microseconds, in
     HdrHistogram's own encoding.
     """
@@ -41,6 +41,16 @@ class Row:
     lost: int
     load_cpu: float
     histogram: str = field(repr=False)
+
+    @property
+    def answers(self) -> float:
+        """How many came within the span, whenever they were due."""
+        return self.achieved_rps * self.seconds
+
+    @property
+    def due_rps(self) -> float | None:
+        """What was really due each second at an open pace, whose moments are drawn; None at a closed one."""
+        return None if self.intended_rps is None else self.requests / self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from bench.measuring import Spans, Subject, measured
 from bench.question import comparison
 from bench.rows import Row
-from bench.setups import CAPACITY_AT, Run, Setup
+from bench.setups import CAPACITY, Setup
 from bench.stage import Stage
 
 
@@ -25,9 +25,6 @@ async def rows_of(setups: Sequence[Setup], stage: Stage, spans: Spans) -> AsyncI
                 if run == CAPACITY:
                     capacity_rps = row.achieved_rps
                 yield row
-
-
-CAPACITY = Run(connections=CAPACITY_AT)
 
 
 def check(row: Row, setup: Setup) -> None:

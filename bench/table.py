@@ -8,12 +8,13 @@ from bench.goals import Goal
 from bench.rows import Row
 
 HEADINGS = (
-    "setup", "conn", "load", "rps", "p50 ms", "p90", "p99", "p99.9", "own p50", "CPU µs", "RSS MiB", "asked", "late",
+    "setup", "conn", "load", "due", "rps", "p50 ms", "p90", "p99", "p99.9", "own p50", "own p99", "CPU µs", "MiB",
+    "asked", "late",
 )  # fmt: skip
 
 
 def table_of(rows: Iterable[Row]) -> Table:
-    """own: what the service itself took, as Server-Timing says. asked: calls of the provider for one request."""
+    """own: all but the call of the provider, as Server-Timing says. asked: calls of the provider for one answer."""
     table = Table(*HEADINGS)
     for heading in table.columns[1:]:
         heading.justify = "right"
@@ -36,10 +37,16 @@ def load_of(row: Row) -> str:
 
 
 def _cells(row: Row) -> Iterable[str]:
-    yield from (row.setup, str(row.connections), load_of(row), f"{row.achieved_rps:,.0f}")
+    due = "" if row.due_rps is None else f"{row.due_rps:,.0f}"
+    yield from (row.setup, str(row.connections), load_of(row), due, f"{row.achieved_rps:,.0f}")
     yield from (_ms(row.latency_ms, name) for name in ("p50", "p90", "p99", "p99.9"))
-    yield from (_ms(row.overhead_ms, "p50"), f"{1000 * row.cpu_s:,.0f}", f"{row.rss_mib:.0f}")
-    yield from (f"{row.upstream_calls / max(1, row.requests):.2f}", str(row.late))
+    yield from (
+        _ms(row.overhead_ms, "p50"),
+        _ms(row.overhead_ms, "p99"),
+        f"{1000 * row.cpu_s:,.0f}",
+        f"{row.rss_mib:.0f}",
+    )
+    yield from (f"{row.upstream_calls / max(1.0, row.answers):.2f}", str(row.late))
 
 
 def _ms(values: Mapping[str, float], name: str) -> str:

@@ -17,8 +17,12 @@ from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT, N
 from bench.stage import Stage
 
 ROUNDS = 5
+TURNS = 11  # of one round
+SETTLE_S = 0.5  # what is under way when a server is stopped would have timed out when it goes on
+FEWEST_CALLS = 0.9  # of the provider for an answer: those at the edges of a span belong to others
 SPANS = Spans(warm_s=2.0, watched_s=5.0)
 MANY, ONE = Run(), Run(connections=1)
+ASKING = frozenset({MISS.name, PORTKEY, LITELLM, DIRECT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +38,15 @@ async def rounds(stage: Stage, count: int, spans: Spans) -> AsyncIterator[Row]:
     with ExitStack() as stack:
         world = stack.enter_context(stage.world(needs=(Need.REDIS,)))
         turns = [turn async for turn in _turns(stage, stack, world)]
+        assert len(turns) == TURNS, "the progress bar counts on it"  # noqa: S101
         for turn in turns:
             _pause(turn.subject.server, world)
         for _ in range(count):
             for turn in turns:
                 turn.subject.server.resume()
-                yield _checked(await measured(turn.subject, turn.run, spans))
-                await asyncio.sleep(
-                    SETTLE_S
-                )  # what is under way when a server is stopped has timed out when it goes on
+                yield checked(await measured(turn.subject, turn.run, spans))
+                await asyncio.sleep(SETTLE_S)
                 _pause(turn.subject.server, world)
-
-
-SETTLE_S = 0.5
-TURNS = 11  # that `_turns` yields
 
 
 async def _turns(stage: Stage, stack: ExitStack, world: World) -> AsyncIterator[Turn]:
@@ -86,8 +85,10 @@ def _pause(server: Running, world: World) -> None:
         server.pause()
 
 
-def _checked(row: Row) -> Row:
-    """Raises SystemExit when a peer did not answer, or answered without asking the provider."""
+def checked(row: Row) -> Row:
+    """Raises SystemExit when somebody did not answer, or answered what he had to ask for without asking."""
     if set(row.statuses) != {"200"}:
         raise SystemExit(f"{row.setup}: {row.statuses} instead of 200.")
+    if row.setup in ASKING and row.upstream_calls < FEWEST_CALLS * row.answers:
+        raise SystemExit(f"{row.setup}: {row.upstream_calls} calls of the provider for {row.answers:.0f} answers.")
     return row

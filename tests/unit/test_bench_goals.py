@@ -1,12 +1,17 @@
 """What the benchmark promises is read from the raw data, and a promise that is not kept is told."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bench.goals import Goal, Rounds, drift, goals
+from bench.histograms import overhead_us
+from bench.load import Samples
+from bench.measuring import Reading, row_of
 from bench.rows import Report, Row
-from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT, Run
+from bench.turns import checked
 
 ROW = Row(
     setup=MISS.name,
@@ -55,6 +60,34 @@ def found(*, portkey_rps: float = 450.0) -> dict[str, Goal]:
     soak = {"seconds": 300.0, "answered": 100_000, "statuses": {"200": 100_000}, "points": FLAT}
     footprint = report(starts={"idle_mib": [90.0], "start_s": [1.2]}, requests=soak, faults=soak)
     return {goal.promise: goal for goal in goals(full, peers, footprint)}
+
+
+def test_what_the_service_took_is_all_but_the_provider_s_call() -> None:
+    assert overhead_us(b"total;dur=5.000, cache;dur=0.100, queue;dur=0.200, upstream;dur=3.500") == 1500
+
+
+def test_a_row_tells_processor_seconds_for_a_thousand_answers_and_what_was_really_due() -> None:
+    samples = Samples(begin_s=10.0, end_s=15.0, due=510, answered=500)
+    before, after = (Reading(server_s=server_s, load_s=0.0, calls=calls) for server_s, calls in ((1.0, 7), (3.0, 507)))
+    told = row_of(samples, before, after, name=MISS.name, run=Run(share=0.5), rate=100.0, rss_mib=80.0)
+    assert (told.cpu_s, told.upstream_calls, told.answers) == (4.0, 500, 500)
+    assert (told.achieved_rps, told.intended_rps, told.due_rps) == (100.0, 100.0, 102.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"statuses": {"200": 4999, "500": 1}},
+        {"setup": PORTKEY, "upstream_calls": 4000},
+        {"setup": MISS.name, "upstream_calls": 0},
+    ],
+    ids=["a refusal", "too few calls", "no call"],
+)
+def test_who_does_not_answer_or_does_not_ask_ends_the_measurement(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SystemExit):
+        checked(replace(ROW, **wrong))
+    assert checked(ROW) is ROW
+    assert checked(replace(ROW, setup=HIT.name, upstream_calls=0))
 
 
 def test_every_promise_that_is_kept_is_told_as_kept() -> None:
