@@ -1074,7 +1074,10 @@ class RequestStarted(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted(RequestEventData):
-    """A started comparison ended, however it ended; cost_estimate is USD of this call, null when unknown."""
+    """A started comparison ended, however it ended; cost_estimate is USD of this call, null when unknown.
+
+    When the caller left it is 0, whatever was bought for him: each purchase is told in cost tracking.
+    """
 
     event = ProcessingEvent.LLM_REQUEST_COMPLETED
 

@@ -340,9 +340,9 @@ def guarded(
     metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
-    throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
+    throttled = Throttled(limited, gate=guards.gate, clock=clock, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
-    retries = RetryManagerImpl(budget=guards.budget, sleep=sleep, on_retry=on_retry)
+    retries = RetryManagerImpl(budget=guards.retry_budget, sleep=sleep, on_retry=on_retry)
     return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
 
 

@@ -113,6 +113,9 @@ class ComparisonQuery:
         return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
 
 
+CHARACTERS_PER_TOKEN = 4  # of English prose, where nothing better is known
+
+
 @dataclass(frozen=True, slots=True)
 class Essay:
     """A plain text and, made once, the SHA-256 over it in hex."""
@@ -393,6 +396,11 @@ class UsageTotals:
     def cost_usd(self) -> float:
         """In US dollars."""
         return self.cost_micro_usd / 1_000_000
+
+    @property
+    def saved_usd(self) -> float:
+        """Likewise."""
+        return self.saved_micro_usd / 1_000_000
 
     def __add__(self, other: Self) -> Self:
         """Field by field, in the order of the fields."""

@@ -4,9 +4,10 @@ from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, finished, read, rendered
+from api.admin_requests import administrator, finished, read
 from api.admin_routes import check
 from api.query_parameters import word_of
+from api.response_rendering import json_answer
 from api_models import CircuitOrder, CircuitsResponse, ProviderName
 from protocols import AdminAccessProtocol, CircuitSteeringProtocol
 
@@ -19,7 +20,7 @@ async def circuits(access: FromDishka[AdminAccessProtocol], steering: FromDishka
     """Every circuit of this replica, and who holds it."""
     check(request, access)
     await steering.look()
-    return rendered(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
+    return json_answer(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
 
 
 @blueprint.put("/<provider>")
@@ -30,7 +31,7 @@ async def force(
     """Hold a circuit open or closed."""
     check(request, access)
     name, order = word_of(ProviderName, "provider", provider), await read(CircuitOrder)
-    return rendered(await finished(steering.force(name, order, by=administrator())))
+    return json_answer(await finished(steering.force(name, order, by=administrator())))
 
 
 @blueprint.delete("/<provider>")
@@ -40,4 +41,4 @@ async def reset(
 ) -> Response:
     """Forget what was forced and what was counted."""
     check(request, access)
-    return rendered(await finished(steering.reset(word_of(ProviderName, "provider", provider), by=administrator())))
+    return json_answer(await finished(steering.reset(word_of(ProviderName, "provider", provider), by=administrator())))

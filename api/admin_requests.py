@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from quart import Request, Response
+from quart import Request
 
 from api.request_reading import complaints, read_object
 from api.request_scope import here
@@ -47,8 +47,3 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.create_task(work)
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     return await asyncio.shield(task)
-
-
-def rendered(body: BaseModel) -> Response:
-    """200 with the body."""
-    return Response(body.model_dump_json(), content_type="application/json")

@@ -4,8 +4,9 @@ from dishka import FromDishka
 from quart import Blueprint, Request, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, finished, rendered
+from api.admin_requests import administrator, finished
 from api.request_scope import asked_by, here
+from api.response_rendering import json_answer
 from api.shown_key import shown_key
 from api_models import ADMIN, AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
 from protocols import AdminAccessProtocol, AuditProtocol, CostAlertsProtocol, LLMCacheManagerProtocol
@@ -30,7 +31,7 @@ async def clear_cache(
         audit.record(by, AdminAction.CACHE_CLEARED, None, old=None, new=body.model_dump(mode="json"))
         return body
 
-    return rendered(await finished(cleared()))
+    return json_answer(await finished(cleared()))
 
 
 @blueprint.post("/alerts/reset")
@@ -50,7 +51,7 @@ async def reset_alerts(
         audit.record(by, AdminAction.ALERTS_RESET, None, old=None, new=body.model_dump(mode="json"))
         return body
 
-    return rendered(await finished(reset()))
+    return json_answer(await finished(reset()))
 
 
 @blueprint.get("/changes")
@@ -58,7 +59,7 @@ async def reset_alerts(
 async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[AuditProtocol]) -> Response:
     """The latest changes that this replica was asked for."""
     check(request, access)
-    return rendered(ChangesResponse(list(audit.latest())))
+    return json_answer(ChangesResponse(list(audit.latest())))
 
 
 def check(asked: Request, access: AdminAccessProtocol) -> None:

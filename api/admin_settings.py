@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, finished, json_object, meant_version, rendered
+from api.admin_requests import administrator, finished, json_object, meant_version
 from api.admin_routes import check
+from api.response_rendering import json_answer
 from api_models import SettingsResponse
 from config import Setting, settings_table
 from protocols import AdminAccessProtocol, SettingsSteeringProtocol
@@ -74,6 +75,6 @@ async def withdraw(
 
 async def _versioned(work: Coroutine[Any, Any, SettingsResponse]) -> Response:
     body = await finished(work)
-    response = rendered(body)
+    response = json_answer(body)
     response.set_etag(str(body.version))
     return response

@@ -4,6 +4,7 @@ from dishka import FromDishka
 from quart import Blueprint, Response
 from quart_dishka import inject
 
+from api.response_rendering import json_answer
 from api_models import CacheStatsResponse, CacheTierReport
 from protocols import LLMCacheManagerProtocol, TierStatistics
 
@@ -25,7 +26,7 @@ async def stats(cache: FromDishka[LLMCacheManagerProtocol]) -> Response:
         local=_tier(known.local),
         redis=None if known.redis is None else _tier(known.redis),
     )
-    return Response(body.model_dump_json(), content_type="application/json")
+    return json_answer(body)
 
 
 def _tier(known: TierStatistics) -> CacheTierReport:

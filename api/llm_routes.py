@@ -9,7 +9,7 @@ from quart_dishka import inject
 from api.query_parameters import flag, word_of
 from api.request_reading import read_comparison
 from api.request_scope import caller, here, note
-from api.response_rendering import rendered
+from api.response_rendering import json_answer, rendered
 from api_models import (
     ModelPrices,
     ModelReport,
@@ -83,7 +83,7 @@ async def providers(
         total_cost_today=sum(report.cost_today_usd for report in reports),
         scope=today.scope,
     )
-    return Response(body.model_dump_json(), content_type="application/json")
+    return json_answer(body)
 
 
 @blueprint.get("/models")
@@ -102,7 +102,7 @@ async def models(
             for model, traits in catalogue.models(name).items()
         ]
     )
-    return Response(body.model_dump_json(), content_type="application/json")
+    return json_answer(body)
 
 
 @blueprint.post("/providers/<provider>/test")
@@ -121,7 +121,7 @@ async def test_provider(
         response_time_ms=round(report.elapsed_s * 1000),
         model=report.model,
     )
-    return Response(body.model_dump_json(), content_type="application/json")
+    return json_answer(body)
 
 
 def _model_report(

@@ -5,6 +5,7 @@ from quart import Blueprint, Response
 from quart_dishka import inject
 
 from api import operations_rendering as rendered
+from api.response_rendering import json_answer
 from api_models import DegradedMode, OperationsResponse
 from config import Settings
 from metrics import Metrics, count_of
@@ -50,4 +51,4 @@ async def operations(
         events=rendered.events(metrics, events.health()),
         money=rendered.money(budget.spending()),
     )
-    return Response(body.model_dump_json(), content_type="application/json")
+    return json_answer(body)

@@ -1,4 +1,4 @@
-"""The trace of a request: it continues the caller's or begins one. Probes and scrapes have none.
+"""The trace of a request: it continues the caller's or begins one. What is asked again and again has none.
 
 A span tells the route and never the path, which may hold whatever somebody typed.
 """

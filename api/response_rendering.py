@@ -1,11 +1,17 @@
-"""Turns a result into the published answer and its headers."""
+"""Turns what is told into the published answer, and a verdict into the one with its headers."""
 
 import orjson
+from pydantic import BaseModel
 from quart import Response
 
 from api.request_scope import here
 from api_models import AttemptReport, ComparisonResponse, Provenance
 from protocols import ComparisonQuery, ComparisonResult, Timings
+
+
+def json_answer(body: BaseModel) -> Response:
+    """200 with the body."""
+    return Response(body.model_dump_json(), content_type="application/json")
 
 
 def rendered(query: ComparisonQuery, result: ComparisonResult) -> Response:

@@ -7,10 +7,9 @@ from quart import Blueprint, Response, request
 from quart_dishka import inject
 
 from api.query_parameters import word
+from api.response_rendering import json_answer
 from api_models import ModelUsage, ProviderName, UsageFigures, UsagePeriod, UsageSummaryResponse
 from protocols import LLMUsageProtocol, UsageTotals
-
-MICRO = 1_000_000
 
 blueprint = Blueprint("usage", __name__, url_prefix="/api/v1/usage")
 
@@ -37,7 +36,7 @@ async def summary(usage: FromDishka[LLMUsageProtocol]) -> Response:
             ModelUsage(provider=name, model=model, usage=_figures(totals)) for (name, model), totals in rows.items()
         ],
     )
-    return Response(body.model_dump_json(), content_type="application/json")
+    return json_answer(body)
 
 
 def _days(period: UsagePeriod, today: date) -> tuple[date, date]:
@@ -62,5 +61,5 @@ def _figures(totals: UsageTotals) -> UsageFigures:
         cost_usd=totals.cost_usd,
         unpriced_purchases=totals.unpriced,
         cache_hits=totals.cache_hits,
-        saved_usd=totals.saved_micro_usd / MICRO,
+        saved_usd=totals.saved_usd,
     )

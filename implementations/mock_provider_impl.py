@@ -11,7 +11,7 @@ from random import Random
 from api_models import ProviderName, Usage, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.essay_quality import EssayTraits, read_essay
-from protocols import MockKnobs, Prompt, ProviderReply, ProviderRequest, Verdict
+from protocols import CHARACTERS_PER_TOKEN, MockKnobs, Prompt, ProviderReply, ProviderRequest, Verdict
 
 MOCK_MODEL = "mock-judge-1"
 
@@ -26,7 +26,6 @@ CLOSE_PAIR_FACTOR = 1.2
 POINTS_PER_CONFIDENCE_STEP = 0.75
 LOWEST_CONFIDENCE, HIGHEST_CONFIDENCE = 1.0, 5.0
 
-CHARACTERS_PER_TOKEN = 4
 ENVELOPE_TOKENS = 20
 MILLISECONDS_PER_SECOND = 1000
 MOST_NAMED = 2

@@ -64,7 +64,7 @@ class ProviderTesterImpl:
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
         judge, began_s = self._judges[name], self._clock()
         status = self._selector.status(name, self._runtime_settings.current())
-        if not (status.enabled and status.configured):
+        if not status.is_usable:
             return self._report(name, began_s, f"The provider cannot be asked: {status.reason}.")
         if deep:
             self._allow_deep(name)

@@ -10,6 +10,7 @@ from implementations.judging.prompt import build_prompt
 from implementations.judging.verdict import SCHEMA_VERSION
 from implementations.mock_provider_impl import MOCK_MODEL
 from protocols import (
+    CHARACTERS_PER_TOKEN,
     Choice,
     ComparisonQuery,
     CurrentSettings,
@@ -19,7 +20,6 @@ from protocols import (
     ProviderRequest,
 )
 
-CHARACTERS_PER_TOKEN = 4
 NO_REASONING = "none"
 LARGEST_CAP = 1_000_000  # tokens, for a model whose own limit is not known
 

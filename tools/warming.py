@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 MOST_FAILURES_IN_A_ROW = 20
-CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4  # of English prose, as the service estimates
 INSTRUCTION_TOKENS = 500
 VERDICT_TOKENS = 400
 

@@ -31,8 +31,3 @@ class Bookkeeper:
         await self._budget.refresh()
         await self._ledger.send()
         await self._alerts.look()
-
-    async def finish(self) -> None:
-        """Leave nothing unsent, as far as Redis answers."""
-        await self._budget.finish()
-        await self._ledger.send()

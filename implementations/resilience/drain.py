@@ -14,7 +14,7 @@ POLL_S = 0.02
 ABORT_S = 1.0
 
 
-class Flights(Protocol):
+class Outliving(Protocol):
     """Work that outlives whoever asked for it."""
 
     @property
@@ -29,7 +29,7 @@ class Drain:
     def __init__(
         self,
         admission: Admission,
-        flights: Flights,
+        flights: Outliving,
         *,
         delay_s: float,
         grace_s: float,

@@ -62,10 +62,16 @@ class Throttled:
     """Waits out the pause that the provider asked for; nobody holds a slot meanwhile."""
 
     def __init__(
-        self, provider: LLMProviderProtocol, *, gate: ThrottleGate, sleep: Callable[[float], Awaitable[None]]
+        self,
+        provider: LLMProviderProtocol,
+        *,
+        gate: ThrottleGate,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._provider = provider
         self._gate = gate
+        self._clock = clock
         self._sleep = sleep
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
@@ -73,9 +79,12 @@ class Throttled:
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
                 raise ThrottlePausedError("it asked for a pause", provider=request.provider, retry_after_s=pause_s)
-            current_call().record.queued_s += pause_s
-            with self._gate.waiting():
-                await self._sleep(pause_s)
+            began_s = self._clock()
+            try:
+                with self._gate.waiting():
+                    await self._sleep(pause_s)
+            finally:
+                current_call().record.queued_s += self._clock() - began_s
         try:
             return await self._provider.generate_comparison(request)
         except ProviderError as failure:

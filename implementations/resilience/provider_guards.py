@@ -26,7 +26,7 @@ class Guards:
     circuit: CircuitBreaker
     gate: ThrottleGate
     bulkhead: Bulkhead
-    budget: RetryBudget
+    retry_budget: RetryBudget
 
 
 ProviderGuards = Mapping[ProviderName, Guards]
@@ -56,10 +56,10 @@ def guards_of(
         circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=tell),
         gate=ThrottleGate(queue_limit=queue_limit, clock=clock, queueing=queueing),
         bulkhead=Bulkhead(limit=places, queue_limit=queue_limit, queueing=queueing),
-        budget=RetryBudget(),
+        retry_budget=RetryBudget(),
     )
     metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)
-    metrics.retry_budget.of(name).set_function(lambda: guards.budget.tokens)
+    metrics.retry_budget.of(name).set_function(lambda: guards.retry_budget.tokens)
     metrics.queued.of(name).set_function(lambda: guards.bulkhead.waiting)
     for reason in HoldReason:
         metrics.circuit_held.of(name, reason).set_function(partial(_is_held, guards.circuit, reason))

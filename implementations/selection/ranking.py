@@ -6,9 +6,8 @@ from math import inf
 from random import Random
 
 from api_models import ProviderName, SelectionStrategy
-from protocols import ComparisonQuery, CurrentSettings, LLMAccountingProtocol, PricesProtocol
+from protocols import CHARACTERS_PER_TOKEN, ComparisonQuery, CurrentSettings, LLMAccountingProtocol, PricesProtocol
 
-CHARACTERS_PER_TOKEN = 4
 USUAL_ANSWER_TOKENS = 400
 EXPLORATION_INTERVAL = 20
 LATENCY_STEP_S = 0.05

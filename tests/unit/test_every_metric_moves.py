@@ -196,7 +196,7 @@ async def drive_the_guards(watch: Watch) -> None:
     place.leave()
     await waiting
     on_retry = watch.metrics.retries.of(ANTHROPIC).inc
-    retries = RetryManagerImpl(budget=known.budget, sleep=InstantSleep(), on_retry=on_retry)
+    retries = RetryManagerImpl(budget=known.retry_budget, sleep=InstantSleep(), on_retry=on_retry)
     failing = FakeProvider(ProviderUnavailableError("busy"), reply())
     with calling(call(Clock())):
         await retries.run(lambda: failing.generate_comparison(request()))

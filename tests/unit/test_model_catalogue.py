@@ -10,8 +10,8 @@ import pytest
 from api_models import ModelTier, ProviderName, ReasoningEffort, TemperatureUse
 from config import ConfigurationError, Settings
 from implementations.judging.catalogue import SHIPPED, ModelCatalogue
-from implementations.request_builder_impl import CHARACTERS_PER_TOKEN, RequestBuilderImpl
-from protocols import Choice, ModelTraits, ProviderRequest
+from implementations.request_builder_impl import RequestBuilderImpl
+from protocols import CHARACTERS_PER_TOKEN, Choice, ModelTraits, ProviderRequest
 from tests.fakes import current_settings, query
 
 ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE

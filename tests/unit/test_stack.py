@@ -283,6 +283,21 @@ async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> No
     assert (first.result(), second.result(), stack.upstream.calls) == (reply(), reply(), 3)
 
 
+@pytest.mark.parametrize("leaves_after_s", [None, 4.0])
+async def test_of_a_pause_is_told_what_was_waited(leaves_after_s: float | None) -> None:
+    stack = Stack(well)
+    stack.guards.gate.pause(10.0)
+    deadline = Deadline(expires_at_s=stack.time() + 55, attempt_timeout_s=30.0, clock=stack.time)
+    under_way = Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
+    with calling(under_way):
+        asked = asyncio.create_task(stack.provider.generate_comparison(request()))
+    await settle()
+    await stack.time.pass_until(stack.time() + (leaves_after_s or 10.0))
+    asked.cancel() if leaves_after_s else await asked
+    await settle()
+    assert under_way.record.queued_s == (leaves_after_s or 10.0)
+
+
 async def test_not_too_many_wait_for_the_end_of_a_pause() -> None:
     stack = Stack(well)
     stack.guards.gate.pause(10.0)
