@@ -119,7 +119,7 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
     async def stop() -> None:
         closing = asyncio.create_task(_close(container))
         ending.append(closing)
-        await asyncio.wait(ending)
+        await asyncio.wait([closing])
         if not closing.cancelled():
             closing.result()
         log.info("service_stopped")

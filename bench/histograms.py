@@ -1,6 +1,5 @@
 """Latencies as HdrHistograms: three digits from a microsecond to two minutes."""
 
-import re
 from collections.abc import Iterable, Mapping
 
 from hdrh.histogram import HdrHistogram
@@ -8,8 +7,6 @@ from hdrh.histogram import HdrHistogram
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 LONGEST_US = 120_000_000
 DIGITS = 3
-
-_DURATION = re.compile(rb"(\w+);dur=([\d.]+)")
 
 
 def histogram(latencies_us: Iterable[float]) -> HdrHistogram:
@@ -25,9 +22,3 @@ def percentiles_ms(counted: HdrHistogram) -> Mapping[str, float]:
     if counted.get_total_count() == 0:
         return {}
     return {name: counted.get_value_at_percentile(share) / 1000 for name, share in PERCENTILES.items()}
-
-
-def overhead_us(server_timing: bytes) -> float:
-    """Total less upstream, in microseconds: all but the call of the provider, to which our HTTP client belongs."""
-    stages = {name: float(ms) for name, ms in _DURATION.findall(server_timing)}
-    return 1000 * (stages[b"total"] - stages[b"upstream"])

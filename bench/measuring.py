@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.histograms import histogram, overhead_us, percentiles_ms
+from bench.histograms import histogram, percentiles_ms
 from bench.load import GRACE_S, Asked, Load, Samples
 from bench.pace import Closed, Open
 from bench.processes import HOST, Running
 from bench.rows import Row
 from bench.setups import Run
+from bench.wire import overhead_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ async def measured(subject: Subject, run: Run, spans: Spans, *, rate: float | No
         await asyncio.sleep(spans.watched_s)
         after = await Reading.of(subject)
         await load.settle()
-        return row_of(samples, before, after, name=subject.name, run=run, rate=rate, rss_mib=subject.server.rss_mib())
+        return _row(samples, before, after, name=subject.name, run=run, rate=rate, rss_mib=subject.server.rss_mib())
 
 
 async def provider_calls(provider: Running) -> int:
@@ -89,10 +90,9 @@ async def provider_tells(provider: Running, path: str) -> bytes:
     return body
 
 
-def row_of(
+def _row(
     samples: Samples, before: Reading, after: Reading, *, name: str, run: Run, rate: float | None, rss_mib: float
 ) -> Row:
-    """What the samples come to, with what was used up between two readings."""
     latencies = histogram(1e6 * latency_s for latency_s in samples.latencies_s)
     overheads = histogram(overhead_us(times) for times in samples.times)
     return Row(

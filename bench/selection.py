@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+from bench.checks import check
 from bench.measuring import Spans, Subject, measured
 from bench.question import comparison
 from bench.rows import Row
@@ -25,10 +26,3 @@ async def rows_of(setups: Sequence[Setup], stage: Stage, spans: Spans) -> AsyncI
                 if run == CAPACITY:
                     capacity_rps = row.achieved_rps
                 yield row
-
-
-def check(row: Row, setup: Setup) -> None:
-    """What was measured is what was meant. Raises SystemExit."""
-    unwanted = {status: count for status, count in row.statuses.items() if status != str(setup.status)}
-    if unwanted and (row.share is None or row.share < 1):
-        raise SystemExit(f"{setup.name}: {unwanted} of {row.requests} answers are not {setup.status}.")

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench import peers
+from bench.checks import checked
 from bench.measuring import Spans, Subject, measured, provider_tells
 from bench.processes import HOST, Running
 from bench.question import comparison
@@ -19,10 +20,8 @@ from bench.stage import Stage
 ROUNDS = 5
 TURNS = 11  # of one round
 SETTLE_S = 0.5  # what is under way when a server is stopped would have timed out when it goes on
-FEWEST_CALLS = 0.9  # of the provider for an answer, but for those under way at the beginning of a span
 SPANS = Spans(warm_s=2.0, watched_s=5.0)
 MANY, ONE = Run(), Run(connections=1)
-ASKING = frozenset({MISS.name, PORTKEY, LITELLM, DIRECT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +82,3 @@ async def _sent_upstream(subject: Subject) -> bytes:
 def _pause(server: Running, world: World) -> None:
     if server is not world.provider:
         server.pause()
-
-
-def checked(row: Row) -> Row:
-    """Raises SystemExit when somebody did not answer, or answered what he had to ask for without asking."""
-    if set(row.statuses) != {"200"}:
-        raise SystemExit(f"{row.setup}: {row.statuses} instead of 200.")
-    if row.setup in ASKING and row.upstream_calls < FEWEST_CALLS * row.answers - row.connections:
-        raise SystemExit(f"{row.setup}: {row.upstream_calls} calls of the provider for {row.answers:.0f} answers.")
-    return row

@@ -5,6 +5,7 @@ core with the stand-in provider and must never be what is measured.
 """
 
 import asyncio
+import re
 from typing import Protocol, cast
 
 HEAD_END = b"\r\n\r\n"
@@ -14,6 +15,7 @@ TIMES = b"\r\nserver-timing:"
 CONNECTION = b"\r\nconnection:"
 STATUS = slice(9, 12)
 BROKEN = 0
+DURATION = re.compile(rb"(\w+);dur=([\d.]+)")
 
 
 class Listener(Protocol):
@@ -84,3 +86,9 @@ def after(head: bytes, name: bytes) -> bytes:
     """The value of a header, empty when it is absent."""
     found = head.find(name)
     return b"" if found < 0 else head[found + len(name) :].split(b"\r", 1)[0].strip()
+
+
+def overhead_us(server_timing: bytes) -> float:
+    """Total less upstream, in microseconds: all but the call of the provider, to which our HTTP client belongs."""
+    stages = {name: float(ms) for name, ms in DURATION.findall(server_timing)}
+    return 1000 * (stages[b"total"] - stages[b"upstream"])

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 
+from bench.checks import checked
 from bench.goals import Goal, Rounds, drift, goals
-from bench.histograms import overhead_us
-from bench.load import Samples
-from bench.measuring import Reading, row_of
 from bench.rows import Report, Row
-from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT, Run
-from bench.turns import checked
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
+from bench.wire import overhead_us
 
 ROW = Row(
     setup=MISS.name,
@@ -66,12 +64,9 @@ def test_what_the_service_took_is_all_but_the_provider_s_call() -> None:
     assert overhead_us(b"total;dur=5.000, cache;dur=0.100, queue;dur=0.200, upstream;dur=3.500") == 1500
 
 
-def test_a_row_tells_processor_seconds_for_a_thousand_answers_and_what_was_really_due() -> None:
-    samples = Samples(begin_s=10.0, end_s=15.0, due=510, answered=500)
-    before, after = (Reading(server_s=server_s, load_s=0.0, calls=calls) for server_s, calls in ((1.0, 7), (3.0, 507)))
-    told = row_of(samples, before, after, name=MISS.name, run=Run(share=0.5), rate=100.0, rss_mib=80.0)
-    assert (told.cpu_s, told.upstream_calls, told.answers) == (4.0, 500, 500)
-    assert (told.achieved_rps, told.intended_rps, told.due_rps) == (100.0, 100.0, 102.0)
+def test_a_row_tells_what_was_really_due() -> None:
+    open_pace = replace(ROW, intended_rps=1010.0, requests=5100)
+    assert (open_pace.answers, open_pace.due_rps, ROW.due_rps) == (5000, 1020.0, None)
 
 
 @pytest.mark.parametrize(

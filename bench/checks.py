@@ -1,0 +1,23 @@
+"""What was measured is what was meant, or the measurement ends."""
+
+from bench.rows import Row
+from bench.setups import DIRECT, LITELLM, MISS, PORTKEY, Setup
+
+ASKING = frozenset({MISS.name, PORTKEY, LITELLM, DIRECT})
+FEWEST_CALLS = 0.9  # of the provider for an answer, but for those under way at the beginning of a span
+
+
+def check(row: Row, setup: Setup) -> None:
+    """Raises SystemExit when others than the wanted answers came, but for those beyond the capacity."""
+    unwanted = {status: count for status, count in row.statuses.items() if status != str(setup.status)}
+    if unwanted and (row.share is None or row.share < 1):
+        raise SystemExit(f"{setup.name}: {unwanted} of {row.requests} answers are not {setup.status}.")
+
+
+def checked(row: Row) -> Row:
+    """Raises SystemExit when somebody did not answer, or answered what he had to ask for without asking."""
+    if set(row.statuses) != {"200"}:
+        raise SystemExit(f"{row.setup}: {row.statuses} instead of 200.")
+    if row.setup in ASKING and row.upstream_calls < FEWEST_CALLS * row.answers - row.connections:
+        raise SystemExit(f"{row.setup}: {row.upstream_calls} calls of the provider for {row.answers:.0f} answers.")
+    return row
