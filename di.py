@@ -129,8 +129,8 @@ Flights = SingleFlight[ProviderReply]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SharedEntries:
-    """What stands in Redis, and its prober; all of it is None without Redis."""
+class SharedState:
+    """What replicas share through Redis, and its prober; all of it is None without Redis."""
 
     entries: EntryStore | None
     prober: Prober | None
@@ -229,93 +229,6 @@ class JudgesProvider(Provider):
         yield transport
         await transport.close()
 
-    @provide
-    def accounting(self, prices: PricesProtocol, ledger: Ledger, metrics: Metrics) -> LLMAccountingProtocol:
-        """The books."""
-        return AccountingImpl(prices=prices, ledger=ledger, metrics=metrics, now=utc_now)
-
-    @provide
-    def ledger(self) -> Ledger:
-        """Opened on the day that the service starts."""
-        return Ledger(now=utc_now)
-
-    @provide
-    async def purses(
-        self,
-        settings: Settings,
-        ledger: Ledger,
-        shared: SharedEntries,
-        prices: PricesProtocol,
-        runtime_settings: RuntimeSettingsProtocol,
-        metrics: Metrics,
-    ) -> AsyncIterator[Budget]:
-        """What may be spent: of the fleet where there is a Redis."""
-        purse = Purse(today=lambda: ledger.today)
-        rules = lambda: runtime_settings.current().costs  # noqa: E731  two that follow the operator
-        budget = Budget(
-            purse=purse,
-            ceilings=Ceilings(prices=prices, rules=rules),
-            fleet=None if shared.purse is None else Fleet(shared.purse, purse=purse),
-            rules=rules,
-            replicas=settings.cost.replicas,
-            metrics=metrics,
-        )
-        yield budget
-        await budget.finish()
-
-    @provide
-    def budget(self, budget: Budget) -> BudgetProtocol:
-        """The budget as policies see it."""
-        return budget
-
-    @provide
-    async def shared_ledger(self, ledger: Ledger, shared: SharedEntries) -> AsyncIterator[SharedLedger]:
-        """The ledger of all replicas; of this one alone without Redis."""
-        whole = SharedLedger(ledger, shared.usage)
-        yield whole
-        await whole.send()
-
-    @provide
-    def usage(self, ledger: SharedLedger) -> LLMUsageProtocol:
-        """The ledger as the routes read it."""
-        return ledger
-
-    @provide
-    def bookkeeper(self, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> Bookkeeper:
-        """Tells the other replicas, and whoever should be warned."""
-        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
-
-    @provide
-    def alerts(
-        self,
-        settings: Settings,
-        budget: Budget,
-        shared: SharedEntries,
-        runtime_settings: RuntimeSettingsProtocol,
-        events: LLMEventPublisherProtocol,
-        metrics: Metrics,
-    ) -> Alerts:
-        """Warns when spending passes a mark."""
-        return Alerts(
-            budget=budget,
-            rules=lambda: runtime_settings.current().costs,
-            marks=shared.usage,
-            is_alone=settings.cost.replicas == 1,
-            events=events,
-            metrics=metrics,
-            now=utc_now,
-        )
-
-    @provide
-    def cost_alerts(self, alerts: Alerts) -> CostAlertsProtocol:
-        """The alerts as administrators reach them."""
-        return alerts
-
-    @provide
-    def prices(self, settings: Settings) -> PricesProtocol:
-        """What tokens cost."""
-        return Prices(settings.models.price_overrides, now=utc_now)
-
 
 def guarded(
     dialect: LLMDialectProtocol,
@@ -344,6 +257,99 @@ def guarded(
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
     retries = RetryManagerImpl(budget=guards.retry_budget, sleep=sleep, on_retry=on_retry)
     return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
+
+
+class AccountingProvider(Provider):
+    """What judging costs and may cost."""
+
+    scope = Scope.APP
+
+    @provide
+    def accounting(self, prices: PricesProtocol, ledger: Ledger, metrics: Metrics) -> LLMAccountingProtocol:
+        """The books."""
+        return AccountingImpl(prices=prices, ledger=ledger, metrics=metrics, now=utc_now)
+
+    @provide
+    def ledger(self) -> Ledger:
+        """Opened on the day that the service starts."""
+        return Ledger(now=utc_now)
+
+    @provide
+    async def purses(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        shared: SharedState,
+        prices: PricesProtocol,
+        runtime_settings: RuntimeSettingsProtocol,
+        metrics: Metrics,
+    ) -> AsyncIterator[Budget]:
+        """What may be spent: of the fleet where there is a Redis."""
+        purse = Purse(today=lambda: ledger.today)
+        rules = lambda: runtime_settings.current().costs  # noqa: E731  two that follow the operator
+        budget = Budget(
+            purse=purse,
+            ceilings=Ceilings(prices=prices, rules=rules),
+            fleet=None if shared.purse is None else Fleet(shared.purse, purse=purse),
+            rules=rules,
+            replicas=settings.cost.replicas,
+            metrics=metrics,
+        )
+        yield budget
+        await budget.finish()
+
+    @provide
+    def budget(self, budget: Budget) -> BudgetProtocol:
+        """The budget as policies see it."""
+        return budget
+
+    @provide
+    async def shared_ledger(self, ledger: Ledger, shared: SharedState) -> AsyncIterator[SharedLedger]:
+        """The ledger of all replicas; of this one alone without Redis."""
+        whole = SharedLedger(ledger, shared.usage)
+        yield whole
+        await whole.send()
+
+    @provide
+    def usage(self, ledger: SharedLedger) -> LLMUsageProtocol:
+        """The ledger as the routes read it."""
+        return ledger
+
+    @provide
+    def bookkeeper(self, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> Bookkeeper:
+        """Tells the other replicas, and whoever should be warned."""
+        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
+
+    @provide
+    def alerts(
+        self,
+        settings: Settings,
+        budget: Budget,
+        shared: SharedState,
+        runtime_settings: RuntimeSettingsProtocol,
+        events: LLMEventPublisherProtocol,
+        metrics: Metrics,
+    ) -> Alerts:
+        """Warns when spending passes a mark."""
+        return Alerts(
+            budget=budget,
+            rules=lambda: runtime_settings.current().costs,
+            marks=shared.usage,
+            is_alone=settings.cost.replicas == 1,
+            events=events,
+            metrics=metrics,
+            now=utc_now,
+        )
+
+    @provide
+    def cost_alerts(self, alerts: Alerts) -> CostAlertsProtocol:
+        """The alerts as administrators reach them."""
+        return alerts
+
+    @provide
+    def prices(self, settings: Settings) -> PricesProtocol:
+        """What tokens cost."""
+        return Prices(settings.models.price_overrides, now=utc_now)
 
 
 class RequestProvider(Provider):
@@ -417,7 +423,7 @@ class RequestProvider(Provider):
     def cache(
         self,
         settings: Settings,
-        shared: SharedEntries,
+        shared: SharedState,
         generation: Generation,
         metrics: Metrics,
         tracer: TracerProtocol,
@@ -526,17 +532,17 @@ class SharedStateProvider(Provider):
         return Generation()
 
     @provide
-    async def entries(
+    async def shared(
         self,
         settings: Settings,
         generation: Generation,
         metrics: Metrics,
         clock: ClockProtocol,
         sleep: SleepProtocol,
-    ) -> AsyncIterator[SharedEntries]:
+    ) -> AsyncIterator[SharedState]:
         """Redis behind its circuits, the entries on it, and who looks after them."""
         if settings.cache.redis_url is None:
-            yield SharedEntries(entries=None, prober=None, purse=None, usage=None, settings=None, circuits=None)
+            yield SharedState(entries=None, prober=None, purse=None, usage=None, settings=None, circuits=None)
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
@@ -556,7 +562,7 @@ class SharedStateProvider(Provider):
         )
         prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
         own = {"prefix": settings.cache.key_prefix, "replica": uuid4().hex}
-        yield SharedEntries(
+        yield SharedState(
             entries=entries,
             prober=prober,
             purse=PurseStore(redis, **own),
@@ -575,7 +581,7 @@ class SteeringProvider(Provider):
 
     @provide
     def settings_in_force(
-        self, settings: Settings, shared: SharedEntries, audit: AuditProtocol, metrics: Metrics
+        self, settings: Settings, shared: SharedState, audit: AuditProtocol, metrics: Metrics
     ) -> RuntimeSettingsImpl:
         """The environment's, and in the place of some the operator's."""
         return RuntimeSettingsImpl(
@@ -597,7 +603,7 @@ class SteeringProvider(Provider):
         self,
         settings: Settings,
         guards: ProviderGuards,
-        shared: SharedEntries,
+        shared: SharedState,
         audit: AuditProtocol,
         metrics: Metrics,
         clock: ClockProtocol,
@@ -771,7 +777,7 @@ class ProcessProvider(Provider):
         settings: Settings,
         monitor: ProviderMonitorImpl,
         bookkeeper: Bookkeeper,
-        shared: SharedEntries,
+        shared: SharedState,
         follower: Follower,
         outbox: Outbox,
         publisher: EventPublisherImpl,
@@ -840,6 +846,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         check_spool(settings.events.spool_path)
     return make_async_container(
         JudgesProvider(),
+        AccountingProvider(),
         RequestProvider(),
         SharedStateProvider(),
         SteeringProvider(),

@@ -491,15 +491,13 @@ class CurrentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderActivity:
-    """What one provider did in this process. Times are UTC; today began at midnight UTC."""
+    """How one provider is doing in this process. Times are UTC."""
 
     in_flight: int = 0
     failure_count: int = 0
     last_success: datetime | None = None
     last_failure: datetime | None = None
     average_response_s: float | None = None
-    requests_today: int = 0
-    cost_today_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from api_models import AttemptOutcome, ProviderName, Purchase
 from implementations.accounting.ledger import Ledger
-from implementations.accounting.money import micro_usd, usd
+from implementations.accounting.money import micro_usd
 from metrics import Metrics
 from protocols import PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest, UsageTotals
 
@@ -74,13 +74,8 @@ class AccountingImpl:
         )
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
-        """What the provider did so far."""
-        today = self._ledger.of_today(provider)
-        return ProviderActivity(
-            **asdict(self._books[provider]),
-            requests_today=today.requests,
-            cost_today_usd=usd(today.cost_micro_usd),
-        )
+        """How the provider is doing."""
+        return ProviderActivity(**asdict(self._books[provider]))
 
     def _bought(self, request: ProviderRequest, purchase: Purchase, *, successes: int = 0) -> Purchase:
         cost_usd = self._prices.cost_usd(request.provider, purchase, asked=request.model)

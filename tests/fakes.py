@@ -21,6 +21,7 @@ from api_models import (
     SelectionStrategy,
     TemperatureUse,
     Usage,
+    UsageScope,
     Winner,
 )
 from implementations.accounting.alerts import Alerts, Marks
@@ -54,6 +55,8 @@ from protocols import (
     ProviderRequest,
     ProviderStatus,
     Rates,
+    UsageRows,
+    UsageTotals,
     Verdict,
 )
 
@@ -243,8 +246,12 @@ def tolerant_catalogue() -> ModelCatalogue:
     return ModelCatalogue({name: {"*": everything} for name in ProviderName})
 
 
-def books(prices: PricesProtocol, *, metrics: Metrics, now: Calendar) -> AccountingImpl:
-    return AccountingImpl(prices=prices, ledger=Ledger(now=now), metrics=metrics, now=now)
+def books(prices: PricesProtocol, *, metrics: Metrics, now: Calendar, ledger: Ledger | None = None) -> AccountingImpl:
+    return AccountingImpl(prices=prices, ledger=ledger or Ledger(now=now), metrics=metrics, now=now)
+
+
+def booked_today(ledger: Ledger, provider: ProviderName) -> UsageTotals:
+    return UsageRows(scope=UsageScope.REPLICA, rows=ledger.rows(ledger.today, ledger.today)).of(provider)
 
 
 def unlimited() -> Budget:

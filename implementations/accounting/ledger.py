@@ -61,12 +61,6 @@ class Ledger:
         """Those of this replica."""
         return UsageRows(scope=UsageScope.REPLICA, rows=self.rows(first, last))
 
-    def of_today(self, provider: ProviderName) -> UsageTotals:
-        """What today brought from one provider."""
-        today = (days.get(self.today, {}) for days in (self._told, self._news))
-        booked = (entry for rows in today for (name, _), entry in rows.items() if name is provider)
-        return sum(booked, UsageTotals())
-
 
 def _add(rows: dict[Row, UsageTotals], row: Row, entry: UsageTotals) -> None:
     known = rows.get(row)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api_models import AttemptOutcome, ProviderName
+from implementations.accounting.ledger import Ledger
 from implementations.accounting_impl import NEWEST_WEIGHT
 from protocols import ProviderActivity
 from tests.fakes import (
@@ -13,6 +14,7 @@ from tests.fakes import (
     REAL_PROVIDERS,
     Calendar,
     FixedPrices,
+    booked_today,
     books,
     new_metrics,
     reply,
@@ -31,7 +33,8 @@ class Office:
     def __init__(self, now: datetime = NOON) -> None:
         self.calendar = Calendar(now)
         self.metrics = new_metrics()
-        self.accounting = books(FixedPrices(), metrics=self.metrics, now=self.calendar)
+        self.ledger = Ledger(now=self.calendar)
+        self.accounting = books(FixedPrices(), metrics=self.metrics, now=self.calendar, ledger=self.ledger)
 
     def buy(self, elapsed_s: float = 1.0, *, provider: ProviderName = ANTHROPIC, cost_usd: float | None = 0.25) -> None:
         self.accounting.started(request(provider=provider))
@@ -46,6 +49,11 @@ class Office:
     @property
     def activity(self) -> ProviderActivity:
         return self.accounting.activity(ANTHROPIC)
+
+    def today(self, provider: ProviderName = ANTHROPIC) -> tuple[int, float]:
+        """Attempts and dollars."""
+        booked = booked_today(self.ledger, provider)
+        return booked.requests, booked.cost_usd
 
     def in_flight(self) -> float | None:
         return sample(self.metrics, "llm_provider_concurrent_requests", provider=ANTHROPIC)
@@ -69,7 +77,7 @@ def test_an_attempt_is_in_flight_until_it_ends_however_it_ends() -> None:
     office.accounting.failed(request(), AttemptOutcome.CANCELLED, 1.0, None)
 
     assert (office.activity.in_flight, office.in_flight()) == (0, 0.0)
-    assert office.activity.requests_today == 3
+    assert office.today() == (3, 0.25)
 
 
 def test_purchases_are_counted_with_their_cost_their_tokens_and_their_moment() -> None:
@@ -78,8 +86,7 @@ def test_purchases_are_counted_with_their_cost_their_tokens_and_their_moment() -
     office.calendar.move(minutes=5)
     office.buy(cost_usd=0.5)
 
-    assert office.activity.requests_today == 2
-    assert office.activity.cost_today_usd == 0.75
+    assert office.today() == (2, 0.75)
     assert office.activity.last_success == NOON + timedelta(minutes=5)
     assert (office.activity.failure_count, office.activity.last_failure) == (0, None)
     labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL}
@@ -93,8 +100,8 @@ def test_providers_have_separate_books() -> None:
     office.buy(provider=ANTHROPIC, cost_usd=0.25)
     office.buy(provider=OPENAI, cost_usd=1.0)
 
-    assert office.accounting.activity(ANTHROPIC).cost_today_usd == 0.25
-    assert office.accounting.activity(OPENAI).cost_today_usd == 1.0
+    assert office.today(ANTHROPIC) == (1, 0.25)
+    assert office.today(OPENAI) == (1, 1.0)
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in FAILURES if outcome is not AttemptOutcome.CANCELLED])
@@ -102,14 +109,16 @@ def test_a_failure_is_counted_and_dated_and_leaves_average_and_success_alone(out
     office = Office()
     office.fail(outcome)
 
-    assert office.activity == ProviderActivity(failure_count=1, last_failure=NOON, requests_today=1)
+    assert office.activity == ProviderActivity(failure_count=1, last_failure=NOON)
+    assert office.today() == (1, 0.0)
 
 
 def test_a_cancelled_attempt_is_no_failure_of_the_provider() -> None:
     office = Office()
     office.fail(AttemptOutcome.CANCELLED)
 
-    assert office.activity == ProviderActivity(requests_today=1)
+    assert office.activity == ProviderActivity()
+    assert office.today() == (1, 0.0)
 
 
 @pytest.mark.parametrize("outcome", FAILURES)
@@ -143,7 +152,7 @@ def test_a_price_that_nobody_knows_is_unknown_and_never_zero(provider: ProviderN
     assert office.unknown(provider) == 1.0
     labels = {"provider": provider, "model": KNOWN_MODEL}
     assert sample(office.metrics, "llm_provider_cost_dollars_total", **labels) is None
-    assert office.accounting.activity(provider).cost_today_usd == 0.0
+    assert office.today(provider) == (1, 0.0)
 
 
 def test_the_provider_s_own_figure_is_the_price() -> None:
@@ -163,6 +172,7 @@ def test_a_new_day_starts_with_no_requests_and_no_cost_and_keeps_the_rest() -> N
     assert office.activity == ProviderActivity(
         failure_count=1, last_success=LATE, last_failure=LATE, average_response_s=3.0
     )
+    assert office.today() == (0, 0.0)
 
 
 def test_a_wall_clock_that_is_set_back_does_not_reopen_yesterday() -> None:
@@ -171,10 +181,10 @@ def test_a_wall_clock_that_is_set_back_does_not_reopen_yesterday() -> None:
     office.buy(cost_usd=0.25)
     office.calendar.move(seconds=-2)
     office.buy(cost_usd=0.5)
-    assert (office.activity.requests_today, office.activity.cost_today_usd) == (2, 0.75)
+    assert office.today() == (2, 0.75)
     office.calendar.move(seconds=2)
 
-    assert (office.activity.requests_today, office.activity.cost_today_usd) == (2, 0.75)
+    assert office.today() == (2, 0.75)
 
 
 def test_a_purchase_that_ends_after_midnight_belongs_to_the_new_day() -> None:
@@ -184,7 +194,7 @@ def test_a_purchase_that_ends_after_midnight_belongs_to_the_new_day() -> None:
     office.calendar.move(seconds=2)
     office.accounting.succeeded(request(), reply(cost_usd=0.5), 2.0)
 
-    assert office.activity.cost_today_usd == 0.5
+    assert office.today() == (0, 0.5)
     assert office.activity.in_flight == 0
 
 
@@ -193,4 +203,5 @@ def test_an_attempt_under_way_at_midnight_stays_in_flight() -> None:
     office.accounting.started(request())
     office.calendar.move(seconds=2)
 
-    assert (office.activity.in_flight, office.activity.requests_today) == (1, 0)
+    assert office.activity.in_flight == 1
+    assert office.today() == (0, 0.0)

@@ -10,7 +10,7 @@ from api_models import ProviderName
 from implementations.accounting.ledger import KEPT_DAYS, Ledger
 from implementations.accounting.money import micro_usd, micro_usd_at_least, usd
 from protocols import UsageTotals
-from tests.fakes import NOON, Calendar
+from tests.fakes import NOON, Calendar, booked_today
 
 OPENAI, GOOGLE = ProviderName.OPENAI, ProviderName.GOOGLE
 TODAY = NOON.date()
@@ -38,7 +38,7 @@ def test_rows_are_kept_by_day_provider_and_model() -> None:
         (OPENAI, "b"): 3,
         (GOOGLE, "c"): 5,
     }
-    assert (ledger.of_today(OPENAI), ledger.of_today(GOOGLE).cost_micro_usd) == (UsageTotals(), 5)
+    assert (booked_today(ledger, OPENAI), booked_today(ledger, GOOGLE).cost_micro_usd) == (UsageTotals(), 5)
 
 
 def test_the_day_only_moves_forward() -> None:
@@ -47,7 +47,7 @@ def test_the_day_only_moves_forward() -> None:
     calendar.now -= 400 * DAY
     ledger.book(OPENAI, "a", bought(1))
     assert ledger.today == TODAY
-    assert ledger.of_today(OPENAI).cost_micro_usd == 1
+    assert booked_today(ledger, OPENAI).cost_micro_usd == 1
 
 
 @pytest.mark.parametrize("is_told", [True, False])
@@ -69,7 +69,6 @@ def test_what_was_told_and_what_is_news_make_one_account() -> None:
     ledger.book(OPENAI, "a", bought(2))
     ledger.book(GOOGLE, "b", bought(4))
     assert ledger.rows(TODAY, TODAY) == {(OPENAI, "a"): bought(1) + bought(2), (GOOGLE, "b"): bought(4)}
-    assert ledger.of_today(OPENAI) == bought(1) + bought(2)
 
 
 @given(st.floats(min_value=0, max_value=1e6))

@@ -247,7 +247,8 @@ async def test_what_was_billed_for_nothing_is_booked_priced_and_recorded() -> No
         await desk.ask()
     (attempt,) = desk.call.record.attempts
     assert (attempt.outcome, attempt.purchase) == (AttemptOutcome.MALFORMED, replace(bought, cost_usd=0.5))
-    assert desk.accounting.activity(ProviderName.ANTHROPIC).cost_today_usd == 0.5
+    labels = {"provider": ProviderName.ANTHROPIC, "model": KNOWN_MODEL}
+    assert sample(desk.metrics, "llm_provider_cost_dollars_total", **labels) == 0.5
     assert desk.call.record.cost_usd == 0.5
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from api_models import CircuitState, ProviderName
 from exceptions import ProviderAuthenticationError
+from implementations.accounting.ledger import Ledger
 from implementations.provider_monitor_impl import ProviderMonitorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -19,6 +20,7 @@ from tests.fakes import (
     FixedPrices,
     FixedSettings,
     Timeline,
+    booked_today,
     books,
     current_settings,
     guards,
@@ -57,7 +59,8 @@ class Watch:
             name: Judge(provider=one, metered=one, probe=one)
             for name, one in ((ANTHROPIC, anthropic), (OPENAI, openai))
         }
-        self.accounting = books(FixedPrices(), metrics=metrics, now=self.calendar)
+        self.ledger = Ledger(now=self.calendar)
+        self.accounting = books(FixedPrices(), metrics=metrics, now=self.calendar, ledger=self.ledger)
         self.guards = guards(metrics, self.time)
         selector = ProviderSelectorImpl(
             judges=judges,
@@ -128,7 +131,7 @@ async def test_an_open_circuit_is_looked_up_and_stays_open_whatever_is_found() -
     await watch.rounds(1)
     assert watch.findings[ANTHROPIC].success
     assert watch.guards[ANTHROPIC].circuit.state is CircuitState.OPEN
-    assert watch.accounting.activity(ANTHROPIC).requests_today == 1
+    assert booked_today(watch.ledger, ANTHROPIC).requests == 1
 
 
 async def test_who_may_not_be_asked_is_not_looked_up() -> None:
