@@ -33,6 +33,7 @@ from implementations.admin_access_impl import AdminAccessImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.audit_impl import AuditImpl
 from implementations.background.loop_lag import LoopLag
+from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor, Work
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
@@ -834,6 +835,11 @@ class ProcessProvider(Provider):
             grace_s=settings.service.drain_grace_s,
             sleep=sleep,
         )
+
+    @provide
+    def stop_signals(self, drain: Drain) -> StopSignals:
+        """How the service is told to stop."""
+        return StopSignals(drain)
 
 
 def create_container(settings: Settings, *others: Provider) -> AsyncContainer:

@@ -2,8 +2,6 @@
 
 import asyncio
 import ipaddress
-import signal
-from collections.abc import Sequence
 
 import structlog
 from dishka import AsyncContainer, Provider
@@ -28,11 +26,11 @@ from api.application import Application
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
 from di import create_container
+from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
 from implementations.observability.logging_setup import configure_logging
-from implementations.resilience.drain import Drain
 from implementations.steering.follower import Follower
 from metrics import Metrics
 from protocols import (
@@ -53,7 +51,6 @@ from protocols import (
 )
 
 CLOSE_TIMEOUT_S = 5.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger("service")
 
@@ -92,8 +89,6 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
 
 
 def _live(app: Application, container: AsyncContainer, settings: Settings) -> None:
-    ending: list[asyncio.Task[None]] = []
-
     @app.before_serving
     async def start() -> None:
         try:
@@ -103,8 +98,7 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
             raise
         await (await container.get(Follower)).look()  # what operators decided holds from the first request
         (await container.get(Supervisor)).start()
-        drain = await container.get(Drain)
-        _on_stop_signals(drain, ending)
+        (await container.get(StopSignals)).take_over()
         current = (await container.get(RuntimeSettingsProtocol)).current()
         usable = [
             status.name
@@ -117,14 +111,10 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
 
     @app.after_serving
     async def stop() -> None:
-        closing = asyncio.create_task(_close(container))
-        ending.append(closing)
-        await asyncio.wait([closing])
-        if not closing.cancelled():
-            closing.result()
+        signals = await container.get(StopSignals)
+        await signals.unless_hurried(_close(container))
         log.info("service_stopped")
-        for number in STOP_SIGNALS:  # Uvicorn raises them again when it has stopped
-            asyncio.get_running_loop().remove_signal_handler(number)
+        signals.give_back()
 
 
 async def _close(container: AsyncContainer) -> None:
@@ -191,45 +181,3 @@ def _reachable(host: str) -> str:
     if address.is_unspecified:
         return "localhost"
     return f"[{host}]" if isinstance(address, ipaddress.IPv6Address) else host
-
-
-def _on_stop_signals(drain: Drain, ending: Sequence[asyncio.Task[None]]) -> None:
-    """The first signal drains while the listener stays open and only then tells the server; a second ends at once.
-
-    ending: what the server waits for when it was told.
-    """
-    servers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    draining: list[asyncio.Task[None]] = []
-
-    def tell_server(number: signal.Signals) -> None:
-        handler = servers[number]
-        if callable(handler):
-            handler(number, None)
-
-    async def drain_and_stop(number: signal.Signals) -> None:
-        log.info("drain_started")
-        finished = await drain.run()
-        log.info("drain_ended", all_requests_finished=finished)
-        tell_server(number)
-
-    hurries = False
-
-    def received(number: signal.Signals) -> None:
-        nonlocal hurries
-        if not draining:
-            draining.append(asyncio.create_task(drain_and_stop(number)))
-            return
-        if hurries:
-            return
-        hurries = True
-        log.warning("stopping_at_once", lost="running comparisons, and events that are in memory only")
-        draining[0].cancel()
-        drain.abort()
-        for closing in ending:
-            closing.cancel()
-        tell_server(number)
-        tell_server(signal.SIGINT)  # an interrupt after another signal makes Uvicorn leave at once
-
-    for number, handler in servers.items():
-        if callable(handler) and handler is not signal.default_int_handler:
-            asyncio.get_running_loop().add_signal_handler(number, received, number)

@@ -1,0 +1,70 @@
+"""What a signal does: the first one empties the service before the server is told, a second one ends it at once."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+
+import structlog
+
+from implementations.resilience.drain import Drain
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+log = structlog.get_logger("service")
+
+
+class StopSignals:
+    """Stands in front of the server's own handlers from `take_over` to `give_back`, both called inside of the loop."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+        self._servers: dict[signal.Signals, object] = {}
+        self._draining: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._hurries = False
+
+    def take_over(self) -> None:
+        """Hear the signals that the server hears; one that nobody handles keeps its own effect."""
+        self._servers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        for number, handler in self._servers.items():
+            if callable(handler) and handler is not signal.default_int_handler:
+                asyncio.get_running_loop().add_signal_handler(number, self._received, number)
+
+    def give_back(self) -> None:
+        """The server raises them again when it has stopped."""
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    async def unless_hurried(self, closing: Coroutine[None, None, None]) -> None:
+        """Run the last work of the process, which a second signal cuts short."""
+        self._closing = asyncio.create_task(closing)
+        await asyncio.wait([self._closing])
+        if not self._closing.cancelled():
+            self._closing.result()
+
+    def _received(self, number: signal.Signals) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain_and_stop(number))
+        elif not self._hurries:
+            self._hurries = True
+            self._stop_at_once(number)
+
+    async def _drain_and_stop(self, number: signal.Signals) -> None:
+        log.info("drain_started")
+        finished = await self._drain.run()
+        log.info("drain_ended", all_requests_finished=finished)
+        self._tell_server(number)
+
+    def _stop_at_once(self, number: signal.Signals) -> None:
+        log.warning("stopping_at_once", lost="running comparisons, and events that are in memory only")
+        for task in (self._draining, self._closing):
+            if task is not None:
+                task.cancel()
+        self._drain.abort()
+        self._tell_server(number)
+        self._tell_server(signal.SIGINT)  # an interrupt after another signal makes Uvicorn leave at once
+
+    def _tell_server(self, number: signal.Signals) -> None:
+        handler = self._servers[number]
+        if callable(handler):
+            handler(number, None)

@@ -1,0 +1,124 @@
+"""The first signal empties the service, a second one ends it; the server hears of both in its own way."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from exceptions import ServiceStoppingError
+from implementations.background.stop_signals import StopSignals
+from implementations.resilience.admission import Admission
+from implementations.resilience.drain import POLL_S, Drain
+from implementations.resilience.single_flight import SingleFlight
+from tests.fakes import settle
+
+TERM, INTERRUPT = signal.SIGTERM, signal.SIGINT
+
+
+@pytest.fixture
+def heard_by_server() -> Iterator[list[int]]:
+    """A server's handlers, and what they were told."""
+    heard: list[int] = []
+    before = {number: signal.signal(number, lambda told, _: heard.append(told)) for number in (TERM, INTERRUPT)}
+    yield heard
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class House:
+    """Somebody is inside until told to leave."""
+
+    def __init__(self) -> None:
+        self.admission, self.leaves = Admission(), asyncio.Event()
+        flights = SingleFlight[str]()
+        self.signals = StopSignals(Drain(self.admission, flights, delay_s=0.0, grace_s=60.0, sleep=asyncio.sleep))
+        self.guest = asyncio.create_task(self._visit())
+
+    async def _visit(self) -> None:
+        with self.admission.admit():
+            await self.leaves.wait()
+
+
+async def received(number: signal.Signals) -> None:
+    signal.raise_signal(number)
+    await asyncio.sleep(0.01)  # the loop hears of it through a socket
+
+
+@pytest.mark.parametrize("number", [TERM, INTERRUPT])
+async def test_the_server_is_told_when_the_last_one_has_left(
+    number: signal.Signals, heard_by_server: list[int]
+) -> None:
+    house = House()
+    house.signals.take_over()
+    await received(number)
+    assert (heard_by_server, house.admission.is_draining, house.guest.done()) == ([], True, False)
+    house.leaves.set()
+    await asyncio.wait_for(house.guest, timeout=5)
+    await asyncio.sleep(2 * POLL_S)
+    assert heard_by_server == [number]
+    assert not house.guest.cancelled()
+    house.signals.give_back()
+
+
+async def test_a_second_one_ends_what_runs_and_the_server_and_a_third_changes_nothing(
+    heard_by_server: list[int],
+) -> None:
+    house = House()
+    house.signals.take_over()
+    await received(TERM)
+    await received(TERM)
+    with pytest.raises(ServiceStoppingError):
+        await house.guest
+    await received(TERM)
+    assert heard_by_server == [TERM, INTERRUPT]
+    house.signals.give_back()
+
+
+async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int]) -> None:
+    house, begun = House(), asyncio.Event()
+    house.signals.take_over()
+
+    async def send_what_waits() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    await received(TERM)
+    last = asyncio.create_task(house.signals.unless_hurried(send_what_waits()))
+    await begun.wait()
+    await received(TERM)
+    await asyncio.wait_for(last, timeout=5)
+    assert heard_by_server
+    house.guest.cancel()
+    house.signals.give_back()
+
+
+async def test_a_failure_of_the_last_work_is_not_lost() -> None:
+    async def fail() -> None:
+        raise ValueError("the last work")
+
+    house = House()
+    with pytest.raises(ValueError, match="the last work"):
+        await house.signals.unless_hurried(fail())
+    house.guest.cancel()
+
+
+async def test_afterwards_nothing_of_ours_is_in_the_way(heard_by_server: list[int]) -> None:
+    house = House()
+    house.signals.take_over()
+    house.signals.give_back()
+    assert signal.getsignal(TERM) is signal.SIG_DFL
+    assert heard_by_server == []
+    house.guest.cancel()
+
+
+async def test_a_signal_that_nobody_handles_keeps_its_effect(heard_by_server: list[int]) -> None:
+    signal.signal(TERM, signal.SIG_DFL)
+    signal.signal(INTERRUPT, signal.default_int_handler)
+    house = House()
+    house.signals.take_over()
+    assert signal.getsignal(TERM) is signal.SIG_DFL
+    assert signal.getsignal(INTERRUPT) is signal.default_int_handler
+    assert heard_by_server == []
+    house.guest.cancel()
+    await settle()
