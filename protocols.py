@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
-from functools import lru_cache
 from operator import add, attrgetter
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
@@ -50,7 +49,6 @@ from exceptions import ServiceError
 
 T = TypeVar("T")
 KEPT_CHARACTERS = 16_384  # of a text that is remembered between requests
-LONE_SURROGATES = "surrogatepass"  # no caller can send one, and a digest is no place to find out
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, AttributeValue]
@@ -116,63 +114,48 @@ class ComparisonQuery:
 CHARACTERS_PER_TOKEN = 4  # of English prose, where nothing better is known
 
 
-@dataclass(frozen=True, slots=True)
-class Essay:
-    """A plain text and, made once, the SHA-256 over it in hex."""
-
-    text: str
-    sha256: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the digest."""
-        object.__setattr__(self, "sha256", hashlib.sha256(self.text.encode(errors=LONE_SURROGATES)).hexdigest())
-
-
-def _measured(text: str) -> bytes:
-    """In UTF-8, after its length: texts in a row cannot be parted in another way."""
-    encoded = text.encode(errors=LONE_SURROGATES)
-    return len(encoded).to_bytes(8, "big") + encoded
-
-
-def _beginning(system: str) -> "tuple[hashlib._Hash, int]":
-    measured = _measured(system)
-    return hashlib.sha256(measured), len(measured)
-
-
-_kept_beginning = lru_cache(maxsize=8)(_beginning)  # most requests have the same system text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """The question as text, from its most stable part to its most variable one.
-
-    user: the caller's task, the first essay's block, the second one's, the closing line; joined they are the user
-    message. A dialect may join them or mark one. The plain essays stand beside them for whoever reads, not sends.
-    sha256: hex digest over the system and the user text, each preceded by its length. size_bytes: of the two in UTF-8,
-    with their lengths.
-    """
-
-    version: str
-    system: str
-    user: tuple[str, str, str, str]
-    essay_a: Essay
-    essay_b: Essay
-    sha256: str = field(init=False)
-    size_bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the digest, once."""
-        begin = _kept_beginning if len(self.system) <= KEPT_CHARACTERS else _beginning
-        beginning, size_bytes = begin(self.system)
-        digest, user = beginning.copy(), _measured("".join(self.user))
-        digest.update(user)
-        object.__setattr__(self, "sha256", digest.hexdigest())
-        object.__setattr__(self, "size_bytes", size_bytes + len(user))
+class PromptProtocol(Protocol):
+    """The question as text. An answer that is known needs its identity alone: it is laid out when somebody reads it."""
 
     @property
-    def identity(self) -> tuple[object, ...]:
-        """What stands for all of the prompt where two of them are told apart: digests of every text, and its parts."""
-        return self.version, self.sha256, [len(part) for part in self.user], self.essay_a.sha256, self.essay_b.sha256
+    def version(self) -> str:
+        """Of the way in which it is laid out."""
+        ...
+
+    @property
+    def identity(self) -> Sequence[str]:
+        """What stands for all of it where two of them are told apart."""
+        ...
+
+    @property
+    def essays(self) -> tuple[str, str]:
+        """The plain texts, for whoever reads and does not send."""
+        ...
+
+    @property
+    def system(self) -> str:
+        """The system text, complete."""
+        ...
+
+    @property
+    def lead(self) -> str:
+        """The caller's task as far as the first essay: with the system text, what many questions begin with."""
+        ...
+
+    @property
+    def user(self) -> tuple[str, str, str, str]:
+        """The lead, the first essay's block, the second one's, the closing line; joined they are the user message."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest over the system and the user text, each preceded by its length."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Of system and user text in UTF-8."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +180,7 @@ class ProviderRequest:
 
     provider: ProviderName
     model: str
-    prompt: Prompt
+    prompt: PromptProtocol
     max_tokens: int
     max_tokens_limit: int | None = None
     temperature: float | None
@@ -271,12 +254,16 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderReply:
-    """A verdict as one model gave it. cost_usd: what the purchase cost; None until priced, and when unknown."""
+    """A verdict as one model gave it. cost_usd: what the purchase cost; None until priced, and when unknown.
+
+    prompt_sha256: of the question that it answers.
+    """
 
     verdict: Verdict
     provider: ProviderName
     model: str
     usage: Usage
+    prompt_sha256: str
     cost_usd: float | None = None
 
     @property
@@ -326,7 +313,6 @@ class ComparisonResult:
     cost_usd: float | None
     cache_outcome: CacheOutcome
     age_s: float | None
-    prompt_sha256: str
     prompt_version: str
     fallback_used: bool
     dropped_parameters: tuple[str, ...]

@@ -52,7 +52,7 @@ def server_timing(timings: Timings) -> str:
 
 def _provenance(query: ComparisonQuery, result: ComparisonResult) -> Provenance:
     return Provenance(
-        prompt_sha256=result.prompt_sha256,
+        prompt_sha256=result.reply.prompt_sha256,
         prompt_version=result.prompt_version,
         replicate=query.replicate,
         requested_provider=query.provider,

@@ -247,7 +247,6 @@ def _result(answer: Answer, elapsed_s: float) -> ComparisonResult:
         cost_usd=record.cost_usd,
         cache_outcome=answer.outcome,
         age_s=answer.age_s,
-        prompt_sha256=answer.candidate.request.prompt.sha256,
         prompt_version=answer.candidate.request.prompt.version,
         fallback_used=answer.candidate.is_fallback,
         dropped_parameters=answer.candidate.dropped_parameters,

@@ -11,7 +11,7 @@ from random import Random
 from api_models import ProviderName, Usage, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.essay_quality import EssayTraits, read_essay
-from protocols import CHARACTERS_PER_TOKEN, MockKnobs, Prompt, ProviderReply, ProviderRequest, Verdict
+from protocols import CHARACTERS_PER_TOKEN, MockKnobs, PromptProtocol, ProviderReply, ProviderRequest, Verdict
 
 MOCK_MODEL = "mock-judge-1"
 
@@ -59,7 +59,13 @@ class MockProviderImpl:
         asked = len(request.prompt.system) + sum(map(len, request.prompt.user))
         answered = len(verdict.justification) // CHARACTERS_PER_TOKEN + ENVELOPE_TOKENS
         usage = Usage(prompt=max(1, asked // CHARACTERS_PER_TOKEN), completion=answered)
-        return ProviderReply(verdict=verdict, provider=ProviderName.MOCK, model=MOCK_MODEL, usage=usage)
+        return ProviderReply(
+            verdict=verdict,
+            provider=ProviderName.MOCK,
+            model=MOCK_MODEL,
+            usage=usage,
+            prompt_sha256=request.prompt.sha256,
+        )
 
     async def _delay(self, knobs: MockKnobs) -> None:
         stream = self._delays.setdefault(knobs.seed, Random(f"delays of {knobs.seed}"))
@@ -68,11 +74,11 @@ class MockProviderImpl:
             await self._sleep(delay_ms / MILLISECONDS_PER_SECOND)
 
 
-def _judge(prompt: Prompt, replicate: int, knobs: MockKnobs) -> Verdict:
+def _judge(prompt: PromptProtocol, replicate: int, knobs: MockKnobs) -> Verdict:
     """Weigh the two essays; drawn so that the swapped pair gets the mirrored verdict unless judged by position."""
-    essay_a, essay_b = prompt.essay_a.text, prompt.essay_b.text
+    essay_a, essay_b = prompt.essays
     former, latter = sorted((essay_a, essay_b))
-    draws = _draws(knobs.seed, prompt.system, prompt.user[0], replicate, former, latter)
+    draws = _draws(knobs.seed, prompt.system, prompt.lead, replicate, former, latter)
     a, b = read_essay(essay_a), read_essay(essay_b)
     is_close = abs(a.score - b.score) < OVERWHELMING_POINTS
     by_position = draws.random() < knobs.position_bias * CLOSE_PAIR_FACTOR and is_close

@@ -16,7 +16,7 @@ from protocols import (
     CurrentSettings,
     ModelCatalogueProtocol,
     ModelTraits,
-    Prompt,
+    PromptProtocol,
     ProviderRequest,
 )
 
@@ -40,7 +40,7 @@ class RequestBuilderImpl:
         return [self._gated(query, prompt, choice, settings) for choice in choices]
 
     def _gated(
-        self, query: ComparisonQuery, prompt: Prompt, choice: Choice, settings: CurrentSettings
+        self, query: ComparisonQuery, prompt: PromptProtocol, choice: Choice, settings: CurrentSettings
     ) -> tuple[ProviderRequest, tuple[str, ...]]:
         model = choice.model or settings.default_models[choice.provider]
         traits = self._catalogue.traits(choice.provider, model)
@@ -70,7 +70,7 @@ class RequestBuilderImpl:
         return request, tuple(name for name, is_dropped in dropped.items() if is_dropped)
 
 
-def _mock_request(query: ComparisonQuery, prompt: Prompt, settings: CurrentSettings) -> ProviderRequest:
+def _mock_request(query: ComparisonQuery, prompt: PromptProtocol, settings: CurrentSettings) -> ProviderRequest:
     """The mock takes everything, so that each override makes another question."""
     return ProviderRequest(
         provider=ProviderName.MOCK,
@@ -91,8 +91,8 @@ def _takes_temperature(traits: ModelTraits, reasoning: str | None) -> bool:
     return traits.temperature is TemperatureUse.ALWAYS
 
 
-def _is_worth_keeping(prompt: Prompt, traits: ModelTraits) -> bool:
+def _is_worth_keeping(prompt: PromptProtocol, traits: ModelTraits) -> bool:
     """The stable part ends in some text and is, as estimated, as long as the provider's shortest prefix."""
-    if traits.min_cacheable_tokens is None or not prompt.user[0].strip():
+    if traits.min_cacheable_tokens is None or not prompt.lead.strip():
         return False
-    return (len(prompt.system) + len(prompt.user[0])) // CHARACTERS_PER_TOKEN >= traits.min_cacheable_tokens
+    return (len(prompt.system) + len(prompt.lead)) // CHARACTERS_PER_TOKEN >= traits.min_cacheable_tokens

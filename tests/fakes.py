@@ -33,6 +33,7 @@ from implementations.accounting.purse import Purse
 from implementations.accounting_impl import AccountingImpl
 from implementations.cache.local_cache import LocalCache
 from implementations.judging.catalogue import ModelCatalogue
+from implementations.judging.prompt import Essay, Prompt
 from implementations.resilience.call import Call, Deadline
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import ProviderGuards, guards_of
@@ -43,13 +44,11 @@ from protocols import (
     ComparisonQuery,
     CostRules,
     CurrentSettings,
-    Essay,
     EventHealth,
     LLMAccountingProtocol,
     MockKnobs,
     ModelTraits,
     PricesProtocol,
-    Prompt,
     ProviderActivity,
     ProviderReply,
     ProviderRequest,
@@ -65,6 +64,7 @@ Event = TypeVar("Event", bound=EventData)
 KNOWN_MODEL = "model-of-anthropic"
 CORRELATION_ID = UUID("11111111-2222-4333-8444-555555555555")
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+PROMPT_SHA256 = "5e" * 32
 KNOBS = MockKnobs(seed=1, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, position_bias=0.0)
 REAL_PROVIDERS = tuple(name for name in ProviderName if name is not ProviderName.MOCK)
 
@@ -331,7 +331,7 @@ def prompt() -> Prompt:
     return Prompt(
         version="1",
         system="Judge fairly.",
-        user=("The task.\n", "<essay A>\n", "<essay B>\n", "Answer."),
+        task="Which essay argues better?",
         essay_a=Essay("Essay A"),
         essay_b=Essay("Essay B"),
     )
@@ -357,6 +357,7 @@ def reply(**changes: Any) -> ProviderReply:
         provider=ProviderName.ANTHROPIC,
         model=KNOWN_MODEL,
         usage=Usage(prompt=100, completion=20, cached=10),
+        prompt_sha256=PROMPT_SHA256,
         cost_usd=0.25,
     )
     return replace(plain, **changes)

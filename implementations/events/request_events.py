@@ -37,7 +37,7 @@ def answered(query: ComparisonQuery, result: ComparisonResult) -> RequestComplet
         token_usage=result.reply.usage.as_token_usage(),
         cost_estimate=result.cost_usd,
         cached=result.cached,
-        prompt_sha256=result.prompt_sha256,
+        prompt_sha256=result.reply.prompt_sha256,
     )
 
 

@@ -1,15 +1,20 @@
 """Lays out the question so that stable text comes first and essays can never pass for instructions.
 
 The order serves the providers' prompt caches: judge's instructions, the caller's task, essay A, essay B, one
-fixed closing line. The same question gives the same bytes: there are no ids, dates or random marks.
+fixed closing line. The same question gives the same bytes: there are no ids, dates or random marks. An answer that is
+known is found by the texts themselves, so nothing is laid out for it; that makes PROMPT_VERSION stand for the layout.
 """
 
+import hashlib
 import re
 import unicodedata
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
-from protocols import ComparisonQuery, Essay, Prompt
+from protocols import KEPT_CHARACTERS, ComparisonQuery
 
 PROMPT_VERSION = "1"
+LONE_SURROGATES = "surrogatepass"  # no caller can send one, and a digest is no place to find out
 
 INSTRUCTIONS = """\
 You are an experienced teacher who judges pairs of pupils' essays by comparison. Read the task and its criteria, \
@@ -54,17 +59,76 @@ _FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*{_WORD}(?!\w
 _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
 
 
+@dataclass(frozen=True, slots=True)
+class Essay:
+    """A plain text and, made once, the SHA-256 over it in hex."""
+
+    text: str
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the digest."""
+        object.__setattr__(self, "sha256", hashlib.sha256(_encoded(self.text)).hexdigest())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """The texts of a question; what they become is made when it is asked for, and once.
+
+    system: complete. task: the caller's, with placeholders or without.
+    """
+
+    version: str
+    system: str
+    task: str
+    essay_a: Essay
+    essay_b: Essay
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The layout, and a digest of every text in it."""
+        texts = _digest_after(self.system)
+        texts.update(_measured(self.task))
+        return self.version, texts.hexdigest(), self.essay_a.sha256, self.essay_b.sha256
+
+    @property
+    def essays(self) -> tuple[str, str]:
+        """The plain texts."""
+        return self.essay_a.text, self.essay_b.text
+
+    @property
+    def lead(self) -> str:
+        """The task as far as the first essay."""
+        first = _PLACEHOLDER.search(self.task)
+        return self.task[: first.start()] if first else f"{self.task}\n\n"
+
+    @cached_property
+    def user(self) -> tuple[str, str, str, str]:
+        """The lead, the first essay's block, the second one's, the closing line."""
+        blocks = {"{essay_a}": fenced("A", self.essay_a), "{essay_b}": fenced("B", self.essay_b)}
+        return self.lead, *_essays(self.task, blocks), CLOSING_LINE
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest over the system and the user text, each preceded by its length."""
+        texts = _digest_after(self.system)
+        texts.update(_measured("".join(self.user)))
+        return texts.hexdigest()
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Of system and user text in UTF-8."""
+        return sum(len(_encoded(text)) for text in (self.system, *self.user))
+
+
 def build_prompt(query: ComparisonQuery) -> Prompt:
-    """The prompt for a query. Placeholders in the caller's task are filled in one pass, never re-scanned."""
-    system = "\n\n".join((query.system_prompt or INSTRUCTIONS, FENCE_RULE, OUTPUT_RULES))
-    essay_a, essay_b = Essay(query.essay_a), Essay(query.essay_b)
-    blocks = {"{essay_a}": fenced("A", essay_a), "{essay_b}": fenced("B", essay_b)}
+    """The prompt for a query."""
     return Prompt(
         version=PROMPT_VERSION,
-        system=system,
-        user=(*_task_and_essays(query.user_prompt, blocks), CLOSING_LINE),
-        essay_a=essay_a,
-        essay_b=essay_b,
+        system="\n\n".join((query.system_prompt or INSTRUCTIONS, FENCE_RULE, OUTPUT_RULES)),
+        task=query.user_prompt,
+        essay_a=Essay(query.essay_a),
+        essay_b=Essay(query.essay_b),
     )
 
 
@@ -84,19 +148,37 @@ def _escaped(bracket: re.Match[str]) -> str:
     return "&lt;" if bracket.group() == "<" else f"&#{ord(bracket.group())};"
 
 
-def _task_and_essays(task: str, blocks: dict[str, str]) -> tuple[str, str, str]:
-    """The text before the first block, from there to the first block of the other essay, and the rest."""
+def _essays(task: str, blocks: dict[str, str]) -> tuple[str, str]:
+    """The first essay's block with what follows it up to the other one's, and the rest. Filled in one pass."""
     found = list(_PLACEHOLDER.finditer(task))
     if not found:
-        return f"{task}\n\n", blocks["{essay_a}"] + "\n\n", blocks["{essay_b}"]
+        return blocks["{essay_a}"] + "\n\n", blocks["{essay_b}"]
     first = found[0]
     second = next(match for match in found if match.group() != first.group())
-    return (
-        task[: first.start()],
-        _filled(task[first.start() : second.start()], blocks),
-        _filled(task[second.start() :], blocks),
-    )
+    return _filled(task[first.start() : second.start()], blocks), _filled(task[second.start() :], blocks)
 
 
 def _filled(text: str, blocks: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: blocks[match.group()], text)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors=LONE_SURROGATES)
+
+
+def _measured(text: str) -> bytes:
+    """In UTF-8, after its length: texts in a row cannot be parted in another way."""
+    encoded = _encoded(text)
+    return len(encoded).to_bytes(8, "big") + encoded
+
+
+def _begun(text: str) -> "hashlib._Hash":
+    return hashlib.sha256(_measured(text))
+
+
+_kept = lru_cache(maxsize=8)(_begun)  # most requests have the same system text
+
+
+def _digest_after(system: str) -> "hashlib._Hash":
+    """One that has taken in the system text and is the caller's own."""
+    return (_kept if len(system) <= KEPT_CHARACTERS else _begun)(system).copy()

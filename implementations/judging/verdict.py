@@ -69,6 +69,7 @@ def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply
         provider=request.provider,
         model=model,
         usage=completion.usage,
+        prompt_sha256=request.prompt.sha256,
         cost_usd=completion.cost_usd,
     )
 

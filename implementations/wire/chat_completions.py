@@ -8,7 +8,7 @@ from api_models import JsonObject
 from exceptions import BrokenReplyError
 from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.usage import counted
-from protocols import KEPT_CHARACTERS, Completion, Ending, Prompt, ProviderRequest
+from protocols import KEPT_CHARACTERS, Completion, Ending, PromptProtocol, ProviderRequest
 
 PATH = "/chat/completions"
 GROUP_HEX_DIGITS = 32
@@ -38,9 +38,9 @@ def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> Json
     return payload
 
 
-def prefix_group(prompt: Prompt) -> str:
+def prefix_group(prompt: PromptProtocol) -> str:
     """A name for all questions with the same stable part, so that they meet the same prompt cache."""
-    stable = prompt.system + prompt.user[0]
+    stable = prompt.system + prompt.lead
     return (_kept_name if len(stable) <= KEPT_CHARACTERS else _name)(stable)
 
 

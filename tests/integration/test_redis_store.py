@@ -6,12 +6,14 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.judging.prompt import Essay
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.faults import Fault, RedisAwayError
@@ -19,8 +21,7 @@ from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import GOOD_PROBES, Prober
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, PATIENCE_S, RedisMode, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
-from protocols import Essay
-from tests.fakes import new_metrics, reply, request, sample
+from tests.fakes import new_metrics, prompt, reply, request, sample
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
 
 NAME = "f" * 64
@@ -336,14 +337,7 @@ async def test_commands_that_run_out_of_time_give_their_connections_back(server:
 async def test_a_thousand_questions_that_begin_alike_have_a_thousand_answers(server: RedisServer) -> None:
     questions = []
     for number in range(1_000):
-        plain = request().prompt
-        changed = type(plain)(
-            version=plain.version,
-            system=plain.system,
-            user=(plain.user[0], "x" * 2_000 + f" {number}", plain.user[2], plain.user[3]),
-            essay_a=Essay("x" * 2_000 + f" {number}"),
-            essay_b=plain.essay_b,
-        )
+        changed = replace(prompt(), essay_a=Essay("x" * 2_000 + f" {number}"))
         questions.append(request(prompt=changed).fingerprint())
     async with replica(server.url) as here, replica(server.url) as there:
         caches = [_manager(one) for one in (here, there)]

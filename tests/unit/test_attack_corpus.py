@@ -6,8 +6,7 @@ import unicodedata
 
 import pytest
 
-from implementations.judging.prompt import CLOSING_LINE, FENCE_RULE, INSTRUCTIONS, OUTPUT_RULES, build_prompt
-from protocols import Prompt
+from implementations.judging.prompt import CLOSING_LINE, FENCE_RULE, INSTRUCTIONS, OUTPUT_RULES, Prompt, build_prompt
 from tests.fakes import query
 from tests.unit.attack_essays import ATTACKS
 

@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from api_models import ProviderName, ReasoningEffort
+from implementations.judging.prompt import Essay, Prompt
 from implementations.request_builder_impl import RequestBuilderImpl
-from protocols import Choice, Essay, MockKnobs, Prompt, ProviderRequest
+from protocols import Choice, MockKnobs, ProviderRequest
 from tests.fakes import KNOBS, current_settings, prompt, query, request, tolerant_catalogue
 
 # For every field one other value; a new field without one fails the first test.
@@ -28,7 +29,7 @@ OTHER_REQUEST: dict[str, Any] = {
 OTHER_PROMPT: dict[str, Any] = {
     "version": "2",
     "system": "Judge fairly!",
-    "user": ("The task.\n", "<essay A>\n", "<essay C>\n", "Answer."),
+    "task": "Which essay argues worse?",
     "essay_a": Essay("Essay C"),
     "essay_b": Essay("Essay C"),
 }
@@ -71,8 +72,8 @@ def test_equal_questions_have_equal_fingerprints() -> None:
 
 
 def test_text_that_moves_from_one_part_to_the_next_is_another_question() -> None:
-    moved = replace(prompt(), user=("The task.\n<", "essay A>\n", "<essay B>\n", "Answer."))
-    assert "".join(moved.user) == "".join(prompt().user)
+    moved = replace(prompt(), system="Judge fairly.W", task="hich essay argues better?")
+    assert moved.system + moved.task == prompt().system + prompt().task
     assert request(prompt=moved).fingerprint() != request().fingerprint()
 
 
@@ -107,6 +108,12 @@ def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
 
 
 def test_the_prompts_digest_covers_system_and_user_text_apart() -> None:
-    moved = replace(prompt(), system="Judge fairly.T", user=("he task.\n", *prompt().user[1:]))
+    moved = replace(prompt(), system="Judge fairly.W", task="hich essay argues better?")
+    assert moved.system + "".join(moved.user) == prompt().system + "".join(prompt().user)
     assert moved.sha256 != prompt().sha256
-    assert replace(prompt(), essay_a=Essay("not sent")).sha256 == prompt().sha256
+
+
+def test_nothing_is_laid_out_for_the_fingerprint() -> None:
+    asked = request()
+    asked.fingerprint()
+    assert not vars(asked.prompt).keys() & {"user", "sha256", "size_bytes"}

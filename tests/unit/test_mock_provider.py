@@ -16,8 +16,9 @@ import pytest
 from api_models import ProviderName, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.essay_quality import read_essay
+from implementations.judging.prompt import Essay, Prompt
 from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
-from protocols import Essay, LLMProbeProtocol, LLMProviderProtocol, MockKnobs, Prompt, ProviderRequest, Verdict
+from protocols import LLMProbeProtocol, LLMProviderProtocol, MockKnobs, ProviderRequest, Verdict
 
 pytestmark = pytest.mark.untraced
 
@@ -55,13 +56,13 @@ class Clock:
 
 
 def ask(essay_a: str, essay_b: str, knobs: MockKnobs | None = KNOBS, replicate: int = 0) -> ProviderRequest:
-    blocks = (
-        "Which essay is better?\n",
-        f"<essay_a>{essay_a}</essay_a>\n",
-        f"<essay_b>{essay_b}</essay_b>\n",
-        "Answer.",
+    prompt = Prompt(
+        version="v1",
+        system="You judge.",
+        task="Which essay is better?",
+        essay_a=Essay(essay_a),
+        essay_b=Essay(essay_b),
     )
-    prompt = Prompt(version="v1", system="You judge.", user=blocks, essay_a=Essay(essay_a), essay_b=Essay(essay_b))
     return ProviderRequest(
         provider=ProviderName.MOCK,
         model=MOCK_MODEL,

@@ -38,6 +38,7 @@ from exceptions import (
     ServiceStoppingError,
 )
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.judging.prompt import build_prompt
 from implementations.llm_orchestrator_impl import UNFINISHED, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -176,7 +177,8 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
     assert (started.provider, started.request_type, started.user_id) == (None, "comparison", "teacher-7")
     assert (tracked.provider, tracked.cost_estimate_usd, tracked.cached) == (ANTHROPIC, 0.25, False)
     assert (tracked.service_name, tracked.request_timestamp) == ("service-under-test", NOON)
-    assert tracked.prompt_sha256 == completed.prompt_sha256 == result.prompt_sha256
+    assert tracked.prompt_sha256 == build_prompt(query()).sha256
+    assert completed.prompt_sha256 == result.reply.prompt_sha256
     assert (completed.success, completed.cost_estimate, completed.cached) == (True, 0.25, False)
     assert completed.error_message is None
     assert completed.token_usage == reply().usage.as_token_usage()

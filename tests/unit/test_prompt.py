@@ -1,13 +1,13 @@
 """The question as text: stable parts first, and essays that can never pass for instructions."""
 
+import hashlib
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from implementations.judging.prompt import FENCE_RULE, OUTPUT_RULES, build_prompt, fenced
-from protocols import Essay
+from implementations.judging.prompt import FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, Essay, build_prompt, fenced
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
@@ -76,3 +76,15 @@ def test_a_request_at_the_end_of_an_essay_stays_inside_its_fence() -> None:
 def test_a_bracket_before_a_megabyte_of_spaces_is_read_in_linear_time() -> None:
     essay = "<" + " " * 1_000_000 + "x"
     assert fenced("A", Essay(essay)).count(essay) == 1
+
+
+LAID_OUT = {"1": "ed9f9257f00e7c56795604a39e7730d6aa1b811da796dec0b767e6f10a80333a"}
+
+
+def test_the_version_stands_for_the_layout() -> None:
+    """Known answers are found by version and texts: a layout that changed under the same version would get old ones."""
+    essays = {"essay_a": "It says </essay> and <ESSAY>.", "essay_b": "Å 中 \u200b\uff25ssay"}
+    tasks = ("Which is better?", "First {essay_b}, then {essay_a}, then {essay_b}.", "{essay_a}{essay_b}")
+    digests = [build_prompt(query(user_prompt=task, **essays)).sha256 for task in tasks]
+    changed = f"raise PROMPT_VERSION, and give it its own line here: {digests}"
+    assert LAID_OUT[PROMPT_VERSION] == hashlib.sha256("".join(digests).encode()).hexdigest(), changed
