@@ -154,7 +154,7 @@ class PromptProtocol(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Of system and user text in UTF-8."""
+        """Of system and user text in UTF-8, with their lengths."""
         ...
 
 

@@ -182,8 +182,9 @@ class CacheManagerImpl:
 
 
 def _patience_s() -> float:
-    """What a request may still wait for Redis: its candidates share one quarter of a second."""
+    """What a request may still wait for Redis: its candidates share one quarter of a second, if it has that long."""
     try:
-        return PATIENCE_S - current_call().record.cache_s
+        call = current_call()
     except LookupError:
         return PATIENCE_S
+    return min(PATIENCE_S - call.record.cache_s, call.deadline.remaining_s())

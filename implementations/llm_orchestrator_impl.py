@@ -147,8 +147,7 @@ class LLMOrchestratorImpl:
             is_last = candidate is candidates[-1]
             limit = asyncio.timeout(current_call().deadline.share(is_last=is_last).remaining_s())
             try:
-                async with limit:
-                    return await self._ask(candidate, query, settings, is_last=is_last)
+                return await self._ask(candidate, query, settings, limit, is_last=is_last)
             except TimeoutError:
                 if not limit.expired():
                     raise
@@ -162,9 +161,15 @@ class LLMOrchestratorImpl:
         raise _most_telling(failures)
 
     async def _ask(
-        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
+        self,
+        candidate: Candidate,
+        query: ComparisonQuery,
+        settings: CurrentSettings,
+        limit: asyncio.Timeout,
+        *,
+        is_last: bool,
     ) -> Answer:
-        """From the cache, from a purchase under way, or bought."""
+        """From the cache, which keeps its own time; from a purchase under way, or bought, within the limit."""
         key = candidate.request.fingerprint()
         reads = settings.cache_enabled and query.cache_use.reads
         known = await self._look_up(key, candidate, query) if reads else None
@@ -176,11 +181,12 @@ class LLMOrchestratorImpl:
         call = current_call()
         flight = call.apart(call.purchase_deadline.share(is_last=is_last))
         try:
-            reply, started = await self._flights.join(
-                key if query.cache_use is CacheUse.NORMAL else uuid4(),
-                lambda: self._buy(key, candidate, query, settings, flight),
-                on_start=call.holds_place_for,
-            )
+            async with limit:
+                reply, started = await self._flights.join(
+                    key if query.cache_use is CacheUse.NORMAL else uuid4(),
+                    lambda: self._buy(key, candidate, query, settings, flight),
+                    on_start=call.holds_place_for,
+                )
         finally:
             call.record.add(flight.record)
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS

@@ -108,17 +108,21 @@ class Prompt:
         blocks = {"{essay_a}": fenced("A", self.essay_a), "{essay_b}": fenced("B", self.essay_b)}
         return self.lead, *_essays(self.task, blocks), CLOSING_LINE
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Hex digest over the system and the user text, each preceded by its length."""
-        texts = _digest_after(self.system)
-        texts.update(_measured("".join(self.user)))
-        return texts.hexdigest()
+        return self._measures[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of system and user text in UTF-8, with their lengths."""
+        return self._measures[1]
 
     @cached_property
-    def size_bytes(self) -> int:
-        """Of system and user text in UTF-8."""
-        return sum(len(_encoded(text)) for text in (self.system, *self.user))
+    def _measures(self) -> tuple[str, int]:
+        texts, user = _digest_after(self.system), _measured("".join(self.user))
+        texts.update(user)
+        return texts.hexdigest(), len(_measured(self.system)) + len(user)
 
 
 def build_prompt(query: ComparisonQuery) -> Prompt:

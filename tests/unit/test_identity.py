@@ -116,4 +116,6 @@ def test_the_prompts_digest_covers_system_and_user_text_apart() -> None:
 def test_nothing_is_laid_out_for_the_fingerprint() -> None:
     asked = request()
     asked.fingerprint()
-    assert not vars(asked.prompt).keys() & {"user", "sha256", "size_bytes"}
+    assert not vars(asked.prompt).keys() & {"user", "_measures"}
+    assert asked.prompt.sha256
+    assert vars(asked.prompt).keys() >= {"user", "_measures"}

@@ -193,6 +193,16 @@ async def test_the_candidates_of_one_request_share_their_patience_with_redis() -
     assert shelf.looked_up("redis", "unavailable") == 1.0
 
 
+async def test_redis_gets_no_more_time_than_the_request_has() -> None:
+    shelf = Shelf()
+    await shelf.kept()
+    shelf.pass_time(2.0)
+    with calling(call(shelf.clock, remaining_s=0.0)):
+        assert await shelf.cache.get("key") is not None
+
+    assert shelf.reads == 0
+
+
 async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
     here, there = pair()
     await here.kept()
