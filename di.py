@@ -46,6 +46,7 @@ from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
 from implementations.events.lane import ACK_TIMEOUT_S, Lane
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
+from implementations.events.receipts import Receipts
 from implementations.events.spool import Spool, check_spool
 from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
@@ -361,7 +362,6 @@ class RequestProvider(Provider):
     @provide
     def orchestrator(
         self,
-        settings: Settings,
         runtime_settings: RuntimeSettingsProtocol,
         selector: LLMProviderSelectorProtocol,
         cache: LLMCacheManagerProtocol,
@@ -369,12 +369,12 @@ class RequestProvider(Provider):
         capacity: Bulkhead,
         accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
+        receipts: Receipts,
         metrics: Metrics,
         clock: ClockProtocol,
     ) -> LLMOrchestratorProtocol:
         """Walks one request."""
         return LLMOrchestratorImpl(
-            service_name=settings.service.name,
             runtime_settings=runtime_settings,
             selector=selector,
             cache=cache,
@@ -382,9 +382,9 @@ class RequestProvider(Provider):
             capacity=capacity,
             accounting=accounting,
             events=events,
+            receipts=receipts,
             metrics=metrics,
             clock=clock,
-            now=utc_now,
         )
 
     @provide
@@ -469,6 +469,11 @@ class RequestProvider(Provider):
         return publisher
 
     @provide
+    def receipts(self, settings: Settings, events: LLMEventPublisherProtocol, metrics: Metrics) -> Receipts:
+        """What was bought, and for whom."""
+        return Receipts(service_name=settings.service.name, events=events, metrics=metrics, now=utc_now)
+
+    @provide
     def findings(self) -> ProviderFindings:
         """What the look-ups found, for whoever shows it."""
         return {}
@@ -499,26 +504,21 @@ class RequestProvider(Provider):
     @provide
     def tester(
         self,
-        settings: Settings,
         judges: Judges,
         selector: LLMProviderSelectorProtocol,
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
-        events: LLMEventPublisherProtocol,
-        metrics: Metrics,
+        receipts: Receipts,
         clock: ClockProtocol,
     ) -> LLMProviderTesterProtocol:
         """An operator's try of one provider."""
         return ProviderTesterImpl(
-            service_name=settings.service.name,
             judges=judges,
             selector=selector,
             builder=builder,
             runtime_settings=runtime_settings,
-            events=events,
-            metrics=metrics,
+            receipts=receipts,
             clock=clock,
-            now=utc_now,
         )
 
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import uuid4
 
 from api_models import CacheOutcome
@@ -17,6 +16,7 @@ from exceptions import (
     ServiceError,
 )
 from implementations.events import request_events
+from implementations.events.receipts import Receipts
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import Call, Deadline, Record, calling, current_call
 from implementations.resilience.single_flight import SingleFlight
@@ -53,12 +53,11 @@ class Answer:
 
 
 class LLMOrchestratorImpl:
-    """clock: monotonic seconds; now: the UTC wall clock, which dates events."""
+    """clock: monotonic seconds."""
 
     def __init__(
         self,
         *,
-        service_name: str,
         runtime_settings: RuntimeSettingsProtocol,
         selector: LLMProviderSelectorProtocol,
         cache: LLMCacheManagerProtocol,
@@ -66,11 +65,10 @@ class LLMOrchestratorImpl:
         capacity: Bulkhead,
         accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
+        receipts: Receipts,
         metrics: Metrics,
         clock: Callable[[], float],
-        now: Callable[[], datetime],
     ) -> None:
-        self._service_name = service_name
         self._runtime_settings = runtime_settings
         self._selector = selector
         self._cache = cache
@@ -78,9 +76,9 @@ class LLMOrchestratorImpl:
         self._capacity = capacity
         self._accounting = accounting
         self._events = events
+        self._receipts = receipts
         self._metrics = metrics
         self._clock = clock
-        self._now = now
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
         """Answer the query or raise a ServiceError. The settings are those of this moment."""
@@ -203,25 +201,14 @@ class LLMOrchestratorImpl:
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, flight: Call
     ) -> ProviderReply:
         """The flight: it belongs to nobody, so its time is a candidate's share of a whole request's."""
-        requested_at = self._now()
         try:
-            with calling(flight):
+            with calling(flight), self._receipts.issued(query, candidate.request, flight.record.attempts):
                 reply = await candidate.provider.generate_comparison(candidate.request)
         except CostLimitExceededError:  # our own limit is no failure of the provider
             raise
         except ServiceError as failure:
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
-        finally:
-            for event in request_events.purchases(
-                query,
-                candidate.request,
-                flight.record.attempts,
-                service_name=self._service_name,
-                requested_at=requested_at,
-            ):
-                self._events.publish(event)
-                self._metrics.caller_purchased(event)
         if settings.cache_enabled and query.cache_use.writes:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply

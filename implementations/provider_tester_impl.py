@@ -2,20 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from uuid import UUID, uuid4
 
 from api_models import ANONYMOUS, ProviderName
 from exceptions import ServiceError, TestedTooOftenError
-from implementations.events import request_events
+from implementations.events.receipts import Receipts
 from implementations.resilience.call import brief_call, current_call
-from metrics import Metrics
 from protocols import (
     Choice,
     ComparisonQuery,
     Judge,
     Judges,
-    LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
     LLMRequestBuilderProtocol,
     RuntimeSettingsProtocol,
@@ -33,29 +30,23 @@ TINY_QUERY = ComparisonQuery(
 
 
 class ProviderTesterImpl:
-    """clock: monotonic seconds; now: the UTC wall clock, which dates events."""
+    """clock: monotonic seconds."""
 
     def __init__(
         self,
         *,
-        service_name: str,
         judges: Judges,
         selector: LLMProviderSelectorProtocol,
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
-        events: LLMEventPublisherProtocol,
-        metrics: Metrics,
+        receipts: Receipts,
         clock: Callable[[], float],
-        now: Callable[[], datetime],
     ) -> None:
-        self._service_name = service_name
-        self._events = events
-        self._metrics = metrics
-        self._now = now
         self._judges = judges
         self._selector = selector
         self._builder = builder
         self._runtime_settings = runtime_settings
+        self._receipts = receipts
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
 
@@ -90,19 +81,8 @@ class ProviderTesterImpl:
     async def _deep(self, name: ProviderName, judge: Judge, caller: str) -> tuple[str, str | None]:
         query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
-        requested_at = self._now()
-        try:
+        with self._receipts.issued(query, request, current_call().record.attempts):
             reply = await judge.metered.generate_comparison(request)
-        finally:
-            for event in request_events.purchases(
-                query,
-                request,
-                current_call().record.attempts,
-                service_name=self._service_name,
-                requested_at=requested_at,
-            ):
-                self._events.publish(event)
-                self._metrics.caller_purchased(event)
         return f"The provider judged a pair: {reply.verdict.winner}.", reply.model
 
     def _report(

@@ -32,6 +32,7 @@ from implementations.accounting.ledger import Ledger
 from implementations.accounting.purse import Purse
 from implementations.accounting_impl import AccountingImpl
 from implementations.cache.local_cache import LocalCache
+from implementations.events.receipts import Receipts
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.judging.prompt import Essay, Prompt
 from implementations.resilience.call import Call, Deadline
@@ -46,6 +47,7 @@ from protocols import (
     CurrentSettings,
     EventHealth,
     LLMAccountingProtocol,
+    LLMEventPublisherProtocol,
     MockKnobs,
     ModelTraits,
     PricesProtocol,
@@ -248,6 +250,10 @@ def tolerant_catalogue() -> ModelCatalogue:
 
 def books(prices: PricesProtocol, *, metrics: Metrics, now: Calendar, ledger: Ledger | None = None) -> AccountingImpl:
     return AccountingImpl(prices=prices, ledger=ledger or Ledger(now=now), metrics=metrics, now=now)
+
+
+def receipts(events: LLMEventPublisherProtocol, metrics: Metrics) -> Receipts:
+    return Receipts(service_name="service-under-test", events=events, metrics=metrics, now=Calendar())
 
 
 def booked_today(ledger: Ledger, provider: ProviderName) -> UsageTotals:

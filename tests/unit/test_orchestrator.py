@@ -67,6 +67,7 @@ from tests.fakes import (
     new_metrics,
     query,
     ranking,
+    receipts,
     reply,
     sample,
     settle,
@@ -121,7 +122,6 @@ class House:
     def rebuild(self) -> None:
         """Put the orchestrator together, of the parts as they are now."""
         self.orchestrator = LLMOrchestratorImpl(
-            service_name="service-under-test",
             runtime_settings=self._settings,
             selector=self._selector,
             cache=self.cache,
@@ -129,9 +129,9 @@ class House:
             capacity=self.capacity,
             accounting=self.accounting,
             events=self.events,
+            receipts=receipts(self.events, self.metrics),
             metrics=self.metrics,
             clock=self.clock,
-            now=Calendar(),
         )
         self.compare = self.orchestrator.compare
 
@@ -459,7 +459,6 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
 
     home = house()
     orchestrator = LLMOrchestratorImpl(
-        service_name="service-under-test",
         runtime_settings=FixedSettings(current_settings()),
         selector=Empty(),
         cache=home.cache,
@@ -467,9 +466,9 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
         capacity=home.capacity,
         accounting=home.accounting,
         events=home.events,
+        receipts=receipts(home.events, home.metrics),
         metrics=home.metrics,
         clock=home.clock,
-        now=Calendar(),
     )
     with pytest.raises(DefectError):
         await orchestrator.compare(query())

@@ -24,7 +24,6 @@ from protocols import (
 from tests.fakes import (
     KNOBS,
     KNOWN_MODEL,
-    Calendar,
     Clock,
     FakeProvider,
     FixedSettings,
@@ -33,6 +32,7 @@ from tests.fakes import (
     Step,
     current_settings,
     new_metrics,
+    receipts,
     reply,
     tolerant_catalogue,
 )
@@ -102,15 +102,12 @@ class Bench:
         self.events = Recorder()
         self.metrics = new_metrics()
         self.tester = ProviderTesterImpl(
-            service_name="service-under-test",
             judges={name: Judge(provider=self.stack, metered=one, probe=one) for name, one in judges.items()},
             selector=OneStatus(enabled=enabled, configured=configured, reason=reason),
             builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
             runtime_settings=FixedSettings(current_settings(mock=mock)),
-            events=self.events,
-            metrics=self.metrics,
+            receipts=receipts(self.events, self.metrics),
             clock=self.clock,
-            now=Calendar(),
         )
 
     async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> TrialReport:

@@ -1,0 +1,39 @@
+"""Tells what each billed attempt bought, and books it on whom it was made for: for comparisons, and for paid tests."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from implementations.events import request_events
+from metrics import Metrics
+from protocols import Attempt, ComparisonQuery, LLMEventPublisherProtocol, ProviderRequest
+
+
+class Receipts:
+    """now: the UTC wall clock, which dates the request."""
+
+    def __init__(
+        self,
+        *,
+        service_name: str,
+        events: LLMEventPublisherProtocol,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._service_name = service_name
+        self._events = events
+        self._metrics = metrics
+        self._now = now
+
+    @contextmanager
+    def issued(self, query: ComparisonQuery, request: ProviderRequest, attempts: Sequence[Attempt]) -> Iterator[None]:
+        """Once for each of the attempts that are there at the end, however that comes."""
+        requested_at = self._now()
+        try:
+            yield
+        finally:
+            for event in request_events.purchases(
+                query, request, attempts, service_name=self._service_name, requested_at=requested_at
+            ):
+                self._events.publish(event)
+                self._metrics.caller_purchased(event)
