@@ -374,7 +374,7 @@ class DeadlineExceededError(ServiceError):
 
     code, status = ErrorCode.TIMEOUT, 504
     sentence = "The request could not be answered in time."
-    provider_was_asked = True
+    asks_next_provider = provider_was_asked = True
 
 
 # --- This service -----------------------------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ class CacheUse(StrEnum):
 class ComparisonQuery:
     """What the caller asked; `None` is left to us.
 
-    caller: whose key was shown, for the books; no part of the question. timeout_s: the caller's own wish, in seconds.
+    caller: whose key was shown, for the books; no part of the question. In seconds: timeout_s, the caller's own wish;
+    reading_s, how long it took until the whole query had come, which is part of the request's time.
     """
 
     user_prompt: str
@@ -104,6 +105,7 @@ class ComparisonQuery:
     replicate: int = 0
     cache_use: CacheUse = CacheUse.NORMAL
     timeout_s: float | None = None
+    reading_s: float = 0.0
 
     @property
     def size(self) -> int:

@@ -1,5 +1,6 @@
 """Reads a comparison request: headers, strict JSON, validated; what is wrong is named, never echoed."""
 
+import time
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -64,6 +65,7 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
         correlation_id,
         cache_use=cache_use(request),
         timeout_s=timeout_s(request),
+        reading_s=time.perf_counter() - scope.began_s,
     )
 
 
@@ -94,7 +96,12 @@ def _complaint(mistake: ErrorDetails) -> str:
 
 
 def _query(
-    comparison: ComparisonRequest, correlation_id: UUID, *, cache_use: CacheUse, timeout_s: float | None
+    comparison: ComparisonRequest,
+    correlation_id: UUID,
+    *,
+    cache_use: CacheUse,
+    timeout_s: float | None,
+    reading_s: float,
 ) -> ComparisonQuery:
     overrides = comparison.llm_config_overrides or LLMConfigOverrides()
     return ComparisonQuery(
@@ -115,4 +122,5 @@ def _query(
         replicate=comparison.replicate,
         cache_use=cache_use,
         timeout_s=timeout_s,
+        reading_s=reading_s,
     )

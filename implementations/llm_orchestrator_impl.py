@@ -1,8 +1,7 @@
 """Walks one request: query, selector, cache, flight, provider stack, accounting, events. Read it from the top."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -81,77 +80,66 @@ class LLMOrchestratorImpl:
         self._clock = clock
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
-        """Answer the query or raise a ServiceError. The settings are those of this moment."""
-        began_s, settings = self._clock(), self._runtime_settings.current()
-        deadline = self._deadline(settings, query.timeout_s)
+        """Answer the query or raise a ServiceError. The settings are those of this moment.
+
+        *started* is followed by exactly one *completed*, however the request ends.
+        """
+        asked_s, settings = self._clock(), self._runtime_settings.current()
+        began_s = asked_s - query.reading_s
+        deadline = self._deadline(settings, began_s, query.timeout_s)
         place = await self._capacity.enter(within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE))
         call = Call(
             deadline=deadline,
-            purchase_deadline=self._deadline(settings, None),
-            record=Record(queued_s=self._clock() - began_s),
+            purchase_deadline=self._deadline(settings, self._clock(), None),
+            record=Record(queued_s=self._clock() - asked_s),
             holds_place_for=place.keep_for,
         )
-        try:
-            with calling(call), self._announced(query, began_s) as ended:
-                return ended(await self._first_answer(query, settings))
-        finally:
-            place.leave()
-
-    @contextmanager
-    def _announced(self, query: ComparisonQuery, began_s: float) -> "Iterator[Callable[[Answer], ComparisonResult]]":
-        """*started* is followed by exactly one *completed*, however the request ends."""
         self._events.publish(request_events.started(query))
-
-        def ended(answer: Answer) -> ComparisonResult:
-            result = _result(answer, self._clock() - began_s)
-            self._events.publish(request_events.answered(query, result))
-            self._metrics.comparison_ended(
-                provider=result.reply.provider,
-                model=answer.candidate.request.model,
-                error=None,
-                cache_outcome=result.cache_outcome,
-                elapsed_s=result.timings.total_s,
-                queued_s=result.timings.queued_s,
-            )
-            return result
-
         try:
-            yield ended
+            with calling(call):
+                answer = await self._first_answer(query, settings)
+            return self._answered(query, answer, call.record, self._clock() - began_s)
         except asyncio.CancelledError:
             self._events.publish(request_events.unanswered(query, UNFINISHED, self._clock() - began_s, cost_usd=0.0))
             raise
         except Exception as failure:
-            known = failure if isinstance(failure, ServiceError) else DefectError("")
-            self._events.publish(
-                request_events.unanswered(
-                    query, known.sentence, self._clock() - began_s, cost_usd=current_call().record.cost_usd
-                )
-            )
-            self._metrics.comparison_ended(
-                provider=known.provider or query.provider,
-                model=None,
-                error=known.code,
-                cache_outcome=None,
-                elapsed_s=self._clock() - began_s,
-                queued_s=current_call().record.queued_s,
-            )
+            self._failed(query, failure, call.record, self._clock() - began_s)
             raise
+        finally:
+            place.leave()
+
+    def _answered(self, query: ComparisonQuery, answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
+        result = _result(answer, record, elapsed_s)
+        self._metrics.comparison_ended(
+            provider=result.reply.provider,
+            model=answer.candidate.request.model,
+            error=None,
+            cache_outcome=result.cache_outcome,
+            elapsed_s=elapsed_s,
+            queued_s=record.queued_s,
+        )
+        self._events.publish(request_events.answered(query, result))
+        return result
+
+    def _failed(self, query: ComparisonQuery, failure: Exception, record: Record, elapsed_s: float) -> None:
+        known = failure if isinstance(failure, ServiceError) else DefectError("")
+        self._events.publish(request_events.unanswered(query, known.sentence, elapsed_s, cost_usd=record.cost_usd))
+        self._metrics.comparison_ended(
+            provider=known.provider or query.provider,
+            model=None,
+            error=known.code,
+            cache_outcome=None,
+            elapsed_s=elapsed_s,
+            queued_s=record.queued_s,
+        )
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
         """Ask one candidate after the other, as far as time and the class of each failure allow."""
         candidates = self._selector.candidates(query, settings)
         failures: list[ServiceError] = []
         for candidate in candidates:
-            is_last = candidate is candidates[-1]
-            limit = asyncio.timeout(current_call().deadline.share(is_last=is_last).remaining_s())
             try:
-                return await self._ask(candidate, query, settings, limit, is_last=is_last)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                failures.append(
-                    DeadlineExceededError("the request's own time is used up", provider=candidate.request.provider)
-                )
+                return await self._ask(candidate, query, settings, is_last=candidate is candidates[-1])
             except ServiceError as failure:
                 if not failure.asks_next_provider:
                     raise
@@ -159,15 +147,9 @@ class LLMOrchestratorImpl:
         raise _most_telling(failures)
 
     async def _ask(
-        self,
-        candidate: Candidate,
-        query: ComparisonQuery,
-        settings: CurrentSettings,
-        limit: asyncio.Timeout,
-        *,
-        is_last: bool,
+        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
     ) -> Answer:
-        """From the cache, which keeps its own time; from a purchase under way, or bought, within the limit."""
+        """From the cache, which keeps its own time; from a purchase under way; or bought."""
         key = candidate.request.fingerprint()
         reads = settings.cache_enabled and query.cache_use.reads
         known = await self._look_up(key, candidate, query) if reads else None
@@ -176,19 +158,33 @@ class LLMOrchestratorImpl:
             return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
         if query.cache_use is CacheUse.ONLY:
             raise NotCachedError("ask again without only-if-cached")
+        bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
+        reply, started = await self._bought(key, candidate, query, settings, is_last=is_last)
+        return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
+
+    async def _bought(
+        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
+    ) -> tuple[ProviderReply, bool]:
+        """The reply within this candidate's share of the time, and whether it was this request that began to buy it."""
         call = current_call()
+        left_s = call.deadline.share(is_last=is_last).remaining_s()
+        if left_s <= 0:
+            raise _too_late(candidate)  # before anything is bought
         flight = call.apart(call.purchase_deadline.share(is_last=is_last))
+        limit = asyncio.timeout(left_s)
         try:
             async with limit:
-                reply, started = await self._flights.join(
+                return await self._flights.join(
                     key if query.cache_use is CacheUse.NORMAL else uuid4(),
                     lambda: self._buy(key, candidate, query, settings, flight),
                     on_start=call.holds_place_for,
                 )
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise _too_late(candidate) from None
         finally:
             call.record.add(flight.record)
-        bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
-        return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
 
     async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()
@@ -213,13 +209,17 @@ class LLMOrchestratorImpl:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply
 
-    def _deadline(self, settings: CurrentSettings, wished_s: float | None) -> Deadline:
+    def _deadline(self, settings: CurrentSettings, began_s: float, wished_s: float | None) -> Deadline:
         allowed_s = settings.request_timeout_s
         return Deadline(
-            expires_at_s=self._clock() + (allowed_s if wished_s is None else min(wished_s, allowed_s)),
+            expires_at_s=began_s + (allowed_s if wished_s is None else min(wished_s, allowed_s)),
             attempt_timeout_s=settings.attempt_timeout_s,
             clock=self._clock,
         )
+
+
+def _too_late(candidate: Candidate) -> ServiceError:
+    return DeadlineExceededError("the request's own time is used up", provider=candidate.request.provider)
 
 
 def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
@@ -233,8 +233,7 @@ def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
     return min(closed_doors, key=lambda failure: failure.retry_after_s or 0.0, default=failures[-1])
 
 
-def _result(answer: Answer, elapsed_s: float) -> ComparisonResult:
-    record = current_call().record
+def _result(answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
     return ComparisonResult(
         reply=answer.reply,
         cost_usd=record.cost_usd,

@@ -436,6 +436,21 @@ def test_a_body_that_arrives_too_slowly_is_refused(tmp_path: Path) -> None:
     assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
 
 
+def test_the_time_in_which_a_body_arrives_is_the_request_s_own(tmp_path: Path) -> None:
+    body, wish = orjson.dumps(QUESTION), "X-Request-Timeout-Ms: 1000\r\n"
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="700")) as running:
+        for waits_s, status in ((0.0, 200), (0.5, 504), (1.2, 504)):
+            with running.connected() as plain:
+                plain.sendall(
+                    f"{POST_HEAD}{wish}Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                )
+                plain.sendall(body[:40])
+                time.sleep(waits_s)
+                plain.sendall(body[40:])
+                answer = received(plain)
+            assert answer.status == status, waits_s
+
+
 @pytest.mark.parametrize(("path", "status"), [(COMPARISON, 405), ("/nowhere", 404)])
 def test_a_websocket_handshake_gets_an_http_error(tmp_path: Path, path: str, status: int) -> None:
     handshake = (

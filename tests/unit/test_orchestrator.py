@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -333,7 +334,7 @@ async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and
     held = Held(reply())
     home = house(held)
     with pytest.raises(DeadlineExceededError) as late:
-        await home.compare(query(timeout_s=0.0))
+        await home.compare(query(timeout_s=0.001))
     assert late.value.provider is ANTHROPIC
     assert home.completed().error_message == DeadlineExceededError.sentence
     await held.reached.wait()
@@ -345,12 +346,39 @@ async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and
 
 
 async def test_a_callers_wish_never_lengthens_the_request() -> None:
-    home = house(Held(reply()), request_timeout_s=0.0)
+    home = house(Held(reply()), request_timeout_s=0.001)
     with pytest.raises(DeadlineExceededError):
         await home.compare(query(timeout_s=9999.0))
     for flight in home.flights.tasks:
         flight.cancel()
     await settle()
+
+
+async def test_the_time_of_a_request_begins_with_its_first_byte() -> None:
+    judge = FakeProvider(reply())
+    home = House({ANTHROPIC: judge}, request_timeout_s=55.0)
+    with pytest.raises(DeadlineExceededError):
+        await home.compare(query(reading_s=55.0))
+    assert judge.requests == [], "nothing is bought for a request whose time is over"
+    assert home.completed().response_time_ms == 55_000
+    result = await home.compare(query(reading_s=15.0))
+    assert result.timings.total_s == 15.0
+
+
+async def test_a_known_answer_is_given_to_who_has_no_time_left() -> None:
+    home = house(reply())
+    await home.compare(query())
+    assert (await home.compare(query(reading_s=99.0))).cache_outcome is CacheOutcome.HIT
+
+
+async def test_a_defect_of_the_counting_is_completed_once() -> None:
+    home = house(reply())
+    with (
+        patch.object(home.metrics, "comparison_ended", side_effect=[ZeroDivisionError, None]),
+        pytest.raises(ZeroDivisionError),
+    ):
+        await home.compare(query())
+    assert not home.completed().success
 
 
 async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() -> None:
@@ -572,7 +600,7 @@ async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_la
         return await late(request)
 
     home = House({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
-    answer = asyncio.create_task(home.compare(query(timeout_s=0.0)))
+    answer = asyncio.create_task(home.compare(query(timeout_s=0.001)))
     await quick.reached.wait()
     for held in (late, quick) if late_one_lands == "before the answer" else (quick, late):
         held.go.set()
