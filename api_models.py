@@ -343,8 +343,8 @@ class ComparisonRequest(_Body):
     """What is not left to the service."""
     correlation_id: UUID | None = None
     """Comes back everywhere; without it the header X-Correlation-ID counts, else it is made."""
-    user_id: Annotated[StrictStr, Field(json_schema_extra={"pattern": WITHOUT_NUL})] | None = None
-    """Goes into events."""
+    user_id: Annotated[StrictStr, Field(max_length=1_000, json_schema_extra={"pattern": WITHOUT_NUL})] | None = None
+    """Goes into events. At most 1,000 characters."""
     metadata: Annotated[JsonObject, AfterValidator(_small_enough)] = {}
     """At most 16 KiB of JSON; comes back verbatim, in the answer and in events."""
     replicate: Annotated[StrictInt, Field(ge=0, le=LARGEST_INTEGER)] = 0

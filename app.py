@@ -1,12 +1,14 @@
 """The entry: `python app.py` serves; `app:app` is the application for another ASGI server."""
 
+import os
 import signal
 import sys
 
 if __name__ == "__main__":
-    # Before all that takes time: the first process of a container does not hear what it has no handler for. Uvicorn
-    # raises the signal again when it has stopped; without a handler the exit code would be 143.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Before all that takes time: the first process of a container does not hear what it has no handler for. Nothing is
+    # open yet, and an exception would be lost where an import just runs a callback. Nor is anything open when Uvicorn,
+    # which has stopped, raises the signal again; without a handler the exit code would be 143.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 import contextlib
 import errno

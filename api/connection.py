@@ -36,7 +36,7 @@ class Body:
         self._is_too_large = (expected_content_length or 0) > self._limit
         self._within_s: float | None = None
         self._turn = asyncio.Lock()
-        self.is_whole = False
+        self.is_whole = self.is_late = False
         self.caller_left = False
 
     def open(self, receive: ASGIReceiveCallable, *, within_s: float | None) -> None:
@@ -68,6 +68,7 @@ class Body:
                 while not (self.needs_no_more or self.caller_left):
                     await self._receive_unless(lambda: self.needs_no_more or self.caller_left)
         except TimeoutError:
+            self.is_late = True
             raise RequestTimeout from None
         if self._is_too_large:
             raise RequestEntityTooLarge
@@ -135,8 +136,8 @@ class Connection(ASGIHTTPConnection):
         try:
             with _CallerWatched(request.body):
                 response = await self.app.handle_request(request)
-            if request.lines(b"expect") and not request.body.is_whole:
-                response.headers["Connection"] = "close"  # or the next request would be taken for the body
+            if not request.body.is_whole and (request.lines(b"expect") or request.body.is_late):
+                response.headers["Connection"] = "close"  # or what still comes is waited for, or taken for a request
             await self._send_response(send, response)
         except asyncio.CancelledError:
             if not request.body.caller_left:

@@ -1,7 +1,6 @@
 """OpenRouter: chat completions routed to other vendors. Its 200 may hold an error, its usage tells the real cost."""
 
 from dataclasses import replace
-from math import isfinite
 from typing import Any
 
 from api_models import JsonObject
@@ -16,6 +15,7 @@ from implementations.wire.transport import Transport
 from protocols import Completion, ProviderReply, ProviderRequest
 
 GEMINI_ROUTES = "google/"  # where only strings may be enumerated
+MOST_DOLLARS = 10_000  # of one call; what is more is no price
 
 
 class OpenRouterProviderImpl:
@@ -65,7 +65,7 @@ def completion(answer: JsonObject) -> Completion:
 
 def _dollars(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and isfinite(value) and value >= 0 else None
+    return float(value) if is_number and 0 <= value <= MOST_DOLLARS else None
 
 
 def _schema(model: str) -> JsonObject:

@@ -43,7 +43,7 @@ class StopSignals:
             self._closing.result()
 
     def _received(self, number: signal.Signals) -> None:
-        if self._draining is None:
+        if self._draining is None and self._closing is None:
             self._draining = asyncio.create_task(self._drain_and_stop(number))
         elif not self._hurries:
             self._hurries = True

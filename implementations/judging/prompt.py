@@ -34,6 +34,7 @@ holds whatever other form the task or an essay may ask for."""
 CLOSING_LINE = "\n\nWhich essay is better? Answer in the JSON form that the rules demand."
 
 MARK_HEX_DIGITS = 16
+CROWD = 1_000  # brackets
 # What a model may read as a tag of ours: other brackets and slashes, letters in other styles and scripts, and anywhere
 # characters that nobody sees: controls, marks, fillers.
 _UNSEEN = (
@@ -55,7 +56,7 @@ def _alike(letter: str) -> str:
 
 
 _WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
-_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*{_WORD}(?!\w))", re.IGNORECASE)
+_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?!\w))", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
 
 
@@ -143,13 +144,22 @@ def fenced(letter: str, essay: Essay) -> str:
 
 
 def _harmless(text: str) -> str:
-    """Most essays hold no bracket at all, which is found out much faster than that none begins a tag."""
-    brackets = "<" if text.isascii() else _BRACKETS
-    return _FENCE_LIKE.sub(_escaped, text) if any(bracket in text for bracket in brackets) else text
+    """Most essays hold no bracket at all, which is found out much faster than that none begins a tag.
+
+    Of a crowd of brackets all are escaped: to look at each of a million would hold up everybody else.
+    """
+    brackets = [bracket for bracket in ("<" if text.isascii() else _BRACKETS) if bracket in text]
+    if not brackets:
+        return text
+    if sum(map(text.count, brackets)) <= CROWD:
+        return _FENCE_LIKE.sub(lambda bracket: _escaped(bracket.group()), text)
+    for bracket in brackets:
+        text = text.replace(bracket, _escaped(bracket))
+    return text
 
 
-def _escaped(bracket: re.Match[str]) -> str:
-    return "&lt;" if bracket.group() == "<" else f"&#{ord(bracket.group())};"
+def _escaped(bracket: str) -> str:
+    return "&lt;" if bracket == "<" else f"&#{ord(bracket)};"
 
 
 def _essays(task: str, blocks: dict[str, str]) -> tuple[str, str]:

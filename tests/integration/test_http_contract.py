@@ -189,6 +189,7 @@ BAD_BODIES = [
     Bad("replicate bool", question(replicate=True), "replicate"),
     Bad("replicate string", question(replicate=CANARY), "replicate"),
     Bad("user_id number", question(user_id=7654321), "user_id", "7654321"),
+    Bad("user_id too long", question(user_id=CANARY + "x" * 1_000), "user_id"),
     Bad("correlation id", question(correlation_id=CANARY), "correlation_id"),
     Bad("correlation id number", question(correlation_id=7654321), "correlation_id", "7654321"),
     Bad("correlation id empty", question(correlation_id=""), "correlation_id"),

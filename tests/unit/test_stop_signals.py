@@ -93,6 +93,24 @@ async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int])
     house.signals.give_back()
 
 
+async def test_when_the_server_heard_the_first_one_itself_the_next_one_hurries(heard_by_server: list[int]) -> None:
+    house, begun = House(), asyncio.Event()
+    house.signals.take_over()
+
+    async def send_what_waits() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    last = asyncio.create_task(house.signals.unless_hurried(send_what_waits()))
+    await begun.wait()
+    await received(TERM)
+    await asyncio.wait_for(last, timeout=5)
+    assert heard_by_server
+    with pytest.raises(ServiceStoppingError):
+        await house.guest
+    house.signals.give_back()
+
+
 async def test_a_failure_of_the_last_work_is_not_lost() -> None:
     async def fail() -> None:
         raise ValueError("the last work")

@@ -6,7 +6,6 @@ The judge of that is a second, plainer reading of the text, which shares no code
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from api_models import JsonObject
 from exceptions import ProviderError
 from implementations import anthropic_provider_impl, google_provider_impl, openrouter_provider_impl
 from implementations.judging.verdict import concluded
+from implementations.openrouter_provider_impl import MOST_DOLLARS
 from implementations.wire import chat_completions
 from implementations.wire.json_reading import at, read_object
 from protocols import Completion, ProviderReply
@@ -108,7 +108,7 @@ VALUES = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(["Essay A", "Essay B", TEXT, OF_B, 1, 5, 10**30]),
+    | st.sampled_from(["Essay A", "Essay B", TEXT, OF_B, 1, 5, 10**30, 10**400, 1e308]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=4,
 )
@@ -207,7 +207,7 @@ def assert_sane(reply: ProviderReply) -> None:
     assert min(usage.prompt, usage.completion, usage.cached, usage.written, usage.reasoning) >= 0
     assert usage.cached + usage.written <= usage.prompt
     assert usage.reasoning <= usage.completion
-    assert reply.cost_usd is None or (isfinite(reply.cost_usd) and reply.cost_usd >= 0)
+    assert reply.cost_usd is None or 0 <= reply.cost_usd <= 2 * MOST_DOLLARS
     assert reply.verdict.justification.encode()
 
 
