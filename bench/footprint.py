@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.load import Asked, Load
 from bench.pace import Closed
-from bench.processes import HOST, Running
+from bench.processes import HOST, Running, answers
 from bench.question import comparison
 from bench.setups import MISS, Setup, judged_by
 from bench.stage import Stage
@@ -30,12 +30,16 @@ Tell = Callable[[float], None]
 
 
 def starts(stage: Stage) -> dict[str, Any]:
-    """Seconds from the start of the process to its first answer, and MiB when nothing was asked yet."""
+    """Seconds from the start of the process to its first verdict, and MiB some seconds later."""
+    question = comparison(headers={}, provider=MISS.provider, is_new=True)
     found: dict[str, list[float]] = {"start_s": [], "idle_mib": []}
     with stage.world() as world:
         for _ in range(STARTS):
             with stage.server(MISS, world) as server:
-                found["start_s"].append(server.start_s)
+                ready_s = time.monotonic()
+                if not answers(server.port, question()):
+                    raise SystemExit("the first question was not answered")
+                found["start_s"].append(server.start_s + time.monotonic() - ready_s)
                 time.sleep(IDLE_S)
                 found["idle_mib"].append(server.rss_mib())
     return found

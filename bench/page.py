@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
-from bench.goals import MANY, ONE, SETTLED, Rounds, goals
+from bench.goals import MANY, ONE, SETTLED, Rounds, at_half, goals
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
 from bench.table import load_of
@@ -20,6 +21,7 @@ def page() -> str:
         "targets": _targets(full, peers, footprint),
         "machine": _machine(full, peers, footprint),
         "alone": _alone(full.rows),
+        "outside": _outside(full),
         "peers": _peers(Rounds(peers.rows)),
         "footprint": _footprint(footprint),
     }
@@ -72,6 +74,15 @@ def _alone(rows: Sequence[Row]) -> Iterator[str]:
             f"| {row.setup} | {row.connections} | {load_of(row)} | {due} | {row.achieved_rps:,.0f} | {latencies} "
             f"| {own} | {1000 * row.cpu_s:,.0f} | {row.rss_mib:.0f} | {calls:.2f} | {row.late:,} |"
         )
+
+
+def _outside(full: Report) -> Iterator[str]:
+    """What the promise for half of the capacity leaves out."""
+    seen = [row.latency_ms["p99"] for row in at_half(full)]
+    yield (
+        f"At half of the capacity the load itself saw a p99 of {median(seen):.1f} ms "
+        f"({min(seen):.1f}\N{EN DASH}{max(seen):.1f}) where the service tells the figure above."
+    )
 
 
 def _ms(values: Mapping[str, float], name: str) -> str:

@@ -92,11 +92,11 @@ def free_port() -> int:
         return port
 
 
-def answers(port: int, path: str) -> bool:
-    """Whether a GET gets a 200 within a second."""
+def answers(port: int, wire: bytes) -> bool:
+    """Whether this request gets a 200 within a second."""
     try:
         with socket.create_connection((HOST, port), timeout=1) as plain:
-            plain.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            plain.sendall(wire)
             return plain.recv(12).endswith(b" 200")
     except OSError:
         return False
@@ -104,7 +104,8 @@ def answers(port: int, path: str) -> bool:
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, path: str, log: Path) -> None:
     give_up_s = time.monotonic() + START_TIMEOUT_S
-    while not answers(port, path):
+    look = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    while not answers(port, look):
         if process.poll() is not None or time.monotonic() > give_up_s:
             raise SystemExit(f"{process.args!r} did not start:\n{log.read_text()[-2000:]}")
         time.sleep(POLL_S)

@@ -106,8 +106,11 @@ def collector_at(address: Callable[[World], str]) -> Settings:
     return beside(OPENAI_ONLY, lambda world: {"OTLP_ENDPOINT": address(world)})
 
 
-def _known_callers() -> str:
-    return orjson.dumps({"bench": [hashlib.sha256(CALLER_KEY.encode()).hexdigest()]}).decode()
+SHOWN_KEY = {"Authorization": f"Bearer {CALLER_KEY}"}
+KEYS_ASKED = {
+    "AUTH_MODE": "api_key",
+    "CALLER_API_KEYS": orjson.dumps({"bench": [hashlib.sha256(CALLER_KEY.encode()).hexdigest()]}).decode(),
+}
 
 
 def _down(world: World) -> Mapping[str, str]:
@@ -170,9 +173,18 @@ SETUPS = (
     ),
     Setup(name="judged miss, collector hung", settings=collector_at(lambda world: f"http://{world.silence}")),
     Setup(
+        name="judged miss as deployed: with Redis, Kafka and callers' keys",
+        settings=beside(
+            redis_at(lambda world: world.needs[Need.REDIS]),
+            beside(kafka_at(lambda world: world.needs[Need.KAFKA]), lambda _: KEYS_ASKED),
+        ),
+        headers=SHOWN_KEY,
+        needs=(Need.REDIS, Need.KAFKA),
+    ),
+    Setup(
         name="local hit, callers show keys",
-        settings=judged_by(OPENAI, AUTH_MODE="api_key", CALLER_API_KEYS=_known_callers()),
-        headers={"Authorization": f"Bearer {CALLER_KEY}"},
+        settings=judged_by(OPENAI, **KEYS_ASKED),
+        headers=SHOWN_KEY,
         is_new=False,
     ),
 )

@@ -1,11 +1,12 @@
 """Ourselves and the peers in turns: the same machine, provider, body and load, round after round.
 
-All servers are up, and all but the one that is asked stand still, so that none pays for another one's start.
+All servers are up, and all but the one that is asked stand still, so that none pays for another one's start. Each is
+warm before the first round: a just-in-time compiler needs thousands of questions.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from bench import peers
@@ -21,6 +22,7 @@ ROUNDS = 5
 TURNS = 11  # of one round
 SETTLE_S = 0.5  # what is under way when a server is stopped would have timed out when it goes on
 SPANS = Spans(warm_s=2.0, watched_s=5.0)
+WARMING, WARM_ANSWERS, MOST_WARMINGS = Spans(warm_s=0.0, watched_s=3.0), 12_000, 12
 MANY, ONE = Run(), Run(connections=1)
 
 
@@ -40,12 +42,13 @@ async def rounds(stage: Stage, count: int, spans: Spans) -> AsyncIterator[Row]:
         assert len(turns) == TURNS, "the progress bar counts on it"  # noqa: S101
         for turn in turns:
             _pause(turn.subject.server, world)
+        for turn in turns:
+            if turn.run is MANY:
+                await _warmed(turn.subject, world)
         for number in range(count):
             for turn in turns if number % 2 == 0 else reversed(turns):
-                turn.subject.server.resume()
-                yield checked(await measured(turn.subject, turn.run, spans))
-                await asyncio.sleep(SETTLE_S)
-                _pause(turn.subject.server, world)
+                async with _its_turn(turn.subject.server, world):
+                    yield checked(await measured(turn.subject, turn.run, spans))
 
 
 async def _turns(stage: Stage, stack: ExitStack, world: World) -> AsyncIterator[Turn]:
@@ -77,6 +80,22 @@ async def _sent_upstream(subject: Subject) -> bytes:
     await reader.readuntil(b"\r\n\r\n")
     writer.close()
     return await provider_tells(subject.provider, "/last")
+
+
+async def _warmed(subject: Subject, world: World) -> None:
+    answers, spans = 0, 0
+    async with _its_turn(subject.server, world):
+        while answers < WARM_ANSWERS and spans < MOST_WARMINGS:
+            answers += (await measured(subject, MANY, WARMING)).requests
+            spans += 1
+
+
+@asynccontextmanager
+async def _its_turn(server: Running, world: World) -> AsyncIterator[None]:
+    server.resume()
+    yield
+    await asyncio.sleep(SETTLE_S)
+    _pause(server, world)
 
 
 def _pause(server: Running, world: World) -> None:
