@@ -1,4 +1,4 @@
-"""The composition root: the one place that knows the classes. Reading it tells how the service is put together."""
+"""The composition root: how the service is put together. Only what starts and stops it knows some classes as well."""
 
 import asyncio
 import hashlib
@@ -749,12 +749,12 @@ class ProcessProvider(Provider):
 
     @provide
     def clock(self) -> ClockProtocol:
-        """The only monotonic clock."""
+        """The monotonic clock; only what talks to Kafka keeps its own time."""
         return time.monotonic
 
     @provide
     def sleep(self) -> SleepProtocol:
-        """The only way to wait."""
+        """The way to wait."""
         return asyncio.sleep
 
     @provide

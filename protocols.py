@@ -1,7 +1,7 @@
 """The nouns our modules exchange and the verbs they expect of each other.
 
-Nouns are frozen; in a `ProviderRequest` nothing is left to decide, and `None` there means "not sent".
-Implementations conform structurally; `di.py` is where mypy proves it.
+Nouns are frozen, but for the two that money moves in; in a `ProviderRequest` nothing is left to decide, and `None`
+there means "not sent". Implementations conform structurally; `di.py` is where mypy proves it.
 """
 
 import hashlib
@@ -455,7 +455,7 @@ class CostRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentSettings:
-    """What an operator may change while the service runs: one immutable snapshot, taken once per request.
+    """What is in force, the operator's changes included: one immutable snapshot, taken once per request.
 
     mock: the mock's knobs while it stands in the place of every provider, else None.
     """

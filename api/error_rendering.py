@@ -48,7 +48,7 @@ SAYS_NOTHING_OF_US = (
 
 
 def install(app: Quart, *, history: HistoryProtocol) -> None:
-    """Let one handler render them all; a failure is logged and remembered here and nowhere else."""
+    """Let one handler render them all; a failure is noted for the log and remembered here and nowhere else."""
 
     async def render(error: Exception) -> Response:
         failure = _known(error)

@@ -48,7 +48,7 @@ class Ranking:
         return sorted(names, key=lambda name: (rank(name), self._accounting.activity(name).in_flight))
 
     def _cost(self, name: ProviderName, query: ComparisonQuery, settings: CurrentSettings) -> float:
-        """US dollars for a question of this size; an unknown price comes last."""
+        """Micro-dollars for a question of this size; an unknown price comes last."""
         rates = self._prices.rates(name, settings.default_models[name])
         if rates is None:
             return inf

@@ -21,6 +21,6 @@ class Follower:
             await self._sleep(INTERVAL_S)
 
     async def look(self) -> None:
-        """Once, half a second at most."""
+        """Once, a second at most."""
         for look in self._looks:
             await look()
