@@ -1,6 +1,10 @@
 """The layers and fences of the service, read from its imports: arrows point down, and each library has its room."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,8 @@ COMMON_ROOM = "resilience"
 
 FENCES = {
     "aiohttp": {"implementations/wire", "di.py"},
+    "yarl": {"implementations/wire"},
+    "requests": {"implementations/observability"},
     "redis": {"implementations/shared_state", "di.py"},
     "aiokafka": {"implementations/events", "di.py"},
     "tenacity": {"implementations/retry_manager_impl.py", "di.py"},
@@ -32,6 +38,8 @@ FENCES = {
     "quart": {"api", "startup_setup.py"},
     "quart_dishka": {"api", "startup_setup.py"},
     "dishka": {"api", "startup_setup.py", "di.py"},
+    "werkzeug": {"api"},
+    "hypercorn": {"api"},
     "uvicorn": {"app.py"},
     "pydantic_settings": {"config.py"},
     "prometheus_client": {"metrics.py"},
@@ -115,3 +123,19 @@ def test_a_breach_is_seen(path: str, source: str) -> None:
 
 def test_no_file_below_the_contract_is_forgotten() -> None:
     assert {path.parts[0].removesuffix(".py") for path in service_files()} == set(LAYER_OF)
+
+
+def test_every_library_that_is_imported_is_a_dependency_by_name() -> None:
+    """One that only another library wants may leave with that one's next version."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {re.split(r"[^\w-]", one)[0] for one in wanted}
+    ours = {path.stem for path in ROOT.iterdir()} | OUTSIDE
+    imported = {name.split(".")[0] for path in service_files() for name in imports_of((ROOT / path).read_text())}
+    homes = packages_distributions()
+    undeclared = {
+        name
+        for name in imported - ours - sys.stdlib_module_names
+        if not {home.lower().replace("_", "-") for home in homes[name]} & declared and name != "opentelemetry"
+    }
+    assert undeclared == set()
+    assert any(one.startswith("opentelemetry-") for one in declared)
