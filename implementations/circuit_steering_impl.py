@@ -16,7 +16,7 @@ from implementations.steering.orders import Order, order_of, stored_form
 from implementations.steering.own_secrets import holds_secret
 from implementations.steering.shared_values import Document, Edition, SharedValues, Values
 from metrics import STORED, Metrics
-from protocols import Administrator, AuditProtocol
+from protocols import Administrator, AuditProtocol, ClockProtocol
 
 log = structlog.get_logger("steering")
 
@@ -32,7 +32,7 @@ class CircuitSteeringImpl:
         secrets: frozenset[str],
         audit: AuditProtocol,
         metrics: Metrics,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
         now_s: Callable[[], float],
     ) -> None:
         self._circuits = circuits

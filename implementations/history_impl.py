@@ -8,7 +8,7 @@ from uuid import UUID
 
 from api_models import ErrorCode
 from exceptions import ServiceError
-from protocols import Failure, Pace
+from protocols import ClockProtocol, Failure, Pace
 
 MOST_FAILURES = 50
 MOST_ANSWERS = 1000
@@ -18,7 +18,7 @@ WINDOW_S = 60.0
 class HistoryImpl:
     """clock: monotonic seconds; now: the UTC wall clock, which dates failures."""
 
-    def __init__(self, *, clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+    def __init__(self, *, clock: ClockProtocol, now: Callable[[], datetime]) -> None:
         self._clock = clock
         self._now = now
         self._began_s = clock()

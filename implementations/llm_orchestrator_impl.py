@@ -1,7 +1,7 @@
 """Walks one request: query, selector, cache, flight, provider stack, accounting, events. Read it from the top."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from protocols import (
     CachedReply,
     CacheUse,
     Candidate,
+    ClockProtocol,
     ComparisonQuery,
     ComparisonResult,
     CurrentSettings,
@@ -66,7 +67,7 @@ class LLMOrchestratorImpl:
         events: LLMEventPublisherProtocol,
         receipts: Receipts,
         metrics: Metrics,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
     ) -> None:
         self._runtime_settings = runtime_settings
         self._selector = selector

@@ -5,13 +5,20 @@ failures and delays depend on how many calls came before.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from random import Random
 
 from api_models import ProviderName, Usage, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.essay_quality import EssayTraits, read_essay
-from protocols import CHARACTERS_PER_TOKEN, MockKnobs, PromptProtocol, ProviderReply, ProviderRequest, Verdict
+from protocols import (
+    CHARACTERS_PER_TOKEN,
+    MockKnobs,
+    PromptProtocol,
+    ProviderReply,
+    ProviderRequest,
+    SleepProtocol,
+    Verdict,
+)
 
 MOCK_MODEL = "mock-judge-1"
 
@@ -34,7 +41,7 @@ MOST_NAMED = 2
 class MockProviderImpl:
     """Judges pairs of essays; per seed it keeps one stream of failures and one of delays."""
 
-    def __init__(self, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, *, sleep: SleepProtocol) -> None:
         """Take the sleep (in seconds) with which delays are simulated."""
         self._sleep = sleep
         self._failures: dict[int, Random] = {}

@@ -1,6 +1,5 @@
 """Tries one provider for an operator: the free look-up, or one paid verdict on a fixed tiny pair."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -10,6 +9,7 @@ from implementations.events.receipts import Receipts
 from implementations.resilience.call import brief_call, current_call
 from protocols import (
     Choice,
+    ClockProtocol,
     ComparisonQuery,
     Judge,
     Judges,
@@ -40,7 +40,7 @@ class ProviderTesterImpl:
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
         receipts: Receipts,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
     ) -> None:
         self._judges = judges
         self._selector = selector

@@ -15,6 +15,7 @@ from tenacity.stop import stop_base
 from exceptions import CircuitOpenError, ProviderError, ServiceOverloadedError, ThrottlePausedError
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.retry_budget import RetryBudget
+from protocols import SleepProtocol
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class RetryManagerImpl:
         self,
         *,
         budget: RetryBudget,
-        sleep: Callable[[float], Awaitable[None]],
+        sleep: SleepProtocol,
         on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self._budget = budget

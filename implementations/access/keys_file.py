@@ -1,7 +1,6 @@
 """Looks at the file of the callers' keys every few seconds, so that keys change without a restart."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -9,6 +8,7 @@ import structlog
 from config import Wrong, caller_digests, secret_in
 from implementations.access.key_ring import KeyRing
 from metrics import Metrics
+from protocols import SleepProtocol
 
 LOOK_S = 5.0
 
@@ -18,9 +18,7 @@ log = structlog.get_logger("access")
 class KeysFile:
     """What the file says goes to the ring. What cannot be read changes nothing: the keys before it stay."""
 
-    def __init__(
-        self, path: Path, ring: KeyRing, *, metrics: Metrics, sleep: Callable[[float], Awaitable[None]]
-    ) -> None:
+    def __init__(self, path: Path, ring: KeyRing, *, metrics: Metrics, sleep: SleepProtocol) -> None:
         self._path = path
         self._ring = ring
         self._metrics = metrics

@@ -1,9 +1,10 @@
 """How often one address may show a wrong key."""
 
 import ipaddress
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from implementations.resilience.failed_tries import FailedTries
+from protocols import ClockProtocol
 
 MOST_FAILURES = 5
 WINDOW_S = 60.0
@@ -14,7 +15,7 @@ IPV6_SITE_BITS = 64
 class WrongKeys:
     """Five a minute. An IPv6 address counts as its /64: whoever has one address of it has them all."""
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    def __init__(self, *, clock: ClockProtocol) -> None:
         self._tries = FailedTries(most=MOST_FAILURES, window_s=WINDOW_S, remembered=MOST_PEERS, clock=clock)
 
     def wait_s(self, address: str) -> float:

@@ -1,10 +1,9 @@
 """What the books need while nobody asks: replicas hear of each other, and marks that were passed are told."""
 
-from collections.abc import Awaitable, Callable
-
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.budget import Budget
 from implementations.accounting.shared_ledger import SharedLedger
+from protocols import SleepProtocol
 
 INTERVAL_S = 2.0
 
@@ -12,9 +11,7 @@ INTERVAL_S = 2.0
 class Bookkeeper:
     """sleep: waits so many seconds."""
 
-    def __init__(
-        self, *, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: Callable[[float], Awaitable[None]]
-    ) -> None:
+    def __init__(self, *, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> None:
         self._budget = budget
         self._ledger = ledger
         self._alerts = alerts

@@ -1,8 +1,7 @@
 """Measures how late the event loop is: what keeps it busy keeps every request waiting."""
 
-from collections.abc import Awaitable, Callable
-
 from metrics import Metrics
+from protocols import ClockProtocol, SleepProtocol
 
 INTERVAL_S = 0.1
 
@@ -10,9 +9,7 @@ INTERVAL_S = 0.1
 class LoopLag:
     """clock: monotonic seconds. sleep: waits so many seconds."""
 
-    def __init__(
-        self, *, metrics: Metrics, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
-    ) -> None:
+    def __init__(self, *, metrics: Metrics, clock: ClockProtocol, sleep: SleepProtocol) -> None:
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from metrics import Metrics
+from protocols import SleepProtocol
 
 FIRST_RESTART_S = 1.0
 LONGEST_RESTART_S = 30.0
@@ -19,9 +20,7 @@ Work = Callable[[], Awaitable[None]]
 class Supervisor:
     """tasks: by name, what runs as long as the service does. sleep: waits so many seconds."""
 
-    def __init__(
-        self, tasks: Mapping[str, Work], *, metrics: Metrics, sleep: Callable[[float], Awaitable[None]]
-    ) -> None:
+    def __init__(self, tasks: Mapping[str, Work], *, metrics: Metrics, sleep: SleepProtocol) -> None:
         self._works = tasks
         self._metrics = metrics
         self._sleep = sleep

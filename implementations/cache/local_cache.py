@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from cachetools import Cache, TLRUCache
 
+from protocols import ClockProtocol
+
 # An entry's key, its objects and its place in three tables, beside the payload: CPython 3.11, rounded up.
 OVERHEAD_BYTES = 600
 
@@ -65,7 +67,7 @@ class LocalCache:
     """size_bytes and max_entries bound it; clock is monotonic, in seconds; on_evict is told of each that had to go."""
 
     def __init__(
-        self, *, size_bytes: int, max_entries: int, clock: Callable[[], float], on_evict: Callable[[], None]
+        self, *, size_bytes: int, max_entries: int, clock: ClockProtocol, on_evict: Callable[[], None]
     ) -> None:
         self._clock = clock
         self._smallest = max(1, size_bytes // max_entries)

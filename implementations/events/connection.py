@@ -1,7 +1,7 @@
 """Keeps one link to Kafka open, behind a circuit and with growing waits. It starts empty: nobody waits for Kafka."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -10,6 +10,7 @@ from implementations.events.kafka_link import Forbidden, LinkFailure
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import CircuitBreaker, Permit, Refused
 from metrics import Metrics
+from protocols import SleepProtocol
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
@@ -17,7 +18,6 @@ CIRCUIT_POLL_S = 1.0
 
 log = structlog.get_logger("events")
 
-Sleep = Callable[[float], Awaitable[None]]
 Jitter = Callable[[float, float], float]
 
 
@@ -67,7 +67,7 @@ class Connection:
     """link: opened by `keep_open`, and anew when a session is broken."""
 
     def __init__(
-        self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: Sleep, backoff: Backoff
+        self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: SleepProtocol, backoff: Backoff
     ) -> None:
         self._link = link
         self._circuit = circuit

@@ -13,6 +13,7 @@ from api_models import EventDropReason, ProcessingEvent
 from implementations.events.message import Message
 from implementations.events.spool import Spool
 from metrics import Metrics
+from protocols import ClockProtocol
 
 LOG_INTERVAL_S = 10.0
 LATELY_S = 60.0
@@ -33,7 +34,7 @@ class EventQueue:
     """clock: monotonic seconds. spool: keeps a copy on disk of all that is pending, or None."""
 
     def __init__(
-        self, *, max_messages: int, max_bytes: int, spool: Spool | None, metrics: Metrics, clock: Callable[[], float]
+        self, *, max_messages: int, max_bytes: int, spool: Spool | None, metrics: Metrics, clock: ClockProtocol
     ) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes

@@ -1,14 +1,15 @@
 """Sends the events of one topic, in order: a topic that is missing or a message that is too large stops no other."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from api_models import EventDropReason, ProcessingEvent
-from implementations.events.connection import Backoff, Connection, Session, Sleep
+from implementations.events.connection import Backoff, Connection, Session
 from implementations.events.event_queue import EventQueue
 from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, translated
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import Permit
+from protocols import ClockProtocol, SleepProtocol
 
 CHUNK = 100  # messages under way at once; what paces a replay
 BREATH = 20  # messages handed over before others may run
@@ -27,8 +28,8 @@ class Lane:
         queue: EventQueue,
         connection: Connection,
         *,
-        clock: Callable[[], float],
-        sleep: Sleep,
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
         backoff: Backoff,
     ) -> None:
         self._event = event

@@ -8,14 +8,14 @@ from typing import Protocol
 import structlog
 
 from api_models import DependencyStatus, EventData, EventDropReason, ProcessingEvent
-from implementations.events.connection import Connection, Sleep
+from implementations.events.connection import Connection
 from implementations.events.degraded_modes import DegradedModes
 from implementations.events.event_queue import EventQueue
 from implementations.events.lane import Lane
 from implementations.events.message import message_of
 from implementations.events.spool import Spool
 from metrics import Metrics
-from protocols import EventHealth
+from protocols import ClockProtocol, EventHealth, SleepProtocol
 
 FLUSH_TIMEOUT_S = 5.0
 FLUSH_POLL_S = 0.02
@@ -83,8 +83,8 @@ class KafkaOutbox:
         metrics: Metrics,
         traceparent: Callable[[], str | None],
         now: Callable[[], datetime],
-        clock: Callable[[], float],
-        sleep: Sleep,
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
     ) -> None:
         self._queue = queue
         self._connection = connection

@@ -19,6 +19,7 @@ from api_models import ProcessingEvent
 from config import PREFIX, ConfigurationError
 from implementations.events.message import Message
 from metrics import Metrics
+from protocols import ClockProtocol
 
 INSERT = """INSERT INTO events (event, key, correlation_id, traceparent, published_at, value)
     VALUES (?, ?, ?, ?, ?, ?)"""
@@ -37,9 +38,7 @@ class Spool:
     Raises ConfigurationError when the path cannot be used.
     """
 
-    def __init__(
-        self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: ClockProtocol) -> None:
         self._path = path
         self._metrics = metrics
         self._now = now

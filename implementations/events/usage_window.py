@@ -1,13 +1,14 @@
 """Adds up what the published events say, and tells it as one event per window."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from operator import add
 from typing import Self
 
 from api_models import CacheHit, CacheMiss, CostTracked, EventData, ProviderUsage, RequestCompleted, UsageReported
+from protocols import SleepProtocol
 
 NOBODY = "none"
 
@@ -102,9 +103,7 @@ class UsageWindow:
         )
 
 
-async def report_usage(
-    publish: Callable[[], None], *, window_s: float, sleep: Callable[[float], Awaitable[None]]
-) -> None:
+async def report_usage(publish: Callable[[], None], *, window_s: float, sleep: SleepProtocol) -> None:
     """Publish once a window, for as long as the service lives; the last one is published by whoever stops it."""
     while True:
         await sleep(window_s)

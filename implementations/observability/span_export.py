@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import uuid4
 
 import requests
@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from config import VERSION, ServiceSettings
+from protocols import ClockProtocol
 
 EXPORT_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
@@ -77,7 +78,7 @@ class Counted(SpanExporter):
     is_unwell: the last batch was lost.
     """
 
-    def __init__(self, exporter: SpanExporter, *, clock: Callable[[], float]) -> None:
+    def __init__(self, exporter: SpanExporter, *, clock: ClockProtocol) -> None:
         self._exporter = exporter
         self._clock = clock
         self._lost = 0

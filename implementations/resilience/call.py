@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from protocols import Attempt
+from protocols import Attempt, ClockProtocol
 
 SHORTEST_ATTEMPT_S = 0.1
 ATTEMPT_SHARE = 0.98  # of a brief call
@@ -23,7 +23,7 @@ class Deadline:
 
     expires_at_s: float
     attempt_timeout_s: float
-    clock: Callable[[], float]
+    clock: ClockProtocol
 
     def remaining_s(self) -> float:
         """Never negative."""
@@ -107,7 +107,7 @@ def calling(call: Call) -> Iterator[Call]:
 
 
 @asynccontextmanager
-async def brief_call(seconds: float, clock: Callable[[], float]) -> AsyncIterator[Call]:
+async def brief_call(seconds: float, clock: ClockProtocol) -> AsyncIterator[Call]:
     """A call of its own for what no comparison asked for. Raises TimeoutError when its seconds are over.
 
     Its deadline is a little earlier, so that an attempt ends as one that took too long, and not as cancelled.

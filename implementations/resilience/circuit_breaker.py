@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from api_models import CircuitState
+from protocols import ClockProtocol
 
 WINDOW_S = 60
 FEWEST_CALLS = 5
@@ -83,7 +84,7 @@ class CircuitBreaker:
         self,
         rules: CircuitRules,
         *,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
         jitter: Callable[[float, float], float],
         on_transition: Callable[[CircuitState, CircuitState], None],
     ) -> None:

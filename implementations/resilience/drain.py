@@ -5,10 +5,10 @@ else would answer, so the door closes only after the delay.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from implementations.resilience.admission import Admission
+from protocols import SleepProtocol
 
 POLL_S = 0.02
 ABORT_S = 1.0
@@ -33,7 +33,7 @@ class Drain:
         *,
         delay_s: float,
         grace_s: float,
-        sleep: Callable[[float], Awaitable[None]],
+        sleep: SleepProtocol,
     ) -> None:
         self._admission = admission
         self._flights = flights

@@ -1,7 +1,9 @@
 """Counts what somebody tried in vain, so that it cannot be tried without end."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
+
+from protocols import ClockProtocol
 
 
 class FailedTries:
@@ -10,7 +12,7 @@ class FailedTries:
     remembered: of how many something is known; who failed longest ago is forgotten first.
     """
 
-    def __init__(self, *, most: int, window_s: float, remembered: int, clock: Callable[[], float]) -> None:
+    def __init__(self, *, most: int, window_s: float, remembered: int, clock: ClockProtocol) -> None:
         self._most = most
         self._window_s = window_s
         self._remembered = remembered

@@ -1,7 +1,6 @@
 """The innermost policies: an attempt is paid for, timed, priced and booked, and ends when its time is over."""
 
 import asyncio
-from collections.abc import Callable
 
 from api_models import UNKNOWN_USAGE, AttemptOutcome, Purchase
 from exceptions import AttemptCutShortError, ProviderError, ProviderTimeoutError
@@ -9,6 +8,7 @@ from implementations.resilience.call import current_call
 from protocols import (
     Attempt,
     BudgetProtocol,
+    ClockProtocol,
     LLMAccountingProtocol,
     LLMProviderProtocol,
     ProviderReply,
@@ -27,7 +27,7 @@ class Metered:
         *,
         budget: BudgetProtocol,
         accounting: LLMAccountingProtocol,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
     ) -> None:
         self._provider = provider
         self._budget = budget

@@ -1,6 +1,5 @@
 """The policies around a metered judge: each is a provider itself. Their order is the business of `di.py`."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from api_models import CircuitState
@@ -15,7 +14,14 @@ from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
-from protocols import LLMProviderProtocol, LLMRetryManagerProtocol, ProviderReply, ProviderRequest
+from protocols import (
+    ClockProtocol,
+    LLMProviderProtocol,
+    LLMRetryManagerProtocol,
+    ProviderReply,
+    ProviderRequest,
+    SleepProtocol,
+)
 
 REPROBE_S = 300.0
 OWN_DECISION = "service"
@@ -66,8 +72,8 @@ class Throttled:
         provider: LLMProviderProtocol,
         *,
         gate: ThrottleGate,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]],
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
     ) -> None:
         self._provider = provider
         self._gate = gate
@@ -96,7 +102,7 @@ class Throttled:
 class ConcurrencyLimited:
     """Keeps a hanging provider from taking everybody in: so many calls at once, the others wait within their time."""
 
-    def __init__(self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, clock: Callable[[], float]) -> None:
+    def __init__(self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, clock: ClockProtocol) -> None:
         self._provider = provider
         self._bulkhead = bulkhead
         self._clock = clock

@@ -15,6 +15,7 @@ from implementations.resilience.policies import OWN_DECISION
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.resilience.throttle_gate import ThrottleGate
 from metrics import Metrics
+from protocols import ClockProtocol
 
 log = structlog.get_logger("circuit")
 
@@ -39,7 +40,7 @@ def guards_of(
     places: int,
     queue_limit: int,
     metrics: Metrics,
-    clock: Callable[[], float],
+    clock: ClockProtocol,
     queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Guards:
     """The guards of one provider, seen in the metrics. Each transition makes one line and one change of a metric.

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from protocols import ClockProtocol
+
 LONGEST_PAUSE_S = 3600.0
 
 
@@ -13,7 +15,7 @@ class ThrottleGate:
         self,
         *,
         queue_limit: int,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
         queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._queue_limit = queue_limit

@@ -14,6 +14,7 @@ from implementations.shared_state.generation import Generation
 from implementations.shared_state.shared_redis import PATIENCE_S, Access, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from metrics import Metrics
+from protocols import ClockProtocol
 
 LONGEST_NUMBER = 18
 PROBE_TTL_MS = 10_000
@@ -40,7 +41,7 @@ class EntryStore:
         generation: Generation,
         behind: WriteBehind,
         metrics: Metrics,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
         now_s: Callable[[], float],
     ) -> None:
         self.redis = redis

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.shared_redis import Access, SharedRedis
+from protocols import SleepProtocol
 
 GOOD_PROBES = 4
 SHORTEST_PAUSE_S = 1.0
@@ -29,7 +30,7 @@ class Prober:
         reading: Check,
         writing: Check,
         jitter: Callable[[float, float], float],
-        sleep: Callable[[float], Awaitable[None]],
+        sleep: SleepProtocol,
     ) -> None:
         self._redis = redis
         self._checks = {Access.READ: reading, Access.WRITE: writing}

@@ -20,6 +20,7 @@ from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRu
 from implementations.shared_state.connections import Command, ConnectionsProtocol
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_wrong_type
 from metrics import Metrics
+from protocols import ClockProtocol
 
 PATIENCE_S = 0.25
 SLOW_S = 0.15
@@ -59,7 +60,7 @@ class SharedRedis:
         connections: ConnectionsProtocol,
         *,
         metrics: Metrics,
-        clock: Callable[[], float],
+        clock: ClockProtocol,
         jitter: Callable[[float, float], float],
     ) -> None:
         self._connections = connections

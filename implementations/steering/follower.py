@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from protocols import SleepProtocol
+
 INTERVAL_S = 2.0
 
 Look = Callable[[], Awaitable[None]]
@@ -10,7 +12,7 @@ Look = Callable[[], Awaitable[None]]
 class Follower:
     """looks: each bounds itself and raises nothing. sleep: waits so many seconds."""
 
-    def __init__(self, looks: Sequence[Look], *, sleep: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, looks: Sequence[Look], *, sleep: SleepProtocol) -> None:
         self._looks = looks
         self._sleep = sleep
 
