@@ -52,9 +52,9 @@ from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
 from implementations.history_impl import HistoryImpl
 from implementations.internal_provider_impl import InternalProviderImpl
-from implementations.judging.catalogue import ModelCatalogue
+from implementations.judging.catalogue import MOCK_MODEL, ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
-from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from implementations.mock_provider_impl import MockProviderImpl
 from implementations.observability.logging_setup import set_level
 from implementations.observability.propagation import outbound_headers, queueing, traceparent
 from implementations.observability.traced import Traced, TracedCache

@@ -1018,15 +1018,11 @@ class AdminAccessProtocol(Protocol):
 class CallerAccessProtocol(Protocol):
     """Who may ask."""
 
-    @property
-    def asks_for_keys(self) -> bool:
-        """Else everybody may."""
-        ...
-
-    def identify(self, key: str | None, *, peer: Callable[[], str], admin_may: bool) -> str:
+    def identify(self, shown: Callable[[], str | None], *, peer: Callable[[], str], admin_may: bool) -> str:
         """The name under which this request is booked. admin_may: the administrator's key will do as well.
 
-        peer: tells from where the key is shown, which matters only when it is wrong.
+        shown: tells the key, which is not looked at where everybody may ask. peer: tells from where it is shown, which
+        matters only when it is wrong.
 
         Raises CallerKeyRefusedError.
         """

@@ -8,7 +8,6 @@ from api.connection import ServiceRequest
 from api.peer import address_of
 from api.request_scope import asked_by, here
 from api.shown_key import shown_key
-from api_models import ANONYMOUS
 from config import IPNetwork
 from protocols import CallerAccessProtocol
 
@@ -26,11 +25,7 @@ def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: 
         peer = here().peer = partial(address_of, asked.remote_addr, asked.headers, trusted_proxies)
         if needs_no_caller(asked.path):
             return
-        asked_by(
-            access.identify(shown_key(asked), peer=peer, admin_may=_is_for_operators(asked))
-            if access.asks_for_keys
-            else ANONYMOUS
-        )
+        asked_by(access.identify(partial(shown_key, asked), peer=peer, admin_may=_is_for_operators(asked)))
 
     app.checked = identify
 

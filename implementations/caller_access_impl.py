@@ -29,15 +29,11 @@ class CallerAccessImpl:
         self._tries = tries
         self._metrics = metrics
 
-    @property
-    def asks_for_keys(self) -> bool:
-        """Else everybody may."""
-        return self._ring is not None
-
-    def identify(self, key: str | None, *, peer: Callable[[], str], admin_may: bool) -> str:
+    def identify(self, shown: Callable[[], str | None], *, peer: Callable[[], str], admin_may: bool) -> str:
         """The name under which this request is booked. Raises CallerKeyRefusedError."""
         if self._ring is None:
             return ANONYMOUS
+        key = shown()
         name = self._ring.owner_of(key or "")
         if name is not None:
             return name

@@ -9,6 +9,7 @@ from random import Random
 
 from api_models import ProviderName, Usage, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
+from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.essay_quality import EssayTraits, read_essay
 from protocols import (
     CHARACTERS_PER_TOKEN,
@@ -19,8 +20,6 @@ from protocols import (
     SleepProtocol,
     Verdict,
 )
-
-MOCK_MODEL = "mock-judge-1"
 
 # In points of quality. The widest noise stays below the distance that counts as overwhelming, so that an
 # overwhelmingly better essay always wins.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from api_models import CircuitState, ProviderName
 from exceptions import InvalidQueryError, NoUsableProviderError
-from implementations.mock_provider_impl import MOCK_MODEL
+from implementations.judging.catalogue import MOCK_MODEL
 from implementations.resilience.provider_guards import ProviderGuards
 from implementations.selection.ranking import Ranking
 from implementations.selection.routing import rule_for

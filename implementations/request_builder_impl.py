@@ -6,9 +6,9 @@ What a model does not take is left out here and named; below there are no overri
 from collections.abc import Sequence
 
 from api_models import ProviderName, TemperatureUse
+from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.prompt import build_prompt
 from implementations.judging.verdict import SCHEMA_VERSION
-from implementations.mock_provider_impl import MOCK_MODEL
 from protocols import (
     CHARACTERS_PER_TOKEN,
     Choice,

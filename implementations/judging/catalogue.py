@@ -19,6 +19,7 @@ from protocols import ModelTraits
 
 SHIPPED = Path(__file__).with_name("models.json")
 ANY_MODEL = "*"
+MOCK_MODEL = "mock-judge-1"
 UNKNOWN_MODEL = ModelTraits()
 TRAITS = frozenset(trait.name for trait in fields(ModelTraits))
 

@@ -68,12 +68,21 @@ async def test_long_paths_are_not_kept(app: Application) -> None:
     assert await adapter(app, long) is not await adapter(app, long)
 
 
-def test_the_service_registers_nothing_that_would_not_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLM_PROVIDER_SERVICE_USE_MOCK_LLM", "true")
+async def test_the_service_registers_nothing_that_would_not_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"USE_MOCK_LLM": "true", "ADMIN_API_KEY": "k" * 24, "ADMIN_API_ENABLED": "true"}.items():
+        monkeypatch.setenv(f"LLM_PROVIDER_SERVICE_{name}", value)
     service = create_app(Settings.from_environment())
-    ignored = (service.before_request_funcs, service.after_request_funcs, service.teardown_request_funcs)
-    assert not [functions for hooks in ignored for functions in hooks.values() if functions]
-    assert not service.url_value_preprocessors
+    async with service.test_app():
+        ignored = (
+            service.before_request_funcs,
+            service.after_request_funcs,
+            service.teardown_request_funcs,
+            service.url_value_preprocessors,
+            service.url_default_functions,
+        )
+        assert not [functions for hooks in ignored for functions in hooks.values() if functions]
+        assert not service.teardown_appcontext_funcs
+        assert "admin" in "".join(service.blueprints)
 
 
 async def test_handlers_find_the_application_s_container(app: Application, client: Client) -> None:

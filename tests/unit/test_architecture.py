@@ -88,6 +88,12 @@ def room_violations(path: Path, source: str) -> list[str]:
     ]
 
 
+def implementations_that_know_each_other(path: Path, source: str) -> list[str]:
+    if not path.stem.endswith("_impl"):
+        return []
+    return [f"{path} knows {name}" for name in imports_of(source) if name.endswith("_impl")]
+
+
 def fence_violations(path: Path, source: str) -> list[str]:
     return [
         f"{path} uses {library}"
@@ -101,6 +107,7 @@ def fence_violations(path: Path, source: str) -> list[str]:
 def test_every_file_keeps_to_its_layer_its_room_and_its_libraries(path: Path) -> None:
     source = (ROOT / path).read_text()
     assert layer_violations(path, source) + room_violations(path, source) + fence_violations(path, source) == []
+    assert implementations_that_know_each_other(path, source) == []
 
 
 @pytest.mark.parametrize(

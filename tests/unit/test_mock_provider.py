@@ -15,9 +15,10 @@ import pytest
 
 from api_models import ProviderName, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
+from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.essay_quality import read_essay
 from implementations.judging.prompt import Essay, Prompt
-from implementations.mock_provider_impl import MOCK_MODEL, MockProviderImpl
+from implementations.mock_provider_impl import MockProviderImpl
 from protocols import LLMProbeProtocol, LLMProviderProtocol, MockKnobs, ProviderRequest, Verdict
 
 pytestmark = pytest.mark.untraced

@@ -7,8 +7,7 @@ import pytest
 
 from api_models import CircuitState, ProviderName, ReasoningEffort, RoutingRule
 from exceptions import InvalidQueryError, NoUsableProviderError
-from implementations.judging.catalogue import ModelCatalogue
-from implementations.mock_provider_impl import MOCK_MODEL
+from implementations.judging.catalogue import MOCK_MODEL, ModelCatalogue
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.provider_guards import ProviderGuards
