@@ -8,7 +8,7 @@ from quart_dishka import inject
 
 from api.query_parameters import word
 from api.response_rendering import json_answer
-from api_models import ModelUsage, ProviderName, UsageFigures, UsagePeriod, UsageSummaryResponse
+from api_models import ModelUsage, UsageFigures, UsagePeriod, UsageSummaryResponse
 from protocols import LLMUsageProtocol, UsageTotals
 
 blueprint = Blueprint("usage", __name__, url_prefix="/api/v1/usage")
@@ -22,16 +22,13 @@ async def summary(usage: FromDishka[LLMUsageProtocol]) -> Response:
     first, last = _days(period, usage.today)
     read = await usage.read(first, last)
     rows = read.rows
-    by_provider: dict[ProviderName, UsageTotals] = {}
-    for (name, _), totals in rows.items():
-        by_provider[name] = by_provider.get(name, UsageTotals()) + totals
     body = UsageSummaryResponse(
         scope=read.scope,
         period=period,
         first_day=first,
         last_day=last,
         total=_figures(sum(rows.values(), UsageTotals())),
-        by_provider={name: _figures(totals) for name, totals in by_provider.items()},
+        by_provider={name: _figures(read.of(name)) for name, _ in rows},
         by_model=[
             ModelUsage(provider=name, model=model, usage=_figures(totals)) for (name, model), totals in rows.items()
         ],
