@@ -241,9 +241,9 @@ def guarded(
     clock: ClockProtocol,
     sleep: SleepProtocol,
     breaks_circuits: bool,
-    tracer: TracerProtocol | None = None,
-    base_url: str | None = None,
-    on_retry: Callable[[], None] = lambda: None,
+    tracer: TracerProtocol | None,
+    base_url: str | None,
+    on_retry: Callable[[], None],
 ) -> Judge:
     """A judge behind the stack of policies, innermost first. tracer: None when nobody looks at spans.
 

@@ -89,6 +89,9 @@ class Stack:
             clock=self.time,
             sleep=self.time.sleep,
             breaks_circuits=True,
+            tracer=None,
+            base_url=None,
+            on_retry=self.metrics.retries.of(ANTHROPIC).inc,
         ).provider
 
     async def ask(self, *, within_s: float = 55.0) -> ProviderReply:
