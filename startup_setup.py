@@ -18,7 +18,7 @@ from api import (
     llm_routes,
     operations_routes,
     page_routes,
-    request_scope,
+    request_report,
     request_tracing,
     usage_routes,
 )
@@ -138,7 +138,7 @@ async def _build(app: Application, container: AsyncContainer, settings: Settings
     for asked_by_administrators in (AdminAccessProtocol, CostAlertsProtocol, AuditProtocol):
         await container.get(asked_by_administrators)
     error_rendering.install(app, history=await container.get(HistoryProtocol))
-    request_scope.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
+    request_report.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
     request_tracing.install(app, tracer=await container.get(TracerProtocol))
     caller_gate.install(
         app, access=await container.get(CallerAccessProtocol), trusted_proxies=settings.access.trusted_proxies

@@ -10,7 +10,8 @@ import structlog
 
 from api.application import Application
 from api.connection import ServiceRequest
-from api.request_scope import METHODS, QUIET_PATHS, RequestScope, here
+from api.request_report import METHODS, QUIET_PATHS
+from api.request_scope import RequestScope, here
 from metrics import CALLER_LEFT
 from protocols import Attributes, TraceContext, TracerProtocol
 

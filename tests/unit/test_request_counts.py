@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from quart import Response
 
-from api import error_rendering, request_scope
+from api import error_rendering, request_report, request_scope
 from api.application import Application
 from api_models import DisconnectPhase, ProviderName, RejectReason, ShedReason
 from exceptions import (
@@ -45,7 +45,7 @@ def app_that(metrics: Metrics, failure: ServiceError | None = None) -> Applicati
         return Response(str(sample(metrics, "llm_provider_http_requests_in_flight")))
 
     error_rendering.install(app, history=HistoryImpl(clock=Clock(), now=Calendar()))
-    request_scope.install(app, metrics=metrics, admission=Admission())
+    request_report.install(app, metrics=metrics, admission=Admission())
     return app
 
 
@@ -113,7 +113,7 @@ async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: 
         request_scope.here().phase = phase
         raise asyncio.CancelledError
 
-    request_scope.install(app, metrics=metrics, admission=Admission())
+    request_report.install(app, metrics=metrics, admission=Admission())
     with pytest.raises(asyncio.CancelledError):
         await app.test_client().get("/")
 
@@ -126,7 +126,7 @@ async def test_an_answer_that_quart_itself_must_give_is_counted_as_what_it_is() 
     metrics = new_metrics()
     app = Application("test")
     app.add_url_rule("/", view_func=no_answer)
-    request_scope.install(app, metrics=metrics, admission=Admission())
+    request_report.install(app, metrics=metrics, admission=Admission())
 
     answer = await app.test_client().get("/")
     assert answer.status_code == 500

@@ -1,0 +1,98 @@
+"""What is told of every request: its correlation id to the caller, one log line and one count when it ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
+
+import structlog
+from quart.typing import ResponseTypes
+
+from api.application import Application, Finish
+from api.connection import ServiceRequest
+from api.request_scope import CORRELATION_HEADER, RequestScope, begin
+from api_models import CallerOutcome
+from metrics import CALLER_LEFT, Metrics
+from protocols import AdmissionProtocol
+
+# What probes, scrapers and the operations page ask again and again.
+QUIET_PATHS = frozenset(
+    {
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/api/v1/operations",
+        "/api/v1/providers",
+        "/api/v1/cache/stats",
+    }
+)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
+    """Every request of this application gets a scope, an identity, a log line and a place in the metrics."""
+    report = _Report(metrics, admission)
+
+    @contextmanager
+    def around(asked: ServiceRequest) -> Iterator[Finish]:
+        scope = begin(asked)
+        report.in_flight += 1
+        try:
+            yield partial(report.finish, scope)
+        finally:
+            report.in_flight -= 1
+            report.write(scope)
+
+    app.scoped = around
+
+
+class _Report:
+    def __init__(self, metrics: Metrics, admission: AdmissionProtocol) -> None:
+        self.in_flight = 0
+        self._metrics = metrics
+        self._admission = admission
+        self._log = structlog.get_logger("request").bind()  # as it is configured now; else that is looked up each time
+        metrics.http_in_flight.set_function(lambda: self.in_flight)
+
+    def finish(self, scope: RequestScope, response: ResponseTypes) -> None:
+        scope.status = response.status_code
+        response.headers[CORRELATION_HEADER] = str(scope.correlation_id)
+        if not response.headers.getlist("Cache-Control"):
+            response.headers["Cache-Control"] = "no-store"
+        if self._admission.is_draining:
+            response.headers["Connection"] = "close"
+
+    def write(self, scope: RequestScope) -> None:
+        asked, elapsed_s = scope.asked, time.perf_counter() - scope.began_s
+        rule = asked.url_rule.rule if asked.url_rule else "unmatched"
+        method = asked.method if asked.method in METHODS else "other"
+        self._count(scope, method, rule, elapsed_s)
+        write = self._log.debug if asked.path in QUIET_PATHS else self._log.info
+        write(
+            "request_finished",
+            method=method,
+            route=rule,
+            status=scope.status,
+            duration_ms=round(elapsed_s * 1000, 1),
+            **scope.notes,
+        )
+
+    def _count(self, scope: RequestScope, method: str, rule: str, elapsed_s: float) -> None:
+        metrics = self._metrics
+        metrics.http_request_ended(method=method, endpoint=rule, status=scope.status, elapsed_s=elapsed_s)
+        if scope.caller is not None:
+            metrics.caller_requests.of(scope.caller, _outcome(scope.status)).inc()
+        if scope.status == CALLER_LEFT:
+            metrics.client_disconnects.of(scope.phase).inc()
+        if scope.failure is not None:
+            metrics.turned_away(scope.failure)
+
+
+def _outcome(status: int) -> CallerOutcome:
+    if status == CALLER_LEFT:
+        return CallerOutcome.LEFT
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return CallerOutcome.FAILED
+    return CallerOutcome.REFUSED if status >= HTTPStatus.BAD_REQUEST else CallerOutcome.SUCCESS
