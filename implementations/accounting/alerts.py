@@ -98,7 +98,6 @@ class Alerts:
             self._told.add(alert.name)
         periods = tuple(account.period for account in self._budget.accounts)
         self._told = {name for name in self._told if any(f":{period}" in name for period in periods)}
-        self._budget.refused.intersection_update(periods)
 
     def _passed(self, rules: CostRules) -> Iterator[Alert]:
         day, month = (account.period for account in self._budget.accounts)
@@ -116,7 +115,7 @@ class Alerts:
             for level in rules.alert_levels:
                 mark = micro_usd(limit_usd * level)
                 # Calls are refused before the last cent is spent, so nothing else would ever reach the limit itself.
-                refused = level >= TELLS_AT_REFUSAL and period in self._budget.refused
+                refused = level >= TELLS_AT_REFUSAL and self._budget.was_refused(period)
                 if refused or self._budget.spent(period) >= mark > 0:
                     yield Alert(kind=kind, current=self._budget.spent(period), threshold=mark, period=period)
 

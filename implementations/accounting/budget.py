@@ -14,7 +14,7 @@ from api_models import AttemptOutcome, DegradedMode, Purchase, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.charges import charge
-from implementations.accounting.fleet import Answer, Fleet
+from implementations.accounting.fleet import Answer, Fleet, Share
 from implementations.accounting.messenger import Messenger
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.purse import Purse
@@ -48,7 +48,7 @@ class Budget:
         self._metrics = metrics
         self._messenger = Messenger(fleet)
         self._told_local = False
-        self.refused: set[str] = set()
+        self._refused: set[str] = set()
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
             metrics.budget_left_ratio.of(period).set_function(partial(self._left_ratio, index))
@@ -95,10 +95,14 @@ class Budget:
         heard = self._fleet is not None and self._fleet.others
         return UsageScope.FLEET if heard else UsageScope.REPLICA
 
+    def was_refused(self, period: str) -> bool:
+        """A call, because too little was left of this period."""
+        return period in self._refused
+
     def spent(self, period: str) -> int:
         """By all replicas as far as we know, in micro-dollars; 0 for a period that is not the current one."""
         mine = sum(account.spent for account in self.accounts if account.period == period)
-        return mine + (self._fleet.others.get(period, (0, 0))[1] if self._fleet is not None else 0)
+        return mine + self._others(period).spent
 
     def spending(self) -> Spending:
         """What is spent and what is left, from what is known here."""
@@ -110,8 +114,7 @@ class Budget:
         if limit is None:
             return float("inf")
         account = self._purse.accounts[index]
-        others = self._others_held(account.period)
-        left = limit - others - account.held
+        left = limit - self._others(account.period).held - account.held
         return usd(max(0, left if self._is_shared else min(left, limit // self._replicas - account.held)))
 
     def _left_ratio(self, index: int) -> float:
@@ -169,16 +172,17 @@ class Budget:
         ):
             if limit is None:
                 continue
-            if account.held > min(limit // self._replicas, limit - self._others_held(account.period)):
+            if account.held > min(limit // self._replicas, limit - self._others(account.period).held):
                 return refusal
         return Answer.DONE
 
-    def _others_held(self, period: str) -> int:
-        return self._fleet.others.get(period, (0, 0))[0] if self._fleet is not None else 0
+    def _others(self, period: str) -> Share:
+        return Share() if self._fleet is None else self._fleet.others.get(period, Share())
 
     def _refuse(self, reservation: Reservation, answer: Answer, request: ProviderRequest) -> None:
         index = 1 if answer is Answer.MONTH_REFUSES else 0
-        self.refused.add(reservation.accounts[index].period)
+        self._refused &= {account.period for account in self.accounts}
+        self._refused.add(reservation.accounts[index].period)
         self._metrics.limit_refusals.of(PERIODS[index]).inc()
         raise CostLimitExceededError(
             f"what is left for this {PERIODS[index]} (UTC) may not be enough for this call", provider=request.provider

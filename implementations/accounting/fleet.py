@@ -8,7 +8,7 @@ on sends differences and asks for reservations. Whatever leaves a doubt (no answ
 import asyncio
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from implementations.accounting.purse import Purse
 from protocols import Account, Reservation
@@ -23,8 +23,20 @@ class Answer(IntEnum):
     MONTH_REFUSES = 2
 
 
-# One period's line in a message: its name, held and spent (differences, or all of it when declared), the limit.
-Entry = tuple[str, int, int, int | None]
+class Entry(NamedTuple):
+    """One period's line in a message, in micro-dollars: differences, or all of it when declared."""
+
+    period: str
+    held: int
+    spent: int
+    limit: int | None
+
+
+class Share(NamedTuple):
+    """What the other replicas hold of one period, and what they spent, in micro-dollars."""
+
+    held: int = 0
+    spent: int = 0
 
 
 class SharedPurse(Protocol):
@@ -47,7 +59,7 @@ class Fleet:
         self._epoch = 0
         self._declared: tuple[Account, Account] | None = None
         self._declaring: asyncio.Task[None] | None = None
-        self.others: Mapping[str, tuple[int, int]] = {}
+        self.others: Mapping[str, Share] = {}
 
     @property
     def is_heard(self) -> bool:
@@ -86,7 +98,7 @@ class Fleet:
         for account, limit in zip(self._purse.accounts, limits, strict=True):
             held, spent = account.held - less - account.sent_held, account.spent - account.sent_spent
             account.sent_held, account.sent_spent = account.held, account.spent
-            entries.append((account.period, held, spent, limit))
+            entries.append(Entry(account.period, held, spent, limit))
         return entries
 
     async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> Answer | None:
@@ -100,7 +112,8 @@ class Fleet:
         if not reply or reply[0] == Answer.UNKNOWN:
             return None
         self.others = {
-            period: (held, spent) for (period, *_), held, spent in zip(entries, reply[1::2], reply[2::2], strict=True)
+            entry.period: Share(held, spent)
+            for entry, held, spent in zip(entries, reply[1::2], reply[2::2], strict=True)
         }
         return Answer(reply[0])
 
@@ -118,7 +131,7 @@ class Fleet:
             self._epoch += 1
             for one in accounts:
                 one.sent_held, one.sent_spent = one.held, one.spent
-            entries = [(one.period, one.held, one.spent, None) for one in accounts]
+            entries = [Entry(one.period, one.held, one.spent, None) for one in accounts]
             if (
                 self._heard(await self._shared.exchange("declare", self._epoch, entries, ceiling=0), entries)
                 is not None
