@@ -508,6 +508,7 @@ class RequestProvider(Provider):
         selector: LLMProviderSelectorProtocol,
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
+        flights: Flights,
         receipts: Receipts,
         clock: ClockProtocol,
     ) -> LLMProviderTesterProtocol:
@@ -517,6 +518,7 @@ class RequestProvider(Provider):
             selector=selector,
             builder=builder,
             runtime_settings=runtime_settings,
+            flights=flights,
             receipts=receipts,
             clock=clock,
         )

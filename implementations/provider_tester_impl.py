@@ -7,6 +7,7 @@ from api_models import ANONYMOUS, ProviderName
 from exceptions import ServiceError, TestedTooOftenError
 from implementations.events.receipts import Receipts
 from implementations.resilience.call import brief_call, current_call
+from implementations.resilience.single_flight import SingleFlight
 from protocols import (
     Choice,
     ClockProtocol,
@@ -15,6 +16,8 @@ from protocols import (
     Judges,
     LLMProviderSelectorProtocol,
     LLMRequestBuilderProtocol,
+    ProviderReply,
+    ProviderRequest,
     RuntimeSettingsProtocol,
     TrialReport,
 )
@@ -39,6 +42,7 @@ class ProviderTesterImpl:
         selector: LLMProviderSelectorProtocol,
         builder: LLMRequestBuilderProtocol,
         runtime_settings: RuntimeSettingsProtocol,
+        flights: SingleFlight[ProviderReply],
         receipts: Receipts,
         clock: ClockProtocol,
     ) -> None:
@@ -46,6 +50,7 @@ class ProviderTesterImpl:
         self._selector = selector
         self._builder = builder
         self._runtime_settings = runtime_settings
+        self._flights = flights
         self._receipts = receipts
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
@@ -81,9 +86,13 @@ class ProviderTesterImpl:
     async def _deep(self, name: ProviderName, judge: Judge, caller: str) -> tuple[str, str | None]:
         query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
-        with self._receipts.issued(query, request, current_call().record.attempts):
-            reply = await judge.metered.generate_comparison(request)
+        # What is paid for is read and told, also when whoever asked has left.
+        reply, _ = await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
         return f"The provider judged a pair: {reply.verdict.winner}.", reply.model
+
+    async def _buy(self, query: ComparisonQuery, request: ProviderRequest, judge: Judge) -> ProviderReply:
+        with self._receipts.issued(query, request, current_call().record.attempts):
+            return await judge.metered.generate_comparison(request)
 
     def _report(
         self, name: ProviderName, began_s: float, message: str, *, model: str | None = None, success: bool = False

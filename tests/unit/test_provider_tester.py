@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import pytest
 
 import exceptions  # as a module: pytest would collect a class called Tested...
-from api_models import CircuitState, ProviderName
+from api_models import CircuitState, CostTracked, ProviderName
 from exceptions import ProviderUnavailableError
 from implementations import provider_tester_impl
 from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
+from implementations.resilience.metering import Metered
+from implementations.resilience.single_flight import SingleFlight
 from protocols import (
     Candidate,
     ComparisonQuery,
@@ -18,23 +20,29 @@ from protocols import (
     Judge,
     MockKnobs,
     ProviderActivity,
+    ProviderReply,
     ProviderStatus,
     TrialReport,
 )
 from tests.fakes import (
     KNOBS,
     KNOWN_MODEL,
+    Calendar,
     Clock,
     FakeProvider,
+    FixedPrices,
     FixedSettings,
     Held,
     Recorder,
     Step,
+    books,
     current_settings,
     new_metrics,
     receipts,
     reply,
+    settle,
     tolerant_catalogue,
+    unlimited,
 )
 
 ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.MOCK
@@ -101,11 +109,21 @@ class Bench:
         self.stack = FakeProvider()
         self.events = Recorder()
         self.metrics = new_metrics()
+        accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
+        self.flights = SingleFlight[ProviderReply]()
         self.tester = ProviderTesterImpl(
-            judges={name: Judge(provider=self.stack, metered=one, probe=one) for name, one in judges.items()},
+            judges={
+                name: Judge(
+                    provider=self.stack,
+                    metered=Metered(one, budget=unlimited(), accounting=accounting, clock=self.clock),
+                    probe=one,
+                )
+                for name, one in judges.items()
+            },
             selector=OneStatus(enabled=enabled, configured=configured, reason=reason),
             builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
             runtime_settings=FixedSettings(current_settings(mock=mock)),
+            flights=self.flights,
             receipts=receipts(self.events, self.metrics),
             clock=self.clock,
         )
@@ -174,6 +192,20 @@ async def test_a_deep_test_buys_one_verdict_past_the_policies_and_tells_the_mode
     assert report.message == "The provider judged a pair: Essay A."
     assert len(judge.requests) == 1
     assert (judge.probes, bench.stack.requests) == (0, [])
+
+
+async def test_what_a_deep_test_pays_for_is_told_though_whoever_asked_has_left() -> None:
+    held = Held(reply())
+    bench = Bench({ANTHROPIC: Witness(held)})
+    asked = asyncio.create_task(bench.test(deep=True))
+    await held.reached.wait()
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert len(bench.flights.tasks) == 1
+    held.go.set()
+    await settle()
+    assert not bench.flights.tasks
+    assert [event.cost_estimate_usd for event in bench.events.of(CostTracked)] == [reply().cost_usd]
 
 
 async def test_a_deep_test_is_allowed_once_a_minute() -> None:
