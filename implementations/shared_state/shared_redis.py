@@ -144,7 +144,10 @@ class SharedRedis:
             _raise_refusal(replies)
         except Exception as error:  # noqa: BLE001  the boundary to a library: whatever it was is read from the table
             fault = fault_of(error)
-            self._failed(access, permit, fault)
+            if fault is not Fault.TIMEOUT or patience_s >= SLOW_S:
+                self._failed(access, permit, fault)
+            elif permit is not None:
+                permit.ignored()  # who has hardly any time cannot say that Redis took too much
             raise RedisAwayError(fault) from None
         finally:
             elapsed_s = self._clock() - began_s

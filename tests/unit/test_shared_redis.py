@@ -223,6 +223,16 @@ async def test_a_hang_ends_when_the_caller_s_patience_does() -> None:
     assert away.value.fault is Fault.TIMEOUT
 
 
+async def test_who_has_hardly_any_time_cannot_say_that_redis_hangs() -> None:
+    replica = Replica()
+    replica.server.hangs = True
+    for _ in range(2 * FAILURE_THRESHOLD):
+        with pytest.raises(RedisAwayError):
+            await replica.redis.read(READ, patience_s=0.001)
+
+    assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
+
+
 async def test_a_caller_without_patience_asks_nothing() -> None:
     replica = Replica()
     with pytest.raises(RedisAwayError):
