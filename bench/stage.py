@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from api_models import ProcessingEvent
 from bench.processes import HOST, ROOT, Running, free_port, running
@@ -89,6 +90,7 @@ class Stage:
             with redis_server(self.directory) as redis:
                 yield f"{HOST}:{redis.port}"
             return
-        with broker(self.directory, self.tell) as kafka:
+        own = Path(mkdtemp(dir=self.directory))  # what a broker leaves behind is no other one's
+        with broker(own, self.tell) as kafka:
             kafka.create(*(event.topic for event in ProcessingEvent))
             yield kafka.servers
