@@ -62,7 +62,7 @@ class Record:
     def cost_usd(self) -> float | None:
         """What this comparison's own attempts cost in US dollars, useless ones too; None when a price is unknown."""
         costs = [attempt.purchase.cost_usd for attempt in self.attempts if attempt.purchase is not None]
-        return None if None in costs else sum(cost for cost in costs if cost is not None)
+        return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
