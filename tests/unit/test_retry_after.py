@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from multidict import CIMultiDict
 
 from implementations.wire.error_body import ErrorBody
 from implementations.wire.failures import failure_of_answer
-from implementations.wire.retry_after import LONGEST_WAIT_S, wait_s
+from implementations.wire.retry_after import wait_s
 
 pytestmark = pytest.mark.untraced
 
@@ -65,8 +66,7 @@ def test_the_first_place_that_says_something_decides(first: int) -> None:
         ("retry-after", "0.25", 0.25),
         ("retry-after", "3600", 3600.0),
         ("retry-after", "-5", 0.0),
-        ("retry-after", "1e9", LONGEST_WAIT_S),
-        ("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_WAIT_S),
+        ("retry-after", "1e9", 1e9),
         ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
         ("retry-after", "2026-11-23T12:01:00Z", 60.0),
         ("retry-after", "2026-11-23T13:01:00+01:00", 60.0),
@@ -147,17 +147,16 @@ def test_gemini_names_its_delay_in_the_only_element_of_a_list(delay: str) -> Non
 
 @CI
 @given(seconds=st.floats(min_value=0, max_value=1e9))
-def test_any_number_of_seconds_is_taken_as_it_is_up_to_a_day(seconds: float) -> None:
-    longest = min(seconds, LONGEST_WAIT_S)
-    assert waited({"retry-after": str(seconds)}) == longest
-    assert waited({}, {"availability": {"retry_after": seconds}}) == longest
+def test_any_number_of_seconds_is_taken_as_it_is(seconds: float) -> None:
+    assert waited({"retry-after": str(seconds)}) == seconds
+    assert waited({}, {"availability": {"retry_after": seconds}}) == seconds
 
 
 @CI
 @given(moment=st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001  the strategy wants naive bounds
 def test_any_date_is_the_time_until_then(moment: datetime) -> None:
     second = moment.replace(microsecond=0)
-    until = min(max(0.0, second.timestamp() - NOW_S), LONGEST_WAIT_S)
+    until = max(0.0, second.timestamp() - NOW_S)
     for text in (format_datetime(second, usegmt=True), second.isoformat(), second.isoformat().replace("+00:00", "Z")):
         assert waited({"retry-after": text}) == until
 
@@ -199,5 +198,5 @@ def test_nothing_that_a_provider_sends_raises_or_makes_a_wait_that_cannot_be_wai
     headers: dict[str, str], error: Any, status: int
 ) -> None:
     wait = failure_of_answer(status, CIMultiDict(headers), {"error": error}, now_s=NOW_S).retry_after_s
-    assert wait is None or 0 <= wait <= LONGEST_WAIT_S
+    assert wait is None or (isfinite(wait) and wait >= 0)
     assert json.dumps(wait)
