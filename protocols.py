@@ -85,7 +85,7 @@ class ComparisonQuery:
     """What the caller asked; `None` is left to us.
 
     caller: whose key was shown, for the books; no part of the question. In seconds: timeout_s, the caller's own wish;
-    reading_s, how long it took until the whole query had come, which is part of the request's time.
+    reading_s, how long it took from the headers to the whole query, which is part of the request's time.
     """
 
     user_prompt: str

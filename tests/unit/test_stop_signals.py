@@ -35,6 +35,18 @@ class House:
         self.signals = StopSignals(Drain(self.admission, flights, delay_s=0.0, grace_s=60.0, sleep=asyncio.sleep))
         self.guest = asyncio.create_task(self._visit())
 
+    async def closes(self) -> asyncio.Task[None]:
+        """The last work, which has begun and takes a minute."""
+        begun = asyncio.Event()
+
+        async def send_what_waits() -> None:
+            begun.set()
+            await asyncio.sleep(60)
+
+        last = asyncio.create_task(self.signals.unless_hurried(send_what_waits()))
+        await begun.wait()
+        return last
+
     async def _visit(self) -> None:
         with self.admission.admit():
             await self.leaves.wait()
@@ -76,16 +88,10 @@ async def test_a_second_one_ends_what_runs_and_the_server_and_a_third_changes_no
 
 
 async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int]) -> None:
-    house, begun = House(), asyncio.Event()
+    house = House()
     house.signals.take_over()
-
-    async def send_what_waits() -> None:
-        begun.set()
-        await asyncio.sleep(60)
-
     await received(TERM)
-    last = asyncio.create_task(house.signals.unless_hurried(send_what_waits()))
-    await begun.wait()
+    last = await house.closes()
     await received(TERM)
     await asyncio.wait_for(last, timeout=5)
     assert heard_by_server
@@ -94,15 +100,9 @@ async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int])
 
 
 async def test_when_the_server_heard_the_first_one_itself_the_next_one_hurries(heard_by_server: list[int]) -> None:
-    house, begun = House(), asyncio.Event()
+    house = House()
     house.signals.take_over()
-
-    async def send_what_waits() -> None:
-        begun.set()
-        await asyncio.sleep(60)
-
-    last = asyncio.create_task(house.signals.unless_hurried(send_what_waits()))
-    await begun.wait()
+    last = await house.closes()
     await received(TERM)
     await asyncio.wait_for(last, timeout=5)
     assert heard_by_server
