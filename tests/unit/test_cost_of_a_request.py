@@ -1,7 +1,8 @@
 """What one request costs, counted and not timed: calls of Python functions and tasks, the same on every machine.
 
-A bound is a tenth above what was counted when it was set. Who passes one looks for work that need not be there; who
-has saved a good part lowers it. `python -m bench profile` shows where the calls are made.
+To go on with a coroutine counts as well, once for each that waits for another. A bound is a tenth above what was
+counted when it was set. Who passes one looks for work that need not be there; who has saved a good part lowers it.
+`python -m bench profile` shows where the calls are made.
 """
 
 import asyncio
@@ -68,13 +69,13 @@ async def least_cost(dialect: Dialect, *, is_new: bool) -> Cost:
 
 async def test_a_known_answer_costs_no_more_than_it_did() -> None:
     cost = await least_cost(OPENAI, is_new=False)
-    assert cost.calls <= 530
+    assert cost.calls <= 635
     assert cost.tasks == 0
 
 
 @pytest.mark.parametrize(
     ("dialect", "calls"),
-    [(ANTHROPIC, 1047), (OPENAI, 1034), (GOOGLE, 1046), (OPENROUTER, 1047)],
+    [(ANTHROPIC, 1171), (OPENAI, 1166), (GOOGLE, 1167), (OPENROUTER, 1172)],
     ids=lambda value: getattr(value, "name", None),
 )
 async def test_a_verdict_costs_no_more_than_it_did(dialect: Dialect, calls: int) -> None:
