@@ -225,7 +225,11 @@ async def test_a_server_that_takes_no_more_clients_is_not_latched_as_down(server
         assert await second.probed(GOOD_PROBES) is RedisMode.UP
 
 
-async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an_outage(server: RedisServer) -> None:
+async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an_outage(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience_s = 0.001  # far less than the pause, of which a busy machine takes some
+    monkeypatch.setattr("implementations.shared_state.connections.POOL_WAIT_S", patience_s)
     async with replica(server.url, connections=1) as here:
         await here.put()
         server.ask("CLIENT", "PAUSE", "100", "ALL")
