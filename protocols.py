@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from operator import add, attrgetter
@@ -256,26 +256,12 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderReply:
-    """A verdict as one model gave it. cost_usd: what the purchase cost; None until priced, and when unknown.
-
-    prompt_sha256: of the question that it answers.
-    """
+    """A verdict as one model gave it, and what was bought with it. prompt_sha256: of the question that it answers."""
 
     verdict: Verdict
     provider: ProviderName
-    model: str
-    usage: Usage
+    purchase: Purchase
     prompt_sha256: str
-    cost_usd: float | None = None
-
-    @property
-    def purchase(self) -> Purchase:
-        """What was bought."""
-        return Purchase(model=self.model, usage=self.usage, cost_usd=self.cost_usd)
-
-    def priced(self, cost_usd: float | None) -> Self:
-        """The same reply with what it cost."""
-        return replace(self, cost_usd=cost_usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

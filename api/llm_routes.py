@@ -57,12 +57,12 @@ async def compare(
     history.answered(result.timings.total_s)
     note(
         provider=result.reply.provider,
-        model=result.reply.model,
+        model=result.reply.purchase.model,
         cache=result.cache_outcome,
         attempts=len(result.attempts),
         cost_usd=result.cost_usd,
-        prompt_tokens=result.reply.usage.prompt,
-        completion_tokens=result.reply.usage.completion,
+        prompt_tokens=result.reply.purchase.usage.prompt,
+        completion_tokens=result.reply.purchase.usage.completion,
     )
     return rendered(query, result)
 

@@ -1,7 +1,7 @@
 """Books every attempt: what it cost, how it ended, how the provider is doing."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from api_models import AttemptOutcome, ProviderName, Purchase
@@ -52,7 +52,7 @@ class AccountingImpl:
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
         book = self._books[request.provider]
         book.last_success, book.average_response_s = self._now(), _decayed(book.average_response_s, elapsed_s)
-        return reply.priced(self._bought(request, reply.purchase, successes=1).cost_usd)
+        return replace(reply, purchase=self._bought(request, reply.purchase, successes=1))
 
     def failed(
         self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None
@@ -70,7 +70,7 @@ class AccountingImpl:
         self._ledger.book(
             request.provider,
             request.model,
-            UsageTotals(cache_hits=1, saved_micro_usd=micro_usd(reply.cost_usd or 0.0)),
+            UsageTotals(cache_hits=1, saved_micro_usd=micro_usd(reply.purchase.cost_usd or 0.0)),
         )
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
@@ -91,7 +91,7 @@ class AccountingImpl:
             ),
         )
         self._metrics.purchased(provider=request.provider, model=request.model, usage=purchase.usage, cost_usd=cost_usd)
-        return Purchase(model=purchase.model, usage=purchase.usage, cost_usd=cost_usd)
+        return replace(purchase, cost_usd=cost_usd)
 
     def _ended(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
         self._books[request.provider].in_flight -= 1

@@ -165,7 +165,7 @@ class CacheManagerImpl:
             self._metrics.cache_misses.inc()
             return
         self._metrics.cache_hits.inc()
-        self._metrics.cache_saved.inc(found.reply.cost_usd or 0.0)
+        self._metrics.cache_saved.inc(found.reply.purchase.cost_usd or 0.0)
 
     def _tier(
         self, tier: str, *, evictions: int | None = None, entries: int | None = None, size_bytes: int | None = None

@@ -7,7 +7,7 @@ failures and delays depend on how many calls came before.
 import hashlib
 from random import Random
 
-from api_models import ProviderName, Usage, Winner
+from api_models import ProviderName, Purchase, Usage, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.essay_quality import EssayTraits, read_essay
@@ -68,8 +68,7 @@ class MockProviderImpl:
         return ProviderReply(
             verdict=verdict,
             provider=ProviderName.MOCK,
-            model=MOCK_MODEL,
-            usage=usage,
+            purchase=Purchase(model=MOCK_MODEL, usage=usage, cost_usd=None),
             prompt_sha256=request.prompt.sha256,
         )
 

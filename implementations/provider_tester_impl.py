@@ -88,7 +88,7 @@ class ProviderTesterImpl:
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
         # What is paid for is read and told, also when whoever asked has left.
         reply, _ = await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
-        return f"The provider judged a pair: {reply.verdict.winner}.", reply.model
+        return f"The provider judged a pair: {reply.verdict.winner}.", reply.purchase.model
 
     async def _buy(self, query: ComparisonQuery, request: ProviderRequest, judge: Judge) -> ProviderReply:
         with self._receipts.issued(query, request, current_call().record.attempts):

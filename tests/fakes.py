@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
@@ -358,13 +358,14 @@ def request(**changes: Any) -> ProviderRequest:
 
 
 def reply(**changes: Any) -> ProviderReply:
+    """Changes are of the reply, or of the purchase in it."""
+    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20, cached=10), cost_usd=0.25)
+    of_purchase = {each.name: changes.pop(each.name) for each in fields(bought) if each.name in changes}
     plain = ProviderReply(
         verdict=Verdict(winner=Winner.ESSAY_A, justification="It gives a reason.", confidence=4.0),
         provider=ProviderName.ANTHROPIC,
-        model=KNOWN_MODEL,
-        usage=Usage(prompt=100, completion=20, cached=10),
+        purchase=replace(bought, **of_purchase),
         prompt_sha256=PROMPT_SHA256,
-        cost_usd=0.25,
     )
     return replace(plain, **changes)
 

@@ -34,7 +34,7 @@ def answered(query: ComparisonQuery, result: ComparisonResult) -> RequestComplet
         success=True,
         response_time_ms=round(result.timings.total_s * 1000),
         error_message=None,
-        token_usage=result.reply.usage.as_token_usage(),
+        token_usage=result.reply.purchase.usage.as_token_usage(),
         cost_estimate=result.cost_usd,
         cached=result.cached,
         prompt_sha256=result.reply.prompt_sha256,

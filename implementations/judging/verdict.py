@@ -59,7 +59,6 @@ def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply
     if completion.ending is not Ending.COMPLETE:
         _fail(request, completion.ending, purchase)
     if completion.usage.completion == 0:  # a verdict costs tokens: what was told is not the whole count
-        completion = replace(completion, usage=UNKNOWN_USAGE)
         purchase = replace(purchase, usage=UNKNOWN_USAGE)
     verdict = read_verdict(completion.text)
     if verdict is None:
@@ -67,10 +66,8 @@ def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply
     return ProviderReply(
         verdict=verdict,
         provider=request.provider,
-        model=model,
-        usage=completion.usage,
+        purchase=purchase,
         prompt_sha256=request.prompt.sha256,
-        cost_usd=completion.cost_usd,
     )
 
 

@@ -62,7 +62,7 @@ class Replica:
         except CostLimitExceededError:
             return False
         self.spent += micro_usd(cost_usd)
-        bill = Purchase(model="m", usage=reply().usage, cost_usd=cost_usd)
+        bill = Purchase(model="m", usage=reply().purchase.usage, cost_usd=cost_usd)
         self.budget.settle(reservation, AttemptOutcome.SUCCESS, bill)
         return True
 

@@ -159,7 +159,7 @@ def test_the_provider_s_own_figure_is_the_price() -> None:
     office = Office()
     office.accounting.started(request())
 
-    assert office.accounting.succeeded(request(), reply(cost_usd=0.125), 1.0).cost_usd == 0.125
+    assert office.accounting.succeeded(request(), reply(cost_usd=0.125), 1.0).purchase.cost_usd == 0.125
     assert office.unknown(ANTHROPIC) == 0.0
 
 

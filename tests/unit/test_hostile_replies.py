@@ -44,7 +44,7 @@ def test_lines_of_keep_alive_before_the_answer_are_skipped_however_many() -> Non
 @pytest.mark.parametrize("name", ["model\n", "a/../b", "", "mödel", "x" * 200])
 def test_a_name_that_is_no_model_id_is_replaced_by_the_model_that_was_asked(name: str) -> None:
     completion = Completion(text=VERDICT, ending=Ending.COMPLETE, model=name, usage=Usage(prompt=1, completion=1))
-    assert concluded(request(), completion).model == KNOWN_MODEL
+    assert concluded(request(), completion).purchase.model == KNOWN_MODEL
 
 
 def test_a_provider_that_invites_a_repetition_gets_one() -> None:
@@ -66,7 +66,7 @@ def test_a_number_that_is_none_breaks_the_answer() -> None:
 def test_a_verdict_without_tokens_has_no_known_count() -> None:
     usage = Usage(prompt=3000, completion=0)
     told = concluded(request(), Completion(text=VERDICT, ending=Ending.COMPLETE, model="m", usage=usage))
-    assert told.usage == UNKNOWN_USAGE
+    assert told.purchase.usage == UNKNOWN_USAGE
 
 
 def test_words_of_a_guardrail_mean_something_only_with_its_status() -> None:

@@ -255,12 +255,12 @@ def test_a_reply_that_was_cut_off_anywhere_is_no_reply() -> None:
         pytest.param(lambda fields: fields["verdict"].update(winner="Essay C"), id="unknown winner"),
         pytest.param(lambda fields: fields["verdict"].update(justification=7), id="justification as number"),
         pytest.param(lambda fields: fields["verdict"].pop("winner"), id="no winner"),
-        pytest.param(lambda fields: fields["usage"].update(prompt="100"), id="tokens as text"),
-        pytest.param(lambda fields: fields["usage"].update(prompt=1.5), id="tokens as fraction"),
-        pytest.param(lambda fields: fields.update(usage=[1, 2]), id="usage as list"),
+        pytest.param(lambda fields: fields["purchase"]["usage"].update(prompt="100"), id="tokens as text"),
+        pytest.param(lambda fields: fields["purchase"]["usage"].update(prompt=1.5), id="tokens as fraction"),
+        pytest.param(lambda fields: fields["purchase"].update(usage=[1, 2]), id="usage as list"),
         pytest.param(lambda fields: fields.update(provider="nobody"), id="unknown provider"),
-        pytest.param(lambda fields: fields.update(cost_usd="0.25"), id="cost as text"),
-        pytest.param(lambda fields: fields.pop("model"), id="no model"),
+        pytest.param(lambda fields: fields["purchase"].update(cost_usd="0.25"), id="cost as text"),
+        pytest.param(lambda fields: fields["purchase"].pop("model"), id="no model"),
     ],
 )
 def test_a_field_of_the_wrong_type_makes_it_no_reply(damage: Damage) -> None:

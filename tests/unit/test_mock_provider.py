@@ -139,9 +139,9 @@ async def test_request_without_knobs_is_refused() -> None:
 async def test_reply_names_the_mock_and_plausible_usage() -> None:
     request = ask(example("good"), example("fair"))
     reply = await MockProviderImpl(sleep=Clock().sleep).generate_comparison(request)
-    assert (reply.provider, reply.model, reply.cost_usd) == (ProviderName.MOCK, MOCK_MODEL, None)
-    assert reply.usage.prompt == (len(request.prompt.system) + len("".join(request.prompt.user))) // 4
-    assert reply.usage.completion == len(reply.verdict.justification) // 4 + 20
+    assert (reply.provider, reply.purchase.model, reply.purchase.cost_usd) == (ProviderName.MOCK, MOCK_MODEL, None)
+    assert reply.purchase.usage.prompt == (len(request.prompt.system) + len("".join(request.prompt.user))) // 4
+    assert reply.purchase.usage.completion == len(reply.verdict.justification) // 4 + 20
 
 
 async def test_same_questions_get_the_same_verdicts_from_any_instance_in_any_order() -> None:

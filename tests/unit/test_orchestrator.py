@@ -182,7 +182,7 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
     assert completed.prompt_sha256 == result.reply.prompt_sha256
     assert (completed.success, completed.cost_estimate, completed.cached) == (True, 0.25, False)
     assert completed.error_message is None
-    assert completed.token_usage == reply().usage.as_token_usage()
+    assert completed.token_usage == reply().purchase.usage.as_token_usage()
 
 
 async def test_a_known_answer_is_free_and_tells_its_age() -> None:
@@ -192,7 +192,7 @@ async def test_a_known_answer_is_free_and_tells_its_age() -> None:
     home.events.events.clear()
     result = await home.compare(query(correlation_id=CORRELATION_ID))
     assert (result.cache_outcome, result.age_s, result.cost_usd, result.attempts) == (CacheOutcome.HIT, 60, 0.0, ())
-    assert result.reply.usage == reply().usage
+    assert result.reply.purchase.usage == reply().purchase.usage
     assert home.events.names == [
         ProcessingEvent.LLM_REQUEST_STARTED,
         ProcessingEvent.LLM_CACHE_HIT,

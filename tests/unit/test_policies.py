@@ -92,7 +92,7 @@ async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
 
     desk = Desk(slowly)
     answer = await desk.ask()
-    assert answer.cost_usd == 0.5
+    assert answer.purchase.cost_usd == 0.5
     assert desk.call.record.attempts == [
         Attempt(
             provider=ProviderName.ANTHROPIC,

@@ -205,7 +205,7 @@ async def test_what_a_deep_test_pays_for_is_told_though_whoever_asked_has_left()
     held.go.set()
     await settle()
     assert not bench.flights.tasks
-    assert [event.cost_estimate_usd for event in bench.events.of(CostTracked)] == [reply().cost_usd]
+    assert [event.cost_estimate_usd for event in bench.events.of(CostTracked)] == [reply().purchase.cost_usd]
 
 
 async def test_a_deep_test_is_allowed_once_a_minute() -> None:

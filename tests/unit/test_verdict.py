@@ -177,7 +177,7 @@ def test_a_verdict_becomes_a_reply_with_what_was_bought() -> None:
 
 @pytest.mark.parametrize("model", ["", "../admin", "a b", "x" * 129, "m\u00f6del", "<b>"])
 def test_a_model_that_names_itself_strangely_is_called_what_was_asked_for(model: str) -> None:
-    assert concluded(request(), replace(COMPLETION, model=model)).model == request().model
+    assert concluded(request(), replace(COMPLETION, model=model)).purchase.model == request().model
 
 
 @pytest.mark.parametrize(

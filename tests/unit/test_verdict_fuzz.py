@@ -203,11 +203,11 @@ def plainly_read(text: str) -> tuple[str, str, float]:
 
 
 def assert_sane(reply: ProviderReply) -> None:
-    usage = reply.usage
+    usage = reply.purchase.usage
     assert min(usage.prompt, usage.completion, usage.cached, usage.written, usage.reasoning) >= 0
     assert usage.cached + usage.written <= usage.prompt
     assert usage.reasoning <= usage.completion
-    assert reply.cost_usd is None or 0 <= reply.cost_usd <= 2 * MOST_DOLLARS
+    assert reply.purchase.cost_usd is None or 0 <= reply.purchase.cost_usd <= 2 * MOST_DOLLARS
     assert reply.verdict.justification.encode()
 
 
