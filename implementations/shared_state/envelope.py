@@ -11,7 +11,7 @@ from enum import StrEnum
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_ENTRY_BYTES = 256 * 1024
 
 

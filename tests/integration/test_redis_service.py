@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from implementations.shared_state.envelope import SCHEMA
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
 from tests.integration.service_process import (
     PREFIX,
@@ -103,7 +104,7 @@ def test_a_redis_that_dies_under_load_costs_no_answer_and_is_used_again_without_
         wait_until(lambda: mode(running) == "healthy")
         assert changes(running) == [("up", "down"), ("down", "up")]
         assert outcome(running, "known") == "HIT"
-        wait_until(lambda: any("llm_cache:1:0:" in key for key in server.all_keys()))
+        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in server.all_keys()))
         metrics = running.ask("/metrics").text
     assert "llm_provider_redis_mode 0.0" in metrics
     assert 'llm_provider_redis_transitions_total{mode="down"} 1.0' in metrics
@@ -126,7 +127,7 @@ def test_a_frozen_redis_costs_no_answer_and_is_used_again_when_it_goes_on(tmp_pa
 def test_a_redis_that_takes_no_writes_is_shown_as_read_only(tmp_path: Path, server: RedisServer) -> None:
     with service(tmp_path, beside(server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
         assert outcome(running, "known") == "MISS"
-        wait_until(lambda: any("llm_cache:1:0:" in key for key in server.all_keys()))
+        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in server.all_keys()))
         server.ask("CONFIG", "SET", "maxmemory", "1")
         wait_until(lambda: mode(running) == "read_only")
         assert running.ask("/healthz").json()["dependencies"]["redis"] == "healthy"
@@ -142,7 +143,7 @@ def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, serv
     admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
     with service(tmp_path, beside(server.url)) as here, service(tmp_path, beside(server.url)) as there:
         assert outcome(here) == "MISS"
-        wait_until(lambda: any("llm_cache:1:0:" in key for key in server.all_keys()))
+        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in server.all_keys()))
         bought_elsewhere = there.compare(essay_b="An essay.")
         assert bought_elsewhere.headers["x-cache"] == "HIT"
         assert int(bought_elsewhere.headers["age"]) <= 30

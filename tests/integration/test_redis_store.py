@@ -16,6 +16,7 @@ from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.prompt import Essay
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.envelope import SCHEMA
 from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import GOOD_PROBES, Prober
@@ -102,7 +103,7 @@ async def test_two_replicas_share_what_one_of_them_stored_and_what_one_of_them_c
         assert await here.found() is None
         await here.put()
         assert await there.found() == PAYLOAD
-        assert server.all_keys() == ["test:1:0:" + NAME, "test:1:1:" + NAME, "test:generation"]
+        assert server.all_keys() == [f"test:{SCHEMA}:0:{NAME}", f"test:{SCHEMA}:1:{NAME}", "test:generation"]
 
 
 async def test_every_entry_and_every_probe_goes_by_itself(server: RedisServer) -> None:
@@ -252,7 +253,7 @@ async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an
 async def test_what_is_no_entry_is_a_miss_and_can_be_stored_anew(server: RedisServer, command: tuple[str, ...]) -> None:
     async with replica(server.url) as here:
         await here.put()
-        server.ask(*(part.replace("{key}", f"test:1:0:{NAME}") for part in command))
+        server.ask(*(part.replace("{key}", f"test:{SCHEMA}:0:{NAME}") for part in command))
         assert await here.found() is None
         await here.behind.finish()
         assert server.all_keys() == []
@@ -265,7 +266,7 @@ async def test_what_is_no_entry_is_a_miss_and_can_be_stored_anew(server: RedisSe
 async def test_a_key_of_another_type_is_removed(server: RedisServer, command: tuple[str, ...]) -> None:
     async with replica(server.url) as here:
         verb, *arguments = command
-        server.ask(verb, f"test:1:0:{NAME}", *arguments)
+        server.ask(verb, f"test:{SCHEMA}:0:{NAME}", *arguments)
         assert await here.found() is None
         await here.behind.finish()
         assert server.all_keys() == []
@@ -275,7 +276,7 @@ async def test_a_key_of_another_type_is_removed(server: RedisServer, command: tu
 async def test_a_value_copied_to_another_question_is_not_its_answer(server: RedisServer) -> None:
     async with replica(server.url) as here:
         await here.put()
-        server.ask("COPY", f"test:1:0:{NAME}", "test:1:0:another")
+        server.ask("COPY", f"test:{SCHEMA}:0:{NAME}", f"test:{SCHEMA}:0:another")
         assert await here.found("another") is None
 
 

@@ -12,10 +12,11 @@ from api_models import CacheMode, DependencyStatus, ProviderName, Usage, Winner
 from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import OVERHEAD_BYTES, KeptEntry, LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.shared_state.envelope import SCHEMA
 from implementations.shared_state.generation import Generation
 from metrics import Metrics
 from protocols import CachedReply, CacheHealth, Verdict
-from tests.fakes import Clock, local_cache, middle, new_metrics, reply, sample
+from tests.fakes import KNOWN_MODEL, PROMPT_SHA256, Clock, local_cache, middle, new_metrics, reply, sample
 
 Damage = Callable[[dict[str, Any]], object]
 
@@ -233,6 +234,17 @@ def test_twenty_thousand_answers_take_no_more_memory_than_they_may() -> None:
 )
 def test_a_reply_comes_back_as_it_was_encoded(original: Any) -> None:
     assert decode(encode(original)) == original
+
+
+def test_another_form_is_another_schema() -> None:
+    """Who changes the form raises the number: replicas of both versions share one Redis while they are replaced."""
+    form = (
+        b'{"verdict":{"winner":"Essay A","justification":"It gives a reason.","confidence":4.0},"provider":"anthropic",'
+        b'"purchase":{"model":"%s","usage":{"prompt":100,"completion":20,"cached":10,"written":0,"written_for_long":0,"reasoning":0},'
+        b'"cost_usd":0.25},"prompt_sha256":"%s"}' % (KNOWN_MODEL.encode(), PROMPT_SHA256.encode())
+    )
+
+    assert (SCHEMA, encode(reply())) == (2, form)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"text"', b"{" * 5_000])
