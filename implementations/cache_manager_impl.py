@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from api_models import CacheMode, DegradedMode, DependencyStatus
-from implementations.cache.entry_codec import decode, decode_kept, encode
+from implementations.cache.entry_codec import decode_kept, encode
 from implementations.cache.local_cache import LocalCache
 from implementations.resilience.call import current_call
 from implementations.shared_state.entry_store import EntryStore
@@ -131,7 +131,7 @@ class CacheManagerImpl:
         except RedisAwayError:
             self._metrics.cache_lookups.of(REDIS, "unavailable").inc()
             return LOCAL, self._from_local(key)
-        reply = None if entry is None else decode(entry.payload)
+        reply = None if entry is None else decode_kept(entry.payload)
         self._looked_up(REDIS, found=reply is not None)
         if entry is None or reply is None:
             self._give_back(key, shared)

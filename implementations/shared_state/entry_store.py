@@ -72,11 +72,12 @@ class EntryStore:
 
     def put(self, name: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
         """Keep the payload for ttl_s seconds from now, behind the caller's back; age_s: how old it is already."""
+        if self._clear_pending or not self.redis.works(Access.WRITE) or not self.redis.works(Access.READ):
+            self._stored("skipped")
+            return
         sealed = seal(name, payload, created_s=self._now_s() - age_s, ttl_s=age_s + ttl_s)
         if len(sealed) > MAX_ENTRY_BYTES:
             self._stored("oversized")
-        elif self._clear_pending or not self.redis.works(Access.WRITE) or not self.redis.works(Access.READ):
-            self._stored("skipped")
         elif not self._behind.start(self._set(self._key(name), sealed, max(1, round(ttl_s * 1000)))):
             self._stored("dropped")
 
