@@ -434,7 +434,7 @@ class CostRules:
     unknown_ceiling_usd: float = 0.1
 
     @property
-    def limits(self) -> bool:
+    def has_limits(self) -> bool:
         """Something may not be passed."""
         return self.limit_usd_per_day is not None or self.limit_usd_per_month is not None
 

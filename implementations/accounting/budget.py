@@ -59,7 +59,7 @@ class Budget:
     @property
     def is_local(self) -> bool:
         """There are limits, a Redis to share them, and it does not answer."""
-        return self._fleet is not None and not self._fleet.is_heard and self._rules().limits
+        return self._fleet is not None and not self._fleet.is_heard and self._rules().has_limits
 
     async def reserve(self, request: ProviderRequest) -> Reservation:
         """Put aside the most that the attempt can cost. Raises CostLimitExceededError when so much is not left."""
@@ -69,7 +69,7 @@ class Budget:
             self._metrics.limit_refusals.of(UNKNOWN_PRICE).inc()
             raise
         limits = self._limits()
-        if reservation.ceiling and limits != (None, None):
+        if reservation.ceiling and self._rules().has_limits:
             answer = await self._answer(reservation, limits)
             if answer is not Answer.DONE:
                 self._purse.settle(reservation, 0)
@@ -198,7 +198,7 @@ class Budget:
 
     def _tell_soon(self) -> None:
         """Without limits the next refreshing is soon enough."""
-        if self._rules().limits:
+        if self._rules().has_limits:
             self._messenger.tell_soon()
 
     def _tell_of_mode(self) -> None:

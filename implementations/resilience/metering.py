@@ -13,6 +13,7 @@ from protocols import (
     LLMProviderProtocol,
     ProviderReply,
     ProviderRequest,
+    Reservation,
 )
 
 FAIR_SHARE = 0.5
@@ -60,32 +61,37 @@ class Metered:
             elapsed_s = self._clock() - began_s
             if outcome is not AttemptOutcome.SUCCESS:
                 billed = self._accounting.failed(request, outcome, elapsed_s, purchase)
-                self._budget.settle(reservation, outcome, billed)
-                _record(request, outcome, elapsed_s, billed)
+                self._close(reservation, request, outcome, elapsed_s, billed)
         priced = self._accounting.succeeded(request, reply, elapsed_s)
-        bought = priced.purchase
-        self._budget.settle(reservation, outcome, bought)
-        _record(request, outcome, elapsed_s, bought)
+        self._close(reservation, request, outcome, elapsed_s, priced.purchase)
         return priced
+
+    def _close(
+        self,
+        reservation: Reservation,
+        request: ProviderRequest,
+        outcome: AttemptOutcome,
+        elapsed_s: float,
+        purchase: Purchase | None,
+    ) -> None:
+        """Settle what was put aside, and write the attempt down."""
+        self._budget.settle(reservation, outcome, purchase)
+        record = current_call().record
+        record.upstream_s += elapsed_s
+        record.attempts.append(
+            Attempt(
+                provider=request.provider,
+                model=request.model,
+                outcome=outcome,
+                duration_s=elapsed_s,
+                purchase=purchase,
+            )
+        )
 
 
 def _unknown_purchase(request: ProviderRequest, failure: ProviderError) -> Purchase | None:
     """What was billed although nothing in the answer could be read, not even the bill."""
     return Purchase(model=request.model, usage=UNKNOWN_USAGE, cost_usd=None) if failure.is_billed else None
-
-
-def _record(request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None) -> None:
-    record = current_call().record
-    record.upstream_s += elapsed_s
-    record.attempts.append(
-        Attempt(
-            provider=request.provider,
-            model=request.model,
-            outcome=outcome,
-            duration_s=elapsed_s,
-            purchase=purchase,
-        )
-    )
 
 
 class TimeLimited:
