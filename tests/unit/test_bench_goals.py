@@ -54,7 +54,7 @@ def found(*, portkey_rps: float = 450.0) -> dict[str, Goal]:
         row(PORTKEY, connections=1, p50_ms=2.1),
         row(DIRECT, connections=1, p50_ms=0.1),
     )
-    full = report(replace(ROW, share=0.5), burst={"callers": 200, "good_answers": 200, "upstream_calls": 1})
+    full = report(replace(ROW, share=0.5), burst={"callers": 200, "upstream_calls": 1})
     soak = {"seconds": 300.0, "answered": 100_000, "statuses": {"200": 100_000}, "points": FLAT}
     footprint = report(starts={"idle_mib": [90.0], "start_s": [1.2]}, requests=soak, faults=soak)
     return {goal.promise: goal for goal in goals(full, peers, footprint)}
