@@ -1,9 +1,9 @@
 """How often one address may show a wrong key."""
 
 import ipaddress
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 
-from implementations.resilience.failed_tries import FailedTries
 from protocols import ClockProtocol
 
 MOST_FAILURES = 5
@@ -13,18 +13,29 @@ IPV6_SITE_BITS = 64
 
 
 class WrongKeys:
-    """Five a minute. An IPv6 address counts as its /64: whoever has one address of it has them all."""
+    """Five in any minute. An IPv6 address counts as its /64: whoever has one address of it has them all.
+
+    clock: monotonic seconds. Of a thousand addresses something is known; who failed longest ago is forgotten first.
+    """
 
     def __init__(self, *, clock: ClockProtocol) -> None:
-        self._tries = FailedTries(most=MOST_FAILURES, window_s=WINDOW_S, remembered=MOST_PEERS, clock=clock)
+        self._clock = clock
+        self._failures: OrderedDict[Hashable, deque[float]] = OrderedDict()
 
     def wait_s(self, address: str) -> float:
-        """Seconds until one is looked at again, 0 for now."""
-        return self._tries.wait_s(_site(address))
+        """Seconds until one is looked at again, 0 for now. A right one forgives nothing."""
+        failures = self._failures.get(_site(address))
+        if failures is None or len(failures) < MOST_FAILURES:
+            return 0.0
+        return max(0.0, failures[0] + WINDOW_S - self._clock())
 
     def remember(self, address: str) -> None:
         """One more was wrong."""
-        self._tries.remember(_site(address))
+        site = _site(address)
+        self._failures.setdefault(site, deque(maxlen=MOST_FAILURES)).append(self._clock())
+        self._failures.move_to_end(site)
+        if len(self._failures) > MOST_PEERS:
+            self._failures.popitem(last=False)
 
 
 def _site(address: str) -> Hashable:
