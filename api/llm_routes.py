@@ -10,7 +10,6 @@ from api.query_parameters import flag, word_of
 from api.request_reading import read_comparison
 from api.request_scope import caller, here, note
 from api.response_rendering import json_answer, rendered
-from api.stages import next_stage
 from api_models import (
     ModelPrices,
     ModelReport,
@@ -51,9 +50,7 @@ async def compare(
     """Judge one pair of essays."""
     with admission.admit():
         query = await read_comparison(here().asked)
-        await next_stage()
         result = await orchestrator.compare(query)
-        await next_stage()
     history.answered(result.timings.total_s)
     note(
         provider=result.reply.provider,

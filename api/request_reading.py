@@ -1,5 +1,6 @@
 """Reads a comparison request: headers, strict JSON, validated; what is wrong is named, never echoed."""
 
+import asyncio
 import time
 from uuid import UUID
 
@@ -9,7 +10,6 @@ from pydantic_core import ErrorDetails
 from api.connection import ServiceRequest
 from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id, caller, here
-from api.stages import next_stage
 from api.strict_json import parsed
 from api_models import ComparisonRequest, DisconnectPhase, LLMConfigOverrides
 from exceptions import InvalidQueryError
@@ -61,6 +61,7 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
         comparison = ComparisonRequest.model_validate(body)
     except ValidationError as error:
         raise InvalidQueryError(complaints(error)) from None
+    await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
     return _query(
         comparison,
         correlation_id,
@@ -74,7 +75,7 @@ async def read_object(request: ServiceRequest) -> dict[str, object]:
     """The JSON object in the body. Raises likewise."""
     require_plain_json(request)
     body = await request.body
-    await next_stage()
+    await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
     if not body and request.lines(b"upgrade"):  # the server takes it for the beginning of that other protocol
         raise InvalidQueryError("ask without an Upgrade header: the body does not arrive beside one")
     return parsed(body)

@@ -99,6 +99,7 @@ class LLMOrchestratorImpl:
         try:
             with calling(call):
                 answer = await self._first_answer(query, settings)
+            await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
             return self._answered(query, answer, call.record, self._clock() - began_s)
         except asyncio.CancelledError:
             self._events.publish(request_events.unanswered(query, UNFINISHED, self._clock() - began_s, cost_usd=0.0))

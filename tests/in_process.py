@@ -1,11 +1,11 @@
 """The whole service without any socket: requests come in as ASGI messages, the provider's answer is always the same."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import pytest
@@ -20,7 +20,15 @@ from tests.virtual_time import VirtualTime
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "comparison.json"
 
-Ask = Callable[[bytes], Awaitable[int]]
+
+class Ask(Protocol):
+    """Sends a comparison and returns the status, None when there was no answer.
+
+    leaves_after: the caller is gone after so many turns of the event loop.
+    """
+
+    async def __call__(self, body: bytes, *, leaves_after: int | None = None) -> int | None:
+        """Ask."""
 
 
 class OneAnswer(Transport):
@@ -63,7 +71,7 @@ async def in_process(
     url: str | None = None,
     **settings: str,
 ) -> AsyncIterator[Ask]:
-    """Yields what sends a comparison and returns the status. The dialect's provider is the only one.
+    """Yields what sends a comparison. The dialect's provider is the only one.
 
     status and answer: what it says, a good verdict unless told otherwise; delay_s: after how long. url: where it is
     really looked for instead.
@@ -77,7 +85,7 @@ async def in_process(
         app = create_app(Settings.from_environment(), *instead)
     async with app.test_app():
 
-        async def ask(body: bytes) -> int:
+        async def ask(body: bytes, *, leaves_after: int | None = None) -> int | None:
             messages = asyncio.Queue[dict[str, Any]]()
             messages.put_nowait({"type": "http.request", "body": body, "more_body": False})
             statuses: list[int] = []
@@ -86,8 +94,16 @@ async def in_process(
                 if message["type"] == "http.response.start":
                     statuses.append(message["status"])
 
+            async def leave(turns: int) -> None:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                messages.put_nowait({"type": "http.disconnect"})
+
+            leaving = None if leaves_after is None else asyncio.create_task(leave(leaves_after))
             await app(_scope(body), messages.get, send)  # type: ignore[arg-type]  # the messages are plain dictionaries
-            return statuses[0]
+            if leaving is not None:
+                await leaving
+            return next(iter(statuses), None)
 
         yield ask
 

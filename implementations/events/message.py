@@ -1,4 +1,4 @@
-"""One event on its way: its identity is fixed when it is published, its bytes are made when they are needed."""
+"""One event on its way: its identity is fixed when it is published, its bytes are made for the spool or for Kafka."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

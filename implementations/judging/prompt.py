@@ -97,7 +97,7 @@ class Prompt:
         """The plain texts."""
         return self.essay_a.text, self.essay_b.text
 
-    @property
+    @cached_property
     def lead(self) -> str:
         """The task as far as the first essay."""
         first = _PLACEHOLDER.search(self.task)

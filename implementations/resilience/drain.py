@@ -1,4 +1,4 @@
-"""Empties the service before it stops: the listener stays open, running work is finished, then new work is refused.
+"""Empties the service before it stops: the end is announced, then new work is refused, then running work is finished.
 
 Balancers learn of the end with a delay, from a probe or from Kubernetes. Until they know, they send work that nobody
 else would answer, so the door closes only after the delay.
