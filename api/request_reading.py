@@ -75,6 +75,7 @@ async def read_object(request: ServiceRequest) -> dict[str, object]:
     """The JSON object in the body. Raises likewise."""
     require_plain_json(request)
     body = await request.body
+    request.body.clear()  # or each of those who wait together would hold it twice
     await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
     if not body and request.lines(b"upgrade"):  # the server takes it for the beginning of that other protocol
         raise InvalidQueryError("ask without an Upgrade header: the body does not arrive beside one")
