@@ -68,9 +68,8 @@ class Budget:
         except CostLimitExceededError:
             self._metrics.limit_refusals.of(UNKNOWN_PRICE).inc()
             raise
-        limits = self._limits()
         if reservation.ceiling and self._rules().has_limits:
-            answer = await self._answer(reservation, limits)
+            answer = await self._answer(reservation, self._limits())
             if answer is not Answer.DONE:
                 self._purse.settle(reservation, 0)
                 self._refuse(reservation, answer, request)
