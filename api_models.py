@@ -1003,10 +1003,11 @@ class RejectReason(StrEnum):
 
 
 class ShedReason(StrEnum):
-    """Why a request found no place: too many wait already, none became free in time, or the service stops."""
+    """Why a request found no place: too many wait, none became free in time, no memory is left, the service stops."""
 
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
+    MEMORY = "memory"
     STOPPING = "stopping"
 
 

@@ -44,6 +44,8 @@ MASK = "********"  # what is shown of a secret
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
+MIB = 1024 * 1024
+MEMORY_OF_BODY = 24  # times its size, at most: six copies of texts that one rare character makes four times as large
 MOST_USD = 1e9  # what is computed with stays far below the largest number
 LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24
@@ -198,7 +200,10 @@ class ServiceSettings(Group):
     environment: Environment = knob("ENVIRONMENT", "development", "development logs for people, others log JSON")
     host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
     port: int = knob("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
-    max_request_bytes: int = knob("MAX_REQUEST_BYTES", 2 * 1024 * 1024, "largest request body, bytes", ge=1024)
+    max_request_bytes: int = knob("MAX_REQUEST_BYTES", 2 * MIB, "largest request body, bytes", ge=1024)
+    max_memory_mb: int = knob(
+        "MAX_REQUEST_MEMORY_MB", 128, "memory of all questions under way, MiB; who would need more is turned away", ge=1
+    )
     body_timeout_s: float = knob("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
     drain_delay_s: float = knob(
         "DRAIN_DELAY_S",
@@ -207,6 +212,14 @@ class ServiceSettings(Group):
         ge=0,
     )
     drain_grace_s: float = knob("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
+
+    @field_validator("max_memory_mb")
+    @classmethod
+    def _fits_one(cls, memory_mb: int, info: ValidationInfo) -> int:
+        largest_bytes = info.data.get("max_request_bytes", 0)
+        if MIB * memory_mb < MEMORY_OF_BODY * largest_bytes:
+            raise ValueError(f"must be at least {MEMORY_OF_BODY} times MAX_REQUEST_BYTES, or the largest may never fit")
+        return memory_mb
 
 
 class SelectionSettings(Group):

@@ -14,7 +14,7 @@ import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
 from api_models import ADMIN, ANONYMOUS, CircuitState, ProcessingEvent, ProviderName
-from config import VERSION, Settings, secret_file
+from config import MIB, VERSION, Settings, secret_file
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
 from implementations.access.keys_file import KeysFile
@@ -69,6 +69,7 @@ from implementations.resilience.admission import Admission
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from implementations.resilience.drain import Drain
+from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import CircuitBroken, ConcurrencyLimited, FailingFast, Retrying, Throttled
 from implementations.resilience.provider_guards import Guards, ProviderGuards, guards_of
@@ -113,6 +114,7 @@ from protocols import (
     LLMProviderTesterProtocol,
     LLMRequestBuilderProtocol,
     LLMUsageProtocol,
+    MemoryProtocol,
     ModelCatalogueProtocol,
     PricesProtocol,
     ProviderFindings,
@@ -122,8 +124,6 @@ from protocols import (
     SleepProtocol,
     TracerProtocol,
 )
-
-MIB = 1024 * 1024
 
 log = structlog.get_logger("service")
 
@@ -450,13 +450,25 @@ class RequestProvider(Provider):
         return TracedCache(cache, tracer=tracer) if tracer.records else cache
 
     @provide
-    def capacity(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
+    def capacity(self, settings: Settings, memory: MemoryLimit, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
         """How much goes on at once; as many may wait, the others are turned away."""
         limit = settings.judging.max_in_flight
-        capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer))
+        capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer), memory=memory)
         metrics.in_flight.set_function(lambda: capacity.inside)
         metrics.admission_queue.set_function(lambda: capacity.waiting)
         return capacity
+
+    @provide
+    def memory_limit(self, settings: Settings, metrics: Metrics) -> MemoryLimit:
+        """For bodies that are read and for questions under way."""
+        memory = MemoryLimit(settings.service.max_memory_mb * MIB)
+        metrics.request_memory.set_function(lambda: memory.taken_bytes)
+        return memory
+
+    @provide
+    def memory(self, limit: MemoryLimit) -> MemoryProtocol:
+        """The same as the routes see it."""
+        return limit
 
     @provide
     def flights(self) -> Flights:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from operator import add, attrgetter
+from sys import getsizeof
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -111,6 +112,11 @@ class ComparisonQuery:
     def size(self) -> int:
         """Characters of task and essays."""
         return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
+
+    @property
+    def size_bytes(self) -> int:
+        """What its texts take of memory: one rare character makes a text up to four times as large."""
+        return sum(map(getsizeof, (self.user_prompt, self.essay_a, self.essay_b, self.system_prompt)))
 
 
 CHARACTERS_PER_TOKEN = 4  # of English prose, where nothing better is known
@@ -1025,6 +1031,18 @@ class AdmissionProtocol(Protocol):
 
     def admit(self) -> AbstractContextManager[None]:
         """Hold a place inside. Raises ServiceStoppingError when closed, or turned out before the work was done."""
+        ...
+
+
+class MemoryProtocol(Protocol):
+    """What questions take of memory, bounded together."""
+
+    def take(self, size_bytes: int) -> None:
+        """Raises ServiceOverloadedError, and takes nothing, when so much is not left."""
+        ...
+
+    def give_back(self, size_bytes: int) -> None:
+        """What was taken before."""
         ...
 
 

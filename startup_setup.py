@@ -45,6 +45,7 @@ from protocols import (
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
     LLMUsageProtocol,
+    MemoryProtocol,
     PricesProtocol,
     RuntimeSettingsProtocol,
     TracerProtocol,
@@ -140,6 +141,7 @@ async def _build(app: Application, container: AsyncContainer, settings: Settings
     error_rendering.install(app, history=await container.get(HistoryProtocol))
     request_report.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
     request_tracing.install(app, tracer=await container.get(TracerProtocol))
+    app.memory = await container.get(MemoryProtocol)
     caller_gate.install(
         app, access=await container.get(CallerAccessProtocol), trusted_proxies=settings.access.trusted_proxies
     )

@@ -15,7 +15,8 @@ from quart.wrappers import BaseRequestWebsocket
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter
 
-from api.connection import Connection, ServiceRequest
+from api.connection import Connection, Plenty, ServiceRequest
+from protocols import MemoryProtocol
 
 Finish = Callable[[ResponseTypes], None]
 NO_SESSION = NullSession()
@@ -71,8 +72,9 @@ class Context(RequestContext):
 class Application(Quart):
     """scoped: what every request is in; it gives what is called with the answer. traced: what is inside of that.
 
-    checked: before anything is done with it; may raise. Every handler is a coroutine function. Quart's hooks, sessions
-    and signals of a request are not used, and what is registered for them is not called. `g` lives as long as this.
+    checked: before anything is done with it; may raise. memory: for bodies. Every handler is a coroutine function.
+    Quart's hooks, sessions and signals of a request are not used, and what is registered for them is not called. `g`
+    lives as long as this.
     """
 
     asgi_http_class = Connection
@@ -80,12 +82,14 @@ class Application(Quart):
     scoped: Callable[[ServiceRequest], AbstractContextManager[Finish]]
     traced: Callable[[ServiceRequest], AbstractContextManager[None]]
     checked: Callable[[ServiceRequest], None]
+    memory: MemoryProtocol
 
     def __init__(self, name: str) -> None:
         super().__init__(name, static_folder=None)
         self.scoped = lambda _: nullcontext(lambda _: None)
         self.traced = lambda _: nullcontext()
         self.checked = lambda _: None
+        self.memory = Plenty()
         self._bound = partial(KeptMatch, self.url_map)  # to a method, a path and a root path
         self._kept = lru_cache(maxsize=KEPT_PATHS)(self._bound)
         self.context = self.app_context()
@@ -112,6 +116,7 @@ class Application(Quart):
     async def handle_request(self, request: Request) -> ResponseTypes:
         """The handler and what renders errors, both of them in the request's scope."""
         asked = cast("ServiceRequest", request)
+        asked.body.memory = self.memory
         with self.request_context(request) as context, self.scoped(asked) as finish, self.traced(asked):
             try:
                 response = await self._answer(asked, context)

@@ -20,11 +20,24 @@ from quart import Request, Response
 from quart.asgi import ASGIHTTPConnection
 from quart.typing import ResponseTypes
 from quart.wrappers.response import DataBody
-from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 from werkzeug.sansio.utils import get_content_length
+
+from exceptions import ServiceOverloadedError
+from protocols import MemoryProtocol
 
 LOOKS_AFTER_S = 0.05
 SEND_TIMEOUT_S = 60.0
+
+
+class Plenty:
+    """Memory without a bound."""
+
+    def take(self, size_bytes: int) -> None:
+        """It is there."""
+
+    def give_back(self, size_bytes: int) -> None:
+        """Nobody misses it."""
 
 
 class Body:
@@ -33,11 +46,14 @@ class Body:
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         self._parts = bytearray()
         self._limit = sys.maxsize if max_content_length is None else max_content_length
-        self._is_too_large = (expected_content_length or 0) > self._limit
+        self._refusal: HTTPException | ServiceOverloadedError | None = None
+        if (expected_content_length or 0) > self._limit:
+            self._refusal = RequestEntityTooLarge()
         self._within_s: float | None = None
         self._turn = asyncio.Lock()
         self.is_whole = self.is_late = False
         self.caller_left = False
+        self.memory: MemoryProtocol = Plenty()
 
     def open(self, receive: ASGIReceiveCallable, *, within_s: float | None) -> None:
         """Say where it comes from, and how long reading it may take."""
@@ -50,11 +66,16 @@ class Body:
         self.is_whole = True
 
     def __await__(self) -> Generator[Any, None, bytes]:
-        """All of it. Raises RequestEntityTooLarge, RequestTimeout, and CancelledError when the caller leaves."""
+        """All of it.
+
+        Raises RequestEntityTooLarge, RequestTimeout, ServiceOverloadedError when there is no memory for it, and
+        CancelledError when the caller leaves.
+        """
         return self._read().__await__()
 
     def clear(self) -> None:
         """Forget what was read."""
+        self.memory.give_back(len(self._parts))
         self._parts.clear()
 
     async def until_caller_leaves(self) -> None:
@@ -70,8 +91,8 @@ class Body:
         except TimeoutError:
             self.is_late = True
             raise RequestTimeout from None
-        if self._is_too_large:
-            raise RequestEntityTooLarge
+        if self._refusal is not None:
+            raise self._refusal
         if not self.is_whole:
             raise asyncio.CancelledError
         return bytes(self._parts)
@@ -79,7 +100,7 @@ class Body:
     @property
     def needs_no_more(self) -> bool:
         """There is nothing more to receive, or it would not be kept."""
-        return self.is_whole or self._is_too_large
+        return self.is_whole or self._refusal is not None
 
     async def _receive_unless(self, is_needless: Callable[[], bool]) -> None:
         """Who reads and who looks take turns; what one receives may be all that the other waits for."""
@@ -90,10 +111,20 @@ class Body:
     def _note(self, message: ASGIReceiveEvent) -> None:
         if message["type"] == "http.disconnect":
             self.caller_left = True
-        elif message["type"] == "http.request" and not self._is_too_large:
-            self._parts += message.get("body", b"")
-            self._is_too_large = len(self._parts) > self._limit
+        elif message["type"] == "http.request" and self._refusal is None:
+            self._refusal = self._keep(message.get("body", b""))
             self.is_whole = not message.get("more_body", False)
+
+    def _keep(self, part: bytes) -> HTTPException | ServiceOverloadedError | None:
+        """Why not, when it is not kept."""
+        if len(self._parts) + len(part) > self._limit:
+            return RequestEntityTooLarge()
+        try:
+            self.memory.take(len(part))
+        except ServiceOverloadedError as no_memory:
+            return no_memory.with_traceback(None)  # whose frames hold this
+        self._parts += part
+        return None
 
 
 class ServiceRequest(Request):

@@ -40,6 +40,9 @@ from protocols import (
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
+COPIES = (
+    6  # of its texts are held while a question is bought: asked, laid out, joined, encoded, in the making; measured
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,10 @@ class LLMOrchestratorImpl:
         asked_s, settings = self._clock(), self._runtime_settings.current()
         began_s = asked_s - query.reading_s
         deadline = self._deadline(settings, began_s, query.timeout_s)
-        place = await self._capacity.enter(within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE))
+        place = await self._capacity.enter(
+            within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE),
+            size_bytes=COPIES * query.size_bytes,
+        )
         call = Call(
             deadline=deadline,
             purchase_deadline=self._deadline(settings, self._clock(), None),

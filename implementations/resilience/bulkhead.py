@@ -1,14 +1,15 @@
-"""Bounds how much goes on at once, and how long and in which company one waits for a place."""
+"""Bounds how much goes on at once, what it takes of memory, and how long and in which company one waits for a place."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from math import inf
 from typing import Any
 
 from api_models import ShedReason
 from exceptions import ServiceOverloadedError
-
-RETRY_AFTER_S = 1.0
+from implementations.resilience.memory_limit import RETRY_AFTER_S, MemoryLimit
 
 
 class Place:
@@ -31,7 +32,10 @@ class Place:
 
 
 class Bulkhead:
-    """limit: places. queue_limit: how many may wait for one; None for any number. queueing: entered while one waits."""
+    """limit: places. queue_limit: how many may wait for one; None for any number. queueing: entered while one waits.
+
+    memory: for those inside and those who wait, and perhaps for others.
+    """
 
     def __init__(
         self,
@@ -39,10 +43,12 @@ class Bulkhead:
         limit: int,
         queue_limit: int | None = None,
         queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
+        memory: MemoryLimit | None = None,
     ) -> None:
         self._places = asyncio.Semaphore(limit)
         self._queue_limit = queue_limit
         self._queueing = queueing
+        self._memory = memory or MemoryLimit(inf)
         self._waiting = 0
         self._inside = 0
 
@@ -56,15 +62,23 @@ class Bulkhead:
         """Who waits for a place."""
         return self._waiting
 
-    async def enter(self, *, within_s: float) -> Place:
-        """A place, first come first served. Raises ServiceOverloadedError when the wait is too long or too crowded."""
-        if self._places.locked():
-            with self._queueing():
-                await self._wait(within_s)
-        else:
-            await self._places.acquire()  # does not wait
+    async def enter(self, *, within_s: float, size_bytes: int = 0) -> Place:
+        """A place, first come first served, with so much memory.
+
+        Raises ServiceOverloadedError when that is not left, or the wait is too long or too crowded.
+        """
+        self._memory.take(size_bytes)
+        try:
+            if self._places.locked():
+                with self._queueing():
+                    await self._wait(within_s)
+            else:
+                await self._places.acquire()  # does not wait
+        except BaseException:
+            self._memory.give_back(size_bytes)
+            raise
         self._inside += 1
-        return Place(self._left)
+        return Place(partial(self._left, size_bytes))
 
     async def _wait(self, within_s: float) -> None:
         if self._queue_limit is not None and self._waiting >= self._queue_limit:
@@ -82,6 +96,7 @@ class Bulkhead:
         finally:
             self._waiting -= 1
 
-    def _left(self) -> None:
+    def _left(self, size_bytes: int) -> None:
         self._inside -= 1
+        self._memory.give_back(size_bytes)
         self._places.release()

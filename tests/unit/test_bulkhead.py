@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from api_models import ShedReason
 from exceptions import ServiceOverloadedError
 from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.memory_limit import MemoryLimit
 from tests.fakes import settle
 
 
@@ -103,3 +105,44 @@ async def test_a_place_whose_work_ended_first_is_free_when_its_owner_leaves() ->
     assert bulkhead.inside == 1
     place.leave()
     assert bulkhead.inside == 0
+
+
+async def test_who_needs_more_memory_than_is_left_is_turned_away_and_takes_none() -> None:
+    memory = MemoryLimit(100)
+    bulkhead = Bulkhead(limit=5, memory=memory)
+    place = await bulkhead.enter(within_s=0, size_bytes=60)
+    with pytest.raises(ServiceOverloadedError) as full:
+        await bulkhead.enter(within_s=60, size_bytes=41)
+    assert (full.value.shed, full.value.retry_after_s) == (ShedReason.MEMORY, 1.0)
+    assert (bulkhead.inside, memory.taken_bytes) == (1, 60)
+    (await bulkhead.enter(within_s=0, size_bytes=40)).leave()
+    place.leave()
+    assert memory.taken_bytes == 0
+
+
+async def test_who_waits_for_a_place_has_memory_already_and_gives_it_back_when_there_is_none() -> None:
+    memory = MemoryLimit(100)
+    bulkhead = Bulkhead(limit=1, memory=memory)
+    place = await bulkhead.enter(within_s=0, size_bytes=10)
+    waiting = asyncio.create_task(bulkhead.enter(within_s=60, size_bytes=20))
+    await settle()
+    assert memory.taken_bytes == 30
+    waiting.cancel()
+    with pytest.raises(ServiceOverloadedError):
+        await bulkhead.enter(within_s=0, size_bytes=20)
+    await asyncio.wait([waiting])
+    assert memory.taken_bytes == 10
+    place.leave()
+    assert memory.taken_bytes == 0
+
+
+async def test_memory_is_kept_as_long_as_the_place() -> None:
+    memory = MemoryLimit(100)
+    place = await Bulkhead(limit=1, memory=memory).enter(within_s=0, size_bytes=10)
+    going_on = asyncio.create_task(endless())
+    place.keep_for(going_on)
+    place.leave()
+    assert memory.taken_bytes == 10
+    going_on.cancel()
+    await settle()
+    assert memory.taken_bytes == 0

@@ -1,6 +1,7 @@
 """One request over ASGI: what Quart's own connection does, ours does too; what only ours promises stands below."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from api import connection
 from api.application import Application
 from api.connection import Connection
+from exceptions import ServiceOverloadedError
+from implementations.resilience.memory_limit import MemoryLimit
 
 LEFT: ASGIReceiveEvent = {"type": "http.disconnect"}
 MOST_BYTES = 100
@@ -62,7 +65,7 @@ def _watches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def app() -> Quart:
+def app() -> Application:
     """Says what it read."""
     app = Application("test")
     app.config.update(MAX_CONTENT_LENGTH=MOST_BYTES, BODY_TIMEOUT=60)
@@ -145,6 +148,44 @@ async def test_more_than_was_announced_is_refused_when_it_comes(either: Quart) -
     await ask(either, caller)
 
     assert caller.status == 413
+
+
+async def test_a_body_takes_its_memory_until_it_is_read_or_given_up(app: Application) -> None:
+    app.memory = memory = MemoryLimit(MOST_BYTES)
+    caller = Caller(part(b"one ", more=True))
+    reading = asyncio.create_task(ask(app, caller))
+    await asyncio.sleep(0.01)
+
+    assert memory.taken_bytes == len(b"one ")
+    caller.sends(part(b"two"))
+    await reading
+    assert memory.taken_bytes == 0
+    await ask(app, Caller(part(b"one ", more=True), LEFT))
+    await ask(app, Caller(part(b"x" * MOST_BYTES, more=True), part(b"x")))
+    assert memory.taken_bytes == 0
+
+
+async def test_a_body_for_which_there_is_no_memory_is_refused_until_there_is(app: Application) -> None:
+    app.memory = memory = MemoryLimit(len(b"one two") - 1)
+    refusals: list[Exception] = []
+
+    @app.errorhandler(ServiceOverloadedError)
+    async def turned_away(refusal: ServiceOverloadedError) -> tuple[str, int]:
+        refusals.append(refusal)
+        return "", refusal.status
+
+    first, second, third = (Caller(part(b"one ", more=True)) for _ in range(3))
+    reading = asyncio.create_task(ask(app, first))
+    await asyncio.sleep(0.01)
+    await ask(app, second)
+    first.sends(part(b"!"))
+    await reading
+    third.sends(part(b"!"))
+    await ask(app, third)
+
+    assert [caller.status for caller in (first, second, third)] == [200, 503, 200]
+    assert memory.taken_bytes == 0
+    assert gc.get_referrers(refusals.pop()) == []
 
 
 async def test_a_body_that_does_not_end_is_given_up(either: Quart) -> None:

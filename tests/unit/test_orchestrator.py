@@ -40,11 +40,12 @@ from exceptions import (
 )
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.prompt import build_prompt
-from implementations.llm_orchestrator_impl import UNFINISHED, LLMOrchestratorImpl
+from implementations.llm_orchestrator_impl import COPIES, UNFINISHED, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import current_call
+from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
 from implementations.shared_state.generation import Generation
@@ -578,6 +579,28 @@ async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> No
     held.go.set()
     await settle()
     assert home.capacity.inside == 0
+
+
+async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() -> None:
+    held, memory = Held(reply()), MemoryLimit(1_000_000)
+    home = house(held)
+    home.capacity = Bulkhead(limit=1, memory=memory)
+    home.rebuild()
+    asked = asyncio.create_task(home.compare(query()))
+    await held.reached.wait()
+    assert memory.taken_bytes == COPIES * query().size_bytes > 0
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert memory.taken_bytes > 0
+    held.go.set()
+    await settle()
+    assert memory.taken_bytes == 0
+
+
+def test_a_rare_character_makes_a_text_take_more_memory() -> None:
+    plain, with_quote = (query(essay_a=essay).size_bytes for essay in ("a" * 1000, "\u201c" + "a" * 999))
+    assert 900 < with_quote - plain < 1100
 
 
 async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> None:

@@ -1,0 +1,43 @@
+"""More questions at once than memory holds: those that fit are answered, the others turned away, the process lives."""
+
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+
+from tests.integration.service_process import Answer, mocked, service
+
+MIB = 1024 * 1024
+CALLERS = 40
+ESSAY = "word after word " * 59_000  # two of them are nearly as large as a request may be
+ALLOWED_MIB = 100  # beside what the idle service takes; all of them at once took 170
+
+
+def test_who_would_need_more_memory_than_is_left_is_told_to_come_again(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(MAX_REQUEST_MEMORY_MB="48", MOCK_LATENCY_MS="2000")) as running:
+        idle_mib = _most_mib(running.process.pid)
+
+        def ask(number: int) -> Answer:
+            return running.compare(essay_a=f"{number} {ESSAY}", essay_b=ESSAY)
+
+        with ThreadPoolExecutor(CALLERS) as callers:
+            answers = list(callers.map(ask, range(CALLERS)))
+        most_mib = _most_mib(running.process.pid)
+        metrics = running.ask("/metrics").text.splitlines()
+        alone = ask(CALLERS)
+
+    refusals = [answer for answer in answers if answer.status != HTTPStatus.OK]
+    assert 0 < len(refusals) < CALLERS
+    assert {answer.status for answer in refusals} == {HTTPStatus.SERVICE_UNAVAILABLE}
+    assert {(answer.json()["error_type"], answer.headers["retry-after"]) for answer in refusals} == {
+        ("SERVICE_UNAVAILABLE", "1")
+    }
+    assert f'llm_provider_shed_total{{provider="none",reason="memory"}} {len(refusals)}.0' in metrics
+    assert "llm_provider_request_memory_bytes 0.0" in metrics
+    assert alone.status == HTTPStatus.OK
+    assert most_mib - idle_mib < ALLOWED_MIB
+
+
+def _most_mib(process: int) -> float:
+    """The most memory that it ever held."""
+    told = Path(f"/proc/{process}/status").read_text().partition("VmHWM:")[2].split()[0]
+    return int(told) * 1024 / MIB
