@@ -34,13 +34,13 @@ from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.audit_impl import AuditImpl
 from implementations.background.loop_lag import LoopLag
 from implementations.background.stop_signals import StopSignals
-from implementations.background.supervisor import Supervisor, Work
+from implementations.background.supervisor import Supervisor
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.caller_access_impl import CallerAccessImpl
 from implementations.circuit_steering_impl import CircuitSteeringImpl
 from implementations.event_publisher_impl import EventPublisherImpl
-from implementations.events.connection import Backoff, Connection
+from implementations.events.connection import Backoff, KafkaConnection
 from implementations.events.event_queue import EventQueue
 from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
@@ -123,6 +123,7 @@ from protocols import (
     SettingsSteeringProtocol,
     SleepProtocol,
     TracerProtocol,
+    Work,
 )
 
 log = structlog.get_logger("service")
@@ -678,7 +679,7 @@ class EventsProvider(Provider):
         queue = EventQueue(
             max_messages=wanted.queue_size, max_bytes=64 * MIB, spool=spool, metrics=metrics, clock=time.monotonic
         )
-        connection = Connection(
+        connection = KafkaConnection(
             KafkaLink(wanted.kafka_servers, security, client_id=settings.service.name),
             self._circuit(settings, metrics),
             metrics=metrics,

@@ -717,6 +717,9 @@ class SleepProtocol(Protocol):
         ...
 
 
+Work = Callable[[], Awaitable[None]]  # of a task that lives as long as the service
+
+
 class LLMProviderProtocol(Protocol):
     """A judge, or a policy around one."""
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # it has no py.typed
 
 from api_models import CacheMiss, CircuitState, EventData, ProcessingEvent
-from implementations.events.connection import Backoff, Connection
+from implementations.events.connection import Backoff, KafkaConnection
 from implementations.events.event_queue import EventQueue
 from implementations.events.kafka_link import LinkFailure
 from implementations.events.lane import ACK_TIMEOUT_S, Lane
@@ -121,7 +121,7 @@ class Room:
             jitter=upper,
             on_transition=self._changed,
         )
-        self.connection = Connection(
+        self.connection = KafkaConnection(
             self.link, self.circuit, metrics=self.metrics, sleep=self.sleep, backoff=Backoff(upper)
         )
         self.outbox = KafkaOutbox(

@@ -1,20 +1,18 @@
 """Keeps the service's own endless tasks alive: one that dies is told, counted and started again after a while."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import structlog
 
 from metrics import Metrics
-from protocols import SleepProtocol
+from protocols import SleepProtocol, Work
 
 FIRST_RESTART_S = 1.0
 LONGEST_RESTART_S = 30.0
 STOP_TIMEOUT_S = 2.0
 
 log = structlog.get_logger("background")
-
-Work = Callable[[], Awaitable[None]]
 
 
 class Supervisor:

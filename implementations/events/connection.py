@@ -63,7 +63,7 @@ class Session:
         self.over = asyncio.Event()
 
 
-class Connection:
+class KafkaConnection:
     """link: opened by `keep_open`, and anew when a session is broken."""
 
     def __init__(

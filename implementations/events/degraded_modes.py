@@ -8,7 +8,7 @@ from collections.abc import Collection
 import structlog
 
 from api_models import DegradedMode, EventDropReason
-from implementations.events.connection import Connection
+from implementations.events.connection import KafkaConnection
 from implementations.events.event_queue import EventQueue
 from implementations.events.lane import Lane
 from metrics import Metrics
@@ -21,7 +21,9 @@ log = structlog.get_logger("events")
 class DegradedModes:
     """lanes: all of them; one that waits says for what."""
 
-    def __init__(self, queue: EventQueue, connection: Connection, lanes: Collection[Lane], *, metrics: Metrics) -> None:
+    def __init__(
+        self, queue: EventQueue, connection: KafkaConnection, lanes: Collection[Lane], *, metrics: Metrics
+    ) -> None:
         self._queue = queue
         self._connection = connection
         self._lanes = lanes

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from api_models import EventDropReason, ProcessingEvent
-from implementations.events.connection import Backoff, Connection, Session
+from implementations.events.connection import Backoff, KafkaConnection, Session
 from implementations.events.event_queue import EventQueue
 from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, translated
 from implementations.events.message import Message
@@ -26,7 +26,7 @@ class Lane:
         self,
         event: ProcessingEvent,
         queue: EventQueue,
-        connection: Connection,
+        connection: KafkaConnection,
         *,
         clock: ClockProtocol,
         sleep: SleepProtocol,

@@ -1,21 +1,21 @@
 """Where published events go: to Kafka, by tasks of their own, or nowhere when there is none."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
 import structlog
 
 from api_models import DependencyStatus, EventData, EventDropReason, ProcessingEvent
-from implementations.events.connection import Connection
+from implementations.events.connection import KafkaConnection
 from implementations.events.degraded_modes import DegradedModes
 from implementations.events.event_queue import EventQueue
 from implementations.events.lane import Lane
 from implementations.events.message import message_of
 from implementations.events.spool import Spool
 from metrics import Metrics
-from protocols import ClockProtocol, EventHealth, SleepProtocol
+from protocols import ClockProtocol, EventHealth, SleepProtocol, Work
 
 FLUSH_TIMEOUT_S = 5.0
 FLUSH_POLL_S = 0.02
@@ -23,8 +23,6 @@ TICK_S = 1.0
 TICKS_PER_CHECKPOINT = 10
 
 log = structlog.get_logger("events")
-
-Work = Callable[[], Awaitable[None]]
 
 
 class Outbox(Protocol):
@@ -74,7 +72,7 @@ class KafkaOutbox:
     def __init__(
         self,
         queue: EventQueue,
-        connection: Connection,
+        connection: KafkaConnection,
         *,
         lane: Callable[[ProcessingEvent], Lane],
         spool: Spool | None,
