@@ -6,8 +6,7 @@ import sys
 
 if __name__ == "__main__":
     # Before all that takes time: the first process of a container does not hear what it has no handler for. Nothing is
-    # open yet, and an exception would be lost where an import just runs a callback. Nor is anything open when Uvicorn,
-    # which has stopped, raises the signal again; without a handler the exit code would be 143.
+    # open yet, and an exception would be lost where an import just runs a callback.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 import contextlib
@@ -20,6 +19,7 @@ from typing import NoReturn
 import uvicorn
 
 from config import PREFIX, ConfigurationError, Settings
+from implementations.observability.log_writer import LINES
 from startup_setup import create_app
 
 EXIT_CONFIGURATION = 2
@@ -94,6 +94,8 @@ def main() -> None:
     except ConfigurationError as error:
         refuse_to_start(error)
     app.before_serving(settle)
+    # Uvicorn raises the signal again when it has stopped; without this the exit code would be 143.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -106,7 +108,7 @@ def main() -> None:
         limit_concurrency=most_connections(),
         timeout_graceful_shutdown=5,
     )
-    with contextlib.suppress(KeyboardInterrupt):
+    with LINES.in_background(), contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=sockets)
 
 

@@ -8,7 +8,15 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import product
 from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 
 from api_models import (
@@ -361,6 +369,8 @@ class Metrics:
 
     def _declare_process(self, declare: Declarations, settings_digest: str) -> None:
         """The process itself."""
+        ProcessCollector(namespace=NAMESPACE, registry=declare.registry)  # memory, open files, processor time
+        self.log_dropped = declare.counter("log_dropped", "Lines of the log that could not be written.")
         self.background_task_up = declare.gauges(
             "background_task_up", "Whether one of the service's own tasks runs.", "task"
         )

@@ -30,6 +30,7 @@ from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
+from implementations.observability.log_writer import LINES
 from implementations.observability.logging_setup import configure_logging
 from implementations.steering.follower import Follower
 from metrics import Metrics
@@ -138,6 +139,7 @@ async def _build(app: Application, container: AsyncContainer, settings: Settings
     await container.get(BudgetProtocol)
     for asked_by_administrators in (AdminAccessProtocol, CostAlertsProtocol, AuditProtocol):
         await container.get(asked_by_administrators)
+    LINES.on_drop = (await container.get(Metrics)).log_dropped.inc
     error_rendering.install(app, history=await container.get(HistoryProtocol))
     request_report.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
     request_tracing.install(app, tracer=await container.get(TracerProtocol))

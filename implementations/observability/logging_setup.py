@@ -1,7 +1,7 @@
 """Configures structlog once for the whole process, the server's own lines included.
 
-JSON outside of development, one object a line. Our own lines go straight to stdout, because each request writes one;
-those of libraries come through `logging`. The root logger's level holds for both, but not for the record of changes,
+JSON outside of development, one object a line. Our own lines do without `logging`, because each request writes one;
+those of libraries come through it. The root logger's level holds for both, but not for the record of changes,
 because that level is one of them. A line holds names and numbers, never essays, prompts or keys: nothing here could
 remove them, so nothing may log them; what looks like a key is masked all the same.
 """
@@ -11,12 +11,14 @@ import logging
 import re
 import sys
 from functools import lru_cache
-from typing import Any
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
 from pydantic import JsonValue
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from implementations.observability.log_writer import LINES
 
 MASK = "***"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
@@ -42,11 +44,11 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
     )
     structlog.configure(
         processors=[_severe_enough, *shared, *renderers],
-        logger_factory=structlog.WriteLoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LINES)),
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(LINES)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

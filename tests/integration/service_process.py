@@ -20,6 +20,7 @@ PREFIX = "LLM_PROVIDER_SERVICE_"
 COMPARISON = "/api/v1/comparison"
 START_TIMEOUT_S = 20.0
 POLL_S = 0.02
+WRITING_S = 0.1  # lines of the log are written a moment later
 QUESTION: Mapping[str, Any] = {
     "user_prompt": "Which essay argues better?",
     "essay_a": "Phones distract pupils, because every message is a temptation. Therefore a ban helps most classrooms.",
@@ -87,10 +88,12 @@ class ServiceProcess:
 
     def written(self) -> str:
         """Everything on stdout and stderr so far."""
+        time.sleep(WRITING_S)
         return self.out.read_text() + self.err.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
         """Read stdout as one JSON object per line."""
+        time.sleep(WRITING_S)
         return [orjson.loads(line) for line in self.out.read_text().splitlines()]
 
 
@@ -130,9 +133,14 @@ def received(plain: socket.socket) -> Answer:
 
 @contextmanager
 def service(
-    directory: Path, variables: Mapping[str, str], *, user: int | None = None, cwd: Path = ROOT
+    directory: Path,
+    variables: Mapping[str, str],
+    *,
+    user: int | None = None,
+    cwd: Path = ROOT,
+    stdout: int | None = None,
 ) -> Iterator[ServiceProcess]:
-    """Run `python app.py` until the block ends; directory takes its output."""
+    """Run `python app.py` until the block ends; directory takes its output, unless stdout goes elsewhere."""
     port = _free_port()
     out, err = directory / f"out-{port}", directory / f"err-{port}"
     with out.open("wb") as out_file, err.open("wb") as err_file:
@@ -140,7 +148,7 @@ def service(
             [sys.executable, str(ROOT / "app.py")],
             cwd=cwd,
             env=environment({**prefixed(HOST="127.0.0.1", PORT=str(port)), **variables}),
-            stdout=out_file,
+            stdout=out_file if stdout is None else stdout,
             stderr=err_file,
             user=user,
         )
@@ -149,6 +157,7 @@ def service(
         wait_until(lambda: _is_alive(running), within_s=START_TIMEOUT_S)
         yield running
     finally:
+        time.sleep(WRITING_S)
         process.kill()
         process.wait(timeout=10)
 

@@ -1,0 +1,83 @@
+"""Where lines of the log go: nobody waits for whoever reads them, and nobody fails because they cannot be written."""
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+MOST_LINES = 10_000
+GATHER_S = 0.01
+LAST_LINES_S = 1.0
+
+
+class LineWriter(io.TextIOBase):
+    """Takes whole lines for stdout: writes them itself, or hands them to a thread while it is `in_background`.
+
+    on_drop: told how many lines could not be written, or would have made more than MOST_LINES wait.
+    """
+
+    def __init__(self) -> None:
+        self.on_drop: Callable[[int], object] = lambda _: None
+        self._waiting: SimpleQueue[str | None] | None = None
+
+    def write(self, line: str) -> int:
+        """Never raises, and in the background never waits."""
+        if self._waiting is None:
+            self._try(_printed, line, 1)
+        elif self._waiting.qsize() >= MOST_LINES:
+            self.on_drop(1)
+        else:
+            self._waiting.put(line)
+        return len(line)
+
+    @contextmanager
+    def in_background(self) -> Iterator[None]:
+        """Once in a process, to its end: the last lines have a second, and what comes after them is not written."""
+        sys.stdout.flush()
+        self._waiting = waiting = SimpleQueue[str | None]()
+        writer = Thread(target=self._work, args=(waiting,), name="log-writer", daemon=True)
+        writer.start()
+        try:
+            yield
+        finally:
+            waiting.put(None)
+            writer.join(LAST_LINES_S)
+
+    def _work(self, waiting: SimpleQueue[str | None]) -> None:
+        goes_on = True
+        while goes_on:
+            found = [waiting.get()]
+            while len(found) < MOST_LINES:
+                try:
+                    found.append(waiting.get_nowait())
+                except Empty:
+                    break
+            lines = [line for line in found if line is not None]
+            goes_on = len(lines) == len(found)
+            self._try(_written, "".join(lines), len(lines))
+            time.sleep(GATHER_S)  # to be awake for each line would take more time than to write it
+
+    def _try(self, write: Callable[[str], None], text: str, count: int) -> None:
+        try:
+            write(text)
+        except (OSError, ValueError):  # nobody reads any more, no space is left, stdout is closed
+            self.on_drop(count)
+
+
+def _printed(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _written(text: str) -> None:
+    """Past Python's own buffer, which would keep what could not be written, and fail again when the process ends."""
+    rest = text.encode(errors="backslashreplace")
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]
+
+
+LINES = LineWriter()  # as there is one stdout

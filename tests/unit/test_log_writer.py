@@ -1,0 +1,142 @@
+"""Lines of the log: in order, complete at the end, never waited for, and counted when they are lost."""
+
+import errno
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from implementations.observability import log_writer
+from implementations.observability.log_writer import LineWriter
+
+
+class Stdout:
+    """A pipe in the place of stdout."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        self._ends = {self._reading, self._writing}
+
+    def fileno(self) -> int:
+        return self._writing
+
+    def write(self, text: str) -> int:
+        return os.write(self._writing, text.encode())
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def fill(self) -> None:
+        """Until nobody could write any more without waiting."""
+        os.set_blocking(self._writing, False)
+        for size in (4096, 1):
+            try:
+                while True:
+                    os.write(self._writing, b"x" * size)
+            except BlockingIOError:
+                continue
+        os.set_blocking(self._writing, True)
+
+    def read(self) -> str:
+        """What was written so far."""
+        return os.read(self._reading, 1_000_000).decode()
+
+    def close(self, *ends: int) -> None:
+        """All ends, or some."""
+        for end in ends or tuple(self._ends):
+            os.close(end)
+            self._ends.discard(end)
+
+    def lose_its_reader(self) -> None:
+        self.close(self._reading)
+
+
+@pytest.fixture
+def stdout(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stdout]:
+    """One that a test may stop up."""
+    pipe = Stdout()
+    monkeypatch.setattr(log_writer, "sys", SimpleNamespace(stdout=pipe))  # pytest puts its own into sys
+    yield pipe
+    pipe.close()
+
+
+@pytest.fixture
+def dropped() -> list[int]:
+    """How many at each time."""
+    return []
+
+
+@pytest.fixture
+def lines(dropped: list[int]) -> LineWriter:
+    """Tells of what it loses."""
+    writer = LineWriter()
+    writer.on_drop = dropped.append
+    return writer
+
+
+def test_lines_are_written_at_once_and_in_the_background_by_the_end(stdout: Stdout, lines: LineWriter) -> None:
+    lines.write("first\n")
+    assert stdout.read() == "first\n"
+    with lines.in_background():
+        for number in range(1000):
+            lines.write(f"{number}\n")
+    assert stdout.read() == "".join(f"{number}\n" for number in range(1000))
+
+
+def test_what_no_encoding_knows_is_written_all_the_same(stdout: Stdout, lines: LineWriter) -> None:
+    with lines.in_background():
+        lines.write("\ud800 é\n")
+    assert stdout.read() == "\\ud800 é\n"
+
+
+def test_nobody_waits_for_a_reader_who_does_not_read(
+    stdout: Stdout, lines: LineWriter, dropped: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "MOST_LINES", 10)
+    monkeypatch.setattr(log_writer, "LAST_LINES_S", 0.05)
+    stdout.fill()
+    with lines.in_background():
+        for _ in range(100):
+            lines.write("line\n")
+    stdout.lose_its_reader()
+
+    assert 80 <= sum(dropped) <= 90
+
+
+@pytest.mark.parametrize("in_background", [True, False])
+def test_lines_without_a_reader_are_counted_and_nobody_fails(
+    stdout: Stdout, lines: LineWriter, dropped: list[int], *, in_background: bool
+) -> None:
+    stdout.lose_its_reader()
+    if in_background:
+        with lines.in_background():
+            lines.write("one\n")
+            lines.write("two\n")
+    else:
+        lines.write("one\n")
+        lines.write("two\n")
+
+    assert sum(dropped) == 2
+
+
+def test_a_full_disk_is_no_end_of_the_log(
+    stdout: Stdout, lines: LineWriter, dropped: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, full = os.write, [True]
+
+    def written(descriptor: int, data: bytes) -> int:
+        if full.pop():
+            full.append(False)
+            raise OSError(errno.ENOSPC, "no space")
+        full.append(False)
+        return write(descriptor, data[:3])  # and a little at a time
+
+    monkeypatch.setattr(os, "write", written)
+    with lines.in_background():
+        lines.write("lost\n")
+        while not dropped:
+            pass
+        lines.write("written\n")
+
+    assert (dropped, stdout.read()) == ([1], "written\n")
