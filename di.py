@@ -13,7 +13,7 @@ from uuid import uuid4
 import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
-from api_models import ADMIN, ANONYMOUS, CircuitState, ProcessingEvent, ProviderName
+from api_models import ADMIN, ANONYMOUS, CircuitState, DisconnectPhase, ProcessingEvent, ProviderName
 from config import MIB, VERSION, Settings, secret_file
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
@@ -460,16 +460,18 @@ class RequestProvider(Provider):
         return capacity
 
     @provide
-    def memory_limit(self, settings: Settings, metrics: Metrics) -> MemoryLimit:
-        """For bodies that are read and for questions under way."""
-        memory = MemoryLimit(settings.service.max_memory_mb * MIB)
-        metrics.request_memory.set_function(lambda: memory.taken_bytes)
+    def question_memory(self, settings: Settings, metrics: Metrics) -> MemoryLimit:
+        """For questions under way: three quarters."""
+        memory = MemoryLimit(settings.service.max_memory_mb * MIB * 3 // 4)
+        metrics.request_memory.of(DisconnectPhase.ANSWERING).set_function(lambda: memory.taken_bytes)
         return memory
 
     @provide
-    def memory(self, limit: MemoryLimit) -> MemoryProtocol:
-        """The same as the routes see it."""
-        return limit
+    def body_memory(self, settings: Settings, metrics: Metrics) -> MemoryProtocol:
+        """For bodies that are read: the rest, so that nobody who sends slowly keeps others from being answered."""
+        memory = MemoryLimit(settings.service.max_memory_mb * MIB // 4)
+        metrics.request_memory.of(DisconnectPhase.READING).set_function(lambda: memory.taken_bytes)
+        return memory
 
     @provide
     def flights(self) -> Flights:

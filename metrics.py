@@ -192,7 +192,9 @@ class Metrics:
         )
         self.in_flight = declare.gauge("in_flight_requests", "Comparisons under way.")
         self.admission_queue = declare.gauge("admission_queue_requests", "Comparisons that wait to begin.")
-        self.request_memory = declare.gauge("request_memory_bytes", "Memory set apart for questions under way.")
+        self.request_memory = declare.gauges(
+            "request_memory_bytes", "Memory set apart for large bodies, and for questions.", phase=DisconnectPhase
+        )
         self.coalesced = declare.counter("coalesced_requests", "Comparisons that shared somebody else's purchase.")
         self.queue_wait = declare.histogram(
             "queue_wait_seconds",

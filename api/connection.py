@@ -28,6 +28,7 @@ from protocols import MemoryProtocol
 
 LOOKS_AFTER_S = 0.05
 SEND_TIMEOUT_S = 60.0
+SMALL_BYTES = 64 * 1024
 
 
 class Plenty:
@@ -54,6 +55,7 @@ class Body:
         self.is_whole = self.is_late = False
         self.caller_left = False
         self.memory: MemoryProtocol = Plenty()
+        self._taken_bytes = 0
 
     def open(self, receive: ASGIReceiveCallable, *, within_s: float | None) -> None:
         """Say where it comes from, and how long reading it may take."""
@@ -75,7 +77,8 @@ class Body:
 
     def clear(self) -> None:
         """Forget what was read."""
-        self.memory.give_back(len(self._parts))
+        self.memory.give_back(self._taken_bytes)
+        self._taken_bytes = 0
         self._parts.clear()
 
     async def until_caller_leaves(self) -> None:
@@ -116,13 +119,16 @@ class Body:
             self.is_whole = not message.get("more_body", False)
 
     def _keep(self, part: bytes) -> HTTPException | ServiceOverloadedError | None:
-        """Why not, when it is not kept."""
-        if len(self._parts) + len(part) > self._limit:
+        """Why not, when it is not kept. A small body needs no memory that others may have taken."""
+        size_bytes = len(self._parts) + len(part)
+        if size_bytes > self._limit:
             return RequestEntityTooLarge()
+        needed_bytes = max(0, size_bytes - SMALL_BYTES) - self._taken_bytes
         try:
-            self.memory.take(len(part))
+            self.memory.take(needed_bytes)
         except ServiceOverloadedError as no_memory:
             return no_memory.with_traceback(None)  # whose frames hold this
+        self._taken_bytes += needed_bytes
         self._parts += part
         return None
 

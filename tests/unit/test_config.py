@@ -25,7 +25,7 @@ BOUNDS = [
     ("PORT", "1", "0"),
     ("PORT", "65535", "65536"),
     ("MAX_REQUEST_BYTES", "1024", "1023"),
-    ("MAX_REQUEST_MEMORY_MB", "48", "47"),
+    ("MAX_REQUEST_MEMORY_MB", "64", "63"),
     ("BODY_TIMEOUT_S", "0.001", "0"),
     ("DRAIN_DELAY_S", "0", "-0.001"),
     ("LLM_DEFAULT_MAX_TOKENS", "1", "0"),

@@ -150,13 +150,16 @@ async def test_more_than_was_announced_is_refused_when_it_comes(either: Quart) -
     assert caller.status == 413
 
 
-async def test_a_body_takes_its_memory_until_it_is_read_or_given_up(app: Application) -> None:
+async def test_a_large_body_takes_its_memory_until_it_is_read_or_given_up(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SMALL_BYTES", len(b"o"))
     app.memory = memory = MemoryLimit(MOST_BYTES)
-    caller = Caller(part(b"one ", more=True))
+    caller = Caller(part(b"o", more=True), part(b"ne ", more=True))
     reading = asyncio.create_task(ask(app, caller))
     await asyncio.sleep(0.01)
 
-    assert memory.taken_bytes == len(b"one ")
+    assert memory.taken_bytes == len(b"ne ")
     caller.sends(part(b"two"))
     await reading
     assert memory.taken_bytes == 0
@@ -165,8 +168,11 @@ async def test_a_body_takes_its_memory_until_it_is_read_or_given_up(app: Applica
     assert memory.taken_bytes == 0
 
 
-async def test_a_body_for_which_there_is_no_memory_is_refused_until_there_is(app: Application) -> None:
-    app.memory = memory = MemoryLimit(len(b"one two") - 1)
+async def test_a_large_body_for_which_there_is_no_memory_is_refused_until_there_is(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SMALL_BYTES", len(b"small"))
+    app.memory = memory = MemoryLimit(len(b"t large, and one"))
     refusals: list[Exception] = []
 
     @app.errorhandler(ServiceOverloadedError)
@@ -174,16 +180,20 @@ async def test_a_body_for_which_there_is_no_memory_is_refused_until_there_is(app
         refusals.append(refusal)
         return "", refusal.status
 
-    first, second, third = (Caller(part(b"one ", more=True)) for _ in range(3))
+    first, second, third, small = (
+        Caller(part(body, more=True)) for body in (b"somewhat large, and", b"too large", b"large again", b"small")
+    )
     reading = asyncio.create_task(ask(app, first))
     await asyncio.sleep(0.01)
     await ask(app, second)
+    small.sends(part(b""))
+    await ask(app, small)
     first.sends(part(b"!"))
     await reading
     third.sends(part(b"!"))
     await ask(app, third)
 
-    assert [caller.status for caller in (first, second, third)] == [200, 503, 200]
+    assert [caller.status for caller in (first, second, small, third)] == [200, 503, 200, 200]
     assert memory.taken_bytes == 0
     assert gc.get_referrers(refusals.pop()) == []
 

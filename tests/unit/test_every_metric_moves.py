@@ -234,7 +234,7 @@ def move_what_others_hold(watch: Watch) -> None:
     watch.metrics.concurrent.of(ANTHROPIC).set(1)
     watch.metrics.in_flight.set(1)
     watch.metrics.admission_queue.set(1)
-    watch.metrics.request_memory.set(1)
+    watch.metrics.request_memory.of(DisconnectPhase.READING).set(1)
     watch.metrics.log_dropped.inc()
     watch.metrics.stale_connections.inc()
     watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
