@@ -6,7 +6,7 @@ how it is counted when it turns a caller away: as a mistake of his (rejection) o
 `sentence` is all that a caller is told besides `details`; neither ever holds a prompt, an essay, a key or foreign text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from api_models import AttemptOutcome, ErrorCode, ProviderName, Purchase, RejectReason, ShedReason
@@ -18,7 +18,8 @@ class ServiceError(Exception):
     """A failure that has an answer in the contract.
 
     details: which field, or what to do; our own words only.
-    provider: who was asked. retry_after_s: seconds until it is worth trying again.
+    provider: who was asked. retry_after_s: seconds until it is worth trying again. attempts: what was tried for the
+    request that ends with this.
     """
 
     code: ClassVar[ErrorCode]
@@ -42,6 +43,7 @@ class ServiceError(Exception):
         self.details = details
         self.provider = provider
         self.retry_after_s = retry_after_s
+        self.attempts: Sequence[str] = ()
 
 
 # --- The caller's request ---------------------------------------------------------------------------------------------
@@ -395,10 +397,11 @@ class ServiceOverloadedError(ServiceError):
 
 
 class CostLimitExceededError(ServiceError):
-    """The call could cost more than is left to spend. Another provider would be paid from the same purse."""
+    """The call could cost more than is left to spend, or nobody knows what; another one's may cost less, or nothing."""
 
     code, status = ErrorCode.COST_LIMIT_EXCEEDED, 402
     sentence = "The cost limit of this service is reached."
+    asks_next_provider = True
 
 
 class ServiceStoppingError(ServiceError):

@@ -288,6 +288,11 @@ class Attempt:
     duration_s: float
     purchase: Purchase | None = None
 
+    @property
+    def in_words(self) -> str:
+        """For people: who was asked, how it ended, how long it took."""
+        return f"{self.provider}: {self.outcome} after {self.duration_s * 1000:.0f} ms"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
@@ -772,7 +777,7 @@ class LLMProviderSelectorProtocol(Protocol):
         ...
 
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
-        """Every provider of the priority order, in that order; only the mock while it judges."""
+        """Every provider of the priority order, then who can be asked all the same; only the mock while it judges."""
         ...
 
 

@@ -86,6 +86,8 @@ def fail(failure: ServiceError) -> None:
     """Say why this request ends without the answer that was asked for."""
     here().failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
+    if failure.attempts:
+        note(attempts=len(failure.attempts), failed_attempts=failure.attempts)
 
 
 def _uuid(value: object) -> UUID | None:

@@ -131,6 +131,7 @@ class LLMOrchestratorImpl:
 
     def _failed(self, query: ComparisonQuery, failure: Exception, record: Record, elapsed_s: float) -> None:
         known = failure if isinstance(failure, ServiceError) else DefectError("")
+        known.attempts = [attempt.in_words for attempt in record.attempts]
         self._events.publish(request_events.unanswered(query, known.sentence, elapsed_s, cost_usd=record.cost_usd))
         self._metrics.comparison_ended(
             provider=known.provider or query.provider,

@@ -68,9 +68,11 @@ class ProviderSelectorImpl:
         ]
 
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
-        """Every provider of the priority order; only the mock while it judges."""
-        names = (ProviderName.MOCK,) if settings.mock else settings.priority_order
-        return [self.status(name, settings) for name in names]
+        """Every provider of the priority order, then who can be asked all the same; only the mock while it judges."""
+        if settings.mock:
+            return [self.status(ProviderName.MOCK, settings)]
+        others = (name for name in ProviderName if self._obstacle(name, settings) is None)
+        return [self.status(name, settings) for name in dict.fromkeys((*settings.priority_order, *others))]
 
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
         """One provider, in the order or not."""

@@ -15,16 +15,17 @@ from implementations.wire.json_reading import at, list_at
 
 MILLISECONDS_PER_SECOND = 1000
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_S = 1e10  # some centuries: as good as any number with more digits
 EPOCH_MS = 10**11  # an OpenRouter reset beyond this is epoch milliseconds
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
 _RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*)$")
 
 
 def wait_s(headers: Mapping[str, str], told: ErrorBody, *, now_s: float) -> float | None:
-    """Seconds, not negative; None when nobody says. now_s: epoch seconds, against which dates are read."""
+    """Seconds, from 0 to LONGEST_S; None when nobody says. now_s: epoch seconds, against which dates are read."""
     for wait in _waits(headers, told, now_s):
         if wait is not None and isfinite(wait):
-            return max(0.0, wait)
+            return min(max(0.0, wait), LONGEST_S)
     return None
 
 

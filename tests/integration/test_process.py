@@ -262,6 +262,15 @@ def test_production_writes_one_json_object_a_line(tmp_path: Path) -> None:
     assert len(finished) == 3
 
 
+def test_the_line_of_a_failure_says_what_was_tried(tmp_path: Path) -> None:
+    with service(tmp_path, mocked(ENVIRONMENT="production", MOCK_ERROR_RATE="1")) as running:
+        failed = running.compare()
+        (line,) = (line for line in running.lines() if line.get("route") == COMPARISON)
+    assert (failed.status, line["status"]) == (503, 503)
+    assert line["attempts"] == len(line["failed_attempts"]) > 1
+    assert {tried.partition(" ")[0] for tried in line["failed_attempts"]} == {"mock:"}
+
+
 def test_no_text_of_a_caller_and_no_key_gets_into_logs_errors_or_metrics(tmp_path: Path) -> None:
     keys = {
         f"{PREFIX}ANTHROPIC_API_KEY": f"{CANARY}-key-1",

@@ -254,14 +254,36 @@ async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() ->
     assert second.requests == []
 
 
-async def test_our_own_limit_asks_nobody_else_and_is_told_as_no_failure_of_the_provider() -> None:
-    second = FakeProvider()
-    home = House({ANTHROPIC: FakeProvider(CostLimitExceededError("nothing is left")), OPENAI: second})
+async def test_our_own_limit_is_told_as_no_failure_of_a_provider() -> None:
+    home = House({name: FakeProvider(CostLimitExceededError("nothing is left")) for name in (ANTHROPIC, OPENAI)})
     with pytest.raises(CostLimitExceededError):
         await home.compare(query())
-    assert second.requests == []
     assert home.events.of(ProviderFailed) == []
     assert home.completed().success is False
+
+
+async def test_what_is_too_dear_here_may_be_free_elsewhere() -> None:
+    home = House(
+        {ANTHROPIC: FakeProvider(CostLimitExceededError("nothing is left")), OPENAI: FakeProvider(OPENAI_REPLY)}
+    )
+    assert (await home.compare(query())).reply == OPENAI_REPLY
+
+
+async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> None:
+    failed = ProviderUnavailableError("overloaded")
+    home = House(
+        {ANTHROPIC: FakeProvider(failed), OPENAI: FakeProvider(CostLimitExceededError("nobody knows what it costs"))}
+    )
+    with pytest.raises(ProviderUnavailableError) as told:
+        await home.compare(query())
+    assert told.value is failed
+
+
+async def test_a_failure_says_what_was_tried_before_it() -> None:
+    home = House({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
+    with pytest.raises(ProviderUnavailableError) as told:
+        await home.compare(query())
+    assert told.value.attempts == ["anthropic: unavailable after 0 ms", "openai: unavailable after 0 ms"]
 
 
 async def test_a_pinned_provider_is_never_silently_replaced() -> None:

@@ -156,6 +156,16 @@ def test_the_statuses_follow_the_priority_order_with_a_reason_each() -> None:
     assert [status.default_model for status in statuses] == [f"model-of-{name}" for name in order]
 
 
+def test_who_can_be_asked_has_a_status_outside_of_the_order_as_well() -> None:
+    settings = current_settings(priority_order=(ANTHROPIC,), default_provider=OPENAI)
+    statuses = selector(configured=(OPENAI, GOOGLE)).statuses(settings)
+    assert [(status.name, status.is_usable) for status in statuses] == [
+        (ANTHROPIC, False),
+        (OPENAI, True),
+        (GOOGLE, True),
+    ]
+
+
 def test_in_mock_mode_the_only_status_is_that_of_the_mock() -> None:
     (status,) = selector(configured=()).statuses(current_settings(mock=KNOBS))
     assert (status.name, status.enabled, status.configured, status.available) == (MOCK, True, True, True)
