@@ -25,6 +25,7 @@ class FakeRedis:
     def __init__(self, clock: Clock) -> None:
         self.values: dict[str, Any] = {}
         self.ttl_ms: dict[str, int] = {}
+        self._set_at_s: dict[str, float] = {}
         self.sent: list[Command] = []
         self.broken: Exception | None = None
         self.refused: Exception | None = None
@@ -58,6 +59,7 @@ class FakeRedis:
             return self.refused
         replies: dict[str, Callable[..., Any]] = {
             "GETRANGE": self._getrange,
+            "PTTL": self._pttl,
             "SET": self._set,
             "INCR": self._incr,
             "UNLINK": lambda name: int(self.values.pop(name, None) is not None),
@@ -68,10 +70,19 @@ class FakeRedis:
         value = self.values.get(key, b"")
         return value[first : last + 1] if isinstance(value, bytes) else WRONG_TYPE
 
+    def _pttl(self, key: str) -> int:
+        """An entry whose time is over stays, so that a test sees that it is not given."""
+        if key not in self.values:
+            return -2
+        if key not in self.ttl_ms:
+            return -1
+        return round(self.ttl_ms[key] - 1000 * (self._clock() - self._set_at_s[key]))
+
     def _set(self, key: str, value: Any, *options: Any) -> bytes:
         self.values[key] = value if isinstance(value, bytes) else str(value).encode()
         if options:
             self.ttl_ms[key] = options[1]
+            self._set_at_s[key] = self._clock()
         return b"OK"
 
     def _incr(self, key: str) -> int:

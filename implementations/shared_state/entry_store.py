@@ -31,7 +31,7 @@ class StoredEntry:
 
 
 class EntryStore:
-    """prefix begins every key. clock: monotonic seconds; now_s: the wall clock in unix seconds, which dates entries."""
+    """prefix begins every key. clock: monotonic seconds; now_s: the wall clock in unix seconds, for people who look."""
 
     def __init__(
         self,
@@ -63,12 +63,15 @@ class EntryStore:
             if self._clear_pending:
                 raise RedisAwayError(Fault.AWAY)  # what is in Redis was cleared here and Redis does not know it yet
             asked, key = self._generation.number, self._key(name)
-            number, found = await self.redis.read(
-                self._ask_generation(), ("GETRANGE", key, 0, MAX_ENTRY_BYTES), patience_s=give_up_at_s - self._clock()
+            number, found, left_ms = await self.redis.read(
+                self._ask_generation(),
+                ("GETRANGE", key, 0, MAX_ENTRY_BYTES),
+                ("PTTL", key),
+                patience_s=give_up_at_s - self._clock(),
             )
             self._learn(number)
             if self._generation.number == asked:
-                return self._opened(name, key, found)
+                return self._opened(name, key, found, left_ms / 1000)
 
     def put(self, name: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
         """Keep the payload for ttl_s seconds from now, behind the caller's back; age_s: how old it is already."""
@@ -125,7 +128,8 @@ class EntryStore:
             self._generation.raise_to(number)
         self._clear_pending = False
 
-    def _opened(self, name: str, key: str, found: object) -> StoredEntry | None:
+    def _opened(self, name: str, key: str, found: object, left_s: float) -> StoredEntry | None:
+        """How old it is tells Redis alone: the clocks of replicas may differ, and jump."""
         if found == b"":
             return None
         try:
@@ -134,8 +138,7 @@ class EntryStore:
             self._metrics.cache_corrupt.of(flawed.flaw).inc()
             self._behind.start(self._quietly(("UNLINK", key)))
             return None
-        age_s = max(0.0, self._now_s() - envelope.created)
-        left_s = envelope.ttl - age_s
+        age_s = max(0.0, envelope.ttl - left_s)
         return StoredEntry(envelope.payload.encode(), age_s, left_s) if left_s > 0 else None
 
     async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:

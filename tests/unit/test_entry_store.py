@@ -117,24 +117,34 @@ def test_more_than_we_read_is_oversized() -> None:
 async def test_an_entry_comes_back_with_its_age_and_the_time_it_has_left() -> None:
     replica = Replica()
     await stored(replica, ttl_s=60.0, age_s=5.0)
-    replica.calendar.move(seconds=20)
+    replica.clock.advance(20)
 
     assert await replica.entries.get(NAME) == StoredEntry(PAYLOAD, age_s=25.0, left_s=40.0)
     assert replica.server.ttl_ms[replica.server.key_of(NAME)] == 60_000
 
 
-async def test_a_clock_that_runs_behind_makes_nothing_younger_than_new() -> None:
+@pytest.mark.parametrize("days", [-365, -1, 1, 365])
+async def test_a_clock_that_jumps_makes_nothing_older_or_younger(days: int) -> None:
     replica = Replica()
     await stored(replica)
-    replica.calendar.move(days=-365)
+    replica.clock.advance(20)
+    replica.calendar.move(days=days)
 
-    assert await replica.entries.get(NAME) == StoredEntry(PAYLOAD, age_s=0.0, left_s=60.0)
+    assert await replica.entries.get(NAME) == StoredEntry(PAYLOAD, age_s=20.0, left_s=40.0)
+
+
+async def test_an_entry_that_would_never_go_is_not_given() -> None:
+    replica = Replica()
+    await stored(replica)
+    replica.server.ttl_ms.clear()
+
+    assert await emptied(replica)
 
 
 async def test_an_entry_that_outlived_its_time_in_redis_is_not_given() -> None:
     replica = Replica()
     await stored(replica)
-    replica.calendar.move(seconds=60)
+    replica.clock.advance(60)
 
     assert await emptied(replica)
 
@@ -163,7 +173,8 @@ async def test_never_more_than_an_entry_s_size_is_read() -> None:
     replica = Replica()
     await emptied(replica)
 
-    assert [command[2:] for command in replica.server.sent if command[1] != "test:generation"] == [(0, MAX_ENTRY_BYTES)]
+    entry = [command for command in replica.server.sent if command[1] != "test:generation"]
+    assert [(verb, *bounds) for verb, _, *bounds in entry] == [("GETRANGE", 0, MAX_ENTRY_BYTES), ("PTTL",)]
 
 
 async def test_an_entry_that_is_too_large_is_not_stored() -> None:
