@@ -1,0 +1,72 @@
+"""No file is left for another connection: the service neither spins nor shouts, serves who is there, and recovers."""
+
+import os
+import resource
+import socket
+import time
+from contextlib import ExitStack
+from http import HTTPStatus
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.integration.service_process import (
+    COMPARISON,
+    QUESTION,
+    Answer,
+    ServiceProcess,
+    mocked,
+    received,
+    service,
+    wait_until,
+)
+
+FILES = 64
+CONNECTIONS = 150
+WATCHED_S = 1.0
+BUSY_S = 0.2  # a loop that spins takes all that it is given
+FEW_LINES = 10
+
+
+def test_who_is_there_is_served_while_no_file_is_left_and_afterwards_everybody(tmp_path: Path) -> None:
+    with service(tmp_path, mocked()) as running:
+        number = running.process.pid
+        resource.prlimit(number, resource.RLIMIT_NOFILE, (FILES, FILES))
+        with running.connected() as first, ExitStack() as others:
+            for _ in range(CONNECTIONS):
+                others.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=30))
+            wait_until(lambda: len(list(Path(f"/proc/{number}/fd").iterdir())) == FILES)
+            before_s, lines = processor_s(number), written(running)
+            time.sleep(WATCHED_S)
+            assert processor_s(number) - before_s < BUSY_S
+            assert written(running) - lines < FEW_LINES
+            with pytest.raises(ConnectionError):
+                running.ask("/livez")
+            assert asked_on(first).status == HTTPStatus.OK
+        wait_until(lambda: answers(running))
+        assert running.compare(replicate=1).status == HTTPStatus.OK
+        assert "Traceback" not in running.written()
+
+
+def processor_s(process: int) -> float:
+    """What it has used so far."""
+    of_user, of_kernel = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(of_user) + int(of_kernel)) / os.sysconf("SC_CLK_TCK")
+
+
+def written(running: ServiceProcess) -> int:
+    return running.written().count("\n")
+
+
+def answers(running: ServiceProcess) -> bool:
+    try:
+        return running.ask("/livez").status == HTTPStatus.OK
+    except ConnectionError:
+        return False
+
+
+def asked_on(plain: socket.socket) -> Answer:
+    body = orjson.dumps(QUESTION)
+    plain.sendall(f"POST {COMPARISON} HTTP/1.1\r\nHost: judge\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    return received(plain)
