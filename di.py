@@ -352,7 +352,10 @@ class AccountingProvider(Provider):
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
         """What tokens cost."""
-        return Prices(settings.models.price_overrides, now=utc_now)
+        prices = Prices(settings.models.price_overrides, now=utc_now)
+        for name, group in settings.provider_groups().items():
+            prices.rates(name, group.default_model)  # the tables are read at the first look: now, while nobody waits
+        return prices
 
 
 class RequestProvider(Provider):

@@ -226,6 +226,14 @@ class ConnectionLostError(ProviderConnectionError):
     outcome = AttemptOutcome.RESET
 
 
+class NoFileLeftError(ProviderConnectionError):
+    """Connections are files, and this process has none left: that says nothing of the provider."""
+
+    code = ErrorCode.SERVICE_UNAVAILABLE
+    sentence = "This service has too much to do."
+    trips_circuit = provider_was_asked = False
+
+
 class UntrustedProviderError(ProviderError):
     """Whoever answered could not prove to be the provider; repeating does not change a certificate."""
 

@@ -173,7 +173,7 @@ class Connection(ASGIHTTPConnection):
         try:
             with _CallerWatched(request.body):
                 response = await self.app.handle_request(request)
-            if not request.body.is_whole and (request.lines(b"expect") or request.body.is_late):
+            if self._leaves_the_end_in_doubt(request):
                 response.headers["Connection"] = "close"  # or what still comes is waited for, or taken for a request
             await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
             await self._send_response(send, response)
@@ -182,6 +182,12 @@ class Connection(ASGIHTTPConnection):
                 raise
         finally:
             request.body.clear()
+
+    @staticmethod
+    def _leaves_the_end_in_doubt(request: ServiceRequest) -> bool:
+        """Where this request ends. A server that does not upgrade takes no body beside the wish to."""
+        unread = not request.body.is_whole and (request.lines(b"expect") or request.body.is_late)
+        return bool(unread or request.lines(b"upgrade"))
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         """In two messages; Quart sends three or more."""

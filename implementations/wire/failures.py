@@ -5,6 +5,7 @@ sentence say, what is the status. Words stand by priority, because one body may 
 the used-up quota behind it). Sources: the providers' error references, as of November 2026.
 """
 
+import errno
 import ssl
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -17,6 +18,7 @@ from exceptions import (
     ConnectionLostError,
     ContentRefusedError,
     ContextTooLongError,
+    NoFileLeftError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderError,
@@ -34,6 +36,8 @@ from implementations.wire.error_body import ErrorBody
 from implementations.wire.retry_after import wait_s
 
 Kind: TypeAlias = type[ProviderError]
+
+NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 # The first row that fits decides: aiohttp's classes have several parents.
 EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
@@ -152,6 +156,8 @@ HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError
 
 def failure_of_exchange(error: BaseException) -> ProviderError:
     """The class for what the HTTP library raised; its own text, which may hold a URL, is left behind."""
+    if isinstance(error, OSError) and error.errno in NO_FILE_LEFT:
+        return NoFileLeftError("no file is left for another connection")
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
     return kind(details)
 

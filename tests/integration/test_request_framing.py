@@ -1,5 +1,6 @@
 """Where a request ends is never in doubt: what could be read in two ways is refused and hides no other request."""
 
+import contextlib
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -52,6 +53,23 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused_and_hides_no_other(
     assert told.startswith(b"HTTP/1.1 400 ")
     assert told.count(b"HTTP/1.1 ") == 1
     assert running.compare().status == HTTPStatus.OK
+    assert 'endpoint="/api/v1/providers"' not in running.ask("/metrics").text
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "another"])
+@pytest.mark.parametrize("path", [COMPARISON, "/nowhere"])
+def test_what_follows_the_wish_for_another_protocol_is_no_request(
+    running: ServiceProcess, protocol: str, path: str
+) -> None:
+    wish = ("Connection: Upgrade", f"Upgrade: {protocol}", f"Content-Length: {len(HIDDEN)}")
+    with running.connected() as plain:
+        plain.sendall(head("POST", path, *wish))
+        told = received(plain)
+        with contextlib.suppress(ConnectionError):
+            plain.sendall(HIDDEN)
+            assert plain.recv(65_536) == b""
+    assert told.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
+    assert told.headers["connection"] == "close"
     assert 'endpoint="/api/v1/providers"' not in running.ask("/metrics").text
 
 

@@ -4,8 +4,10 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import client_exceptions
 from multidict import CIMultiDict
@@ -18,6 +20,7 @@ from exceptions import (
     ContentRefusedError,
     ContextTooLongError,
     InvalidReplyError,
+    NoFileLeftError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderError,
@@ -113,7 +116,16 @@ def test_what_the_http_library_raises_becomes_one_class_without_its_text(
 def test_no_error_of_the_system_is_left_without_a_class() -> None:
     for kind in tree(OSError):
         assert isinstance(failure_of_exchange(raised(kind)), ProviderError)
-    assert isinstance(failure_of_exchange(OSError(errno.EMFILE, "too many open files")), ProviderConnectionError)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_that_we_have_no_file_left_is_nobody_else_s_failure(number: int) -> None:
+    key = SimpleNamespace(host="judge", port=443, ssl=True)
+    for error in (OSError(number, "secret"), aiohttp.ClientConnectorError(key, OSError(number, "secret"))):  # type: ignore[arg-type]
+        failure = failure_of_exchange(error)
+        assert type(failure) is NoFileLeftError
+        assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_repeated) == (False, False, True)
+        assert "secret" not in f"{failure} {failure.details}"
 
 
 @pytest.mark.parametrize(("kind", "decisions"), DECISIONS.items())
