@@ -1011,8 +1011,8 @@ class ShedReason(StrEnum):
     STOPPING = "stopping"
 
 
-class DisconnectPhase(StrEnum):
-    """What this service did when a caller left: it read the body, or it was at work on the answer."""
+class RequestPhase(StrEnum):
+    """What is done for a caller: his body is read, or his answer is in the making."""
 
     READING = "reading"
     ANSWERING = "answering"

@@ -87,6 +87,12 @@ async def settle() -> None:
     gc.set_threshold(OBJECTS_PER_COLLECTION)
 
 
+def leave() -> NoReturn:
+    """Without waiting for threads, which may hang."""
+    LINES.finish()
+    os._exit(0)
+
+
 def main() -> None:
     """Serve until a signal says stop. The address is taken before anything says that the service has started."""
     try:
@@ -94,8 +100,9 @@ def main() -> None:
     except ConfigurationError as error:
         refuse_to_start(error)
     app.before_serving(settle)
-    # Uvicorn raises the signal again when it has stopped; without this the exit code would be 143.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    LINES.start()
+    # Uvicorn raises the signal again when it has stopped; without a handler the exit code would be 143.
+    signal.signal(signal.SIGTERM, lambda *_: leave())
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -108,8 +115,9 @@ def main() -> None:
         limit_concurrency=most_connections(),
         timeout_graceful_shutdown=5,
     )
-    with LINES.in_background(), contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=sockets)
+    LINES.finish()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
+from typing import NewType
 from uuid import uuid4
 
 import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
-from api_models import ADMIN, ANONYMOUS, CircuitState, DisconnectPhase, ProcessingEvent, ProviderName
+from api_models import ADMIN, ANONYMOUS, CircuitState, ProcessingEvent, ProviderName, RequestPhase
 from config import MIB, VERSION, Settings, secret_file
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
@@ -129,6 +130,7 @@ from protocols import (
 log = structlog.get_logger("service")
 
 Flights = SingleFlight[ProviderReply]
+QuestionMemory = NewType("QuestionMemory", MemoryLimit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,8 +355,7 @@ class AccountingProvider(Provider):
     def prices(self, settings: Settings) -> PricesProtocol:
         """What tokens cost."""
         prices = Prices(settings.models.price_overrides, now=utc_now)
-        for name, group in settings.provider_groups().items():
-            prices.rates(name, group.default_model)  # the tables are read at the first look: now, while nobody waits
+        prices.load()
         return prices
 
 
@@ -454,7 +455,9 @@ class RequestProvider(Provider):
         return TracedCache(cache, tracer=tracer) if tracer.records else cache
 
     @provide
-    def capacity(self, settings: Settings, memory: MemoryLimit, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
+    def capacity(
+        self, settings: Settings, memory: QuestionMemory, metrics: Metrics, tracer: TracerProtocol
+    ) -> Bulkhead:
         """How much goes on at once; as many may wait, the others are turned away."""
         limit = settings.judging.max_in_flight
         capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer), memory=memory)
@@ -463,17 +466,17 @@ class RequestProvider(Provider):
         return capacity
 
     @provide
-    def question_memory(self, settings: Settings, metrics: Metrics) -> MemoryLimit:
+    def question_memory(self, settings: Settings, metrics: Metrics) -> QuestionMemory:
         """For questions under way: three quarters."""
-        memory = MemoryLimit(settings.service.max_memory_mb * MIB * 3 // 4)
-        metrics.request_memory.of(DisconnectPhase.ANSWERING).set_function(lambda: memory.taken_bytes)
+        memory = QuestionMemory(MemoryLimit(settings.service.max_memory_mb * MIB * 3 // 4))
+        metrics.request_memory.of(RequestPhase.ANSWERING).set_function(lambda: memory.taken_bytes)
         return memory
 
     @provide
     def body_memory(self, settings: Settings, metrics: Metrics) -> MemoryProtocol:
         """For bodies that are read: the rest, so that nobody who sends slowly keeps others from being answered."""
         memory = MemoryLimit(settings.service.max_memory_mb * MIB // 4)
-        metrics.request_memory.of(DisconnectPhase.READING).set_function(lambda: memory.taken_bytes)
+        metrics.request_memory.of(RequestPhase.READING).set_function(lambda: memory.taken_bytes)
         return memory
 
     @provide

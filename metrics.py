@@ -28,7 +28,6 @@ from api_models import (
     CostAlertType,
     CostTracked,
     DegradedMode,
-    DisconnectPhase,
     Door,
     ErrorCode,
     EventDropReason,
@@ -36,6 +35,7 @@ from api_models import (
     ProcessingEvent,
     ProviderName,
     RejectReason,
+    RequestPhase,
     ShedReason,
     Usage,
 )
@@ -193,7 +193,7 @@ class Metrics:
         self.in_flight = declare.gauge("in_flight_requests", "Comparisons under way.")
         self.admission_queue = declare.gauge("admission_queue_requests", "Comparisons that wait to begin.")
         self.request_memory = declare.gauges(
-            "request_memory_bytes", "Memory set apart for large bodies, and for questions.", phase=DisconnectPhase
+            "request_memory_bytes", "Memory set apart for large bodies, and for questions.", phase=RequestPhase
         )
         self.coalesced = declare.counter("coalesced_requests", "Comparisons that shared somebody else's purchase.")
         self.queue_wait = declare.histogram(
@@ -202,7 +202,7 @@ class Metrics:
             buckets=WAIT_SECONDS,
         )
         self.client_disconnects = declare.counters(
-            "client_disconnects", "Callers who left before the answer.", phase=DisconnectPhase
+            "client_disconnects", "Callers who left before the answer.", phase=RequestPhase
         )
 
     def _declare_providers(self, declare: Declarations) -> None:

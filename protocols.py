@@ -1043,7 +1043,7 @@ class AdmissionProtocol(Protocol):
 
 
 class MemoryProtocol(Protocol):
-    """What questions take of memory, bounded together."""
+    """Memory for what callers send, bounded together."""
 
     def take(self, size_bytes: int) -> None:
         """Raises ServiceOverloadedError, and takes nothing, when so much is not left."""

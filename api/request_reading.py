@@ -11,7 +11,7 @@ from api.connection import ServiceRequest
 from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id, caller, here
 from api.strict_json import parsed
-from api_models import ComparisonRequest, DisconnectPhase, LLMConfigOverrides
+from api_models import ComparisonRequest, LLMConfigOverrides, RequestPhase
 from exceptions import InvalidQueryError
 from protocols import CacheUse, ComparisonQuery
 
@@ -53,9 +53,9 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
     The correlation id is taken over as soon as it is readable, so that a refusal carries it too.
     """
     scope = here()
-    scope.phase = DisconnectPhase.READING
+    scope.phase = RequestPhase.READING
     body = await read_object(request)
-    scope.phase = DisconnectPhase.ANSWERING
+    scope.phase = RequestPhase.ANSWERING
     correlation_id = adopt_correlation_id(body.get("correlation_id"))
     try:
         comparison = ComparisonRequest.model_validate(body)

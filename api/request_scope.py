@@ -10,7 +10,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from api.connection import ServiceRequest
-from api_models import DisconnectPhase
+from api_models import RequestPhase
 from exceptions import ServiceError
 from metrics import CALLER_LEFT
 
@@ -28,7 +28,7 @@ class RequestScope:
     correlation_id: UUID
     began_s: float
     notes: dict[str, object] = field(default_factory=dict)
-    phase: DisconnectPhase = DisconnectPhase.ANSWERING
+    phase: RequestPhase = RequestPhase.ANSWERING
     status: int = CALLER_LEFT
     caller: str | None = None
     failure: ServiceError | None = None

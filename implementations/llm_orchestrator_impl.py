@@ -40,9 +40,8 @@ from protocols import (
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
-COPIES = (
-    6  # of its texts are held while a question is bought: asked, laid out, joined, encoded, in the making; measured
-)
+# Of its texts, while a question is bought: as asked, laid out, joined, encoded, and what is in the making. Measured.
+COPIES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,14 +231,18 @@ def _too_late(candidate: Candidate) -> ServiceError:
 
 
 def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
-    """The last of those who were really asked; when nobody was, the circuit that will be tried first."""
+    """The last of those who were really asked; when nobody was, the circuit that will be tried first.
+
+    What a moment's wait may mend goes before a limit of ours, which it does not.
+    """
     if not failures:
         return DefectError("the selector promises at least one candidate")
     asked = [failure for failure in failures if failure.provider_was_asked]
     if asked:
         return asked[-1]
     closed_doors = [failure for failure in failures if isinstance(failure, CircuitOpenError)]
-    return min(closed_doors, key=lambda failure: failure.retry_after_s or 0.0, default=failures[-1])
+    others = [failure for failure in failures if not isinstance(failure, CostLimitExceededError)]
+    return min(closed_doors, key=lambda failure: failure.retry_after_s or 0.0, default=(others or failures)[-1])
 
 
 def _result(answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:

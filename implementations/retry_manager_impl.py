@@ -12,7 +12,13 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from exceptions import CircuitOpenError, ProviderError, ServiceOverloadedError, ThrottlePausedError
+from exceptions import (
+    CircuitOpenError,
+    CostLimitExceededError,
+    ProviderError,
+    ServiceOverloadedError,
+    ThrottlePausedError,
+)
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.retry_budget import RetryBudget
 from protocols import SleepProtocol
@@ -67,7 +73,7 @@ class RetryManagerImpl:
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Call until it succeeds, fails for good or time or budget are used up; then raise the last failure.
 
-        A repetition that meets an open circuit ends with the failure that it was to mend.
+        A repetition that meets an open circuit, or a limit of ours, ends with the failure that it was to mend.
         """
         self._budget.first_attempt()
         try:
@@ -90,7 +96,7 @@ class RetryManagerImpl:
                 failure.is_final |= failure.repeats_once and is_second
                 failures.append(failure)
                 raise
-            except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError):
+            except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError, CostLimitExceededError):
                 failures[-1].is_final = True
                 raise failures[-1] from None
 

@@ -30,6 +30,10 @@ class Prices:
         self._overrides = {key: _rates(row) for key, row in overrides.items()}
         self._now = now
 
+    def load(self) -> None:
+        """Read the tables now: the library does it when it is first asked for a price, while a caller waits."""
+        _listed_rates(ProviderName.OPENAI, "gpt-4o", self._now().date(), SMALL_PROMPT)
+
     def cost_usd(self, provider: ProviderName, purchase: Purchase, *, asked: str) -> float | None:
         """What the purchase costs at this moment; None when the price is unknown, or without counts to apply it to.
 

@@ -4,8 +4,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -15,17 +14,19 @@ LAST_LINES_S = 1.0
 
 
 class LineWriter(io.TextIOBase):
-    """Takes whole lines for stdout: writes them itself, or hands them to a thread while it is `in_background`.
+    """Takes whole lines for stdout: writes them itself, or from `start` on by a thread.
 
-    on_drop: told how many lines could not be written, or would have made more than MOST_LINES wait.
+    on_drop: told how many lines may not have been written: would have made more than MOST_LINES wait, or met an error,
+    they or those that were to be written with them.
     """
 
     def __init__(self) -> None:
         self.on_drop: Callable[[int], object] = lambda _: None
         self._waiting: SimpleQueue[str | None] | None = None
+        self._thread: Thread | None = None
 
     def write(self, line: str) -> int:
-        """Never raises, and in the background never waits."""
+        """Never raises, and once it is started never waits."""
         if self._waiting is None:
             self._try(_printed, line, 1)
         elif self._waiting.qsize() >= MOST_LINES:
@@ -34,18 +35,18 @@ class LineWriter(io.TextIOBase):
             self._waiting.put(line)
         return len(line)
 
-    @contextmanager
-    def in_background(self) -> Iterator[None]:
-        """Once in a process, to its end: the last lines have a second, and what comes after them is not written."""
+    def start(self) -> None:
+        """Write by a thread from now on, to the end of the process."""
         sys.stdout.flush()
         self._waiting = waiting = SimpleQueue[str | None]()
-        writer = Thread(target=self._work, args=(waiting,), name="log-writer", daemon=True)
-        writer.start()
-        try:
-            yield
-        finally:
-            waiting.put(None)
-            writer.join(LAST_LINES_S)
+        self._thread = Thread(target=self._work, args=(waiting,), name="log-writer", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for what was taken to be written, a second at most; what comes later is not written."""
+        if self._waiting is not None and self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(LAST_LINES_S)
 
     def _work(self, waiting: SimpleQueue[str | None]) -> None:
         goes_on = True

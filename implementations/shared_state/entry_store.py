@@ -129,7 +129,7 @@ class EntryStore:
         self._clear_pending = False
 
     def _opened(self, name: str, key: str, found: object, left_s: float) -> StoredEntry | None:
-        """How old it is tells Redis alone: the clocks of replicas may differ, and jump."""
+        """Only Redis tells how old it is: the clocks of replicas differ, and jump."""
         if found == b"":
             return None
         try:

@@ -157,7 +157,7 @@ HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError
 def failure_of_exchange(error: BaseException) -> ProviderError:
     """The class for what the HTTP library raised; its own text, which may hold a URL, is left behind."""
     if isinstance(error, OSError) and error.errno in NO_FILE_LEFT:
-        return NoFileLeftError("no file is left for another connection")
+        return NoFileLeftError("no file is left for another connection", retry_after_s=1.0)
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
     return kind(details)
 

@@ -20,7 +20,7 @@ PREFIX = "LLM_PROVIDER_SERVICE_"
 COMPARISON = "/api/v1/comparison"
 START_TIMEOUT_S = 20.0
 POLL_S = 0.02
-WRITING_S = 0.1  # lines of the log are written a moment later
+WRITING_S = 0.1
 QUESTION: Mapping[str, Any] = {
     "user_prompt": "Which essay argues better?",
     "essay_a": "Phones distract pupils, because every message is a temptation. Therefore a ban helps most classrooms.",
@@ -88,13 +88,20 @@ class ServiceProcess:
 
     def written(self) -> str:
         """Everything on stdout and stderr so far."""
-        time.sleep(WRITING_S)
+        self._let_it_write()
         return self.out.read_text() + self.err.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
         """Read stdout as one JSON object per line."""
-        time.sleep(WRITING_S)
+        self._let_it_write()
         return [orjson.loads(line) for line in self.out.read_text().splitlines()]
+
+    def _let_it_write(self) -> None:
+        """Lines of the log are written a moment later: wait until no more come."""
+        before = -1
+        while before != (size := self.out.stat().st_size):
+            before = size
+            time.sleep(WRITING_S)
 
 
 def prefixed(**settings: str) -> dict[str, str]:

@@ -45,7 +45,7 @@ def test_who_would_need_more_memory_than_is_left_is_told_to_come_again(tmp_path:
 
 
 def test_who_sends_slowly_keeps_only_others_who_send_much_from_being_answered(tmp_path: Path) -> None:
-    with service(tmp_path, mocked(MAX_REQUEST_MEMORY_MB=str(LIMIT_MIB))) as running:
+    with service(tmp_path, mocked(MAX_REQUEST_MEMORY_MB=str(LIMIT_MIB), BODY_TIMEOUT_S="60")) as running:
         with ExitStack() as slow:
             for number in range(SLOW):
                 plain = slow.enter_context(running.connected())

@@ -12,10 +12,10 @@ from api_models import (
     CacheOutcome,
     CallerOutcome,
     CircuitState,
-    DisconnectPhase,
     Door,
     EventDropReason,
     ProviderName,
+    RequestPhase,
     Usage,
 )
 from exceptions import CostLimitExceededError, InvalidQueryError, ProviderUnavailableError, ServiceStoppingError
@@ -229,12 +229,12 @@ async def drive_the_background(watch: Watch) -> None:
 
 def move_what_others_hold(watch: Watch) -> None:
     """What the scope of a request and the wiring move; the tests of the running service see these."""
-    watch.metrics.client_disconnects.of(DisconnectPhase.READING).inc()
+    watch.metrics.client_disconnects.of(RequestPhase.READING).inc()
     watch.metrics.http_in_flight.set(1)
     watch.metrics.concurrent.of(ANTHROPIC).set(1)
     watch.metrics.in_flight.set(1)
     watch.metrics.admission_queue.set(1)
-    watch.metrics.request_memory.of(DisconnectPhase.READING).set(1)
+    watch.metrics.request_memory.of(RequestPhase.READING).set(1)
     watch.metrics.log_dropped.inc()
     watch.metrics.stale_connections.inc()
     watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()

@@ -279,6 +279,14 @@ async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> 
     assert told.value is failed
 
 
+async def test_what_a_wait_may_mend_is_told_before_a_limit_of_ours() -> None:
+    crowded = ServiceOverloadedError("too many wait already", retry_after_s=1.0)
+    home = House({ANTHROPIC: FakeProvider(crowded), OPENAI: FakeProvider(CostLimitExceededError("nothing is left"))})
+    with pytest.raises(ServiceOverloadedError) as told:
+        await home.compare(query())
+    assert told.value is crowded
+
+
 async def test_a_failure_says_what_was_tried_before_it() -> None:
     home = House({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
     with pytest.raises(ProviderUnavailableError) as told:

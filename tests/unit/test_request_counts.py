@@ -9,7 +9,7 @@ from quart import Response
 
 from api import error_rendering, request_report, request_scope
 from api.application import Application
-from api_models import DisconnectPhase, ProviderName, RejectReason, ShedReason
+from api_models import ProviderName, RejectReason, RequestPhase, ShedReason
 from exceptions import (
     BodyTooLargeError,
     CircuitOpenError,
@@ -103,8 +103,8 @@ async def test_a_failure_of_a_provider_turns_nobody_away() -> None:
     assert list(counted(metrics)) == []
 
 
-@pytest.mark.parametrize("phase", DisconnectPhase)
-async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: DisconnectPhase) -> None:
+@pytest.mark.parametrize("phase", RequestPhase)
+async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: RequestPhase) -> None:
     metrics = new_metrics()
     app = Application("test")
 
@@ -117,8 +117,8 @@ async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: 
     with pytest.raises(asyncio.CancelledError):
         await app.test_client().get("/")
 
-    left = {name: sample(metrics, "llm_provider_client_disconnects_total", phase=name) for name in DisconnectPhase}
-    assert left == {name: float(name is phase) for name in DisconnectPhase}
+    left = {name: sample(metrics, "llm_provider_client_disconnects_total", phase=name) for name in RequestPhase}
+    assert left == {name: float(name is phase) for name in RequestPhase}
     assert sample(metrics, "llm_provider_http_requests_in_flight") == 0.0
 
 

@@ -6,12 +6,14 @@ import pytest
 
 from exceptions import (
     CircuitOpenError,
+    CostLimitExceededError,
     DeadlineExceededError,
     InvalidReplyError,
     ProviderError,
     ProviderOverloadedError,
     ProviderUnavailableError,
     RateLimitedError,
+    ServiceError,
 )
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, calling
 from implementations.resilience.retry_budget import RetryBudget
@@ -135,8 +137,18 @@ async def test_a_provider_in_trouble_is_burdened_with_few_repetitions() -> None:
     assert 1100 <= calls <= 1000 * 1.1 + 10
 
 
-async def test_a_repetition_that_meets_an_open_circuit_ends_with_the_failure_it_was_to_mend() -> None:
-    failures = [ProviderUnavailableError("down"), CircuitOpenError("opened meanwhile", retry_after_s=30.0)]
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        CircuitOpenError("opened meanwhile", retry_after_s=30.0),
+        CostLimitExceededError("what is left may not be enough for this call"),
+    ],
+    ids=lambda obstacle: type(obstacle).__name__,
+)
+async def test_a_repetition_that_meets_an_obstacle_of_ours_ends_with_the_failure_it_was_to_mend(
+    obstacle: ServiceError,
+) -> None:
+    failures: list[ServiceError] = [ProviderUnavailableError("down"), obstacle]
 
     async def operation() -> str:
         raise failures.pop(0)
