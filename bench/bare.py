@@ -1,7 +1,12 @@
-"""The least that a route of this framework costs: JSON in, JSON out, on the same server with the same options."""
+"""The least that a route of this framework costs: JSON in, JSON out, on the same server with the same options.
+
+Given a provider's URL it passes the question on with the same client: the least that asking costs. Neither checks
+anything, keeps anything or is bounded in time.
+"""
 
 import sys
 
+import aiohttp
 import orjson
 import uvicorn
 from quart import Quart, Response, request
@@ -11,12 +16,40 @@ from bench.question import COMPARISON_PATH
 app = Quart(__name__, static_folder=None)
 
 
-@app.post(COMPARISON_PATH)
 async def compare() -> Response:
     """Read everything, say little."""
     question = orjson.loads(await request.get_data(cache=False))
     answer = {"winner": "Essay A", "metadata": question["metadata"]}
     return Response(orjson.dumps(answer), content_type="application/json")
+
+
+class PassingOn:
+    """To a chat completion's URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def open(self) -> None:
+        """Aiohttp wants a running loop."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._session.close()
+
+    async def compare(self) -> Response:
+        """Read everything, ask, and give back the answer as it came."""
+        question = orjson.loads(await request.get_data(cache=False))
+        texts = (question[name] for name in ("user_prompt", "essay_a", "essay_b"))
+        body = orjson.dumps({"model": "any", "messages": [{"role": "user", "content": text} for text in texts]})
+        headers = {"Content-Type": "application/json", "Authorization": "Bearer key-of-the-benchmark"}
+        async with self._session.post(self._url, data=body, headers=headers) as response:
+            answer = orjson.loads(await response.read())
+        return Response(orjson.dumps(answer), content_type="application/json")
 
 
 @app.get("/readyz")
@@ -25,11 +58,19 @@ async def ready() -> Response:
     return Response("")
 
 
-if __name__ == "__main__":
+def main(port: int, url: str | None = None) -> None:
+    """Serve."""
+    if url is None:
+        app.post(COMPARISON_PATH)(compare)
+    else:
+        passing_on = PassingOn(url)
+        app.before_serving(passing_on.open)
+        app.after_serving(passing_on.close)
+        app.post(COMPARISON_PATH)(passing_on.compare)
     uvicorn.run(
         app,
         host="127.0.0.1",
-        port=int(sys.argv[1]),
+        port=port,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -37,3 +78,7 @@ if __name__ == "__main__":
         access_log=False,
         server_header=False,
     )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])

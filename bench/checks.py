@@ -1,9 +1,9 @@
 """What was measured is what was meant, or the measurement ends."""
 
 from bench.rows import Row
-from bench.setups import DIRECT, LITELLM, MISS, PORTKEY, Setup
+from bench.setups import DIRECT, LITELLM, MISS, PASSED_ON, PORTKEY, Setup
 
-ASKING = frozenset({MISS.name, PORTKEY, LITELLM, DIRECT})
+ASKING = frozenset({MISS.name, PASSED_ON.name, PORTKEY, LITELLM, DIRECT})
 FEWEST_CALLS = 0.9  # of the provider for an answer, but for those under way at the beginning of a span
 
 

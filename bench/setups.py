@@ -52,6 +52,7 @@ class Setup:
     """settings: without prefix. provider: whom the caller names. is_new: no question is asked twice.
 
     delay_ms, sigma: how long the provider takes. status: of every answer. in_short: part of the short selection.
+    is_bare: not the service but a bare route; passes_on: one that asks the provider.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Setup:
     runs: Sequence[Run] = (Run(),)
     in_short: bool = False
     is_bare: bool = False
+    passes_on: bool = False
 
 
 def judged_by(*dialects: Dialect, below: str = "", **more: str) -> Settings:
@@ -129,9 +131,11 @@ REDIS_HIT = Setup(
     in_short=True,
 )
 BARE = Setup(name="bare Quart route", settings=lambda _: {}, is_bare=True, runs=WIDTHS, in_short=True)
+PASSED_ON = replace(BARE, name="bare Quart route that passes the question on", passes_on=True)
 
 SETUPS = (
     BARE,
+    PASSED_ON,
     HIT,
     MISS,
     *(

@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 from api_models import ProcessingEvent
 from bench.processes import HOST, ROOT, Running, free_port, running
 from bench.setups import Need, Setup, World
+from tests.integration.dialects import OPENAI
 from tests.integration.kafka_broker import broker
 from tests.integration.redis_server import redis_server
 from tests.integration.service_process import environment, prefixed
@@ -46,7 +47,8 @@ class Stage:
         """What is measured."""
         if setup.is_bare:
             port = free_port()
-            with self.process("bare", (sys.executable, "-m", "bench.bare", str(port)), port, {}) as bare:
+            asks = (world.provider.url + OPENAI.ask_path,) if setup.passes_on else ()
+            with self.process("bare", (sys.executable, "-m", "bench.bare", str(port), *asks), port, {}) as bare:
                 yield bare
             return
         with self.service(setup.settings(world)) as service:

@@ -25,7 +25,7 @@ def table_of(rows: Iterable[Row]) -> Table:
 
 def table_of_goals(goals: Iterable[Goal]) -> Table:
     """What was promised and what was found."""
-    table = Table("promise", "target", "found", "in single rounds", "kept")
+    table = Table("promise", "target", "found", "in single rounds", "only passed on", "kept")
     for goal in goals:
         table.add_row(*goal.told, "yes" if goal.is_met else "no")
     return table

@@ -15,11 +15,11 @@ from bench.measuring import Spans, Subject, measured, provider_tells
 from bench.processes import HOST, Running
 from bench.question import comparison
 from bench.rows import Row
-from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT, Need, Run, Setup, World
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT, Need, Run, Setup, World
 from bench.stage import Stage
 
 ROUNDS = 5
-TURNS = 11  # of one round
+TURNS = 13  # of one round
 SETTLE_S = 0.5  # what is under way when a server is stopped would have timed out when it goes on
 SPANS = Spans(warm_s=2.0, watched_s=5.0)
 WARMING, WARM_ANSWERS, MOST_WARMINGS = Spans(warm_s=0.0, watched_s=3.0), 12_000, 12
@@ -66,7 +66,7 @@ async def _turns(stage: Stage, stack: ExitStack, world: World) -> AsyncIterator[
     portkey = other(PORTKEY, stack.enter_context(peers.portkey(stage)), peers.chat_through_portkey(body, world))
     litellm = other(LITELLM, stack.enter_context(peers.litellm(stage, world)), peers.chat(body))
     direct = other(DIRECT, world.provider, peers.chat(body))
-    for subject in (miss, portkey, litellm, direct):
+    for subject in (miss, started(PASSED_ON), portkey, litellm, direct):
         yield Turn(subject=subject, run=ONE)
         yield Turn(subject=subject, run=MANY)
     for setup in (HIT, REDIS_HIT, BARE):

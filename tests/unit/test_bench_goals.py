@@ -8,7 +8,7 @@ import pytest
 from bench.checks import checked
 from bench.goals import Goal, Rounds, drift, goals
 from bench.rows import Report, Row
-from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
+from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 from bench.wire import overhead_us
 
 ROW = Row(
@@ -50,6 +50,8 @@ def found(*, portkey_rps: float = 450.0) -> dict[str, Goal]:
         row(HIT.name, rps=2000.0, cpu_s=0.4),
         row(REDIS_HIT.name, rps=1000.0),
         row(BARE.name, cpu_s=0.25),
+        row(PASSED_ON.name, rps=1800.0, cpu_s=0.5),
+        row(PASSED_ON.name, connections=1, p50_ms=1.1),
         row(MISS.name, connections=1, p50_ms=1.6),
         row(PORTKEY, connections=1, p50_ms=2.1),
         row(DIRECT, connections=1, p50_ms=0.1),
