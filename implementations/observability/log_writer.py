@@ -1,5 +1,6 @@
 """Where lines of the log go: nobody waits for whoever reads them, and nobody fails because they cannot be written."""
 
+import contextlib
 import io
 import os
 import sys
@@ -11,6 +12,7 @@ from threading import Thread
 MOST_LINES = 10_000
 GATHER_S = 0.01
 LAST_LINES_S = 1.0
+UNWRITTEN = OSError, ValueError, AttributeError  # no reader, no space; stdout was closed; there was none
 
 
 class LineWriter(io.TextIOBase):
@@ -35,9 +37,14 @@ class LineWriter(io.TextIOBase):
             self._waiting.put(line)
         return len(line)
 
+    def isatty(self) -> bool:
+        """Whether people look at it."""
+        return sys.stdout is not None and sys.stdout.isatty()
+
     def start(self) -> None:
         """Write by a thread from now on, to the end of the process."""
-        sys.stdout.flush()
+        with contextlib.suppress(*UNWRITTEN):
+            sys.stdout.flush()
         self._waiting = waiting = SimpleQueue[str | None]()
         self._thread = Thread(target=self._work, args=(waiting,), name="log-writer", daemon=True)
         self._thread.start()
@@ -65,7 +72,7 @@ class LineWriter(io.TextIOBase):
     def _try(self, write: Callable[[str], None], text: str, count: int) -> None:
         try:
             write(text)
-        except (OSError, ValueError):  # nobody reads any more, no space is left, stdout is closed
+        except UNWRITTEN:
             self.on_drop(count)
 
 

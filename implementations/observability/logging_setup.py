@@ -40,7 +40,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
         _asyncio_in_one_line,
     ]
     renderers: list[Processor] = (
-        [_json_line] if as_json else [masked, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        [_json_line] if as_json else [masked, structlog.dev.ConsoleRenderer(colors=LINES.isatty())]
     )
     structlog.configure(
         processors=[_severe_enough, *shared, *renderers],

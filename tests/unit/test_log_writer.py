@@ -151,3 +151,17 @@ def test_a_full_disk_is_no_end_of_the_log(
     lines.finish()
 
     assert (dropped, stdout.read()) == ([1], "written\n")
+
+
+@pytest.mark.parametrize("by_a_thread", [True, False])
+def test_where_there_is_no_stdout_lines_are_counted(
+    lines: LineWriter, dropped: list[int], monkeypatch: pytest.MonkeyPatch, *, by_a_thread: bool
+) -> None:
+    monkeypatch.setattr(log_writer, "sys", SimpleNamespace(stdout=None))  # as where the process began with it closed
+    assert not lines.isatty()
+    if by_a_thread:
+        lines.start()
+    lines.write("one\n")
+    lines.finish()
+
+    assert sum(dropped) == 1
