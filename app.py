@@ -7,7 +7,8 @@ import sys
 if __name__ == "__main__":
     # Before all that takes time: the first process of a container does not hear what it has no handler for. Nothing is
     # open yet, and an exception would be lost where an import just runs a callback.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
 
 import contextlib
 import errno
@@ -34,7 +35,8 @@ BLAMED_ON_PORT = {
 
 def refuse_to_start(error: ConfigurationError) -> NoReturn:
     """End the process with one clear message."""
-    sys.stderr.write(f"The configuration is wrong:\n{error}\n")
+    with contextlib.suppress(AttributeError):  # where the process began without one
+        sys.stderr.write(f"The configuration is wrong:\n{error}\n")
     sys.exit(EXIT_CONFIGURATION)
 
 
@@ -101,8 +103,8 @@ def main() -> None:
         refuse_to_start(error)
     app.before_serving(settle)
     LINES.start()
-    # Uvicorn raises the signal again when it has stopped; without a handler the exit code would be 143.
-    signal.signal(signal.SIGTERM, lambda *_: leave())
+    for stop in (signal.SIGTERM, signal.SIGINT):  # Uvicorn raises it again when it has stopped
+        signal.signal(stop, lambda *_: leave())
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -115,8 +117,7 @@ def main() -> None:
         limit_concurrency=most_connections(),
         timeout_graceful_shutdown=5,
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=sockets)
+    uvicorn.Server(config).run(sockets=sockets)
     LINES.finish()
 
 

@@ -48,7 +48,8 @@ async def healthz(
     budget: FromDishka[BudgetProtocol],
 ) -> Response:
     """Whether the service can serve, and what is not well."""
-    statuses = selector.statuses(runtime_settings.current())
+    current = runtime_settings.current()
+    statuses = selector.statuses(current)
     dependencies = _dependencies(cache, events)
     status = _status(statuses, dependencies, draining=admission.is_draining, down=background.down)
     body = HealthResponse(
@@ -59,7 +60,12 @@ async def healthz(
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
         warnings=[
-            *warnings_of(statuses, mock=runtime_settings.current().mock is not None, draining=admission.is_draining),
+            *warnings_of(
+                statuses,
+                ranked={current.default_provider, *current.priority_order},
+                mock=current.mock is not None,
+                draining=admission.is_draining,
+            ),
             *task_warnings(background.down),
             *mode_warnings(cache.health(), events.health(), budget_is_local=budget.is_local),
         ],

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from api_models import CircuitState, DegradedMode
+from api_models import CircuitState, DegradedMode, ProviderName
 from protocols import CacheHealth, EventHealth, ProviderStatus
 
 MOCK = "the mock judges: no verdict is real"
 NOBODY = "no provider is enabled and configured"
+ONLY_NAMED = "whoever names no provider is answered by nobody"
 DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"
@@ -21,13 +22,17 @@ MODES = {
 }
 
 
-def warnings_of(statuses: Sequence[ProviderStatus], *, mock: bool, draining: bool) -> Iterator[str]:
-    """Who judges, and who of them is not well."""
+def warnings_of(
+    statuses: Sequence[ProviderStatus], *, ranked: Collection[ProviderName | None], mock: bool, draining: bool
+) -> Iterator[str]:
+    """Who judges, and who of them is not well. ranked: who is asked for those who name nobody."""
     usable = [status for status in statuses if status.is_usable]
     if mock:
         yield MOCK
     if not usable:
         yield NOBODY
+    elif not mock and not any(status.name in ranked for status in usable):
+        yield ONLY_NAMED
     if draining:
         yield DRAINING
     for status in usable:

@@ -44,16 +44,16 @@ class StopSignals:
 
     def _received(self, number: signal.Signals) -> None:
         if self._draining is None and self._closing is None:
-            self._draining = asyncio.create_task(self._drain_and_stop(number))
+            self._draining = asyncio.create_task(self._drain_and_stop())
         elif not self._hurries:
             self._hurries = True
             self._stop_at_once(number)
 
-    async def _drain_and_stop(self, number: signal.Signals) -> None:
+    async def _drain_and_stop(self) -> None:
         log.info("drain_started")
         finished = await self._drain.run()
         log.info("drain_ended", all_requests_finished=finished)
-        self._tell_server(number)
+        self._tell_server(signal.SIGTERM)  # an interrupt that it saw itself would make this a second one
 
     def _stop_at_once(self, number: signal.Signals) -> None:
         log.warning("stopping_at_once", lost="running comparisons, and events that are in memory only")

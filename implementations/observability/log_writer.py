@@ -26,6 +26,7 @@ class LineWriter(io.TextIOBase):
         self.on_drop: Callable[[int], object] = lambda _: None
         self._waiting: SimpleQueue[str | None] | None = None
         self._thread: Thread | None = None
+        self._is_torn = False
 
     def write(self, line: str) -> int:
         """Never raises, and once it is started never waits."""
@@ -66,7 +67,7 @@ class LineWriter(io.TextIOBase):
                     break
             lines = [line for line in found if line is not None]
             goes_on = len(lines) == len(found)
-            self._try(_written, "".join(lines), len(lines))
+            self._try(self._written, "".join(lines), len(lines))
             time.sleep(GATHER_S)  # to be awake for each line would take more time than to write it
 
     def _try(self, write: Callable[[str], None], text: str, count: int) -> None:
@@ -75,17 +76,21 @@ class LineWriter(io.TextIOBase):
         except UNWRITTEN:
             self.on_drop(count)
 
+    def _written(self, text: str) -> None:
+        """Past Python's buffer, which would keep what could not be written, and fail again when the process ends.
+
+        What follows half a line begins a new one.
+        """
+        rest = (b"\n" if self._is_torn else b"") + text.encode(errors="backslashreplace")
+        while rest:
+            count = os.write(sys.stdout.fileno(), rest)
+            self._is_torn = rest[count - 1 : count] != b"\n"
+            rest = rest[count:]
+
 
 def _printed(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _written(text: str) -> None:
-    """Past Python's own buffer, which would keep what could not be written, and fail again when the process ends."""
-    rest = text.encode(errors="backslashreplace")
-    while rest:
-        rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
 LINES = LineWriter()  # as there is one stdout

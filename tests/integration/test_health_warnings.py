@@ -66,8 +66,17 @@ async def test_a_failed_look_up_is_told_and_changes_nothing_else(monkeypatch: py
 
 def test_a_circuit_whose_time_is_over_says_that_it_will_be_tried() -> None:
     waiting = provider_status(circuit_state=CircuitState.OPEN)
-    (warning,) = health_warnings.warnings_of([waiting], mock=False, draining=False)
+    (warning,) = health_warnings.warnings_of([waiting], ranked={waiting.name}, mock=False, draining=False)
     assert warning == "provider_open: a provider is not asked at the moment (anthropic: the next call tries it again)"
+
+
+async def test_that_nobody_answers_who_names_no_provider_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}PROVIDER_PRIORITY_ORDER", "anthropic")
+    status, body = await health(monkeypatch, Troubled(background_is_down=False))
+    assert (status, body["warnings"][0]) == (200, "whoever names no provider is answered by nobody")
+    monkeypatch.setenv(f"{PREFIX}DEFAULT_LLM_PROVIDER", "openai")
+    _, body = await health(monkeypatch, Troubled(background_is_down=False))
+    assert not any("answered by nobody" in warning for warning in body["warnings"])
 
 
 async def test_a_task_that_is_down_degrades_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

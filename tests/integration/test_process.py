@@ -107,12 +107,13 @@ def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_ser
         assert running.exit_code(within_s=5) == 0
 
 
-def test_a_signal_is_heard_before_everything_is_imported() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_heard_before_everything_is_imported(number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment(mocked()))
     try:
         wait_until(lambda: _hears(process.pid, signal.SIGTERM))
         assert "aiohttp" not in Path(f"/proc/{process.pid}/maps").read_text()
-        process.terminate()
+        process.send_signal(number)
         assert process.wait(timeout=5) == 0
     finally:
         process.kill()

@@ -68,7 +68,7 @@ async def test_the_server_is_told_when_the_last_one_has_left(
     house.leaves.set()
     await asyncio.wait_for(house.guest, timeout=5)
     await asyncio.sleep(2 * POLL_S)
-    assert heard_by_server == [number]
+    assert heard_by_server == [TERM]
     assert not house.guest.cancelled()
     house.signals.give_back()
 
