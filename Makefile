@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. They need Python 3.11 or newer, make and git.
 PYTHON ?= python3
 BIN := .venv/bin
-JOBS ?= 2
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help run test promtool schemathesis browser screenshots check format settings sbom lock \
