@@ -1,10 +1,11 @@
-"""The servers that the integration tests share."""
+"""What the integration tests share: a broker, and that nothing private is written."""
 
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.dialects import CANARIES
 from tests.integration.kafka_broker import Broker, broker, mock_broker
 
 
@@ -31,3 +32,11 @@ def perishable(kafka: Broker) -> Iterator[Broker]:
     yield kafka
     if not kafka.answers():
         kafka.start()
+
+
+@pytest.fixture
+def nothing_private_is_written(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Fails a test in which a text of a caller or a provider, or a key, got into the log."""
+    yield
+    written = capsys.readouterr()
+    assert not [canary for canary in CANARIES if canary in (written.out + written.err).lower()]

@@ -3,12 +3,12 @@
 import asyncio
 import gzip
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import pytest
 
-from tests.integration.dialects import ANTHROPIC, CANARIES, DIALECTS, OPENAI, UPSTREAM, Dialect
+from tests.integration.dialects import ANTHROPIC, DIALECTS, OPENAI, UPSTREAM, Dialect
 from tests.integration.pointed_service import Fault, running, serving
 from tests.integration.stand_in import (
     Act,
@@ -25,18 +25,11 @@ from tests.integration.stand_in import (
     standing_in,
 )
 
-pytestmark = pytest.mark.untraced
+pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("nothing_private_is_written")]
 
 MIB = 1024 * 1024
 
 every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-
-
-@pytest.fixture(autouse=True)
-def nothing_private_is_written(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
-    yield
-    written = capsys.readouterr()
-    assert not [canary for canary in CANARIES if canary in (written.out + written.err).lower()]
 
 
 def headed(*lines: str, body: str = "{}") -> Act:

@@ -8,21 +8,16 @@ from typing import Any
 import pytest
 
 from implementations.wire import transport
-from tests.integration.dialects import ANTHROPIC, CANARIES, DIALECTS, OPENAI, UPSTREAM, Dialect
+from tests.integration.dialects import ANTHROPIC, DIALECTS, OPENAI, UPSTREAM, Dialect
 from tests.integration.pointed_service import Service, running
 from tests.integration.stand_in import answer, standing_in
+
+pytestmark = pytest.mark.usefixtures("nothing_private_is_written")
 
 NO_NAME_IN_THE_WORLD = ".".join([UPSTREAM] * 30)  # longer than a name can be, which a resolver sees without a network
 NAME = "judge.example"
 BRIEFLY_S = 0.2
 UNPINNED: dict[str, object] = {"provider_override": None}
-
-
-@pytest.fixture(autouse=True)
-def nothing_private_is_written(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
-    yield
-    written = capsys.readouterr()
-    assert not [canary for canary in CANARIES if canary in (written.out + written.err).lower()]
 
 
 @contextmanager
