@@ -15,7 +15,8 @@ from quart.wrappers import BaseRequestWebsocket
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter
 
-from api.connection import Connection, Plenty, ServiceRequest
+from api.body import Plenty
+from api.connection import Connection, ServiceRequest
 from protocols import MemoryProtocol
 
 Finish = Callable[[ResponseTypes], None]

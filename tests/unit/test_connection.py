@@ -11,7 +11,7 @@ from quart import Quart, Response, request
 from quart.asgi import ASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from api import connection
+from api import body, connection
 from api.application import Application
 from api.connection import Connection
 from exceptions import ServiceOverloadedError
@@ -153,7 +153,7 @@ async def test_more_than_was_announced_is_refused_when_it_comes(either: Quart) -
 async def test_a_large_body_takes_its_memory_until_it_is_read_or_given_up(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SMALL_BYTES", len(b"o"))
+    monkeypatch.setattr(body, "SMALL_BYTES", len(b"o"))
     app.memory = memory = MemoryLimit(MOST_BYTES)
     caller = Caller(part(b"o", more=True), part(b"ne ", more=True))
     reading = asyncio.create_task(ask(app, caller))
@@ -171,7 +171,7 @@ async def test_a_large_body_takes_its_memory_until_it_is_read_or_given_up(
 async def test_a_large_body_for_which_there_is_no_memory_is_refused_until_there_is(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SMALL_BYTES", len(b"small"))
+    monkeypatch.setattr(body, "SMALL_BYTES", len(b"small"))
     app.memory = memory = MemoryLimit(len(b"t large, and one"))
     refusals: list[Exception] = []
 
