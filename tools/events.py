@@ -1,6 +1,7 @@
 """Writes or checks docs/events.md: every event with its topic, an example and the JSON Schema of its data."""
 
 import argparse
+import inspect
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -156,7 +157,7 @@ def _parts() -> Iterator[str]:
     for example in EXAMPLES:
         kind = type(example)
         yield (
-            f"\n## {example.event.name}\n\n{kind.__doc__}\n\n"
+            f"\n## {example.event.name}\n\n{inspect.getdoc(kind)}\n\n"
             f"- topic `{example.event.topic}`\n- key `{message_for(example).key.decode()}` in the example\n\n"
         )
         yield "Example:\n\n" + _block(envelope(example)) + "\nSchema of `data`:\n\n" + _block(schema(kind))

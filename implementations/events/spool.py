@@ -27,6 +27,7 @@ SELECT = "SELECT id, event, key, correlation_id, traceparent, published_at, valu
 TABLE = """CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, key BLOB NOT NULL, correlation_id TEXT NOT NULL,
     traceparent TEXT, published_at REAL NOT NULL, value BLOB NOT NULL)"""
+PREPARATION = ("PRAGMA synchronous=NORMAL", "PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0", TABLE)
 BUSY_S = 0.2
 
 log = structlog.get_logger("events")
@@ -121,25 +122,21 @@ def check_spool(path: Path) -> None:
 
 
 def _opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
-    lock: IO[str] | None = None
-    try:
-        lock = path.with_name(f"{path.name}.lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        rows = _connected(path)
-        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0", TABLE):
-            rows.execute(statement)
-    except (OSError, sqlite3.Error) as error:
-        if lock is not None:
-            lock.close()
-        wrong = (
-            "another process uses it" if isinstance(error, BlockingIOError) else "is no database that can be written"
-        )
-        raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: {wrong}.") from None
+    with contextlib.ExitStack() as opened:
+        try:
+            lock = opened.enter_context(path.with_name(f"{path.name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            rows = opened.enter_context(contextlib.closing(_connected(path)))
+            for statement in PREPARATION:
+                rows.execute(statement)
+        except BlockingIOError:
+            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: another process uses it.") from None
+        except (OSError, sqlite3.Error):
+            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: is no database that can be written.") from None
+        opened.pop_all()
     return lock, rows
 
 
 def _connected(path: Path) -> sqlite3.Connection:
     """In autocommit mode, with a short wait for the one other connection, that of the checkpoint."""
-    rows = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
-    rows.execute("PRAGMA synchronous=NORMAL")
-    return rows
+    return sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
