@@ -152,7 +152,12 @@ class PromptProtocol(Protocol):
 
     @property
     def user(self) -> tuple[str, str, str, str]:
-        """The lead, the first essay's block, the second one's, the closing line; joined they are the user message."""
+        """The lead, the first essay's block, the second one's, the closing line."""
+        ...
+
+    @property
+    def user_text(self) -> str:
+        """These four joined: the user message."""
         ...
 
     @property

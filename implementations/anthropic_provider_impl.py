@@ -46,9 +46,10 @@ class AnthropicProviderImpl:
 
 def payload(request: ProviderRequest) -> JsonObject:
     """The question; the caller's task ends the part that may be kept for the next question."""
-    task, *rest = request.prompt.user
-    marked: JsonObject = {"type": "text", "text": task, "cache_control": {"type": "ephemeral"}}
-    blocks = [marked, _text("".join(rest))] if request.marks_prefix else [_text("".join(request.prompt.user))]
+    prompt = request.prompt
+    marked: JsonObject = {"type": "text", "text": prompt.lead, "cache_control": {"type": "ephemeral"}}
+    rest = prompt.user_text.removeprefix(prompt.lead)
+    blocks = [marked, _text(rest)] if request.marks_prefix else [_text(prompt.user_text)]
     output: JsonObject = {"format": {"type": "json_schema", "schema": VERDICT_SCHEMA}}
     body: JsonObject = {
         "model": request.model,

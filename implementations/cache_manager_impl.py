@@ -9,12 +9,12 @@ from functools import partial
 
 from api_models import CacheMode, DegradedMode, DependencyStatus
 from implementations.cache.entry_codec import decode_kept, encode
-from implementations.cache.local_cache import LocalCache
-from implementations.resilience.call import current_call
+from implementations.cache.local_cache import KeptEntry, LocalCache
+from implementations.resilience.call import waiting_for_redis
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.generation import Generation
-from implementations.shared_state.shared_redis import PATIENCE_S, RedisMode
+from implementations.shared_state.shared_redis import RedisMode
 from metrics import Metrics, count_of
 from protocols import CacheCleared, CachedReply, CacheHealth, CacheStatistics, ProviderReply, TierStatistics
 
@@ -63,8 +63,9 @@ class CacheManagerImpl:
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None when it is not known or too old. Redis may take a quarter of a second of a request."""
-        if self._shared is None or self._is_near(key):
-            tier, found = LOCAL, self._from_local(key)
+        kept = self._kept(key)
+        if self._shared is None or (kept is not None and kept.kept_s < self._near_ttl_s):
+            tier, found = LOCAL, _reply_in(kept)
         else:
             tier, found = await self._from_both(key, self._shared)
         self._looked_up(LOCAL, found=found is not None and tier == LOCAL)
@@ -119,36 +120,26 @@ class CacheManagerImpl:
             redis=None if self._shared is None else self._tier(REDIS),
         )
 
-    def _is_near(self, key: str) -> bool:
-        """Whether the local answer is so fresh that Redis is not asked for a newer one."""
-        kept = self._local.get(self._name(key))
-        return kept is not None and kept.kept_s < self._near_ttl_s
-
     async def _from_both(self, key: str, shared: EntryStore) -> tuple[str, CachedReply | None]:
-        """From Redis, or else what is here, and which of the two it was."""
+        """From Redis, or else what is here by now, and which of the two it was."""
         try:
-            entry = await shared.get(key, patience_s=_patience_s())
+            with waiting_for_redis() as patience_s:
+                entry = await shared.get(key, patience_s=patience_s)
         except RedisAwayError:
             self._metrics.cache_lookups.of(REDIS, "unavailable").inc()
-            return LOCAL, self._from_local(key)
+            return LOCAL, _reply_in(self._kept(key))
         reply = None if entry is None else decode_kept(entry.payload)
         self._looked_up(REDIS, found=reply is not None)
         if entry is None or reply is None:
-            self._give_back(key, shared)
-            return LOCAL, self._from_local(key)
+            kept = self._kept(key)
+            if kept is not None:  # Redis lost it, or never took it: it gets it for as long as it may stay here
+                shared.put(key, kept.payload, ttl_s=kept.left_s, age_s=kept.age_s)
+            return LOCAL, _reply_in(kept)
         self._keep(key, entry.payload, ttl_s=entry.left_s, age_s=entry.age_s)
         return REDIS, CachedReply(reply=reply, age_s=entry.age_s)
 
-    def _from_local(self, key: str) -> CachedReply | None:
-        kept = self._local.get(self._name(key))
-        reply = None if kept is None else decode_kept(kept.payload)
-        return None if kept is None or reply is None else CachedReply(reply=reply, age_s=kept.age_s)
-
-    def _give_back(self, key: str, shared: EntryStore) -> None:
-        """Redis lost it, or never took it: it gets what is still here, for as long as it may stay here."""
-        kept = self._local.get(self._name(key))
-        if kept is not None:
-            shared.put(key, kept.payload, ttl_s=kept.left_s, age_s=kept.age_s)
+    def _kept(self, key: str) -> KeptEntry | None:
+        return self._local.get(self._name(key))
 
     def _keep(self, key: str, payload: bytes, *, ttl_s: float, age_s: float) -> None:
         self._local.put(self._name(key), payload, ttl_s=min(ttl_s, self._local_ttl_s), age_s=age_s)
@@ -181,10 +172,6 @@ class CacheManagerImpl:
         )
 
 
-def _patience_s() -> float:
-    """What a request may still wait for Redis: its candidates share one quarter of a second, if it has that long."""
-    try:
-        call = current_call()
-    except LookupError:
-        return PATIENCE_S
-    return min(PATIENCE_S - call.record.cache_s, call.deadline.remaining_s())
+def _reply_in(kept: KeptEntry | None) -> CachedReply | None:
+    reply = None if kept is None else decode_kept(kept.payload)
+    return None if kept is None or reply is None else CachedReply(reply=reply, age_s=kept.age_s)

@@ -69,7 +69,7 @@ def payload(request: ProviderRequest) -> JsonObject:
         config["thinkingConfig"] = _thinking(request.reasoning)
     return {
         "systemInstruction": {"role": "user", "parts": [{"text": request.prompt.system}]},
-        "contents": [{"role": "user", "parts": [{"text": "".join(request.prompt.user)}]}],
+        "contents": [{"role": "user", "parts": [{"text": request.prompt.user_text}]}],
         "generationConfig": config,
     }
 

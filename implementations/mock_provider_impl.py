@@ -62,7 +62,7 @@ class MockProviderImpl:
             message = "The mock judge simulated a transient failure."
             raise ProviderUnavailableError(message, provider=ProviderName.MOCK)
         verdict = _judge(request.prompt, request.replicate, knobs)
-        asked = len(request.prompt.system) + sum(map(len, request.prompt.user))
+        asked = len(request.prompt.system) + len(request.prompt.user_text)
         answered = len(verdict.justification) // CHARACTERS_PER_TOKEN + ENVELOPE_TOKENS
         usage = Usage(prompt=max(1, asked // CHARACTERS_PER_TOKEN), completion=answered)
         return ProviderReply(

@@ -18,6 +18,8 @@ class FakePurse:
         self.messages = 0
         self.away = False
         self.loses_answers = False
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
 
     def of(self, replica: str) -> "Door":
         return Door(self, replica)
@@ -66,6 +68,7 @@ class Door:
 
     async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
         await asyncio.sleep(0)
+        await self._purse.goes_on.wait()
         if self._purse.away:
             return None
         reply = self._purse.carry_out(self._replica, verb, epoch, entries, ceiling)

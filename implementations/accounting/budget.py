@@ -18,6 +18,7 @@ from implementations.accounting.fleet import Answer, Fleet, Share
 from implementations.accounting.messenger import Messenger
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.purse import Purse
+from implementations.resilience.call import waiting_for_redis
 from metrics import Metrics
 from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
 
@@ -148,15 +149,20 @@ class Budget:
         return self._fleet is not None and self._fleet.is_heard
 
     async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
-        """The fleet's, or our own while Redis cannot say. A caller who leaves must not leave money behind."""
+        """The fleet's; or our own while Redis cannot say, or not before the call's patience with it is over.
+
+        A caller who leaves must not leave money behind.
+        """
         if self._fleet is None:
             return self._own_answer(reservation, limits)
         asking = self._messenger.start(self._fleet.take(reservation, limits))
         try:
-            answer = await asyncio.shield(asking)
+            with waiting_for_redis() as patience_s:
+                await asyncio.wait({asking}, timeout=patience_s)
         except asyncio.CancelledError:
             asking.add_done_callback(lambda _: self._forsaken(reservation))
             raise
+        answer = asking.result() if asking.done() else None
         return self._own_answer(reservation, limits) if answer is None else answer
 
     def _forsaken(self, reservation: Reservation) -> None:

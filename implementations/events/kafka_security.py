@@ -15,14 +15,19 @@ class Security:
 
     @classmethod
     def of(cls, settings: EventSettings) -> "Security":
-        """Reads the certificates. Raises ConfigurationError."""
+        """Reads the certificates. Raises ConfigurationError, also when a name or a password is missing."""
         told: dict[str, Any] = {"security_protocol": settings.security_protocol}
         if settings.security_protocol.endswith("SSL"):
             told["ssl_context"] = _ssl_context(settings)
         if settings.security_protocol.startswith("SASL"):
+            if not settings.sasl_username or not settings.sasl_password:
+                raise ConfigurationError(
+                    f"{PREFIX}KAFKA_SECURITY_PROTOCOL: {settings.security_protocol} needs KAFKA_SASL_USERNAME and "
+                    "KAFKA_SASL_PASSWORD."
+                )
             told["sasl_mechanism"] = settings.sasl_mechanism
             told["sasl_plain_username"] = settings.sasl_username
-            told["sasl_plain_password"] = settings.sasl_password and settings.sasl_password.get_secret_value()
+            told["sasl_plain_password"] = settings.sasl_password.get_secret_value()
         return cls(arguments=told)
 
 

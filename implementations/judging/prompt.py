@@ -109,6 +109,11 @@ class Prompt:
         blocks = {"{essay_a}": fenced("A", self.essay_a), "{essay_b}": fenced("B", self.essay_b)}
         return self.lead, *_essays(self.task, blocks), CLOSING_LINE
 
+    @cached_property
+    def user_text(self) -> str:
+        """All of the user message."""
+        return "".join(self.user)
+
     @property
     def sha256(self) -> str:
         """Hex digest over the system and the user text, each preceded by its length."""
@@ -121,7 +126,7 @@ class Prompt:
 
     @cached_property
     def _measures(self) -> tuple[str, int]:
-        texts, user = _digest_after(self.system), _measured("".join(self.user))
+        texts, user = _digest_after(self.system), _measured(self.user_text)
         texts.update(user)
         return texts.hexdigest(), len(_measured(self.system)) + len(user)
 

@@ -15,6 +15,7 @@ from protocols import Attempt, ClockProtocol
 
 SHORTEST_ATTEMPT_S = 0.1
 ATTEMPT_SHARE = 0.98  # of a brief call
+PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,11 @@ class Deadline:
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """Attempts in order, and seconds spent by kind."""
+    """Attempts in order, and seconds spent by kind. redis_s: all waits for Redis, those before a flight included."""
 
     attempts: list[Attempt] = field(default_factory=list)
     cache_s: float = 0.0
+    redis_s: float = 0.0
     queued_s: float = 0.0
     upstream_s: float = 0.0
     replaced_connection: bool = False
@@ -54,6 +56,7 @@ class Record:
         """What was recorded apart, as far as it is known by now."""
         self.attempts += other.attempts
         self.cache_s += other.cache_s
+        self.redis_s = max(self.redis_s, other.redis_s)
         self.queued_s += other.queued_s
         self.upstream_s += other.upstream_s
         self.replaced_connection = self.replaced_connection or other.replaced_connection
@@ -84,7 +87,7 @@ class Call:
             deadline=deadline,
             purchase_deadline=self.purchase_deadline,
             holds_place_for=self.holds_place_for,
-            record=Record(replaced_connection=self.record.replaced_connection),
+            record=Record(redis_s=self.record.redis_s, replaced_connection=self.record.replaced_connection),
         )
 
 
@@ -104,6 +107,21 @@ def calling(call: Call) -> Iterator[Call]:
         yield call
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def waiting_for_redis() -> Iterator[float]:
+    """Yields the seconds that this call may still wait for Redis, and counts what is waited inside."""
+    call = _current.get(None)
+    if call is None:
+        yield PATIENCE_S
+        return
+    clock, record = call.deadline.clock, call.record
+    began_s = clock()
+    try:
+        yield max(0.0, min(PATIENCE_S - record.redis_s, call.deadline.remaining_s()))
+    finally:
+        record.redis_s += clock() - began_s
 
 
 @asynccontextmanager

@@ -7,11 +7,12 @@ read also brings the generation, so no replica reads an entry that another one h
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state.connections import Command
 from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw, FlawedEntryError, seal, unseal
 from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.generation import Generation
-from implementations.shared_state.shared_redis import PATIENCE_S, Access, SharedRedis
+from implementations.shared_state.shared_redis import Access, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from metrics import Metrics
 from protocols import ClockProtocol
@@ -133,13 +134,13 @@ class EntryStore:
         if found == b"":
             return None
         try:
-            envelope = unseal(name, found)
+            payload, ttl_s = unseal(name, found)
         except FlawedEntryError as flawed:
             self._metrics.cache_corrupt.of(flawed.flaw).inc()
             self._behind.start(self._quietly(("UNLINK", key)))
             return None
-        age_s = max(0.0, envelope.ttl - left_s)
-        return StoredEntry(envelope.payload.encode(), age_s, left_s) if left_s > 0 else None
+        age_s = max(0.0, ttl_s - left_s)
+        return StoredEntry(payload, age_s, left_s) if left_s > 0 else None
 
     async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:
         done = await self._quietly(("SET", key, sealed, "PX", ttl_ms))

@@ -59,8 +59,8 @@ def seal(name: str, payload: bytes, *, created_s: float, ttl_s: float) -> bytes:
     )
 
 
-def unseal(name: str, sealed: object) -> Envelope:
-    """The envelope, checked; sealed is whatever Redis gave. Raises FlawedEntryError."""
+def unseal(name: str, sealed: object) -> tuple[bytes, float]:
+    """The payload and its time to live in seconds; sealed is whatever Redis gave. Raises FlawedEntryError."""
     if not isinstance(sealed, bytes):
         raise FlawedEntryError(Flaw.WRONG_TYPE)
     if len(sealed) > MAX_ENTRY_BYTES:
@@ -71,9 +71,10 @@ def unseal(name: str, sealed: object) -> Envelope:
         raise FlawedEntryError(_flaw_of(sealed)) from None
     if envelope.schema != SCHEMA:
         raise FlawedEntryError(Flaw.OTHER_SCHEMA)
-    if envelope.sha256 != _checksum(name, envelope.payload.encode(), envelope.created, envelope.ttl):
+    payload = envelope.payload.encode()
+    if envelope.sha256 != _checksum(name, payload, envelope.created, envelope.ttl):
         raise FlawedEntryError(Flaw.CORRUPT)
-    return envelope
+    return payload, envelope.ttl
 
 
 def _flaw_of(sealed: bytes) -> Flaw:

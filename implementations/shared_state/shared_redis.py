@@ -16,13 +16,13 @@ import structlog
 from redis.exceptions import ResponseError
 
 from api_models import CircuitState
+from implementations.resilience.call import PATIENCE_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
 from implementations.shared_state.connections import Command, ConnectionsProtocol
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_wrong_type
 from metrics import Metrics
 from protocols import ClockProtocol
 
-PATIENCE_S = 0.25
 SLOW_S = 0.15
 FAILURE_THRESHOLD = 3
 

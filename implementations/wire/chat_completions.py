@@ -26,7 +26,7 @@ def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> Json
         "model": request.model,
         "messages": [
             {"role": role, "content": request.prompt.system},
-            {"role": "user", "content": "".join(request.prompt.user)},
+            {"role": "user", "content": request.prompt.user_text},
         ],
         "response_format": {
             "type": "json_schema",

@@ -17,6 +17,7 @@ from implementations.accounting.budget import Budget
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.money import micro_usd
 from implementations.accounting.shared_ledger import SharedLedger
+from implementations.resilience import call
 from implementations.shared_state import connections, shared_redis
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.purse_store import PurseStore
@@ -46,6 +47,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy with something else is no Redis that fails."""
     monkeypatch.setattr(connections, "POOL_WAIT_S", 30.0)
     monkeypatch.setattr(shared_redis, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(call, "PATIENCE_S", 30.0)
     monkeypatch.setattr(shared_redis, "SLOW_S", 30.0)
 
 

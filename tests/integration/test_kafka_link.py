@@ -143,6 +143,12 @@ def test_certificates_that_cannot_be_read_are_a_wrong_configuration() -> None:
         link("127.0.0.1:9", security_protocol="SSL", ssl_certificate_path="/nowhere")
 
 
+@pytest.mark.parametrize("given", [{}, {"sasl_username": "u"}, {"sasl_password": SecretStr("p")}])
+def test_sasl_without_a_name_or_a_password_is_a_wrong_configuration(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="KAFKA_SECURITY_PROTOCOL: SASL_SSL needs KAFKA_SASL_USERNAME and"):
+        link("127.0.0.1:9", security_protocol="SASL_SSL", **given)
+
+
 def test_no_rendering_of_the_security_shows_the_password() -> None:
     settings = EventSettings(security_protocol="SASL_PLAINTEXT", sasl_username="u", sasl_password=SecretStr("canary"))
 

@@ -14,13 +14,14 @@ import pytest
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.prompt import Essay
+from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.envelope import SCHEMA
 from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import GOOD_PROBES, Prober
-from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, PATIENCE_S, RedisMode, SharedRedis
+from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from tests.fakes import new_metrics, prompt, reply, request, sample
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server

@@ -15,9 +15,10 @@ from implementations.accounting.budget import Budget
 from implementations.accounting.charges import MAY_BE_BILLED
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
+from implementations.resilience.call import PATIENCE_S, calling
 from protocols import CostRules, PeriodSpending, Reservation
 from tests.fake_purse import FakePurse
-from tests.fakes import Calendar, budget, new_metrics, prompt, request, sample, settle
+from tests.fakes import Calendar, Clock, budget, call, new_metrics, prompt, request, sample, settle
 
 CENT = 10_000
 PRICED = 0.1  # what a call of unknown price is reserved at
@@ -222,6 +223,21 @@ async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind()
     await asyncio.gather(*leaving, return_exceptions=True)
     await settle()
     await fleet.budgets[0].refresh()
+    assert fleet.purse.held[DAY] == 0
+
+
+async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_and_no_money_is_lost() -> None:
+    fleet = Fleet(day=1.0)
+    await fleet.budgets[0].refresh()
+    fleet.purse.goes_on.clear()
+    with calling(call(Clock())) as running:
+        running.record.redis_s = PATIENCE_S
+        reservation = await fleet.reserves(0)
+    assert reservation is not None
+    fleet.purse.goes_on.set()
+    await settle()
+    fleet.budgets[0].release(reservation)
+    await settle()
     assert fleet.purse.held[DAY] == 0
 
 

@@ -50,9 +50,7 @@ def stores(replica: Replica, result: str) -> float | None:
 
 
 def test_what_was_sealed_comes_out_as_it_was() -> None:
-    envelope = unseal(NAME, sealed())
-
-    assert (envelope.payload.encode(), envelope.created, envelope.ttl) == (PAYLOAD, 1_000.5, 60.0)
+    assert unseal(NAME, sealed()) == (PAYLOAD, 60.0)
 
 
 @given(payload=st.text(), created_s=st.floats(0, 1e12), ttl_s=st.floats(0.001, 1e9))
@@ -61,8 +59,7 @@ def test_any_text_and_any_moment_come_out_as_they_were(payload: str, created_s: 
         raw = payload.encode()
     except UnicodeEncodeError:
         return
-    envelope = unseal(NAME, seal(NAME, raw, created_s=created_s, ttl_s=ttl_s))
-    assert (envelope.payload.encode(), envelope.created, envelope.ttl) == (raw, created_s, ttl_s)
+    assert unseal(NAME, seal(NAME, raw, created_s=created_s, ttl_s=ttl_s)) == (raw, ttl_s)
 
 
 def test_an_entry_under_another_name_is_none() -> None:
@@ -101,10 +98,10 @@ def test_every_single_bit_counts() -> None:
         turned = bytearray(raw)
         turned[position // 8] ^= 1 << position % 8
         try:
-            envelope = unseal(NAME, bytes(turned))
+            payload, _ = unseal(NAME, bytes(turned))
         except FlawedEntryError:
             continue
-        assert envelope.payload.encode() == PAYLOAD  # a bit of the JSON around the fields, or of a name that we skip
+        assert payload == PAYLOAD  # a bit of the JSON around the fields, or of a name that we skip
 
 
 def test_more_than_we_read_is_oversized() -> None:

@@ -7,8 +7,7 @@ from redis import exceptions
 
 from api_models import CacheMode, DependencyStatus
 from implementations.cache_manager_impl import CacheManagerImpl
-from implementations.resilience.call import calling
-from implementations.shared_state.shared_redis import PATIENCE_S
+from implementations.resilience.call import PATIENCE_S, calling
 from protocols import CacheCleared, CachedReply, CacheHealth, TierStatistics
 from tests.fake_redis import FakeRedis, Replica
 from tests.fakes import Clock, call, local_cache, middle, reply, sample
@@ -185,7 +184,7 @@ async def test_the_candidates_of_one_request_share_their_patience_with_redis() -
     await shelf.kept()
     shelf.pass_time(2.0)
     with calling(call(shelf.clock)) as running:
-        running.record.cache_s = PATIENCE_S
+        running.record.redis_s = PATIENCE_S
         assert await shelf.cache.get("key") is not None
 
     assert shelf.reads == 0

@@ -7,9 +7,10 @@ import pytest
 from redis import exceptions
 from structlog.testing import capture_logs
 
+from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
-from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, PATIENCE_S, SLOW_S, RedisMode
+from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, SLOW_S, RedisMode
 from tests.fake_redis import WRONG_TYPE, Replica
 from tests.fakes import sample, settle
 
