@@ -16,6 +16,7 @@ COPY --from=builder /venv /venv
 COPY pyproject.toml app.py startup_setup.py di.py config.py protocols.py metrics.py exceptions.py api_models.py ./
 COPY api api
 COPY implementations implementations
+RUN python -m compileall -qq .
 # Nothing is written but to /tmp: the root file system may be mounted read-only.
 USER 10001:10001
 EXPOSE 8080

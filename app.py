@@ -21,7 +21,7 @@ import uvicorn
 
 from config import PREFIX, ConfigurationError, Settings
 from implementations.observability.log_writer import LINES
-from startup_setup import create_app
+from startup_setup import SERVER_GRACE_S, create_app
 
 EXIT_CONFIGURATION = 2
 RESERVED_FILES = 300
@@ -115,7 +115,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,  # Uvicorn would believe any header that comes from this machine
         limit_concurrency=most_connections(),
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=SERVER_GRACE_S,
     )
     uvicorn.Server(config).run(sockets=sockets)
     LINES.finish()

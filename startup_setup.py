@@ -53,6 +53,7 @@ from protocols import (
 )
 
 CLOSE_TIMEOUT_S = 5.0
+SERVER_GRACE_S = 5  # for connections, after the drain
 
 log = structlog.get_logger("service")
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from config import known_variables
+from tests.stop_time import AFTER_DRAIN_S
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -102,7 +103,13 @@ def test_what_compose_runs_can_write_and_raise_nothing(name: str) -> None:
 def test_compose_waits_longer_than_the_drain_takes() -> None:
     environment = SERVICE["environment"]
     drain_s = sum(int(environment[f"LLM_PROVIDER_SERVICE_DRAIN_{part}_S"]) for part in ("DELAY", "GRACE"))
-    assert int(SERVICE["stop_grace_period"].removesuffix("s")) >= drain_s + 10
+    assert int(SERVICE["stop_grace_period"].removesuffix("s")) >= drain_s + AFTER_DRAIN_S
+
+
+def test_the_proxy_says_where_a_caller_is_and_callers_do_not() -> None:
+    config = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
+    lines = [line.strip() for line in config.partition("frontend callers")[2].partition("backend")[0].splitlines()]
+    assert {"option forwardfor", "http-request del-header Forwarded"} <= set(lines)
 
 
 def test_compose_publishes_the_service_and_probes_its_health() -> None:

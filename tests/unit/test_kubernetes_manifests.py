@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from config import PREFIX, VERSION, ConfigurationError, Settings, known_variables, settings_table
+from tests.stop_time import AFTER_DRAIN_S
 
 MANIFESTS = Path(__file__).parents[2] / "deploy" / "k8s"
 
@@ -56,7 +57,7 @@ def test_what_kubernetes_would_inject_for_the_service_stops_the_start(
 
 def test_a_pod_is_given_longer_than_its_drain_takes() -> None:
     drain_s = sum(float(CONFIGURED[f"{PREFIX}DRAIN_{part}_S"]) for part in ("DELAY", "GRACE"))
-    assert POD["terminationGracePeriodSeconds"] >= drain_s + 10
+    assert POD["terminationGracePeriodSeconds"] >= drain_s + AFTER_DRAIN_S
 
 
 def test_only_readiness_depends_on_more_than_the_event_loop() -> None:
