@@ -47,13 +47,13 @@ class RuntimeSettingsImpl:
         """The snapshot in force now; whoever took an earlier one keeps it."""
         return self._current
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Follow what another replica was told."""
-        await self._shared.look()
+        await self._shared.poll()
 
     async def report(self) -> SettingsResponse:
         """Every setting as it is in force, after a look at Redis."""
-        await self.look()
+        await self.poll()
         return self._report()
 
     async def change(
