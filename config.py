@@ -175,7 +175,7 @@ class Group(BaseModel):
 
 
 # A knob is used as a field's default, so its type must fit every field.
-def knob(
+def setting(
     name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), changeable: bool = False, **bounds: Any
 ) -> Any:
     """A setting read from PREFIX + name, or from one of the bare names. changeable: an operator may, at run time."""
@@ -195,23 +195,23 @@ class PriceOverride(Group):
 class ServiceSettings(Group):
     """The process and its door."""
 
-    name: str = knob("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
-    log_level: LogLevel = knob("LOG_LEVEL", "INFO", "least severe line that is written", changeable=True)
-    environment: Environment = knob("ENVIRONMENT", "development", "development logs for people, others log JSON")
-    host: str = knob("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
-    port: int = knob("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
-    max_request_bytes: int = knob("MAX_REQUEST_BYTES", 2 * MIB, "largest request body, bytes", ge=1024)
-    max_memory_mb: int = knob(
+    name: str = setting("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
+    log_level: LogLevel = setting("LOG_LEVEL", "INFO", "least severe line that is written", changeable=True)
+    environment: Environment = setting("ENVIRONMENT", "development", "development logs for people, others log JSON")
+    host: str = setting("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
+    port: int = setting("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
+    max_request_bytes: int = setting("MAX_REQUEST_BYTES", 2 * MIB, "largest request body, bytes", ge=1024)
+    max_memory_mb: int = setting(
         "MAX_REQUEST_MEMORY_MB", 128, "memory of all questions under way, MiB; who would need more is turned away", ge=1
     )
-    body_timeout_s: float = knob("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
-    drain_delay_s: float = knob(
+    body_timeout_s: float = setting("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
+    drain_delay_s: float = setting(
         "DRAIN_DELAY_S",
         0.0,
         "so long after SIGTERM, seconds, /readyz is 503 and callers are still served: until balancers know",
         ge=0,
     )
-    drain_grace_s: float = knob("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
+    drain_grace_s: float = setting("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
 
     @field_validator("max_memory_mb")
     @classmethod
@@ -225,27 +225,27 @@ class ServiceSettings(Group):
 class SelectionSettings(Group):
     """Who is asked when the caller names nobody."""
 
-    strategy: SelectionStrategy = knob(
+    strategy: SelectionStrategy = setting(
         "PROVIDER_SELECTION_STRATEGY", SelectionStrategy.PRIORITY, "how usable providers are ranked", changeable=True
     )
-    priority_order: tuple[ProviderName, ...] = knob(
+    priority_order: tuple[ProviderName, ...] = setting(
         "PROVIDER_PRIORITY_ORDER",
         tuple(name for name in ProviderName if name is not ProviderName.MOCK),
         "providers, first choice first; comma-separated or JSON",
         min_length=1,
         changeable=True,
     )
-    routing_rules: tuple[RoutingRule, ...] = knob(
+    routing_rules: tuple[RoutingRule, ...] = setting(
         "ROUTING_RULES",
         (),
         "who is preferred when the caller names nobody, the first rule that fits; JSON: "
         '`[{"metadata": {"tier": "gold"}, "min_characters": 20000, "provider": "anthropic"}]`',
         changeable=True,
     )
-    probe_interval_s: float = knob(
+    probe_interval_s: float = setting(
         "PROVIDER_PROBE_INTERVAL_S", 60.0, "how often a silent or failing provider is looked up, seconds", ge=1
     )
-    default_provider: ProviderName | None = knob(
+    default_provider: ProviderName | None = setting(
         "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it", changeable=True
     )
 
@@ -267,15 +267,17 @@ class SelectionSettings(Group):
 class JudgingSettings(Group):
     """The bounds of one comparison."""
 
-    use_mock: bool = knob("USE_MOCK_LLM", False, "the mock judges in the place of every provider")
-    request_timeout_s: float = knob("LLM_REQUEST_TIMEOUT", 55.0, "longest time for a whole request, seconds", gt=0)
-    attempt_timeout_s: float = knob("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
-    max_in_flight: int = knob("MAX_IN_FLIGHT_REQUESTS", 200, "comparisons under way; as many may wait", ge=1, le=10_000)
-    max_concurrent: int = knob("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
-    default_max_tokens: int = knob(
+    use_mock: bool = setting("USE_MOCK_LLM", False, "the mock judges in the place of every provider")
+    request_timeout_s: float = setting("LLM_REQUEST_TIMEOUT", 55.0, "longest time for a whole request, seconds", gt=0)
+    attempt_timeout_s: float = setting("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
+    max_in_flight: int = setting(
+        "MAX_IN_FLIGHT_REQUESTS", 200, "comparisons under way; as many may wait", ge=1, le=10_000
+    )
+    max_concurrent: int = setting("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
+    default_max_tokens: int = setting(
         "LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0, le=10_000_000, changeable=True
     )
-    default_temperature: float | None = knob(
+    default_temperature: float | None = setting(
         "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2, changeable=True
     )
 
@@ -283,23 +285,23 @@ class JudgingSettings(Group):
 class CircuitSettings(Group):
     """When a failing provider is left alone."""
 
-    enabled: bool = knob("CIRCUIT_BREAKER_ENABLED", True, "leave failing providers alone for a while")
-    failure_threshold: int = knob(
+    enabled: bool = setting("CIRCUIT_BREAKER_ENABLED", True, "leave failing providers alone for a while")
+    failure_threshold: int = setting(
         "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 5, "consecutive failures that open a circuit", ge=1
     )
-    recovery_s: float = knob(
+    recovery_s: float = setting(
         "LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "first open time, seconds; doubles, 300 at most", gt=0, le=300
     )
-    success_threshold: int = knob("LLM_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 2, "good probes that close it", ge=1)
+    success_threshold: int = setting("LLM_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 2, "good probes that close it", ge=1)
 
 
 class ModelSettings(Group):
     """What the operator knows better about models and their prices."""
 
-    catalog_path: Path | None = knob(
+    catalog_path: Path | None = setting(
         "MODEL_CATALOG_PATH", None, "JSON file that adds models to the shipped catalogue or corrects it"
     )
-    price_overrides: Mapping[str, PriceOverride] = knob(
+    price_overrides: Mapping[str, PriceOverride] = setting(
         "PRICE_OVERRIDES",
         {},
         'US dollars for a million tokens, where the provider tells no cost; JSON: `{"openai/gpt-6-luna": '
@@ -319,7 +321,7 @@ class ModelSettings(Group):
 class OutboundSettings(Group):
     """The way to the providers."""
 
-    trusts_environment: bool = knob(
+    trusts_environment: bool = setting(
         "OUTBOUND_PROXY_FROM_ENVIRONMENT", False, "use the proxies that HTTPS_PROXY and its like name"
     )
 
@@ -327,8 +329,8 @@ class OutboundSettings(Group):
 class CacheSettings(Group):
     """Answers that are kept."""
 
-    enabled: bool = knob("LLM_CACHE_ENABLED", True, "keep answers", changeable=True)
-    ttl_s: float = knob(
+    enabled: bool = setting("LLM_CACHE_ENABLED", True, "keep answers", changeable=True)
+    ttl_s: float = setting(
         "LLM_CACHE_TTL",
         3600.0,
         "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS",
@@ -336,18 +338,18 @@ class CacheSettings(Group):
         le=LONGEST_TTL_S,
         changeable=True,
     )
-    redis_url: SecretStr | None = knob(
+    redis_url: SecretStr | None = setting(
         "REDIS_URL", None, "Redis that replicas share, rediss:// for TLS; without it each keeps its own answers"
     )
-    key_prefix: str = knob(
+    key_prefix: str = setting(
         "CACHE_KEY_PREFIX", "llm_cache", "begins every key in Redis", pattern=r"^[A-Za-z0-9_.:{}-]{1,64}$"
     )
-    near_ttl_s: float = knob(
+    near_ttl_s: float = setting(
         "NEAR_CACHE_TTL_SECONDS", 2.0, "local answers younger than that are given without asking Redis", ge=0
     )
-    local_size_mb: int = knob("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1, le=1_048_576)
-    local_ttl_s: float = knob("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
-    local_max_entries: int = knob("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1, le=100_000_000)
+    local_size_mb: int = setting("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1, le=1_048_576)
+    local_ttl_s: float = setting("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
+    local_max_entries: int = setting("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1, le=100_000_000)
 
     @field_validator("redis_url")
     @classmethod
@@ -360,7 +362,7 @@ class CacheSettings(Group):
 class CostSettings(Group):
     """What may be spent, and when somebody is told."""
 
-    limit_usd_per_day: float | None = knob(
+    limit_usd_per_day: float | None = setting(
         "COST_LIMIT_USD_PER_DAY",
         None,
         "the most that may be spent on a day (UTC), by all replicas together",
@@ -368,26 +370,26 @@ class CostSettings(Group):
         le=MOST_USD,
         changeable=True,
     )
-    limit_usd_per_month: float | None = knob(
+    limit_usd_per_month: float | None = setting(
         "COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0, le=MOST_USD, changeable=True
     )
-    replicas: int = knob("REPLICAS", 1, "how many share the limits; without Redis each keeps to its part", ge=1)
-    alert_threshold_usd: float = knob(
+    replicas: int = setting("REPLICAS", 1, "how many share the limits; without Redis each keeps to its part", ge=1)
+    alert_threshold_usd: float = setting(
         "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0, le=MOST_USD, changeable=True
     )
-    alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = knob(
+    alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = setting(
         "COST_ALERT_LEVELS",
         (0.8, 1.0),
         "shares of a limit at which an alert is sent; comma-separated or JSON",
         changeable=True,
     )
-    unknown_price: UnknownPrice = knob(
+    unknown_price: UnknownPrice = setting(
         "COST_UNKNOWN_PRICE",
         UnknownPrice.CHARGE,
         "a model of unknown price counts as COST_UNKNOWN_CEILING_USD a call",
         changeable=True,
     )
-    unknown_ceiling_usd: float = knob(
+    unknown_ceiling_usd: float = setting(
         "COST_UNKNOWN_CEILING_USD",
         0.1,
         "what a call of unknown price counts against the limits",
@@ -400,48 +402,48 @@ class CostSettings(Group):
 class EventSettings(Group):
     """What the rest of the platform is told, and through which Kafka."""
 
-    enabled: bool = knob("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
-    kafka_servers: str | None = knob(
+    enabled: bool = setting("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
+    kafka_servers: str | None = setting(
         "KAFKA_BOOTSTRAP_SERVERS",
         None,
         "Kafka, host:port, comma-separated; without it events are only counted",
         pattern=KAFKA_SERVERS,
     )
-    queue_size: int = knob(
+    queue_size: int = setting(
         "KAFKA_FALLBACK_QUEUE_SIZE", 10_000, "events kept while Kafka is away, and 64 MiB at most", ge=1, le=10_000_000
     )
-    max_age_s: float = knob("EVENT_MAX_AGE_S", 3600.0, "an event that waited for longer is dropped, seconds", gt=0)
-    spool_path: Path | None = knob(
+    max_age_s: float = setting("EVENT_MAX_AGE_S", 3600.0, "an event that waited for longer is dropped, seconds", gt=0)
+    spool_path: Path | None = setting(
         "EVENT_SPOOL_PATH", None, "SQLite file in which waiting events survive the process; used with Kafka only"
     )
-    analytics_window_s: float = knob("USAGE_ANALYTICS_WINDOW_S", 60.0, "one usage event in so many seconds", ge=1)
-    circuit_failure_threshold: int = knob(
+    analytics_window_s: float = setting("USAGE_ANALYTICS_WINDOW_S", 60.0, "one usage event in so many seconds", ge=1)
+    circuit_failure_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 10, "failures in a row that open Kafka's circuit", ge=1
     )
-    circuit_recovery_s: float = knob(
+    circuit_recovery_s: float = setting(
         "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "first time that it stays open, seconds", gt=0
     )
-    circuit_success_threshold: int = knob(
+    circuit_success_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 3, "successes that close it again", ge=1
     )
-    security_protocol: KafkaSecurityProtocol = knob("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "how Kafka is spoken to")
-    sasl_mechanism: KafkaSaslMechanism = knob("KAFKA_SASL_MECHANISM", "PLAIN", "how we prove who we are")
-    sasl_username: str | None = knob("KAFKA_SASL_USERNAME", None, "who we are")
-    sasl_password: SecretStr | None = knob("KAFKA_SASL_PASSWORD", None, "our password")
-    ssl_ca_path: Path | None = knob("KAFKA_SSL_CA_PATH", None, "who vouches for Kafka; default: the system's own")
-    ssl_certificate_path: Path | None = knob("KAFKA_SSL_CERTIFICATE_PATH", None, "our certificate, PEM")
-    ssl_key_path: Path | None = knob("KAFKA_SSL_KEY_PATH", None, "its key, PEM; default: in the same file")
+    security_protocol: KafkaSecurityProtocol = setting("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "how Kafka is spoken to")
+    sasl_mechanism: KafkaSaslMechanism = setting("KAFKA_SASL_MECHANISM", "PLAIN", "how we prove who we are")
+    sasl_username: str | None = setting("KAFKA_SASL_USERNAME", None, "who we are")
+    sasl_password: SecretStr | None = setting("KAFKA_SASL_PASSWORD", None, "our password")
+    ssl_ca_path: Path | None = setting("KAFKA_SSL_CA_PATH", None, "who vouches for Kafka; default: the system's own")
+    ssl_certificate_path: Path | None = setting("KAFKA_SSL_CERTIFICATE_PATH", None, "our certificate, PEM")
+    ssl_key_path: Path | None = setting("KAFKA_SSL_KEY_PATH", None, "its key, PEM; default: in the same file")
 
 
 class TracingSettings(Group):
     """Where spans go, if anywhere."""
 
-    otlp_endpoint: BaseUrl | None = knob(
+    otlp_endpoint: BaseUrl | None = setting(
         "OTLP_ENDPOINT",
         None,
         "OTLP/HTTP collector that gets the spans, `http://jaeger:4318`; without it there are none",
     )
-    sample_ratio: float = knob(
+    sample_ratio: float = setting(
         "TRACE_SAMPLE_RATIO",
         1.0,
         "share of the traces that begin here; a caller's own trace is as it decided",
@@ -453,8 +455,8 @@ class TracingSettings(Group):
 class AdminSettings(Group):
     """Who may change the running service."""
 
-    enabled: bool = knob("ADMIN_API_ENABLED", True, "offer the admin routes, to whoever shows the key")
-    api_key: SecretStr | None = knob(
+    enabled: bool = setting("ADMIN_API_ENABLED", True, "offer the admin routes, to whoever shows the key")
+    api_key: SecretStr | None = setting(
         "ADMIN_API_KEY",
         None,
         f"their key, {SHORTEST_ADMIN_KEY} characters or more; without it they do not exist",
@@ -471,19 +473,19 @@ class AdminSettings(Group):
 class AccessSettings(Group):
     """Who may ask, and from where."""
 
-    caller_keys: SecretStr | None = knob(
+    caller_keys: SecretStr | None = setting(
         "CALLER_API_KEYS",
         None,
         "who may ask, by the SHA-256 of their keys; `python -m tools.caller_key NAME` makes one; JSON: "
         '`{"cj-assessment": ["9f86d0..."]}`',
     )
-    mode: AuthMode = knob(
+    mode: AuthMode = setting(
         "AUTH_MODE", "none", "api_key: whoever asks shows a key of CALLER_API_KEYS; none: nobody is asked for one"
     )
-    trusted_proxies: tuple[Network, ...] = knob(
+    trusted_proxies: tuple[Network, ...] = setting(
         "TRUSTED_PROXIES", (), "who is believed about where a request came from; addresses and networks"
     )
-    admin_allowed_ips: tuple[Network, ...] = knob(
+    admin_allowed_ips: tuple[Network, ...] = setting(
         "ADMIN_ALLOWED_IPS", (), "where administrators are; addresses and networks, none for everywhere"
     )
 
@@ -522,13 +524,13 @@ class AccessSettings(Group):
 class MockSettings(Group):
     """How the mock judge behaves."""
 
-    seed: int = knob("MOCK_SEED", 42, "same question and seed, same verdict", ge=-(2**63), lt=2**63)
-    error_rate: float = knob("MOCK_ERROR_RATE", 0.05, "share of calls that fail at first", ge=0, le=1)
-    latency_ms: int = knob("MOCK_LATENCY_MS", 0, "time that a call takes, milliseconds", ge=0, le=600_000)
-    latency_jitter_ms: int = knob(
+    seed: int = setting("MOCK_SEED", 42, "same question and seed, same verdict", ge=-(2**63), lt=2**63)
+    error_rate: float = setting("MOCK_ERROR_RATE", 0.05, "share of calls that fail at first", ge=0, le=1)
+    latency_ms: int = setting("MOCK_LATENCY_MS", 0, "time that a call takes, milliseconds", ge=0, le=600_000)
+    latency_jitter_ms: int = setting(
         "MOCK_LATENCY_JITTER_MS", 0, "at most so much is added, milliseconds", ge=0, le=600_000
     )
-    position_bias: float = knob("MOCK_POSITION_BIAS", 0.1, "share of verdicts that depend on the order", ge=0, le=1)
+    position_bias: float = setting("MOCK_POSITION_BIAS", 0.1, "share of verdicts that depend on the order", ge=0, le=1)
 
 
 class ProviderSettings(Group, ABC):
@@ -570,10 +572,10 @@ class AnthropicSettings(KeyedProviderSettings):
 
     provider = ProviderName.ANTHROPIC
 
-    enabled: bool = knob("ANTHROPIC_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = knob("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
-    base_url: BaseUrl = knob("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
-    default_model: ModelId = knob("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", changeable=True)
+    enabled: bool = setting("ANTHROPIC_ENABLED", True, "may be asked", changeable=True)
+    api_key: SecretStr | None = setting("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
+    base_url: BaseUrl = setting("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
+    default_model: ModelId = setting("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", changeable=True)
 
 
 class OpenAISettings(KeyedProviderSettings):
@@ -581,11 +583,13 @@ class OpenAISettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENAI
 
-    enabled: bool = knob("OPENAI_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = knob("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
-    base_url: BaseUrl = knob("OPENAI_BASE_URL", "https://api.openai.com/v1", "where it is asked")
-    default_model: ModelId = knob("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", changeable=True)
-    org_id: str | None = knob("OPENAI_ORG_ID", None, "organization that is billed", pattern=r"^[A-Za-z0-9._-]{1,128}$")
+    enabled: bool = setting("OPENAI_ENABLED", True, "may be asked", changeable=True)
+    api_key: SecretStr | None = setting("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
+    base_url: BaseUrl = setting("OPENAI_BASE_URL", "https://api.openai.com/v1", "where it is asked")
+    default_model: ModelId = setting("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", changeable=True)
+    org_id: str | None = setting(
+        "OPENAI_ORG_ID", None, "organization that is billed", pattern=r"^[A-Za-z0-9._-]{1,128}$"
+    )
 
 
 class GoogleSettings(KeyedProviderSettings):
@@ -593,10 +597,12 @@ class GoogleSettings(KeyedProviderSettings):
 
     provider = ProviderName.GOOGLE
 
-    enabled: bool = knob("GOOGLE_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = knob("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
-    base_url: BaseUrl = knob("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
-    default_model: ModelId = knob("GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", changeable=True)
+    enabled: bool = setting("GOOGLE_ENABLED", True, "may be asked", changeable=True)
+    api_key: SecretStr | None = setting("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
+    base_url: BaseUrl = setting("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
+    default_model: ModelId = setting(
+        "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", changeable=True
+    )
 
 
 class OpenRouterSettings(KeyedProviderSettings):
@@ -604,10 +610,10 @@ class OpenRouterSettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENROUTER
 
-    enabled: bool = knob("OPENROUTER_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = knob("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
-    base_url: BaseUrl = knob("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
-    default_model: ModelId = knob(
+    enabled: bool = setting("OPENROUTER_ENABLED", True, "may be asked", changeable=True)
+    api_key: SecretStr | None = setting("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
+    base_url: BaseUrl = setting("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
+    default_model: ModelId = setting(
         "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", changeable=True
     )
 
@@ -617,10 +623,10 @@ class InternalModelSettings(ProviderSettings):
 
     provider = ProviderName.INTERNAL
 
-    enabled: bool = knob("INTERNAL_MODEL_ENABLED", False, "may be asked", changeable=True)
-    api_key: SecretStr | None = knob("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
-    base_url: BaseUrl | None = knob("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included")
-    default_model: ModelId = knob("INTERNAL_MODEL_NAME", "internal", "asked by default", changeable=True)
+    enabled: bool = setting("INTERNAL_MODEL_ENABLED", False, "may be asked", changeable=True)
+    api_key: SecretStr | None = setting("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
+    base_url: BaseUrl | None = setting("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included")
+    default_model: ModelId = setting("INTERNAL_MODEL_NAME", "internal", "asked by default", changeable=True)
 
     @property
     def is_configured(self) -> bool:

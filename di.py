@@ -584,7 +584,9 @@ class SharedStateProvider(Provider):
             clock=clock,
             now_s=time.time,
         )
-        prober = Prober(redis, reading=entries.look, writing=entries.touch, jitter=random.uniform, sleep=sleep)
+        prober = Prober(
+            redis, reading=entries.probe_read, writing=entries.probe_write, jitter=random.uniform, sleep=sleep
+        )
         own = {"prefix": settings.cache.key_prefix, "replica": uuid4().hex}
         yield SharedState(
             entries=entries,
@@ -651,7 +653,7 @@ class SteeringProvider(Provider):
     @provide
     def follower(self, settings: RuntimeSettingsImpl, circuits: CircuitSteeringImpl, sleep: SleepProtocol) -> Follower:
         """Hears what other replicas were told."""
-        return Follower((settings.look, circuits.look), sleep=sleep)
+        return Follower((settings.poll, circuits.poll), sleep=sleep)
 
     @provide
     def audit(self, events: LLMEventPublisherProtocol) -> AuditProtocol:

@@ -238,7 +238,7 @@ class Verdict:
     confidence: float
 
 
-class Ending(StrEnum):
+class FinishReason(StrEnum):
     """Why a model stopped writing, in the one vocabulary into which every dialect translates."""
 
     COMPLETE = "complete"
@@ -254,7 +254,7 @@ class Completion:
     """What a model wrote, not yet read as a verdict. model: as the provider names it; cost_usd: if it tells."""
 
     text: str
-    ending: Ending
+    finish_reason: FinishReason
     model: str
     usage: Usage
     cost_usd: float | None = None
@@ -957,7 +957,7 @@ class SettingsSteeringProtocol(Protocol):
 class CircuitSteeringProtocol(Protocol):
     """Overrules circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Follow what other replicas were told."""
         ...
 
@@ -1100,7 +1100,7 @@ class BackgroundProtocol(Protocol):
 class SpanProtocol(Protocol):
     """One step of a trace, while it is under way."""
 
-    def tell(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         """Add what is known by now; never a prompt, an essay, a key or anybody else's text."""
         ...
 
@@ -1129,6 +1129,6 @@ class TracerProtocol(Protocol):
         """A step inside of whatever is under way; an exception that passes makes it fail."""
         ...
 
-    def here(self) -> TraceContext | None:
+    def current(self) -> TraceContext | None:
         """The place at which this code runs, None outside of every trace."""
         ...

@@ -98,7 +98,7 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
         except BaseException:
             await container.close()
             raise
-        await (await container.get(Follower)).look()  # what operators decided holds from the first request
+        await (await container.get(Follower)).poll()  # what operators decided holds from the first request
         (await container.get(Supervisor)).start()
         (await container.get(StopSignals)).take_over()
         current = (await container.get(RuntimeSettingsProtocol)).current()

@@ -4,7 +4,7 @@ from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, finished, read
+from api.admin_requests import administrator, run_to_completion, read
 from api.admin_routes import check
 from api.query_parameters import word_of
 from api.response_rendering import json_answer
@@ -19,7 +19,7 @@ blueprint = Blueprint("admin_circuits", __name__, url_prefix="/api/v1/admin/circ
 async def circuits(access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]) -> Response:
     """Every circuit of this replica, and who holds it."""
     check(request, access)
-    await steering.look()
+    await steering.poll()
     return json_answer(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
 
 
@@ -31,7 +31,7 @@ async def force(
     """Hold a circuit open or closed."""
     check(request, access)
     name, order = word_of(ProviderName, "provider", provider), await read(CircuitOrder)
-    return json_answer(await finished(steering.force(name, order, by=administrator())))
+    return json_answer(await run_to_completion(steering.force(name, order, by=administrator())))
 
 
 @blueprint.delete("/<provider>")
@@ -41,4 +41,6 @@ async def reset(
 ) -> Response:
     """Forget what was forced and what was counted."""
     check(request, access)
-    return json_answer(await finished(steering.reset(word_of(ProviderName, "provider", provider), by=administrator())))
+    return json_answer(
+        await run_to_completion(steering.reset(word_of(ProviderName, "provider", provider), by=administrator()))
+    )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from quart import Request
 
 from api.request_reading import complaints, read_object
-from api.request_scope import here
+from api.request_scope import current_scope
 from api_models import ADMIN
 from exceptions import InvalidQueryError
 from protocols import Administrator
@@ -19,7 +19,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 def administrator() -> Administrator:
     """Who acts, by the address from which the key was shown."""
-    return Administrator(actor=f"{ADMIN}@{here().peer()}", request_id=here().correlation_id)
+    return Administrator(actor=f"{ADMIN}@{current_scope().peer()}", request_id=current_scope().correlation_id)
 
 
 def meant_version(asked: Request) -> Callable[[int], bool]:
@@ -31,7 +31,7 @@ def meant_version(asked: Request) -> Callable[[int], bool]:
 
 async def json_object() -> dict[str, object]:
     """The body. Raises InvalidQueryError and UnsupportedContentTypeError."""
-    return await read_object(here().asked)
+    return await read_object(current_scope().asked)
 
 
 async def read(model: type[Body]) -> Body:
@@ -42,7 +42,7 @@ async def read(model: type[Body]) -> Body:
         raise InvalidQueryError(complaints(error)) from None
 
 
-async def finished(work: Coroutine[Any, Any, T]) -> T:
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """What the work returns. It goes on when the caller leaves: no change is made and not audited."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

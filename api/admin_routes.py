@@ -4,8 +4,8 @@ from dishka import FromDishka
 from quart import Blueprint, Request, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, finished
-from api.request_scope import asked_by, here
+from api.admin_requests import administrator, run_to_completion
+from api.request_scope import asked_by, current_scope
 from api.response_rendering import json_answer
 from api.shown_key import shown_key
 from api_models import ADMIN, AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
@@ -31,7 +31,7 @@ async def clear_cache(
         audit.record(by, AdminAction.CACHE_CLEARED, None, old=None, new=body.model_dump(mode="json"))
         return body
 
-    return json_answer(await finished(cleared()))
+    return json_answer(await run_to_completion(cleared()))
 
 
 @blueprint.post("/alerts/reset")
@@ -51,7 +51,7 @@ async def reset_alerts(
         audit.record(by, AdminAction.ALERTS_RESET, None, old=None, new=body.model_dump(mode="json"))
         return body
 
-    return json_answer(await finished(reset()))
+    return json_answer(await run_to_completion(reset()))
 
 
 @blueprint.get("/changes")
@@ -64,5 +64,5 @@ async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[Aud
 
 def check(asked: Request, access: AdminAccessProtocol) -> None:
     """Let the administrator pass. Every admin route begins with this."""
-    access.check(shown_key(asked), peer=here().peer())
+    access.check(shown_key(asked), peer=current_scope().peer())
     asked_by(ADMIN)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.admin_requests import administrator, finished, json_object, meant_version
+from api.admin_requests import administrator, run_to_completion, json_object, meant_version
 from api.admin_routes import check
 from api.response_rendering import json_answer
 from api_models import SettingsResponse
@@ -74,7 +74,7 @@ async def withdraw(
 
 
 async def _versioned(work: Coroutine[Any, Any, SettingsResponse]) -> Response:
-    body = await finished(work)
+    body = await run_to_completion(work)
     response = json_answer(body)
     response.set_etag(str(body.version))
     return response

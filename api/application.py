@@ -15,7 +15,7 @@ from quart.wrappers import BaseRequestWebsocket
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter
 
-from api.body import Plenty
+from api.body import UnlimitedMemory
 from api.connection import Connection, ServiceRequest
 from protocols import MemoryProtocol
 
@@ -90,7 +90,7 @@ class Application(Quart):
         self.scoped = lambda _: nullcontext(lambda _: None)
         self.traced = lambda _: nullcontext()
         self.checked = lambda _: None
-        self.memory = Plenty()
+        self.memory = UnlimitedMemory()
         self._bound = partial(KeptMatch, self.url_map)  # to a method, a path and a root path
         self._kept = lru_cache(maxsize=KEPT_PATHS)(self._bound)
         self.context = self.app_context()

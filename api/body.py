@@ -14,7 +14,7 @@ from protocols import MemoryProtocol
 SMALL_BYTES = 64 * 1024
 
 
-class Plenty:
+class UnlimitedMemory:
     """Memory without a bound."""
 
     def take(self, size_bytes: int) -> None:
@@ -37,7 +37,7 @@ class Body:
         self._turn = asyncio.Lock()
         self.is_whole = self.is_late = False
         self.caller_left = False
-        self.memory: MemoryProtocol = Plenty()
+        self.memory: MemoryProtocol = UnlimitedMemory()
         self._taken_bytes = 0
 
     def open(self, receive: ASGIReceiveCallable, *, within_s: float | None) -> None:

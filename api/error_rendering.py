@@ -8,7 +8,7 @@ import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import fail, here
+from api.request_scope import fail, current_scope
 from api_models import ErrorBody
 from exceptions import (
     AdminAddressRefusedError,
@@ -56,7 +56,7 @@ def install(app: Quart, *, history: HistoryProtocol) -> None:
             log.error("defect", exc_info=error)
         fail(failure)
         if not isinstance(failure, SAYS_NOTHING_OF_US):
-            history.failed(failure, correlation_id=here().correlation_id)
+            history.failed(failure, correlation_id=current_scope().correlation_id)
         return _rendered(failure, error)
 
     app.register_error_handler(Exception, render)
@@ -65,7 +65,7 @@ def install(app: Quart, *, history: HistoryProtocol) -> None:
 
 def _rendered(failure: ServiceError, error: Exception) -> Response:
     """The error body with its status and headers."""
-    body = body_of(failure, here().correlation_id, here().trace_id)
+    body = body_of(failure, current_scope().correlation_id, current_scope().trace_id)
     response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
     if body.retry_after is not None:
         response.headers["Retry-After"] = str(body.retry_after)

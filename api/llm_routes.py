@@ -8,8 +8,8 @@ from quart_dishka import inject
 
 from api.query_parameters import flag, word_of
 from api.request_reading import read_comparison
-from api.request_scope import caller, here, note
-from api.response_rendering import json_answer, rendered
+from api.request_scope import caller, current_scope, note
+from api.response_rendering import json_answer, render_result
 from api_models import (
     ModelPrices,
     ModelReport,
@@ -49,7 +49,7 @@ async def compare(
 ) -> Response:
     """Judge one pair of essays."""
     with admission.admit():
-        query = await read_comparison(here().asked)
+        query = await read_comparison(current_scope().asked)
         result = await orchestrator.compare(query)
     history.answered(result.timings.total_s)
     note(
@@ -61,7 +61,7 @@ async def compare(
         prompt_tokens=result.reply.purchase.usage.prompt,
         completion_tokens=result.reply.purchase.usage.completion,
     )
-    return rendered(query, result)
+    return render_result(query, result)
 
 
 @blueprint.get("/providers")

@@ -9,8 +9,8 @@ from pydantic_core import ErrorDetails
 
 from api.connection import ServiceRequest
 from api.request_headers import cache_use, require_plain_json, timeout_s
-from api.request_scope import adopt_correlation_id, caller, here
-from api.strict_json import parsed
+from api.request_scope import adopt_correlation_id, caller, current_scope
+from api.strict_json import parse_object
 from api_models import ComparisonRequest, LLMConfigOverrides, RequestPhase
 from exceptions import InvalidQueryError
 from protocols import CacheUse, ComparisonQuery
@@ -52,7 +52,7 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
 
     The correlation id is taken over as soon as it is readable, so that a refusal carries it too.
     """
-    scope = here()
+    scope = current_scope()
     scope.phase = RequestPhase.READING
     body = await read_object(request)
     scope.phase = RequestPhase.ANSWERING
@@ -79,7 +79,7 @@ async def read_object(request: ServiceRequest) -> dict[str, object]:
     await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
     if not body and request.lines(b"upgrade"):  # the server takes it for the beginning of that other protocol
         raise InvalidQueryError("ask without an Upgrade header: the body does not arrive beside one")
-    return parsed(body)
+    return parse_object(body)
 
 
 def complaints(error: ValidationError) -> str:

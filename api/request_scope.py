@@ -49,14 +49,14 @@ def begin(asked: ServiceRequest) -> RequestScope:
     return scope
 
 
-def here() -> RequestScope:
+def current_scope() -> RequestScope:
     """The scope of the request that this code runs for. Raises LookupError outside of one."""
     return _current.get()
 
 
 def adopt_correlation_id(value: object) -> UUID:
     """Use the value from now on if it is a UUID as text; else keep the header's or our own. Returns the one in use."""
-    scope, found = here(), _uuid(value)
+    scope, found = current_scope(), _uuid(value)
     if found is not None:
         scope.correlation_id = found
         structlog.contextvars.bind_contextvars(correlation_id=str(found))
@@ -65,7 +65,7 @@ def adopt_correlation_id(value: object) -> UUID:
 
 def caller() -> str:
     """Who asks. Raises LookupError where nobody looked who it is."""
-    found = here().caller
+    found = current_scope().caller
     if found is None:
         raise LookupError("the gate was not passed")
     return found
@@ -73,18 +73,18 @@ def caller() -> str:
 
 def asked_by(name: str) -> None:
     """This request is booked under that name, which must come from a closed set."""
-    scope = here()
+    scope = current_scope()
     scope.caller = scope.notes["caller"] = name
 
 
 def note(**fields: object) -> None:
     """Add fields to the line that is written when this request ends."""
-    here().notes.update(fields)
+    current_scope().notes.update(fields)
 
 
 def fail(failure: ServiceError) -> None:
     """Say why this request ends without the answer that was asked for."""
-    here().failure = failure
+    current_scope().failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
     if failure.attempts:
         note(attempts=len(failure.attempts), failed_attempts=failure.attempts)

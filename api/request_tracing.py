@@ -11,7 +11,7 @@ import structlog
 from api.application import Application
 from api.connection import ServiceRequest
 from api.request_report import METHODS, QUIET_PATHS
-from api.request_scope import RequestScope, here
+from api.request_scope import RequestScope, current_scope
 from metrics import CALLER_LEFT
 from protocols import Attributes, TraceContext, TracerProtocol
 
@@ -33,9 +33,9 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
 
     @contextmanager
     def traced(asked: ServiceRequest, caller: TraceContext | None) -> Iterator[None]:
-        scope, serving = here(), ExitStack()
+        scope, serving = current_scope(), ExitStack()
         span = serving.enter_context(tracer.serve(_name(asked), caller=caller, attributes=_asked(asked)))
-        trace = tracer.here()
+        trace = tracer.current()
         if trace is not None:
             scope.trace_id = trace.trace_id
             structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
@@ -45,7 +45,7 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
             yield
         finally:
             with serving:  # how it ended is told by its status, not by what ended it
-                span.tell(_answered(scope))
+                span.set_attributes(_answered(scope))
                 if scope.status >= FIRST_FAILURE_STATUS:
                     span.fail(_error_type(scope))
 

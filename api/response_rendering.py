@@ -4,7 +4,7 @@ import orjson
 from pydantic import BaseModel
 from quart import Response
 
-from api.request_scope import here
+from api.request_scope import current_scope
 from api_models import AttemptReport, ComparisonResponse, Provenance
 from protocols import ComparisonQuery, ComparisonResult, Timings
 
@@ -14,7 +14,7 @@ def json_answer(body: BaseModel) -> Response:
     return Response(body.model_dump_json(), content_type="application/json")
 
 
-def rendered(query: ComparisonQuery, result: ComparisonResult) -> Response:
+def render_result(query: ComparisonQuery, result: ComparisonResult) -> Response:
     """200 with the verdict."""
     body = ComparisonResponse(
         winner=result.reply.verdict.winner,
@@ -27,7 +27,7 @@ def rendered(query: ComparisonQuery, result: ComparisonResult) -> Response:
         token_usage=result.reply.purchase.usage.as_token_usage(),
         cost_estimate=result.cost_usd,
         correlation_id=query.correlation_id,
-        trace_id=here().trace_id,
+        trace_id=current_scope().trace_id,
         metadata=dict(query.metadata),
         provenance=_provenance(query, result),
     )

@@ -18,7 +18,7 @@ TOO_MANY_VALUES = f"the body holds more than {MAX_VALUES} values"
 BIGGEST_EXACT = -float(SMALLEST_INTEGER)
 
 
-def parsed(body: bytes) -> dict[str, object]:
+def parse_object(body: bytes) -> dict[str, object]:
     """The JSON object in the body; of duplicate keys the last wins. Raises InvalidQueryError."""
     _refuse_too_many_values(body)
     try:

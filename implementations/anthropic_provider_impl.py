@@ -4,23 +4,23 @@ from collections.abc import Mapping
 
 from api_models import JsonObject
 from config import AnthropicSettings
-from implementations.judging.verdict import VERDICT_SCHEMA, concluded
+from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire.endpoint import Endpoint
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
-from implementations.wire.usage import counted
-from protocols import Completion, Ending, ProviderReply, ProviderRequest
+from implementations.wire.usage import read_usage
+from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 
 VERSION = "2026-10-21"
 VERSION_WITH_TEMPERATURE = "2023-06-01"  # newer versions refuse sampling parameters for every model
 THINKING_WORDS = frozenset({"disabled", "between_tools"})
 
-ENDINGS: Mapping[str, Ending] = {
-    "end_turn": Ending.COMPLETE,
-    "stop_sequence": Ending.COMPLETE,
-    "max_tokens": Ending.TRUNCATED,
-    "refusal": Ending.REFUSED,
-    "model_context_window_exceeded": Ending.WINDOW_FULL,
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "end_turn": FinishReason.COMPLETE,
+    "stop_sequence": FinishReason.COMPLETE,
+    "max_tokens": FinishReason.TRUNCATED,
+    "refusal": FinishReason.REFUSED,
+    "model_context_window_exceeded": FinishReason.WINDOW_FULL,
 }
 
 
@@ -36,7 +36,7 @@ class AnthropicProviderImpl:
         """Judge one pair."""
         version = VERSION if request.temperature is None else VERSION_WITH_TEMPERATURE
         answer = await self._endpoint.post("/v1/messages", payload(request), {"anthropic-version": version})
-        return concluded(request, completion(answer))
+        return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
         """List the models, which is free and requires the key."""
@@ -73,9 +73,9 @@ def completion(answer: JsonObject) -> Completion:
     for_an_hour = at(usage, "cache_creation", "ephemeral_1h_input_tokens")
     return Completion(
         text="".join(text_at(block, "text") for block in list_at(answer, "content") if at(block, "type") == "text"),
-        ending=ENDINGS.get(text_at(answer, "stop_reason"), Ending.UNEXPECTED),
+        finish_reason=FINISH_REASONS.get(text_at(answer, "stop_reason"), FinishReason.UNEXPECTED),
         model=text_at(answer, "model"),
-        usage=counted(
+        usage=read_usage(
             prompt=(at(usage, "input_tokens"), written, read),
             completion=(at(usage, "output_tokens"),),
             cached=read,

@@ -55,7 +55,7 @@ class CacheManagerImpl:
         self._is_alone = is_alone
         self._metrics = metrics
         self._jitter = jitter
-        generation.on_raise = local.clear
+        generation.on_advance = local.clear
         # Computed on scrape: entries also expire without traffic.
         metrics.cache_entries.set_function(lambda: len(local))
         metrics.cache_bytes.set_function(lambda: local.payload_bytes)
@@ -83,7 +83,7 @@ class CacheManagerImpl:
     async def clear(self) -> CacheCleared:
         """Invalidate every reply, by raising the generation that is part of every key."""
         if self._shared is None:
-            self._generation.raise_to(self._generation.number + 1)
+            self._generation.advance_to(self._generation.number + 1)
         everywhere = self._is_alone if self._shared is None else await self._shared.clear()
         return CacheCleared(generation=self._generation.number, everywhere=everywhere)
 

@@ -44,9 +44,9 @@ class CircuitSteeringImpl:
         self._followed: dict[ProviderName, JsonValue] = {}
         self._shared = SharedValues("circuits", document, take=self._take, flawed=self._flawed)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Apply orders given to other replicas."""
-        await self._shared.look()
+        await self._shared.poll()
 
     def report(self, provider: ProviderName) -> CircuitResponse:
         """The state of one circuit in this replica."""

@@ -5,18 +5,18 @@ from urllib.parse import quote
 
 from api_models import JsonObject
 from config import GoogleSettings
-from implementations.judging.verdict import FIELDS, VERDICT_SCHEMA, concluded
+from implementations.judging.verdict import FIELDS, VERDICT_SCHEMA, read_reply
 from implementations.wire.endpoint import Endpoint
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
-from implementations.wire.usage import counted
-from protocols import Completion, Ending, ProviderReply, ProviderRequest
+from implementations.wire.usage import read_usage
+from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 
-ENDINGS: Mapping[str, Ending] = {
-    "STOP": Ending.COMPLETE,
-    "MAX_TOKENS": Ending.TRUNCATED,
-    "CONTINUATION": Ending.TRUNCATED,
-    "PUP_LIMITED_DISABLED": Ending.ACCOUNT_REFUSED,
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "STOP": FinishReason.COMPLETE,
+    "MAX_TOKENS": FinishReason.TRUNCATED,
+    "CONTINUATION": FinishReason.TRUNCATED,
+    "PUP_LIMITED_DISABLED": FinishReason.ACCOUNT_REFUSED,
     **dict.fromkeys(
         (
             "SAFETY",
@@ -29,7 +29,7 @@ ENDINGS: Mapping[str, Ending] = {
             "MODEL_ARMOR",
             "IMAGE_SAFETY",
         ),
-        Ending.REFUSED,
+        FinishReason.REFUSED,
     ),
 }
 
@@ -48,7 +48,7 @@ class GoogleProviderImpl:
         """Judge one pair."""
         model = quote(request.model, safe="")  # always a single path segment
         answer = await self._endpoint.post(f"/v1beta/models/{model}:generateContent", payload(request))
-        return concluded(request, completion(answer))
+        return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
         """List the models, which is free and requires the key."""
@@ -82,9 +82,11 @@ def completion(answer: JsonObject) -> Completion:
     parts = list_at(candidate, "content", "parts")
     return Completion(
         text="".join(text_at(part, "text") for part in parts if at(part, "thought") is not True),
-        ending=Ending.REFUSED if blocked else ENDINGS.get(text_at(candidate, "finishReason"), Ending.UNEXPECTED),
+        finish_reason=FinishReason.REFUSED
+        if blocked
+        else FINISH_REASONS.get(text_at(candidate, "finishReason"), FinishReason.UNEXPECTED),
         model=text_at(answer, "modelVersion"),
-        usage=counted(
+        usage=read_usage(
             prompt=(at(usage, "promptTokenCount"),),
             completion=(at(usage, "candidatesTokenCount"), thoughts),
             cached=at(usage, "cachedContentTokenCount"),

@@ -2,7 +2,7 @@
 
 from api_models import JsonObject
 from config import InternalModelSettings
-from implementations.judging.verdict import VERDICT_SCHEMA, concluded
+from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.transport import Transport
@@ -18,7 +18,7 @@ class InternalProviderImpl:
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
         answer = await self._endpoint.post(chat.PATH, payload(request))
-        return concluded(request, chat.completion(answer))
+        return read_reply(request, chat.completion(answer))
 
     async def probe(self) -> str:
         """List the models."""

@@ -6,7 +6,7 @@ from typing import Any
 from api_models import JsonObject
 from config import OpenRouterSettings
 from exceptions import ProviderUnavailableError
-from implementations.judging.verdict import VERDICT_SCHEMA, concluded
+from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.failures import failure_in_success
@@ -33,7 +33,7 @@ class OpenRouterProviderImpl:
             raise failure
         if at(choice, "finish_reason") == "error":
             raise ProviderUnavailableError("the route failed amid the answer")
-        return concluded(request, completion(answer))
+        return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
         """Look up the key: the model list is public and would prove nothing."""

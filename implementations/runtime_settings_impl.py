@@ -47,13 +47,13 @@ class RuntimeSettingsImpl:
         """The snapshot in force now; snapshots taken earlier stay unchanged."""
         return self._current
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Apply changes made through other replicas."""
-        await self._shared.look()
+        await self._shared.poll()
 
     async def report(self) -> SettingsResponse:
         """Every setting as in force, after reading Redis."""
-        await self.look()
+        await self.poll()
         return self._report()
 
     async def change(

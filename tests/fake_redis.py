@@ -115,7 +115,11 @@ class Replica:
             now_s=lambda: self.calendar().timestamp(),
         )
         self.prober = Prober(
-            self.redis, reading=self.entries.look, writing=self.entries.touch, jitter=middle, sleep=self.sleep
+            self.redis,
+            reading=self.entries.probe_read,
+            writing=self.entries.probe_write,
+            jitter=middle,
+            sleep=self.sleep,
         )
 
     async def written(self) -> None:

@@ -29,9 +29,9 @@ class KeysFile:
         """For as long as the service lives."""
         while True:
             await self._sleep(LOOK_S)
-            await self.look()
+            await self.reload()
 
-    async def look(self) -> None:
+    async def reload(self) -> None:
         """Once. In a thread, because a volume may hang; the content is compared, because volumes swap links."""
         found = await asyncio.to_thread(secret_in, self._path)
         if found != self._seen:

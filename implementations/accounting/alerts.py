@@ -78,7 +78,7 @@ class Alerts:
         self._told: set[str] = set()
         self._lock = asyncio.Lock()
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Compare what was spent with every mark."""
         async with self._lock:
             await self._look()

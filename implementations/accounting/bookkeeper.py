@@ -27,4 +27,4 @@ class Bookkeeper:
         """Once; each exchange with Redis bounds itself."""
         await self._budget.refresh()
         await self._ledger.send()
-        await self._alerts.look()
+        await self._alerts.check()

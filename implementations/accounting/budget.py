@@ -131,7 +131,7 @@ class Budget:
     async def refresh(self) -> None:
         """Exchange with the others what each side does not know; also finds out that Redis lost its memory."""
         if self._fleet is not None:
-            await self._fleet.tell()
+            await self._fleet.sync()
         self._tell_of_mode()
 
     def _of_period(self, index: int) -> PeriodSpending:
@@ -198,7 +198,7 @@ class Budget:
     def _tell_soon(self) -> None:
         """Without limits the next refreshing is soon enough."""
         if self._rules().has_limits:
-            self._messenger.tell_soon()
+            self._messenger.sync_soon()
 
     def _tell_of_mode(self) -> None:
         if self.is_local is self._told_local:

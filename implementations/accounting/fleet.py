@@ -86,7 +86,7 @@ class Fleet:
                 account.sent_held -= reservation.ceiling
         return answer
 
-    async def tell(self) -> bool:
+    async def sync(self) -> bool:
         """Send what the others do not know yet, and hear of them."""
         if not await self._ready():
             return False

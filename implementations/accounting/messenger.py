@@ -24,7 +24,7 @@ class Messenger:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def tell_soon(self) -> None:
+    def sync_soon(self) -> None:
         """Give back at once what somebody else may need, unless that is under way."""
         if self._fleet is not None and self._fleet.is_heard and not self._is_telling:
             self._is_telling = True
@@ -35,11 +35,11 @@ class Messenger:
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._fleet is not None and self._fleet.has_news:
-            await self._fleet.tell()
+            await self._fleet.sync()
 
     async def _tell(self, fleet: Fleet) -> None:
         try:
-            while fleet.has_news and await fleet.tell():
+            while fleet.has_news and await fleet.sync():
                 pass
         finally:
             self._is_telling = False

@@ -43,7 +43,7 @@ class DegradedModes:
         """Events were given up within the last minute."""
         return self._queue.dropped_lately
 
-    def look(self) -> None:
+    def log_changes(self) -> None:
         """Tell of a mode that was entered or left since the last look."""
         modes = {DegradedMode.EVENTS_BUFFERING: self.buffering is not None, DegradedMode.EVENTS_DROPPING: self.dropping}
         known = frozenset(mode for mode, is_on in modes.items() if is_on)

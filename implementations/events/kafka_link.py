@@ -132,7 +132,7 @@ class KafkaLink:
                     message.event.topic, message.encoded(), key=message.key, headers=message.headers()
                 )
         except (KafkaError, OSError, TimeoutError) as error:
-            failure = translated(error)
+            failure = link_failure(error)
             if isinstance(failure, TopicMissing) and not await producer.client.force_metadata_update():
                 failure = LinkDown()  # nobody answers, so nobody said that there is no such topic
             raise failure from None
@@ -145,7 +145,7 @@ class KafkaLink:
             await _stopped(producer)
 
 
-def translated(error: BaseException) -> LinkFailure:
+def link_failure(error: BaseException) -> LinkFailure:
     """What an exception of aiokafka means to us."""
     table: tuple[tuple[tuple[type[BaseException], ...], Callable[[], LinkFailure]], ...] = (
         (TOO_LARGE, TooLarge),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from api_models import EventDropReason, ProcessingEvent
 from implementations.events.connection import Backoff, KafkaConnection, Session
 from implementations.events.event_queue import EventQueue
-from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, translated
+from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, link_failure
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import Permit
 from protocols import ClockProtocol, SleepProtocol
@@ -153,7 +153,7 @@ class Lane:
                 delivered.append(message)
                 settled.add(id(message))
                 continue
-            failures.append(translated(error))
+            failures.append(link_failure(error))
             alone = isinstance(failures[-1], TooLarge) and self._connection.one_by_one
             if alone and not self._shrunk(message):
                 settled.add(id(message))

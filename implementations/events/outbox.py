@@ -147,7 +147,7 @@ class KafkaOutbox:
         ticks = 0
         while True:
             self._queue.expire(self._max_age_s, self._reason)
-            self._modes.look()
+            self._modes.log_changes()
             ticks += 1
             if self._spool is not None and ticks % TICKS_PER_CHECKPOINT == 0:
                 await asyncio.to_thread(self._spool.checkpoint)

@@ -106,7 +106,7 @@ class Prompt:
     @cached_property
     def user(self) -> tuple[str, str, str, str]:
         """The lead, the first essay's block, the second's, the closing line."""
-        blocks = {"{essay_a}": fenced("A", self.essay_a), "{essay_b}": fenced("B", self.essay_b)}
+        blocks = {"{essay_a}": fence("A", self.essay_a), "{essay_b}": fence("B", self.essay_b)}
         return self.lead, *_essays(self.task, blocks), CLOSING_LINE
 
     @property
@@ -137,7 +137,7 @@ def build_prompt(query: ComparisonQuery) -> Prompt:
     )
 
 
-def fenced(letter: str, essay: Essay) -> str:
+def fence(letter: str, essay: Essay) -> str:
     """The essay between tags whose mark is a digest of its text; tags inside it are escaped, nothing is removed."""
     mark = essay.sha256[:MARK_HEX_DIGITS]
     return f'<essay id="{letter}" mark="{mark}">\n{_harmless(essay.text)}\n</essay id="{letter}" mark="{mark}">'

@@ -15,7 +15,7 @@ from exceptions import (
     ProviderError,
     TruncatedReplyError,
 )
-from protocols import Completion, Ending, ProviderReply, ProviderRequest, Verdict
+from protocols import Completion, FinishReason, ProviderReply, ProviderRequest, Verdict
 
 SCHEMA_VERSION = "1"
 CONFIDENCES = (1, 2, 3, 4, 5)
@@ -38,26 +38,29 @@ VERDICT_SCHEMA: JsonObject = {
 FIELDS = tuple(VERDICT_SCHEMA["required"])
 WINNERS = {winner.value: winner for winner in Winner}
 
-FAILURES: Mapping[Ending, tuple[type[ProviderError], str]] = {
-    Ending.REFUSED: (ContentRefusedError, "the model or a filter declined; the essays may hold what it may not read"),
-    Ending.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
-    Ending.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
-    Ending.UNEXPECTED: (InvalidReplyError, "the model stopped for a reason that gives no verdict"),
+FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
+    FinishReason.REFUSED: (
+        ContentRefusedError,
+        "the model or a filter declined; the essays may hold what it may not read",
+    ),
+    FinishReason.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
+    FinishReason.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
+    FinishReason.UNEXPECTED: (InvalidReplyError, "the model stopped for a reason that gives no verdict"),
 }
 
 _MODEL_ID = re.compile(MODEL_ID_PATTERN)
 _IN_PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 
 
-def concluded(request: ProviderRequest, completion: Completion) -> ProviderReply:
+def read_reply(request: ProviderRequest, completion: Completion) -> ProviderReply:
     """The reply in a completion: checks the stop reason, then JSON, then the schema.
 
     Raises a ProviderError that carries the purchase: the tokens are billed whether or not they form a verdict.
     """
     model = completion.model if _is_model_id(completion.model) else request.model
     purchase = Purchase(model=model, usage=completion.usage, cost_usd=completion.cost_usd)
-    if completion.ending is not Ending.COMPLETE:
-        _fail(request, completion.ending, purchase)
+    if completion.finish_reason is not FinishReason.COMPLETE:
+        _fail(request, completion.finish_reason, purchase)
     if completion.usage.completion == 0:  # an answer costs tokens: the reported count is not plausible
         purchase = replace(purchase, usage=UNKNOWN_USAGE)
     verdict = read_verdict(completion.text)
@@ -106,14 +109,14 @@ def _is_model_id(name: str) -> bool:
     return _MODEL_ID.fullmatch(name) is not None and ".." not in name
 
 
-def _fail(request: ProviderRequest, ending: Ending, purchase: Purchase) -> NoReturn:
-    if ending is Ending.TRUNCATED:
+def _fail(request: ProviderRequest, finish_reason: FinishReason, purchase: Purchase) -> NoReturn:
+    if finish_reason is FinishReason.TRUNCATED:
         raise TruncatedReplyError(
             f"{request.max_tokens} tokens were not enough",
             purchase=purchase,
             larger_max_tokens=_larger_cap(request),
         )
-    kind, details = FAILURES[ending]
+    kind, details = FAILURES[finish_reason]
     raise kind(details, purchase=purchase)
 
 

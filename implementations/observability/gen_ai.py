@@ -18,7 +18,7 @@ def span_name(request: ProviderRequest) -> str:
     return f"{_operation(request)} {request.model}"
 
 
-def asked(request: ProviderRequest) -> Attributes:
+def request_attributes(request: ProviderRequest) -> Attributes:
     """What is asked of whom. A value that is not sent is not told."""
     wished = {
         "gen_ai.request.temperature": request.temperature,
@@ -34,7 +34,7 @@ def asked(request: ProviderRequest) -> Attributes:
     }
 
 
-def finished(failure: ProviderError | None) -> Attributes:
+def outcome_attributes(failure: ProviderError | None) -> Attributes:
     """Why the model stopped, in the words of OpenAI's dialect, where it is known."""
     if failure is None:
         return {"gen_ai.response.finish_reasons": ("stop",)}
@@ -43,7 +43,7 @@ def finished(failure: ProviderError | None) -> Attributes:
     return {"gen_ai.response.finish_reasons": ("content_filter",)} if isinstance(failure, ContentRefusedError) else {}
 
 
-def billed(purchase: Purchase | None) -> Attributes:
+def usage_attributes(purchase: Purchase | None) -> Attributes:
     """Who answered and the tokens of it, where they are known; input_tokens contain the cached ones."""
     if purchase is None:
         return {}

@@ -40,7 +40,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
         _asyncio_in_one_line,
     ]
     renderers: list[Processor] = (
-        [_json_line] if as_json else [masked, structlog.dev.ConsoleRenderer(colors=LINES.isatty())]
+        [_json_line] if as_json else [mask_secrets, structlog.dev.ConsoleRenderer(colors=LINES.isatty())]
     )
     structlog.configure(
         processors=[_severe_enough, *shared, *renderers],
@@ -77,7 +77,7 @@ def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     lowered = line.lower()
     for mark in SUSPICIOUS:
         if mark in lowered:
-            return _json(masked(_logger, _method, event))
+            return _json(mask_secrets(_logger, _method, event))
     return line
 
 
@@ -94,7 +94,7 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(level)
 
 
-def masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is called a secret or looks like one."""
     return {name: _masked_value(name, value) for name, value in event.items()}
 

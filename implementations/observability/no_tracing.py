@@ -12,7 +12,7 @@ _caller: ContextVar[TraceContext | None] = ContextVar("caller", default=None)
 class NoSpan:
     """Hears nothing."""
 
-    def tell(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         """Forget it."""
 
     def fail(self, error_type: str) -> None:
@@ -41,6 +41,6 @@ class NoTracing:
         """Nothing."""
         yield NO_SPAN
 
-    def here(self) -> TraceContext | None:
+    def current(self) -> TraceContext | None:
         """The caller's own place."""
         return _caller.get()

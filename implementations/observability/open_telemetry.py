@@ -39,7 +39,7 @@ class OpenTelemetry:
         """A child of the current span. A task started in it goes on in this trace."""
         return RecordedSpan(self._tracer.start_span(name, kind=KINDS[kind], attributes=attributes))
 
-    def here(self) -> TraceContext | None:
+    def current(self) -> TraceContext | None:
         """The current span, sampled or not."""
         context = trace.get_current_span().get_span_context()
         if not context.is_valid:
@@ -74,7 +74,7 @@ class RecordedSpan:
         detach(self._token)
         self._span.end()
 
-    def tell(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         """Add attributes."""
         self._span.set_attributes(attributes)
 

@@ -13,7 +13,7 @@ def outbound_headers(tracer: TracerProtocol) -> Callable[[], Mapping[str, str]]:
         return dict
 
     def headers() -> Mapping[str, str]:
-        here = tracer.here()
+        here = tracer.current()
         return {} if here is None else here.headers()
 
     return headers
@@ -23,7 +23,7 @@ def traceparent(tracer: TracerProtocol) -> Callable[[], str | None]:
     """What an event carries; a caller's own one when no spans are made here."""
 
     def found() -> str | None:
-        here = tracer.here()
+        here = tracer.current()
         return None if here is None else here.traceparent
 
     return found

@@ -6,7 +6,7 @@ They are wired only when somebody looks at the spans.
 from urllib.parse import urlsplit
 
 from exceptions import ProviderError
-from implementations.observability.gen_ai import asked, billed, finished, span_name
+from implementations.observability.gen_ai import request_attributes, usage_attributes, outcome_attributes, span_name
 from protocols import (
     Attributes,
     CacheCleared,
@@ -34,14 +34,14 @@ class Traced:
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """The reply. The span tells of model and tokens, and never what was written by anybody."""
-        attributes = {**asked(request), **self._address}
+        attributes = {**request_attributes(request), **self._address}
         with self._tracer.span(span_name(request), kind=SpanKind.CLIENT, attributes=attributes) as span:
             try:
                 reply = await self._provider.generate_comparison(request)
             except ProviderError as failure:
-                span.tell({**finished(failure), **billed(failure.purchase)})
+                span.set_attributes({**outcome_attributes(failure), **usage_attributes(failure.purchase)})
                 raise
-            span.tell({**finished(None), **billed(reply.purchase)})
+            span.set_attributes({**outcome_attributes(None), **usage_attributes(reply.purchase)})
             return reply
 
 
@@ -56,7 +56,7 @@ class TracedCache:
         """The reply, or None."""
         with self._tracer.span("cache lookup", attributes={}) as span:
             found = await self._cache.get(key)
-            span.tell({"llm_provider.cache.hit": found is not None})
+            span.set_attributes({"llm_provider.cache.hit": found is not None})
             return found
 
     def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:

@@ -86,7 +86,7 @@ class EntryStore:
 
     async def clear(self) -> bool:
         """Forget every entry. False when Redis could not be told: it will be, and until then it is not read."""
-        self._generation.raise_to(self._generation.number + 1)
+        self._generation.advance_to(self._generation.number + 1)
         self._clear_pending = True
         try:
             await self._raise_shared()
@@ -94,12 +94,12 @@ class EntryStore:
             return False
         return True
 
-    async def look(self) -> None:
+    async def probe_read(self) -> None:
         """The prober's reading: learn the generation."""
         (number,) = await self.redis.probe(Access.READ, self._ask_generation())
         self._learn(number)
 
-    async def touch(self) -> None:
+    async def probe_write(self) -> None:
         """The prober's writing: tell of a clearing that Redis missed, or leave a trace that goes by itself."""
         if self._clear_pending:
             await self._raise_shared()
@@ -117,7 +117,7 @@ class EntryStore:
         number = int(reply) if known and isinstance(reply, bytes) else 0
         if number < self._generation.number and not self._clear_pending:
             self._behind.start(self._quietly(("SET", self._generation_key, self._generation.number)))
-        self._generation.raise_to(number)
+        self._generation.advance_to(number)
 
     async def _raise_shared(self) -> None:
         """Two replicas that clear at once raise it twice, so that nothing stored in between survives the second."""
@@ -125,7 +125,7 @@ class EntryStore:
         if not isinstance(number, int) or number < self._generation.number:
             await self.redis.probe(Access.WRITE, ("SET", self._generation_key, self._generation.number))
         else:
-            self._generation.raise_to(number)
+            self._generation.advance_to(number)
         self._clear_pending = False
 
     def _opened(self, name: str, key: str, found: object, left_s: float) -> StoredEntry | None:

@@ -19,10 +19,10 @@ class Follower:
     async def run(self) -> None:
         """For ever."""
         while True:
-            await self.look()
+            await self.poll()
             await self._sleep(INTERVAL_S)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Once, a second at most."""
         for look in self._looks:
             await look()

@@ -76,7 +76,7 @@ class SharedValues:
         """Whether all replicas hold it, as far as we know."""
         return UsageScope.FLEET if self._is_heard and not self._stands_here_only else UsageScope.REPLICA
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Learn what Redis holds. Raises nothing."""
         async with self._lock:
             await self._look()

@@ -7,16 +7,16 @@ from functools import lru_cache
 from api_models import JsonObject
 from exceptions import BrokenReplyError
 from implementations.wire.json_reading import at, expect, text_at
-from implementations.wire.usage import counted
-from protocols import KEPT_CHARACTERS, Completion, Ending, PromptProtocol, ProviderRequest
+from implementations.wire.usage import read_usage
+from protocols import KEPT_CHARACTERS, Completion, FinishReason, PromptProtocol, ProviderRequest
 
 PATH = "/chat/completions"
 GROUP_HEX_DIGITS = 32
 
-ENDINGS: Mapping[str, Ending] = {
-    "stop": Ending.COMPLETE,
-    "length": Ending.TRUNCATED,
-    "content_filter": Ending.REFUSED,
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": FinishReason.COMPLETE,
+    "length": FinishReason.TRUNCATED,
+    "content_filter": FinishReason.REFUSED,
 }
 
 
@@ -60,9 +60,11 @@ def completion(answer: JsonObject) -> Completion:
     usage = at(answer, "usage")
     return Completion(
         text=text_at(choice, "message", "content"),
-        ending=Ending.REFUSED if refused else ENDINGS.get(text_at(choice, "finish_reason"), Ending.UNEXPECTED),
+        finish_reason=FinishReason.REFUSED
+        if refused
+        else FINISH_REASONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED),
         model=text_at(answer, "model"),
-        usage=counted(
+        usage=read_usage(
             prompt=(at(usage, "prompt_tokens"),),
             completion=(at(usage, "completion_tokens"),),
             cached=at(usage, "prompt_tokens_details", "cached_tokens"),

@@ -8,7 +8,7 @@ from api_models import UNKNOWN_USAGE, Usage
 MOST_TOKENS = 100_000_000
 
 
-def counted(
+def read_usage(
     *,
     prompt: tuple[Any, ...],
     completion: tuple[Any, ...],

@@ -11,7 +11,7 @@ from dishka import Provider, Scope, provide
 from quart import Response
 from quart.typing import TestClientProtocol as Client
 
-from api.admin_requests import finished
+from api.admin_requests import run_to_completion
 from api_models import AdminChanged
 from config import MASK, settings_table
 from implementations.background.supervisor import Supervisor
@@ -365,7 +365,7 @@ async def test_a_change_goes_on_when_its_caller_leaves() -> None:
         await go.wait()
         ended.set()
 
-    asking = asyncio.create_task(finished(work()))
+    asking = asyncio.create_task(run_to_completion(work()))
     await began.wait()
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

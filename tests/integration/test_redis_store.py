@@ -57,8 +57,8 @@ class Replica:
         )
         self.prober = Prober(
             self.redis,
-            reading=self.entries.look,
-            writing=self.entries.touch,
+            reading=self.entries.probe_read,
+            writing=self.entries.probe_write,
             jitter=random.uniform,
             sleep=asyncio.sleep,
         )

@@ -68,7 +68,7 @@ class Office:
     async def tells(self) -> list[tuple[CostAlertType, float, float, str]]:
         """What is told now."""
         await self.budget.refresh()
-        await self.alerts.look()
+        await self.alerts.check()
         told = [(one.alert_type, one.current_cost, one.threshold, one.period) for one in self.recorder.of(CostAlerted)]
         self.recorder.events.clear()
         return told

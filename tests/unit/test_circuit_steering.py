@@ -56,7 +56,7 @@ class Office:
         return await self.steering.force(OPENAI, CircuitOrder(state=state, reason=reason, for_s=for_s), by=by)
 
     async def looks(self) -> CircuitState:
-        await self.steering.look()
+        await self.steering.poll()
         return self.circuits[OPENAI].state
 
     def waits(self, seconds: float) -> None:
@@ -132,7 +132,7 @@ async def test_what_the_service_decides_itself_stays_local() -> None:
     here = Office()
     there = other_replica(here)
     here.circuits[OPENAI].force(OPEN, reason="quota", actor=OWN_DECISION, for_s=300)
-    await here.steering.look()
+    await here.steering.poll()
     assert await there.looks() is CLOSED
     assert here.steering.report(OPENAI).actor == OWN_DECISION
 

@@ -32,7 +32,7 @@ from implementations import (
 )
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.wire import chat_completions
-from protocols import Completion, Ending, ProviderRequest
+from protocols import Completion, FinishReason, ProviderRequest
 from tests.fakes import request
 
 pytestmark = pytest.mark.untraced
@@ -287,7 +287,7 @@ def test_we_read_the_text_and_the_counts_as_the_sdk_does(
     ours: Completion, theirs: Callable[[], tuple[str, Usage]]
 ) -> None:
     assert (ours.text, ours.usage) == theirs()
-    assert (ours.text, ours.ending) == (VERDICT, Ending.COMPLETE)
+    assert (ours.text, ours.finish_reason) == (VERDICT, FinishReason.COMPLETE)
 
 
 def test_openrouter_tells_the_cost_to_us_and_to_its_sdk() -> None:
@@ -310,12 +310,12 @@ UNEXPECTED = {
 @pytest.mark.parametrize(
     ("vendor", "ours", "theirs"),
     [
-        ("anthropic", anthropic_provider_impl.ENDINGS, get_args(anthropic.StopReason)),
-        ("openai", chat_completions.ENDINGS, get_args(Choice.model_fields["finish_reason"].annotation)),
-        ("google", google_provider_impl.ENDINGS, [reason.value for reason in google.FinishReason]),
+        ("anthropic", anthropic_provider_impl.FINISH_REASONS, get_args(anthropic.StopReason)),
+        ("openai", chat_completions.FINISH_REASONS, get_args(Choice.model_fields["finish_reason"].annotation)),
+        ("google", google_provider_impl.FINISH_REASONS, [reason.value for reason in google.FinishReason]),
     ],
 )
 def test_every_ending_that_an_sdk_knows_was_decided_upon(
-    vendor: str, ours: Mapping[str, Ending], theirs: Iterable[str]
+    vendor: str, ours: Mapping[str, FinishReason], theirs: Iterable[str]
 ) -> None:
     assert set(theirs) == ours.keys() | UNEXPECTED[vendor]

@@ -238,7 +238,7 @@ async def test_clearing_forgets_for_all_replicas_at_their_next_reading() -> None
 async def test_a_probe_is_enough_to_follow() -> None:
     here, there = pair()
     raised: list[int] = []
-    there.generation.on_raise = lambda: raised.append(there.generation.number)
+    there.generation.on_advance = lambda: raised.append(there.generation.number)
     await here.entries.clear()
     await there.probed(2)
 
@@ -315,7 +315,7 @@ async def test_a_redis_that_lost_the_number_gets_it_back(lost: object) -> None:
 async def test_clearing_beside_a_number_of_another_type_sets_it_anew() -> None:
     here, _ = pair()
     here.server.values["test:generation"] = b"0"
-    here.generation.raise_to(7)
+    here.generation.advance_to(7)
     assert await here.entries.clear()
 
     assert here.server.values["test:generation"] == b"8"

@@ -14,7 +14,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 from api_models import DependencyStatus
 from config import PREFIX, Settings
 from di import create_container
-from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, translated
+from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, link_failure
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol
@@ -71,4 +71,4 @@ async def test_without_kafka_nothing_waits(variables: dict[str, str], monkeypatc
     ],
 )
 def test_what_aiokafka_reports_has_one_of_four_meanings(error: BaseException, failure: type[LinkFailure]) -> None:
-    assert type(translated(error)) is failure
+    assert type(link_failure(error)) is failure

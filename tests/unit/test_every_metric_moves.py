@@ -157,7 +157,7 @@ async def drive_the_budget(watch: Watch) -> None:
     strict = budget(rules, metrics=watch.metrics, shared=purse.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
-    await alerts(strict, rules, metrics=watch.metrics, now=Calendar())[0].look()
+    await alerts(strict, rules, metrics=watch.metrics, now=Calendar())[0].check()
     watch.look()
 
 

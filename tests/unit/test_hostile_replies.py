@@ -13,10 +13,10 @@ from exceptions import (
 )
 from implementations import anthropic_provider_impl as anthropic
 from implementations import google_provider_impl as google
-from implementations.judging.verdict import MAX_TEXT, concluded, read_verdict
+from implementations.judging.verdict import MAX_TEXT, read_reply, read_verdict
 from implementations.wire.failures import failure_in_success, failure_of_answer
 from implementations.wire.json_reading import MOST_ITEMS, read_json
-from protocols import Completion, Ending
+from protocols import Completion, FinishReason
 from tests.fakes import KNOWN_MODEL, request
 
 VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'
@@ -43,8 +43,10 @@ def test_lines_of_keep_alive_before_the_answer_are_skipped_however_many() -> Non
 
 @pytest.mark.parametrize("name", ["model\n", "a/../b", "", "mödel", "x" * 200])
 def test_a_name_that_is_no_model_id_is_replaced_by_the_model_that_was_asked(name: str) -> None:
-    completion = Completion(text=VERDICT, ending=Ending.COMPLETE, model=name, usage=Usage(prompt=1, completion=1))
-    assert concluded(request(), completion).purchase.model == KNOWN_MODEL
+    completion = Completion(
+        text=VERDICT, finish_reason=FinishReason.COMPLETE, model=name, usage=Usage(prompt=1, completion=1)
+    )
+    assert read_reply(request(), completion).purchase.model == KNOWN_MODEL
 
 
 def test_a_provider_that_invites_a_repetition_gets_one() -> None:
@@ -55,7 +57,7 @@ def test_a_provider_that_invites_a_repetition_gets_one() -> None:
 
 
 def test_a_screened_answer_is_a_refusal() -> None:
-    assert google.completion({"candidates": [{"finishReason": "MODEL_ARMOR"}]}).ending is Ending.REFUSED
+    assert google.completion({"candidates": [{"finishReason": "MODEL_ARMOR"}]}).finish_reason is FinishReason.REFUSED
 
 
 def test_a_number_that_is_none_breaks_the_answer() -> None:
@@ -65,7 +67,7 @@ def test_a_number_that_is_none_breaks_the_answer() -> None:
 
 def test_a_verdict_without_tokens_has_no_known_count() -> None:
     usage = Usage(prompt=3000, completion=0)
-    told = concluded(request(), Completion(text=VERDICT, ending=Ending.COMPLETE, model="m", usage=usage))
+    told = read_reply(request(), Completion(text=VERDICT, finish_reason=FinishReason.COMPLETE, model="m", usage=usage))
     assert told.purchase.usage == UNKNOWN_USAGE
 
 
@@ -86,4 +88,4 @@ def test_a_refused_key_is_no_shortage_whatever_is_invited() -> None:
 
 def test_an_envelope_of_another_shape_is_no_verdict() -> None:
     with pytest.raises(InvalidReplyError):
-        concluded(request(), google.completion({"candidates": "none"}))
+        read_reply(request(), google.completion({"candidates": "none"}))

@@ -13,7 +13,7 @@ from api_models import UNKNOWN_USAGE, Usage
 from exceptions import BrokenReplyError, InvalidReplyError, ProviderError
 from implementations.wire.error_body import ErrorBody
 from implementations.wire.json_reading import at, list_at, read_json, read_object, text_at
-from implementations.wire.usage import MOST_TOKENS, counted
+from implementations.wire.usage import MOST_TOKENS, read_usage
 
 pytestmark = pytest.mark.untraced
 
@@ -147,29 +147,29 @@ def test_what_has_another_type_is_as_good_as_absent() -> None:
 
 
 def test_what_is_billed_apart_is_added_up() -> None:
-    found = counted(prompt=(1200, 700, 3000), completion=(200, 500), cached=3000, written=700, reasoning=500)
+    found = read_usage(prompt=(1200, 700, 3000), completion=(200, 500), cached=3000, written=700, reasoning=500)
     assert found == Usage(prompt=4900, completion=700, cached=3000, written=700, reasoning=500)
 
 
 def test_an_absent_count_is_nothing_and_absent_counts_are_unknown() -> None:
-    assert counted(prompt=(10, None), completion=(None,)) == Usage(prompt=10, completion=0)
-    assert counted(prompt=(None,), completion=(None,)) == UNKNOWN_USAGE
+    assert read_usage(prompt=(10, None), completion=(None,)) == Usage(prompt=10, completion=0)
+    assert read_usage(prompt=(None,), completion=(None,)) == UNKNOWN_USAGE
 
 
 def test_more_reasoning_than_output_is_all_of_the_output() -> None:
-    assert counted(prompt=(10,), completion=(5,), reasoning=9).reasoning == 5
+    assert read_usage(prompt=(10,), completion=(5,), reasoning=9).reasoning == 5
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.0, 1.5, inf, "7", "", True, [], [7], {}, {"a": 1}, MOST_TOKENS + 1, 10**400])
 @pytest.mark.parametrize("place", ["prompt", "completion", "cached", "written", "reasoning"])
 def test_one_wrong_count_makes_all_of_them_unknown(place: str, wrong: object) -> None:
     counts: dict[str, Any] = {"prompt": (1000, 5), "completion": (50,), "cached": 100, "written": 100, "reasoning": 10}
-    assert counted(**counts) != UNKNOWN_USAGE
+    assert read_usage(**counts) != UNKNOWN_USAGE
     counts[place] = (5, wrong) if place in {"prompt", "completion"} else wrong
-    assert counted(**counts) == UNKNOWN_USAGE
+    assert read_usage(**counts) == UNKNOWN_USAGE
 
 
 @pytest.mark.parametrize(("cached", "written"), [(101, 0), (0, 101), (60, 41)])
 def test_more_in_the_cache_than_in_the_prompt_is_unknown(cached: int, written: int) -> None:
-    assert counted(prompt=(100,), completion=(1,), cached=cached, written=written) == UNKNOWN_USAGE
-    assert counted(prompt=(101,), completion=(1,), cached=cached, written=written) != UNKNOWN_USAGE
+    assert read_usage(prompt=(100,), completion=(1,), cached=cached, written=written) == UNKNOWN_USAGE
+    assert read_usage(prompt=(101,), completion=(1,), cached=cached, written=written) != UNKNOWN_USAGE

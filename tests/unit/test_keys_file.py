@@ -49,13 +49,13 @@ def desk(tmp_path: Path) -> Desk:
 
 
 async def test_a_key_is_rotated_in_two_steps(desk: Desk) -> None:
-    await desk.file.look()
+    await desk.file.reload()
     assert desk.reloads("taken") == 0.0
     desk.path.write_text(written(one=[FIRST, SECOND]))
-    await desk.file.look()
+    await desk.file.reload()
     assert desk.owners() == ["one", "one"]
     desk.path.write_text(written(one=[SECOND]))
-    await desk.file.look()
+    await desk.file.reload()
     assert desk.owners() == [None, "one"]
     assert (desk.reloads("taken"), desk.reloads("refused")) == (2.0, 0.0)
 
@@ -63,7 +63,7 @@ async def test_a_key_is_rotated_in_two_steps(desk: Desk) -> None:
 async def test_a_new_caller_has_series_before_it_asks(desk: Desk) -> None:
     desk.path.write_text(written(one=[FIRST], two=[SECOND]))
     with capture_logs() as lines:
-        await desk.file.look()
+        await desk.file.reload()
     assert desk.owners() == ["one", "two"]
     assert sample(desk.metrics, "llm_provider_caller_requests_total", caller="two", status="success") == 0.0
     assert lines == [{"event": "caller_keys_changed", "log_level": "warning", "callers": ["one", "two"]}]
@@ -75,8 +75,8 @@ async def test_a_new_caller_has_series_before_it_asks(desk: Desk) -> None:
 async def test_what_cannot_be_read_is_told_once_and_changes_nothing(content: str, desk: Desk) -> None:
     desk.path.write_text(content, encoding="latin-1")
     with capture_logs() as lines:
-        await desk.file.look()
-        await desk.file.look()
+        await desk.file.reload()
+        await desk.file.reload()
     assert desk.owners() == ["one", None]
     assert (desk.reloads("taken"), desk.reloads("refused")) == (0.0, 1.0)
     assert [line["event"] for line in lines] == ["caller_keys_refused"]
@@ -85,10 +85,10 @@ async def test_what_cannot_be_read_is_told_once_and_changes_nothing(content: str
 
 async def test_a_file_that_is_gone_takes_no_key_away_and_one_that_is_back_is_read(desk: Desk) -> None:
     desk.path.unlink()
-    await desk.file.look()
+    await desk.file.reload()
     assert desk.owners() == ["one", None]
     desk.path.write_text(written(one=[SECOND]))
-    await desk.file.look()
+    await desk.file.reload()
     assert desk.owners() == [None, "one"]
 
 
@@ -98,7 +98,7 @@ async def test_a_link_that_is_swapped_is_noticed(desk: Desk, tmp_path: Path) -> 
     other.write_text(written(one=[SECOND]))
     desk.path.unlink()
     desk.path.symlink_to(other)
-    await desk.file.look()
+    await desk.file.reload()
     assert desk.owners() == [None, "one"]
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from implementations.observability.logging_setup import MASK, _json_line, masked
+from implementations.observability.logging_setup import MASK, _json_line, mask_secrets
 
 
 @pytest.mark.parametrize("name", ["api_key", "Authorization", "redis_password", "client_secret", "access_token"])
 def test_what_is_called_a_secret_is_masked(name: str) -> None:
-    assert masked(None, "info", {name: "x"}) == {name: MASK}
+    assert mask_secrets(None, "info", {name: "x"}) == {name: MASK}
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ def test_what_is_called_a_secret_is_masked(name: str) -> None:
     ],
 )
 def test_what_looks_like_a_secret_is_masked_inside_a_value(value: str, secret: str) -> None:
-    line: dict[str, Any] = dict(masked(None, "info", {"note": value}))
+    line: dict[str, Any] = dict(mask_secrets(None, "info", {"note": value}))
     assert secret not in line["note"]
     assert MASK in line["note"]
 
 
 def test_plain_facts_stay_readable() -> None:
     facts = {"event": "service_started", "total_tokens": 12, "url": "http://localhost:8080/api"}
-    assert masked(None, "info", dict(facts)) == facts
+    assert mask_secrets(None, "info", dict(facts)) == facts
 
 
 SHARDS = (
@@ -76,4 +76,6 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4))
 def test_a_line_that_is_looked_through_as_a_whole_hides_what_looking_at_each_value_does(event: dict[str, Any]) -> None:
-    assert json.loads(_json_line(None, "info", dict(event))) == json.loads(orjson.dumps(masked(None, "info", event)))
+    assert json.loads(_json_line(None, "info", dict(event))) == json.loads(
+        orjson.dumps(mask_secrets(None, "info", event))
+    )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from implementations.judging.prompt import CROWD, FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, Essay, build_prompt, fenced
+from implementations.judging.prompt import CROWD, FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, Essay, build_prompt, fence
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
@@ -76,17 +76,17 @@ def test_a_request_at_the_end_of_an_essay_stays_inside_its_fence() -> None:
 
 def test_a_bracket_before_a_megabyte_of_spaces_is_read_in_linear_time() -> None:
     essay = "<" + " " * 1_000_000 + "x"
-    assert fenced("A", Essay(essay)).count(essay) == 1
+    assert fence("A", Essay(essay)).count(essay) == 1
 
 
 @pytest.mark.parametrize("letter", ["a", "ü"])
 def test_of_a_crowd_of_brackets_all_are_escaped_and_nothing_is_lost(letter: str) -> None:
     essay = f"{letter} << < essay> \u2039" * CROWD if letter == "ü" else f"{letter} << < essay>" * CROWD
-    block = fenced("A", Essay(essay))
+    block = fence("A", Essay(essay))
     inside = block[block.index("\n") + 1 : block.rindex("\n")]
     assert not set(inside) & set("<\u2039")
     assert html.unescape(inside) == essay
-    few = fenced("A", Essay("1 < 2 \u2039"))
+    few = fence("A", Essay("1 < 2 \u2039"))
     assert "1 < 2 \u2039" in few
 
 

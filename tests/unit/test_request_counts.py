@@ -110,7 +110,7 @@ async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: 
 
     @app.get("/")
     async def route() -> Response:
-        request_scope.here().phase = phase
+        request_scope.current_scope().phase = phase
         raise asyncio.CancelledError
 
     request_report.install(app, metrics=metrics, admission=Admission())

@@ -221,7 +221,7 @@ async def test_the_level_of_the_log_follows_and_is_set_only_when_it_changed() ->
     here, there = Office(document), Office(document)
     await here.changes({"log_level": "ERROR"})
     await here.changes({"llm_cache_ttl": 60.0})
-    await there.settings.look()
+    await there.settings.poll()
     await here.withdraws()
     assert (here.levels, there.levels) == (["ERROR", "INFO"], ["ERROR"])
 
@@ -242,8 +242,8 @@ async def test_what_another_version_stored_is_left_out_counted_and_kept() -> Non
 async def test_text_that_is_none_of_ours_changes_nothing_and_is_counted() -> None:
     office = Office(FakeDocument(text=b"garbage"))
     own = office.settings.current()
-    await office.settings.look()
-    await office.settings.look()
+    await office.settings.poll()
+    await office.settings.poll()
     assert office.settings.current() is own
     assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
 

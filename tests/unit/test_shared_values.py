@@ -47,7 +47,7 @@ def stored(document: FakeDocument) -> Edition:
 async def test_without_redis_a_change_holds_here() -> None:
     alone = Replica(None)
     await alone.puts(a=1)
-    await alone.values.look()
+    await alone.values.poll()
     assert (alone.in_force, alone.values.version, alone.values.scope) == ({"a": 1}, 1, UsageScope.REPLICA)
 
 
@@ -55,7 +55,7 @@ async def test_what_one_replica_was_told_the_other_follows_and_does_not_tell() -
     document = FakeDocument()
     here, there = Replica(document), Replica(document)
     await here.puts(a=1)
-    await there.values.look()
+    await there.values.poll()
     assert there.in_force == here.in_force == {"a": 1}
     assert there.values.version == here.values.version == 1
     assert here.values.scope is there.values.scope is UsageScope.FLEET
@@ -67,12 +67,12 @@ async def test_what_is_adopted_from_redis_is_one_line_that_names_what_changed_an
     document = FakeDocument()
     here, there = Replica(document), Replica(document)
     await here.puts(kept=1, changed=1)
-    await there.values.look()
+    await there.values.poll()
     with capture_logs() as lines:
         await here.puts(changed="kanarienvogel", none=None, **{"no name\n": 1})
         assert lines == []
-        await there.values.look()
-        await there.values.look()
+        await there.values.poll()
+        await there.values.poll()
     told = {"what": "values", "version": 2, "changed": ["changed", "none"]}
     assert lines == [{"event": "operator_values_adopted", "log_level": "info", "audit": True, **told}]
 
@@ -83,7 +83,7 @@ async def test_what_redis_no_longer_holds_is_named_as_well() -> None:
     await here.puts(a=1, b=2)
     document.text = orjson.dumps(Edition(2, {"b": 2}))
     with capture_logs() as lines:
-        await here.values.look()
+        await here.values.poll()
     assert [line["changed"] for line in lines] == [["a"]]
 
 
@@ -91,7 +91,7 @@ async def test_a_replica_that_is_started_again_finds_what_holds() -> None:
     document = FakeDocument()
     await Replica(document).puts(a=1)
     again = Replica(document)
-    await again.values.look()
+    await again.values.poll()
     assert (again.in_force, again.values.version) == ({"a": 1}, 1)
 
 
@@ -100,7 +100,7 @@ async def test_two_administrators_at_once_lose_no_change() -> None:
     replicas = [Replica(document) for _ in range(3)]
     await asyncio.gather(*(one.puts(**{f"name_{number}": number}) for number, one in enumerate(replicas)))
     for one in replicas:
-        await one.values.look()
+        await one.values.poll()
         assert one.in_force == {"name_0": 0, "name_1": 1, "name_2": 2}
         assert one.values.version == 3
 
@@ -149,10 +149,10 @@ async def test_while_redis_is_away_what_is_known_stays_in_force() -> None:
     here = Replica(document)
     await here.puts(a=1)
     document.away = True
-    await here.values.look()
+    await here.values.poll()
     assert (here.in_force, here.values.scope) == ({"a": 1}, UsageScope.REPLICA)
     document.away = False
-    await here.values.look()
+    await here.values.poll()
     assert here.values.scope is UsageScope.FLEET
     assert len(here.taken) == 1
 
@@ -165,8 +165,8 @@ async def test_a_change_made_while_redis_was_away_is_told_when_it_is_back() -> N
     await here.puts(a=2)
     assert (here.in_force, here.values.scope) == ({"a": 2}, UsageScope.REPLICA)
     document.away = False
-    await here.values.look()
-    await there.values.look()
+    await here.values.poll()
+    await there.values.poll()
     assert there.in_force == {"a": 2}
     assert here.values.scope is UsageScope.FLEET
 
@@ -175,10 +175,10 @@ async def test_a_redis_that_takes_no_writes_is_told_when_it_does() -> None:
     document = FakeDocument(reads_only=True)
     here = Replica(document)
     await here.puts(a=1)
-    await here.values.look()
+    await here.values.poll()
     assert (here.in_force, here.values.scope) == ({"a": 1}, UsageScope.REPLICA)
     document.reads_only = False
-    await here.values.look()
+    await here.values.poll()
     assert stored(document) == Edition(1, {"a": 1})
     assert here.values.scope is UsageScope.FLEET
 
@@ -188,7 +188,7 @@ async def test_a_write_whose_answer_was_lost_is_recognised() -> None:
     here = Replica(document)
     await here.puts(a=1)
     scopes = [here.values.scope]
-    await here.values.look()
+    await here.values.poll()
     assert [*scopes, here.values.scope] == [UsageScope.REPLICA, UsageScope.FLEET]
     assert stored(document) == Edition(1, {"a": 1})
 
@@ -199,8 +199,8 @@ async def test_of_two_changes_made_apart_the_one_that_redis_learns_first_goes_be
     await here.puts(a=1)
     await there.puts(a=2)
     document.away = False
-    await there.values.look()
-    await here.values.look()
+    await there.values.poll()
+    await here.values.poll()
     assert here.in_force == there.in_force == {"a": 2}
 
 
@@ -208,9 +208,9 @@ async def test_a_redis_that_lost_everything_gets_it_back() -> None:
     document = FakeDocument()
     here, there = Replica(document), Replica(document)
     await here.puts(a=1)
-    await there.values.look()
+    await there.values.poll()
     document.text = b""
-    await asyncio.gather(here.values.look(), there.values.look())
+    await asyncio.gather(here.values.poll(), there.values.poll())
     assert stored(document) == Edition(1, {"a": 1})
     assert here.in_force == there.in_force == {"a": 1}
 
@@ -232,7 +232,7 @@ async def test_what_is_no_edition_is_told_once_left_alone_and_gives_way(text: by
     document = FakeDocument(text=text)
     here = Replica(document)
     for _ in range(3):
-        await here.values.look()
+        await here.values.poll()
     assert (here.flaws, here.taken, document.text) == (1, [], text)
     await here.puts(a=1)
     assert stored(document) == Edition(1, {"a": 1})

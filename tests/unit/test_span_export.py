@@ -146,7 +146,7 @@ def test_a_resource_says_who_the_service_is_and_an_attribute_has_bounds() -> Non
     assert told.pop("service.instance.id")
     assert told == {"service.name": "judge", "service.version": VERSION, "deployment.environment.name": "staging"}
     with OpenTelemetry(provider).span("step", attributes={"long": "x" * 10_000}) as step:
-        step.tell({"longer": "x" * 20_000})
+        step.set_attributes({"longer": "x" * 20_000})
     provider.force_flush()
     provider.shutdown()
     assert inner.spans == 1

@@ -13,7 +13,7 @@ import pytest
 from api import connection, request_reading, request_scope
 from api.connection import Connection
 from api.request_reading import read_comparison
-from api.strict_json import parsed
+from api.strict_json import parse_object
 from api_models import CostTracked, EventData, RequestCompleted, RequestStarted
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
@@ -29,7 +29,7 @@ TOGETHER = 3
 TURNS = range(20)  # more than any request takes here
 STEPS: tuple[Callable[..., object], ...] = (
     read_comparison,
-    parsed,
+    parse_object,
     LLMOrchestratorImpl.compare,
     LLMOrchestratorImpl._answered,  # noqa: SLF001  the steps have no other names
     Connection._send_response,  # noqa: SLF001
@@ -81,7 +81,7 @@ async def test_waiting_for_the_others_is_part_of_a_requests_time(monkeypatch: py
 
     def parsed_in_a_second(body: bytes) -> dict[str, object]:
         clock.advance(1.0)
-        return parsed(body)
+        return parse_object(body)
 
     async def compared(orchestrator: LLMOrchestratorImpl, query: ComparisonQuery) -> ComparisonResult:
         told_s.append(query.reading_s)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from api import strict_json
-from api.strict_json import MAX_VALUES, parsed
+from api.strict_json import MAX_VALUES, parse_object
 from exceptions import InvalidQueryError
 
 MANY = MAX_VALUES + 1
@@ -42,12 +42,12 @@ def test_a_body_with_as_many_values_as_allowed_is_read(seed: int, monkeypatch: p
     body = {text(draw): drawn(draw, 5) for _ in range(draw.randrange(1, 8))}
     monkeypatch.setattr(strict_json, "MAX_VALUES", values_in(body))
     for written in (orjson.dumps(body), orjson.dumps(body, option=orjson.OPT_INDENT_2)):
-        assert parsed(written) == body
+        assert parse_object(written) == body
 
 
 def test_an_essay_may_be_made_of_punctuation_alone() -> None:
     body = {"essay_a": ",[{" * 100_000, "essay_b": '"\\' * 100_000}
-    assert parsed(orjson.dumps(body)) == body
+    assert parse_object(orjson.dumps(body)) == body
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_too_many_values_are_refused_before_they_are_built(body: str, monkeypatc
 
     monkeypatch.setattr(orjson, "loads", never)
     with pytest.raises(InvalidQueryError) as refusal:
-        parsed(f"{{{body}}}".encode())
+        parse_object(f"{{{body}}}".encode())
     assert refusal.value.details == "the body holds more than 20000 values"
 
 
 def test_what_the_bound_lets_through_is_counted_exactly() -> None:
     pairs = ",".join(["[0,0]"] * (MAX_VALUES // 2))
     with pytest.raises(InvalidQueryError, match="more than 20000 values"):
-        parsed(f'{{"a":[{pairs}]}}'.encode())
+        parse_object(f'{{"a":[{pairs}]}}'.encode())

@@ -64,13 +64,13 @@ async def test_without_a_collector_events_carry_the_caller_s_trace_and_providers
     tracer, caller = NoTracing(), TraceContext.read(VALID, "")
     event, headers = traceparent(tracer), outbound_headers(tracer)
     with tracer.serve("POST /", caller=caller, attributes={}) as span:
-        span.tell({"any": "thing"})
+        span.set_attributes({"any": "thing"})
         span.fail("whatever")
-        assert (tracer.here(), event(), headers()) == (caller, VALID, {})
+        assert (tracer.current(), event(), headers()) == (caller, VALID, {})
         with tracer.span("a step", attributes={}):
             assert event() == VALID
         assert await asyncio.create_task(_ask(event)) == VALID
-    assert (tracer.here(), event()) == (None, None)
+    assert (tracer.current(), event()) == (None, None)
 
 
 def test_without_a_collector_nothing_is_wrapped_around_a_wait() -> None:

@@ -76,9 +76,9 @@ def test_a_request_is_no_child_of_what_else_goes_on_here(spans: RecordedSpans) -
 def test_a_place_in_the_trace_is_told_to_providers_and_events(spans: RecordedSpans) -> None:
     tracer = spans.own
     headers, event = outbound_headers(tracer), traceparent(tracer)
-    assert (tracer.here(), headers(), event()) == (None, {}, None)
+    assert (tracer.current(), headers(), event()) == (None, {}, None)
     with tracer.serve("request", caller=CALLER, attributes={}):
-        here = tracer.here()
+        here = tracer.current()
         assert here is not None
         assert (here.trace_id, here.flags, here.state) == (CALLER.trace_id, "01", "v=1")
         assert headers() == {"traceparent": here.traceparent, "tracestate": "v=1"}
@@ -89,7 +89,7 @@ def test_a_place_in_the_trace_is_told_to_providers_and_events(spans: RecordedSpa
 def test_a_state_that_is_none_does_not_break_a_trace(state: str, spans: RecordedSpans) -> None:
     caller = TraceContext(trace_id=CALLER.trace_id, span_id=CALLER.span_id, flags="01", state=state)
     with spans.own.serve("request", caller=caller, attributes={}):
-        here = spans.own.here()
+        here = spans.own.current()
     assert here is not None
     assert here.trace_id == CALLER.trace_id
 
@@ -99,7 +99,7 @@ def test_a_share_of_the_traces_is_recorded(ratio: float, at_least: int, at_most:
     with recorded_spans(sample_ratio=ratio) as some:
         for _ in range(200):
             with some.own.serve("request", caller=None, attributes={}):
-                assert some.own.here() is not None
+                assert some.own.current() is not None
         assert at_least <= len(some.all()) <= at_most
 
 

@@ -20,17 +20,21 @@ from implementations.judging.verdict import (
     FIELDS,
     MAX_JUSTIFICATION,
     VERDICT_SCHEMA,
-    concluded,
+    read_reply,
     read_verdict,
 )
-from protocols import Completion, Ending, Verdict
+from protocols import Completion, FinishReason, Verdict
 from tests.fakes import request
 
 GOOD: dict[str, Any] = {"justification": "It gives reasons.", "winner": "Essay B", "confidence": 4}
 TEXT = json.dumps(GOOD)
 READ = Verdict(winner=Winner.ESSAY_B, justification="It gives reasons.", confidence=4.0)
 COMPLETION = Completion(
-    text=TEXT, ending=Ending.COMPLETE, model="model-9-2026-11-01", usage=Usage(prompt=900, completion=80), cost_usd=0.5
+    text=TEXT,
+    finish_reason=FinishReason.COMPLETE,
+    model="model-9-2026-11-01",
+    usage=Usage(prompt=900, completion=80),
+    cost_usd=0.5,
 )
 PURCHASE = Purchase(model="model-9-2026-11-01", usage=Usage(prompt=900, completion=80), cost_usd=0.5)
 
@@ -164,46 +168,46 @@ WRONG: dict[str, str] = {
 def test_what_is_not_exactly_a_verdict_is_none(text: str) -> None:
     assert read_verdict(text) is None
     with pytest.raises(InvalidReplyError) as failure:
-        concluded(request(), replace(COMPLETION, text=text))
+        read_reply(request(), replace(COMPLETION, text=text))
     assert failure.value.purchase == PURCHASE
     assert failure.value.may_be_repeated
     assert failure.value.repeats_once
 
 
 def test_a_verdict_becomes_a_reply_with_what_was_bought() -> None:
-    reply = concluded(request(), COMPLETION)
+    reply = read_reply(request(), COMPLETION)
     assert (reply.verdict, reply.provider, reply.purchase) == (READ, request().provider, PURCHASE)
 
 
 @pytest.mark.parametrize("model", ["", "../admin", "a b", "x" * 129, "m\u00f6del", "<b>"])
 def test_a_model_that_names_itself_strangely_is_called_what_was_asked_for(model: str) -> None:
-    assert concluded(request(), replace(COMPLETION, model=model)).purchase.model == request().model
+    assert read_reply(request(), replace(COMPLETION, model=model)).purchase.model == request().model
 
 
 @pytest.mark.parametrize(
-    ("ending", "expected"),
+    ("finish_reason", "expected"),
     [
-        (Ending.TRUNCATED, TruncatedReplyError),
-        (Ending.REFUSED, ContentRefusedError),
-        (Ending.WINDOW_FULL, ContextTooLongError),
-        (Ending.ACCOUNT_REFUSED, ProviderAuthenticationError),
-        (Ending.UNEXPECTED, InvalidReplyError),
+        (FinishReason.TRUNCATED, TruncatedReplyError),
+        (FinishReason.REFUSED, ContentRefusedError),
+        (FinishReason.WINDOW_FULL, ContextTooLongError),
+        (FinishReason.ACCOUNT_REFUSED, ProviderAuthenticationError),
+        (FinishReason.UNEXPECTED, InvalidReplyError),
     ],
 )
 @pytest.mark.parametrize("text", [TEXT, "", "I cannot help with that."])
 def test_why_it_ended_is_asked_before_the_text_is_read(
-    ending: Ending, expected: type[ProviderError], text: str
+    finish_reason: FinishReason, expected: type[ProviderError], text: str
 ) -> None:
     with pytest.raises(expected) as failure:
-        concluded(request(), replace(COMPLETION, ending=ending, text=text))
+        read_reply(request(), replace(COMPLETION, finish_reason=finish_reason, text=text))
     assert type(failure.value) is expected
     assert failure.value.purchase == PURCHASE
 
 
 def test_every_ending_but_one_is_a_failure() -> None:
-    for ending in set(Ending) - {Ending.COMPLETE}:
+    for finish_reason in set(FinishReason) - {FinishReason.COMPLETE}:
         with pytest.raises(ProviderError):
-            concluded(request(), replace(COMPLETION, ending=ending))
+            read_reply(request(), replace(COMPLETION, finish_reason=finish_reason))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,9 @@ def test_what_was_cut_off_gets_twice_the_room_as_far_as_the_model_goes(
     asked: int, limit: int | None, larger: int | None
 ) -> None:
     with pytest.raises(TruncatedReplyError) as cut:
-        concluded(request(max_tokens=asked, max_tokens_limit=limit), replace(COMPLETION, ending=Ending.TRUNCATED))
+        read_reply(
+            request(max_tokens=asked, max_tokens_limit=limit), replace(COMPLETION, finish_reason=FinishReason.TRUNCATED)
+        )
     assert cut.value.larger_max_tokens == larger
     assert cut.value.may_be_repeated is (larger is not None)
     assert cut.value.repeats_once

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from api_models import JsonObject
 from exceptions import ProviderError
 from implementations import anthropic_provider_impl, google_provider_impl, openrouter_provider_impl
-from implementations.judging.verdict import concluded
+from implementations.judging.verdict import read_reply
 from implementations.openrouter_provider_impl import MOST_DOLLARS
 from implementations.wire import chat_completions
 from implementations.wire.json_reading import at, read_object
@@ -45,7 +45,7 @@ class Dialect:
 
     answer: Callable[[str], JsonObject]
     read: Callable[[JsonObject], Completion]
-    ending: tuple[str | int, ...]
+    finish_reason: tuple[str | int, ...]
     complete: frozenset[str]
 
 
@@ -82,22 +82,24 @@ def google_answer(text: str) -> JsonObject:
     }
 
 
-CHAT_ENDING, STOP = ("choices", 0, "finish_reason"), frozenset({"stop"})
+CHAT_FINISH_REASON, STOP = ("choices", 0, "finish_reason"), frozenset({"stop"})
 DIALECTS: Mapping[str, Dialect] = {
     "anthropic": Dialect(
         answer=anthropic_answer,
         read=anthropic_provider_impl.completion,
-        ending=("stop_reason",),
+        finish_reason=("stop_reason",),
         complete=frozenset({"end_turn", "stop_sequence"}),
     ),
-    "chat": Dialect(answer=chat_answer, read=chat_completions.completion, ending=CHAT_ENDING, complete=STOP),
+    "chat": Dialect(
+        answer=chat_answer, read=chat_completions.completion, finish_reason=CHAT_FINISH_REASON, complete=STOP
+    ),
     "openrouter": Dialect(
-        answer=chat_answer, read=openrouter_provider_impl.completion, ending=CHAT_ENDING, complete=STOP
+        answer=chat_answer, read=openrouter_provider_impl.completion, finish_reason=CHAT_FINISH_REASON, complete=STOP
     ),
     "google": Dialect(
         answer=google_answer,
         read=google_provider_impl.completion,
-        ending=("candidates", 0, "finishReason"),
+        finish_reason=("candidates", 0, "finishReason"),
         complete=frozenset({"STOP"}),
     ),
 }
@@ -222,10 +224,10 @@ def test_a_changed_reply_is_our_failure_or_the_verdict_that_stands_in_it(
         try:
             answer = read_object(body)
             completion = dialect.read(answer)
-            reply = concluded(request(), completion)
+            reply = read_reply(request(), completion)
         except ProviderError:
             return
-        assert at(answer, *dialect.ending) in dialect.complete
+        assert at(answer, *dialect.finish_reason) in dialect.complete
         winner, justification, confidence = plainly_read(completion.text)
         assert (reply.verdict.winner, reply.verdict.confidence) == (winner, confidence)
         kept = "".join(
@@ -239,7 +241,7 @@ def test_a_changed_reply_is_our_failure_or_the_verdict_that_stands_in_it(
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
 def test_an_unchanged_reply_is_its_verdict_and_never_what_was_thought_before(dialect: Dialect) -> None:
-    reply = concluded(request(), dialect.read(read_object(json.dumps(dialect.answer(TEXT)).encode())))
+    reply = read_reply(request(), dialect.read(read_object(json.dumps(dialect.answer(TEXT)).encode())))
     assert (reply.verdict.winner, reply.verdict.justification, reply.verdict.confidence) == plainly_read(TEXT)
     assert_sane(reply)
 
@@ -249,4 +251,4 @@ def test_an_unchanged_reply_is_its_verdict_and_never_what_was_thought_before(dia
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
 def test_no_verdict_comes_out_of_anything_else(dialect: Dialect, body: bytes) -> None:
     with pytest.raises(ProviderError):
-        concluded(request(), dialect.read(read_object(body)))
+        read_reply(request(), dialect.read(read_object(body)))
