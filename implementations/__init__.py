@@ -1,1 +1,1 @@
-"""What the protocols promise; rooms of helpers beside the classes that implement them."""
+"""Implementations of the protocols (`*_impl.py`), and packages of their helpers."""

@@ -1,4 +1,4 @@
-"""Books every attempt: what it cost, how it ended, how the provider is doing."""
+"""Records every attempt: its cost, its outcome and the provider's current state."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +15,7 @@ NEWEST_WEIGHT = 0.2
 
 @dataclass(slots=True)
 class _Book:
-    """How one provider is doing, beside what the ledger knows."""
+    """One provider's activity that is not in the ledger."""
 
     in_flight: int = 0
     failure_count: int = 0
@@ -24,12 +24,12 @@ class _Book:
     average_response_s: float | None = None
 
     def calls(self) -> float:
-        """Those under way."""
+        """Calls in flight."""
         return self.in_flight
 
 
 class AccountingImpl:
-    """now: the UTC wall clock, which dates successes and failures."""
+    """now: the UTC wall clock, for the times of successes and failures."""
 
     def __init__(
         self, *, prices: PricesProtocol, ledger: Ledger, metrics: Metrics, now: Callable[[], datetime]
@@ -43,12 +43,12 @@ class AccountingImpl:
             metrics.concurrent.of(name).set_function(book.calls)
 
     def started(self, request: ProviderRequest) -> None:
-        """One more attempt is under way."""
+        """Record that an attempt has started."""
         self._books[request.provider].in_flight += 1
         self._ledger.book(request.provider, request.model, UsageTotals(requests=1))
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
-        """Book the purchase; the reply comes back priced."""
+        """Record the purchase; return the reply with its price."""
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
         book = self._books[request.provider]
         book.last_success, book.average_response_s = self._now(), _decayed(book.average_response_s, elapsed_s)
@@ -57,7 +57,7 @@ class AccountingImpl:
     def failed(
         self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None
     ) -> Purchase | None:
-        """Book a failure, and what was billed for it; a cancelled attempt says nothing about the provider."""
+        """Record a failure and what was billed for it; a cancelled attempt does not count against the provider."""
         self._ended(request, outcome, elapsed_s)
         if outcome is not AttemptOutcome.CANCELLED:
             book = self._books[request.provider]
@@ -66,7 +66,7 @@ class AccountingImpl:
         return None if purchase is None else self._bought(request, purchase)
 
     def saved(self, request: ProviderRequest, reply: ProviderReply) -> None:
-        """Book what a known answer did not cost."""
+        """Record what a cache hit saved."""
         self._ledger.book(
             request.provider,
             request.model,
@@ -74,7 +74,7 @@ class AccountingImpl:
         )
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
-        """How the provider is doing."""
+        """The provider's current activity."""
         return ProviderActivity(**asdict(self._books[provider]))
 
     def _bought(self, request: ProviderRequest, purchase: Purchase, *, successes: int = 0) -> Purchase:

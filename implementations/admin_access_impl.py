@@ -1,6 +1,7 @@
-"""Who may change the running service: the administrator's key, shown from where administrators are.
+"""Guards changes to the running service: they need the administrator's key, sent from an allowed address.
 
-While an address shows wrong keys none of its keys is looked at, the right one neither: this key is chosen by people.
+After too many wrong keys from an address no key is checked, not even the right one: people choose this key, so it
+could be guessed.
 """
 
 from typing import NoReturn
@@ -17,7 +18,7 @@ log = structlog.get_logger("admin")
 
 
 class AdminAccessImpl:
-    """tries: the wrong keys of each address."""
+    """tries: the wrong keys tried, per address."""
 
     def __init__(self, key: AdminKey, *, tries: WrongKeys, metrics: Metrics) -> None:
         self._key = key
@@ -25,9 +26,9 @@ class AdminAccessImpl:
         self._metrics = metrics
 
     def check(self, key: str | None, *, peer: str) -> None:
-        """Pass whoever shows the key.
+        """Return if the key is the administrator's.
 
-        Raises AdminKeyRefusedError, or before it looks AdminTriedTooOftenError and AdminAddressRefusedError.
+        Raises AdminKeyRefusedError; before the key is checked, AdminTriedTooOftenError or AdminAddressRefusedError.
         """
         wait_s = self._tries.wait_s(peer)
         if wait_s > 0:
@@ -40,7 +41,7 @@ class AdminAccessImpl:
             self._refuse(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, peer, refusal)
 
     def _refuse(self, reason: AccessRefusal, peer: str, refusal: ServiceError) -> NoReturn:
-        """Each is counted. Tries are told, five a minute of an address at most; no key is no try."""
+        """Count every refusal; log attempts, at most five a minute per address. A missing key is not an attempt."""
         self._metrics.access_refusals.of(Door.ADMIN, reason).inc()
         if reason is not AccessRefusal.NO_KEY:
             self._tries.remember(peer)

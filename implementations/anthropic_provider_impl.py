@@ -1,4 +1,4 @@
-"""Anthropic's Messages API. Its schema is native (`output_config.format`); prefill and forced tools are refused."""
+"""Anthropic's Messages API, with native schemas (`output_config.format`); it rejects prefill and forced tools."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
 
 
 class AnthropicProviderImpl:
-    """Speaks the Messages dialect."""
+    """Speaks the Messages API."""
 
     def __init__(self, transport: Transport, settings: AnthropicSettings) -> None:
         self._endpoint = Endpoint(
@@ -39,13 +39,13 @@ class AnthropicProviderImpl:
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
-        """Look the models up, which is free and needs the key."""
+        """List the models, which is free and requires the key."""
         expect(await self._endpoint.get("/v1/models?limit=1", {"anthropic-version": VERSION}), "data", list)
         return "The key is accepted."
 
 
 def payload(request: ProviderRequest) -> JsonObject:
-    """The question; the caller's task ends the part that may be kept for the next question."""
+    """The request body; the cacheable prefix ends with the caller's task."""
     prompt = request.prompt
     marked: JsonObject = {"type": "text", "text": prompt.lead, "cache_control": {"type": "ephemeral"}}
     rest = prompt.user_text.removeprefix(prompt.lead)
@@ -68,7 +68,7 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def completion(answer: JsonObject) -> Completion:
-    """The text blocks joined; thinking blocks are no part of the answer. The prompt is counted in three parts."""
+    """The text blocks joined, without thinking blocks. Prompt tokens are reported in three parts."""
     usage = at(answer, "usage")
     read, written = at(usage, "cache_read_input_tokens"), at(usage, "cache_creation_input_tokens")
     for_an_hour = at(usage, "cache_creation", "ephemeral_1h_input_tokens")

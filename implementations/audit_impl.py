@@ -1,4 +1,4 @@
-"""Tells who changed what: as a log line, as an event, and to whoever asks for the latest changes of this process."""
+"""Records who changed what: as a log line, an event, and an in-memory list of this process's latest changes."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class AuditImpl:
     def record(
         self, by: Administrator, action: AdminAction, field: str | None, *, old: JsonValue, new: JsonValue
     ) -> None:
-        """One line, whatever the level, and one event; what looks like a secret is masked in both."""
+        """Write one log line, whatever the level, and one event; whatever looks like a secret is masked in both."""
         change = AdminChange(
             at=self._now(),
             actor=by.actor,
@@ -51,5 +51,5 @@ class AuditImpl:
         )
 
     def latest(self) -> Sequence[AdminChange]:
-        """The newest first."""
+        """The latest changes, newest first."""
         return tuple(self._latest)

@@ -1,7 +1,8 @@
-"""Keeps validated replies under their request's fingerprint: near, in Redis, and alone while Redis is away.
+"""Caches validated replies by request fingerprint: in this process and in Redis, local only while Redis is down.
 
-A local answer younger than the near time is given at once; else Redis is asked, and what it has replaces the local
-copy. What Redis lacks or cannot tell is answered locally while its time lasts, and given back to Redis.
+A local entry younger than the near-cache TTL is served directly; otherwise Redis is read, and its entry replaces the
+local copy. If Redis has none or is unavailable, the unexpired local entry is served; one that Redis lacks is written
+back to it.
 """
 
 from collections.abc import Callable
@@ -28,10 +29,10 @@ MODES = {
 
 
 class CacheManagerImpl:
-    """shared: None without Redis. local_ttl_s: the longest time that an answer is kept here, in seconds.
+    """shared: None without Redis. local_ttl_s: the longest time that an entry stays in this process, in seconds.
 
-    near_ttl_s: how long Redis is not asked about it. is_alone: there is no other replica. jitter: a number between its
-    two bounds, so that answers bought together do not go together.
+    near_ttl_s: how long it is served without asking Redis. is_alone: there is no other replica. jitter: draws a number
+    between its two bounds, so that entries stored together do not expire together.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class CacheManagerImpl:
         self._metrics = metrics
         self._jitter = jitter
         generation.on_advance = local.clear
-        # Read when scraped: entries also go when nobody asks.
+        # Computed on scrape: entries also expire without traffic.
         metrics.cache_entries.set_function(lambda: len(local))
         metrics.cache_bytes.set_function(lambda: local.payload_bytes)
         for mode in (DegradedMode.CACHE_LOCAL_ONLY, DegradedMode.CACHE_READ_ONLY):
             metrics.degraded_mode.of(mode).set_function(partial(self._is_in, mode))
 
     async def get(self, key: str) -> CachedReply | None:
-        """The reply, or None when it is not known or too old. Redis may take a quarter of a second of a request."""
+        """The reply, or None if absent or expired. A request waits at most a quarter of a second for Redis."""
         kept = self._kept(key)
         if self._shared is None or (kept is not None and kept.kept_s < self._near_ttl_s):
             tier, found = LOCAL, _reply_in(kept)
@@ -73,7 +74,7 @@ class CacheManagerImpl:
         return found
 
     def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:
-        """Keep the reply for ttl_s seconds, a tenth more or less; here at once, in Redis behind the caller's back."""
+        """Store the reply for ttl_s seconds, plus or minus a tenth: locally at once, in Redis in the background."""
         payload = encode(reply)
         drawn_s = ttl_s * self._jitter(SHORTEST_TTL, LONGEST_TTL)
         self._keep(key, payload, ttl_s=drawn_s, age_s=0.0)
@@ -81,14 +82,14 @@ class CacheManagerImpl:
             self._shared.put(key, payload, ttl_s=drawn_s)
 
     async def clear(self) -> CacheCleared:
-        """Forget every reply: the number in every key is raised."""
+        """Invalidate every reply, by raising the generation that is part of every key."""
         if self._shared is None:
             self._generation.advance_to(self._generation.number + 1)
         everywhere = self._is_alone if self._shared is None else await self._shared.clear()
         return CacheCleared(generation=self._generation.number, everywhere=everywhere)
 
     def health(self) -> CacheHealth:
-        """What the circuits and the prober know."""
+        """The state known from the circuits and the prober; no I/O."""
         if self._shared is None:
             return CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
         redis = self._shared.redis
@@ -104,7 +105,7 @@ class CacheManagerImpl:
         return float(self.health().degraded_mode is mode)
 
     def statistics(self) -> CacheStatistics:
-        """Read from the metrics, which count everything once."""
+        """Read from the metrics, the only place where these are counted."""
         return CacheStatistics(
             mode=self.health().mode,
             generation=self._generation.number,
@@ -121,7 +122,7 @@ class CacheManagerImpl:
         )
 
     async def _from_both(self, key: str, shared: EntryStore) -> tuple[str, CachedReply | None]:
-        """From Redis, or else what is here by now, and which of the two it was."""
+        """The tier that answered and its reply: Redis, else local."""
         try:
             with waiting_for_redis() as patience_s:
                 entry = await shared.get(key, patience_s=patience_s)
@@ -132,7 +133,7 @@ class CacheManagerImpl:
         self._looked_up(REDIS, found=reply is not None)
         if entry is None or reply is None:
             kept = self._kept(key)
-            if kept is not None:  # Redis lost it, or never took it: it gets it for as long as it may stay here
+            if kept is not None:  # Redis lost the entry or never stored it: write it back, with the TTL it has left
                 shared.put(key, kept.payload, ttl_s=kept.left_s, age_s=kept.age_s)
             return LOCAL, _reply_in(kept)
         self._keep(key, entry.payload, ttl_s=entry.left_s, age_s=entry.age_s)

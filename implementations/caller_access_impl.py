@@ -1,7 +1,7 @@
-"""Who may ask: whoever shows the key of a caller, and for reading the administrator.
+"""Authenticates callers by key; the administrator's key is accepted too, for reading only.
 
-A caller's key is as long as a digest and cannot be guessed, so a right one always passes: a neighbour behind the same
-address who shows wrong ones locks nobody out. Only the administrator's key is not looked at for a while.
+Callers' keys are as long as a digest and cannot be guessed, so a valid one always passes: wrong keys from the same
+address lock nobody out. Only the administrator's key is not checked while an address is blocked.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ log = structlog.get_logger("access")
 
 
 class CallerAccessImpl:
-    """ring: the callers' keys, None when everybody may ask. tries: the wrong keys of each address, shown here."""
+    """ring: the callers' keys, None if authentication is off. tries: the wrong keys tried here, per address."""
 
     def __init__(self, ring: KeyRing | None, *, admin: AdminKey, tries: WrongKeys, metrics: Metrics) -> None:
         self._ring = ring
@@ -30,7 +30,7 @@ class CallerAccessImpl:
         self._metrics = metrics
 
     def identify(self, shown: Callable[[], str | None], *, peer: Callable[[], str], admin_may: bool) -> str:
-        """The name under which this request is booked. Raises CallerKeyRefusedError."""
+        """The name under which this request is accounted. Raises CallerKeyRefusedError."""
         if self._ring is None:
             return ANONYMOUS
         key = shown()
@@ -48,7 +48,7 @@ class CallerAccessImpl:
         return self._admin.is_shown(key) and self._admin.is_taken_from(peer)
 
     def _tell(self, reason: AccessRefusal, peer: str, *, quietly: bool) -> None:
-        """Every refusal is counted. Wrong keys are told, five a minute of an address at most; no key is no try."""
+        """Count every refusal; log wrong keys, at most five a minute per address. A missing key is not an attempt."""
         self._metrics.access_refusals.of(Door.CALLER, reason).inc()
         if reason is AccessRefusal.WRONG_KEY and not quietly:
             self._tries.remember(peer)

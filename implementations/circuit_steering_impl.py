@@ -1,6 +1,6 @@
-"""Holds circuits open or closed as administrators order it, in all replicas; each replica follows an order once.
+"""Forces circuits open or closed on an administrator's order, in all replicas; each applies an order once.
 
-What the service decides by itself, for a key or an account, and what a circuit counts stays with the replica.
+Circuits that the service itself forces open (refused key, exhausted quota), and all counts, stay local to the replica.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ log = structlog.get_logger("steering")
 
 
 class CircuitSteeringImpl:
-    """document: None without Redis. secrets: what no reason may hold. clock: the circuits' own; now_s: unix seconds."""
+    """document: None without Redis. secrets: must not occur in a reason. clock: the circuits'; now_s: Unix seconds."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class CircuitSteeringImpl:
         self._shared = SharedValues("circuits", document, take=self._take, flawed=self._flawed)
 
     async def poll(self) -> None:
-        """Follow what another replica was told."""
+        """Apply orders given to other replicas."""
         await self._shared.poll()
 
     def report(self, provider: ProviderName) -> CircuitResponse:
-        """One circuit as it is here."""
+        """The state of one circuit in this replica."""
         circuit = self._circuits[provider]
         held = circuit.override
         return CircuitResponse(
@@ -63,7 +63,7 @@ class CircuitSteeringImpl:
         )
 
     async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:
-        """Whatever traffic says. Raises InvalidQueryError for a reason that holds a secret."""
+        """Force the circuit's state, whatever its traffic. Raises InvalidQueryError if the reason holds a secret."""
         if holds_secret(order.reason, self._secrets):
             raise InvalidQueryError("reason: holds one of the service's own secrets, which everybody could read then")
         until_s = None if order.for_s is None else self._now_s() + order.for_s
@@ -73,7 +73,7 @@ class CircuitSteeringImpl:
         return await self._order(provider, ordered, AdminAction.CIRCUIT_FORCED, by)
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
-        """Also what the service itself forced, in every replica."""
+        """Reset the circuit in every replica, including a state that the service itself forced."""
         ordered = Order(state=None, reason=None, actor=by.actor, until_s=None, request_id=by.request_id)
         return await self._order(provider, ordered, AdminAction.CIRCUIT_RESET, by)
 
@@ -84,7 +84,7 @@ class CircuitSteeringImpl:
 
         def ordered(latest: Edition) -> Values:
             nonlocal old
-            old = self._shown(provider)  # after a look at what the other replicas were told
+            old = self._shown(provider)  # after applying the orders of other replicas
             return {**latest.values, provider.value: stored_form(order)}
 
         await self._shared.change(
@@ -106,7 +106,7 @@ class CircuitSteeringImpl:
                 self._follow(circuit, order)
 
     def _follow(self, circuit: CircuitBreaker, order: Order | None) -> None:
-        """No order any more, or one whose time is over: no administrator holds the circuit."""
+        """Without an order, or with an expired one, the circuit is no longer forced by an administrator."""
         left_s = None if order is None or order.until_s is None else order.until_s - self._now_s()
         match order:
             case Order(state=None):

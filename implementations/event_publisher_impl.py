@@ -1,4 +1,4 @@
-"""Takes the events of the service: never waits, never fails. What goes to Kafka is the outbox's business."""
+"""Accepts the service's events; never waits, never fails. The outbox delivers them to Kafka."""
 
 import structlog
 
@@ -12,7 +12,7 @@ log = structlog.get_logger("events")
 
 
 class EventPublisherImpl:
-    """enabled: whether the operator wants events at all."""
+    """enabled: whether events are published at all."""
 
     def __init__(self, *, enabled: bool, outbox: Outbox, usage: UsageWindow, metrics: Metrics) -> None:
         self._enabled = enabled
@@ -21,22 +21,22 @@ class EventPublisherImpl:
         self._metrics = metrics
 
     def publish(self, event: EventData) -> None:
-        """Count the event and hand it over."""
+        """Count the event and pass it to the outbox."""
         if not self._enabled:
             return
         self._metrics.events.of(event.event).inc()
         self._usage.observe(event)
         try:
             self._outbox.put(event)
-        except Exception as error:  # noqa: BLE001  whoever publishes has better things to do; it is counted
+        except Exception as error:  # noqa: BLE001  publishing must not fail the request; it is counted
             self._metrics.events_dropped.of(event.event.topic, EventDropReason.DEFECT).inc()
             log.error("event_defect", event_type=event.event.event_type, error=type(error).__name__)  # noqa: TRY400
 
     def publish_usage(self) -> None:
-        """End the window of the usage statistics and publish it."""
+        """Close the current usage window and publish it."""
         if self._enabled:
             self.publish(self._usage.turn())
 
     def health(self) -> EventHealth:
-        """The known state of Kafka and of what waits for it."""
+        """The known state of Kafka and of the pending events."""
         return self._outbox.health()

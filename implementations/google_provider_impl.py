@@ -1,4 +1,4 @@
-"""Google's Gemini API (`generateContent`). The key travels in a header, never in the URL, which others may log."""
+"""Google's Gemini API (`generateContent`). The key is sent in a header, never in the URL, which others may log."""
 
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -35,7 +35,7 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
 
 
 class GoogleProviderImpl:
-    """Speaks the generateContent dialect."""
+    """Speaks the generateContent API."""
 
     def __init__(self, transport: Transport, settings: GoogleSettings) -> None:
         self._endpoint = Endpoint(
@@ -46,18 +46,18 @@ class GoogleProviderImpl:
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
-        model = quote(request.model, safe="")  # one segment of the path, whatever it holds
+        model = quote(request.model, safe="")  # always a single path segment
         answer = await self._endpoint.post(f"/v1beta/models/{model}:generateContent", payload(request))
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
-        """Look the models up, which is free and needs the key."""
+        """List the models, which is free and requires the key."""
         expect(await self._endpoint.get("/v1beta/models?pageSize=1"), "models", list)
         return "The key is accepted."
 
 
 def payload(request: ProviderRequest) -> JsonObject:
-    """The question; Gemini wants to be told the order of the fields."""
+    """The request body; Gemini needs the order of the fields spelled out."""
     config: JsonObject = {
         "maxOutputTokens": request.max_tokens,
         "responseMimeType": "application/json",
@@ -75,7 +75,7 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def completion(answer: JsonObject) -> Completion:
-    """The parts joined that are no thoughts. Thoughts are billed as output and counted apart."""
+    """The parts joined, without thoughts. Thoughts are billed as output but counted separately."""
     candidate, usage = at(answer, "candidates", 0), at(answer, "usageMetadata")
     blocked = bool(text_at(answer, "promptFeedback", "blockReason"))
     thoughts = at(usage, "thoughtsTokenCount")
@@ -96,5 +96,5 @@ def completion(answer: JsonObject) -> Completion:
 
 
 def _thinking(word: str) -> JsonObject:
-    """Models of the 2.5 family are given a budget in tokens, later ones a level."""
+    """Models of the 2.5 family take a budget in tokens, later ones a level."""
     return {"thinkingBudget": int(word)} if word.isdigit() else {"thinkingLevel": word}

@@ -1,4 +1,4 @@
-"""Remembers what callers were told lately, for whoever looks at the service: bounded, and gone with the process."""
+"""Keeps recent answers and failures for the operator's view: bounded, in memory only."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ WINDOW_S = 60.0
 
 
 class HistoryImpl:
-    """clock: monotonic seconds; now: the UTC wall clock, which dates failures."""
+    """clock: monotonic seconds; now: the UTC wall clock, for the times of failures."""
 
     def __init__(self, *, clock: ClockProtocol, now: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -33,11 +33,11 @@ class HistoryImpl:
         return self._clock() - self._began_s
 
     def answered(self, elapsed_s: float) -> None:
-        """A comparison was answered in so many seconds."""
+        """Record a comparison answered in elapsed_s seconds."""
         self._answers.append((self._clock(), elapsed_s))
 
     def failed(self, failure: ServiceError, *, correlation_id: UUID) -> None:
-        """Keep what the class says and whom it is about; the details may name what was sent, so they are left out."""
+        """Record the failure's class and provider, without its details, which may refer to the caller's input."""
         self._by_code[failure.code] += 1
         self._failures.append(
             Failure(
@@ -51,7 +51,7 @@ class HistoryImpl:
         )
 
     def pace(self) -> Pace:
-        """Of the last minute, and of its latest thousand answers when there were more."""
+        """Latencies of the last minute, at most of its latest thousand answers."""
         since_s = self._clock() - WINDOW_S
         times = sorted(elapsed_s for at_s, elapsed_s in self._answers if at_s >= since_s)
         if not times:
@@ -65,14 +65,14 @@ class HistoryImpl:
         )
 
     def failures(self) -> Sequence[Failure]:
-        """The newest first."""
+        """Recent failures, newest first."""
         return tuple(reversed(self._failures))
 
     def failures_by_code(self) -> Mapping[ErrorCode, int]:
-        """Since the start, the most frequent first."""
+        """Counts since the start, most frequent first."""
         return dict(self._by_code.most_common())
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    """By nearest rank: a time that was really measured."""
+    """By nearest rank, so the result is a measured time."""
     return ordered[ceil(share * len(ordered)) - 1]

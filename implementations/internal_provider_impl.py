@@ -1,4 +1,4 @@
-"""A self-hosted, OpenAI-compatible server (vLLM, Ollama): the oldest words of the dialect, and usage if it has any."""
+"""A self-hosted, OpenAI-compatible server (vLLM, Ollama): oldest parameter names, usage if it reports any."""
 
 from api_models import JsonObject
 from config import InternalModelSettings
@@ -21,12 +21,12 @@ class InternalProviderImpl:
         return read_reply(request, chat.completion(answer))
 
     async def probe(self) -> str:
-        """Look the models up."""
+        """List the models."""
         return chat.listed_models(await self._endpoint.get("/models"))
 
 
 def payload(request: ProviderRequest) -> JsonObject:
-    """The question."""
+    """The request body."""
     body = chat.question(request, role="system", schema=VERDICT_SCHEMA)
     body["max_tokens"] = request.max_tokens
     if request.reasoning:

@@ -1,4 +1,4 @@
-"""Walks one request: query, selector, cache, flight, provider stack, accounting, events. Read it from the top."""
+"""Handles one request: query, selector, cache, single flight, provider stack, accounting, events. Read top down."""
 
 import asyncio
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ from protocols import (
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
-# Of its texts, while a question is bought: as asked, laid out, joined, encoded, and what is in the making. Measured.
+# Copies of a question's texts in memory during a call: as received, laid out, joined, encoded, being built. Measured.
 COPIES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A candidate's reply and where it came from; age_s when it was known."""
+    """A candidate's reply and where it came from; age_s: set on a cache hit."""
 
     candidate: Candidate
     reply: ProviderReply
@@ -83,7 +83,7 @@ class LLMOrchestratorImpl:
         self._clock = clock
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
-        """Answer the query or raise a ServiceError. The settings are those of this moment.
+        """Answer the query or raise a ServiceError. The settings are those at the start of the call.
 
         *started* is followed by exactly one *completed*, however the request ends.
         """
@@ -104,7 +104,7 @@ class LLMOrchestratorImpl:
         try:
             with calling(call):
                 answer = await self._first_answer(query, settings)
-            await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
+            await asyncio.sleep(0)  # others that are ready go first (decision 14)
             return self._answered(query, answer, call.record, self._clock() - began_s)
         except asyncio.CancelledError:
             self._events.publish(request_events.unanswered(query, UNFINISHED, self._clock() - began_s, cost_usd=0.0))
@@ -142,7 +142,7 @@ class LLMOrchestratorImpl:
         )
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
-        """Ask one candidate after the other, as far as time and the class of each failure allow."""
+        """Try the candidates in order, as long as time and the class of each failure allow."""
         candidates = self._selector.candidates(query, settings)
         failures: list[ServiceError] = []
         for candidate in candidates:
@@ -157,7 +157,7 @@ class LLMOrchestratorImpl:
     async def _ask(
         self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
     ) -> Answer:
-        """From the cache, which keeps its own time; from a purchase under way; or bought."""
+        """Answer from the cache (which has its own timeout), from a flight in progress, or by a new call."""
         key = candidate.request.fingerprint()
         reads = settings.cache_enabled and query.cache_use.reads
         known = await self._look_up(key, candidate, query) if reads else None
@@ -173,11 +173,11 @@ class LLMOrchestratorImpl:
     async def _bought(
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
     ) -> tuple[ProviderReply, bool]:
-        """The reply within this candidate's share of the time, and whether it was this request that began to buy it."""
+        """The reply, within this candidate's share of the deadline, and whether this request started the flight."""
         call = current_call()
         left_s = call.deadline.share(is_last=is_last).remaining_s()
         if left_s <= 0:
-            raise _too_late(candidate)  # before anything is bought
+            raise _too_late(candidate)  # before any call is made
         flight = call.apart(call.purchase_deadline.share(is_last=is_last))
         limit = asyncio.timeout(left_s)
         try:
@@ -204,11 +204,11 @@ class LLMOrchestratorImpl:
     async def _buy(
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, flight: Call
     ) -> ProviderReply:
-        """The flight: it belongs to nobody, so its time is a candidate's share of a whole request's."""
+        """The flight: it belongs to no single request, so its deadline is a candidate's share of a full request's."""
         try:
             with calling(flight), self._receipts.issued(query, candidate.request, flight.record.attempts):
                 reply = await candidate.provider.generate_comparison(candidate.request)
-        except CostLimitExceededError:  # our own limit is no failure of the provider
+        except CostLimitExceededError:  # our own limit, not a provider failure
             raise
         except ServiceError as failure:
             self._events.publish(request_events.provider_failed(query, candidate, failure))
@@ -231,9 +231,9 @@ def _too_late(candidate: Candidate) -> ServiceError:
 
 
 def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
-    """The last of those who were really asked; when nobody was, the circuit that will be tried first.
+    """The last failure of a provider that was asked; if none was, the open circuit with the shortest wait.
 
-    What a moment's wait may mend goes before a limit of ours, which it does not.
+    Failing that, a failure that a short wait may resolve takes precedence over our cost limit.
     """
     if not failures:
         return DefectError("the selector promises at least one candidate")

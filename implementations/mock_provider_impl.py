@@ -1,7 +1,7 @@
-"""A judge that costs nothing: it reads surface signs of quality and errs the way that language models err.
+"""A free judge: it reads surface signs of quality and makes the kinds of errors that language models make.
 
-Verdicts depend on the question and the knobs alone, never on the clock, the process or earlier calls; only simulated
-failures and delays depend on how many calls came before.
+Verdicts depend only on the question and the knobs, never on the clock, the process or earlier calls; only simulated
+failures and delays depend on the number of earlier calls.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from protocols import (
 NOISE_POINTS = 0.6
 WIDEST_NOISE_POINTS = 1.8
 OVERWHELMING_POINTS = 3.2
-# Overwhelming pairs, up to a third where qualities mix, are never judged by position; the others make up for most.
+# Overwhelming pairs (up to a third of mixed-quality input) are never judged by position; the factor mostly compensates.
 CLOSE_PAIR_FACTOR = 1.2
 
 POINTS_PER_CONFIDENCE_STEP = 0.75
@@ -38,20 +38,20 @@ MOST_NAMED = 2
 
 
 class MockProviderImpl:
-    """Judges pairs of essays; per seed it keeps one stream of failures and one of delays."""
+    """Judges pairs of essays, with one random stream of failures and one of delays per seed."""
 
     def __init__(self, *, sleep: SleepProtocol) -> None:
-        """Take the sleep (in seconds) with which delays are simulated."""
+        """sleep: simulates delays, in seconds."""
         self._sleep = sleep
         self._failures: dict[int, Random] = {}
         self._delays: dict[int, Random] = {}
 
     async def probe(self) -> str:
-        """Say that the mock judge can always be asked."""
+        """Always succeeds."""
         return "The mock judge is ready."
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """Judge one pair, late or not at all when the knobs say so."""
+        """Judge one pair, delayed or failing as the knobs say."""
         knobs = request.mock
         if knobs is None:
             message = "The mock judge was asked without its settings."
@@ -80,7 +80,7 @@ class MockProviderImpl:
 
 
 def _judge(prompt: PromptProtocol, replicate: int, knobs: MockKnobs) -> Verdict:
-    """Weigh the two essays; drawn so that the swapped pair gets the mirrored verdict unless judged by position."""
+    """Weigh the two essays; the swapped pair gets the mirrored verdict, unless judged by position."""
     essay_a, essay_b = prompt.essays
     former, latter = sorted((essay_a, essay_b))
     draws = _draws(knobs.seed, prompt.system, prompt.lead, replicate, former, latter)
@@ -97,7 +97,7 @@ def _judge(prompt: PromptProtocol, replicate: int, knobs: MockKnobs) -> Verdict:
 
 
 def _draws(*question: str | int) -> Random:
-    """Open the stream of one question; lengths keep neighbouring texts apart, lone surrogates are let through."""
+    """The random stream of one question; texts are length-prefixed, lone surrogates are accepted."""
     digest = hashlib.sha256()
     for part in question:
         encoded = str(part).encode("utf-8", "surrogatepass")
@@ -113,7 +113,7 @@ def _praise(name: Winner, traits: EssayTraits) -> str:
 
 
 def _criticism(name: Winner, traits: EssayTraits, better: EssayTraits) -> str:
-    """Say where the loser falls behind; every clause is true of the traits."""
+    """Say where the loser falls short; every clause is true of its traits."""
     clauses = {
         "is written with less care": traits.slip_share > better.slip_share,
         "uses fewer kinds of connectives": len(traits.connectives) < len(better.connectives),
@@ -125,7 +125,7 @@ def _criticism(name: Winner, traits: EssayTraits, better: EssayTraits) -> str:
 
 
 def _size(traits: EssayTraits) -> str:
-    """Name the counts, which are lower bounds when only the beginning was read."""
+    """The counts in words; lower bounds if only the beginning was read."""
     counts = {"paragraph": traits.paragraphs, "word": traits.words}
     named = " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
     return named if traits.is_whole else f"at least {named}"

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions. Nothing is stored there: pupils' essays are not kept by the vendor for later reading."""
+"""OpenAI's chat completions, with `store` off: the vendor does not keep pupils' essays as stored completions."""
 
 from api_models import JsonObject
 from config import OpenAISettings
@@ -22,12 +22,12 @@ class OpenAIProviderImpl:
         return read_reply(request, chat.completion(answer))
 
     async def probe(self) -> str:
-        """Look the models up, which is free and needs the key."""
+        """List the models, which is free and requires the key."""
         return chat.listed_models(await self._endpoint.get("/models"))
 
 
 def payload(request: ProviderRequest) -> JsonObject:
-    """The question; the key of the prompt cache brings questions with the same stable part to the same machine."""
+    """The request body; `prompt_cache_key` routes questions with the same prefix to the same machine."""
     body = chat.question(request, role="developer", schema=VERDICT_SCHEMA)
     body |= {
         "max_completion_tokens": request.max_tokens,

@@ -1,4 +1,4 @@
-"""OpenRouter: chat completions routed to other vendors. Its 200 may hold an error, its usage tells the real cost."""
+"""OpenRouter: chat completions routed to other vendors. A 200 may hold an error; its usage reports the actual cost."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,12 +14,12 @@ from implementations.wire.json_reading import at, expect
 from implementations.wire.transport import Transport
 from protocols import Completion, ProviderReply, ProviderRequest
 
-GEMINI_ROUTES = "google/"  # where only strings may be enumerated
-MOST_DOLLARS = 10_000  # of one call; what is more is no price
+GEMINI_ROUTES = "google/"  # they accept enums of strings only
+MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 
 
 class OpenRouterProviderImpl:
-    """Speaks chat completions as OpenRouter does, and only to routes that keep no data and know our schema."""
+    """Speaks chat completions as OpenRouter does, only to routes that retain no data and support our parameters."""
 
     def __init__(self, transport: Transport, settings: OpenRouterSettings) -> None:
         self._endpoint = Endpoint(transport, settings.base_url, bearer(settings.api_key))
@@ -36,13 +36,13 @@ class OpenRouterProviderImpl:
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
-        """Look the key up: the listing of models is public and would prove nothing."""
+        """Look up the key: the model list is public and would prove nothing."""
         expect(await self._endpoint.get("/key"), "data", dict)
         return "The key is accepted."
 
 
 def payload(request: ProviderRequest) -> JsonObject:
-    """The question, with the demands on the route that answers it."""
+    """The request body, with the requirements on the route."""
     body = chat.question(request, role="system", schema=_schema(request.model))
     body |= {
         "max_tokens": request.max_tokens,
@@ -55,7 +55,7 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def completion(answer: JsonObject) -> Completion:
-    """With what was charged; under a key of our own at the vendor that is what the vendor takes as well."""
+    """Includes the amount charged; with our own vendor key (BYOK), plus the vendor's charge."""
     usage = at(answer, "usage")
     charged = _dollars(at(usage, "cost"))
     upstream = _dollars(at(usage, "cost_details", "upstream_inference_cost")) if at(usage, "is_byok") is True else 0.0

@@ -1,6 +1,6 @@
-"""Looks providers up while nobody asks them, by their free probe: when a circuit is open, or nothing was heard lately.
+"""Probes providers for free when there is no traffic to judge by: the circuit is not closed, or the provider was idle.
 
-What it finds is shown and changes nothing: only judging calls move a circuit.
+Findings are only displayed: only real calls move a circuit.
 """
 
 import random
@@ -26,7 +26,7 @@ JITTER = 0.1
 
 
 class ProviderMonitorImpl:
-    """interval_s: seconds between two rounds, and how long a provider is silent before it is looked up."""
+    """interval_s: seconds between two rounds, and how long a provider must be idle to be probed."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ProviderMonitorImpl:
         self._now = now
 
     async def run(self) -> None:
-        """Round after round, for ever; one provider after the other, so that nothing is stormed."""
+        """Run forever, probing one provider at a time to avoid bursts."""
         while True:
             await self._sleep(self._interval_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  spreads replicas
             settings = self._runtime_settings.current()
@@ -59,7 +59,7 @@ class ProviderMonitorImpl:
                     self._findings[status.name] = await self._look_up(status.name)
 
     def _is_due(self, status: ProviderStatus) -> bool:
-        """Usable, and either left alone or silent for an interval."""
+        """Usable, and either its circuit is not closed or it was idle for an interval."""
         if not status.is_usable:
             return False
         heard = [moment for moment in (status.activity.last_success, status.activity.last_failure) if moment]

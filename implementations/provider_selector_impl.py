@@ -1,4 +1,4 @@
-"""The one place that knows which providers can be asked, why not, and in which order."""
+"""The single place that decides which providers are usable, why others are not, and in which order to try them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,7 @@ from protocols import (
 
 
 class ProviderSelectorImpl:
-    """configured: the providers that the operator gave a key or a URL. findings: what their free look-ups found."""
+    """configured: the providers with a key or a URL. findings: the results of their free probes."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class ProviderSelectorImpl:
         self._findings = findings
 
     def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
-        """Best first; only the named provider unless it may be replaced. Raises NoUsableProviderError.
+        """Best first; only the pinned provider unless fallback is allowed. Raises NoUsableProviderError.
 
-        An open circuit does not change the order: an answer of the first choice may be known, and who cannot be asked
-        says so at once.
+        An open circuit does not change the order: the first choice's answer may be cached, and an open circuit fails
+        fast.
         """
         wanted = self._choices(query, settings)
         usable = [choice for choice in wanted if self._obstacle(choice.provider, settings) is None]
@@ -68,14 +68,14 @@ class ProviderSelectorImpl:
         ]
 
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
-        """Every provider of the priority order, then who can be asked all the same; only the mock while it judges."""
+        """All providers in priority order, then other usable ones; only the mock in mock mode."""
         if settings.mock:
             return [self.status(ProviderName.MOCK, settings)]
         others = (name for name in ProviderName if self._obstacle(name, settings) is None)
         return [self.status(name, settings) for name in dict.fromkeys((*settings.priority_order, *others))]
 
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
-        """One provider, in the order or not."""
+        """One provider, whether or not it is in the priority order."""
         mocked = name is ProviderName.MOCK and settings.mock is not None
         held = self._guards[name].circuit.override
         return ProviderStatus(
@@ -91,7 +91,7 @@ class ProviderSelectorImpl:
         )
 
     def _choices(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Choice]:
-        """Everyone who may answer, first choice first and nobody twice."""
+        """Every provider that may answer, first choice first, without duplicates."""
         if settings.mock:
             return (Choice(provider=ProviderName.MOCK),)
         pinned = query.provider or self._owner_of_model(query, settings)
@@ -102,14 +102,14 @@ class ProviderSelectorImpl:
         return others if first is None else (first, *(one for one in others if one.provider is not first.provider))
 
     def _ranked(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[ProviderName]:
-        """Who can be asked, ranked; then the others, so that the reasons of all can be told."""
+        """The usable providers, ranked, then the others, so that an error can give every reason."""
         order = tuple(dict.fromkeys((settings.default_provider, *settings.priority_order)))
         usable = [name for name in order if self._obstacle(name, settings) is None]
         ranked = self._ranking.ranked(usable, query, settings)
         return (*ranked, *(name for name in order if name not in usable))
 
     def _owner_of_model(self, query: ComparisonQuery, settings: CurrentSettings) -> ProviderName | None:
-        """A model without a provider names the one enabled provider that offers it. Raises InvalidQueryError."""
+        """For a model without a provider, the one enabled provider that lists it. Raises InvalidQueryError."""
         if query.model is None:
             return None
         owners = [name for name in settings.enabled_providers if query.model in self._catalogue.models(name)]
@@ -121,7 +121,7 @@ class ProviderSelectorImpl:
         return owners[0]
 
     def _obstacle(self, name: ProviderName, settings: CurrentSettings) -> str | None:
-        """Why the provider is out of the question, or None."""
+        """Why the provider is unusable, or None."""
         if name is ProviderName.MOCK:
             return None if settings.mock else "the mock judges only when the operator asks for it"
         if name not in settings.enabled_providers:
@@ -129,7 +129,7 @@ class ProviderSelectorImpl:
         return None if name in self._configured else "not configured"
 
     def _pause(self, name: ProviderName) -> str | None:
-        """Why it is left alone for a while, or None."""
+        """Why it is temporarily not called, or None."""
         guards = self._guards[name]
         refusal = guards.circuit.refusal()
         if refusal is not None:

@@ -1,4 +1,4 @@
-"""Tries one provider for an operator: the free look-up, or one paid verdict on a fixed tiny pair."""
+"""Tests one provider for an operator: the free probe, or one paid verdict on a fixed tiny pair."""
 
 from dataclasses import replace
 from uuid import UUID, uuid4
@@ -22,7 +22,7 @@ from protocols import (
     TrialReport,
 )
 
-TEST_TIMEOUT_S = 9.5  # ten seconds are promised
+TEST_TIMEOUT_S = 9.5  # the contract promises ten
 DEEP_INTERVAL_S = 60.0
 TINY_QUERY = ComparisonQuery(
     user_prompt="Which of the two sentences describes the weather better?",
@@ -56,7 +56,7 @@ class ProviderTesterImpl:
         self._last_deep_s: dict[ProviderName, float] = {}
 
     async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
-        """Within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
+        """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
         judge, began_s = self._judges[name], self._clock()
         status = self._selector.status(name, self._runtime_settings.current())
@@ -86,7 +86,7 @@ class ProviderTesterImpl:
     async def _deep(self, name: ProviderName, judge: Judge, caller: str) -> tuple[str, str | None]:
         query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
-        # What is paid for is read and told, also when whoever asked has left.
+        # A paid call is finished and accounted for even if the operator disconnects.
         reply, _ = await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
         return f"The provider judged a pair: {reply.verdict.winner}.", reply.purchase.model
 

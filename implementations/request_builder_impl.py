@@ -1,6 +1,7 @@
-"""Merges what the caller wished and what the settings say, in this one place, into a complete request.
+"""Merges the caller's overrides and the settings into a complete request, in this one place.
 
-What a model does not take is left out here and named; below there are no overrides, no defaults and no gates.
+Parameters that a model does not take are dropped here and reported; further down there are no overrides, defaults or
+gates.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ from protocols import (
 )
 
 NO_REASONING = "none"
-LARGEST_CAP = 1_000_000  # tokens, for a model whose own limit is not known
+LARGEST_CAP = 1_000_000  # tokens, for a model whose limit is unknown
 
 
 class RequestBuilderImpl:
-    """Decides once."""
+    """Resolves every override and default."""
 
     def __init__(self, *, catalogue: ModelCatalogueProtocol) -> None:
         self._catalogue = catalogue
@@ -33,7 +34,7 @@ class RequestBuilderImpl:
     def build(
         self, query: ComparisonQuery, choices: Sequence[Choice], settings: CurrentSettings
     ) -> Sequence[tuple[ProviderRequest, tuple[str, ...]]]:
-        """To each choice its question, and the names of the overrides that are not in it. One prompt serves all."""
+        """For each choice its request and the names of the overrides dropped from it. All share one prompt."""
         prompt = build_prompt(query)
         if settings.mock is not None:
             return [(_mock_request(query, prompt, settings), ()) for _ in choices]
@@ -71,7 +72,7 @@ class RequestBuilderImpl:
 
 
 def _mock_request(query: ComparisonQuery, prompt: PromptProtocol, settings: CurrentSettings) -> ProviderRequest:
-    """The mock takes everything, so that each override makes another question."""
+    """The mock takes every parameter, so each override changes the request's identity."""
     return ProviderRequest(
         provider=ProviderName.MOCK,
         model=MOCK_MODEL,
@@ -92,7 +93,7 @@ def _takes_temperature(traits: ModelTraits, reasoning: str | None) -> bool:
 
 
 def _is_worth_keeping(prompt: PromptProtocol, traits: ModelTraits) -> bool:
-    """The stable part ends in some text and is, as estimated, as long as the provider's shortest prefix."""
+    """The stable prefix ends in text and is, by estimate, at least the provider's minimum cacheable length."""
     if traits.min_cacheable_tokens is None or not prompt.lead.strip():
         return False
     return (len(prompt.system) + len(prompt.lead)) // CHARACTERS_PER_TOKEN >= traits.min_cacheable_tokens

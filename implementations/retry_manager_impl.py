@@ -1,4 +1,4 @@
-"""The one owner of retries: at most three attempts with full jitter, inside the deadline and a budget."""
+"""The only place that retries: at most three attempts with full jitter, within the deadline and a retry budget."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -31,26 +31,26 @@ THROTTLED_BACKOFF = wait_random_exponential(multiplier=1.0, max=30.0)
 
 
 class DeadlineTooNear(stop_base):
-    """Stops when the wait would leave no time for another attempt."""
+    """Stops when the back-off would leave no time for another attempt."""
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Tenacity knows the coming wait before it asks whether to stop."""
+        """Tenacity computes the upcoming wait before it evaluates `stop`."""
         return retry_state.upcoming_sleep + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s()
 
 
 class BudgetSpent(stop_base):
-    """Stops when the provider has been burdened with enough repetitions."""
+    """Stops when the provider's retry budget is spent."""
 
     def __init__(self, budget: RetryBudget) -> None:
         self._budget = budget
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Asked after a failure, before the wait. The one repetition of what was no verdict is no burden."""
+        """Evaluated after a failure, before the wait. The single repeat of an invalid verdict is not budgeted."""
         return _burdens(retry_state) and not self._budget.allows
 
 
 class RetryManagerImpl:
-    """One for each provider. sleep: waits so many seconds; injected, so that tests need not. on_retry: told of each."""
+    """One per provider. sleep: takes seconds; injected for tests. on_retry: called on each retry."""
 
     def __init__(
         self,
@@ -71,19 +71,19 @@ class RetryManagerImpl:
         )
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Call until it succeeds, fails for good or time or budget are used up; then raise the last failure.
+        """Call until it succeeds, fails permanently, or time or budget run out; then raise the last failure.
 
-        A repetition that meets an open circuit, or a limit of ours, ends with the failure that it was to mend.
+        A retry that meets an open circuit, or one of our own limits, raises the failure that it was retrying.
         """
         self._budget.first_attempt()
         try:
-            return await operation()  # most calls succeed at once and need nothing of what follows
+            return await operation()  # fast path: most calls succeed at once
         except ProviderError as failure:
             met = [failure]
         return await self._repeated(operation, met)
 
     async def _repeated(self, operation: Callable[[], Awaitable[T]], met: list[ProviderError]) -> T:
-        """met: how the first attempt ended, which is taken out and counts as the first here, too."""
+        """met: the first attempt's failure; it is replayed as attempt one."""
         failures: list[ProviderError] = []
 
         async def attempt() -> T:
@@ -127,7 +127,7 @@ def _burdens(retry_state: RetryCallState) -> bool:
 
 
 def _wait_s(retry_state: RetryCallState) -> float:
-    """Full jitter, not less than the provider asks for; an answer that was no verdict is asked for again at once."""
+    """Full jitter, at least the provider's Retry-After; an invalid verdict is retried at once."""
     failure = _failure(retry_state)
     if not isinstance(failure, ProviderError) or failure.repeats_once:
         return 0.0

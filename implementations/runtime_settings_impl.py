@@ -1,4 +1,4 @@
-"""The settings in force: the environment's, and in the place of some what an operator wants, as one snapshot."""
+"""The settings in force, as one snapshot: the environment's values with the operator's overrides."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,9 +19,9 @@ log = structlog.get_logger("steering")
 
 
 class RuntimeSettingsImpl:
-    """document: None without Redis. on_log_level: told of another level.
+    """document: None without Redis. on_log_level: called with a changed level.
 
-    Values in Redis that do not fit, because another version of the service wrote them, are left out but kept there.
+    Stored values that do not fit, because another version of the service wrote them, are ignored but kept in Redis.
     """
 
     def __init__(
@@ -44,22 +44,22 @@ class RuntimeSettingsImpl:
         self._shared = SharedValues("settings", document, take=self._take, flawed=self._flawed)
 
     def current(self) -> CurrentSettings:
-        """The snapshot in force now; whoever took an earlier one keeps it."""
+        """The snapshot in force now; snapshots taken earlier stay unchanged."""
         return self._current
 
     async def poll(self) -> None:
-        """Follow what another replica was told."""
+        """Apply changes made through other replicas."""
         await self._shared.poll()
 
     async def report(self) -> SettingsResponse:
-        """Every setting as it is in force, after a look at Redis."""
+        """Every setting as in force, after reading Redis."""
         await self.poll()
         return self._report()
 
     async def change(
         self, changes: Mapping[str, object], *, by: Administrator, matches: Callable[[int], bool]
     ) -> SettingsResponse:
-        """All or none. Raises InvalidQueryError, StaleVersionError, ServiceOverloadedError."""
+        """Apply all changes or none. Raises InvalidQueryError, StaleVersionError, ServiceOverloadedError."""
 
         def update(latest: Edition) -> Values:
             _refuse_stale(latest, matches)
@@ -72,7 +72,7 @@ class RuntimeSettingsImpl:
     async def withdraw(
         self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
     ) -> SettingsResponse:
-        """Back to the environment's values. Raises likewise."""
+        """Restore the environment's value; of every setting if name is None. Raises the same errors as `change`."""
         if name is not None:
             self._refuse_unknown(name)
 
@@ -84,7 +84,7 @@ class RuntimeSettingsImpl:
         return self._report()
 
     def _checked(self, changes: Mapping[str, object]) -> Settings:
-        """The whole as it would be. Raises InvalidQueryError, which names what is wrong and shows no value."""
+        """The resulting settings. Raises InvalidQueryError, which names what is wrong but shows no value."""
         try:
             fits = overridden(self._environment, {**self._overrides, **changes})
         except OverridesError as error:
@@ -100,7 +100,7 @@ class RuntimeSettingsImpl:
             self._checked({name: None})
 
     def _take(self, values: Values) -> None:
-        """Put the values that fit into force."""
+        """Apply the values that fit."""
         before = self._in_force.service.log_level
         self._overrides, self._in_force = self._fitting(dict(values))
         self._current = snapshot_of(self._in_force)
@@ -108,7 +108,7 @@ class RuntimeSettingsImpl:
             self._on_log_level(self._in_force.service.log_level)
 
     def _fitting(self, values: dict[str, JsonValue]) -> tuple[Values, Settings]:
-        """Those that fit together, the others left out; when nobody is to blame, what is in force stays."""
+        """The values that fit together, without the others; if no single one is at fault, keep those in force."""
         while True:
             try:
                 return values, overridden(self._environment, values)
@@ -124,7 +124,7 @@ class RuntimeSettingsImpl:
         self._metrics.config_reload_errors.of(STORED).inc()
 
     def _tell(self, old: Values, new: Values, by: Administrator) -> None:
-        """One record for each setting that another value was decided for."""
+        """One audit record for each override that changed."""
         for name, setting in changeable_settings().items():
             if old.get(name, ...) == new.get(name, ...):
                 continue

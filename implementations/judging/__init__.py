@@ -1,1 +1,1 @@
-"""What a judge is asked: the prompt, and how an essay reads."""
+"""Prompt, verdict, model catalogue, and the essay quality that the mock judge reads."""

@@ -1,7 +1,7 @@
-"""The model catalogue: what each model takes, as data shipped beside this file and corrected by the operator's own.
+"""The model catalogue: what each model accepts, as data shipped beside this file plus the operator's corrections.
 
-Both files have one form: provider, model id, traits (the fields of `ModelTraits`); the id `*` stands for every model
-of that provider that is not listed. An entry of the operator is laid over the shipped one field by field.
+Both files map provider to model id to traits (the fields of `ModelTraits`); the id `*` stands for every model of that
+provider that is not listed. The operator's entries override the shipped ones field by field.
 """
 
 import re
@@ -31,14 +31,14 @@ _ENTRIES = TypeAdapter(dict[ProviderName, dict[str, ModelTraits]])
 
 
 class ModelCatalogue:
-    """What is known of the models."""
+    """Known model traits, by provider."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
 
     @classmethod
     def load(cls, corrections: Path | None) -> Self:
-        """The shipped catalogue with the operator's file laid over it. Raises ConfigurationError."""
+        """The shipped catalogue, overridden by the operator's file. Raises ConfigurationError."""
         shipped = _RAW.validate_json(SHIPPED.read_bytes())
         try:
             given = {} if corrections is None else _RAW.validate_json(corrections.read_bytes())
@@ -51,9 +51,9 @@ class ModelCatalogue:
             raise ConfigurationError(f"MODEL_CATALOG_PATH: {_complaint(error)}.") from None
 
     def traits(self, provider: ProviderName, model: str) -> ModelTraits:
-        """Those of a model that we do not know are conservative, unless its provider is known to take more.
+        """The traits of a model; conservative for an unlisted one, unless its provider has a `*` entry.
 
-        A name with a date is the model without it.
+        A trailing date in the name is ignored if the dated name is not listed.
         """
         known = self._entries.get(provider, {})
         return known.get(model) or known.get(_DATE.sub("", model)) or known.get(ANY_MODEL, UNKNOWN_MODEL)
@@ -67,7 +67,7 @@ RawEntries = Mapping[ProviderName, Mapping[str, JsonObject]]
 
 
 def _laid_over(shipped: RawEntries, given: RawEntries) -> JsonObject:
-    """Raises ValueError for a trait that there is not."""
+    """Shipped entries overridden by the given ones. Raises ValueError for an unknown trait."""
     for models in given.values():
         for model, traits in models.items():
             if unknown := set(traits) - TRAITS:
@@ -82,7 +82,7 @@ def _laid_over(shipped: RawEntries, given: RawEntries) -> JsonObject:
 
 
 def _complaint(error: OSError | ValueError) -> str:
-    """What is wrong with the operator's file, without its content."""
+    """What is wrong with the operator's file, without quoting it."""
     if isinstance(error, OSError):
         return "the file cannot be read"
     if isinstance(error, ValidationError):

@@ -1,7 +1,7 @@
-"""The latent quality of an essay, read from nothing but its text, so that the mock judge prefers better writing.
+"""The latent quality of an essay, estimated from its text alone, so that the mock judge prefers better writing.
 
 Surface signs stand in for quality: length, structure, vocabulary, connectives and care. All passes are linear over
-a bounded beginning of the text, so that no essay, however large or odd, is slow to read or cannot be read.
+a bounded beginning of the text, so that no essay, however large or odd, is slow to read or fails.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ REPEATABLE = frozenset({"had", "that"})
 # Points for each sign at its best: 10 in all.
 LENGTH_POINTS, STRUCTURE_POINTS, VOCABULARY_POINTS, CONNECTIVE_POINTS, CARE_POINTS = 2.5, 1.0, 3.0, 2.0, 1.5
 
-# The value at which a sign is worth nothing, and the one at which it is worth all its points.
+# The value at which a sign scores nothing, and the one at which it scores all its points.
 DISTINCT_PER_ROOT_WORD = (4.0, 15.0)
 LONG_WORD_SHARE = (0.05, 0.25)
 CONNECTIVE_KINDS = (0.0, 9.0)
@@ -42,7 +42,7 @@ SLIP_SHARE = (0.06, 0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EssayTraits:
-    """What was read. Counts and shares (0 to 1) are those of the part read; is_whole: the part is everything.
+    """What was read. Counts and shares (0 to 1) cover the part read; is_whole: that is the whole text.
 
     connectives: the kinds used, most frequent first. slip_share: slips, such as a lone "i" or a word twice, per word.
     score: latent quality in points, 0 to 10.
@@ -59,7 +59,7 @@ class EssayTraits:
 
     @property
     def score(self) -> float:
-        """Add up the signs; each saturates, so that none decides alone, and a few tidy words are no essay."""
+        """Sum of the signs; each saturates so that none decides alone, and a very short text earns little for style."""
         vocabulary = _graded(self.distinct_share * sqrt(self.words), *DISTINCT_PER_ROOT_WORD)
         vocabulary += _graded(self.long_word_share, *LONG_WORD_SHARE)
         care = self.capital_share + _graded(self.slip_share, *SLIP_SHARE)
@@ -73,7 +73,7 @@ class EssayTraits:
 
 
 def read_essay(text: str) -> EssayTraits:
-    """Read the beginning of an essay; any text will do."""
+    """Read the beginning of an essay; accepts any text."""
     part = text[:READ_CHARACTERS]
     tokens = part.split()
     words = [word for token in tokens if (word := token.strip(PUNCTUATION))]
@@ -102,7 +102,7 @@ def _openings(tokens: Sequence[str]) -> Iterator[str]:
 
 
 def _slips(words: Sequence[str], lowered: Sequence[str]) -> int:
-    """Count lone small "i", words known to be misspelt and words written twice in a row."""
+    """Count lowercase "i" standing alone, known misspellings and words repeated in a row."""
     twice = sum(left == right and left not in REPEATABLE for left, right in pairwise(lowered))
     return words.count("i") + sum(word in MISSPELT for word in lowered) + twice
 
@@ -112,5 +112,5 @@ def _share(part: int, whole: int) -> float:
 
 
 def _graded(value: float, worthless: float, perfect: float) -> float:
-    """Place a value between the two marks, as 0 to 1."""
+    """The value's position between the two bounds, clamped to 0 to 1."""
     return min(1.0, max(0.0, (value - worthless) / (perfect - worthless)))

@@ -1,8 +1,8 @@
-"""Lays out the question so that stable text comes first and essays can never pass for instructions.
+"""Builds the prompt so that stable text comes first and essays cannot pass for instructions.
 
-The order serves the providers' prompt caches: judge's instructions, the caller's task, essay A, essay B, one
-fixed closing line. The same question gives the same bytes: there are no ids, dates or random marks. An answer that is
-known is found by the texts themselves, so nothing is laid out for it; that makes PROMPT_VERSION stand for the layout.
+The order suits the providers' prompt caches: judge's instructions, the caller's task, essay A, essay B, a fixed
+closing line. The same question gives the same bytes: no ids, dates or random marks. Cache keys are computed from the
+texts, before the prompt is rendered; in them PROMPT_VERSION stands for the layout, so change it with the layout.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from protocols import KEPT_CHARACTERS, ComparisonQuery
 
 PROMPT_VERSION = "1"
-LONE_SURROGATES = "surrogatepass"  # no caller can send one, and a digest is no place to find out
+LONE_SURROGATES = "surrogatepass"  # callers cannot send one, and hashing is not the place to reject it
 
 INSTRUCTIONS = """\
 You are an experienced teacher who judges pairs of pupils' essays by comparison. Read the task and its criteria, \
@@ -35,8 +35,8 @@ CLOSING_LINE = "\n\nWhich essay is better? Answer in the JSON form that the rule
 
 MARK_HEX_DIGITS = 16
 CROWD = 1_000  # brackets
-# What a model may read as a tag of ours: other brackets and slashes, letters in other styles and scripts, and anywhere
-# characters that nobody sees: controls, marks, fillers.
+# What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and invisible
+# characters anywhere: controls, marks, fillers.
 _UNSEEN = (
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u0300-\u036f\u061c\u115f\u1160\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0"
@@ -49,7 +49,7 @@ _SCRIPTS = {"e": "\u0435\u03b5\u212e", "s": "\u0455", "a": "\u0430\u0251\u03b1",
 
 
 def _alike(letter: str) -> str:
-    """All that looks like the letter, as a class of characters."""
+    """A regex character class of everything that looks like the letter."""
     styled = (chr(code) for codes in _STYLES for code in codes)
     same = (one for one in styled if unicodedata.normalize("NFKC", one).casefold() == letter)
     return f"[{letter}{_SCRIPTS[letter]}{''.join(same)}]"
@@ -62,21 +62,21 @@ _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
 
 @dataclass(frozen=True, slots=True)
 class Essay:
-    """A plain text and, made once, the SHA-256 over it in hex."""
+    """A plain text and its SHA-256 in hex, computed once."""
 
     text: str
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the digest."""
+        """Compute the digest."""
         object.__setattr__(self, "sha256", hashlib.sha256(_encoded(self.text)).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """The texts of a question; what they become is made when it is asked for, and once.
+    """The texts of a question; derived texts are computed on first use.
 
-    system: complete. task: the caller's, with placeholders or without.
+    system: complete. task: the caller's, with or without placeholders.
     """
 
     version: str
@@ -87,7 +87,7 @@ class Prompt:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """The layout, and a digest of every text in it."""
+        """The layout version, and digests that cover every text."""
         texts = _digest_after(self.system)
         texts.update(_measured(self.task))
         return self.version, texts.hexdigest(), self.essay_a.sha256, self.essay_b.sha256
@@ -99,13 +99,13 @@ class Prompt:
 
     @cached_property
     def lead(self) -> str:
-        """The task as far as the first essay."""
+        """The task up to the first essay."""
         first = _PLACEHOLDER.search(self.task)
         return self.task[: first.start()] if first else f"{self.task}\n\n"
 
     @cached_property
     def user(self) -> tuple[str, str, str, str]:
-        """The lead, the first essay's block, the second one's, the closing line."""
+        """The lead, the first essay's block, the second's, the closing line."""
         blocks = {"{essay_a}": fence("A", self.essay_a), "{essay_b}": fence("B", self.essay_b)}
         return self.lead, *_essays(self.task, blocks), CLOSING_LINE
 
@@ -121,7 +121,7 @@ class Prompt:
 
     @property
     def size_bytes(self) -> int:
-        """Of system and user text in UTF-8, with their lengths."""
+        """Size of system and user text in UTF-8, length prefixes included."""
         return self._measures[1]
 
     @cached_property
@@ -143,15 +143,15 @@ def build_prompt(query: ComparisonQuery) -> Prompt:
 
 
 def fence(letter: str, essay: Essay) -> str:
-    """The essay between tags whose mark is a digest of its own text; tags inside it are escaped, nothing is lost."""
+    """The essay between tags whose mark is a digest of its text; tags inside it are escaped, nothing is removed."""
     mark = essay.sha256[:MARK_HEX_DIGITS]
     return f'<essay id="{letter}" mark="{mark}">\n{_harmless(essay.text)}\n</essay id="{letter}" mark="{mark}">'
 
 
 def _harmless(text: str) -> str:
-    """Most essays hold no bracket at all, which is found out much faster than that none begins a tag.
+    """Escape what looks like our tag. Most essays hold no bracket at all, which is much faster to check.
 
-    Of a crowd of brackets all are escaped: to look at each of a million would hold up everybody else.
+    Beyond CROWD brackets all are escaped: matching a million of them would block the event loop.
     """
     brackets = [bracket for bracket in ("<" if text.isascii() else _BRACKETS) if bracket in text]
     if not brackets:
@@ -168,7 +168,7 @@ def _escaped(bracket: str) -> str:
 
 
 def _essays(task: str, blocks: dict[str, str]) -> tuple[str, str]:
-    """The first essay's block with what follows it up to the other one's, and the rest. Filled in one pass."""
+    """The task from the first placeholder to the other essay's, and the rest, each filled in a single pass."""
     found = list(_PLACEHOLDER.finditer(task))
     if not found:
         return blocks["{essay_a}"] + "\n\n", blocks["{essay_b}"]
@@ -186,7 +186,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _measured(text: str) -> bytes:
-    """In UTF-8, after its length: texts in a row cannot be parted in another way."""
+    """UTF-8 with a length prefix, so that a sequence of texts is unambiguous."""
     encoded = _encoded(text)
     return len(encoded).to_bytes(8, "big") + encoded
 
@@ -199,5 +199,5 @@ _kept = lru_cache(maxsize=8)(_begun)  # most requests have the same system text
 
 
 def _digest_after(system: str) -> "hashlib._Hash":
-    """One that has taken in the system text and is the caller's own."""
+    """A hash object that has consumed the system text; a copy, for the caller to update."""
     return (_kept if len(system) <= KEPT_CHARACTERS else _begun)(system).copy()

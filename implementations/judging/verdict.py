@@ -1,4 +1,4 @@
-"""What a judge must answer, and the strict reading of it: a verdict is never guessed, mended or completed."""
+"""The verdict's schema and its strict parsing: a verdict is never guessed, repaired or completed."""
 
 import json
 import re
@@ -23,8 +23,8 @@ MAX_JUSTIFICATION = 20_000
 MAX_TEXT = 6 * MAX_JUSTIFICATION + 1000  # every character escaped, and the rest of the object
 LARGER_CAP_FACTOR = 2
 
-# The part of JSON Schema that every provider takes: no length and range keywords, bounds as enums, flat. The
-# justification stands first, so that the verdict follows from it.
+# The subset of JSON Schema that every provider accepts: no length or range keywords, bounds as enums, flat. The
+# justification comes first, so that the verdict follows from it.
 VERDICT_SCHEMA: JsonObject = {
     "type": "object",
     "properties": {
@@ -53,15 +53,15 @@ _IN_PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 
 
 def read_reply(request: ProviderRequest, completion: Completion) -> ProviderReply:
-    """The reply that a completion stands for: why it ended is asked first, then JSON, then the schema.
+    """The reply in a completion: checks the stop reason, then JSON, then the schema.
 
-    Raises a ProviderError that carries the purchase: the tokens are billed whether or not they are a verdict.
+    Raises a ProviderError that carries the purchase: the tokens are billed whether or not they form a verdict.
     """
     model = completion.model if _is_model_id(completion.model) else request.model
     purchase = Purchase(model=model, usage=completion.usage, cost_usd=completion.cost_usd)
     if completion.finish_reason is not FinishReason.COMPLETE:
         _fail(request, completion.finish_reason, purchase)
-    if completion.usage.completion == 0:  # a verdict costs tokens: what was told is not the whole count
+    if completion.usage.completion == 0:  # an answer costs tokens: the reported count is not plausible
         purchase = replace(purchase, usage=UNKNOWN_USAGE)
     verdict = read_verdict(completion.text)
     if verdict is None:
@@ -75,7 +75,7 @@ def read_reply(request: ProviderRequest, completion: Completion) -> ProviderRepl
 
 
 def read_verdict(text: str) -> Verdict | None:
-    """The verdict, when the text is one JSON object with exactly the three fields, each as the schema says."""
+    """The verdict, if the text is one JSON object with exactly the three fields of the schema; else None."""
     if len(text) > MAX_TEXT:
         return None
     try:
@@ -100,7 +100,7 @@ def _verdict(fields: dict[str, Any]) -> Verdict | None:
 
 
 def _encodable(text: str) -> str:
-    """NUL and halves of surrogate pairs, which JSON lets through and others do not, become the replacement mark."""
+    """Replace NUL and lone surrogates, which JSON admits but consumers reject, by U+FFFD."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
@@ -121,7 +121,7 @@ def _fail(request: ProviderRequest, finish_reason: FinishReason, purchase: Purch
 
 
 def _larger_cap(request: ProviderRequest) -> int | None:
-    """Twice the cap as far as the model goes; None when it stands at its limit already."""
+    """Twice the cap, up to the model's limit; None if the cap is at that limit already."""
     doubled = request.max_tokens * LARGER_CAP_FACTOR
     larger = doubled if request.max_tokens_limit is None else min(doubled, request.max_tokens_limit)
     return larger if larger > request.max_tokens else None

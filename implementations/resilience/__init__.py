@@ -1,1 +1,1 @@
-"""Deadlines, single flight, the door, the drain, and the policies around a judge."""
+"""Deadlines, single flight, admission, drain, and the policies around a provider."""

@@ -1,4 +1,4 @@
-"""The door of the service: it counts who is inside, announces that it will close, and can turn the last ones out."""
+"""Admission to the service: tracks the admitted requests, announces the shutdown, and can cancel what remains."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from exceptions import ServiceStoppingError
 
 
 class Admission:
-    """Open from the start until `close`; balancers are sent elsewhere from `announce_end` on."""
+    """Open until `close`; from `announce_end` on, load balancers are told to go elsewhere."""
 
     def __init__(self) -> None:
         self._inside: set[asyncio.Task[object]] = set()
@@ -23,12 +23,12 @@ class Admission:
 
     @property
     def inside(self) -> frozenset[asyncio.Task[object]]:
-        """The tasks that hold a place."""
+        """The admitted tasks."""
         return frozenset(self._inside)
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Hold a place. Raises ServiceStoppingError when closed, and in the place of our own cancellation."""
+        """Admit the current task. Raises ServiceStoppingError when closed, or if `turn_out` cancelled the task."""
         task = asyncio.current_task()
         if not self._open or task is None:
             raise ServiceStoppingError
@@ -45,16 +45,16 @@ class Admission:
             self._turned_out.discard(task)
 
     def announce_end(self) -> None:
-        """Say that the door will close; whoever comes all the same is still taken in."""
+        """Announce the shutdown; requests that still arrive are admitted."""
         self._draining = True
 
     def close(self) -> None:
-        """Take nobody in any more."""
+        """Admit nothing more."""
         self._draining = True
         self._open = False
 
     def turn_out(self) -> None:
-        """End the work of everybody who is still inside; they answer that the service stops."""
+        """Cancel every admitted task; their callers get ServiceStoppingError."""
         for task in self._inside - self._turned_out:
             self._turned_out.add(task)
             task.cancel()

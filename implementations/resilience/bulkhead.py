@@ -1,4 +1,4 @@
-"""Bounds how much goes on at once, what it takes of memory, and how long and in which company one waits for a place."""
+"""A bulkhead: bounds concurrency, memory, queue length and queueing time."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,28 +13,28 @@ from implementations.resilience.memory_limit import RETRY_AFTER_S, MemoryLimit
 
 
 class Place:
-    """The right to be inside; `leave` it once. What began inside and goes on may hold it longer."""
+    """A slot in the bulkhead; `leave` it once. Tasks that outlive the request may hold it longer."""
 
     def __init__(self, release: Callable[[], None]) -> None:
         self._release = release
         self._holders = 1
 
     def keep_for(self, task: asyncio.Task[Any]) -> None:
-        """The place is free again only when this task is done, too."""
+        """Hold the slot until this task is done, too."""
         self._holders += 1
         task.add_done_callback(lambda _: self.leave())
 
     def leave(self) -> None:
-        """One holder less."""
+        """Drop one holder; the last one frees the slot."""
         self._holders -= 1
         if self._holders == 0:
             self._release()
 
 
 class Bulkhead:
-    """limit: places. queue_limit: how many may wait for one; None for any number. queueing: entered while one waits.
+    """limit: slots. queue_limit: how many may wait for one; None for no limit. queueing: entered while waiting.
 
-    memory: for those inside and those who wait, and perhaps for others.
+    memory: shared by running and waiting requests, possibly with other bulkheads.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Bulkhead:
 
     @property
     def inside(self) -> int:
-        """Places that are taken."""
+        """Slots in use."""
         return self._inside
 
     @property
     def waiting(self) -> int:
-        """Who waits for a place."""
+        """Requests that wait for a slot."""
         return self._waiting
 
     async def enter(self, *, within_s: float, size_bytes: int = 0) -> Place:
-        """A place, first come first served, with so much memory.
+        """Acquire a slot, first come first served, and reserve size_bytes of memory.
 
-        Raises ServiceOverloadedError when that is not left, or the wait is too long or too crowded.
+        Raises ServiceOverloadedError if the memory limit is reached, the queue is full or the wait exceeds within_s.
         """
         self._memory.take(size_bytes)
         try:

@@ -1,7 +1,7 @@
-"""What one comparison carries down the stack: its deadline, and the record of what happened on the way.
+"""What one comparison carries down the stack: its deadline, and a record of its attempts and times.
 
-It travels in a context variable, because a provider has one verb and one argument. A flight has a deadline and a record
-of its own: it may outlive whoever started it, who asks somebody else meanwhile.
+It travels in a context variable, because a provider's one method takes one argument. A flight has its own deadline and
+record: it may outlive the request that started it, which may meanwhile have gone on to another provider.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
-    """A moment on a monotonic clock, and the longest time for one attempt before it. Seconds."""
+    """A point on a monotonic clock, and the timeout of one attempt before it. Seconds."""
 
     expires_at_s: float
     attempt_timeout_s: float
@@ -31,13 +31,13 @@ class Deadline:
         return max(0.0, self.expires_at_s - self.clock())
 
     def share(self, *, is_last: bool) -> Self:
-        """What one of several candidates may take, its repetitions included: all of it, or half while another waits."""
+        """The share of one candidate, retries included: all of it for the last candidate, else half."""
         if is_last:
             return self
         return replace(self, expires_at_s=self.clock() + self.remaining_s() / 2)
 
     def attempt_s(self) -> float:
-        """What one attempt that begins now may take."""
+        """The timeout of an attempt that starts now."""
         return min(self.attempt_timeout_s, self.remaining_s())
 
 
@@ -53,7 +53,7 @@ class Record:
     replaced_connection: bool = False
 
     def add(self, other: Self) -> None:
-        """What was recorded apart, as far as it is known by now."""
+        """Merge another record, as far as it is complete by now."""
         self.attempts += other.attempts
         self.cache_s += other.cache_s
         self.redis_s = max(self.redis_s, other.redis_s)
@@ -63,17 +63,17 @@ class Record:
 
     @property
     def cost_usd(self) -> float | None:
-        """What this comparison's own attempts cost in US dollars, useless ones too; None when a price is unknown."""
+        """The cost of this comparison's own attempts in US dollars, failed ones too; None if a price is unknown."""
         costs = [attempt.purchase.cost_usd for attempt in self.attempts if attempt.purchase is not None]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One comparison under way.
+    """One comparison in progress.
 
-    deadline: the caller's; purchase_deadline: that of what is bought for it, which the caller's own wish does not cut.
-    holds_place_for: called with each task that goes on when the caller leaves.
+    deadline: the caller's; purchase_deadline: that of its flights, which the caller's own timeout does not shorten.
+    holds_place_for: called with each task that may outlive the request.
     """
 
     deadline: Deadline
@@ -82,7 +82,7 @@ class Call:
     record: Record = field(default_factory=Record)
 
     def apart(self, deadline: Deadline) -> Self:
-        """The same call for a flight: with a deadline and a record of its own, which it may go on with alone."""
+        """The same call for a flight, with its own deadline and record, so that it can outlive the request."""
         return type(self)(
             deadline=deadline,
             purchase_deadline=self.purchase_deadline,
@@ -95,13 +95,13 @@ _current: ContextVar[Call] = ContextVar("call")
 
 
 def current_call() -> Call:
-    """The call that this code runs for. Raises LookupError outside of one."""
+    """The call that this code runs for. Raises LookupError outside a call."""
     return _current.get()
 
 
 @contextmanager
 def calling(call: Call) -> Iterator[Call]:
-    """Everything inside, tasks started there included, runs for this call."""
+    """Make this the current call for the block, and for tasks started in it."""
     token = _current.set(call)
     try:
         yield call
@@ -126,9 +126,9 @@ def waiting_for_redis() -> Iterator[float]:
 
 @asynccontextmanager
 async def brief_call(seconds: float, clock: ClockProtocol) -> AsyncIterator[Call]:
-    """A call of its own for what no comparison asked for. Raises TimeoutError when its seconds are over.
+    """A call outside any comparison. Raises TimeoutError after the given seconds.
 
-    Its deadline is a little earlier, so that an attempt ends as one that took too long, and not as cancelled.
+    Its deadline is slightly earlier, so that an attempt ends with a timeout instead of being cancelled.
     """
     before_s = ATTEMPT_SHARE * seconds
     deadline = Deadline(expires_at_s=clock() + before_s, attempt_timeout_s=before_s, clock=clock)

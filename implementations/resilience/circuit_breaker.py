@@ -1,9 +1,9 @@
-"""A circuit breaker: it stops calls to what fails, tries again after a while, and lets an operator overrule it.
+"""A circuit breaker: blocks calls to a failing dependency, probes it after a while, and can be forced by an operator.
 
-Closed, calls pass and their outcomes are counted. Open, none passes until the open time is over; the first call after
-that becomes the probe of the half-open circuit. Enough good probes close it, one bad probe opens it for longer.
-A permit reports exactly one outcome; one from before the last transition says nothing about the present circuit.
-It knows nothing of providers: what counts as a failure is its caller's business. Time is monotonic seconds.
+Closed: calls pass and their outcomes are counted. Open: none passes until the open time is over; the next call is then
+the probe of the half-open circuit. Enough good probes close the circuit, one bad probe opens it for longer.
+A permit reports exactly one outcome; a report from before the last transition (an older generation) is ignored.
+It knows nothing about providers: its caller decides what counts as a failure. Time is monotonic seconds.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ EXTRA_PROBE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRules:
-    """recovery_s: the first open time. probe_s: how long a call may take; a probe out for longer counts as failed."""
+    """recovery_s: the first open time. probe_s: how long a call may take; a probe that takes much longer has failed."""
 
     failure_threshold: int = 5
     recovery_s: float = 30.0
@@ -33,7 +33,7 @@ class CircuitRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """A state that somebody forced. until_s: when it ends by itself, None for never."""
+    """A forced state. until_s: when it expires, None for never."""
 
     state: CircuitState
     reason: str
@@ -41,8 +41,8 @@ class Override:
     until_s: float | None
 
 
-class Refused(Exception):  # noqa: N818  not an error: the answer to whoever asks for a permit
-    """No call may pass now. retry_after_s: until one may; reason: who forced it and why, None for an ordinary one."""
+class Refused(Exception):  # noqa: N818  not an error: the answer to a request for a permit
+    """No call may pass now. retry_after_s: until one may; reason: why it was forced open, None if it was not."""
 
     def __init__(self, retry_after_s: float, reason: str | None) -> None:
         super().__init__("the circuit is open")
@@ -58,17 +58,17 @@ class Permit:
         self._generation = generation
 
     def succeeded(self) -> None:
-        """The call went well."""
+        """The call succeeded."""
         if breaker := self._used():
             breaker.report_success(self._generation)
 
     def failed(self, *, retry_after_s: float = 0.0) -> bool:
-        """The call failed. True when this is the failure that opened the circuit."""
+        """The call failed. True if this failure opened the circuit."""
         breaker = self._used()
         return breaker is not None and breaker.report_failure(self._generation, retry_after_s)
 
     def ignored(self) -> None:
-        """The call says nothing about the other side. Harmless after another report, so it fits into a finally."""
+        """The call says nothing about the dependency. A no-op after another report, so it is safe in a `finally`."""
         if breaker := self._used():
             breaker.report_ignored(self._generation)
 
@@ -78,7 +78,7 @@ class Permit:
 
 
 class CircuitBreaker:
-    """jitter: a number between its two bounds. on_transition: told the old and the new state, once for each change."""
+    """jitter: draws a number between its two bounds. on_transition: called with old and new state, once per change."""
 
     def __init__(
         self,
@@ -110,12 +110,12 @@ class CircuitBreaker:
 
     @property
     def override(self) -> Override | None:
-        """What was forced, if anything."""
+        """The forced state, if any."""
         self._notice_time()
         return self._override
 
     def refusal(self) -> Refused | None:
-        """Why a call would be refused now; None when it would pass. Changes nothing but what time has changed."""
+        """Why a call would be refused now; None if it would pass. Only applies transitions that are due by time."""
         now_s = self._notice_time()
         if self._override is not None:
             return self._forced_refusal(self._override, now_s)
@@ -126,7 +126,7 @@ class CircuitBreaker:
         return None
 
     def acquire(self) -> Permit:
-        """The right to one call, to be reported. Raises Refused."""
+        """A permit for one call, whose outcome must be reported. Raises Refused."""
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
@@ -137,7 +137,7 @@ class CircuitBreaker:
         return Permit(self, self._generation)
 
     def force(self, state: CircuitState, *, reason: str, actor: str, for_s: float | None = None) -> None:
-        """Hold it open or closed whatever traffic says, until reset or for so many seconds."""
+        """Force the circuit open or closed, whatever its traffic, for for_s seconds or until reset."""
         before = self.state
         until_s = None if for_s is None else self._clock() + for_s
         self._override = Override(state=state, reason=reason, actor=actor, until_s=until_s)
@@ -145,7 +145,7 @@ class CircuitBreaker:
         self._tell(before, state)
 
     def reset(self) -> None:
-        """Forget everything: what was forced, and what was counted."""
+        """Close the circuit; clear any forced state and all counts."""
         before = self.state
         self._override = None
         self._start(CircuitState.CLOSED)
@@ -192,7 +192,7 @@ class CircuitBreaker:
         return self._rules.probe_s + EXTRA_PROBE_S
 
     def _notice_time(self) -> float:
-        """Now, after what time alone changes: a forced state ends, a lost probe counts as a failed one."""
+        """Apply transitions due by time (a forced state expires, a lost probe counts as failed); return the time."""
         now_s = self._clock()
         override = self._override
         if override is not None and override.until_s is not None and now_s >= override.until_s:
@@ -210,7 +210,7 @@ class CircuitBreaker:
         return Refused(wait_s, override.reason)
 
     def _open(self, retry_after_s: float) -> None:
-        """For a time that doubles with each opening, jittered; and not less than the other side asked for."""
+        """Open for a jittered time that doubles with each opening, and is at least the dependency's Retry-After."""
         longest_s = min(self._rules.recovery_s * 2.0**self._openings, LONGEST_OPEN_S)
         open_s = max(self._jitter(longest_s / 2, longest_s), min(retry_after_s, LONGEST_ASKED_S))
         self._openings = min(self._openings + 1, 32)
@@ -237,7 +237,7 @@ class CircuitBreaker:
 
 
 class _Window:
-    """Calls and failures of the last minute, by the second."""
+    """Calls and failures of the last minute, in buckets of a second."""
 
     def __init__(self) -> None:
         self._seconds: deque[tuple[int, int, int]] = deque(maxlen=WINDOW_S + 1)

@@ -1,7 +1,7 @@
-"""Empties the service before it stops: the end is announced, then new work is refused, then running work is finished.
+"""Drains the service before it stops: announces the shutdown, then refuses new work, then finishes running work.
 
-Balancers learn of the end with a delay, from a probe or from Kubernetes. Until they know, they send work that nobody
-else would answer, so the door closes only after the delay.
+Load balancers learn of the shutdown with a delay, from a probe or from Kubernetes. Until then they keep sending
+requests here, so admission closes only after the delay.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ ABORT_S = 1.0
 
 
 class Outliving(Protocol):
-    """Work that outlives whoever asked for it."""
+    """Work that may outlive the request that started it."""
 
     @property
     def tasks(self) -> frozenset[asyncio.Task[Any]]:
-        """What is under way."""
+        """The tasks in progress."""
         ...
 
 
 class Drain:
-    """delay_s: how long the end is announced before the door closes; grace_s: the longest wait for running work."""
+    """delay_s: from the announcement until admission closes; grace_s: the longest wait for running work."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Drain:
         self._sleep = sleep
 
     async def run(self) -> bool:
-        """Announce, close, wait, and cancel what remains. True when everything was finished in time."""
+        """Announce, close, wait, and cancel what remains. True if everything finished in time."""
         self._admission.announce_end()
         await self._sleep(self._delay_s)
         self._admission.close()
@@ -53,7 +53,7 @@ class Drain:
         return finished
 
     def abort(self) -> None:
-        """Close and cancel what is still running; its callers are told that the service stops."""
+        """Close and cancel what is still running; its callers get ServiceStoppingError."""
         self._admission.close()
         for flight in self._flights.tasks:
             flight.cancel()

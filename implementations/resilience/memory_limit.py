@@ -1,4 +1,4 @@
-"""Bounds the memory that questions take together: who would not fit is turned away before the process is killed."""
+"""Bounds the memory of all questions in progress: one that does not fit is shed, before the process is OOM-killed."""
 
 from api_models import ShedReason
 from exceptions import ServiceOverloadedError
@@ -7,7 +7,7 @@ RETRY_AFTER_S = 1.0
 
 
 class MemoryLimit:
-    """limit_bytes: of all that is taken and not given back yet."""
+    """limit_bytes: of all reservations together."""
 
     def __init__(self, limit_bytes: float) -> None:
         self._limit_bytes = limit_bytes
@@ -15,11 +15,11 @@ class MemoryLimit:
 
     @property
     def taken_bytes(self) -> int:
-        """By all together."""
+        """The sum of all reservations."""
         return self._taken_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Raises ServiceOverloadedError, and takes nothing, when so much is not left."""
+        """Reserve size_bytes. Raises ServiceOverloadedError, and reserves nothing, if less is left."""
         if self._taken_bytes + size_bytes > self._limit_bytes:
             raise ServiceOverloadedError(
                 "the questions under way take too much memory", shed=ShedReason.MEMORY, retry_after_s=RETRY_AFTER_S
@@ -27,5 +27,5 @@ class MemoryLimit:
         self._taken_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
-        """What was taken before."""
+        """Release a reservation."""
         self._taken_bytes -= size_bytes

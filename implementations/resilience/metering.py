@@ -1,4 +1,4 @@
-"""The innermost policies: an attempt is paid for, timed, priced and booked, and ends when its time is over."""
+"""The innermost policies: cost reservation and settlement, timing, pricing and accounting, and the attempt timeout."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ FAIR_SHARE = 0.5
 
 
 class Metered:
-    """Puts its money aside, then times, prices, books and settles every attempt, usable or not."""
+    """Reserves the cost, then times, prices, records and settles every attempt, successful or not."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class Metered:
         self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply, priced. A failure leaves with the provider's name; CostLimitExceededError before any call.
+        """The reply, priced. Sets the provider on a failure; raises CostLimitExceededError before any call.
 
-        When putting money aside took all the time, nobody is asked and nothing is booked: AttemptCutShortError.
+        If the reservation used up the deadline, no call is made and nothing is recorded: AttemptCutShortError.
         """
         reservation = await self._budget.reserve(request)
         if not current_call().deadline.remaining_s():
@@ -74,7 +74,7 @@ class Metered:
         elapsed_s: float,
         purchase: Purchase | None,
     ) -> None:
-        """Settle what was put aside, and write the attempt down."""
+        """Settle the reservation and record the attempt."""
         self._budget.settle(reservation, outcome, purchase)
         record = current_call().record
         record.upstream_s += elapsed_s
@@ -90,14 +90,14 @@ class Metered:
 
 
 def _unknown_purchase(request: ProviderRequest, failure: ProviderError) -> Purchase | None:
-    """What was billed although nothing in the answer could be read, not even the bill."""
+    """A purchase of unknown usage and cost, if the failure is billed although its usage could not be read."""
     return Purchase(model=request.model, usage=UNKNOWN_USAGE, cost_usd=None) if failure.is_billed else None
 
 
 class TimeLimited:
-    """Ends an attempt that takes longer than an attempt may, whatever the provider does.
+    """Enforces the attempt timeout, whatever the provider does.
 
-    An attempt that had less than half of an attempt's usual time does not blame the provider.
+    An attempt that had less than half of the usual attempt timeout does not count against the provider.
     """
 
     def __init__(self, provider: LLMProviderProtocol) -> None:
@@ -115,7 +115,7 @@ class TimeLimited:
             if not limit.expired():
                 raise
         finally:
-            del limit  # it holds the task, which holds a failure, which holds this frame
+            del limit  # breaks a reference cycle: limit, task, failure, this frame
         if attempt_s < deadline.attempt_timeout_s * FAIR_SHARE:
             raise AttemptCutShortError("no answer in the little time that the request had left")
         raise ProviderTimeoutError("no answer within the attempt's time")

@@ -1,4 +1,4 @@
-"""The policies around a metered judge: each is a provider itself. Their order is the business of `di.py`."""
+"""The policies around a metered provider, each a provider itself. `di.py` defines their order."""
 
 from dataclasses import replace
 
@@ -28,14 +28,14 @@ OWN_DECISION = "service"
 
 
 class Retrying:
-    """Repeats what may be repeated; the retry manager decides."""
+    """Retries as the retry manager decides."""
 
     def __init__(self, provider: LLMProviderProtocol, *, retries: LLMRetryManagerProtocol) -> None:
         self._provider = provider
         self._retries = retries
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The first good reply, or the last failure. What was cut off is asked again with more room."""
+        """The first good reply, or the last failure. A truncated reply is retried with a larger token limit."""
         asked = request
 
         async def attempt() -> ProviderReply:
@@ -50,7 +50,7 @@ class Retrying:
 
 
 class FailingFast:
-    """Only looks: an open circuit answers before any queue. The permit is taken with the slot in hand, further in."""
+    """Fails fast on an open circuit, before any queue. The permit is acquired further in, once a slot is held."""
 
     def __init__(self, provider: LLMProviderProtocol, *, circuit: CircuitBreaker) -> None:
         self._provider = provider
@@ -65,7 +65,7 @@ class FailingFast:
 
 
 class Throttled:
-    """Waits out the pause that the provider asked for; nobody holds a slot meanwhile."""
+    """Waits out the provider's back-off without holding a slot."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Throttled:
         self._sleep = sleep
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ThrottlePausedError when the pause outlasts the request, or too many wait for its end."""
+        """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many wait already."""
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
                 raise ThrottlePausedError("it asked for a pause", provider=request.provider, retry_after_s=pause_s)
@@ -100,7 +100,7 @@ class Throttled:
 
 
 class ConcurrencyLimited:
-    """Keeps a hanging provider from taking everybody in: so many calls at once, the others wait within their time."""
+    """Bulkhead: bounds concurrent calls, so a hanging provider cannot absorb every request; others wait in a queue."""
 
     def __init__(self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, clock: ClockProtocol) -> None:
         self._provider = provider
@@ -108,7 +108,7 @@ class ConcurrencyLimited:
         self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ServiceOverloadedError when the request's time ends in the queue."""
+        """The reply; ServiceOverloadedError if the queue is full or the deadline passes in it."""
         call, began_s = current_call(), self._clock()
         try:
             place = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - SHORTEST_ATTEMPT_S)
@@ -124,14 +124,14 @@ class ConcurrencyLimited:
 
 
 class CircuitBroken:
-    """Reports every attempt to the circuit, as the class of its failure says, exactly once."""
+    """Reports every attempt to the circuit exactly once, by the class of its failure."""
 
     def __init__(self, provider: LLMProviderProtocol, *, circuit: CircuitBreaker) -> None:
         self._provider = provider
         self._circuit = circuit
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; CircuitOpenError when the circuit opened while the call was queued."""
+        """The reply; CircuitOpenError if the circuit opened while the call was queued."""
         try:
             permit = self._circuit.acquire()
         except Refused as refusal:
@@ -150,7 +150,7 @@ class CircuitBroken:
         return reply
 
     def _force_open(self, failure: ProviderError) -> bool:
-        """A key or an account does not mend itself within seconds; what an operator forced goes before."""
+        """A key or an account does not recover within seconds; an operator's override takes precedence."""
         if self._circuit.override is not None:
             return False
         was_open = self._circuit.state is CircuitState.OPEN
@@ -159,6 +159,6 @@ class CircuitBroken:
 
 
 def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:
-    """What a caller is told."""
+    """The error for the caller."""
     details = "it failed too often lately" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
     return CircuitOpenError(details, provider=request.provider, retry_after_s=refusal.retry_after_s)

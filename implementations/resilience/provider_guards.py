@@ -1,4 +1,4 @@
-"""What stands between this service and one provider, as one thing that others may look at."""
+"""The guards in front of one provider (circuit, throttle gate, bulkhead, retry budget), as one inspectable object."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ log = structlog.get_logger("circuit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guards:
-    """One provider's circuit, pause, places and budget of repetitions."""
+    """One provider's circuit, throttle gate, bulkhead and retry budget."""
 
     circuit: CircuitBreaker
     gate: ThrottleGate
@@ -43,10 +43,10 @@ def guards_of(
     clock: ClockProtocol,
     queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Guards:
-    """The guards of one provider, seen in the metrics. Each transition makes one line and one change of a metric.
+    """The guards of one provider, with their metrics. Each transition is one log line and one metric update.
 
-    places: calls at once; queue_limit: how many may wait for a place, and how many for the end of a pause.
-    queueing: entered while one waits for either.
+    places: concurrent calls; queue_limit: how many may wait for a slot, and how many for the end of a pause.
+    queueing: entered while waiting for either.
     """
 
     def tell(before: CircuitState, after: CircuitState) -> None:

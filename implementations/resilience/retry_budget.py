@@ -1,6 +1,6 @@
-"""How many repetitions one provider may be burdened with: a tenth of its first attempts, and a few at once.
+"""A retry budget per provider: retries up to a tenth of first attempts, plus a small burst.
 
-In an outage every request wants to repeat; without a budget the repetitions are the greater part of the load.
+In an outage every request retries; without a budget, retries become most of the load.
 """
 
 TOKENS = 10.0
@@ -8,25 +8,25 @@ PER_FIRST_ATTEMPT = 0.1
 
 
 class RetryBudget:
-    """A bucket: a first attempt adds a tenth of a token, a repetition takes a whole one."""
+    """A token bucket: a first attempt adds a tenth of a token, a retry takes one."""
 
     def __init__(self) -> None:
         self._tokens = TOKENS
 
     @property
     def tokens(self) -> float:
-        """What is left."""
+        """Tokens left."""
         return self._tokens
 
     @property
     def allows(self) -> bool:
-        """One more repetition may be made."""
+        """Whether one more retry is allowed."""
         return self._tokens >= 1.0
 
     def first_attempt(self) -> None:
-        """A call that is no repetition."""
+        """Count a first attempt."""
         self._tokens = min(TOKENS, self._tokens + PER_FIRST_ATTEMPT)
 
     def repetition(self) -> None:
-        """A call that is one."""
+        """Count a retry."""
         self._tokens -= 1.0

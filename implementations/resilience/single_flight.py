@@ -1,6 +1,6 @@
-"""Identical work under way is done once: whoever comes later waits for the one who came first.
+"""Coalesces identical work: later callers wait for the flight that the first one started.
 
-The work runs in a task of its own, which no waiter can cancel, not even the last one. It knows nothing of essays.
+The work runs in its own task, which no waiter can cancel, not even the last one.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class SingleFlight(Generic[T]):
 
     @property
     def tasks(self) -> frozenset[asyncio.Task[T]]:
-        """The flights under way."""
+        """The flights in progress."""
         return frozenset(self._flights.values())
 
     async def join(
@@ -30,11 +30,11 @@ class SingleFlight(Generic[T]):
         *,
         on_start: Callable[[asyncio.Task[T]], None] = lambda _: None,
     ) -> tuple[T, bool]:
-        """The result, and whether this caller started the work. What the work raises, every waiter raises.
+        """The result, and whether this caller started the work. An exception of the work is raised to every waiter.
 
-        on_start: told the task when this caller is the one who starts it.
+        on_start: called with the task if this caller starts it.
 
-        Raises ServiceStoppingError when the flight itself was cancelled, which only a shutdown does.
+        Raises ServiceStoppingError if the flight itself was cancelled, which only a shutdown does.
         """
         flight = self._flights.get(key)
         started = flight is None
@@ -53,4 +53,4 @@ class SingleFlight(Generic[T]):
     def _landed(self, key: Hashable, flight: asyncio.Task[T]) -> None:
         del self._flights[key]
         if not flight.cancelled():
-            flight.exception()  # marks it as seen: the callers who could have read it may all have left
+            flight.exception()  # marks it as retrieved: every waiter may have gone

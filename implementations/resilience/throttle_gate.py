@@ -1,4 +1,4 @@
-"""The pause that one provider asked for: nobody calls it before the pause is over, and not too many wait for that."""
+"""The back-off that one provider asked for: no calls until it is over, and only a bounded number of waiters."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,12 +26,12 @@ class ThrottleGate:
 
     @property
     def is_crowded(self) -> bool:
-        """Enough wait already."""
+        """The maximum number of waiters is reached."""
         return self._waiting >= self._queue_limit
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Be counted among those who wait."""
+        """Count as a waiter for the block."""
         self._waiting += 1
         try:
             with self._queueing():
@@ -45,5 +45,5 @@ class ThrottleGate:
         return max(0.0, self._paused_until_s - self._clock())
 
     def pause(self, seconds: float) -> None:
-        """Close for so many seconds; never shortens a pause."""
+        """Close for the given seconds, at most an hour; never shortens a pause."""
         self._paused_until_s = max(self._paused_until_s, self._clock() + min(seconds, LONGEST_PAUSE_S))

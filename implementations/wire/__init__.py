@@ -1,1 +1,1 @@
-"""The way to the providers: one HTTP transport, its failures by class, strict JSON, the shared chat dialect."""
+"""Talking to providers: one HTTP transport, failure classification, strict JSON, the shared chat completions API."""

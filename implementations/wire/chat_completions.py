@@ -1,4 +1,4 @@
-"""The chat completions dialect that OpenAI, OpenRouter and self-hosted servers share; each adds what is its own."""
+"""The chat completions format shared by OpenAI, OpenRouter and self-hosted servers; each adds its own parameters."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
 
 
 def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> JsonObject:
-    """What all of them take. role: of the judge's instructions."""
+    """The request body common to all of them. role: of the judge's instructions."""
     payload: JsonObject = {
         "model": request.model,
         "messages": [
@@ -39,7 +39,7 @@ def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> Json
 
 
 def prefix_group(prompt: PromptProtocol) -> str:
-    """A name for all questions with the same stable part, so that they meet the same prompt cache."""
+    """A key shared by all questions with the same stable prefix, so that they hit the same prompt cache."""
     stable = prompt.system + prompt.lead
     return (_kept_name if len(stable) <= KEPT_CHARACTERS else _name)(stable)
 
@@ -48,11 +48,11 @@ def _name(stable: str) -> str:
     return hashlib.sha256(stable.encode()).hexdigest()[:GROUP_HEX_DIGITS]
 
 
-_kept_name = lru_cache(maxsize=8)(_name)  # that it is the same for many questions is what it is good for
+_kept_name = lru_cache(maxsize=8)(_name)  # many questions share one prefix
 
 
 def completion(answer: JsonObject) -> Completion:
-    """What the model wrote. Raises BrokenReplyError when there is no choice at all, which passes by itself."""
+    """What the model wrote. Raises BrokenReplyError, which is retryable, if there is no choice at all."""
     choice = at(answer, "choices", 0)
     if not choice:
         raise BrokenReplyError("the answer holds no choice")
@@ -75,6 +75,6 @@ def completion(answer: JsonObject) -> Completion:
 
 
 def listed_models(answer: JsonObject) -> str:
-    """What a listing of models tells an operator. Raises InvalidReplyError when it is none."""
+    """A model list as a message for operators. Raises InvalidReplyError if the answer is not one."""
     expect(answer, "data", list)
     return f"It answers and lists {len(answer['data'])} models."

@@ -1,4 +1,4 @@
-"""One provider's address and key: JSON goes out, a JSON object comes in, every failure is one of our classes."""
+"""One provider's base URL and key: sends JSON, returns a JSON object, raises every failure as a ProviderError."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ NO_HEADERS: Mapping[str, str] = {}
 
 
 class Endpoint:
-    """headers: sent with every call, the key among them."""
+    """headers: sent with every call, including the key."""
 
     def __init__(self, transport: Transport, base_url: str, headers: Mapping[str, str]) -> None:
         self._transport = transport
@@ -35,7 +35,7 @@ class Endpoint:
         )
 
     async def get(self, path: str, headers: Mapping[str, str] = NO_HEADERS) -> JsonObject:
-        """Look something up. Raises a ProviderError."""
+        """GET a path below the base URL. Raises a ProviderError."""
         return await self._exchange("GET", path, headers, None)
 
     async def _exchange(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> JsonObject:
@@ -52,12 +52,12 @@ class Endpoint:
 
 
 def bearer(key: SecretStr | None) -> Mapping[str, str]:
-    """The header of a key, nothing without one."""
+    """The Authorization header for a key; empty without one."""
     return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
 
 
 async def _error_json(reply: WireReply) -> Any:
-    """The body of an error, None when it is not JSON (a proxy's HTML)."""
+    """An error's body, None if it is not JSON (a proxy's HTML)."""
     try:
         return await _off_the_loop(read_json, reply.body)
     except ProviderError:
@@ -69,5 +69,5 @@ async def _success_json(reply: WireReply) -> JsonObject:
 
 
 async def _off_the_loop(read: Callable[[bytes], T], body: bytes) -> T:
-    """A large body is read in a thread: the event loop must not stand still."""
+    """Parse a large body in a thread, so as not to block the event loop."""
     return read(body) if len(body) <= QUICK_BYTES else await asyncio.to_thread(read, body)

@@ -1,4 +1,4 @@
-"""What a provider's error body says, whatever its shape: the words that classify it, and how long to wait.
+"""Parses a provider's error body, whatever its shape, for the words that classify it.
 
 Shapes: `{"error": {type, code, status, details, metadata, availability}}`, the same as the only element of a list,
 `{"error": "a sentence"}`, or nothing of that kind.
@@ -18,7 +18,7 @@ STATUS_DIGITS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody:
-    """error: the error as sent, an empty mapping when there is none; sentence: its message in lower case."""
+    """error: as sent, empty if there is none; words: codes that classify it; sentence: its message in lower case."""
 
     error: Mapping[str, Any]
     words: frozenset[str]
@@ -26,7 +26,7 @@ class ErrorBody:
 
     @classmethod
     def of(cls, body: object) -> Self:
-        """Read any JSON value; what is not understood is left out."""
+        """Read any JSON value; ignores what it does not understand."""
         found = at(body, 0, "error") if isinstance(body, list) else at(body, "error")
         error = found if isinstance(found, dict) else {"message": found} if isinstance(found, str) and found else {}
         message = error.get("message")
@@ -38,12 +38,12 @@ class ErrorBody:
 
     @property
     def is_present(self) -> bool:
-        """There is an error."""
+        """Whether the body holds an error."""
         return bool(self.error)
 
     @property
     def code_as_status(self) -> int | None:
-        """The code, where it repeats an HTTP status."""
+        """The code, if it is an HTTP status."""
         code = self.error.get("code")
         if isinstance(code, str) and len(code) == STATUS_DIGITS and code.isascii() and code.isdecimal():
             code = int(code)
@@ -51,22 +51,22 @@ class ErrorBody:
 
     @property
     def is_moderated(self) -> bool:
-        """OpenRouter's word on a text that a guardrail stopped, which comes with the status of a refused key."""
+        """OpenRouter says that a guardrail blocked the text; sent with the status of a refused key."""
         return any(at(self.error, "metadata", sign) for sign in ("reasons", "flagged_input", "patterns"))
 
     @property
     def invites_repeating(self) -> bool:
-        """OpenRouter's own word on whether a repetition is of use."""
+        """OpenRouter marks the error as retryable."""
         return at(self.error, "availability", "retryable") is True
 
     @property
     def forbids_repeating(self) -> bool:
-        """Its word that none is."""
+        """OpenRouter marks the error as not retryable."""
         return at(self.error, "availability", "retryable") is False
 
 
 def _words(error: Mapping[str, Any]) -> Iterator[str]:
-    """Everything that names the failure, from all the places where a provider may put it."""
+    """Every code that names the failure, from all the places where a provider may put one."""
     for name in NAMING_FIELDS:
         yield from _text(error.get(name))
     yield from _text(at(error, "availability", "code"))
@@ -80,7 +80,7 @@ def _words(error: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _per_day(violations: object) -> Iterator[str]:
-    """Gemini tells a used-up day from a busy minute only by the name of the quota."""
+    """Gemini distinguishes an exhausted daily quota from a per-minute one only by the quota's name."""
     for violation in violations if isinstance(violations, list) else ():
         if any("PerDay" in quota for quota in _text(at(violation, "quotaId"))):
             yield "PerDay"

@@ -1,8 +1,8 @@
-"""The table that turns whatever goes wrong between us and a provider into exactly one class.
+"""Maps every failure between us and a provider to exactly one class.
 
-Four questions in this order: what did the HTTP library raise, what word does the error body hold, what does its
-sentence say, what is the status. Words stand by priority, because one body may hold several (a throttled request and
-the used-up quota behind it). Sources: the providers' error references, as of November 2026.
+Checked in this order: the HTTP library's exception, the codes in the error body, phrases in its message, the status.
+Codes are listed by priority, because one body may hold several (a throttled request and the exhausted quota behind
+it). Sources: the providers' error references, as of November 2026.
 """
 
 import errno
@@ -39,7 +39,7 @@ Kind: TypeAlias = type[ProviderError]
 
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
-# The first row that fits decides: aiohttp's classes have several parents.
+# The first match wins: aiohttp's classes have several parents.
 EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (ssl.SSLCertVerificationError, UntrustedProviderError, "its certificate is not valid"),
     (aiohttp.ServerFingerprintMismatch, UntrustedProviderError, "its certificate is not the expected one"),
@@ -62,7 +62,7 @@ EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
 )
 
 WORDS: Mapping[str, Kind] = {
-    # A temporary shortage that comes with a payment status.
+    # A temporary shortage, sent with a payment status.
     "in_flight_budget_exhausted": RateLimitedError,
     # Money and quota.
     "insufficient_quota": QuotaExceededError,
@@ -103,13 +103,13 @@ WORDS: Mapping[str, Kind] = {
     "authentication_error": ProviderAuthenticationError,
     "permission_denied": ProviderAuthenticationError,
     "permission_error": ProviderAuthenticationError,
-    # Too much at once.
+    # Throttling and overload.
     "rate_limit_exceeded": RateLimitedError,
     "rate_limit_error": RateLimitedError,
     "overloaded_error": ProviderOverloadedError,
     "server_is_overloaded": ProviderOverloadedError,
     "provider_overloaded": ProviderOverloadedError,
-    # It failed.
+    # Provider failures.
     "provider_unavailable": ProviderUnavailableError,
     "api_error": ProviderUnavailableError,
     "timeout_error": ProviderUnavailableError,
@@ -123,7 +123,7 @@ WORDS: Mapping[str, Kind] = {
     "unprocessable": RequestRejectedError,
 }
 
-# Read only with a status that blames the request; for these cases the providers have no word.
+# Matched only with a status that blames the request; for these cases the providers send no code.
 PHRASES: Mapping[str, Kind] = {
     "api usage limits": QuotaExceededError,
     "api key not valid": ProviderAuthenticationError,
@@ -155,7 +155,7 @@ HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError
 
 
 def failure_of_exchange(error: BaseException) -> ProviderError:
-    """The class for what the HTTP library raised; its own text, which may hold a URL, is left behind."""
+    """The class for an exception of the HTTP library; drops its text, which may hold a URL."""
     if isinstance(error, OSError) and error.errno in NO_FILE_LEFT:
         return NoFileLeftError("no file is left for another connection", retry_after_s=1.0)
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
@@ -163,7 +163,7 @@ def failure_of_exchange(error: BaseException) -> ProviderError:
 
 
 def without_frames(error: BaseException) -> BaseException:
-    """The error without what it came by: some of the frames hold it, and all of them what was sent."""
+    """Strip tracebacks and causes from the error: their frames hold the request body, and some the error (a cycle)."""
     pending: list[BaseException | None] = [error]
     while pending:
         one = pending.pop()
@@ -174,7 +174,7 @@ def without_frames(error: BaseException) -> BaseException:
 
 
 def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, now_s: float) -> ProviderError:
-    """The class for an answer that tells of a failure. body: its JSON, None when it is none; now_s: epoch seconds."""
+    """The class for an error response. body: its JSON, None if it is not JSON; now_s: epoch seconds."""
     told = ErrorBody.of(body)
     kind, details = _kind(status, told)
     return kind(
@@ -185,7 +185,7 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
 
 
 def failure_in_success(body: JsonObject) -> ProviderError | None:
-    """The class for an error inside a 200, None when there is none; its code stands for the status."""
+    """The class for an error inside a 2xx response, None if there is none; its code replaces the status."""
     told = ErrorBody.of(body)
     if not told.is_present:
         return None
@@ -194,7 +194,7 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
 
 
 def _kind(status: int, told: ErrorBody) -> tuple[Kind, str]:
-    """The class, and in our own words why. A provider that invites a repetition is short of something for a moment."""
+    """The class and our own details. An error that the provider marks as retryable is a temporary shortage."""
     if status == MODERATION and told.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
     kind, details = _blamed(status, told)

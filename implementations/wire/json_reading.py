@@ -1,4 +1,4 @@
-"""Foreign JSON, read strictly as a whole and tolerantly in its parts."""
+"""Reads providers' JSON: strict parsing, tolerant field access."""
 
 import json
 import re
@@ -7,11 +7,11 @@ from typing import Any
 from exceptions import BrokenReplyError, InvalidReplyError
 
 MOST_ITEMS = 1000
-_KEEP_ALIVES = re.compile(r"(?:\s*+:[^\n]*+\n?)*+")  # comment lines that OpenRouter may send while it waits
+_KEEP_ALIVES = re.compile(r"(?:\s*+:[^\n]*+\n?)*+")  # SSE-style comment lines that OpenRouter may send while waiting
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises BrokenReplyError for what is not JSON, InvalidReplyError for other JSON."""
+    """The JSON object in a body. Raises BrokenReplyError if it is not JSON, InvalidReplyError if not an object."""
     value = read_json(body)
     if not isinstance(value, dict):
         raise InvalidReplyError("the answer is not a JSON object")
@@ -19,7 +19,7 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def read_json(body: bytes) -> Any:
-    """Any JSON value; a key that stands twice in one object makes the answer ambiguous, thus invalid."""
+    """Any JSON value. Raises BrokenReplyError if it is not JSON, InvalidReplyError for a duplicate key."""
     try:
         return _STRICT.decode(_KEEP_ALIVES.sub("", body.decode(), count=1))
     except (ValueError, RecursionError):
@@ -27,7 +27,7 @@ def read_json(body: bytes) -> Any:
 
 
 def at(value: Any, *path: str | int) -> Any:
-    """What stands there, or None when the path leads nowhere."""
+    """The value at the path, or None if there is none."""
     for step in path:
         if isinstance(step, int):
             value = value[step] if isinstance(value, list) and len(value) > step else None
@@ -37,19 +37,19 @@ def at(value: Any, *path: str | int) -> Any:
 
 
 def expect(answer: Any, name: str, kind: type) -> None:
-    """Raises InvalidReplyError when the documented field is not there: somebody else answered."""
+    """Raises InvalidReplyError if the documented field is missing: something else answered."""
     if not isinstance(at(answer, name), kind):
         raise InvalidReplyError("the answer is not what the provider's look-up gives")
 
 
 def text_at(value: Any, *path: str | int) -> str:
-    """The text that stands there, or an empty one."""
+    """The string at the path, or an empty one."""
     found = at(value, *path)
     return found if isinstance(found, str) else ""
 
 
 def list_at(value: Any, *path: str | int) -> list[Any]:
-    """The list that stands there, or an empty one; a list of thousands is none that a provider means."""
+    """The list at the path, or an empty one, also if it is longer than MOST_ITEMS."""
     found = at(value, *path)
     return found if isinstance(found, list) and len(found) <= MOST_ITEMS else []
 

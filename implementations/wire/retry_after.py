@@ -1,7 +1,7 @@
-"""How long a failing provider asks us to wait, from all the places where one may say it. Read on errors only.
+"""How long a failing provider asks us to back off, from all the places where it may say so. Read on errors only.
 
 Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body (OpenRouter's availability, Gemini's
-RetryInfo), the latest reset of a rate limit, where known of one that is used up.
+RetryInfo), the latest rate limit reset, of the exhausted limits if any are known.
 """
 
 import re
@@ -15,14 +15,14 @@ from implementations.wire.json_reading import at, list_at
 
 MILLISECONDS_PER_SECOND = 1000
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-LONGEST_S = 1e10  # some centuries: as good as any number with more digits
+LONGEST_S = 1e10  # some centuries
 EPOCH_MS = 10**11  # an OpenRouter reset beyond this is epoch milliseconds
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
 _RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*)$")
 
 
 def wait_s(headers: Mapping[str, str], told: ErrorBody, *, now_s: float) -> float | None:
-    """Seconds, from 0 to LONGEST_S; None when nobody says. now_s: epoch seconds, against which dates are read."""
+    """Seconds, from 0 to LONGEST_S; None if not given. now_s: epoch seconds, the reference for dates."""
     for wait in _waits(headers, told, now_s):
         if wait is not None and isfinite(wait):
             return min(max(0.0, wait), LONGEST_S)
@@ -44,7 +44,7 @@ def _waits(headers: Mapping[str, str], told: ErrorBody, now_s: float) -> Iterato
 
 
 def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, bool]]:
-    """The wait until each limit is filled again, and whether it is known to be used up."""
+    """For each limit, the wait until its reset, and whether it is known to be exhausted."""
     for name, reset in headers.items():
         limit = _RESET.match(name.lower())
         if limit is None:

@@ -1,6 +1,6 @@
-"""The one HTTP client: pooled connections, no redirects, every body bounded. How long it takes is up to who asks.
+"""The HTTP client: pooled connections, no redirects, bounded bodies. Callers set the timeouts, except for connecting.
 
-It knows neither JSON nor providers. What aiohttp raises leaves it as one of our classes, by the table in `failures`.
+It knows neither JSON nor providers. aiohttp's exceptions leave it as a ProviderError, by the table in `failures`.
 """
 
 import socket
@@ -23,10 +23,9 @@ CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireReply:
-    """What came back, completely read.
+    """A response, completely read.
 
-    headers: looked up in any case; of a repeated one the first. received_at_s: seconds since the epoch, against which
-    dates in it are read.
+    headers: case-insensitive; the first of a repeated one. received_at_s: epoch seconds, the reference for dates in it.
     """
 
     status: int
@@ -36,11 +35,10 @@ class WireReply:
 
 
 class Transport:
-    """connections_per_host: how many calls to one provider may be under way.
+    """connections_per_host: the most concurrent calls to one provider.
 
-    trusts_environment: proxies that HTTPS_PROXY and its like name are used. on_stale_connection: told of each kept
-    connection that turned out to be closed. trace_headers: what tells the other side in whose trace it is asked.
-    now: the UTC wall clock.
+    trusts_environment: use the proxies of HTTPS_PROXY and the like. on_stale_connection: called for each pooled
+    connection that turned out to be closed. trace_headers: propagate the trace context. now: the UTC wall clock.
     """
 
     def __init__(
@@ -60,10 +58,10 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
-        """One exchange, as long as it may last. Raises a ProviderError when no whole answer came.
+        """One exchange, without a total timeout. Raises a ProviderError if no complete answer came.
 
-        A kept connection that the other side had closed meanwhile is no failure of the provider: the exchange is made
-        once more at once, but only once for a comparison.
+        A pooled connection that the server had closed meanwhile is not a provider failure: the exchange is repeated at
+        once, but only once per comparison.
         """
         told = {**headers, **self._trace_headers()}
         exchange = _Exchange(method=method, url=URL(url, encoded=True), headers=told, body=body)
@@ -101,7 +99,7 @@ class Transport:
             await self._session.close()
 
     def _opened(self) -> aiohttp.ClientSession:
-        """Opened at the first call, because aiohttp wants a running loop."""
+        """The session, created on first use because aiohttp needs a running loop."""
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 limit=0, limit_per_host=self._connections_per_host, socket_factory=_new_socket
@@ -117,7 +115,7 @@ class Transport:
 
 @dataclass(slots=True, kw_only=True)
 class _Exchange:
-    """What is sent, and what became of it so far."""
+    """A request and its progress."""
 
     method: str
     url: URL
@@ -128,25 +126,25 @@ class _Exchange:
 
     @property
     def met_stale_connection(self) -> bool:
-        """A kept connection broke before the first byte of an answer."""
+        """A pooled connection broke before the response headers arrived."""
         return not (self.opened or self.was_answered)
 
 
-# Only what an exchange opened, and not the exchange: a connection keeps the context in which it was opened.
+# Only the list of opened sockets, not the exchange: a connection keeps the context in which it was opened alive.
 _sockets: ContextVar[list[None]] = ContextVar("sockets")
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """For a new connection, which the exchange that is under way opens for itself."""
+    """A socket for a new connection, noted for the exchange that opens it."""
     _sockets.get().append(None)
     family, kind, protocol, _, _ = address
     return socket.socket(family, kind, protocol)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    """The body after decompression, which aiohttp does piece by piece. Raises UnreadableReplyError beyond the bound.
+    """The body after decompression, which aiohttp does in chunks. Raises UnreadableReplyError beyond the bound.
 
-    Of a failure that tells too much only the status and the headers are kept.
+    An oversized body of an error response is dropped; its status and headers are kept.
     """
     body = bytearray()
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""Token counts as providers tell them: what is not a sane count makes the whole unknown, never zero."""
+"""Token counts as providers report them: one implausible count makes the whole usage unknown."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,9 +17,9 @@ def read_usage(
     written_for_long: Any = None,
     reasoning: Any = None,
 ) -> Usage:
-    """The counts, prompt and completion as sums of what is billed apart; an absent count is 0.
+    """The usage; prompt and completion are sums of separately billed parts, an absent count is 0.
 
-    Unknown when anything is not a count, or when more was cached than was sent.
+    UNKNOWN_USAGE if anything is not a count, or more tokens were cached than sent.
     """
     try:
         usage = Usage(
