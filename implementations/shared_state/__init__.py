@@ -1,13 +1,13 @@
-"""What replicas share: the one Redis client with its circuits and its prober, and the stores on it.
+"""State shared by all replicas: the Redis client with its circuits and prober, and the stores on top of it.
 
-redis-py imports OpenTelemetry's metrics where they are installed, which costs 3 MiB and a sixth of a second. Nobody
-reads what it would measure, so it does not find them.
+redis-py imports OpenTelemetry's metrics if installed, which costs 3 MiB and a sixth of a second. Those metrics are not
+used here, so the import is made to fail.
 """
 
 import sys
 
 if "opentelemetry" not in sys.modules:
     sys.modules["opentelemetry"] = None  # type: ignore[assignment]  # makes the import fail
-    import redis as _redis  # noqa: F401  the first import is the one that looks
+    import redis as _redis  # noqa: F401  only its first import looks for OpenTelemetry
 
     del sys.modules["opentelemetry"]

@@ -1,8 +1,8 @@
-"""The way to Redis: a bounded pool of connections and one exchange of commands. No retries, no bounds in time.
+"""A bounded connection pool to Redis, and one pipelined exchange of commands. No retries, no timeouts of its own.
 
-Whoever sends sets the time limit (`shared_redis.py`), once and for everything: waiting for a connection, opening it,
-asking and reading. Everything that redis-py would do by itself is switched off; its client and its pipelines, a quarter
-of the calls of an exchange, are left out.
+The caller (`shared_redis.py`) sets one timeout for everything: waiting for a connection, connecting, sending and
+reading. redis-py's retries, health checks and timeouts are off; its client and pipelines, a quarter of the function
+calls of an exchange, are bypassed.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ class ConnectionsProtocol(Protocol):
     """Exchanges commands for replies."""
 
     async def send(self, *commands: Command) -> list[Any]:
-        """The reply to each command, in order; a reply may be an exception. Raises what the connection meets."""
+        """The reply to each command, in order; a reply may be an exception. Raises connection errors."""
         ...
 
     async def close(self) -> None:
-        """Give everything back."""
+        """Close every connection."""
         ...
 
 
 class Connections:
-    """url has been checked by the settings. connections: how many at most."""
+    """url: validated by the settings. connections: the size of the pool."""
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
         self._pool = BlockingConnectionPool.from_url(
@@ -52,19 +52,19 @@ class Connections:
         )
 
     async def send(self, *commands: Command) -> list[Any]:
-        """All of them in one exchange, not as a transaction. Replies are as they came, none is given another form."""
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py left that one out
+        """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py does not annotate it
         try:
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             return [await _reply(connection) for _ in commands]
         except BaseException:
-            await connection.disconnect(nowait=True)  # what comes now would be taken for the reply to the next one
+            await connection.disconnect(nowait=True)  # a late reply would be read as the reply to the next command
             raise
         finally:
             await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Within a second, whatever the other side does."""
+        """Close within a second, whatever Redis does."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._pool.aclose()
@@ -73,7 +73,7 @@ class Connections:
 
 
 async def _reply(connection: Connection) -> Any:
-    """A refusal is a reply, too."""
+    """One reply; an error reply is returned, not raised."""
     try:
         return await connection.read_response()
     except ResponseError as refusal:

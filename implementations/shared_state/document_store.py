@@ -1,12 +1,12 @@
-"""One text in Redis that is replaced only by whoever knows it: what an operator decided, for all replicas."""
+"""One text in Redis with compare-and-set: the operator's decisions, for all replicas."""
 
 from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.shared_redis import SharedRedis
 
-LAST_BYTE = 128 * 1024  # what is longer is none of ours, and not read to its end
+LAST_BYTE = 128 * 1024  # a longer text is not ours, and is not read to the end
 ANOTHER_TYPE = b"another type"
 
-# KEYS: the text. ARGV: what was read, what is to stand there, the last byte that is read. What is no text gives way.
+# KEYS: the text. ARGV: the text that was read, the new text, the last byte to read. Another type is replaced.
 SCRIPT = """
 local there = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[3])
 if type(there) ~= 'table' and there ~= ARGV[1] then return 0 end
@@ -16,14 +16,14 @@ return 1
 
 
 class DocumentStore:
-    """key: where it stands."""
+    """key: of the text."""
 
     def __init__(self, redis: SharedRedis, *, key: str) -> None:
         self._redis = redis
         self._key = key
 
     async def read(self) -> bytes | None:
-        """The text, empty when there is none; None when Redis does not answer."""
+        """The text, empty if there is none; None if Redis does not answer."""
         try:
             (reply,) = await self._redis.read(("GETRANGE", self._key, 0, LAST_BYTE))
         except RedisAwayError:
@@ -31,7 +31,7 @@ class DocumentStore:
         return reply if isinstance(reply, bytes) else ANOTHER_TYPE
 
     async def replace(self, there: bytes, fresh: bytes) -> bool | None:
-        """Whether it was done; None when Redis does not answer, which does not say that nothing was done."""
+        """Whether it was replaced; None if Redis does not answer: it may have been replaced or not."""
         try:
             (reply,) = await self._redis.write(("EVAL", SCRIPT, 1, self._key, there, fresh, LAST_BYTE))
         except RedisAwayError:

@@ -1,7 +1,7 @@
-"""Entries that all replicas share, by name, and the generation that makes all of them forget at once.
+"""Entries shared by all replicas, by name, and the generation that invalidates all of them at once.
 
-Reading raises RedisAwayError and is bounded by its caller's patience; writing happens behind and never raises. Every
-read also brings the generation, so no replica reads an entry that another one has cleared.
+Reads raise RedisAwayError and are bounded by the caller's timeout; writes happen in the background and never raise.
+Every read also fetches the generation, so no replica returns an entry that another one has cleared.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ TIER = "redis"
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """A payload as it came from Redis; age and time left in seconds."""
+    """A payload from Redis, with its age and remaining TTL in seconds."""
 
     payload: bytes
     age_s: float
@@ -32,7 +32,7 @@ class StoredEntry:
 
 
 class EntryStore:
-    """prefix begins every key. clock: monotonic seconds; now_s: the wall clock in unix seconds, for people who look."""
+    """prefix: of every key. clock: monotonic seconds; now_s: Unix seconds, for the informational creation time."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class EntryStore:
             metrics.cache_corrupt.of(flaw)
 
     async def get(self, name: str, *, patience_s: float = PATIENCE_S) -> StoredEntry | None:
-        """The entry, or None when Redis has none that can be used."""
+        """The entry, or None if Redis has no usable one. Raises RedisAwayError within patience_s."""
         give_up_at_s = self._clock() + patience_s
         while True:
             if self._clear_pending:
-                raise RedisAwayError(Fault.AWAY)  # what is in Redis was cleared here and Redis does not know it yet
+                raise RedisAwayError(Fault.AWAY)  # cleared here, but Redis has not been told yet
             asked, key = self._generation.number, self._key(name)
             number, found, left_ms = await self.redis.read(
                 self._ask_generation(),
@@ -75,7 +75,7 @@ class EntryStore:
                 return self._opened(name, key, found, left_ms / 1000)
 
     def put(self, name: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
-        """Keep the payload for ttl_s seconds from now, behind the caller's back; age_s: how old it is already."""
+        """Store the payload for ttl_s seconds from now, in the background; age_s: its age so far."""
         if self._clear_pending or not self.redis.works(Access.WRITE) or not self.redis.works(Access.READ):
             self._stored("skipped")
             return
@@ -86,7 +86,7 @@ class EntryStore:
             self._stored("dropped")
 
     async def clear(self) -> bool:
-        """Forget every entry. False when Redis could not be told: it will be, and until then it is not read."""
+        """Invalidate every entry. False if Redis could not be told: that is retried, and Redis not read until then."""
         self._generation.advance_to(self._generation.number + 1)
         self._clear_pending = True
         try:
@@ -96,12 +96,12 @@ class EntryStore:
         return True
 
     async def probe_read(self) -> None:
-        """The prober's reading: learn the generation."""
+        """The prober's read: learn the generation."""
         (number,) = await self.redis.probe(Access.READ, self._ask_generation())
         self._learn(number)
 
     async def probe_write(self) -> None:
-        """The prober's writing: tell of a clearing that Redis missed, or leave a trace that goes by itself."""
+        """The prober's write: a pending clear, if any, and a key that expires by itself."""
         if self._clear_pending:
             await self._raise_shared()
         await self.redis.probe(Access.WRITE, ("SET", f"{self._prefix}:probe", "1", "PX", PROBE_TTL_MS))
@@ -113,7 +113,7 @@ class EntryStore:
         return ("GETRANGE", self._generation_key, 0, LONGEST_NUMBER)
 
     def _learn(self, reply: object) -> None:
-        """Follow a higher number. A lower one means that Redis lost the number: give it back."""
+        """Adopt a higher generation. A lower one means that Redis lost it: write it back."""
         known = isinstance(reply, bytes) and reply.isdigit() and len(reply) <= LONGEST_NUMBER
         number = int(reply) if known and isinstance(reply, bytes) else 0
         if number < self._generation.number and not self._clear_pending:
@@ -121,7 +121,7 @@ class EntryStore:
         self._generation.advance_to(number)
 
     async def _raise_shared(self) -> None:
-        """Two replicas that clear at once raise it twice, so that nothing stored in between survives the second."""
+        """Increment, so that of two concurrent clears the second also covers what was stored in between."""
         (number,) = await self.redis.probe(Access.WRITE, ("INCR", self._generation_key))
         if not isinstance(number, int) or number < self._generation.number:
             await self.redis.probe(Access.WRITE, ("SET", self._generation_key, self._generation.number))
@@ -130,7 +130,7 @@ class EntryStore:
         self._clear_pending = False
 
     def _opened(self, name: str, key: str, found: object, left_s: float) -> StoredEntry | None:
-        """Only Redis tells how old it is: the clocks of replicas differ, and jump."""
+        """The entry, with its age taken from Redis' TTL: the replicas' clocks differ, and jump."""
         if found == b"":
             return None
         try:
@@ -147,7 +147,7 @@ class EntryStore:
         self._stored("stored" if done else "failed")
 
     async def _quietly(self, command: Command) -> bool:
-        """Whether it was done; a failure was counted where it was met."""
+        """Whether it succeeded; SharedRedis has counted a failure."""
         try:
             await self.redis.write(command)
         except RedisAwayError:

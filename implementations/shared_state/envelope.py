@@ -1,7 +1,6 @@
-"""The form of an entry in Redis: schema, birth, time to live, checksum, payload. What is not exactly that is no entry.
+"""The format of an entry in Redis: schema, creation time, TTL, checksum, payload. Anything else is rejected.
 
-The checksum also covers the name under which the entry was stored: a payload that turns up under another name, by
-whatever mistake of whomever, is not the answer to that question.
+The checksum also covers the name under which the entry was stored, so a payload under another name is rejected too.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ MAX_ENTRY_BYTES = 256 * 1024
 
 
 class Flaw(StrEnum):
-    """Why something under an entry's name is none."""
+    """Why a value is not a valid entry."""
 
     WRONG_TYPE = "wrong_type"
     OVERSIZED = "oversized"
@@ -25,7 +24,7 @@ class Flaw(StrEnum):
 
 
 class FlawedEntryError(Exception):
-    """It is to be removed, and counted."""
+    """The value is to be removed and counted."""
 
     def __init__(self, flaw: Flaw) -> None:
         super().__init__(flaw)
@@ -34,7 +33,7 @@ class FlawedEntryError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """created: unix seconds; ttl: seconds."""
+    """created: Unix seconds; ttl: seconds."""
 
     schema: int
     created: float
@@ -60,7 +59,7 @@ def seal(name: str, payload: bytes, *, created_s: float, ttl_s: float) -> bytes:
 
 
 def unseal(name: str, sealed: object) -> tuple[bytes, float]:
-    """The payload and its time to live in seconds; sealed is whatever Redis gave. Raises FlawedEntryError."""
+    """The verified payload and its TTL in seconds; sealed: any value from Redis. Raises FlawedEntryError."""
     if not isinstance(sealed, bytes):
         raise FlawedEntryError(Flaw.WRONG_TYPE)
     if len(sealed) > MAX_ENTRY_BYTES:
@@ -78,7 +77,7 @@ def unseal(name: str, sealed: object) -> tuple[bytes, float]:
 
 
 def _flaw_of(sealed: bytes) -> Flaw:
-    """Another version may have written fields that we do not know: that is no corruption."""
+    """An entry of another schema version, with unknown fields, is not corrupt."""
     try:
         fields = orjson.loads(sealed)
     except orjson.JSONDecodeError:

@@ -1,6 +1,6 @@
-"""What can be wrong with Redis, and the one table that reads it from what redis-py raises.
+"""The faults of Redis, and the one table that maps redis-py's exceptions to them.
 
-No text of an exception leaves this file: it may hold the address, and a server may write anything into it.
+No exception text leaves this file: it may hold the address, or anything that the server wrote.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ WRONG_TYPE = "WRONGTYPE"
 
 
 class Fault(StrEnum):
-    """Why Redis did not do what it was asked."""
+    """Why a command to Redis failed."""
 
     TIMEOUT = "timeout"
     SLOW = "slow"
@@ -30,14 +30,14 @@ class Fault(StrEnum):
 
 
 class RedisAwayError(Exception):
-    """Redis cannot be asked now, or did not answer. Whoever asked goes on without it."""
+    """Redis is down or did not answer; callers continue without it."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
         self.fault = fault
 
 
-# The first class that fits decides, so the narrower ones stand first.
+# The first match wins, so narrower classes come first.
 TABLE: tuple[tuple[type[Exception], Fault], ...] = (
     (exceptions.MaxConnectionsError, Fault.POOL),
     (exceptions.AuthenticationError, Fault.AUTHENTICATION),
@@ -55,7 +55,7 @@ TABLE: tuple[tuple[type[Exception], Fault], ...] = (
 
 
 def fault_of(error: Exception) -> Fault:
-    """What the exception means; whatever is not listed is a refusal of this one kind of command."""
+    """The exception's fault; anything not listed is a refusal of this kind of command."""
     text = str(error)
     if text.endswith(MAX_CLIENTS):
         return Fault.MAX_CLIENTS
@@ -65,5 +65,5 @@ def fault_of(error: Exception) -> Fault:
 
 
 def is_wrong_type(reply: object) -> bool:
-    """The key holds something else than text: that is the key's fault, not that of Redis."""
+    """Whether the key holds another type, which is not a fault of Redis."""
     return isinstance(reply, exceptions.ResponseError) and str(reply).startswith(WRONG_TYPE)

@@ -1,7 +1,7 @@
-"""Finds out, without any traffic, whether Redis is there and whether it has come back.
+"""Detects, without traffic, whether Redis is up and whether it has recovered.
 
-A circuit closes after several good probes in a row: a Redis that comes and goes every two seconds stays away, one that
-came back to stay is used again within ten. The time between two probes is drawn, so that replicas do not ask together.
+A circuit closes after several good probes in a row: a Redis that flaps every two seconds stays unused, one that has
+recovered is used again within ten. The interval between probes is jittered, so that replicas do not probe together.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,9 +18,9 @@ Check = Callable[[], Awaitable[None]]
 
 
 class Prober:
-    """reading, writing: ask Redis by `SharedRedis.probe`; writing is only tried when reading went well.
+    """reading, writing: checks that use `SharedRedis.probe`; writing is only tried if reading succeeded.
 
-    jitter: a number between its two bounds; sleep: waits so many seconds.
+    jitter: draws a number between its two bounds; sleep: takes seconds.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class Prober:
         self._good = dict.fromkeys(Access, 0)
 
     async def run(self) -> None:
-        """Probe for ever."""
+        """Probe in a loop, forever."""
         while True:
             await self.probe()
             await self._sleep(self._jitter(SHORTEST_PAUSE_S, LONGEST_PAUSE_S))
 
     async def probe(self) -> None:
-        """Read, then write; close the circuits whose probes went well often enough."""
+        """Read, then write; close the circuits with enough good probes in a row."""
         reads = await self._went_well(Access.READ)
         writes = reads and await self._went_well(Access.WRITE)
-        # Writing first, so that coming back whole is one change of mode.
+        # Writing first, so that a full recovery is a single mode change.
         self._judge(Access.WRITE, well=writes)
         self._judge(Access.READ, well=reads)
 
     def _judge(self, access: Access, *, well: bool) -> None:
-        """Only probes of a circuit that is open count."""
+        """Count good probes in a row, only while the circuit is open."""
         self._good[access] = self._good[access] + 1 if well and not self._redis.works(access) else 0
         if self._good[access] >= GOOD_PROBES:
             self._redis.reopen(access)

@@ -1,7 +1,7 @@
-"""The money of all replicas in Redis: for each period one hash, with a sum and what each replica holds of it.
+"""The shared budget in Redis: one hash per period, with the totals and each replica's part of them.
 
-One script is one atomic exchange. A replica's field is "epoch held spent"; a message of another epoch changes nothing,
-so neither a command that was given up and carried out later nor one that was carried out twice counts twice.
+Each exchange is one atomic script. A replica's field is "epoch held spent"; a message of another epoch has no effect,
+so a command that timed out but was executed later, or was executed twice, does not count twice.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from implementations.shared_state.shared_redis import SharedRedis
 
 KEPT_S = 70 * 86_400
 NO_LIMIT = -1
-# A burst of purchases waits its turn; it must not take every connection, and each exchange is short.
+# A burst of purchases queues here, so as not to take every connection; each exchange is short.
 AT_ONCE = 8
 POOL_TRIES = 4
 
-# ARGV: replica, epoch, "declare" or "change", seconds to keep, ceiling; then for each key: held, spent, limit.
-# Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then what the others hold and spent, by key.
+# ARGV: replica, epoch, "declare" or "change", TTL in seconds, ceiling; then per key: held, spent, limit.
+# Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then per key what the others hold and spent.
 SCRIPT = """
 local me, epoch, declares, ceiling = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'declare', tonumber(ARGV[5])
 local mine, answer = {}, 0
@@ -54,7 +54,7 @@ return reply
 
 
 class PurseStore:
-    """prefix begins every key; replica: this process's own name among the others."""
+    """prefix: of every key; replica: the unique name of this process."""
 
     def __init__(self, redis: SharedRedis, *, prefix: str, replica: str) -> None:
         self._redis = redis
@@ -65,9 +65,9 @@ class PurseStore:
     async def exchange(
         self, verb: str, epoch: int, entries: Sequence[tuple[str, int, int, int | None]], *, ceiling: int
     ) -> list[int] | None:
-        """The script's reply; None when Redis did not answer, which does not say that nothing was done.
+        """The script's reply; None if Redis did not answer: the message may have been applied or not.
 
-        entries: period, held, spent, limit. In micro-dollars.
+        entries: period, held, spent, limit; in micro-dollars.
         """
         keys = [f"{self._prefix}:purse:{period}" for period, *_ in entries]
         figures = [
@@ -83,7 +83,7 @@ class PurseStore:
             return None
 
     async def _sent(self, command: Command) -> Any:
-        """A full pool says nothing about Redis, and nothing was sent: waiting is better than to act alone."""
+        """Retry on an exhausted pool: nothing was sent, and waiting is better than deciding locally."""
         for _ in range(POOL_TRIES - 1):
             try:
                 return (await self._redis.write(command))[0]
@@ -94,7 +94,7 @@ class PurseStore:
 
 
 def _numbers(reply: Any) -> list[int] | None:
-    """A key of another type, or anything else that is not ours, is no answer."""
+    """The reply, or None if it is not one of ours (a key of another type)."""
     if not isinstance(reply, list) or not all(isinstance(one, int) for one in reply):
         return None
     return reply

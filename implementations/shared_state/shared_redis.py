@@ -1,9 +1,9 @@
-"""Redis as far as it is there: every exchange is bounded in time, and what fails again and again is no longer asked.
+"""Access to a Redis that may fail: every exchange has a timeout, and circuits stop asking after repeated failures.
 
 Two circuits, one for reading and one for writing, make three modes: up, read only, down. Traffic and probes open them;
-only the prober closes them again (`prober.py`), so no caller ever waits to find out. A caller's cancellation does not
-reach a command: redis-py once handed the reply of a cancelled command to the next one, so each runs to its end in a
-task of its own, for at most as long as its caller would have waited.
+only the prober closes them (`prober.py`), so no caller waits to find out. A caller's cancellation does not reach a
+command: redis-py once returned a cancelled command's reply to the next one, so each runs to its end in its own task,
+for at most as long as its caller would have waited.
 """
 
 import asyncio
@@ -46,14 +46,14 @@ class RedisMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Replies and whether they came as fast as those of a healthy Redis."""
+    """Replies, and whether they came as fast as from a healthy Redis."""
 
     replies: list[Any]
     in_time: bool
 
 
 class SharedRedis:
-    """clock: monotonic seconds; jitter: a number between its two bounds."""
+    """clock: monotonic seconds; jitter: draws a number between its two bounds."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class SharedRedis:
 
     @property
     def mode(self) -> RedisMode:
-        """What can be asked of it now."""
+        """Which operations are possible now."""
         if not self.works(Access.READ):
             return RedisMode.DOWN
         return RedisMode.UP if self.works(Access.WRITE) else RedisMode.READ_ONLY
@@ -99,24 +99,24 @@ class SharedRedis:
         return (await self._exchange(Access.READ, commands, patience_s)).replies
 
     async def write(self, *commands: Command) -> list[Any]:
-        """Likewise. Nothing says that a write that failed was not carried out."""
+        """Likewise, within PATIENCE_S. A write that failed may still have been executed."""
         if self.mode is not RedisMode.UP:
             raise RedisAwayError(Fault.AWAY)
         return (await self._exchange(Access.WRITE, commands, PATIENCE_S)).replies
 
     async def probe(self, access: Access, *commands: Command) -> list[Any]:
-        """Ask whatever the mode is. A slow answer does not count as one."""
+        """Send in any mode. A slow answer counts as a failure. Raises RedisAwayError."""
         exchange = await self._exchange(access, commands, PATIENCE_S)
         if not exchange.in_time:
             raise RedisAwayError(Fault.SLOW)
         return exchange.replies
 
     def reopen(self, access: Access) -> None:
-        """It works again: let callers through."""
+        """Close the circuit again."""
         self._circuits[access].reset()
 
     async def close(self) -> None:
-        """Wait for what is under way, which is bounded, and close the connections."""
+        """Wait for running commands, which are bounded, and close the connections."""
         if self._running:
             await asyncio.wait(self._running, timeout=PATIENCE_S)
         await self._connections.close()
@@ -129,7 +129,7 @@ class SharedRedis:
         return await asyncio.shield(task)
 
     def _ended(self, task: asyncio.Task[Exchange]) -> None:
-        """The failure of a command whose caller left was counted already; asyncio need not tell of it again."""
+        """Retrieve the exception, which was counted already: asyncio must not log it if the caller has gone."""
         self._running.discard(task)
         if not task.cancelled():
             task.exception()
@@ -142,12 +142,12 @@ class SharedRedis:
             async with asyncio.timeout(patience_s):
                 replies = await self._connections.send(*commands)
             _raise_refusal(replies)
-        except Exception as error:  # noqa: BLE001  the boundary to a library: whatever it was is read from the table
+        except Exception as error:  # noqa: BLE001  the boundary to a library: `fault_of` classifies it
             fault = fault_of(error)
             if fault is not Fault.TIMEOUT or patience_s >= SLOW_S:
                 self._failed(access, permit, fault)
             elif permit is not None:
-                permit.ignored()  # who has hardly any time cannot say that Redis took too much
+                permit.ignored()  # a very short timeout does not prove that Redis was slow
             raise RedisAwayError(fault) from None
         finally:
             elapsed_s = self._clock() - began_s
@@ -160,7 +160,7 @@ class SharedRedis:
         return Exchange(replies, in_time)
 
     def _failed(self, access: Access, permit: Permit | None, fault: Fault) -> None:
-        """Count it; some faults need no second one to be believed, and a full pool says nothing about Redis."""
+        """Count it. Some faults open a circuit at once; an exhausted pool says nothing about Redis."""
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
         if fault is Fault.POOL:
@@ -183,7 +183,7 @@ class SharedRedis:
             self._circuits[access].force(CircuitState.OPEN, reason=fault, actor="redis")
 
     def _tell(self) -> None:
-        """One line, one count and one gauge for each change of mode, however many circuits moved for it."""
+        """Log and count each mode change once, however many circuits moved for it."""
         mode = self.mode
         if mode is self._told:
             return
@@ -195,7 +195,7 @@ class SharedRedis:
 
 
 def _raise_refusal(replies: list[Any]) -> None:
-    """A command that Redis refused is a failure of Redis, unless only the key is to blame."""
+    """Raise an error reply, unless it is only about the key's type."""
     for reply in replies:
         if isinstance(reply, ResponseError) and not is_wrong_type(reply):
             raise reply

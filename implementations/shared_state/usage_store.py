@@ -1,7 +1,7 @@
-"""What all replicas used, in Redis: a hash for each day, whose fields are counters; and marks that are made once.
+"""The usage of all replicas in Redis: one hash of counters per day; and set-once marks.
 
-A batch of differences has a number. The script notes the number of each replica's last batch beside the day, so a batch
-that is sent again because its answer was lost counts once.
+Batches are numbered. The script stores the number of each replica's last batch, so a batch that is sent again because
+its reply was lost counts once.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +11,7 @@ from implementations.shared_state.shared_redis import RedisMode, SharedRedis
 
 KEPT_S = 70 * 86_400
 
-# KEYS: this replica's marker, then the days. ARGV: number, seconds to keep; then triples: key, field, difference.
+# KEYS: this replica's marker, then the days. ARGV: number, TTL in seconds; then triples: key index, field, difference.
 SCRIPT = """
 if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[1]) then return 0 end
 for i = 3, #ARGV, 3 do redis.call('HINCRBY', KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2]) end
@@ -22,7 +22,7 @@ return 1
 
 
 class UsageStore:
-    """prefix begins every key; replica: this process's own name among the others."""
+    """prefix: of every key; replica: the unique name of this process."""
 
     def __init__(self, redis: SharedRedis, *, prefix: str, replica: str) -> None:
         self._redis = redis
@@ -30,7 +30,7 @@ class UsageStore:
         self._marker = f"{prefix}:usage:sent:{replica}"
 
     async def add(self, number: int, days: Mapping[str, Mapping[str, int]]) -> bool:
-        """Count the differences, by day and field, unless a batch of this number was counted. False: no answer."""
+        """Add the differences, by day and field, unless this batch was counted already. False: no answer."""
         keys = [self._marker, *map(self._key, days)]
         changes = [
             part
@@ -45,7 +45,7 @@ class UsageStore:
         return isinstance(reply, int)
 
     async def days(self, days: Sequence[str]) -> list[dict[str, int]] | None:
-        """The counters of these days; None when Redis does not answer."""
+        """The counters of these days; None if Redis does not answer."""
         try:
             replies = await self._redis.read(*(("HGETALL", self._key(day)) for day in days))
         except RedisAwayError:
@@ -53,7 +53,7 @@ class UsageStore:
         return [_counters(reply) for reply in replies]
 
     async def mark(self, name: str) -> bool | None:
-        """Whether this is the first mark of that name; None when Redis does not answer."""
+        """Set a mark; whether it was not set before. None if Redis does not answer."""
         try:
             (reply,) = await self._redis.write(("SET", self._mark_key(name), "1", "NX", "EX", KEPT_S))
         except RedisAwayError:
@@ -61,7 +61,7 @@ class UsageStore:
         return bool(reply)
 
     async def unmark(self, names: Collection[str]) -> bool:
-        """Forget these marks; False when Redis does not answer."""
+        """Remove these marks; False if Redis does not answer."""
         if not names:
             return self._redis.mode is RedisMode.UP
         try:
@@ -78,7 +78,7 @@ class UsageStore:
 
 
 def _counters(reply: object) -> dict[str, int]:
-    """Fields and values in turns; a key of another type is an exception in its place, and holds nothing."""
+    """Alternating fields and values as a dict; empty for an exception (a key of another type)."""
     if not isinstance(reply, list):
         return {}
     pairs = zip(reply[::2], reply[1::2], strict=True)

@@ -1,4 +1,4 @@
-"""Work for Redis that nobody waits for: bounded in number, and finished or forgotten when the service stops."""
+"""Background writes to Redis: bounded in number, and finished or abandoned when the service stops."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,7 +11,7 @@ FINISH_S = 0.5
 
 
 class WriteBehind:
-    """Every piece of work bounds itself in time and raises nothing."""
+    """Each write must have its own timeout and raise nothing."""
 
     def __init__(self, *, metrics: Metrics, limit: int = MAX_WRITES) -> None:
         self._limit = limit
@@ -19,7 +19,7 @@ class WriteBehind:
         metrics.cache_writes_behind.set_function(lambda: len(self._running))
 
     def start(self, work: Coroutine[Any, Any, object]) -> bool:
-        """False when there is too much to do already; the work is then not done."""
+        """Run the work in the background; False, without running it, if the limit is reached."""
         if len(self._running) >= self._limit:
             work.close()
             return False
@@ -29,6 +29,6 @@ class WriteBehind:
         return True
 
     async def finish(self) -> None:
-        """Wait for what is under way, half a second at most."""
+        """Wait for running writes, half a second at most."""
         if self._running:
             await asyncio.wait(self._running, timeout=FINISH_S)
