@@ -1,1 +1,1 @@
-"""Work that nobody asked for: supervised, restarted when it dies."""
+"""Background tasks and process signals."""

@@ -1,4 +1,4 @@
-"""Measures how late the event loop is: what keeps it busy keeps every request waiting."""
+"""Measures event loop lag: whatever blocks the loop delays every request."""
 
 from metrics import Metrics
 from protocols import ClockProtocol, SleepProtocol
@@ -7,7 +7,7 @@ INTERVAL_S = 0.1
 
 
 class LoopLag:
-    """clock: monotonic seconds. sleep: waits so many seconds."""
+    """clock: monotonic seconds. sleep: takes seconds."""
 
     def __init__(self, *, metrics: Metrics, clock: ClockProtocol, sleep: SleepProtocol) -> None:
         self._metrics = metrics
@@ -15,12 +15,12 @@ class LoopLag:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """For ever."""
+        """Measure in a loop, forever."""
         while True:
             await self.measure()
 
     async def measure(self) -> None:
-        """Once: by how much a short sleep is too long."""
+        """One measurement: how much a short sleep overran."""
         due_s = self._clock() + INTERVAL_S
         await self._sleep(INTERVAL_S)
         self._metrics.loop_lag.observe(max(0.0, self._clock() - due_s))

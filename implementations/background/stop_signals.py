@@ -1,4 +1,4 @@
-"""What a signal does: the first one empties the service before the server is told, a second one ends it at once."""
+"""Stop signals: the first drains the service before the server stops, a second stops it at once."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ log = structlog.get_logger("service")
 
 
 class StopSignals:
-    """Stands in front of the server's own handlers from `take_over` to `give_back`, both called inside of the loop."""
+    """Replaces the server's handlers from `take_over` to `give_back`, both called inside the event loop."""
 
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
@@ -24,19 +24,19 @@ class StopSignals:
         self._hurries = False
 
     def take_over(self) -> None:
-        """Hear the signals that the server hears; one that nobody handles keeps its own effect."""
+        """Handle the signals that the server handles; others keep their default effect."""
         self._servers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number, handler in self._servers.items():
             if callable(handler) and handler is not signal.default_int_handler:
                 asyncio.get_running_loop().add_signal_handler(number, self._received, number)
 
     def give_back(self) -> None:
-        """The server raises them again when it has stopped."""
+        """Remove our handlers; the server re-raises the signals once it has stopped."""
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     async def unless_hurried(self, closing: Coroutine[None, None, None]) -> None:
-        """Run the last work of the process, which a second signal cuts short."""
+        """Run the final cleanup, which a second signal cancels."""
         self._closing = asyncio.create_task(closing)
         await asyncio.wait([self._closing])
         if not self._closing.cancelled():
@@ -53,7 +53,7 @@ class StopSignals:
         log.info("drain_started")
         finished = await self._drain.run()
         log.info("drain_ended", all_requests_finished=finished)
-        self._tell_server(signal.SIGTERM)  # an interrupt that it saw itself would make this a second one
+        self._tell_server(signal.SIGTERM)  # a SIGINT would count as its second if the server saw the first
 
     def _stop_at_once(self, number: signal.Signals) -> None:
         log.warning("stopping_at_once", lost="running comparisons, and events that are in memory only")
@@ -62,7 +62,7 @@ class StopSignals:
                 task.cancel()
         self._drain.abort()
         self._tell_server(number)
-        self._tell_server(signal.SIGINT)  # an interrupt after another signal makes Uvicorn leave at once
+        self._tell_server(signal.SIGINT)  # a SIGINT after another signal makes Uvicorn exit at once
 
     def _tell_server(self, number: signal.Signals) -> None:
         handler = self._servers[number]

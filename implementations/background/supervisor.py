@@ -1,4 +1,4 @@
-"""Keeps the service's own endless tasks alive: one that dies is told, counted and started again after a while."""
+"""Supervises the service's background tasks: one that dies is logged, counted and restarted with back-off."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ log = structlog.get_logger("background")
 
 
 class Supervisor:
-    """tasks: by name, what runs as long as the service does. sleep: waits so many seconds."""
+    """tasks: endless work, by name. sleep: takes seconds."""
 
     def __init__(self, tasks: Mapping[str, Work], *, metrics: Metrics, sleep: SleepProtocol) -> None:
         self._works = tasks
@@ -27,15 +27,15 @@ class Supervisor:
 
     @property
     def down(self) -> frozenset[str]:
-        """The tasks that died and wait to be started again."""
+        """The tasks that died and wait for their restart."""
         return frozenset(self._down)
 
     def start(self) -> None:
-        """Run all of them. Needs a running loop."""
+        """Start all tasks. Needs a running loop."""
         self._running = [asyncio.create_task(self._keep_alive(name, work)) for name, work in self._works.items()]
 
     async def stop(self) -> None:
-        """End all of them, within two seconds."""
+        """Cancel all tasks and wait for them, two seconds at most."""
         for task in self._running:
             task.cancel()
         if self._running:
