@@ -1,1 +1,1 @@
-"""Who is asked first: the strategies that rank usable providers, and the rules that prefer one."""
+"""Provider selection: the strategies that rank usable providers, and the routing rules that prefer one."""

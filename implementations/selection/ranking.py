@@ -1,4 +1,4 @@
-"""Ranks the providers that can be asked, by the strategy in force. Equal ranks are balanced by calls under way."""
+"""Ranks the usable providers by the strategy in force. By cost and latency, ties go to the least loaded."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ class Ranking:
     def ranked(
         self, names: Sequence[ProviderName], query: ComparisonQuery, settings: CurrentSettings
     ) -> Sequence[ProviderName]:
-        """The names, first choice first. names: in priority order."""
+        """The names, best first. names: in priority order."""
         self._turn += 1
         match settings.selection_strategy:
             case SelectionStrategy.PRIORITY:
@@ -44,7 +44,7 @@ class Ranking:
                 return self._explored(self._by(self._latency, names))
 
     def _by(self, rank: Rank, names: Sequence[ProviderName]) -> list[ProviderName]:
-        """Sorting is stable: what is equal in rank and load stays in priority order."""
+        """Sort by rank, then by calls in flight; the sort is stable, so ties keep priority order."""
         return sorted(names, key=lambda name: (rank(name), self._accounting.activity(name).in_flight))
 
     def _cost(self, name: ProviderName, query: ComparisonQuery, settings: CurrentSettings) -> float:
@@ -56,12 +56,12 @@ class Ranking:
         return tokens * rates.input + USUAL_ANSWER_TOKENS * rates.output
 
     def _latency(self, name: ProviderName) -> float:
-        """Steps of the average; who was never asked comes first, because nothing is known against it."""
+        """The average in steps of LATENCY_STEP_S; a provider without an average comes first, to be measured."""
         average_s = self._accounting.activity(name).average_response_s
         return 0.0 if average_s is None else average_s // LATENCY_STEP_S + 1
 
     def _explored(self, ranked: list[ProviderName]) -> Sequence[ProviderName]:
-        """Now and then whoever was not asked for longest goes first: a recovered provider is found again."""
+        """Every EXPLORATION_INTERVAL turns the least recently asked provider goes first, to detect a recovery."""
         if self._turn % EXPLORATION_INTERVAL or not ranked:
             return ranked
         forgotten = min(ranked, key=self._last_asked)

@@ -1,4 +1,4 @@
-"""Which of the operator's rules a query meets: the first one decides whom to prefer when the caller names nobody."""
+"""Matches a query to the operator's routing rules: the first match is preferred if the caller names no provider."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from protocols import ComparisonQuery
 
 
 def rule_for(query: ComparisonQuery, rules: Sequence[RoutingRule]) -> RoutingRule | None:
-    """The first rule all of whose conditions hold, or None."""
+    """The first rule whose conditions all hold, or None."""
     return next((rule for rule in rules if _holds(rule, query)), None)
 
 

@@ -1,4 +1,4 @@
-"""Who can be asked, and whether one of them is left alone: gauges that are read when they are scraped."""
+"""Gauges, computed on scrape: which providers are usable, and whether the circuit of a usable one is open."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from protocols import ProviderStatus
 
 
 def show_standing(statuses: Callable[[], Sequence[ProviderStatus]], metrics: Metrics) -> None:
-    """Let the metrics follow the providers, and what the operator decides about them."""
+    """Bind the gauges to the providers' live statuses."""
 
     def is_usable(name: ProviderName) -> float:
         return float(any(status.name is name and status.is_usable for status in statuses()))
