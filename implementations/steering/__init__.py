@@ -1,1 +1,1 @@
-"""What an operator changes while the service runs, and how all replicas come to hold the same."""
+"""Runtime changes by operators, and their synchronization across replicas."""

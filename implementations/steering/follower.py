@@ -1,4 +1,4 @@
-"""Looks again and again whether an operator told another replica something."""
+"""Polls for changes that an operator made through another replica."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -10,19 +10,19 @@ Look = Callable[[], Awaitable[None]]
 
 
 class Follower:
-    """looks: each bounds itself and raises nothing. sleep: waits so many seconds."""
+    """looks: each has its own timeout and raises nothing. sleep: takes seconds."""
 
     def __init__(self, looks: Sequence[Look], *, sleep: SleepProtocol) -> None:
         self._looks = looks
         self._sleep = sleep
 
     async def run(self) -> None:
-        """For ever."""
+        """Poll in a loop, forever."""
         while True:
             await self.poll()
             await self._sleep(INTERVAL_S)
 
     async def poll(self) -> None:
-        """Once, a second at most."""
+        """Poll once, a second at most."""
         for look in self._looks:
             await look()

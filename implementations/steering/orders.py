@@ -1,4 +1,4 @@
-"""What an administrator ordered for one circuit, as it stands beside the others in Redis."""
+"""An administrator's order for one circuit, and its form in Redis."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,7 +11,7 @@ from api_models import ForcedState, Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """state and reason: None for a reset. until_s: unix seconds, None for ever. request_id: makes it another one."""
+    """state, reason: None for a reset. until_s: Unix seconds, None for no expiry. request_id: makes orders distinct."""
 
     state: ForcedState | None
     reason: Reason | None
@@ -24,7 +24,7 @@ ORDER = TypeAdapter(Order)
 
 
 def order_of(stored: JsonValue) -> Order | None:
-    """None for what is no order."""
+    """The stored order, or None if it is invalid."""
     try:
         return ORDER.validate_python(stored)
     except ValidationError:
@@ -32,6 +32,6 @@ def order_of(stored: JsonValue) -> Order | None:
 
 
 def stored_form(order: Order) -> JsonValue:
-    """As it stands in Redis."""
+    """The order as stored in Redis."""
     form: JsonValue = to_jsonable_python(order)
     return form

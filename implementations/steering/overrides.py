@@ -1,4 +1,4 @@
-"""An operator's values in the place of the environment's: by name, checked by the same fields, all of them or none."""
+"""The operator's overrides of environment settings: by name, validated by the same fields, all or none."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ NAME = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class OverridesError(Exception):
-    """complaints: what is wrong, by the name of the setting; never a value."""
+    """complaints: what is wrong, by setting name; never a value."""
 
     def __init__(self, complaints: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {message}" for name, message in complaints.items()))
@@ -22,12 +22,12 @@ class OverridesError(Exception):
 
 
 def changeable_settings() -> Mapping[str, Setting]:
-    """What an operator may change, by name."""
+    """The settings that can change at runtime, by name."""
     return {setting.name: setting for setting in settings_table() if setting.changeable}
 
 
 def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settings:
-    """The settings with these values in the place of the environment's. Raises OverridesError."""
+    """The environment's settings with these overrides. Raises OverridesError."""
     table = changeable_settings()
     refused = dict(_told(name, _why_refused(name)) for name in overrides if name not in table)
     if refused:
@@ -44,7 +44,7 @@ def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settin
 
 
 def shown(setting: Setting, settings: Settings) -> JsonValue:
-    """The value as JSON; of a secret only that it is set."""
+    """The value as JSON; a secret only as a mask if it is set."""
     value = getattr(getattr(settings, setting.group), setting.field)
     if setting.is_secret:
         return None if value is None else MASK
@@ -53,7 +53,7 @@ def shown(setting: Setting, settings: Settings) -> JsonValue:
 
 
 def _of_json_type(setting: Setting, value: object) -> object:
-    """The value, unless the fields would take it only because they read text of the environment as well."""
+    """The value, rejected if the fields would accept it only because they also parse environment text."""
     if setting.is_flag:
         return value if isinstance(value, bool) else Wrong("must be true or false")
     if isinstance(value, bool):
@@ -69,12 +69,12 @@ def _why_refused(name: str) -> str:
 
 
 def _told(name: str, message: str) -> tuple[str, str]:
-    """Only what could be the name of a setting is repeated."""
+    """Quote the name only if it could be that of a setting."""
     return (name if NAME.fullmatch(name) else "a name in the body", message)
 
 
 def _complaints(error: ValidationError) -> Mapping[str, str]:
-    """What is expected, by name; of the path below it numbers and fields of a rule, because other steps are input."""
+    """What is expected, by setting; of the path only indexes and rule fields are shown, as other steps are input."""
     names = {(setting.group, setting.field): setting.name for setting in settings_table()}
     told: dict[str, str] = {}
     for mistake in error.errors(include_url=False, include_context=False):

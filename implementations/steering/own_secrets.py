@@ -1,4 +1,4 @@
-"""Keeps the service's own keys and passwords out of what an operator writes, which everybody may read."""
+"""Detects the service's own keys and passwords in operator input, which others can read later."""
 
 import re
 
@@ -7,12 +7,12 @@ from pydantic import SecretStr
 
 from config import Settings, settings_table
 
-SHORTEST_SECRET = 8  # a shorter one stands in other text by chance
+SHORTEST_SECRET = 8  # a shorter one may occur in other text by chance
 PASSWORD_IN_URL = re.compile(r"://[^/@]*:([^/@]+)@")
 
 
 def secrets_of(settings: Settings) -> frozenset[str]:
-    """Every secret that is long enough to be told from other text, and what stands in a URL as its password."""
+    """Every secret, and every password in a URL, that is long enough to be distinguishable from other text."""
     values = (getattr(getattr(settings, row.group), row.field) for row in settings_table() if row.is_secret)
     texts = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
     passwords = {match[1] for text in texts if (match := PASSWORD_IN_URL.search(text))}
@@ -20,6 +20,6 @@ def secrets_of(settings: Settings) -> frozenset[str]:
 
 
 def holds_secret(value: object, secrets: frozenset[str]) -> bool:
-    """Whether one of them stands somewhere in the value: it would be shown to whoever reads settings and events."""
+    """Whether the value contains one of them: anyone who reads settings or events would see it."""
     text = orjson.dumps(value)
     return any(orjson.dumps(secret)[1:-1] in text for secret in secrets)

@@ -1,8 +1,8 @@
-"""Values that all replicas hold alike: each change is a new edition, and the higher version goes before.
+"""Values shared by all replicas: each change makes a new edition, and the highest version wins.
 
-In Redis stands one edition; a change replaces exactly the one that was read, so of two administrators at once the
-second begins again from what the first made. Whoever holds a higher version than Redis gives it back: Redis lost it, or
-was away when it was made. Without an answer of Redis a change holds here, and what is known stays in force.
+Redis holds one edition, changed by compare-and-set: of two concurrent changes the second starts over from the result
+of the first. A replica with a higher version than Redis writes it back: Redis lost it, or was down when it was made.
+While Redis does not answer, a change applies to this replica only, and known values stay in force.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ audit = structlog.get_logger("steering", audit=True)
 
 
 class Document(Protocol):
-    """One text in Redis. None: Redis does not answer, which does not say that nothing was done."""
+    """One text in Redis. None: Redis does not answer; a write may have been executed or not."""
 
     async def read(self) -> bytes | None:
-        """The text; empty when there is none."""
+        """The text; empty if there is none."""
         ...
 
     async def replace(self, there: bytes, fresh: bytes) -> bool | None:
-        """Put the fresh text in the place of the one that was read; False when that is another one by now."""
+        """Replace the text that was read by the fresh one; False if it has changed since."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """All values as they were at one time."""
+    """All values, as of one version."""
 
     version: Annotated[int, Field(ge=0, lt=2**53)] = 0
     values: dict[str, JsonValue] = field(default_factory=dict)
@@ -51,7 +51,7 @@ EDITION = TypeAdapter(Edition)
 
 
 class SharedValues:
-    """document: None without Redis. take: puts values into force, whatever they are. flawed: told of what is none."""
+    """document: None without Redis. take: applies any values. flawed: called for an unreadable document."""
 
     def __init__(
         self, name: str, document: Document | None, *, take: Callable[[Values], None], flawed: Callable[[], None]
@@ -68,23 +68,23 @@ class SharedValues:
 
     @property
     def version(self) -> int:
-        """Of what is in force; 0 before the first change."""
+        """The version in force; 0 before the first change."""
         return self._known.version
 
     @property
     def scope(self) -> UsageScope:
-        """Whether all replicas hold it, as far as we know."""
+        """Whether the version in force is shared by all replicas, as far as known."""
         return UsageScope.FLEET if self._is_heard and not self._stands_here_only else UsageScope.REPLICA
 
     async def poll(self) -> None:
-        """Learn what Redis holds. Raises nothing."""
+        """Sync with Redis. Raises nothing."""
         async with self._lock:
             await self._look()
 
     async def change(self, update: Callable[[Edition], Values], *, then: Callable[[Values, Values], None]) -> None:
-        """Put what update makes of the latest edition into force, then tell the old and the new values.
+        """Apply what update makes of the latest edition, then call then with the old and the new values.
 
-        What update raises changes nothing. Raises ServiceOverloadedError.
+        An exception of update is passed on and changes nothing. Raises ServiceOverloadedError after TRIES conflicts.
         """
         async with self._lock:
             for _ in range(TRIES):
@@ -102,7 +102,7 @@ class SharedValues:
         raise ServiceOverloadedError("others change the same at this moment: look, and ask again")
 
     async def _look(self) -> bytes | None:
-        """What stands in Redis; None when nobody can say. Afterwards the higher version of the two is in force."""
+        """The text in Redis; None if it does not answer. Afterwards the higher version of the two is in force."""
         there = None if self._document is None else await self._document.read()
         self._is_heard = there is not None
         if there is None:
@@ -119,9 +119,9 @@ class SharedValues:
         return there
 
     def _changed(self, fresh: Edition) -> list[str]:
-        """Whose values are others now; the replica that was asked has recorded which. Only what could be a name."""
+        """The names whose values changed, if valid; the replica that made the change has audited the values."""
         before, after = self._known.values, fresh.values
-        # A null in the place of the environment's value is a change as well.
+        # An override of null differs from no override.
         changed = {name for name in before.keys() | after.keys() if before.get(name, ...) != after.get(name, ...)}
         return sorted(filter(NAME.fullmatch, changed))
 
@@ -146,7 +146,7 @@ class SharedValues:
         self._take(edition.values)
 
     def _edition(self, there: bytes) -> Edition:
-        """What is none counts as nothing, and each such text is told once."""
+        """The edition in a text; an unreadable text counts as empty, and is logged once."""
         try:
             edition = EDITION.validate_json(there, strict=True) if there else Edition()
             _text(edition)  # so that it can be given back

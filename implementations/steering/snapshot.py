@@ -1,11 +1,11 @@
-"""The part of the settings that a request takes with it."""
+"""The part of the settings that a request needs, as an immutable snapshot."""
 
 from config import Settings
 from protocols import CostRules, CurrentSettings, MockKnobs
 
 
 def snapshot_of(settings: Settings) -> CurrentSettings:
-    """What these settings say."""
+    """The snapshot of these settings."""
     groups = settings.provider_groups()
     order = settings.selection.priority_order
     return CurrentSettings(
