@@ -1,1 +1,1 @@
-"""Keys and addresses: whose key it is, where the administrators are."""
+"""Authentication: callers' keys, the administrator's key and its allowed addresses, blocked addresses."""

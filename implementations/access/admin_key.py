@@ -1,4 +1,4 @@
-"""The administrator's key, and from where it is taken."""
+"""The administrator's key, and the addresses from which it is accepted."""
 
 import hmac
 import ipaddress
@@ -10,14 +10,14 @@ from implementations.access.digests import digest_of
 
 
 class AdminKey:
-    """key: None when there is none in force, and nothing opens. allowed: where administrators are, none: everywhere."""
+    """key: None if there is none, then no key matches. allowed: networks of administrators; empty: any address."""
 
     def __init__(self, key: str | None, *, allowed: Sequence[IPNetwork] = ()) -> None:
         self._digest = secrets.token_bytes(32) if key is None else digest_of(key)
         self._allowed = allowed
 
     def is_taken_from(self, address: str) -> bool:
-        """An address that is not known is in no list."""
+        """Whether the address is allowed; one that cannot be parsed is in no network."""
         if not self._allowed:
             return True
         try:
@@ -27,5 +27,5 @@ class AdminKey:
         return any(known in network for network in self._allowed)
 
     def is_shown(self, key: str | None) -> bool:
-        """In constant time, whatever was shown."""
+        """Whether the key matches, compared in constant time."""
         return hmac.compare_digest(digest_of(key or ""), self._digest)

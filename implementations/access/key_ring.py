@@ -1,4 +1,4 @@
-"""Whose key it is. Keys themselves are not known here, only their digests."""
+"""Maps keys to callers. Only digests are stored, not the keys."""
 
 import hmac
 from collections.abc import Mapping
@@ -7,24 +7,24 @@ from implementations.access.digests import digest_of
 
 
 class KeyRing:
-    """digests: of each caller's keys. A caller may hold several, so that one can take the place of another."""
+    """digests: of each caller's keys. A caller may hold several, for key rotation."""
 
     def __init__(self, digests: Mapping[str, frozenset[bytes]]) -> None:
         self._digests = dict(digests)
 
     @property
     def names(self) -> frozenset[str]:
-        """Everybody who holds a key."""
+        """All callers with a key."""
         return frozenset(self._digests)
 
     def replace(self, digests: Mapping[str, frozenset[bytes]]) -> bool:
-        """Take these instead, from the next request on. Returns whether anything changed."""
+        """Replace all digests, effective from the next request. Returns whether anything changed."""
         changed = self._digests != digests
         self._digests = dict(digests)
         return changed
 
     def owner_of(self, key: str) -> str | None:
-        """The name, or None. Every digest is compared, so that the time does not tell which was nearly right."""
+        """The caller's name, or None. Every digest is compared, so that timing does not reveal which one matched."""
         shown, owner = digest_of(key), None
         for name, known in self._digests.items():
             for digest in known:

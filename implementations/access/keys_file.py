@@ -1,4 +1,4 @@
-"""Looks at the file of the callers' keys every few seconds, so that keys change without a restart."""
+"""Polls the file of the callers' keys, so that keys change without a restart."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ log = structlog.get_logger("access")
 
 
 class KeysFile:
-    """What the file says goes to the ring. What cannot be read changes nothing: the keys before it stay."""
+    """Loads the file into the key ring. A file that cannot be read or parsed changes nothing: the old keys stay."""
 
     def __init__(self, path: Path, ring: KeyRing, *, metrics: Metrics, sleep: SleepProtocol) -> None:
         self._path = path
@@ -26,13 +26,13 @@ class KeysFile:
         self._seen: str | Wrong | None = None
 
     async def run(self) -> None:
-        """For as long as the service lives."""
+        """Poll in a loop, forever."""
         while True:
             await self._sleep(LOOK_S)
             await self.reload()
 
     async def reload(self) -> None:
-        """Once. In a thread, because a volume may hang; the content is compared, because volumes swap links."""
+        """Poll once: in a thread, because a volume may hang; by content, because mounted volumes swap symlinks."""
         found = await asyncio.to_thread(secret_in, self._path)
         if found != self._seen:
             self._seen = found
@@ -41,11 +41,11 @@ class KeysFile:
     def _take(self, found: str | Wrong) -> None:
         try:
             if isinstance(found, Wrong):
-                raise ValueError(found.message)  # noqa: TRY301, TRY004  one complaint, wherever it comes from
+                raise ValueError(found.message)  # noqa: TRY301, TRY004  one error path for all complaints
             digests = caller_digests(found)
         except ValueError as complaint:
             self._metrics.caller_key_reloads.of("refused").inc()
-            log.error("caller_keys_refused", complaint=str(complaint))  # noqa: TRY400  the place says nothing
+            log.error("caller_keys_refused", complaint=str(complaint))  # noqa: TRY400  a traceback would add nothing
             return
         self._metrics.introduce_callers(digests)
         if self._ring.replace(digests):

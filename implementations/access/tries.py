@@ -1,4 +1,4 @@
-"""How often one address may show a wrong key."""
+"""Limits how often one address may send a wrong key."""
 
 import ipaddress
 from collections import OrderedDict, deque
@@ -13,9 +13,9 @@ IPV6_SITE_BITS = 64
 
 
 class WrongKeys:
-    """Five in any minute. An IPv6 address counts as its /64: whoever has one address of it has them all.
+    """Five per sliding minute. An IPv6 address counts as its /64, because one client usually holds all of it.
 
-    clock: monotonic seconds. Of a thousand addresses something is known; who failed longest ago is forgotten first.
+    clock: monotonic seconds. Tracks a thousand addresses; the one whose last failure is oldest is evicted first.
     """
 
     def __init__(self, *, clock: ClockProtocol) -> None:
@@ -23,14 +23,14 @@ class WrongKeys:
         self._failures: OrderedDict[Hashable, deque[float]] = OrderedDict()
 
     def wait_s(self, address: str) -> float:
-        """Seconds until one is looked at again, 0 for now. A right one forgives nothing."""
+        """Seconds until a key from the address is checked again, 0 for now. A right key does not reset the count."""
         failures = self._failures.get(_site(address))
         if failures is None or len(failures) < MOST_FAILURES:
             return 0.0
         return max(0.0, failures[0] + WINDOW_S - self._clock())
 
     def remember(self, address: str) -> None:
-        """One more was wrong."""
+        """Count one wrong key."""
         site = _site(address)
         self._failures.setdefault(site, deque(maxlen=MOST_FAILURES)).append(self._clock())
         self._failures.move_to_end(site)
