@@ -1,1 +1,1 @@
-"""What is told about a request."""
+"""Events about requests, and their delivery to Kafka."""

@@ -1,4 +1,4 @@
-"""Keeps one link to Kafka open, behind a circuit and with growing waits. It starts empty: nobody waits for Kafka."""
+"""Keeps one link to Kafka open, behind a circuit and with back-off. It starts unconnected: start-up does not wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,40 +22,40 @@ Jitter = Callable[[float, float], float]
 
 
 class Link(Protocol):
-    """What `KafkaLink` promises; tests have their own."""
+    """The interface of `KafkaLink`; tests use fakes."""
 
     async def open(self, *, one_by_one: bool) -> None:
         """Connect, or raise a LinkFailure."""
         ...
 
     async def post(self, message: Message) -> asyncio.Future[None]:
-        """Hand over one message, or raise a LinkFailure."""
+        """Send one message, or raise a LinkFailure; the future ends with its acknowledgement."""
         ...
 
     async def close(self) -> None:
-        """Leave in bounded time."""
+        """Disconnect in bounded time."""
         ...
 
 
 class Backoff:
-    """Waits that double from one second to half a minute, each drawn from the upper half of its range."""
+    """Exponential back-off from one second to half a minute, jittered within the upper half."""
 
     def __init__(self, jitter: Jitter) -> None:
         self._jitter = jitter
         self._wait_s = FIRST_WAIT_S
 
     def next_s(self) -> float:
-        """How long to wait now."""
+        """The next wait, in seconds."""
         wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, LONGEST_WAIT_S)
         return self._jitter(wait_s / 2, wait_s)
 
     def reset(self) -> None:
-        """It went well."""
+        """Start over from the first wait."""
         self._wait_s = FIRST_WAIT_S
 
 
 class Session:
-    """One life of the link. broken: set by whoever found that it is of no more use."""
+    """One open period of the link. broken: set when the link must be reopened; over: set when it is closed."""
 
     def __init__(self, link: Link) -> None:
         self.post = link.post
@@ -64,7 +64,7 @@ class Session:
 
 
 class KafkaConnection:
-    """link: opened by `keep_open`, and anew when a session is broken."""
+    """link: opened by `keep_open`, and reopened when a session is broken."""
 
     def __init__(
         self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: SleepProtocol, backoff: Backoff
@@ -82,7 +82,7 @@ class KafkaConnection:
 
     @property
     def is_well(self) -> bool:
-        """Whether Kafka took what it was given last; false before anything was tried."""
+        """Whether the last operation succeeded; False before the first."""
         return self._well is True
 
     async def session(self) -> Session:
@@ -94,7 +94,7 @@ class KafkaConnection:
         return self._session
 
     async def permit(self) -> Permit:
-        """The right to send; waits while the circuit is open."""
+        """A permit to send; waits while the circuit is open."""
         while True:
             try:
                 return self._circuit.acquire()
@@ -102,11 +102,11 @@ class KafkaConnection:
                 await self._sleep(min(refused.retry_after_s, CIRCUIT_POLL_S))
 
     def try_permit(self) -> Permit | None:
-        """The right to go on waiting for what is under way, None while the circuit is open."""
+        """A permit for continuing to wait for acknowledgements, None while the circuit is open."""
         return None if self._circuit.refusal() else self._circuit.acquire()
 
     def delivered(self, permit: Permit | None) -> None:
-        """Kafka took what was sent. That it came through an open circuit is better proof than any probe."""
+        """Kafka acknowledged the messages. Without a permit (open circuit) that is better proof than any probe."""
         if permit is None:
             self._circuit.reset()
         else:
@@ -114,13 +114,13 @@ class KafkaConnection:
         self._is(well=True)
 
     def failed(self, permit: Permit | None) -> None:
-        """Kafka did not take it, or not in time."""
+        """Kafka did not acknowledge, or not in time."""
         if permit is not None:
             permit.failed()
         self._is(well=False)
 
     async def keep_open(self) -> None:
-        """Run for as long as the service does."""
+        """Keep a session open, forever."""
         while True:
             if await self._opened():
                 await self._lived()
@@ -155,7 +155,7 @@ class KafkaConnection:
             session.over.set()
 
     def _is(self, *, well: bool) -> None:
-        """Told when it changes."""
+        """Set the gauge; log changes."""
         self._metrics.kafka_up.set(well)
         if well is not self._well:
             write = log.info if well else log.error

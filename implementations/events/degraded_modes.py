@@ -1,6 +1,6 @@
-"""What is not well with the events, in two modes: they wait for Kafka (buffering), or some are given up (dropping).
+"""The two degraded modes of events: they wait for Kafka (buffering), or some are dropped (dropping).
 
-Each mode is a gauge and part of the health; entering and leaving it is one line each.
+Each mode is a gauge and part of the health report; entering and leaving it is logged once.
 """
 
 from collections.abc import Collection
@@ -19,7 +19,7 @@ log = structlog.get_logger("events")
 
 
 class DegradedModes:
-    """lanes: all of them; one that waits says for what."""
+    """lanes: all lanes; each exposes what it waits for."""
 
     def __init__(
         self, queue: EventQueue, connection: KafkaConnection, lanes: Collection[Lane], *, metrics: Metrics
@@ -33,18 +33,18 @@ class DegradedModes:
 
     @property
     def buffering(self) -> str | None:
-        """What events wait for, in a word; None while they are sent."""
+        """What events wait for; None while they are being sent."""
         if self._queue.pending and not self._connection.is_well:
             return EventDropReason.AUTH if self._connection.forbidden else KAFKA_AWAY
         return ", ".join(sorted({lane.waits_for for lane in self._lanes if lane.waits_for is not None})) or None
 
     @property
     def dropping(self) -> bool:
-        """Events were given up within the last minute."""
+        """Events were dropped within the last minute."""
         return self._queue.dropped_lately
 
     def log_changes(self) -> None:
-        """Tell of a mode that was entered or left since the last look."""
+        """Log the modes entered or left since the last call."""
         modes = {DegradedMode.EVENTS_BUFFERING: self.buffering is not None, DegradedMode.EVENTS_DROPPING: self.dropping}
         known = frozenset(mode for mode, is_on in modes.items() if is_on)
         for mode in sorted(known - self._told):

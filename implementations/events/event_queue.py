@@ -1,6 +1,6 @@
-"""What is published and not yet acknowledged: bounded in messages and bytes, one line for each kind of event.
+"""The events published but not yet acknowledged: bounded in messages and bytes, one FIFO line per kind of event.
 
-Nothing leaves it uncounted: taken + restored = delivered + dropped + pending, at every moment.
+Every message is accounted for: published + restored = delivered + dropped + pending, at any time.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from protocols import ClockProtocol
 LOG_INTERVAL_S = 10.0
 LATELY_S = 60.0
 
-# From what is given up first to what is given up last; the kinds of one class are given up by age.
+# Drop order, first to last; within a class the oldest goes first.
 CLASSES: tuple[tuple[ProcessingEvent, ...], ...] = (
     (ProcessingEvent.LLM_CACHE_HIT, ProcessingEvent.LLM_CACHE_MISS, ProcessingEvent.LLM_USAGE_ANALYTICS),
     (ProcessingEvent.LLM_REQUEST_STARTED,),
@@ -31,7 +31,7 @@ log = structlog.get_logger("events")
 
 
 class EventQueue:
-    """clock: monotonic seconds. spool: keeps a copy on disk of all that is pending, or None."""
+    """clock: monotonic seconds. spool: keeps a copy of all pending messages on disk, or None."""
 
     def __init__(
         self, *, max_messages: int, max_bytes: int, spool: Spool | None, metrics: Metrics, clock: ClockProtocol
@@ -53,60 +53,60 @@ class EventQueue:
 
     @property
     def pending(self) -> int:
-        """How many are not yet acknowledged, those under way among them."""
+        """Messages not yet acknowledged, including those in flight."""
         return self._pending
 
     @property
     def dropped_lately(self) -> bool:
-        """One was given up within the last minute."""
+        """A message was dropped within the last minute."""
         return self._clock() - self._dropped_s < LATELY_S
 
     def restore(self, messages: Iterable[Message]) -> None:
-        """Take what an earlier process left in the spool."""
+        """Add what an earlier process left in the spool."""
         for message in messages:
             self._metrics.events_restored.inc()
             self._append(message)
 
     def put(self, message: Message) -> None:
-        """Take a message; when there is no room, the oldest of the lowest class goes, which may be this one."""
+        """Add a message; if the queue is full, drop the oldest of the lowest class, which may be this one."""
         if self._spool is not None:
             self._spool.insert(message)
         self._append(message)
 
     def waits(self, event: ProcessingEvent) -> bool:
-        """One of this kind waits to be sent."""
+        """Whether a message of this kind waits to be sent."""
         return bool(self._lines[event])
 
     async def wait(self, event: ProcessingEvent) -> None:
-        """Until one of this kind waits to be sent."""
+        """Wait until there is a message of this kind to send."""
         await self._arrived[event].wait()
 
     def take(self, event: ProcessingEvent, most: int) -> list[Message]:
-        """The oldest of one kind, in order. Each must be settled, dropped or given back."""
+        """Take the oldest of one kind, in order. Each must then be delivered, dropped or given back."""
         line = self._lines[event]
         taken = [line.popleft() for _ in range(min(most, len(line)))]
         self._notice(event)
         return taken
 
     def give_back(self, event: ProcessingEvent, messages: Sequence[Message]) -> None:
-        """To the front of the line, in the order in which they were taken."""
+        """Return taken messages to the front of the line, in the order in which they were taken."""
         self._lines[event].extendleft(reversed(messages))
         self._notice(event)
 
     def delivered(self, messages: Sequence[Message]) -> None:
-        """Kafka took them."""
+        """Kafka acknowledged them."""
         for message in messages:
             self._metrics.events_delivered.of(message.event.topic).inc()
         self._forget(messages)
 
     def drop(self, message: Message, reason: EventDropReason) -> None:
-        """Give up one that was taken."""
+        """Drop a message that was taken."""
         self._metrics.events_dropped.of(message.event.topic, reason).inc()
         self._forget((message,))
         self._tell_dropped(reason)
 
     def expire(self, max_age_s: float, reason: Callable[[ProcessingEvent], EventDropReason]) -> None:
-        """Give up what waited for too long; the reason depends on what its topic waits for."""
+        """Drop messages that waited too long; the reason depends on what their topic waits for."""
         too_old_s = self._clock() - max_age_s
         for event, line in self._lines.items():
             while line and line[0].since_s < too_old_s:
@@ -116,7 +116,7 @@ class EventQueue:
         self._metrics.events_oldest.set(self._clock() - min(heads) if heads else 0.0)
 
     def close(self) -> None:
-        """The end of the process: what is pending stays in the spool, or is lost."""
+        """At process exit: pending messages stay in the spool, or are lost."""
         if self._pending:
             log.error("events_kept_in_spool" if self._spool else "events_lost_at_exit", count=self._pending)
         if self._spool is None:
@@ -132,7 +132,7 @@ class EventQueue:
         self._notice(message.event)
 
     def _expendable(self) -> ProcessingEvent:
-        """The kind whose oldest goes next. What is under way cannot go; what has just come always can."""
+        """The kind whose oldest message is dropped next. Those in flight cannot be; the newest always can."""
         for kinds in CLASSES:
             waiting = [event for event in kinds if self._lines[event]]
             if waiting:
@@ -152,7 +152,7 @@ class EventQueue:
             self._arrived[event].clear()
 
     def _tell_dropped(self, reason: EventDropReason) -> None:
-        """One line in ten seconds; the metric counts them all."""
+        """Log at most every ten seconds; the metric counts all of them."""
         self._dropped_unlogged += 1
         self._dropped_s = self._clock()
         if self._dropped_s - self._logged_s >= LOG_INTERVAL_S:

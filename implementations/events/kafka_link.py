@@ -1,7 +1,7 @@
-"""The one user of aiokafka: a producer as the sender wants it, and its failures in four words.
+"""The only user of aiokafka: a configured producer, and its failures in four classes.
 
-The producer is idempotent: while it lives it repeats what was not acknowledged, in order and without doubling it.
-A connection lost is therefore no failure here, only a long wait; a failure says that this producer is of no more use.
+The producer is idempotent: while it lives it retries what was not acknowledged, in order and without duplicates.
+A lost connection is therefore not a failure here, only a long wait; a failure means that the producer is unusable.
 """
 
 import asyncio
@@ -49,28 +49,28 @@ REFUSES_US = (
 )
 
 
-class LinkFailure(Exception):  # noqa: N818  the four below say how it ends
-    """What aiokafka reports, without its text."""
+class LinkFailure(Exception):  # noqa: N818  its four subclasses have telling names
+    """A failure of aiokafka, without its text."""
 
 
 class TooLarge(LinkFailure):
-    """The message, or the batch that it was in, is larger than a producer or a topic takes."""
+    """The message, or its batch, is larger than the producer or the topic accepts."""
 
 
 class TopicMissing(LinkFailure):
-    """There is no such topic."""
+    """The topic does not exist."""
 
 
 class Forbidden(LinkFailure):
-    """We may not: on a topic, or at all."""
+    """Not authorized, for a topic or at all."""
 
 
 class LinkDown(LinkFailure):
-    """Anything else."""
+    """Any other failure."""
 
 
 class _Witness(logging.Handler):
-    """Sees in aiokafka's lines why we are refused, which its exceptions do not say. Our own log says it once."""
+    """Detects refusals in aiokafka's log records, which its exceptions do not report; replaces its log output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class _Witness(logging.Handler):
 
 
 class KafkaLink:
-    """servers: comma-separated. Open it, post, close it; then it can be opened again."""
+    """servers: comma-separated. Can be reopened after `close`."""
 
     def __init__(self, servers: str, security: Security, *, client_id: str) -> None:
         self._servers = servers
@@ -95,7 +95,7 @@ class KafkaLink:
         self._witness = _Witness()
 
     async def open(self, *, one_by_one: bool) -> None:
-        """Connect. one_by_one: no batches, so that a refusal concerns one message. Raises Forbidden or LinkDown."""
+        """Connect. one_by_one: no batching, so that a failure concerns one message. Raises Forbidden or LinkDown."""
         self._witness.refused = False
         producer = AIOKafkaProducer(
             bootstrap_servers=self._servers,
@@ -119,9 +119,9 @@ class KafkaLink:
         self._producer = producer
 
     async def post(self, message: Message) -> asyncio.Future[None]:
-        """Hand it over; the future ends when all replicas have it, or with an exception that `translated` reads.
+        """Send it; the future ends when all in-sync replicas have it, or with an exception for `translated`.
 
-        Raises a LinkFailure when it was not taken.
+        Raises a LinkFailure if it was not accepted.
         """
         producer = self._producer
         if producer is None:
@@ -134,19 +134,19 @@ class KafkaLink:
         except (KafkaError, OSError, TimeoutError) as error:
             failure = link_failure(error)
             if isinstance(failure, TopicMissing) and not await producer.client.force_metadata_update():
-                failure = LinkDown()  # nobody answers, so nobody said that there is no such topic
+                failure = LinkDown()  # no broker answers, so the topic may exist
             raise failure from None
         return posted
 
     async def close(self) -> None:
-        """Leave, in bounded time, whether or not the brokers answer. What is not acknowledged fails."""
+        """Stop in bounded time, whether or not the brokers answer. Unacknowledged messages fail."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await _stopped(producer)
 
 
 def link_failure(error: BaseException) -> LinkFailure:
-    """What an exception of aiokafka means to us."""
+    """The LinkFailure for an exception of aiokafka."""
     table: tuple[tuple[tuple[type[BaseException], ...], Callable[[], LinkFailure]], ...] = (
         (TOO_LARGE, TooLarge),
         (NOT_THERE, TopicMissing),
@@ -157,9 +157,9 @@ def link_failure(error: BaseException) -> LinkFailure:
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:
-    """End a producer. One whose brokers are away waits for them for ever, so after a while what it holds is failed.
+    """Stop a producer. With the brokers down it would wait forever, so after a timeout its messages are failed.
 
-    aiokafka offers no public way to give up: the accumulator's `fail_all` is what it calls itself when it breaks down.
+    aiokafka has no public way to abort: the accumulator's `fail_all` is what it calls itself on a fatal error.
     """
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""How the brokers know us and we know them: TLS and SASL, from the settings to a producer's arguments."""
+"""TLS and SASL: from the settings to a producer's arguments."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from config import PREFIX, ConfigurationError, EventSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """What aiokafka's producer is told; never shown, since the password is in it."""
+    """Arguments of aiokafka's producer; not in the repr, because they contain the password."""
 
     arguments: dict[str, Any] = field(repr=False)
 
     @classmethod
     def of(cls, settings: EventSettings) -> "Security":
-        """Reads the certificates. Raises ConfigurationError, also when a name or a password is missing."""
+        """Read the certificates. Raises ConfigurationError, also if a name or a password is missing."""
         told: dict[str, Any] = {"security_protocol": settings.security_protocol}
         if settings.security_protocol.endswith("SSL"):
             told["ssl_context"] = _ssl_context(settings)

@@ -1,4 +1,4 @@
-"""Sends the events of one topic, in order: a topic that is missing or a message that is too large stops no other."""
+"""Sends the events of one topic, in order: a missing topic or an oversized message does not block other topics."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import Permit
 from protocols import ClockProtocol, SleepProtocol
 
-CHUNK = 100  # messages under way at once; what paces a replay
-BREATH = 20  # messages handed over before others may run
+CHUNK = 100  # messages in flight at once; this paces a replay
+BREATH = 20  # messages sent before yielding to the event loop
 ACK_TIMEOUT_S = 10.0
 FRESH_PRODUCER_AFTER_S = 120.0
 
@@ -20,7 +20,7 @@ Posted = dict[asyncio.Future[None], Message]
 
 
 class Lane:
-    """clock: monotonic seconds; sleep, backoff: how long to leave a topic or a link alone that failed."""
+    """clock: monotonic seconds; sleep, backoff: the wait after a failure of the topic or the link."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Lane:
         self.waits_for: EventDropReason | None = None
 
     async def run(self) -> None:
-        """Run for as long as the service does."""
+        """Send in a loop, forever."""
         while True:
-            if not self._queue.waits(self._event):  # what it waited with has expired
+            if not self._queue.waits(self._event):  # the messages that had to wait have expired
                 self.waits_for = None
             await self._queue.wait(self._event)
             session = await self._connection.session()
@@ -55,7 +55,7 @@ class Lane:
                 await self._sleep(self._backoff.next_s())
 
     async def _send(self, session: Session, permit: Permit) -> LinkFailure | None:
-        """One chunk; whatever happens, each of its messages is delivered, dropped or back in the line."""
+        """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
         chunk, posted = self._queue.take(self._event, CHUNK), Posted()
         held: Permit | None = permit
         refusal: LinkFailure | None = None
@@ -75,7 +75,7 @@ class Lane:
         return None if isinstance(refusal, LinkDown) else refusal
 
     async def _post(self, chunk: list[Message], session: Session, posted: Posted) -> LinkFailure | None:
-        """Hand over as much as is taken; what stays behind is what the session does not take now."""
+        """Send until the session refuses a message; removes dropped messages from the chunk."""
         for count, message in enumerate(tuple(chunk), start=1):
             try:
                 future = await self._posted(message, session)
@@ -90,7 +90,7 @@ class Lane:
         return None
 
     async def _posted(self, message: Message, session: Session) -> asyncio.Future[None] | None:
-        """The future of a message, or None for one that had to be dropped."""
+        """The future of a message, or None if it had to be dropped."""
         try:
             message.encoded()
             return await session.post(message)
@@ -101,7 +101,7 @@ class Lane:
             return await self._posted(message, session) if self._shrunk(message) else None
 
     def _shrunk(self, message: Message) -> bool:
-        """Whether a message that is too large may try again, without its metadata; once."""
+        """Truncate an oversized message for one more try, or drop it if it was truncated before (False)."""
         if message.is_truncated:
             self._queue.drop(message, EventDropReason.TOO_LARGE)
             return False
@@ -111,9 +111,9 @@ class Lane:
     async def _acknowledged(
         self, futures: set[asyncio.Future[None]], session: Session, permit: Permit
     ) -> Permit | None:
-        """Wait for all of them, however long the outage, unless the session ends; a long wait counts as a failure.
+        """Wait for all of them, unless the session ends; each ACK_TIMEOUT_S without an end counts as a failure.
 
-        The producer repeats them by itself, without doubling any; only after two minutes it is given up.
+        The producer retries them itself, without duplicates; only after two minutes is it replaced.
         """
         held: Permit | None = permit
         if not futures:
@@ -138,7 +138,7 @@ class Lane:
                 end.cancel()
 
     def _settle(self, chunk: Sequence[Message], posted: Posted) -> LinkFailure | None:
-        """Count what was delivered, give back the rest; the first failure that was reported."""
+        """Count what was delivered, give back the rest; return the first reported failure."""
         failures: list[LinkFailure] = []
         settled: set[int] = set()
         delivered: list[Message] = []
@@ -162,7 +162,7 @@ class Lane:
         return failures[0] if failures else None
 
     def _broken(self, failure: LinkFailure, session: Session, held: Permit | None) -> None:
-        """A producer that reported a failure has a gap in its sequence and is of no more use. Told once a session."""
+        """Replace a producer that reported a failure: its sequence has a gap. Acts once per session."""
         if session.broken.is_set():
             return
         if isinstance(failure, TooLarge):
@@ -173,7 +173,7 @@ class Lane:
 
 
 def _read(future: asyncio.Future[None]) -> None:
-    """What fails when nobody waits for it any more is no news: its message is back in the line."""
+    """Retrieve a late exception, so that asyncio does not log it: the message is back in the line."""
     if not future.cancelled():
         future.exception()
 

@@ -1,4 +1,4 @@
-"""One event on its way: its identity is fixed when it is published, its bytes are made for the spool or for Kafka."""
+"""One event in transit: its identity is fixed on publishing, its bytes are encoded for the spool or for Kafka."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import orjson
 
 from api_models import AdminChanged, CostAlerted, EventData, EventEnvelope, ProcessingEvent, RequestEventData
 
-ENVELOPE_BYTES = 1024  # a generous guess of everything that is neither metadata nor text
+ENVELOPE_BYTES = 1024  # a generous estimate of everything but metadata and text
 TRUNCATED = {"truncated": True}
 TRACEPARENT = "traceparent"
 
 
 @dataclass(slots=True, kw_only=True)
 class Message:
-    """What the queue holds. size_bytes is an estimate until the message is encoded; row: its place in the spool.
+    """A queued event. size_bytes: an estimate, unless restored from the spool; row: its id in the spool.
 
-    since_s: when it was published, on the queue's monotonic clock; for one from an earlier process it may be negative.
+    since_s: when it was published, on the queue's monotonic clock; may be negative if restored from the spool.
     """
 
     event: ProcessingEvent
@@ -47,7 +47,7 @@ class Message:
         return [(name, value.encode()) for name, value in told.items()]
 
     def truncate(self) -> None:
-        """Give up the metadata, which is the caller's own and the only part that may well be dispensed with."""
+        """Drop the caller's metadata, the only dispensable part."""
         envelope = orjson.loads(self.encoded())
         envelope["data"]["metadata"] = TRUNCATED
         self.value = orjson.dumps(envelope)
@@ -55,7 +55,7 @@ class Message:
 
 
 def message_of(event: EventData, *, service_name: str, traceparent: str | None, now: datetime, now_s: float) -> Message:
-    """Wrap the event. Costs no encoding but that of the metadata, which tells how large it is."""
+    """Wrap the event. Encodes only the metadata, for its size."""
     event_id = uuid4()
     correlation_id = _correlation_of(event) or event_id
     envelope = EventEnvelope(
@@ -79,14 +79,14 @@ def message_of(event: EventData, *, service_name: str, traceparent: str | None, 
 
 
 def _correlation_of(event: EventData) -> UUID | None:
-    """That of the request that it is about, if it is about one."""
+    """The id of the request that the event is about, if any."""
     if isinstance(event, RequestEventData):
         return event.correlation_id
     return event.request_id if isinstance(event, AdminChanged) else None
 
 
 def _key(event: EventData, service_name: str) -> str:
-    """What belongs to one request stays in order; an aggregate belongs to its provider or to the whole service."""
+    """The partition key: keeps the events of a request in order; aggregates use their provider or the service name."""
     if isinstance(event, RequestEventData):
         return str(event.correlation_id)
     if isinstance(event, CostAlerted) and event.provider is not None:

@@ -1,4 +1,4 @@
-"""Where published events go: to Kafka, by tasks of their own, or nowhere when there is none."""
+"""Delivery of published events: to Kafka, by background tasks, or nowhere without Kafka."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -26,14 +26,14 @@ log = structlog.get_logger("events")
 
 
 class Outbox(Protocol):
-    """Takes events off the hands of whoever publishes them."""
+    """Accepts published events for delivery."""
 
     def put(self, event: EventData) -> None:
-        """Take the event; never waits."""
+        """Accept the event; never waits."""
         ...
 
     def health(self) -> EventHealth:
-        """How Kafka is, and what waits for it, as far as known."""
+        """The known state of Kafka and of pending events."""
         ...
 
     def tasks(self) -> Mapping[str, Work]:
@@ -41,18 +41,18 @@ class Outbox(Protocol):
         ...
 
     async def flush(self) -> None:
-        """Give what is pending its last chance, in bounded time."""
+        """Wait for pending events to be delivered, in bounded time."""
         ...
 
 
 class NoOutbox:
-    """There is no Kafka: events end here."""
+    """Without Kafka: discards events."""
 
     def put(self, event: EventData) -> None:
         """Nothing is kept."""
 
     def health(self) -> EventHealth:
-        """Nothing could be unwell."""
+        """Kafka is disabled."""
         return EventHealth(kafka=DependencyStatus.DISABLED)
 
     def tasks(self) -> Mapping[str, Work]:
@@ -64,9 +64,9 @@ class NoOutbox:
 
 
 class KafkaOutbox:
-    """lane: makes the lane of one kind of event. traceparent: that of the request under way, if there is one.
+    """lane: creates the lane of one kind of event. traceparent: that of the current request, if any.
 
-    now: the wall clock, which dates events; clock: monotonic seconds.
+    now: the wall clock, for event timestamps; clock: monotonic seconds.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class KafkaOutbox:
             queue.restore(spool.kept())
 
     def put(self, event: EventData) -> None:
-        """Into the queue; with a spool also onto the disk, in this call."""
+        """Queue the event; with a spool also write it to disk, synchronously."""
         self._queue.put(
             message_of(
                 event,
@@ -111,7 +111,7 @@ class KafkaOutbox:
         )
 
     def health(self) -> EventHealth:
-        """Whether Kafka took what it was given last, and what has to wait."""
+        """Whether Kafka accepted the last messages, and what is waiting."""
         return EventHealth(
             kafka=DependencyStatus.HEALTHY if self._connection.is_well else DependencyStatus.UNHEALTHY,
             buffering=self._modes.buffering,
@@ -123,7 +123,7 @@ class KafkaOutbox:
         return {"event_sender": self.run}
 
     async def run(self) -> None:
-        """Send what is published, for as long as the service lives."""
+        """Send published events, forever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._connection.keep_open())
             group.create_task(self._keep_house())
@@ -137,13 +137,13 @@ class KafkaOutbox:
             await self._sleep(FLUSH_POLL_S)
 
     def close(self) -> None:
-        """Count what is pending: kept or lost."""
+        """Count pending events as kept or lost; close the spool."""
         self._queue.close()
         if self._spool is not None:
             self._spool.close()
 
     async def _keep_house(self) -> None:
-        """Old events go, changes are told; what the spool wrote ahead goes into its database."""
+        """Periodically expire old events, log mode changes and checkpoint the spool."""
         ticks = 0
         while True:
             self._queue.expire(self._max_age_s, self._reason)

@@ -1,4 +1,4 @@
-"""Tells what each billed attempt bought, and books it on whom it was made for: for comparisons, and for paid tests."""
+"""Publishes a cost event for each billed attempt and charges it to its caller, for comparisons and paid tests."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from protocols import Attempt, ComparisonQuery, LLMEventPublisherProtocol, Provi
 
 
 class Receipts:
-    """now: the UTC wall clock, which dates the request."""
+    """now: the UTC wall clock, for the request's timestamp."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Receipts:
 
     @contextmanager
     def issued(self, query: ComparisonQuery, request: ProviderRequest, attempts: Sequence[Attempt]) -> Iterator[None]:
-        """Once for each of the attempts that are there at the end, however that comes."""
+        """On exit, however it comes about, publish once for each billed attempt."""
         requested_at = self._now()
         try:
             yield

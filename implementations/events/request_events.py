@@ -1,4 +1,4 @@
-"""What is told about one request, as events: built here, published by whoever walks the request."""
+"""Builds the events about one request; the code that handles the request publishes them."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -42,7 +42,7 @@ def answered(query: ComparisonQuery, result: ComparisonResult) -> RequestComplet
 
 
 def unanswered(query: ComparisonQuery, message: str, elapsed_s: float, *, cost_usd: float | None) -> RequestCompleted:
-    """The query ended without a verdict; message is one of our own sentences, cost_usd what it cost all the same."""
+    """The query ended without a verdict; message: one of our own sentences; cost_usd: what it cost nonetheless."""
     return RequestCompleted(
         provider=query.provider,
         correlation_id=query.correlation_id,
@@ -91,7 +91,7 @@ def purchases(
     service_name: str,
     requested_at: datetime,
 ) -> Iterator[CostTracked]:
-    """What each billed attempt bought, whether or not it could be used."""
+    """One event for each billed attempt, whether or not its answer was usable."""
     for attempt in attempts:
         if attempt.purchase is not None:
             yield CostTracked(

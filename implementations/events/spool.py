@@ -1,7 +1,7 @@
-"""The events that are pending, as rows on disk: they survive the process, not the power.
+"""The pending events as rows on disk: they survive a crash of the process, but not a power failure.
 
-A row is inserted in the same call that publishes the event. SQLite writes ahead and flushes to the disk only at a
-checkpoint, which the sender runs in a thread: no caller waits for a disk. One process uses a spool at a time.
+A row is inserted in the same call that publishes the event. SQLite's write-ahead log is synced to disk only at a
+checkpoint, which the sender runs in a thread, so callers do not wait for an fsync. A spool has one process at a time.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ log = structlog.get_logger("events")
 
 
 class Spool:
-    """path: the database, made when it is not there. now, clock: the wall clock and the queue's monotonic one.
+    """path: the database, created if missing. now, clock: the wall clock and the queue's monotonic one.
 
-    Raises ConfigurationError when the path cannot be used.
+    Raises ConfigurationError if the path cannot be used.
     """
 
     def __init__(self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: ClockProtocol) -> None:
@@ -48,7 +48,7 @@ class Spool:
         self._lock, self._rows = _opened(path)
 
     def insert(self, message: Message) -> None:
-        """Keep the message. When the disk refuses, the message is in memory only: counted, and told once."""
+        """Store the message. On a disk error it stays in memory only; errors are counted, and logged once in a row."""
         row = (
             message.event,
             message.key,
@@ -61,14 +61,14 @@ class Spool:
             message.row = self._rows.execute(INSERT, row).lastrowid
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Forget the messages, all in one transaction."""
+        """Delete the messages, in one transaction."""
         rows = [(message.row,) for message in messages if message.row is not None]
         if rows:
             with self._failures_counted(), self._transaction():
                 self._rows.executemany("DELETE FROM events WHERE id = ?", rows)
 
     def kept(self) -> Iterator[Message]:
-        """What an earlier process left, in the order of publishing; its age goes on."""
+        """The messages that an earlier process left, in publishing order, with their age."""
         now, now_s = self._now().timestamp(), self._clock()
         for row, event, key, correlation_id, traceparent, at, value in self._rows.execute(SELECT).fetchall():
             yield Message(
@@ -83,12 +83,12 @@ class Spool:
             )
 
     def checkpoint(self) -> None:
-        """Move what was written ahead into the database. Waits for the disk, so it belongs into a thread."""
+        """Checkpoint the write-ahead log. Waits for the disk, so call it in a thread."""
         with contextlib.closing(_connected(self._path)) as own:
             own.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Close the database and release the lock."""
         self._rows.close()
         self._lock.close()
 
@@ -115,7 +115,7 @@ class Spool:
 
 
 def check_spool(path: Path) -> None:
-    """Raises ConfigurationError when the path cannot be used, while the process can still say so and end."""
+    """Raises ConfigurationError if the path cannot be used; called early, so that the process can exit cleanly."""
     lock, rows = _opened(path)
     rows.close()
     lock.close()
@@ -138,5 +138,5 @@ def _opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """In autocommit mode, with a short wait for the one other connection, that of the checkpoint."""
+    """A connection in autocommit mode, with a short busy timeout for the only other one, the checkpoint's."""
     return sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)

@@ -1,4 +1,4 @@
-"""Adds up what the published events say, and tells it as one event per window."""
+"""Aggregates the published events into one usage event per window."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +15,7 @@ NOBODY = "none"
 
 @dataclass(slots=True)
 class _Sums:
-    """Of one provider, or of all of them."""
+    """Totals of one provider, or of all."""
 
     successful: int = 0
     failed: int = 0
@@ -69,14 +69,14 @@ class _Window:
 
 
 class UsageWindow:
-    """now: the UTC wall clock. An event counts in the window in which it is published."""
+    """now: the UTC wall clock. An event counts in the window of its publication."""
 
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
         self._window = _Window(now())
 
     def observe(self, event: EventData) -> None:
-        """Add what the event says."""
+        """Add the event to the current window."""
         if isinstance(event, RequestCompleted | CostTracked):
             self._window.providers[event.provider or NOBODY].add(event)
         elif isinstance(event, CacheHit):
@@ -85,7 +85,7 @@ class UsageWindow:
             self._window.misses += 1
 
     def turn(self) -> UsageReported:
-        """End the window and begin the next one, without a gap."""
+        """Close the window and start the next one, without a gap."""
         ended = self._window
         self._window = _Window(self._now())
         total, look_ups = sum(ended.providers.values(), _Sums()), ended.hits + ended.misses
@@ -104,7 +104,7 @@ class UsageWindow:
 
 
 async def report_usage(publish: Callable[[], None], *, window_s: float, sleep: SleepProtocol) -> None:
-    """Publish once a window, for as long as the service lives; the last one is published by whoever stops it."""
+    """Publish once per window, forever; the shutdown publishes the last one."""
     while True:
         await sleep(window_s)
         publish()
