@@ -1,1 +1,1 @@
-"""How the process shows what it does."""
+"""Logging and tracing."""

@@ -1,7 +1,7 @@
 """The attributes of OpenTelemetry's semantic conventions for generative AI; their status is "Development".
 
-The names are written here because the Python package of conventions has dropped them. Left out on purpose is every
-attribute that holds content: gen_ai.input.messages, gen_ai.output.messages, gen_ai.system_instructions.
+The names are spelled out here because the Python semantic conventions package has dropped them. Attributes that hold
+content are left out on purpose: gen_ai.input.messages, gen_ai.output.messages, gen_ai.system_instructions.
 """
 
 from api_models import ProviderName, Purchase
@@ -14,12 +14,12 @@ CHAT = "chat"
 
 
 def span_name(request: ProviderRequest) -> str:
-    """As the conventions want it."""
+    """The span name of the conventions: operation and model."""
     return f"{_operation(request)} {request.model}"
 
 
 def request_attributes(request: ProviderRequest) -> Attributes:
-    """What is asked of whom. A value that is not sent is not told."""
+    """The request attributes. Parameters that are not sent are omitted."""
     wished = {
         "gen_ai.request.temperature": request.temperature,
         "gen_ai.request.reasoning.level": request.reasoning or None,
@@ -35,7 +35,7 @@ def request_attributes(request: ProviderRequest) -> Attributes:
 
 
 def outcome_attributes(failure: ProviderError | None) -> Attributes:
-    """Why the model stopped, in the words of OpenAI's dialect, where it is known."""
+    """The finish reason in OpenAI's vocabulary, if known."""
     if failure is None:
         return {"gen_ai.response.finish_reasons": ("stop",)}
     if isinstance(failure, TruncatedReplyError):
@@ -44,7 +44,7 @@ def outcome_attributes(failure: ProviderError | None) -> Attributes:
 
 
 def usage_attributes(purchase: Purchase | None) -> Attributes:
-    """Who answered and the tokens of it, where they are known; input_tokens contain the cached ones."""
+    """The response model and token counts, if known; input_tokens include the cached ones."""
     if purchase is None:
         return {}
     usage, model = purchase.usage, {"gen_ai.response.model": purchase.model}

@@ -1,4 +1,4 @@
-"""Where lines of the log go: nobody waits for whoever reads them, and nobody fails because they cannot be written."""
+"""Writes log lines without blocking: a slow reader of stdout delays nothing, a failed write raises nothing."""
 
 import contextlib
 import io
@@ -16,10 +16,10 @@ UNWRITTEN = OSError, ValueError, AttributeError  # no reader, no space; stdout w
 
 
 class LineWriter(io.TextIOBase):
-    """Takes whole lines for stdout: writes them itself, or from `start` on by a thread.
+    """Takes whole lines for stdout: writes them directly, or after `start` in a thread.
 
-    on_drop: told how many lines may not have been written: would have made more than MOST_LINES wait, or met an error,
-    they or those that were to be written with them.
+    on_drop: called with the number of lines that may be lost, because MOST_LINES are waiting or the write of their
+    batch failed.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class LineWriter(io.TextIOBase):
         self._is_torn = False
 
     def write(self, line: str) -> int:
-        """Never raises, and once it is started never waits."""
+        """Write or queue a line. Never raises; never waits after `start`."""
         if self._waiting is None:
             self._try(_printed, line, 1)
         elif self._waiting.qsize() >= MOST_LINES:
@@ -39,11 +39,11 @@ class LineWriter(io.TextIOBase):
         return len(line)
 
     def isatty(self) -> bool:
-        """Whether people look at it."""
+        """Whether stdout is a terminal."""
         return sys.stdout is not None and sys.stdout.isatty()
 
     def start(self) -> None:
-        """Write by a thread from now on, to the end of the process."""
+        """Write in a daemon thread from now on."""
         with contextlib.suppress(*UNWRITTEN):
             sys.stdout.flush()
         self._waiting = waiting = SimpleQueue[str | None]()
@@ -51,7 +51,7 @@ class LineWriter(io.TextIOBase):
         self._thread.start()
 
     def finish(self) -> None:
-        """Wait for what was taken to be written, a second at most; what comes later is not written."""
+        """Wait for queued lines to be written, a second at most; later lines are not written."""
         if self._waiting is not None and self._thread is not None:
             self._waiting.put(None)
             self._thread.join(LAST_LINES_S)
@@ -68,7 +68,7 @@ class LineWriter(io.TextIOBase):
             lines = [line for line in found if line is not None]
             goes_on = len(lines) == len(found)
             self._try(self._written, "".join(lines), len(lines))
-            time.sleep(GATHER_S)  # to be awake for each line would take more time than to write it
+            time.sleep(GATHER_S)  # batches lines: waking up for each costs more than writing it
 
     def _try(self, write: Callable[[str], None], text: str, count: int) -> None:
         try:
@@ -77,9 +77,9 @@ class LineWriter(io.TextIOBase):
             self.on_drop(count)
 
     def _written(self, text: str) -> None:
-        """Past Python's buffer, which would keep what could not be written, and fail again when the process ends.
+        """Bypass Python's buffer, which would keep what could not be written and fail again at exit.
 
-        What follows half a line begins a new one.
+        After a partially written line the next text starts on a new line.
         """
         rest = (b"\n" if self._is_torn else b"") + text.encode(errors="backslashreplace")
         while rest:
@@ -93,4 +93,4 @@ def _printed(text: str) -> None:
     sys.stdout.flush()
 
 
-LINES = LineWriter()  # as there is one stdout
+LINES = LineWriter()  # one per process, like stdout

@@ -1,9 +1,9 @@
-"""Configures structlog once for the whole process, the server's own lines included.
+"""Configures structlog once for the whole process, including the server's own lines.
 
-JSON outside of development, one object a line. Our own lines do without `logging`, because each request writes one;
-those of libraries come through it. The root logger's level holds for both, but not for the record of changes,
-because that level is one of them. A line holds names and numbers, never essays, prompts or keys: nothing here could
-remove them, so nothing may log them; what looks like a key is masked all the same.
+JSON outside development, one object per line. Our own lines bypass `logging` for speed, because each request writes
+one; those of libraries go through it. The root logger's level applies to both, except to audit lines, because the level
+is itself one of the audited settings. Lines hold names and numbers, never essays, prompts or keys: nothing here could
+remove those, so nothing may log them; what looks like a key is masked nonetheless.
 """
 
 import json
@@ -23,14 +23,14 @@ from implementations.observability.log_writer import LINES
 MASK = "***"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
 SECRET_VALUES = re.compile(r"llmp_[\w-]{8,}|sk-[\w-]{8,}|AIza[\w-]{8,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
-# In small letters, every one of which stands in a line of JSON that holds a secret of these names or looks.
+# Lowercase; a JSON line with a secret that matches SECRET_NAMES or SECRET_VALUES contains at least one of these.
 SUSPICIOUS = ("api_key", "authorization", "password", "secret", 'token"', "llmp_", "sk-", "aiza", "bearer ", "://")
 SEVERITIES = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
 
 
 def configure_logging(*, level: str, service: str, version: str, as_json: bool) -> None:
-    """Send every line of this process to stdout: as JSON for machines, else readable for people."""
+    """Send every line of this process to stdout, as JSON or in a human-readable form."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -65,14 +65,14 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
 
 
 def _severe_enough(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """What is bound with audit=True is written whatever the level: administrators, and who writes to Redis, set it."""
+    """Lines bound with audit=True ignore the level: administrators, and anyone who can write to Redis, can set it."""
     if SEVERITIES[method] < logging.root.level and not event.get("audit"):
         raise structlog.DropEvent
     return event
 
 
 def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    """Hardly any line holds what might be a secret, and the whole is looked through quicker than each value."""
+    """Mask only lines that may hold a secret: few do, and scanning the whole line is faster than each value."""
     line = _json(event)
     lowered = line.lower()
     for mark in SUSPICIOUS:
@@ -82,7 +82,7 @@ def _json_line(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _json(line: EventDict) -> str:
-    """By the fast writer, unless the line holds what only the other one takes: a huge number, a lone surrogate."""
+    """Encode with orjson, or with json for what orjson rejects: huge integers, lone surrogates."""
     try:
         return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
@@ -90,12 +90,12 @@ def _json(line: EventDict) -> str:
 
 
 def set_level(level: str) -> None:
-    """Another least severe line, from now on."""
+    """Change the minimum level, effective immediately."""
     logging.getLogger().setLevel(level)
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Mask what is called a secret or looks like one."""
+    """Mask values that have a secret's name or look like one."""
     return {name: _masked_value(name, value) for name, value in event.items()}
 
 
@@ -105,7 +105,7 @@ def _is_secret(name: str) -> bool:
 
 
 def without_secrets(value: JsonValue) -> JsonValue:
-    """The value with a mask in the place of what looks like a secret."""
+    """The value, with whatever looks like a secret masked."""
     clean: JsonValue = _masked_value("", value)
     return clean
 
@@ -134,7 +134,7 @@ def _unchanged(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """An exception's own text may hold anything: only its type and the place where it was raised are kept."""
+    """Keep only an exception's type and where it was raised: its text may hold anything."""
     info = event.pop("exc_info", None)
     error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else sys.exc_info()[1]
     if info and error is not None:
@@ -144,7 +144,7 @@ def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDi
 
 
 def _asyncio_in_one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Asyncio tells of a lost exception in one line, and shows the exception's text in the next ones."""
+    """Keep only asyncio's first line about an unretrieved exception: the next ones hold the exception's text."""
     record = event.get("_record")
     if isinstance(record, logging.LogRecord) and record.name == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0]

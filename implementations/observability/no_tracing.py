@@ -1,4 +1,4 @@
-"""No spans. A caller's own trace is named all the same, in the answer, the log and the events, and goes no further."""
+"""A tracer without spans. The caller's trace id still appears in responses, logs and events, but is not propagated."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,26 +10,26 @@ _caller: ContextVar[TraceContext | None] = ContextVar("caller", default=None)
 
 
 class NoSpan:
-    """Hears nothing."""
+    """A span that records nothing."""
 
     def set_attributes(self, attributes: Attributes) -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def fail(self, error_type: str) -> None:
-        """Forget it."""
+        """Do nothing."""
 
 
 NO_SPAN = NoSpan()
 
 
 class NoTracing:
-    """The tracer of a service that has no collector."""
+    """The tracer used without a collector."""
 
     records = False
 
     @contextmanager
     def serve(self, name: str, *, caller: TraceContext | None, attributes: Attributes) -> Iterator[SpanProtocol]:  # noqa: ARG002  the protocol's
-        """Remember whose trace it is."""
+        """Keep the caller's trace context for the block."""
         token = _caller.set(caller)
         try:
             yield NO_SPAN
@@ -38,9 +38,9 @@ class NoTracing:
 
     @contextmanager
     def span(self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[SpanProtocol]:  # noqa: ARG002  the protocol's
-        """Nothing."""
+        """No span."""
         yield NO_SPAN
 
     def current(self) -> TraceContext | None:
-        """The caller's own place."""
+        """The caller's trace context."""
         return _caller.get()

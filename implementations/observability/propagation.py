@@ -1,4 +1,4 @@
-"""How a trace goes on: to the providers only when spans are made here, to events always."""
+"""Trace propagation: to providers only if spans are recorded here, to events always."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -8,7 +8,7 @@ from protocols import TracerProtocol
 
 
 def outbound_headers(tracer: TracerProtocol) -> Callable[[], Mapping[str, str]]:
-    """What a provider is told: the trace and the span that asks it, never anything else."""
+    """The trace context headers sent to a provider, and nothing else."""
     if not tracer.records:
         return dict
 
@@ -20,7 +20,7 @@ def outbound_headers(tracer: TracerProtocol) -> Callable[[], Mapping[str, str]]:
 
 
 def traceparent(tracer: TracerProtocol) -> Callable[[], str | None]:
-    """What an event carries; a caller's own one when no spans are made here."""
+    """The traceparent of events; the caller's if no spans are recorded here."""
 
     def found() -> str | None:
         here = tracer.current()
@@ -32,7 +32,7 @@ def traceparent(tracer: TracerProtocol) -> Callable[[], str | None]:
 def queueing(
     tracer: TracerProtocol, provider: ProviderName | None = None
 ) -> Callable[[], AbstractContextManager[object]]:
-    """A span while one waits: for a provider, or without one for a place in the service."""
+    """A span around queueing: for a provider, or without one for admission to the service."""
     if not tracer.records:
         return nullcontext
     if provider is None:

@@ -1,6 +1,6 @@
-"""How spans leave: gathered in bounded memory and sent by a thread of their own. No request ever waits for it.
+"""Span export: buffered in bounded memory and sent by a background thread. No request waits for it.
 
-A collector that is away, hangs or refuses costs spans and one line a minute.
+A collector that is down, hangs or refuses costs only spans, and one log line a minute.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ log = structlog.get_logger("tracing")
 
 
 def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_ratio: float) -> TracerProvider:
-    """Makes spans and hands them to the exporter in batches. A trace that a caller began is sampled as it decided."""
+    """A TracerProvider that exports in batches. For a caller's trace, the caller's sampling decision applies."""
     provider = TracerProvider(
         resource=Resource(
             {
@@ -62,7 +62,7 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
 
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
-    """OTLP as protobuf over HTTP to a base URL. No proxy, no netrc, no redirect; Counted speaks for it."""
+    """OTLP as protobuf over HTTP to a base URL, without proxy or netrc. Its own log is off; `Counted` logs instead."""
     for name in FOREIGN_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     session = requests.Session()
@@ -73,7 +73,7 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
 
 
 class Counted(SpanExporter):
-    """An exporter that tells in one line a minute how many spans were lost. clock: monotonic seconds.
+    """An exporter that logs, at most once a minute, how many spans were lost. clock: monotonic seconds.
 
     is_unwell: the last batch was lost.
     """
@@ -86,7 +86,7 @@ class Counted(SpanExporter):
         self.is_unwell = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send them."""
+        """Send the spans; count and log lost ones."""
         result = self._exporter.export(spans)
         self.is_unwell = result is SpanExportResult.FAILURE
         if self.is_unwell:
@@ -100,18 +100,18 @@ class Counted(SpanExporter):
             self._lost, self._quiet_until_s = 0, self._clock() + LINE_EVERY_S
 
     def shutdown(self) -> None:
-        """End what is under way."""
+        """Shut down the exporter."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing waits here."""
+        """Flush the exporter; nothing is buffered here."""
         return self._exporter.force_flush(timeout_millis)
 
 
 async def close(provider: TracerProvider, exporter: Counted, *, within_s: float = CLOSE_TIMEOUT_S) -> None:
-    """Send what waits, unless the last batch was lost.
+    """Send what is buffered, unless the last batch was lost.
 
-    A thread that still hangs when the seconds are over does not hold up the exit.
+    A thread that still hangs after within_s does not delay the exit.
     """
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     if exporter.is_unwell:
@@ -119,7 +119,7 @@ async def close(provider: TracerProvider, exporter: Counted, *, within_s: float 
 
     def shut_down() -> None:
         provider.shutdown()
-        with contextlib.suppress(RuntimeError):  # nobody waits any more, the loop is closed
+        with contextlib.suppress(RuntimeError):  # the wait timed out and the loop is closed
             loop.call_soon_threadsafe(done.set)
 
     threading.Thread(target=shut_down, name="tracing_end", daemon=True).start()

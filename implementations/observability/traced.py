@@ -1,6 +1,6 @@
-"""What has a span of its own inside a request: each attempt at a provider, each look into the cache.
+"""Spans inside a request: one for each attempt at a provider, one for each cache look-up.
 
-They are wired only when somebody looks at the spans.
+Wired only if tracing is on.
 """
 
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ HTTPS_PORT, HTTP_PORT = 443, 80
 
 
 class Traced:
-    """One client span for each attempt. base_url: where the provider is asked, None for one inside this process."""
+    """One client span per attempt. base_url: of the provider, None for one inside this process."""
 
     def __init__(self, provider: LLMProviderProtocol, *, tracer: TracerProtocol, base_url: str | None) -> None:
         self._provider = provider
@@ -33,7 +33,7 @@ class Traced:
         self._address = _address(base_url)
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply. The span tells of model and tokens, and never what was written by anybody."""
+        """The reply. The span holds model and token counts, never any content."""
         attributes = {**request_attributes(request), **self._address}
         with self._tracer.span(span_name(request), kind=SpanKind.CLIENT, attributes=attributes) as span:
             try:
@@ -46,7 +46,7 @@ class Traced:
 
 
 class TracedCache:
-    """One span for each look-up; everything else goes through."""
+    """One span per look-up; everything else is delegated."""
 
     def __init__(self, cache: LLMCacheManagerProtocol, *, tracer: TracerProtocol) -> None:
         self._cache = cache

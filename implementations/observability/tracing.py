@@ -1,4 +1,4 @@
-"""The tracer that the settings ask for. Whoever does not trace does not even import OpenTelemetry."""
+"""The tracer selected by the settings. Without tracing OpenTelemetry is not even imported."""
 
 import os
 import time
@@ -17,7 +17,7 @@ log = structlog.get_logger("tracing")
 def tracing(
     settings: TracingSettings, service: ServiceSettings
 ) -> tuple[TracerProtocol, Callable[[], Awaitable[None]]]:
-    """The tracer and what ends it: what was not sent by then has two seconds."""
+    """The tracer, and the function that closes it, with two seconds to send buffered spans."""
     if settings.otlp_endpoint is None:
         return NoTracing(), _nothing_to_send
     _ignore_foreign_settings()
@@ -35,11 +35,11 @@ def tracing(
 
 
 async def _nothing_to_send() -> None:
-    """Nothing was traced."""
+    """Nothing was recorded."""
 
 
 def _ignore_foreign_settings() -> None:
-    """The SDK reads some forty variables of its own, headers among them: here only our settings decide."""
+    """Remove the SDK's own variables (some forty, headers among them), so that only our settings apply."""
     ignored = sorted(name for name in os.environ if name.startswith("OTEL_"))
     for name in ignored:
         del os.environ[name]
