@@ -1,1 +1,1 @@
-"""What a purchase costs."""
+"""Prices, the usage ledger, the shared budget and cost alerts."""

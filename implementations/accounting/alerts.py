@@ -1,6 +1,6 @@
-"""Tells when spending passes a mark: a share of a limit, the day's threshold, or this hour far more than usual.
+"""Cost alerts: spending passed a share of a limit, the daily threshold, or an hour far exceeds the usual rate.
 
-Each is told once per period, and once per fleet while Redis answers; without it each replica tells for itself.
+Each alert is sent once per period, and once per fleet while Redis answers; without it each replica sends its own.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ log = structlog.get_logger("costs")
 
 
 class Marks(Protocol):
-    """Marks that are made once, by whoever comes first."""
+    """Set-once marks shared by all replicas."""
 
     async def mark(self, name: str) -> bool | None:
-        """Whether this is the first of that name; None: nobody can say."""
+        """Set a mark; whether it was not set before. None: unknown."""
         ...
 
     async def unmark(self, names: Collection[str]) -> bool:
-        """Forget these marks; False: nobody can say."""
+        """Remove these marks; False: unknown."""
         ...
 
 
@@ -46,7 +46,7 @@ class Alert:
 
     @property
     def name(self) -> str:
-        """What is told once; a limit that was changed is another one."""
+        """The deduplication key; includes the threshold, so a changed limit alerts again."""
         mark = "" if self.kind is CostAlertType.RATE_SPIKE else f":{self.threshold}"
         return f"alert:{self.kind}:{self.period}{mark}"
 
@@ -79,12 +79,12 @@ class Alerts:
         self._lock = asyncio.Lock()
 
     async def check(self) -> None:
-        """Compare what was spent with every mark."""
+        """Compare spending with every threshold."""
         async with self._lock:
             await self._look()
 
     async def reset(self) -> AlertsReset:
-        """Whatever mark is still passed is told again, by this replica and once; the others' memory stays."""
+        """Let thresholds that are still exceeded alert once more, from this replica; others keep their own memory."""
         async with self._lock:
             names = self._told | {alert.name for alert in self._passed(self._rules())}
             self._told = set()
@@ -114,7 +114,7 @@ class Alerts:
                 continue
             for level in rules.alert_levels:
                 mark = micro_usd(limit_usd * level)
-                # Calls are refused before the last cent is spent, so nothing else would ever reach the limit itself.
+                # Calls are refused before the limit is fully spent, so spending alone would never reach it.
                 refused = level >= TELLS_AT_REFUSAL and self._budget.was_refused(period)
                 if refused or self._budget.spent(period) >= mark > 0:
                     yield Alert(kind=kind, current=self._budget.spent(period), threshold=mark, period=period)

@@ -1,4 +1,4 @@
-"""What the books need while nobody asks: replicas hear of each other, and marks that were passed are told."""
+"""Background accounting: synchronizes with the other replicas and sends due cost alerts."""
 
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.budget import Budget
@@ -9,7 +9,7 @@ INTERVAL_S = 2.0
 
 
 class Bookkeeper:
-    """sleep: waits so many seconds."""
+    """sleep: takes seconds."""
 
     def __init__(self, *, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> None:
         self._budget = budget
@@ -18,13 +18,13 @@ class Bookkeeper:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """For ever."""
+        """Work in a loop, forever."""
         while True:
             await self.work()
             await self._sleep(INTERVAL_S)
 
     async def work(self) -> None:
-        """Once; each exchange with Redis bounds itself."""
+        """One round; each exchange with Redis has its own timeout."""
         await self._budget.refresh()
         await self._ledger.send()
         await self._alerts.check()

@@ -1,7 +1,7 @@
-"""Money is put aside before a call and settled after it: what is spent and what may be spent never pass a limit.
+"""Reserves the cost of a call before it and settles it afterwards: spending plus reservations never exceed a limit.
 
-With Redis all replicas share one purse; without it, or while it is away, each keeps to its part of the limits. A call
-that costs nothing is never refused.
+With Redis all replicas share one purse; without it, or while it is down, each stays within its share of the limits. A
+call that costs nothing is never refused.
 """
 
 import asyncio
@@ -59,11 +59,11 @@ class Budget:
 
     @property
     def is_local(self) -> bool:
-        """There are limits, a Redis to share them, and it does not answer."""
+        """There are limits and a Redis to share them, but it does not answer."""
         return self._fleet is not None and not self._fleet.is_heard and self._rules().has_limits
 
     async def reserve(self, request: ProviderRequest) -> Reservation:
-        """Put aside the most that the attempt can cost. Raises CostLimitExceededError when so much is not left."""
+        """Reserve the most that the attempt can cost. Raises CostLimitExceededError if less is left."""
         try:
             reservation = self._purse.hold(self._ceilings.of(request))
         except CostLimitExceededError:
@@ -77,39 +77,39 @@ class Budget:
         return reservation
 
     def release(self, reservation: Reservation) -> None:
-        """Give all of it back, because nobody was asked; never waits."""
+        """Release the whole reservation, because no call was made; never waits."""
         self._settle(reservation, 0)
 
     def settle(self, reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> None:
-        """Charge what was bought, or the ceiling where that is not known, and give back the rest; never waits."""
+        """Charge the actual cost, or the ceiling if it is unknown, and release the rest; never waits."""
         self._settle(reservation, charge(reservation, outcome, purchase))
 
     @property
     def accounts(self) -> tuple[Account, Account]:
-        """Those of today and of this month."""
+        """The accounts of today and of this month."""
         return self._purse.accounts
 
     @property
     def scope(self) -> UsageScope:
-        """Whose spending is known; of a fleet that was heard once at least what it had spent by then."""
+        """Whose spending is known: the fleet's, possibly stale, once it was heard at all; else this replica's."""
         heard = self._fleet is not None and self._fleet.others
         return UsageScope.FLEET if heard else UsageScope.REPLICA
 
     def was_refused(self, period: str) -> bool:
-        """A call, because too little was left of this period."""
+        """Whether a call was refused because too little was left of this period."""
         return period in self._refused
 
     def spent(self, period: str) -> int:
-        """By all replicas as far as we know, in micro-dollars; 0 for a period that is not the current one."""
+        """Spent by all replicas as far as known, in micro-dollars; this replica's part is 0 for a past period."""
         mine = sum(account.spent for account in self.accounts if account.period == period)
         return mine + self._others(period).spent
 
     def spending(self) -> Spending:
-        """What is spent and what is left, from what is known here."""
+        """What is spent and what is left, as known here."""
         return Spending(scope=self.scope, day=self._of_period(0), month=self._of_period(1))
 
     def left_usd(self, index: int) -> float:
-        """What may still be put aside here, today (0) or this month (1); infinite without a limit."""
+        """What this replica may still reserve today (0) or this month (1), in US dollars; infinite without a limit."""
         limit = self._limits()[index]
         if limit is None:
             return float("inf")
@@ -118,7 +118,7 @@ class Budget:
         return usd(max(0, left if self._is_shared else min(left, limit // self._replicas - account.held)))
 
     def _left_ratio(self, index: int) -> float:
-        """Of the limit, or of our part of it while alone; 1 without a limit, and a limit of nothing leaves nothing."""
+        """Share left of the limit, or of our part of it while local; 1 without a limit, 0 for a limit of 0."""
         limit = self._limits()[index]
         if limit is None:
             return 1.0
@@ -126,11 +126,11 @@ class Budget:
         return self.left_usd(index) / usd(allowed) if allowed else 0.0
 
     async def finish(self) -> None:
-        """Tell the others what they do not know yet; bounded by the patience with Redis."""
+        """Send pending differences to the fleet; bounded by the Redis timeout."""
         await self._messenger.finish()
 
     async def refresh(self) -> None:
-        """Exchange with the others what each side does not know; also finds out that Redis lost its memory."""
+        """Exchange pending differences with the fleet; also detects that Redis lost its data."""
         if self._fleet is not None:
             await self._fleet.sync()
         self._tell_of_mode()
@@ -149,9 +149,9 @@ class Budget:
         return self._fleet is not None and self._fleet.is_heard
 
     async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
-        """The fleet's; or our own while Redis cannot say, or not before the call's patience with it is over.
+        """The fleet's answer; our own if Redis does not answer within the call's remaining Redis timeout.
 
-        A caller who leaves must not leave money behind.
+        A cancelled caller's reservation is released.
         """
         if self._fleet is None:
             return self._own_answer(reservation, limits)
@@ -166,12 +166,12 @@ class Budget:
         return self._own_answer(reservation, limits) if answer is None else answer
 
     def _forsaken(self, reservation: Reservation) -> None:
-        """Nobody waits for the answer any more, and nothing was bought."""
+        """Release the reservation of a cancelled caller: nothing was bought."""
         self._purse.settle(reservation, 0)
         self._tell_soon()
 
     def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
-        """Our part of each limit, from our own spending, and never what others are known to have taken."""
+        """Decide within our share of each limit, and within what others are known to have left."""
         for account, limit, refusal in zip(
             reservation.accounts, limits, (Answer.DAY_REFUSES, Answer.MONTH_REFUSES), strict=True
         ):
@@ -202,7 +202,7 @@ class Budget:
         return _micro(rules.limit_usd_per_day), _micro(rules.limit_usd_per_month)
 
     def _tell_soon(self) -> None:
-        """Without limits the next refreshing is soon enough."""
+        """Without limits the next refresh is soon enough."""
         if self._rules().has_limits:
             self._messenger.sync_soon()
 

@@ -1,4 +1,4 @@
-"""The most that one call can cost. It is put aside before the call, so it may be too high and never too low."""
+"""The most that one call can cost. It is reserved before the call, so it may be too high but never too low."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ from exceptions import CostLimitExceededError
 from implementations.accounting.money import micro_usd_at_least
 from protocols import CostRules, PricesProtocol, ProviderRequest, Rates
 
-# The verdict's schema, the tool that some dialects make of it and what a provider puts around them.
+# The verdict's schema, the tool that some APIs turn it into, and what a provider adds around them.
 ENVELOPE_TOKENS = 1_000
-# Longer prompts may lie in a dearer tier, which the rates of a usual size do not show.
+# Longer prompts may fall into a more expensive tier, which the rates for a usual size do not show.
 USUAL_TOKENS = 100_000
 MILLION = 1_000_000
 
@@ -22,9 +22,9 @@ class Ceilings:
         self._rules = rules
 
     def of(self, request: ProviderRequest) -> int:
-        """In micro-dollars, at today's price; 0 for what is free.
+        """In micro-dollars, at today's price; 0 if free.
 
-        Raises CostLimitExceededError for an unknown price when the operator wants such calls refused.
+        Raises CostLimitExceededError for an unknown price, if the operator wants such calls refused.
         """
         rates = self._prices.rates(request.provider, request.model)
         if rates is not None:
@@ -35,7 +35,7 @@ class Ceilings:
         return micro_usd_at_least(rules.unknown_ceiling_usd)
 
     def _known(self, request: ProviderRequest, rates: Rates) -> float:
-        """A tokenizer makes at most one token of a byte; of English text it makes about one of four."""
+        """Assumes one token per byte, a tokenizer's worst case; English text has about one per four bytes."""
         tokens = ENVELOPE_TOKENS + request.prompt.size_bytes
         dearest = max(rates.input, rates.cached_input, rates.cache_write)
         usual_usd = (tokens * dearest + request.max_tokens * rates.output) / MILLION

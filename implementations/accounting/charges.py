@@ -1,11 +1,11 @@
-"""What is charged for one attempt: the bill where there is one, and where there may be one the whole ceiling."""
+"""What is charged for one attempt: the known cost, or the whole ceiling if it may have been billed."""
 
 from api_models import AttemptOutcome, Purchase
 from implementations.accounting.money import micro_usd
 from protocols import Reservation
 
-# Nobody told us of a bill, and there may be one: the provider was at work when we stopped listening to it or it stopped
-# talking, or it answered in a way that we do not read. What ended before or with a plain error costs nothing.
+# No cost was reported, but the provider may bill: it was working when the connection ended, or its answer could not be
+# read. Attempts that failed earlier, or with a plain error, cost nothing.
 MAY_BE_BILLED = frozenset(
     {
         AttemptOutcome.SUCCESS,
@@ -23,7 +23,7 @@ MAY_BE_BILLED = frozenset(
 
 
 def charge(reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> int:
-    """In micro-dollars."""
+    """The charge, in micro-dollars."""
     if purchase is not None and purchase.cost_usd is not None:
         return micro_usd(purchase.cost_usd)
     return reservation.ceiling if purchase is not None or outcome in MAY_BE_BILLED else 0

@@ -1,8 +1,8 @@
-"""The money of all replicas, as far as Redis can be asked.
+"""This replica's view of the budget shared through Redis.
 
-Redis keeps a sum for each period and what each replica holds of it. A replica *declares* what it holds, and from then
-on sends differences and asks for reservations. Whatever leaves a doubt (no answer, Redis lost its data) ends that
-*epoch*: it declares anew, and whatever of the old epoch still arrives changes nothing.
+Redis keeps a sum per period and each replica's part of it. A replica *declares* what it holds, then sends differences
+and asks for reservations. Any doubt (no answer, Redis lost its data) ends that *epoch*: the replica declares anew, and
+late messages of the old epoch have no effect.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from protocols import Account, Reservation
 
 
 class Answer(IntEnum):
-    """What the shared purse says."""
+    """The shared purse's answer."""
 
     UNKNOWN = -1
     DONE = 0
@@ -24,7 +24,7 @@ class Answer(IntEnum):
 
 
 class Entry(NamedTuple):
-    """One period's line in a message, in micro-dollars: differences, or all of it when declared."""
+    """One period's entry in a message, in micro-dollars: differences, or totals in a declaration."""
 
     period: str
     held: int
@@ -33,25 +33,25 @@ class Entry(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What the other replicas hold of one period, and what they spent, in micro-dollars."""
+    """What the other replicas hold of one period (spent and reserved), and what they spent, in micro-dollars."""
 
     held: int = 0
     spent: int = 0
 
 
 class SharedPurse(Protocol):
-    """The sums that replicas share."""
+    """The sums shared by all replicas."""
 
     async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
-        """In one atomic step: note the entries, and put the ceiling aside in all periods or in none.
+        """Atomically apply the entries and reserve the ceiling, in all periods or in none.
 
-        The answer, then what the others hold and spent, period by period; None when there is none.
+        Returns the answer, then what the others hold and spent, period by period; None without a reply.
         """
         ...
 
 
 class Fleet:
-    """others: what the other replicas hold and spent, when last heard of, by period."""
+    """others: what the other replicas held and had spent at the last reply, by period."""
 
     def __init__(self, shared: SharedPurse, *, purse: Purse) -> None:
         self._shared = shared
@@ -68,32 +68,32 @@ class Fleet:
 
     @property
     def has_news(self) -> bool:
-        """Something was not sent yet."""
+        """There are differences not sent yet."""
         return any(one.held != one.sent_held or one.spent != one.sent_spent for one in self._purse.accounts)
 
     async def take(self, reservation: Reservation, limits: Sequence[int | None]) -> Answer | None:
-        """Ask for what the purse holds already. None: Redis cannot say; the reservation stays as it is.
+        """Request a reservation that the local purse already holds. None: Redis is down; the reservation is unchanged.
 
-        Not to be cancelled: what was asked may be granted after that.
+        Must not be cancelled: the request may still be granted.
         """
         if not await self._ready() or reservation.accounts != self._purse.accounts:
             return None
         epoch, entries = self._epoch, self._differences(limits, less=reservation.ceiling)
         answer = await self._send(epoch, entries, ceiling=reservation.ceiling)
-        # A declaration that was made meanwhile told of the ceiling: then taking it back is news.
+        # A declaration made meanwhile (a new epoch) included the ceiling: releasing it is then a difference to send.
         if answer and epoch == self._epoch:
             for account in reservation.accounts:
                 account.sent_held -= reservation.ceiling
         return answer
 
     async def sync(self) -> bool:
-        """Send what the others do not know yet, and hear of them."""
+        """Send pending differences and learn the others' shares. False: no answer."""
         if not await self._ready():
             return False
         return await self._send(self._epoch, self._differences((None, None)), ceiling=0) is not None
 
     def _differences(self, limits: Sequence[int | None], *, less: int = 0) -> list[Entry]:
-        """less: what is not told but asked for."""
+        """Pending differences, marked as sent. less: the ceiling, which is requested instead of reported."""
         entries = []
         for account, limit in zip(self._purse.accounts, limits, strict=True):
             held, spent = account.held - less - account.sent_held, account.spent - account.sent_spent
@@ -118,7 +118,7 @@ class Fleet:
         return Answer(reply[0])
 
     async def _ready(self) -> bool:
-        """What is held was declared in this epoch, or is declared now, once for all who wait."""
+        """Whether the accounts are declared in this epoch; declares them if not, once for all waiters."""
         if self._declared != self._purse.accounts:
             if self._declaring is None:
                 self._declaring = asyncio.create_task(self._declare())

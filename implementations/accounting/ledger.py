@@ -1,4 +1,4 @@
-"""The ledger: what every day brought, by provider and model. Money stands in it in whole micro-dollars."""
+"""The ledger: daily usage by provider and model, money in whole micro-dollars."""
 
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
@@ -15,7 +15,7 @@ Days = dict[date, dict[Row, UsageTotals]]
 
 
 class Ledger:
-    """The books of this process. now: the UTC wall clock; its day only moves forward."""
+    """This process's ledger. now: the UTC wall clock; the day only moves forward."""
 
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -25,7 +25,7 @@ class Ledger:
 
     @property
     def today(self) -> date:
-        """The day that is booked now."""
+        """The current accounting day."""
         day = self._now().date()
         if day > self._today:
             self._today = day
@@ -35,11 +35,11 @@ class Ledger:
 
     def book(self, provider: ProviderName, model: str, entry: UsageTotals) -> None:
         """Add to today's row of this provider and model."""
-        today = self.today  # first of all: with a new day the books change
+        today = self.today  # first, because a new day replaces the dictionaries
         _add(self._news.setdefault(today, {}), (provider, model), entry)
 
     def take_news(self) -> Mapping[date, Mapping[Row, UsageTotals]]:
-        """What was booked since this was asked the last time."""
+        """What was recorded since the last call."""
         news, self._news = self._news, {}
         for day, rows in news.items():
             told = self._told.setdefault(day, {})
@@ -48,7 +48,7 @@ class Ledger:
         return news
 
     def rows(self, first: date, last: date) -> Mapping[Row, UsageTotals]:
-        """What these days brought, the last one included."""
+        """Usage from first to last, both inclusive."""
         found: dict[Row, UsageTotals] = {}
         for days in (self._told, self._news):
             for day, rows in days.items():
@@ -58,7 +58,7 @@ class Ledger:
         return found
 
     async def read(self, first: date, last: date) -> UsageRows:
-        """Those of this replica."""
+        """The rows of this replica, first to last inclusive."""
         return UsageRows(scope=UsageScope.REPLICA, rows=self.rows(first, last))
 
 

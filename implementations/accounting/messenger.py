@@ -1,4 +1,4 @@
-"""Messages to the other replicas, behind the back of whoever spends: nobody waits for them, nobody can cancel them."""
+"""Background messages to the fleet: no caller waits for them or can cancel them."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Messenger:
-    """fleet: None without Redis; then there is nobody to tell."""
+    """fleet: None without Redis; then nothing is sent."""
 
     def __init__(self, fleet: Fleet | None) -> None:
         self._fleet = fleet
@@ -18,20 +18,20 @@ class Messenger:
         self._is_telling = False
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run it as a task of its own, which is kept until it ends."""
+        """Run it as a separate task, referenced until it ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def sync_soon(self) -> None:
-        """Give back at once what somebody else may need, unless that is under way."""
+        """Send pending differences now, unless a send is in progress: others may need what was released."""
         if self._fleet is not None and self._fleet.is_heard and not self._is_telling:
             self._is_telling = True
             self.start(self._tell(self._fleet))
 
     async def finish(self) -> None:
-        """Tell what is not told yet; bounded by the patience with Redis."""
+        """Send what is pending; bounded by the Redis timeout."""
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._fleet is not None and self._fleet.has_news:

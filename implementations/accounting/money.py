@@ -1,4 +1,4 @@
-"""Money is kept in whole micro-dollars: sums of floats drift, and Redis adds integers only."""
+"""Money is kept in whole micro-dollars: float sums drift, and integer sums are exact in Redis too."""
 
 from math import ceil, floor
 
@@ -6,12 +6,12 @@ MICRO = 1_000_000
 
 
 def micro_usd(usd: float) -> int:
-    """To the nearest micro-dollar, half a one up."""
+    """To the nearest micro-dollar, halves rounded up."""
     return floor(usd * MICRO + 0.5)
 
 
 def micro_usd_at_least(usd: float) -> int:
-    """Rounded up, for what must not be too little."""
+    """Rounded up, for upper bounds."""
     return ceil(usd * MICRO)
 
 

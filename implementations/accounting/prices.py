@@ -1,7 +1,7 @@
-"""What a purchase cost, in US dollars; None when the price is not known, never 0 instead.
+"""What a purchase cost, in US dollars; None if the price is unknown, never 0 instead.
 
-In this order: the figure that the provider told, the operator's own table, nothing for what runs on our own machines,
-the dated and tiered tables of genai-prices.
+In this order: the cost that the provider reported, the operator's own table, 0 for the mock and self-hosted models, the
+dated and tiered tables of genai-prices.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from config import PriceOverride
 from protocols import Rates
 
 MILLION = 1_000_000
-SMALL_PROMPT = 1_000  # below the end of every first tier
+SMALL_PROMPT = 1_000  # within the first tier of every price
 DIGITS = 6
 KEPT = 1024
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})
@@ -31,13 +31,13 @@ class Prices:
         self._now = now
 
     def load(self) -> None:
-        """Read the tables now: the library does it when it is first asked for a price, while a caller waits."""
+        """Load the tables now; otherwise the library does so at the first price, while a caller waits."""
         _listed_rates(ProviderName.OPENAI, "gpt-4o", self._now().date(), SMALL_PROMPT)
 
     def cost_usd(self, provider: ProviderName, purchase: Purchase, *, asked: str) -> float | None:
-        """What the purchase costs at this moment; None when the price is unknown, or without counts to apply it to.
+        """The cost at current prices; None if the price or the token counts are unknown.
 
-        asked: the model that was asked for; the one that answered may bear a longer name, with a date.
+        asked: the requested model; the one that answered may have a longer, dated name.
         """
         if purchase.cost_usd is not None:
             return purchase.cost_usd
@@ -53,7 +53,7 @@ class Prices:
         return next((cost for cost in costs if cost is not None), None)
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:
-        """The rates of this moment for prompts of a usual size, None when unknown."""
+        """Current rates for prompts in the first tier, None if unknown."""
         given = self._overrides.get(f"{provider}/{model}")
         if given is not None:
             return given
@@ -63,11 +63,11 @@ class Prices:
 
 
 def _kept_cost(provider: ProviderName, model: str, usage: Usage, at: datetime) -> float | None:
-    """By rates that are kept for the day, because one calculation takes as long as all the rest of the bookkeeping."""
+    """The cost by rates cached for the day: a calculation by the library takes as long as all other accounting."""
     starts = _tier_starts(provider, model, at.date())
     if starts is None:
         return None
-    if usage.written_for_long:  # never bought by us, and without a rate of its own
+    if usage.written_for_long:  # never requested by us, and not part of Rates
         return _listed_cost(provider, model, usage, at)
     size = max((start + 1 for start in starts if start < usage.prompt), default=SMALL_PROMPT)
     rates = _listed_rates(provider, model, at.date(), size)
@@ -76,7 +76,7 @@ def _kept_cost(provider: ProviderName, model: str, usage: Usage, at: datetime) -
 
 @lru_cache(maxsize=KEPT)
 def _tier_starts(provider: ProviderName, model: str, day: date) -> tuple[int, ...] | None:
-    """The prompt sizes above which all of a purchase costs more; None when the model is not listed."""
+    """The prompt sizes at which a new price tier starts for the whole purchase; None if the model is not listed."""
     price = _listed(provider, model, PricedUsage(input_tokens=SMALL_PROMPT), datetime.combine(day, time(), UTC))
     if price is None:
         return None
@@ -86,7 +86,7 @@ def _tier_starts(provider: ProviderName, model: str, day: date) -> tuple[int, ..
 
 @lru_cache(maxsize=KEPT)
 def _listed_rates(provider: ProviderName, model: str, day: date, size: int) -> Rates | None:
-    """Those of a prompt of so many tokens, read from what tokens of each kind cost."""
+    """The rates for prompts of size tokens, derived from the cost of each kind of token."""
 
     def micro_usd(**counts: int) -> float | None:
         cost = _listed_cost(provider, model, Usage(**counts), datetime.combine(day, time(), UTC))

@@ -1,4 +1,4 @@
-"""This process's money by period: what it spent and what it put aside, for the UTC day and month of now."""
+"""This process's spending and reservations, for the current UTC day and month."""
 
 from collections.abc import Callable
 from datetime import date
@@ -7,9 +7,9 @@ from protocols import Account, Reservation
 
 
 class Purse:
-    """today: the day that is booked now, which only moves forward.
+    """today: the current accounting day, which only moves forward.
 
-    A reservation is settled in the periods in which it was made; one that is over is not looked at any more.
+    A reservation is settled in the periods in which it was made, even if they are over.
     """
 
     def __init__(self, *, today: Callable[[], date]) -> None:
@@ -19,7 +19,7 @@ class Purse:
 
     @property
     def accounts(self) -> tuple[Account, Account]:
-        """Those of today and of this month."""
+        """The accounts of today and of this month."""
         today = self._today()
         day, month = self._accounts
         if day.period != today.isoformat():
@@ -29,7 +29,7 @@ class Purse:
         return self._accounts
 
     def hold(self, ceiling: int) -> Reservation:
-        """Put so much aside, in micro-dollars, whether there is so much or not."""
+        """Reserve the ceiling, in micro-dollars, without checking any limit."""
         accounts = self.accounts
         for account in accounts:
             account.held += ceiling
@@ -37,7 +37,7 @@ class Purse:
 
     @staticmethod
     def settle(reservation: Reservation, cost: int) -> bool:
-        """Spend so much of it and give back the rest; once. False when it was settled before."""
+        """Spend cost, in micro-dollars, and release the rest; once. False if it was settled before."""
         if not reservation.is_open:
             return False
         reservation.is_open = False

@@ -1,4 +1,4 @@
-"""The ledger of all replicas: what is booked here is sent behind, and read back together with what the others sent."""
+"""The ledger of all replicas: local entries are sent in the background, and read back together with the others'."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ PROVIDERS = frozenset(ProviderName)
 
 
 class SharedUsage(Protocol):
-    """Counters by day and name, which replicas share."""
+    """Counters by day and name, shared by all replicas."""
 
     async def add(self, number: int, days: Mapping[str, Mapping[str, int]]) -> bool:
-        """Count the differences, once for each number. False: no answer, send the same again."""
+        """Add the differences, once per batch number. False: no answer, so send the same batch again."""
         ...
 
     async def days(self, days: Sequence[str]) -> list[dict[str, int]] | None:
@@ -27,7 +27,7 @@ class SharedUsage(Protocol):
 
 
 class SharedLedger:
-    """What is not sent yet waits in memory, one sum for each row, for as long as Redis is away."""
+    """Unsent entries stay in memory, summed by row, while Redis is down."""
 
     def __init__(self, ledger: Ledger, shared: SharedUsage | None) -> None:
         self._ledger = ledger
@@ -38,11 +38,11 @@ class SharedLedger:
 
     @property
     def today(self) -> date:
-        """The day that is booked now, UTC."""
+        """The current accounting day, UTC."""
         return self._ledger.today
 
     async def read(self, first: date, last: date) -> UsageRows:
-        """Of all replicas while Redis answers; of this one otherwise."""
+        """The rows of all replicas while Redis answers; otherwise of this one."""
         if self._shared is not None and await self.send():
             days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
             counters = await self._shared.days(days)
@@ -51,7 +51,7 @@ class SharedLedger:
         return await self._ledger.read(first, last)
 
     async def send(self) -> bool:
-        """Send what the others do not know. A batch without an answer stays as it is and is sent again."""
+        """Send pending entries. A batch without an answer is kept unchanged and sent again."""
         if self._shared is None:
             return False
         async with self._sending:
@@ -62,7 +62,7 @@ class SharedLedger:
             return True
 
     def _take(self) -> bool:
-        """Make a new batch of what was booked since the last one; False when there was nothing."""
+        """Make a new batch of what was recorded since the last one; False if there was nothing."""
         self._batch = _batch(self._ledger.take_news())
         self._number += 1
         return bool(self._batch)
@@ -81,7 +81,7 @@ def _batch(news: Mapping[date, Mapping[Row, UsageTotals]]) -> dict[str, dict[str
 
 
 def _rows(days: Sequence[Mapping[str, int]]) -> dict[Row, UsageTotals]:
-    """A counter that another version wrote and this one does not know is left out."""
+    """The counters as rows; unknown ones, written by another version, are ignored."""
     found: dict[Row, dict[str, int]] = {}
     for counters in days:
         for field, count in counters.items():

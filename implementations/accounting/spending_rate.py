@@ -1,21 +1,21 @@
-"""Whether this hour's spending is far above what hours usually bring."""
+"""Detects an hour whose spending is far above the usual hourly rate."""
 
 from collections.abc import Callable
 from datetime import datetime
 
 from implementations.accounting.money import MICRO
 
-# The newest hour weighs a fifth, so the norm follows a week's rhythm slowly and one wild hour does not become it.
+# The newest hour weighs a fifth, so the norm adapts slowly and a single outlier does not shift it much.
 NEWEST_WEIGHT = 0.2
 SPIKE_FACTOR = 3
-# Below that nobody wants to be told; a service that spends a cent an hour may spend ten.
+# No alert below this: a service that spends a cent an hour may spend ten.
 FLOOR_MICRO = MICRO
-# A norm of fewer hours is no norm.
+# Hours needed before there is a norm.
 LEARNT_HOURS = 3
 
 
 class SpendingRate:
-    """now: the UTC wall clock. It learns anew after each start."""
+    """now: the UTC wall clock. The norm is learnt anew after each start."""
 
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -26,10 +26,10 @@ class SpendingRate:
         self._last: tuple[str, str, int] | None = None
 
     def observe(self, month: str, spent: int, *, covers: str) -> tuple[str, int, int] | None:
-        """The hour, what it brought and what it passed, when it brought too much; else None.
+        """On a spike the hour, its spending and the threshold (both in micro-dollars); else None.
 
-        spent: so far in that month, in micro-dollars; less than before is a Redis that forgot and will be told again.
-        covers: whose spending; the first figure that covers others is a beginning and nothing that was spent just now.
+        spent: so far in that month, in micro-dollars; a drop means that Redis lost data and will be told again.
+        covers: whose spending; after it changes the first figure is a baseline, not new spending.
         """
         if _hour(self._now()) > self._hour:
             self._turn()
@@ -43,7 +43,7 @@ class SpendingRate:
         return (self._hour, self._of_hour, threshold) if too_much else None
 
     def _turn(self) -> None:
-        """A new hour; what lies between counts as one hour, because a sleeping service has no norm."""
+        """Start a new hour; a gap of several hours counts as one."""
         weight = NEWEST_WEIGHT if self._learnt else 1.0
         self._norm += weight * (self._of_hour - self._norm)
         self._learnt += 1
