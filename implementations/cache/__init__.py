@@ -1,1 +1,1 @@
-"""How answers are kept: the local tier and the form of an entry."""
+"""The local cache tier and the encoding of entries."""

@@ -1,4 +1,4 @@
-"""Turns replies into bytes and back, strictly: what does not read as a reply is none."""
+"""Encodes replies and decodes them strictly: anything that does not validate is not a reply."""
 
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ def encode(reply: ProviderReply) -> bytes:
 
 
 def decode(entry: bytes) -> ProviderReply | None:
-    """The reply, or None when the bytes are not one."""
+    """The reply, or None if the bytes are not one."""
     try:
         return _REPLY.validate_json(entry, strict=True)
     except ValidationError:
@@ -28,5 +28,5 @@ def decode(entry: bytes) -> ProviderReply | None:
 
 @lru_cache(maxsize=LATELY_READ)
 def decode_kept(entry: bytes) -> ProviderReply | None:
-    """As `decode`, for bytes that are kept here: the same object at each look-up, whose hash is known."""
+    """As `decode`, memoized for cached payloads: each look-up passes the same bytes object, whose hash is cached."""
     return decode(entry)

@@ -1,6 +1,6 @@
-"""Answers kept in this process: least recently used out first, bounded in bytes, entries and age.
+"""The in-process cache: LRU eviction, bounded in bytes, entries and age.
 
-An entry is counted as at least limit / entries bytes, so that one measure bounds both.
+An entry counts as at least size_bytes / max_entries bytes, so that one measure bounds both.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from cachetools import Cache, TLRUCache
 
 from protocols import ClockProtocol
 
-# An entry's key, its objects and its place in three tables, beside the payload: CPython 3.11, rounded up.
+# An entry's key, objects and slots in three tables, without the payload: CPython 3.11, rounded up.
 OVERHEAD_BYTES = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A payload with moments on the monotonic clock, in seconds: bought, put here, too old."""
+    """A payload with times on the monotonic clock, in seconds: bought, stored here, expired."""
 
     payload: bytes
     born_at_s: float
@@ -26,7 +26,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class KeptEntry:
-    """What a look-up finds. Seconds: since it was bought, since it was put here, until it is too old."""
+    """A cache hit. Seconds: since it was bought, since it was stored here, until it expires."""
 
     payload: bytes
     age_s: float
@@ -35,36 +35,36 @@ class KeptEntry:
 
 
 class CountedEntries(TLRUCache[str, Entry]):
-    """Knows how many bytes its payloads are. A key must be deleted before it is set again."""
+    """Tracks the size of its payloads. A key must be deleted before it is set again."""
 
     payload_bytes = 0
     on_evict: Callable[[], None]
 
     def popitem(self) -> tuple[str, Entry]:
-        """Make room."""
+        """Evict one entry."""
         self.on_evict()
         return super().popitem()
 
     def __setitem__(self, key: str, entry: Entry) -> None:
-        """Keep the entry, or not when its time is over already."""
+        """Store the entry, unless it has expired already."""
         super().__setitem__(key, entry)
         if Cache.__contains__(self, key):
             self.payload_bytes += len(entry.payload)
 
     def __delitem__(self, key: str) -> None:
-        """Every eviction passes here, but those of `expire`."""
+        """Called for every removal, except by `expire`."""
         self.payload_bytes -= len(Cache.__getitem__(self, key).payload)
         super().__delitem__(key)
 
     def expire(self, time: float | None = None) -> list[tuple[str, Entry]]:
-        """Forget what is too old."""
+        """Remove expired entries."""
         expired = super().expire(time)
         self.payload_bytes -= sum(len(entry.payload) for _, entry in expired)
         return expired
 
 
 class LocalCache:
-    """size_bytes and max_entries bound it; clock is monotonic, in seconds; on_evict is told of each that had to go."""
+    """size_bytes, max_entries: its bounds; clock: monotonic seconds; on_evict: called once per eviction."""
 
     def __init__(
         self, *, size_bytes: int, max_entries: int, clock: ClockProtocol, on_evict: Callable[[], None]
@@ -80,7 +80,7 @@ class LocalCache:
         self._entries.on_evict = on_evict
 
     def get(self, key: str) -> KeptEntry | None:
-        """The payload with its age, or None."""
+        """The entry with its age, or None."""
         try:
             entry = self._entries[key]
         except KeyError:
@@ -94,7 +94,7 @@ class LocalCache:
         )
 
     def put(self, key: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
-        """Keep the payload in the place of an earlier one, ttl_s from now; what is larger than the cache is not kept.
+        """Store the payload for ttl_s seconds, replacing an earlier one; one larger than the cache is not stored.
 
         age_s: how long ago it was bought.
         """
@@ -105,16 +105,16 @@ class LocalCache:
             self._entries[key] = entry
 
     def remove(self, key: str) -> None:
-        """Forget the key if it is there."""
+        """Remove the key if present."""
         self._entries.pop(key, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove every entry."""
         for key in list(self._entries):
             self.remove(key)
 
     def __len__(self) -> int:
-        """Entries, expired ones left out."""
+        """Number of unexpired entries."""
         self._entries.expire()
         return len(self._entries)
 
@@ -125,7 +125,7 @@ class LocalCache:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of the payloads themselves, expired ones left out."""
+        """Bytes of the unexpired payloads themselves."""
         self._entries.expire()
         return self._entries.payload_bytes
 
