@@ -65,7 +65,7 @@ class CircuitSteeringImpl:
     async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:
         """Force the circuit's state, whatever its traffic. Raises InvalidQueryError if the reason holds a secret."""
         if holds_secret(order.reason, self._secrets):
-            raise InvalidQueryError("reason: holds one of the service's own secrets, which everybody could read then")
+            raise InvalidQueryError("reason: contains one of the service's own secrets, which others could then read")
         until_s = None if order.for_s is None else self._now_s() + order.for_s
         ordered = Order(
             state=order.state, reason=order.reason, actor=by.actor, until_s=until_s, request_id=by.request_id

@@ -32,7 +32,7 @@ class OpenRouterProviderImpl:
         if failure is not None:
             raise failure
         if at(choice, "finish_reason") == "error":
-            raise ProviderUnavailableError("the route failed amid the answer")
+            raise ProviderUnavailableError("the route failed during the answer")
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:

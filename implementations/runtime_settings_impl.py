@@ -92,7 +92,7 @@ class RuntimeSettingsImpl:
             raise InvalidQueryError(str(error)) from None
         if holds_secret(changes, self._secrets):
             self._metrics.config_reload_errors.of(REQUEST).inc()
-            raise InvalidQueryError("a value holds one of the service's own secrets, which everybody could read then")
+            raise InvalidQueryError("a value contains one of the service's own secrets, which others could then read")
         return fits
 
     def _refuse_unknown(self, name: str) -> None:

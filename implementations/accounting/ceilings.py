@@ -31,7 +31,7 @@ class Ceilings:
             return micro_usd_at_least(self._known(request, rates))
         rules = self._rules()
         if rules.unknown_price is UnknownPrice.REFUSE:
-            raise CostLimitExceededError("nobody knows what this model costs", provider=request.provider)
+            raise CostLimitExceededError("the price of this model is unknown", provider=request.provider)
         return micro_usd_at_least(rules.unknown_ceiling_usd)
 
     def _known(self, request: ProviderRequest, rates: Rates) -> float:

@@ -99,7 +99,7 @@ class SharedValues:
                     self._adopt(fresh)
                     then(before.values, fresh.values)
                     return
-        raise ServiceOverloadedError("others change the same at this moment: look, and ask again")
+        raise ServiceOverloadedError("others are changing the same values: read them again and retry")
 
     async def _look(self) -> bytes | None:
         """The text in Redis; None if it does not answer. Afterwards the higher version of the two is in force."""
@@ -136,7 +136,7 @@ class SharedValues:
     async def _stored(self, there: bytes | None, edition: Edition) -> bool | None:
         text = _text(edition)
         if len(text) > MAX_BYTES:
-            raise InvalidQueryError(f"what is changed altogether must stay below {MAX_BYTES} bytes")
+            raise InvalidQueryError(f"all changed values together must stay below {MAX_BYTES} bytes")
         if there is None or self._document is None:
             return None
         return await self._document.replace(there, text)
