@@ -199,7 +199,7 @@ OPERATING = OperationsResponse(
             at=datetime(2026, 11, 24, 9, 59, 30, tzinfo=UTC),
             error_type=ErrorCode.CIRCUIT_BREAKER_OPEN,
             status=503,
-            error="The provider is not asked at the moment.",
+            error="The circuit breaker for this provider is open.",
             provider=ANTHROPIC,
             correlation_id=CORRELATION_ID,
         )
