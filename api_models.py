@@ -732,7 +732,7 @@ class CacheReport(_Body):
     """The cache as /healthz shows it."""
 
     cache_mode: CacheMode
-    """How much of the cache is working."""
+    """`read_only`: Redis accepts no new answers; `degraded`: only the local tier works."""
     local_cache_available: bool
     """The tier in this process."""
     redis_available: bool
@@ -764,7 +764,7 @@ class CacheStatsResponse(_Body):
     """GET /api/v1/cache/stats: this process since its start."""
 
     cache_mode: CacheMode
-    """How much of the cache is working."""
+    """`read_only`: Redis accepts no new answers; `degraded`: only the local tier works."""
     generation: int
     """The number in every cache key; each clearing raises it."""
     hits: int
@@ -1034,7 +1034,7 @@ class HoldReason(StrEnum):
 
 
 class CostAlertType(StrEnum):
-    """daily_limit, monthly_limit: a share of a limit, or the day's threshold; rate_spike: an hour far above the usual."""
+    """daily_limit, monthly_limit: a share of a limit, or the day's threshold; rate_spike: an unusually costly hour."""
 
     DAILY_LIMIT = "daily_limit"
     MONTHLY_LIMIT = "monthly_limit"
