@@ -249,7 +249,7 @@ HEALTHY = HealthResponse(
 )
 UNHEALTHY = HEALTHY.model_copy(update={"status": HealthStatus.UNHEALTHY, "warnings": ["the service is stopping"]})
 ALIVE, READY, NOT_READY = (StatusResponse(status=text) for text in ("alive", "ready", "not ready"))
-SCRAPED = """# HELP llm_provider_cache_hits_total Answers that were known.
+SCRAPED = """# HELP llm_provider_cache_hits_total Answers served from the cache.
 # TYPE llm_provider_cache_hits_total counter
 llm_provider_cache_hits_total 9.0
 """
