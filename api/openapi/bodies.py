@@ -1,4 +1,4 @@
-"""An example of every body that is sent or answered. They are instances of the models, so that they cannot be wrong."""
+"""An example of every request and response body. As instances of the models, they are always valid."""
 
 from datetime import UTC, date, datetime
 from uuid import UUID
@@ -58,7 +58,7 @@ from config import VERSION
 CORRELATION_ID = UUID("1f0c2b4e-6a5d-4c3b-9e8f-0a1b2c3d4e5f")
 ANTHROPIC, MODEL = ProviderName.ANTHROPIC, "claude-haiku-5-5"
 NOON, TODAY = datetime(2026, 11, 24, 12, 0, tzinfo=UTC), date(2026, 11, 24)
-TASK = "Which essay argues better whether phones belong into classrooms?"
+TASK = "Which essay argues better whether phones belong in classrooms?"
 ESSAY_A = "Phones distract pupils, because every message is a temptation. Therefore a ban helps most classrooms."
 ESSAY_B = "phone is good or bad it is what it is"
 
