@@ -155,7 +155,7 @@ def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: b
     write = log.warning if mocked or not judges else log.info
     write(
         "service_started",
-        judges=", ".join(judges) or "nobody: no provider can be asked",
+        judges=", ".join(judges) or "none: no provider is enabled and configured",
         ask=f"POST http://{_reachable(service.host)}:{service.port}/api/v1/comparison",
         note="the mock judges: no verdict is real" if mocked else None,
     )

@@ -73,7 +73,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="show_cache",
         summary="Cache statistics of this process",
         tag=Tag.FIGURES,
-        answers=(Answer(says="Since the start.", example=bodies.CACHE),),
+        answers=(Answer(says="The statistics since the start.", example=bodies.CACHE),),
     ),
     Operation(
         method="GET",
