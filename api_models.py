@@ -1,7 +1,7 @@
-"""Everything another service can see: HTTP bodies, event payloads and the enums in them.
+"""The published vocabulary: HTTP bodies, event payloads and the enums in them; internal are `Usage` and `Purchase`.
 
-Pydantic validates what comes from outside; what we send is built from the same models, so that
-this file is the whole published vocabulary. It knows nothing of how an answer comes about.
+Pydantic validates what comes from outside; what we send is built from the same models. Nothing here depends on how an
+answer is produced.
 """
 
 import re
@@ -31,16 +31,16 @@ MAX_METADATA_BYTES = 16 * 1024
 TOPIC_PREFIX = "huleedu."
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
 MAX_REASON_CHARACTERS = 200
-# Controls, other ends of lines, and what turns the direction of writing: a reason is read in logs and on pages.
+# Control characters, other line separators and bidirectional controls: reasons are shown in logs and on pages.
 UNSHOWABLE = r"[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 LONGEST_HOLD_S = 30 * 86_400
-MAX_PLACEHOLDER_USES = 4  # each use is a copy of an essay
+MAX_PLACEHOLDER_USES = 4  # each use copies an essay
 PLACEHOLDERS = ("{essay_a}", "{essay_b}")
-SMALLEST_INTEGER, LARGEST_INTEGER = -(1 << 63), (1 << 64) - 1  # what a body may hold
+SMALLEST_INTEGER, LARGEST_INTEGER = -(1 << 63), (1 << 64) - 1  # accepted in a body
 
 JsonObject = dict[str, Any]
 
-# --- What the published schema says beside the types ------------------------------------------------------------------
+# --- What the published schema says beyond the types ------------------------------------------------------------------
 
 WITHOUT_NUL = r"^[^\x00]*$"
 NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
@@ -76,18 +76,18 @@ class ErrorCode(StrEnum):
     UNKNOWN_ERROR = "UNKNOWN_ERROR"
 
 
-ANONYMOUS, ADMIN = "anonymous", "admin"  # who asks, when no key is asked for, and when it is the administrator's
+ANONYMOUS, ADMIN = "anonymous", "admin"  # the caller's name without authentication, and with the administrator's key
 
 
 class Door(StrEnum):
-    """What a key opens."""
+    """What a key gives access to."""
 
     CALLER = "caller"
     ADMIN = "admin"
 
 
 class CallerOutcome(StrEnum):
-    """What became of a caller's request: answered, refused (4xx), failed (5xx), or the caller left."""
+    """How a caller's request ended: answered, refused (4xx), failed (5xx), or the caller disconnected."""
 
     SUCCESS = "success"
     REFUSED = "refused"
@@ -96,7 +96,7 @@ class CallerOutcome(StrEnum):
 
 
 class AccessRefusal(StrEnum):
-    """Why somebody was not let in."""
+    """Why access was denied."""
 
     NO_KEY = "no_key"
     WRONG_KEY = "wrong_key"
@@ -105,7 +105,7 @@ class AccessRefusal(StrEnum):
 
 
 class ProviderName(StrEnum):
-    """Who can be asked. The order is the default priority."""
+    """The providers, in the default priority order."""
 
     ANTHROPIC = "anthropic"
     OPENAI = "openai"
@@ -123,7 +123,7 @@ class Winner(StrEnum):
 
 
 class ReasoningEffort(StrEnum):
-    """How much a model may think before it answers."""
+    """How much a model may reason before it answers."""
 
     NONE = "none"
     LOW = "low"
@@ -132,14 +132,14 @@ class ReasoningEffort(StrEnum):
 
 
 class ModelTier(StrEnum):
-    """The model that we would ask for little money, and the one for the best judgement."""
+    """The low-cost choice, and the one for the best judgement."""
 
     CHEAP = "cheap"
     STRONG = "strong"
 
 
 class TemperatureUse(StrEnum):
-    """When a model takes a temperature."""
+    """When a model accepts a temperature."""
 
     ALWAYS = "always"
     NEVER = "never"
@@ -157,7 +157,7 @@ class SelectionStrategy(StrEnum):
 
 
 class CircuitState(StrEnum):
-    """Whether calls pass to a provider (closed), do not (open), or one tries (half_open)."""
+    """Calls pass (closed), are rejected (open), or single probes pass (half_open)."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -165,7 +165,7 @@ class CircuitState(StrEnum):
 
 
 class ForcedState(StrEnum):
-    """In which state an administrator holds a circuit."""
+    """The state in which an administrator holds a circuit."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -224,7 +224,7 @@ class AttemptOutcome(StrEnum):
 
 
 class CacheMode(StrEnum):
-    """How much of the cache works."""
+    """How much of the cache is working."""
 
     HEALTHY = "healthy"
     READ_ONLY = "read_only"
@@ -232,7 +232,7 @@ class CacheMode(StrEnum):
 
 
 class HealthStatus(StrEnum):
-    """Degraded still serves; unhealthy does not."""
+    """A degraded service still serves; an unhealthy one does not."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -240,7 +240,7 @@ class HealthStatus(StrEnum):
 
 
 class DependencyStatus(StrEnum):
-    """Disabled means that the operator configured none."""
+    """`disabled`: none is configured."""
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
@@ -297,7 +297,7 @@ Reason = Annotated[
 ]
 
 
-# Our own answers on the path of a comparison are no models: nobody validates what we say.
+# Responses on the comparison path are plain dataclasses: validating our own output would only cost time.
 TOLD = ConfigDict(use_attribute_docstrings=True, json_schema_serialization_defaults_required=True)
 
 
@@ -312,41 +312,41 @@ class _Body(BaseModel):
 
 
 class LLMConfigOverrides(_Body):
-    """What the caller wishes to decide; null means "not given"."""
+    """The caller's choices; null means "not given"."""
 
     provider_override: ProviderName | None = None
-    """Who must judge. A named provider answers or the request fails, unless allow_fallback is true."""
+    """The provider to use: it answers or the request fails, unless allow_fallback is true."""
     model_override: ModelId | None = None
-    """The model's id. Without provider_override exactly one enabled provider must list it."""
+    """The model id. Without provider_override, exactly one enabled provider must list it."""
     temperature_override: Annotated[float, Strict(), Field(ge=0, le=2)] | None = None
-    """Left out, and named in dropped_parameters, for a model that takes none."""
+    """Omitted, and named in dropped_parameters, for a model that accepts none."""
     system_prompt_override: Text | None = None
-    """Replaces the judge's instructions; the rules about essays and output are always added."""
+    """Replaces the judge's instructions; the rules on essays and output are always appended."""
     max_tokens_override: Annotated[StrictInt, Field(gt=0, le=LARGEST_INTEGER)] | None = None
-    """The most tokens of the answer; written without a fraction."""
+    """Upper limit of the answer, tokens; written without a fraction."""
     reasoning_effort_override: ReasoningEffort | None = None
-    """How much the model may think, if it can."""
+    """How much the model may reason, if it can."""
     allow_fallback: StrictBool | None = None
-    """Whether others may be asked when the named provider fails."""
+    """Whether other providers may be asked when the named one fails."""
 
 
 class ComparisonRequest(_Body):
-    """One pair of essays to be judged. Unknown fields are ignored."""
+    """One pair of essays to judge. Unknown fields are ignored."""
 
     user_prompt: Annotated[Text, AfterValidator(_placeholders_in_pairs), Field(json_schema_extra=IN_PAIRS)]
-    """The task and the criteria. It may hold {essay_a} and {essay_b}, both or neither, each at most four times."""
+    """The task and the criteria. It may contain {essay_a} and {essay_b}: both or neither, each at most four times."""
     essay_a: Text
-    """The essay that is shown first, not blank."""
+    """The essay shown first; not blank."""
     essay_b: Text
-    """The essay that is shown second, not blank."""
+    """The essay shown second; not blank."""
     llm_config_overrides: LLMConfigOverrides | None = None
-    """What is not left to the service."""
+    """Choices that are not left to the service."""
     correlation_id: UUID | None = None
-    """Comes back everywhere; without it the header X-Correlation-ID counts, else it is made."""
+    """Echoed everywhere; defaults to the X-Correlation-ID header, else generated."""
     user_id: Annotated[StrictStr, Field(max_length=1_000, json_schema_extra={"pattern": WITHOUT_NUL})] | None = None
-    """Goes into events. At most 1,000 characters."""
+    """Included in events. At most 1,000 characters."""
     metadata: Annotated[JsonObject, AfterValidator(_small_enough)] = {}
-    """At most 16 KiB of JSON; comes back verbatim, in the answer and in events."""
+    """At most 16 KiB of JSON; echoed verbatim in the response and in events."""
     replicate: Annotated[StrictInt, Field(ge=0, le=LARGEST_INTEGER)] = 0
     """The index of an independent judgement of the same question; written without a fraction, as 1 and not as 1.0."""
 
@@ -356,27 +356,26 @@ class ComparisonRequest(_Body):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Tokens as the provider counted them; cached prompt tokens are part of the prompt tokens."""
+    """Tokens as counted by the provider."""
 
     __pydantic_config__ = TOLD
 
     prompt_tokens: int
-    """Of the question."""
+    """Tokens of the prompt."""
     completion_tokens: int
-    """Of the answer, reasoning included."""
+    """Tokens of the answer, reasoning included."""
     total_tokens: int
-    """Both together."""
+    """The sum of both."""
     cached_prompt_tokens: int
     """The part of prompt_tokens that the provider had cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens as billed. cached and written are parts of prompt, reasoning is a part of completion.
+    """Tokens as billed. cached and written are included in prompt, reasoning in completion.
 
-    written_for_long is the part of written that is kept for an hour, at a higher price.
-
-    A prompt of 0 tokens stands for counts that the provider did not tell.
+    written_for_long: the part of written that the provider keeps for an hour, at a higher price. A prompt of 0 tokens
+    means that the provider reported no counts.
     """
 
     prompt: int
@@ -387,7 +386,7 @@ class Usage:
     reasoning: int = 0
 
     def as_token_usage(self) -> TokenUsage:
-        """The counts as callers see them."""
+        """The counts as shown to callers."""
         return TokenUsage(
             prompt_tokens=self.prompt,
             completion_tokens=self.completion,
@@ -401,7 +400,7 @@ UNKNOWN_USAGE = Usage(prompt=0, completion=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
-    """What one call to a model was billed for, usable or not. cost_usd: the provider's own figure, or ours; or None."""
+    """What one model call was billed for, usable or not. cost_usd: the provider's figure, else ours, else None."""
 
     model: str
     usage: Usage
@@ -410,23 +409,23 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptReport:
-    """One call to a provider that this request caused."""
+    """One call to a provider made for this request."""
 
     __pydantic_config__ = TOLD
 
     provider: ProviderName
-    """Who was asked."""
+    """The provider called."""
     model: str
-    """The model that was asked."""
+    """The model called."""
     outcome: AttemptOutcome
-    """How it ended."""
+    """How the call ended."""
     duration_ms: int
-    """Milliseconds."""
+    """Duration, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a verdict comes from, so that it can be repeated and audited."""
+    """Where a verdict comes from, so that it can be reproduced and audited."""
 
     __pydantic_config__ = TOLD
 
@@ -435,47 +434,47 @@ class Provenance:
     prompt_version: str
     """The version of the service's own prompt text."""
     replicate: int
-    """As asked."""
+    """As requested."""
     requested_provider: ProviderName | None
-    """Who was named, null when it was left to the service."""
+    """The provider named in the request; null when the choice was left to the service."""
     fallback_used: bool
-    """Whether somebody else answers than who was asked first."""
+    """Whether a provider other than the first choice answered."""
     coalesced: bool
-    """Whether the answer was bought by an identical request that ran at the same time."""
+    """Whether the answer was bought by an identical concurrent request."""
     dropped_parameters: list[str]
-    """Overrides that the model does not take."""
+    """Overrides that the model does not accept."""
     attempts: list[AttemptReport]
-    """Every call to a provider that this request caused, in order."""
+    """Every call to a provider made for this request, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonResponse:
-    """The verdict on one pair. cost_estimate is USD for this call, null when the price is unknown."""
+    """The verdict on one pair."""
 
     __pydantic_config__ = TOLD
 
     winner: Winner
     """The better essay; there is no tie."""
     justification: str
-    """Why, in the judge's words."""
+    """The reason, in the judge's words."""
     confidence: Annotated[float, Field(ge=1, le=5)]
     """1 is a guess, 5 is certain."""
     provider: ProviderName
-    """Who answered."""
+    """The provider that answered."""
     model: str
     """The model that answered."""
     response_time_ms: int
-    """Milliseconds in this service."""
+    """Time in this service, milliseconds."""
     cached: bool
-    """Whether the answer was known."""
+    """Whether the answer came from the cache."""
     token_usage: TokenUsage
-    """Of the purchase; of the original one when the answer was cached or shared."""
+    """Tokens of the purchase; of the original one when the answer was cached or shared."""
     cost_estimate: float | None
-    """US dollars for this call: 0 when cached, shared or judged by the mock, null when the price is unknown."""
+    """US dollars for this call: 0 when cached, shared or judged by the mock; null when the price is unknown."""
     correlation_id: UUID
-    """The one of this request."""
+    """The correlation id of this request."""
     trace_id: str | None
-    """Of the distributed trace, when there is one."""
+    """The id of the distributed trace, if any."""
     metadata: JsonObject
     """As sent."""
     provenance: Provenance
@@ -483,55 +482,55 @@ class ComparisonResponse:
 
 
 class ErrorBody(_Body):
-    """Every answer that is not a 2xx. retry_after (seconds) equals the Retry-After header."""
+    """The body of every error response."""
 
     error: str
     """What happened, in one sentence."""
     error_type: ErrorCode
-    """What to decide by."""
+    """Machine-readable code; branch on this."""
     details: str
     """Which field, or what to do."""
     correlation_id: UUID
-    """To be found in the service's log."""
+    """Identifies the request in the service's log."""
     retry_after: int | None = None
-    """Seconds until it is worth trying again; equals the header Retry-After."""
+    """Seconds until a retry is worthwhile; equals the Retry-After header."""
     provider: ProviderName | None = None
-    """Who failed, when one did."""
+    """The provider concerned, if any."""
     trace_id: str | None = None
-    """The trace of this request, 32 hex digits, when it has one."""
+    """The trace id of this request, 32 hex digits, if any."""
 
 
 # --- Routing ----------------------------------------------------------------------------------------------------------
 
 
 class RoutingRule(BaseModel):
-    """Prefers a provider, and perhaps a model, for queries that meet all conditions."""
+    """Prefers a provider, and optionally a model, for requests that meet all conditions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     metadata: dict[str, StrictStr | StrictInt | StrictBool] = {}
-    """What the caller's metadata must hold."""
+    """Fields and values that the caller's metadata must contain."""
     user_id: StrictStr | None = None
-    """Whose queries."""
+    """The request's user_id."""
     min_characters: Annotated[StrictInt, Field(ge=0)] | None = None
-    """The least size of task and essays."""
+    """Minimum total length of task and essays, characters."""
     max_characters: Annotated[StrictInt, Field(ge=0)] | None = None
-    """The largest size of them."""
+    """Maximum total length of task and essays, characters."""
     provider: ProviderName
-    """Who is preferred."""
+    """The preferred provider."""
     model: ModelId | None = None
-    """Which model there; null: the provider's default."""
+    """The preferred model; null: the provider's default."""
 
 
 class UnknownPrice(StrEnum):
-    """What happens to a call whose price nobody knows: it is never free."""
+    """What happens to a call of unknown price: it is never free."""
 
     CHARGE = "charge"
     REFUSE = "refuse"
 
 
 class UsageScope(StrEnum):
-    """Whose figures these are: those of all replicas, or while Redis is away of the one that answers."""
+    """What the figures cover: all replicas, or, without a reachable Redis, only the one that answers."""
 
     FLEET = "fleet"
     REPLICA = "replica"
@@ -541,72 +540,72 @@ class UsageScope(StrEnum):
 
 
 class ProbeReport(_Body):
-    """What the last free look-up of a provider found; it changes nothing."""
+    """The result of the last free probe of a provider; it has no effect on routing."""
 
     at: datetime
-    """When, UTC."""
+    """Time of the probe, UTC."""
     success: bool
-    """Whether the provider answered."""
+    """Whether the provider can be used."""
     message: str
-    """What it found."""
+    """What the probe found."""
 
 
 class ProviderReport(_Body):
-    """One provider as the dashboards see it. Times are UTC; counts since the start or since midnight UTC."""
+    """One provider as shown on dashboards."""
 
     name: ProviderName
-    """Who it is."""
+    """The provider's name."""
     enabled: bool
-    """Whether the operator wants it."""
+    """Whether the operator has enabled it."""
     configured: bool
-    """Whether key or address are there."""
+    """Whether its key (for a self-hosted model, its URL) is set."""
     available: bool
     """Whether it would be asked now."""
     circuit_breaker_state: CircuitState
-    """Whether calls pass."""
+    """State of its circuit breaker."""
     circuit_forced: bool
-    """Whether somebody holds the circuit in its state."""
+    """Whether the circuit is held in its state."""
     default_model: str
-    """Asked when nobody names a model."""
+    """The model used when the request names none."""
     last_success: datetime | None
-    """UTC, null before the first."""
+    """UTC; null before the first."""
     last_failure: datetime | None
-    """UTC, null before the first."""
+    """UTC; null before the first."""
     failure_count: int
     """Failed calls since the start."""
     average_response_time_ms: float | None
-    """Milliseconds, null before the first."""
+    """Milliseconds; null before the first call."""
     in_flight: int
-    """Calls that run now."""
+    """Calls in progress."""
     requests_today: int
     """Calls since midnight UTC."""
     cost_today_usd: float
     """US dollars since midnight UTC."""
     reason: str | None
-    """Why it is left alone, null when it is not."""
+    """Why it is not available; null when it is."""
     last_probe: ProbeReport | None
-    """The last free look-up, null before the first."""
+    """The last free probe; null before the first."""
 
 
 class ProvidersResponse(_Body):
-    """GET /api/v1/providers, in priority order."""
+    """GET /api/v1/providers."""
 
     providers: list[ProviderReport]
     """In priority order."""
     default_provider: ProviderName
-    """Who is asked first under the strategy priority."""
+    """The provider asked first under the strategy `priority`."""
     selection_strategy: SelectionStrategy
-    """How they are ranked when nobody is named."""
+    """How providers are ranked when the request names none."""
     total_requests_today: int
     """All calls since midnight UTC."""
     total_cost_today: float
     """US dollars since midnight UTC."""
     scope: UsageScope
-    """Whose requests and costs these are."""
+    """What today's requests and costs cover."""
 
 
 class UsagePeriod(StrEnum):
-    """The days that a summary covers, UTC."""
+    """The days covered by a summary, UTC."""
 
     TODAY = "today"
     YESTERDAY = "yesterday"
@@ -615,146 +614,146 @@ class UsagePeriod(StrEnum):
 
 
 class UsageFigures(_Body):
-    """Calls to providers and how they ended, tokens, US dollars; savings are what cached answers would have cost."""
+    """Provider calls and their results, tokens, cost and savings."""
 
     requests: int
     """Calls to providers."""
     successes: int
-    """Those that gave a verdict."""
+    """Calls that gave a verdict."""
     failures: int
-    """Those that gave none."""
+    """Calls that gave none."""
     prompt_tokens: int
-    """Of the questions."""
+    """Tokens of the prompts."""
     completion_tokens: int
-    """Of the answers."""
+    """Tokens of the answers, reasoning included."""
     cost_usd: float
     """US dollars spent."""
     unpriced_purchases: int
-    """Calls whose price is unknown; their cost is not in cost_usd."""
+    """Billed calls of unknown price, not included in cost_usd."""
     cache_hits: int
-    """Answers that were known."""
+    """Answers from the cache."""
     saved_usd: float
-    """US dollars that those would have cost."""
+    """US dollars that the cache hits would have cost."""
 
 
 class ModelUsage(_Body):
-    """One model's share."""
+    """The usage of one model."""
 
     provider: ProviderName
-    """Whose model."""
+    """The model's provider."""
     model: str
-    """Its id."""
+    """The model id."""
     usage: UsageFigures
-    """Its figures."""
+    """The model's figures."""
 
 
 class UsageSummaryResponse(_Body):
     """GET /api/v1/usage/summary."""
 
     scope: UsageScope
-    """Whose figures these are."""
+    """What the figures cover."""
     period: UsagePeriod
-    """As asked."""
+    """As requested."""
     first_day: date
     """UTC."""
     last_day: date
-    """UTC, included."""
+    """UTC, inclusive."""
     total: UsageFigures
-    """Everything together."""
+    """The sum over all providers."""
     by_provider: dict[ProviderName, UsageFigures]
-    """Only those that were asked."""
+    """Only providers with usage in the period."""
     by_model: list[ModelUsage]
-    """Only those that were asked."""
+    """Only models with usage in the period."""
 
 
 class ProviderTestResponse(_Body):
     """POST /api/v1/providers/{provider}/test."""
 
     success: bool
-    """Whether it answered well."""
+    """Whether the test passed."""
     provider: ProviderName
-    """Who was tried."""
+    """The provider tested."""
     message: str
-    """What happened, in our own words."""
+    """What happened, in the service's own words."""
     response_time_ms: int
-    """Milliseconds."""
+    """Duration, milliseconds."""
     model: str | None
-    """The model that judged, null for a look-up."""
+    """The model that judged; null for a free probe."""
 
 
 class ModelPrices(_Body):
-    """US dollars for a million tokens today; long prompts may cost more."""
+    """Today's prices, US dollars per million tokens; long prompts may cost more."""
 
     input: float
     """Prompt tokens."""
     cached_input: float
     """Prompt tokens that the provider had cached."""
     cache_write: float
-    """Prompt tokens that it puts into its cache."""
+    """Prompt tokens that the provider writes to its cache."""
     output: float
     """Completion tokens."""
 
 
 class ModelReport(_Body):
-    """One model of the catalogue. reasoning_efforts: the overrides that it takes; prices: null when unknown."""
+    """One model of the catalogue."""
 
     id: str
-    """What model_override names."""
+    """The value for model_override."""
     provider: ProviderName
-    """Whose model it is."""
+    """The model's provider."""
     tier: ModelTier | None
-    """For little money, for the best judgement, or null."""
+    """`cheap`, `strong` (best judgement) or null."""
     is_default: bool
-    """Whether it is asked when nobody names a model."""
+    """Whether it is used when the request names no model."""
     context_tokens: int | None
-    """The window, null when unknown."""
+    """Context window, tokens; null when unknown."""
     max_output_tokens: int | None
-    """The most that it writes, null when unknown."""
+    """Output limit, tokens; null when unknown."""
     temperature: TemperatureUse
-    """When it takes one."""
+    """When it accepts a temperature."""
     reasoning_efforts: list[ReasoningEffort]
-    """The values of reasoning_effort_override that it takes."""
+    """The values of reasoning_effort_override that it accepts."""
     min_cacheable_tokens: int | None
-    """The shortest beginning of a prompt that the provider caches, null when unknown."""
+    """Shortest prompt prefix that the provider caches, tokens; null when unknown."""
     deprecated_on: date | None
-    """When the vendor withdraws it, null when unknown."""
+    """When the vendor retires it; null when unknown."""
     prices_usd_per_million_tokens: ModelPrices | None
-    """Of today, null when unknown."""
+    """Today's prices; null when unknown."""
 
 
 class ModelsResponse(_Body):
-    """GET /api/v1/models, in priority order of the providers."""
+    """GET /api/v1/models."""
 
     models: list[ModelReport]
-    """In priority order of the providers."""
+    """Grouped by provider, in the default priority order."""
 
 
 class CacheReport(_Body):
     """The cache as /healthz shows it."""
 
     cache_mode: CacheMode
-    """How much of it works."""
+    """`read_only`: Redis accepts no new answers; `degraded`: only the local tier works."""
     local_cache_available: bool
     """The tier in this process."""
     redis_available: bool
-    """The tier that replicas share."""
+    """The tier shared by the replicas."""
     redis_failure_count: int
-    """Since the start."""
+    """Failed Redis commands since the start."""
 
 
 class CacheTierReport(_Body):
-    """One tier since the start of this process; null where the tier does not tell."""
+    """One tier since the start of this process; null: not known for this tier."""
 
     hits: int
-    """Found."""
+    """Look-ups that hit."""
     misses: int
-    """Not found."""
+    """Look-ups that missed."""
     hit_rate: float
     """Between 0 and 1."""
     stores: int
-    """Answers kept."""
+    """Answers stored."""
     evictions: int | None
-    """Answers that had to make room."""
+    """Answers evicted to make room."""
     entries: int | None
     """Answers held now."""
     size_bytes: int | None
@@ -762,119 +761,116 @@ class CacheTierReport(_Body):
 
 
 class CacheStatsResponse(_Body):
-    """GET /api/v1/cache/stats: this process since its start; saved_usd is what the hits would have cost."""
+    """GET /api/v1/cache/stats: this process since its start."""
 
     cache_mode: CacheMode
-    """How much of it works."""
+    """`read_only`: Redis accepts no new answers; `degraded`: only the local tier works."""
     generation: int
-    """How often it was cleared."""
+    """The number in every cache key; each clearing raises it."""
     hits: int
-    """Found in any tier."""
+    """Look-ups that hit in any tier."""
     misses: int
-    """Found in none."""
+    """Look-ups that missed in every tier."""
     hit_rate: float
     """Between 0 and 1."""
     saved_usd: float
-    """US dollars."""
+    """US dollars that the hits would have cost."""
     local: CacheTierReport
     """The tier in this process."""
     redis: CacheTierReport | None
-    """The tier that replicas share, null when none is configured."""
+    """The tier shared by the replicas; null when no Redis is configured."""
 
 
 class CacheClearedResponse(_Body):
-    """POST /api/v1/admin/cache/clear; everywhere is false while Redis is away: the other replicas are told later.
-
-    Without any Redis it is true of a single replica only (REPLICAS).
-    """
+    """POST /api/v1/admin/cache/clear."""
 
     cleared: bool
     """Always true."""
     everywhere: bool
-    """Whether the other replicas know already."""
+    """Whether all replicas are cleared; false while Redis is away: they follow later. Without Redis: REPLICAS is 1."""
     generation: int
-    """The number that every key holds from now on."""
+    """The number in every cache key from now on."""
 
 
 class Dependencies(_Body):
-    """What the service leans on; none of it is needed to answer."""
+    """Optional dependencies: the service answers without them."""
 
     redis: DependencyStatus
-    """Shared cache and money."""
+    """Shared cache and budget."""
     kafka: DependencyStatus
-    """Events."""
+    """Event delivery."""
     cache: CacheReport
-    """Both tiers."""
+    """Both cache tiers."""
 
 
 class ProviderHealth(_Body):
     """One provider as /healthz shows it."""
 
     enabled: bool
-    """Whether the operator wants it."""
+    """Whether the operator has enabled it."""
     configured: bool
-    """Whether key or address are there."""
+    """Whether its key (for a self-hosted model, its URL) is set."""
     available: bool
     """Whether it would be asked now."""
     circuit_breaker_state: CircuitState
-    """Whether calls pass."""
+    """State of its circuit breaker."""
     circuit_forced: bool
-    """Whether somebody holds the circuit in its state."""
+    """Whether the circuit is held in its state."""
 
 
 class StatusResponse(_Body):
     """GET /livez and GET /readyz."""
 
     status: str
-    """One word or two."""
+    """`alive`, `ready` or `not ready`."""
 
 
 class HealthResponse(_Body):
     """GET /healthz, answered from known state."""
 
     service: str
-    """Its name."""
+    """Service name."""
     version: str
-    """Its version."""
+    """Service version."""
     status: HealthStatus
-    """All in all."""
+    """Overall status."""
     environment: str
     """As configured."""
     dependencies: Dependencies
-    """None of them is needed to answer."""
+    """The service answers without any of them."""
     providers: dict[ProviderName, ProviderHealth]
     """By name."""
     warnings: list[str]
-    """What is not well, in words."""
+    """What is wrong, in words."""
 
 
 # --- Steering ---------------------------------------------------------------------------------------------------------
 
 
 class SettingReport(_Body):
-    """One setting as it is in force."""
+    """One setting in force."""
 
     name: str
-    """As in the environment, without the prefix and in lower case."""
+    """The environment variable without its prefix, in lower case."""
     value: JsonValue
-    """In force now; of a secret only that it is set."""
+    """The value in force; a secret is masked."""
     environment_value: JsonValue
-    """What it returns to."""
+    """The value from the environment, in force again after a reset."""
     source: SettingSource
-    """Who decided."""
+    """Where the value in force comes from."""
     changeable: bool
-    """Whether it may change at run time."""
+    """Whether it can be changed at run time."""
 
 
 class SettingsResponse(_Body):
     """GET, PATCH and DELETE of /api/v1/admin/settings."""
 
     version: int
-    """Grows with every change; also the ETag."""
+    """Increases with every change; also the ETag."""
     scope: UsageScope
-    """`replica` when the others do not know (yet)."""
+    """`replica`: the other replicas do not have it (yet)."""
     settings: list[SettingReport]
-    """In the order of the documentation."""
+    """In the order of docs/settings.md."""
 
 
 class CircuitOrder(BaseModel):
@@ -883,37 +879,37 @@ class CircuitOrder(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     state: ForcedState
-    """The state in which it is held."""
+    """The state to hold the circuit in."""
     reason: Reason
-    """One line, shown to everybody."""
+    """One line, publicly visible."""
     for_s: Annotated[float, Strict(), Field(gt=0, le=LONGEST_HOLD_S)] | None = None
-    """Seconds; null: until it is reset."""
+    """Duration, seconds; null: until it is reset."""
 
 
 class CircuitResponse(_Body):
-    """A circuit, and who holds it in its state."""
+    """A circuit and, if it is held, by whom."""
 
     provider: ProviderName
-    """Whose circuit."""
+    """The circuit's provider."""
     circuit_breaker_state: CircuitState
-    """Whether calls pass."""
+    """State of the circuit breaker."""
     forced: bool
-    """Whether somebody holds it."""
+    """Whether it is held in its state."""
     reason: str | None
     """Why it is held."""
     actor: str | None
-    """An administrator, or `service` itself for a key or an account."""
+    """The administrator who holds it, or `service` after a refused key or exhausted credit."""
     expires_in_s: float | None
-    """Seconds; null: until it is reset."""
+    """Seconds until it is released; null: until it is reset."""
     scope: UsageScope
-    """`replica` when the others do not know (yet)."""
+    """`replica`: the other replicas do not have it (yet)."""
 
 
 class CircuitsResponse(_Body):
     """GET /api/v1/admin/circuits."""
 
     circuits: list[CircuitResponse]
-    """One for each provider."""
+    """One per provider."""
 
 
 class AlertsResetResponse(_Body):
@@ -922,39 +918,39 @@ class AlertsResetResponse(_Body):
     reset: bool
     """Always true."""
     everywhere: bool
-    """Whether Redis forgot them, too; without any, whether there is no other replica (REPLICAS)."""
+    """Whether Redis has forgotten them as well; without Redis: whether REPLICAS is 1."""
     forgotten: int
-    """Alerts that may be told again."""
+    """Alerts that may be sent again."""
 
 
 class AdminChange(_Body):
-    """One change as it was audited."""
+    """One entry of the audit log."""
 
     at: datetime
-    """UTC."""
+    """Time of the change, UTC."""
     actor: str
-    """Who, and from which address."""
+    """Who made it, and from which address."""
     action: AdminAction
     """What was done."""
     field: str | None
-    """A setting or a provider, null for acts on the whole service."""
+    """The setting or the provider; null for actions on the whole service."""
     old: JsonValue
-    """The value before, without secrets."""
+    """The value before; never a secret."""
     new: JsonValue
-    """The value after, without secrets."""
+    """The value after; never a secret."""
     request_id: UUID
     """The correlation id of the request."""
 
 
 class ChangesResponse(RootModel[list[AdminChange]]):
-    """GET /api/v1/admin/changes: the latest of this process, the newest first."""
+    """GET /api/v1/admin/changes: the latest changes made through this process, newest first."""
 
 
 # --- Events -----------------------------------------------------------------------------------------------------------
 
 
 class ProcessingEvent(StrEnum):
-    """The platform's names of our events. Each has a topic of its own, and all of them have the same form."""
+    """The platform's names for our events, each with its own topic."""
 
     LLM_REQUEST_STARTED = "llm_provider.request.started"
     LLM_REQUEST_COMPLETED = "llm_provider.request.completed"
@@ -968,7 +964,7 @@ class ProcessingEvent(StrEnum):
 
     @property
     def topic(self) -> str:
-        """Where it is published."""
+        """The topic it is published to."""
         return f"{TOPIC_PREFIX}llm_provider.{self.removeprefix('llm_provider.').replace('.', '_')}.v1"
 
     @property
@@ -978,7 +974,7 @@ class ProcessingEvent(StrEnum):
 
 
 class EventDropReason(StrEnum):
-    """Why an event was given up. unknown_topic and auth: it expired while its topic was not there or not allowed."""
+    """Why an event was dropped. unknown_topic, auth: it expired while its topic did not exist or was not permitted."""
 
     OVERFLOW = "overflow"
     EXPIRED = "expired"
@@ -989,7 +985,7 @@ class EventDropReason(StrEnum):
 
 
 class RejectReason(StrEnum):
-    """What was wrong with a request that was turned away before anybody was asked."""
+    """Why a request was rejected before any provider was asked."""
 
     INVALID = "invalid"
     TOO_LARGE = "too_large"
@@ -1003,7 +999,7 @@ class RejectReason(StrEnum):
 
 
 class ShedReason(StrEnum):
-    """Why a request found no place: too many wait, none became free in time, no memory is left, the service stops."""
+    """Why a request was shed: queue full, no slot free in time, no memory left, or the service is stopping."""
 
     QUEUE_FULL = "queue_full"
     QUEUE_TIMEOUT = "queue_timeout"
@@ -1012,14 +1008,14 @@ class ShedReason(StrEnum):
 
 
 class RequestPhase(StrEnum):
-    """What is done for a caller: his body is read, or his answer is in the making."""
+    """The request body is being read, or the response is being produced."""
 
     READING = "reading"
     ANSWERING = "answering"
 
 
 class DegradedMode(StrEnum):
-    """What may be amiss while the service serves: each is a gauge, a warning and a line of the runbook."""
+    """Ways to serve while impaired; each has a gauge, a warning and a runbook entry."""
 
     CACHE_LOCAL_ONLY = "cache_local_only"
     CACHE_READ_ONLY = "cache_read_only"
@@ -1030,7 +1026,7 @@ class DegradedMode(StrEnum):
 
 
 class HoldReason(StrEnum):
-    """Why a circuit is held: the provider refused our key or our credit is used up, or an operator wanted it."""
+    """Why a circuit is held: the provider refused our key, our credit is exhausted, or an operator decided so."""
 
     AUTHENTICATION = "authentication"
     QUOTA = "quota"
@@ -1038,7 +1034,7 @@ class HoldReason(StrEnum):
 
 
 class CostAlertType(StrEnum):
-    """What was passed: a share of a limit, or the usual spending."""
+    """daily_limit, monthly_limit: a share of a limit, or the day's threshold; rate_spike: an unusually costly hour."""
 
     DAILY_LIMIT = "daily_limit"
     MONTHLY_LIMIT = "monthly_limit"
@@ -1047,7 +1043,7 @@ class CostAlertType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventData:
-    """What is told. metadata of an event about a request is the caller's own, verbatim."""
+    """The payload of an event. In events about a request, metadata is the caller's own, verbatim."""
 
     event: ClassVar[ProcessingEvent]
 
@@ -1056,7 +1052,7 @@ class EventData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEventData(EventData):
-    """What every event about one request carries."""
+    """Common fields of the events about one request."""
 
     provider: ProviderName | None
     correlation_id: UUID
@@ -1064,7 +1060,7 @@ class RequestEventData(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestStarted(RequestEventData):
-    """A comparison was accepted; provider is the pinned one, caller the name of the key that was shown."""
+    """A comparison was accepted. provider: the pinned one, if any. caller: the name of the key used."""
 
     event = ProcessingEvent.LLM_REQUEST_STARTED
 
@@ -1075,9 +1071,9 @@ class RequestStarted(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted(RequestEventData):
-    """A started comparison ended, however it ended; cost_estimate is USD of this call, null when unknown.
+    """A started comparison ended, in whatever way. cost_estimate: USD for this call, null when unknown.
 
-    When the caller left it is 0, whatever was bought for him: each purchase is told in cost tracking.
+    It is 0 when the caller disconnected, whatever was bought for them: cost tracking reports each purchase.
     """
 
     event = ProcessingEvent.LLM_REQUEST_COMPLETED
@@ -1096,7 +1092,7 @@ class RequestCompleted(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFailed(RequestEventData):
-    """One candidate could not answer, with all its attempts."""
+    """One candidate failed, after all its attempts."""
 
     event = ProcessingEvent.LLM_PROVIDER_FAILURE
 
@@ -1107,7 +1103,7 @@ class ProviderFailed(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHit(RequestEventData):
-    """The answer was known."""
+    """The answer was found in the cache."""
 
     event = ProcessingEvent.LLM_CACHE_HIT
 
@@ -1116,7 +1112,7 @@ class CacheHit(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheMiss(RequestEventData):
-    """The answer was not known."""
+    """The answer was not found in the cache."""
 
     event = ProcessingEvent.LLM_CACHE_MISS
 
@@ -1125,9 +1121,9 @@ class CacheMiss(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTracked(RequestEventData):
-    """One purchase, published from inside the flight, so that it is billed once whoever waits for it.
+    """One purchase, published from inside the flight, so that it is billed once, however many requests share it.
 
-    caller: for whom it was made; others who wait for it pay nothing.
+    caller: the one it was made for; the others sharing it pay nothing.
     """
 
     event = ProcessingEvent.LLM_COST_TRACKING
@@ -1148,10 +1144,9 @@ class CostTracked(RequestEventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderUsage:
-    """One provider in one window. requests: calls that ended the wait of a caller, cached and shared ones among them.
+    """One provider in one window. requests: comparisons that ended there, cached and shared ones included.
 
-    tokens and cost_usd are those of purchases, so that what the cache answered counts nothing; purchases of unknown
-    price are counted apart.
+    tokens and cost_usd count purchases only, so cache hits add nothing; purchases of unknown price are counted apart.
     """
 
     requests: int = 0
@@ -1166,9 +1161,9 @@ class ProviderUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReported(EventData):
-    """One window of one process. provider_stats: by provider, `none` for requests that reached nobody.
+    """One window of one process. provider_stats: by provider, `none` for requests that reached no provider.
 
-    cache_hit_rate: of the look-ups, null without any; average_response_time_ms: of all requests, null without any.
+    cache_hit_rate: over the look-ups; average_response_time_ms: over all requests; null without any.
     """
 
     event = ProcessingEvent.LLM_USAGE_ANALYTICS
@@ -1187,7 +1182,7 @@ class UsageReported(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostAlerted(EventData):
-    """Spending passed a mark. Costs are US dollars; provider is null for all of them together."""
+    """Spending passed a threshold. Costs are US dollars; provider is null for the total."""
 
     event = ProcessingEvent.LLM_COST_ALERT
 
@@ -1200,9 +1195,10 @@ class CostAlerted(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminChanged(EventData):
-    """An administrator changed something; told once, by the replica that was asked. request_id: its correlation id.
+    """An administrator made a change; published once, by the replica that handled the request.
 
-    field: the setting or the provider, null for acts on the whole service. Values never hold a secret.
+    field: the setting or the provider, null for actions on the whole service. request_id: the request's correlation id.
+    The values never contain a secret.
     """
 
     event = ProcessingEvent.LLM_ADMIN_CHANGED
@@ -1217,7 +1213,7 @@ class AdminChanged(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventEnvelope:
-    """What stands in every message. metadata is the trace context or null."""
+    """The envelope of every message. metadata: the trace context or null."""
 
     event_id: UUID
     event_type: str
@@ -1234,118 +1230,118 @@ class EventEnvelope:
 
 
 class TrafficReport(_Body):
-    """What callers were told since the start of this process."""
+    """Responses since the start of this process."""
 
     answers: int
     """Comparisons with a verdict."""
     errors: int
-    """Errors, but for paths and methods that do not exist."""
+    """Error responses, except for unknown paths and methods and refused keys."""
     errors_by_type: dict[ErrorCode, int]
-    """The same by their code, the most frequent first."""
+    """These errors by code, most frequent first."""
     coalesced: int
-    """Answers that shared somebody else's purchase."""
+    """Answers that shared another request's purchase."""
     callers_left: int
-    """Callers who left before the answer."""
+    """Callers who disconnected before the response."""
 
 
 class LatencyReport(_Body):
-    """How long the latest answers took, known ones among them; null when there were none."""
+    """Latency of recent answers, cached ones included; null without any."""
 
     window_s: float
-    """So many seconds are looked back."""
+    """Length of the window, seconds."""
     answers: int
-    """In that time, the latest thousand at most."""
+    """Answers in the window, the latest thousand at most."""
     median_ms: float | None
-    """Half of them took no longer."""
+    """Median, milliseconds."""
     p95_ms: float | None
-    """95 of 100 took no longer."""
+    """95th percentile, milliseconds."""
     slowest_ms: float | None
-    """None took longer."""
+    """Maximum, milliseconds."""
 
 
 class RecentError(_Body):
-    """One error that a caller was told, without its details, which may name what was sent."""
+    """One error response, without its details, which may name what was sent."""
 
     at: datetime
-    """When, UTC."""
+    """Time of the error, UTC."""
     error_type: ErrorCode
-    """Its code."""
+    """Error code."""
     status: int
-    """Its HTTP status."""
+    """HTTP status."""
     error: str
-    """Its sentence."""
+    """What happened, in one sentence."""
     provider: ProviderName | None
-    """Whom it is about."""
+    """The provider concerned, if any."""
     correlation_id: UUID
-    """Finds the request in the log."""
+    """Identifies the request in the log."""
 
 
 class PlacesReport(_Body):
-    """How full something is."""
+    """The load of one bulkhead."""
 
     in_flight: int
-    """Places that are taken."""
+    """Slots in use."""
     limit: int
-    """Places that there are."""
+    """Slots in total."""
     waiting: int
-    """Who waits for one."""
+    """Calls queued for a slot."""
 
 
 class ProviderPlacesReport(PlacesReport):
-    """How full one provider is."""
+    """The load of one provider."""
 
     paused_s: float
-    """Seconds until it is called again after it throttled; 0 when it may be."""
+    """Seconds left of a rate-limit pause; 0 without one."""
 
 
 class SaturationReport(_Body):
-    """How full the service is, and each of its providers."""
+    """The load of the service and of each provider."""
 
     service: PlacesReport
     """Comparisons."""
     providers: dict[ProviderName, ProviderPlacesReport]
-    """Calls to each provider of the priority order."""
+    """Calls to each provider listed by /api/v1/providers."""
 
 
 class EventsReport(_Body):
-    """What became of the events since the start of this process."""
+    """Event delivery since the start of this process."""
 
     kafka: DependencyStatus
-    """Whether Kafka takes them."""
+    """State of Kafka."""
     buffering: str | None
-    """What they wait for, in a word; null while they are sent."""
+    """What the events are waiting for, in a word; null while they are being sent."""
     published: int
-    """Taken for sending."""
+    """Events accepted for sending."""
     waiting: int
-    """Not yet acknowledged."""
+    """Events not yet acknowledged."""
     oldest_s: float
-    """Seconds for which the oldest of these waits."""
+    """Age of the oldest waiting event, seconds."""
     delivered: int
-    """Acknowledged by Kafka."""
+    """Events acknowledged by Kafka."""
     dropped: int
-    """Given up."""
+    """Events dropped."""
     dropped_by_reason: dict[EventDropReason, int]
-    """The same by reason."""
+    """Dropped events by reason."""
 
 
 class PeriodMoney(_Body):
-    """US dollars of one UTC day or month."""
+    """Spending in one UTC day or month."""
 
     period: str
-    """The day or the month, as ISO 8601 has it."""
+    """The day or the month, in ISO 8601."""
     spent_usd: float
-    """Spent; a call of unknown price counts what it may have cost."""
+    """US dollars spent; a call of unknown price counts as what it may have cost."""
     limit_usd: float | None
-    """The limit, null without one."""
+    """The limit; null without one."""
     left_usd: float | None
-    """What may still be put aside, null without a limit."""
+    """US dollars that can still be reserved; null without a limit."""
 
 
 class MoneyReport(_Body):
-    """What counts against the limits."""
+    """Spending as counted against the limits."""
 
     scope: UsageScope
-    """Whose spending is known."""
+    """What the spending covers."""
     day: PeriodMoney
     """Today."""
     month: PeriodMoney
@@ -1353,29 +1349,29 @@ class MoneyReport(_Body):
 
 
 class OperationsResponse(_Body):
-    """GET /api/v1/operations: this process as it is now, from known state."""
+    """GET /api/v1/operations: the current state of this process, without any I/O."""
 
     started_at: datetime
-    """When it was started, UTC."""
+    """Start time, UTC."""
     uptime_s: float
-    """Seconds since then."""
+    """Seconds since the start."""
     mock_judges: bool
     """Whether the mock judges: no verdict is real."""
     draining: bool
-    """Whether it is stopping."""
+    """Whether the service is stopping."""
     degraded_modes: list[DegradedMode]
-    """How it goes on without what is missing."""
+    """Degraded modes in force."""
     tasks_down: list[str]
-    """Background tasks that died and are started again."""
+    """Background tasks that died and await their restart."""
     traffic: TrafficReport
     """Answers and errors."""
     latency: LatencyReport
     """How long answers take."""
     recent_errors: list[RecentError]
-    """The latest fifty, the newest first."""
+    """The latest fifty, newest first."""
     saturation: SaturationReport
-    """How full it is."""
+    """Load against capacity."""
     events: EventsReport
-    """The way to Kafka."""
+    """Event delivery to Kafka."""
     money: MoneyReport
     """Spent and left."""

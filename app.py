@@ -1,12 +1,12 @@
-"""The entry: `python app.py` serves; `app:app` is the application for another ASGI server."""
+"""The entry point: `python app.py` serves; `app:app` is the application for another ASGI server."""
 
 import os
 import signal
 import sys
 
 if __name__ == "__main__":
-    # Before all that takes time: the first process of a container does not hear what it has no handler for. Nothing is
-    # open yet, and an exception would be lost where an import just runs a callback.
+    # Before the slow imports: PID 1 of a container ignores signals without a handler. Nothing is open yet, and an
+    # exception raised here could be swallowed inside an import.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
 
@@ -28,22 +28,22 @@ RESERVED_FILES = 300
 FEWEST_CONNECTIONS = 50
 OBJECTS_PER_COLLECTION = 10_000
 BLAMED_ON_PORT = {
-    errno.EADDRINUSE: "something else listens on it",
-    errno.EACCES: "this process may not listen on it",
+    errno.EADDRINUSE: "already in use",
+    errno.EACCES: "no permission to listen on it",
 }
 
 
 def refuse_to_start(error: ConfigurationError) -> NoReturn:
     """End the process with one clear message."""
-    with contextlib.suppress(AttributeError):  # where the process began without one
-        sys.stderr.write(f"The configuration is wrong:\n{error}\n")
+    with contextlib.suppress(AttributeError):  # where the process started without stderr
+        sys.stderr.write(f"The configuration is invalid:\n{error}\n")
     sys.exit(EXIT_CONFIGURATION)
 
 
 def listeners(host: str, port: int) -> list[socket.socket]:
-    """One for each address of the host. Raises ConfigurationError, which names the variable that is to blame.
+    """One socket per address of the host. Raises ConfigurationError, which names the offending variable.
 
-    An address that this machine lacks (`localhost` also means ::1, a container may have no IPv6) is left out.
+    Addresses that this machine lacks are skipped: `localhost` also means ::1, but a container may have no IPv6.
     """
     found = []
     for family, address in _addresses(host, port):
@@ -53,18 +53,18 @@ def listeners(host: str, port: int) -> list[socket.socket]:
             if error.errno in BLAMED_ON_PORT:
                 raise ConfigurationError(f"{PREFIX}PORT: {BLAMED_ON_PORT[error.errno]}.") from None
     if not found:
-        raise ConfigurationError(f"{PREFIX}HOST: is no address of this machine.")
+        raise ConfigurationError(f"{PREFIX}HOST: is not an address of this machine.")
     return found
 
 
 def most_connections() -> int | None:
-    """As many as files may be open, less those for calls to providers and the rest; None when there is no limit."""
+    """The limit of open files, less a reserve for provider calls and the rest; None when there is no limit."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if allowed == resource.RLIM_INFINITY else max(allowed - RESERVED_FILES, FEWEST_CONNECTIONS)
 
 
 def _addresses(host: str, port: int) -> dict[tuple[socket.AddressFamily, tuple[str | int | bytes, ...]], None]:
-    """Without repetitions, which a file of hosts may hold. A host that is not known, or no name at all, has none."""
+    """Without duplicates, which a hosts file may contain. An unknown or invalid host has none."""
     try:
         known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
@@ -80,9 +80,9 @@ except ConfigurationError as wrong:
 
 
 async def settle() -> None:
-    """What is built by now stays for good, and what a request makes goes without the garbage collector.
+    """Freeze what exists now, which lives as long as the process, and collect rarely: requests create no cycles.
 
-    So it need not look at the one, and can look at the other seldom. A failure must be no cycle: it holds a question.
+    Exceptions must not form reference cycles: they would keep essays alive until the next collection.
     """
     gc.collect()
     gc.freeze()
@@ -90,20 +90,20 @@ async def settle() -> None:
 
 
 def leave() -> NoReturn:
-    """Without waiting for threads, which may hang."""
+    """Exit without joining threads, which may hang."""
     LINES.finish()
     os._exit(0)
 
 
 def main() -> None:
-    """Serve until a signal says stop. The address is taken before anything says that the service has started."""
+    """Serve until a signal stops the process. The port is bound before the start is announced."""
     try:
         sockets = listeners(settings.service.host, settings.service.port)
     except ConfigurationError as error:
         refuse_to_start(error)
     app.before_serving(settle)
     LINES.start()
-    for stop in (signal.SIGTERM, signal.SIGINT):  # Uvicorn raises it again when it has stopped
+    for stop in (signal.SIGTERM, signal.SIGINT):  # Uvicorn re-raises it once it has stopped
         signal.signal(stop, lambda *_: leave())
     config = uvicorn.Config(
         app,
@@ -113,7 +113,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # Uvicorn would believe any header that comes from this machine
+        proxy_headers=False,  # Uvicorn would trust any header sent from this machine
         limit_concurrency=most_connections(),
         timeout_graceful_shutdown=SERVER_GRACE_S,
     )

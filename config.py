@@ -40,16 +40,16 @@ from api_models import ADMIN, ANONYMOUS, ModelId, ProviderName, RoutingRule, Sel
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
-MASK = "********"  # what is shown of a secret
+MASK = "********"  # shown instead of a secret
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
 MIB = 1024 * 1024
-MEMORY_OF_BODY = 32  # six copies of texts, which one rare character makes four times as large, in three quarters of it
-MOST_USD = 1e9  # what is computed with stays far below the largest number
+MEMORY_OF_BODY = 32  # six copies of a text, fourfold where one character is beyond the BMP, in three quarters of it
+MOST_USD = 1e9  # keeps all arithmetic far from overflow
 LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24
-# Visible ASCII only; no user info, no query, no fragment, no backslash (which some clients read as a slash).
+# Printable ASCII only; no user info, query, fragment or backslash (which some clients treat as a slash).
 BASE_URL = re.compile(
     r"(?i:https?)://(?:[a-zA-Z0-9_][\w-]{0,62}(?:\.[\w-]{1,63})*\.?|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?(?:/[!-~]*)?",
     re.ASCII,
@@ -80,7 +80,7 @@ KafkaSaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
 class ConfigurationError(Exception):
-    """The environment is wrong; the message names the variables and never holds a value."""
+    """The environment is invalid; the message names the variables and never contains a value."""
 
 
 def _base_url(text: str) -> str:
@@ -90,7 +90,7 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-# A URL is shown in tables and logs, so no credentials may stand in it; paths are appended to it.
+# A URL is shown in tables and logs, so it must not contain credentials; paths are appended to it.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
@@ -98,11 +98,11 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def _network(text: object) -> IPNetwork:
-    """An address is a network of one; IPv4 written as IPv6 (`::ffff:10.0.0.0/104`) is IPv4."""
+    """An address is a network of one; IPv4-mapped IPv6 (`::ffff:10.0.0.0/104`) is IPv4."""
     try:
         network = ipaddress.ip_network(str(text))
     except ValueError:
-        raise ValueError("must be addresses or networks like 10.0.0.0/8, without bits behind the mask") from None
+        raise ValueError("must be addresses or networks like 10.0.0.0/8, without host bits") from None
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
     if mapped is None or network.prefixlen < MAPPED_BITS:
         return network
@@ -117,7 +117,7 @@ CallerDigests = Mapping[str, frozenset[bytes]]
 def caller_digests(text: str) -> CallerDigests:
     """The SHA-256 digests of each caller's keys, from `{"name": ["hex", ...], ...}`.
 
-    Raises ValueError, whose text holds nothing of the input.
+    Raises ValueError, whose text contains nothing of the input.
     """
     try:
         found = json.loads(text, object_pairs_hook=_distinct_names)
@@ -127,12 +127,12 @@ def caller_digests(text: str) -> CallerDigests:
         raise ValueError(CALLER_KEYS_FORM)
     digests = {name: _digests_of(name, listed) for name, listed in found.items()}
     if len(frozenset().union(*digests.values())) != sum(map(len, digests.values())):
-        raise ValueError("gives one key to two callers")
+        raise ValueError("assigns one key to two callers")
     return digests
 
 
 def _distinct_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """JSON itself would keep the last of two equal names, and so lock out whoever holds the first's key."""
+    """JSON itself keeps the last of two equal names, and would so lock out the holder of the first one's key."""
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("names a caller twice")
     return dict(pairs)
@@ -149,9 +149,9 @@ def _digests_of(name: str, listed: object) -> frozenset[bytes]:
 
 
 def _check_redis_url(text: str) -> None:
-    """Everything that redis-py would read from it; it must not meet a wrong one when the first request comes."""
+    """Check everything that redis-py reads from it, so that a wrong URL fails the start and not the first request."""
     if text.startswith(("redis+sentinel:", "redis+cluster:")):
-        raise ValueError("Sentinel and Cluster are not spoken: name one address that follows the primary")
+        raise ValueError("Sentinel and Cluster are not supported: name one address that follows the primary")
     try:
         url = urlsplit(text)
         options = parse_qs(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
@@ -163,9 +163,9 @@ def _check_redis_url(text: str) -> None:
     if not is_whole or url.scheme not in REDIS_URL_OPTIONS or not all(re.fullmatch("[0-9]*", db) for db in databases):
         raise ValueError(REDIS_URL_FORM)
     if not set(options) <= REDIS_URL_OPTIONS[url.scheme]:
-        raise ValueError(f"takes no options but {', '.join(sorted(REDIS_URL_OPTIONS[url.scheme]))}")
+        raise ValueError(f"accepts only the options {', '.join(sorted(REDIS_URL_OPTIONS[url.scheme]))}")
     if not all(Path(file).is_file() for name, files in options.items() if name != "db" for file in files):
-        raise ValueError("names a file that is not there")
+        raise ValueError("names a file that does not exist")
 
 
 class Group(BaseModel):
@@ -174,17 +174,17 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
-# It is used as a field's default, so its type must fit every field.
+# The result is used as a field's default, so its type must fit every field.
 def setting(
     name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), changeable: bool = False, **bounds: Any
 ) -> Any:
-    """A setting read from PREFIX + name, or from one of the bare names. changeable: an operator may, at run time."""
+    """A setting read from PREFIX + name, or from one of the bare names. changeable: at run time, by an operator."""
     told: JsonDict = {"env": name, "bare": list(bare), "changeable": changeable}
     return Field(default, description=meaning, json_schema_extra=told, **bounds)
 
 
 class PriceOverride(Group):
-    """One row of the operator's price table; what is cached costs like any other input unless it says otherwise."""
+    """One row of the operator's price table; cached_input and cache_write default to the input price."""
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
@@ -193,22 +193,26 @@ class PriceOverride(Group):
 
 
 class ServiceSettings(Group):
-    """The process and its door."""
+    """The process and its HTTP listener."""
 
     name: str = setting("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
-    log_level: LogLevel = setting("LOG_LEVEL", "INFO", "least severe line that is written", changeable=True)
-    environment: Environment = setting("ENVIRONMENT", "development", "development logs for people, others log JSON")
+    log_level: LogLevel = setting("LOG_LEVEL", "INFO", "lowest level that is logged", changeable=True)
+    environment: Environment = setting("ENVIRONMENT", "development", "development logs plain text, the others JSON")
     host: str = setting("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
     port: int = setting("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
     max_request_bytes: int = setting("MAX_REQUEST_BYTES", 2 * MIB, "largest request body, bytes", ge=1024)
     max_memory_mb: int = setting(
-        "MAX_REQUEST_MEMORY_MB", 128, "memory of all questions under way, MiB; who would need more is turned away", ge=1
+        "MAX_REQUEST_MEMORY_MB",
+        128,
+        "memory for all requests under way, MiB; a request that would exceed it gets 503",
+        ge=1,
     )
     body_timeout_s: float = setting("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
     drain_delay_s: float = setting(
         "DRAIN_DELAY_S",
         0.0,
-        "so long after SIGTERM, seconds, /readyz is 503 and callers are still served: until balancers know",
+        "seconds after SIGTERM during which /readyz is 503 but requests are still served, so that load balancers "
+        "notice",
         ge=0,
     )
     drain_grace_s: float = setting("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
@@ -218,12 +222,12 @@ class ServiceSettings(Group):
     def _fits_one(cls, memory_mb: int, info: ValidationInfo) -> int:
         largest_bytes = info.data.get("max_request_bytes", 0)
         if MIB * memory_mb < MEMORY_OF_BODY * largest_bytes:
-            raise ValueError(f"must be at least {MEMORY_OF_BODY} times MAX_REQUEST_BYTES, or the largest may never fit")
+            raise ValueError(f"must be at least {MEMORY_OF_BODY} times MAX_REQUEST_BYTES, so that the largest fits")
         return memory_mb
 
 
 class SelectionSettings(Group):
-    """Who is asked when the caller names nobody."""
+    """Which provider is asked when the request names none."""
 
     strategy: SelectionStrategy = setting(
         "PROVIDER_SELECTION_STRATEGY", SelectionStrategy.PRIORITY, "how usable providers are ranked", changeable=True
@@ -238,15 +242,15 @@ class SelectionSettings(Group):
     routing_rules: tuple[RoutingRule, ...] = setting(
         "ROUTING_RULES",
         (),
-        "who is preferred when the caller names nobody, the first rule that fits; JSON: "
+        "preferred provider when the request names none; the first matching rule applies; JSON: "
         '`[{"metadata": {"tier": "gold"}, "min_characters": 20000, "provider": "anthropic"}]`',
         changeable=True,
     )
     probe_interval_s: float = setting(
-        "PROVIDER_PROBE_INTERVAL_S", 60.0, "how often a silent or failing provider is looked up, seconds", ge=1
+        "PROVIDER_PROBE_INTERVAL_S", 60.0, "interval of the free probes of idle or failing providers, seconds", ge=1
     )
     default_provider: ProviderName | None = setting(
-        "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: the first of it", changeable=True
+        "DEFAULT_LLM_PROVIDER", None, "asked before the priority order; default: its first", changeable=True
     )
 
     @field_validator("priority_order")
@@ -260,51 +264,53 @@ class SelectionSettings(Group):
     @classmethod
     def _real(cls, named: tuple[ProviderName, ...] | ProviderName | None) -> object:
         if named == ProviderName.MOCK or (isinstance(named, tuple) and ProviderName.MOCK in named):
-            raise ValueError("the mock judges only under USE_MOCK_LLM; it has no place here")
+            raise ValueError("the mock judges only under USE_MOCK_LLM and must not be listed here")
         return named
 
 
 class JudgingSettings(Group):
-    """The bounds of one comparison."""
+    """The limits of one comparison."""
 
-    use_mock: bool = setting("USE_MOCK_LLM", False, "the mock judges in the place of every provider")
+    use_mock: bool = setting("USE_MOCK_LLM", False, "the mock judges instead of every provider")
     request_timeout_s: float = setting("LLM_REQUEST_TIMEOUT", 55.0, "longest time for a whole request, seconds", gt=0)
     attempt_timeout_s: float = setting("LLM_ATTEMPT_TIMEOUT", 30.0, "longest time for one provider call, seconds", gt=0)
     max_in_flight: int = setting(
-        "MAX_IN_FLIGHT_REQUESTS", 200, "comparisons under way; as many may wait", ge=1, le=10_000
+        "MAX_IN_FLIGHT_REQUESTS", 200, "concurrent comparisons; as many queue", ge=1, le=10_000
     )
-    max_concurrent: int = setting("LLM_MAX_CONCURRENT_REQUESTS", 32, "calls under way, per provider", ge=1, le=10_000)
+    max_concurrent: int = setting("LLM_MAX_CONCURRENT_REQUESTS", 32, "concurrent calls per provider", ge=1, le=10_000)
     default_max_tokens: int = setting(
-        "LLM_DEFAULT_MAX_TOKENS", 4096, "output cap, tokens (thinking included)", gt=0, le=10_000_000, changeable=True
+        "LLM_DEFAULT_MAX_TOKENS", 4096, "output limit, tokens, reasoning included", gt=0, le=10_000_000, changeable=True
     )
     default_temperature: float | None = setting(
-        "LLM_DEFAULT_TEMPERATURE", None, "sent when set and the model takes it", ge=0, le=2, changeable=True
+        "LLM_DEFAULT_TEMPERATURE", None, "sent when set and accepted by the model", ge=0, le=2, changeable=True
     )
 
 
 class CircuitSettings(Group):
-    """When a failing provider is left alone."""
+    """When calls to a failing provider are suspended."""
 
-    enabled: bool = setting("CIRCUIT_BREAKER_ENABLED", True, "leave failing providers alone for a while")
+    enabled: bool = setting("CIRCUIT_BREAKER_ENABLED", True, "suspend calls to failing providers")
     failure_threshold: int = setting(
-        "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 5, "consecutive failures that open a circuit", ge=1
+        "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 5, "consecutive failures that open the circuit", ge=1
     )
     recovery_s: float = setting(
-        "LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "first open time, seconds; doubles, 300 at most", gt=0, le=300
+        "LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "initial open time, seconds; doubles up to 300", gt=0, le=300
     )
-    success_threshold: int = setting("LLM_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 2, "good probes that close it", ge=1)
+    success_threshold: int = setting(
+        "LLM_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 2, "successful probes that close it", ge=1
+    )
 
 
 class ModelSettings(Group):
-    """What the operator knows better about models and their prices."""
+    """The operator's corrections to models and prices."""
 
     catalog_path: Path | None = setting(
-        "MODEL_CATALOG_PATH", None, "JSON file that adds models to the shipped catalogue or corrects it"
+        "MODEL_CATALOG_PATH", None, "JSON file that adds to or corrects the bundled model catalogue"
     )
     price_overrides: Mapping[str, PriceOverride] = setting(
         "PRICE_OVERRIDES",
         {},
-        'US dollars for a million tokens, where the provider tells no cost; JSON: `{"openai/gpt-6-luna": '
+        'US dollars per million tokens, where the provider reports no cost; JSON: `{"openai/gpt-6-luna": '
         '{"input": 0.1, "cached_input": 0.01, "cache_write": 0.125, "output": 0.5}}`',
     )
 
@@ -319,37 +325,39 @@ class ModelSettings(Group):
 
 
 class OutboundSettings(Group):
-    """The way to the providers."""
+    """Outbound connections to the providers."""
 
     trusts_environment: bool = setting(
-        "OUTBOUND_PROXY_FROM_ENVIRONMENT", False, "use the proxies that HTTPS_PROXY and its like name"
+        "OUTBOUND_PROXY_FROM_ENVIRONMENT", False, "honour HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
     )
 
 
 class CacheSettings(Group):
-    """Answers that are kept."""
+    """The answer cache."""
 
-    enabled: bool = setting("LLM_CACHE_ENABLED", True, "keep answers", changeable=True)
+    enabled: bool = setting("LLM_CACHE_ENABLED", True, "cache answers", changeable=True)
     ttl_s: float = setting(
         "LLM_CACHE_TTL",
         3600.0,
-        "how long an answer is kept, seconds; locally at most LOCAL_CACHE_TTL_SECONDS",
+        "lifetime of a cached answer, seconds; locally at most LOCAL_CACHE_TTL_SECONDS",
         gt=0,
         le=LONGEST_TTL_S,
         changeable=True,
     )
     redis_url: SecretStr | None = setting(
-        "REDIS_URL", None, "Redis that replicas share, rediss:// for TLS; without it each keeps its own answers"
+        "REDIS_URL", None, "Redis shared by the replicas, rediss:// for TLS; without it each caches on its own"
     )
     key_prefix: str = setting(
-        "CACHE_KEY_PREFIX", "llm_cache", "begins every key in Redis", pattern=r"^[A-Za-z0-9_.:{}-]{1,64}$"
+        "CACHE_KEY_PREFIX", "llm_cache", "prefix of every key in Redis", pattern=r"^[A-Za-z0-9_.:{}-]{1,64}$"
     )
     near_ttl_s: float = setting(
-        "NEAR_CACHE_TTL_SECONDS", 2.0, "local answers younger than that are given without asking Redis", ge=0
+        "NEAR_CACHE_TTL_SECONDS", 2.0, "seconds during which a local answer is served without asking Redis", ge=0
     )
-    local_size_mb: int = setting("LOCAL_CACHE_SIZE_MB", 100, "local cache, MiB", ge=1, le=1_048_576)
-    local_ttl_s: float = setting("LOCAL_CACHE_TTL_SECONDS", 300.0, "longest time an answer is kept locally", gt=0)
-    local_max_entries: int = setting("LOCAL_CACHE_MAX_ENTRIES", 1000, "local cache, answers", ge=1, le=100_000_000)
+    local_size_mb: int = setting("LOCAL_CACHE_SIZE_MB", 100, "size of the local cache, MiB", ge=1, le=1_048_576)
+    local_ttl_s: float = setting("LOCAL_CACHE_TTL_SECONDS", 300.0, "maximum lifetime of a local answer, seconds", gt=0)
+    local_max_entries: int = setting(
+        "LOCAL_CACHE_MAX_ENTRIES", 1000, "answers in the local cache", ge=1, le=100_000_000
+    )
 
     @field_validator("redis_url")
     @classmethod
@@ -360,22 +368,24 @@ class CacheSettings(Group):
 
 
 class CostSettings(Group):
-    """What may be spent, and when somebody is told."""
+    """Spending limits and alerts."""
 
     limit_usd_per_day: float | None = setting(
         "COST_LIMIT_USD_PER_DAY",
         None,
-        "the most that may be spent on a day (UTC), by all replicas together",
+        "spending limit per day (UTC) for all replicas together",
         ge=0,
         le=MOST_USD,
         changeable=True,
     )
     limit_usd_per_month: float | None = setting(
-        "COST_LIMIT_USD_PER_MONTH", None, "likewise in a month", ge=0, le=MOST_USD, changeable=True
+        "COST_LIMIT_USD_PER_MONTH", None, "spending limit per month (UTC), likewise", ge=0, le=MOST_USD, changeable=True
     )
-    replicas: int = setting("REPLICAS", 1, "how many share the limits; without Redis each keeps to its part", ge=1)
+    replicas: int = setting(
+        "REPLICAS", 1, "replicas that share the limits; without Redis each keeps to its share", ge=1
+    )
     alert_threshold_usd: float = setting(
-        "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day passes it", gt=0, le=MOST_USD, changeable=True
+        "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day's cost reaches it", gt=0, le=MOST_USD, changeable=True
     )
     alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = setting(
         "COST_ALERT_LEVELS",
@@ -386,13 +396,14 @@ class CostSettings(Group):
     unknown_price: UnknownPrice = setting(
         "COST_UNKNOWN_PRICE",
         UnknownPrice.CHARGE,
-        "a model of unknown price counts as COST_UNKNOWN_CEILING_USD a call",
+        "`charge`: a call to a model of unknown price counts as COST_UNKNOWN_CEILING_USD; `refuse`: it is refused "
+        "with 402",
         changeable=True,
     )
     unknown_ceiling_usd: float = setting(
         "COST_UNKNOWN_CEILING_USD",
         0.1,
-        "what a call of unknown price counts against the limits",
+        "amount that a call of unknown price counts against the limits",
         gt=0,
         le=MOST_USD,
         changeable=True,
@@ -400,53 +411,53 @@ class CostSettings(Group):
 
 
 class EventSettings(Group):
-    """What the rest of the platform is told, and through which Kafka."""
+    """Events to the platform, through Kafka."""
 
     enabled: bool = setting("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
     kafka_servers: str | None = setting(
         "KAFKA_BOOTSTRAP_SERVERS",
         None,
-        "Kafka, host:port, comma-separated; without it events are only counted",
+        "Kafka brokers, host:port, comma-separated; without them events are only counted",
         pattern=KAFKA_SERVERS,
     )
     queue_size: int = setting(
-        "KAFKA_FALLBACK_QUEUE_SIZE", 10_000, "events kept while Kafka is away, and 64 MiB at most", ge=1, le=10_000_000
+        "KAFKA_FALLBACK_QUEUE_SIZE", 10_000, "events buffered while Kafka is away (64 MiB at most)", ge=1, le=10_000_000
     )
-    max_age_s: float = setting("EVENT_MAX_AGE_S", 3600.0, "an event that waited for longer is dropped, seconds", gt=0)
+    max_age_s: float = setting("EVENT_MAX_AGE_S", 3600.0, "age at which an undelivered event is dropped, seconds", gt=0)
     spool_path: Path | None = setting(
-        "EVENT_SPOOL_PATH", None, "SQLite file in which waiting events survive the process; used with Kafka only"
+        "EVENT_SPOOL_PATH", None, "SQLite file in which buffered events survive a restart; used with Kafka only"
     )
-    analytics_window_s: float = setting("USAGE_ANALYTICS_WINDOW_S", 60.0, "one usage event in so many seconds", ge=1)
+    analytics_window_s: float = setting("USAGE_ANALYTICS_WINDOW_S", 60.0, "interval of the usage events, seconds", ge=1)
     circuit_failure_threshold: int = setting(
-        "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 10, "failures in a row that open Kafka's circuit", ge=1
+        "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 10, "consecutive failures that open Kafka's circuit", ge=1
     )
     circuit_recovery_s: float = setting(
-        "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "first time that it stays open, seconds", gt=0
+        "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "initial open time, seconds", gt=0
     )
     circuit_success_threshold: int = setting(
-        "KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 3, "successes that close it again", ge=1
+        "KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 3, "successes that close it", ge=1
     )
-    security_protocol: KafkaSecurityProtocol = setting("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "how Kafka is spoken to")
-    sasl_mechanism: KafkaSaslMechanism = setting("KAFKA_SASL_MECHANISM", "PLAIN", "how we prove who we are")
-    sasl_username: str | None = setting("KAFKA_SASL_USERNAME", None, "who we are")
-    sasl_password: SecretStr | None = setting("KAFKA_SASL_PASSWORD", None, "our password")
-    ssl_ca_path: Path | None = setting("KAFKA_SSL_CA_PATH", None, "who vouches for Kafka; default: the system's own")
-    ssl_certificate_path: Path | None = setting("KAFKA_SSL_CERTIFICATE_PATH", None, "our certificate, PEM")
-    ssl_key_path: Path | None = setting("KAFKA_SSL_KEY_PATH", None, "its key, PEM; default: in the same file")
+    security_protocol: KafkaSecurityProtocol = setting("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "security protocol")
+    sasl_mechanism: KafkaSaslMechanism = setting("KAFKA_SASL_MECHANISM", "PLAIN", "SASL mechanism")
+    sasl_username: str | None = setting("KAFKA_SASL_USERNAME", None, "SASL user name")
+    sasl_password: SecretStr | None = setting("KAFKA_SASL_PASSWORD", None, "SASL password")
+    ssl_ca_path: Path | None = setting("KAFKA_SSL_CA_PATH", None, "CA certificates (PEM); default: the system's")
+    ssl_certificate_path: Path | None = setting("KAFKA_SSL_CERTIFICATE_PATH", None, "client certificate (PEM)")
+    ssl_key_path: Path | None = setting("KAFKA_SSL_KEY_PATH", None, "its private key (PEM); default: in the same file")
 
 
 class TracingSettings(Group):
-    """Where spans go, if anywhere."""
+    """Export of trace spans."""
 
     otlp_endpoint: BaseUrl | None = setting(
         "OTLP_ENDPOINT",
         None,
-        "OTLP/HTTP collector that gets the spans, `http://jaeger:4318`; without it there are none",
+        "OTLP/HTTP collector for the spans, e.g. `http://jaeger:4318`; without it none are recorded",
     )
     sample_ratio: float = setting(
         "TRACE_SAMPLE_RATIO",
         1.0,
-        "share of the traces that begin here; a caller's own trace is as it decided",
+        "share of the traces begun here that are sampled; a caller's trace keeps its own decision",
         ge=0,
         le=1,
     )
@@ -455,48 +466,50 @@ class TracingSettings(Group):
 class AdminSettings(Group):
     """Who may change the running service."""
 
-    enabled: bool = setting("ADMIN_API_ENABLED", True, "offer the admin routes, to whoever shows the key")
+    enabled: bool = setting("ADMIN_API_ENABLED", True, "offer the admin routes to holders of the key")
     api_key: SecretStr | None = setting(
         "ADMIN_API_KEY",
         None,
-        f"their key, {SHORTEST_ADMIN_KEY} characters or more; without it they do not exist",
+        f"administrator's key, {SHORTEST_ADMIN_KEY} characters or more; without it the admin routes are not registered",
         bare=("LLM_ADMIN_API_KEY",),
     )
 
     @property
     def key_in_force(self) -> SecretStr | None:
-        """None when the routes do not exist."""
+        """None when the admin routes are not registered."""
         long_enough = self.api_key is not None and len(self.api_key.get_secret_value()) >= SHORTEST_ADMIN_KEY
         return self.api_key if self.enabled and long_enough else None
 
 
 class AccessSettings(Group):
-    """Who may ask, and from where."""
+    """Who may call the service, and from where."""
 
     caller_keys: SecretStr | None = setting(
         "CALLER_API_KEYS",
         None,
-        "who may ask, by the SHA-256 of their keys; `python -m tools.caller_key NAME` makes one; JSON: "
+        "callers and the SHA-256 digests of their keys; `python -m tools.caller_key NAME` makes one; JSON: "
         '`{"cj-assessment": ["9f86d0..."]}`',
     )
     mode: AuthMode = setting(
-        "AUTH_MODE", "none", "api_key: whoever asks shows a key of CALLER_API_KEYS; none: nobody is asked for one"
+        "AUTH_MODE", "none", "`api_key`: every caller needs a key of CALLER_API_KEYS; `none`: no key is required"
     )
     trusted_proxies: tuple[Network, ...] = setting(
-        "TRUSTED_PROXIES", (), "who is believed about where a request came from; addresses and networks"
+        "TRUSTED_PROXIES",
+        (),
+        "proxies whose X-Forwarded-For or Forwarded header is trusted; addresses and networks",
     )
     admin_allowed_ips: tuple[Network, ...] = setting(
-        "ADMIN_ALLOWED_IPS", (), "where administrators are; addresses and networks, none for everywhere"
+        "ADMIN_ALLOWED_IPS", (), "addresses and networks that administrators may connect from; empty: any address"
     )
 
     @property
     def callers(self) -> CallerDigests:
-        """Whose keys are taken; nobody's unless keys are asked for."""
+        """The callers whose keys are accepted; empty unless keys are required."""
         return caller_digests(self.caller_keys.get_secret_value()) if self.caller_keys and self.asks_for_keys else {}
 
     @property
     def asks_for_keys(self) -> bool:
-        """Nobody is let in without one."""
+        """Whether every caller needs a key."""
         return self.mode == "api_key"
 
     @field_validator("caller_keys")
@@ -510,31 +523,31 @@ class AccessSettings(Group):
     @classmethod
     def _has_keys(cls, mode: AuthMode, info: ValidationInfo) -> AuthMode:
         if mode == "api_key" and info.data.get("caller_keys", ...) is None:
-            raise ValueError("api_key lets nobody in without CALLER_API_KEYS")
+            raise ValueError("api_key needs CALLER_API_KEYS, else every caller is refused")
         return mode
 
     @field_validator("trusted_proxies")
     @classmethod
     def _somebody(cls, networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
         if any(network.prefixlen == 0 for network in networks):
-            raise ValueError("must not trust everybody: then callers say themselves where they are")
+            raise ValueError("must not trust every address: callers could then forge theirs")
         return networks
 
 
 class MockSettings(Group):
     """How the mock judge behaves."""
 
-    seed: int = setting("MOCK_SEED", 42, "same question and seed, same verdict", ge=-(2**63), lt=2**63)
-    error_rate: float = setting("MOCK_ERROR_RATE", 0.05, "share of calls that fail at first", ge=0, le=1)
-    latency_ms: int = setting("MOCK_LATENCY_MS", 0, "time that a call takes, milliseconds", ge=0, le=600_000)
+    seed: int = setting("MOCK_SEED", 42, "the same request and seed give the same verdict", ge=-(2**63), lt=2**63)
+    error_rate: float = setting("MOCK_ERROR_RATE", 0.05, "share of calls that fail", ge=0, le=1)
+    latency_ms: int = setting("MOCK_LATENCY_MS", 0, "duration of a call, milliseconds", ge=0, le=600_000)
     latency_jitter_ms: int = setting(
-        "MOCK_LATENCY_JITTER_MS", 0, "at most so much is added, milliseconds", ge=0, le=600_000
+        "MOCK_LATENCY_JITTER_MS", 0, "maximum random addition to it, milliseconds", ge=0, le=600_000
     )
-    position_bias: float = setting("MOCK_POSITION_BIAS", 0.1, "share of verdicts that depend on the order", ge=0, le=1)
+    position_bias: float = setting("MOCK_POSITION_BIAS", 0.1, "share of verdicts decided by the order", ge=0, le=1)
 
 
 class ProviderSettings(Group, ABC):
-    """What every provider's group tells."""
+    """The settings that every provider has."""
 
     provider: ClassVar[ProviderName]
 
@@ -553,17 +566,17 @@ class ProviderSettings(Group, ABC):
     @property
     @abstractmethod
     def is_configured(self) -> bool:
-        """The operator gave what a call needs."""
+        """Whether the operator has set what a call needs."""
 
 
 class KeyedProviderSettings(ProviderSettings):
-    """A vendor. It is configured once it has a key; its base URL is what its own SDK starts from."""
+    """A vendor. It is configured once it has a key; its base URL is the one its own SDK uses."""
 
     base_url: BaseUrl
 
     @property
     def is_configured(self) -> bool:
-        """A key was given."""
+        """Whether a key is set."""
         return self.api_key is not None
 
 
@@ -572,10 +585,10 @@ class AnthropicSettings(KeyedProviderSettings):
 
     provider = ProviderName.ANTHROPIC
 
-    enabled: bool = setting("ANTHROPIC_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = setting("ANTHROPIC_API_KEY", None, "key", bare=("ANTHROPIC_API_KEY",))
-    base_url: BaseUrl = setting("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "where it is asked")
-    default_model: ModelId = setting("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "asked by default", changeable=True)
+    enabled: bool = setting("ANTHROPIC_ENABLED", True, "enable the provider", changeable=True)
+    api_key: SecretStr | None = setting("ANTHROPIC_API_KEY", None, "API key", bare=("ANTHROPIC_API_KEY",))
+    base_url: BaseUrl = setting("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "base URL")
+    default_model: ModelId = setting("ANTHROPIC_DEFAULT_MODEL", "claude-haiku-5-5", "default model", changeable=True)
 
 
 class OpenAISettings(KeyedProviderSettings):
@@ -583,10 +596,10 @@ class OpenAISettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENAI
 
-    enabled: bool = setting("OPENAI_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = setting("OPENAI_API_KEY", None, "key", bare=("OPENAI_API_KEY",))
-    base_url: BaseUrl = setting("OPENAI_BASE_URL", "https://api.openai.com/v1", "where it is asked")
-    default_model: ModelId = setting("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "asked by default", changeable=True)
+    enabled: bool = setting("OPENAI_ENABLED", True, "enable the provider", changeable=True)
+    api_key: SecretStr | None = setting("OPENAI_API_KEY", None, "API key", bare=("OPENAI_API_KEY",))
+    base_url: BaseUrl = setting("OPENAI_BASE_URL", "https://api.openai.com/v1", "base URL")
+    default_model: ModelId = setting("OPENAI_DEFAULT_MODEL", "gpt-6-luna", "default model", changeable=True)
     org_id: str | None = setting(
         "OPENAI_ORG_ID", None, "organization that is billed", pattern=r"^[A-Za-z0-9._-]{1,128}$"
     )
@@ -597,12 +610,10 @@ class GoogleSettings(KeyedProviderSettings):
 
     provider = ProviderName.GOOGLE
 
-    enabled: bool = setting("GOOGLE_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = setting("GOOGLE_API_KEY", None, "key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
-    base_url: BaseUrl = setting("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "where it is asked")
-    default_model: ModelId = setting(
-        "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "asked by default", changeable=True
-    )
+    enabled: bool = setting("GOOGLE_ENABLED", True, "enable the provider", changeable=True)
+    api_key: SecretStr | None = setting("GOOGLE_API_KEY", None, "API key", bare=("GOOGLE_API_KEY", "GEMINI_API_KEY"))
+    base_url: BaseUrl = setting("GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "base URL")
+    default_model: ModelId = setting("GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "default model", changeable=True)
 
 
 class OpenRouterSettings(KeyedProviderSettings):
@@ -610,11 +621,11 @@ class OpenRouterSettings(KeyedProviderSettings):
 
     provider = ProviderName.OPENROUTER
 
-    enabled: bool = setting("OPENROUTER_ENABLED", True, "may be asked", changeable=True)
-    api_key: SecretStr | None = setting("OPENROUTER_API_KEY", None, "key", bare=("OPENROUTER_API_KEY",))
-    base_url: BaseUrl = setting("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "where it is asked")
+    enabled: bool = setting("OPENROUTER_ENABLED", True, "enable the provider", changeable=True)
+    api_key: SecretStr | None = setting("OPENROUTER_API_KEY", None, "API key", bare=("OPENROUTER_API_KEY",))
+    base_url: BaseUrl = setting("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "base URL")
     default_model: ModelId = setting(
-        "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "asked by default", changeable=True
+        "OPENROUTER_DEFAULT_MODEL", "anthropic/claude-haiku-5.5", "default model", changeable=True
     )
 
 
@@ -623,20 +634,20 @@ class InternalModelSettings(ProviderSettings):
 
     provider = ProviderName.INTERNAL
 
-    enabled: bool = setting("INTERNAL_MODEL_ENABLED", False, "may be asked", changeable=True)
-    api_key: SecretStr | None = setting("INTERNAL_MODEL_API_KEY", None, "key, if the server wants one")
-    base_url: BaseUrl | None = setting("INTERNAL_MODEL_BASE_URL", None, "the server's URL, /v1 included")
-    default_model: ModelId = setting("INTERNAL_MODEL_NAME", "internal", "asked by default", changeable=True)
+    enabled: bool = setting("INTERNAL_MODEL_ENABLED", False, "enable the provider", changeable=True)
+    api_key: SecretStr | None = setting("INTERNAL_MODEL_API_KEY", None, "API key, if the server requires one")
+    base_url: BaseUrl | None = setting("INTERNAL_MODEL_BASE_URL", None, "base URL, /v1 included")
+    default_model: ModelId = setting("INTERNAL_MODEL_NAME", "internal", "default model", changeable=True)
 
     @property
     def is_configured(self) -> bool:
-        """A URL was given."""
+        """Whether a URL is set."""
         return self.base_url is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One row of the table: where it goes, what it is called outside, what it means."""
+    """One row of the table: the field, its environment variables, its meaning."""
 
     group: str
     field: str
@@ -647,36 +658,36 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """What administrators call it: the variable without our prefix, in lower case."""
+        """The name in the admin API: the variable without our prefix, in lower case."""
         return self.variable.removeprefix(PREFIX).lower()
 
     @property
     def is_flag(self) -> bool:
-        """Its value is true or false."""
+        """Whether its value is true or false."""
         return self.info.annotation is bool
 
     @property
     def is_number(self) -> bool:
-        """Its value is a number, or none."""
+        """Whether its value is a number, or none."""
         return not {int, float}.isdisjoint(_alternatives(self.info.annotation))
 
     @property
     def is_secret(self) -> bool:
-        """Its value is never shown, and may stand in a file."""
+        """Whether its value is never shown, and may come from a file."""
         return SecretStr in _alternatives(self.info.annotation)
 
     @property
     def is_list(self) -> bool:
-        """Its value is comma-separated or a JSON list."""
+        """Whether its value is comma-separated or a JSON list."""
         return get_origin(self.info.annotation) is tuple
 
     @property
     def is_mapping(self) -> bool:
-        """Its value is a JSON object."""
+        """Whether its value is a JSON object."""
         return get_origin(self.info.annotation) is Mapping
 
     def spellings(self) -> Iterator[str]:
-        """The accepted variables, the strongest first."""
+        """The accepted variables, in order of precedence."""
         for name in (self.variable, *self.bare):
             yield name
             if self.is_secret:
@@ -689,16 +700,16 @@ def _alternatives(annotation: object) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """Stands where a value should. No field takes it, so validation meets all that is wrong and tells it together."""
+    """Placeholder for an invalid value. No field accepts it, so validation reports all mistakes together."""
 
     message: str
 
 
 class EnvironmentTable(PydanticBaseSettingsSource):
-    """Reads the process environment by the table of settings."""
+    """Reads the process environment according to the table of settings."""
 
     def __call__(self) -> dict[str, Any]:
-        """The values found, by group and field; a variable that is unknown stands there by its own name."""
+        """The values found, by group and field; an unknown variable appears under its own name."""
         found: dict[str, dict[str, object]] = {}
         for setting in settings_table():
             variable = variable_in_force(setting, os.environ)
@@ -707,7 +718,7 @@ class EnvironmentTable(PydanticBaseSettingsSource):
         return {**found, **_unknown(os.environ)}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        """Demanded by the base class; unused, because `__call__` reads whole groups."""
+        """Required by the base class; unused, because `__call__` reads whole groups."""
         return None, field_name, False
 
 
@@ -739,7 +750,7 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, through our table, is the only source."""
+        """Make the environment, read through our table, the only source."""
         return (EnvironmentTable(settings_cls),)
 
     def provider_groups(self) -> Mapping[ProviderName, ProviderSettings]:
@@ -748,23 +759,23 @@ class Settings(BaseSettings):
         return {group.provider: group for group in groups if isinstance(group, ProviderSettings)}
 
     def configured_providers(self) -> frozenset[ProviderName]:
-        """Who was given a key, or for a self-hosted model a URL."""
+        """The providers with a key or, for a self-hosted model, a URL."""
         return frozenset(name for name, group in self.provider_groups().items() if group.is_configured)
 
     def usable_providers(self) -> frozenset[ProviderName]:
-        """Who is configured and enabled at the start."""
+        """The providers that are configured and enabled at the start."""
         return frozenset(name for name in self.configured_providers() if self.provider_groups()[name].enabled)
 
     def with_groups(self, groups: Mapping[str, object]) -> Self:
-        """Others in the place of some groups, checked as a whole. Raises ValidationError."""
+        """A copy with some groups replaced, validated as a whole. Raises ValidationError."""
         changed = type(self).__new__(type(self))
-        # Not by the constructor of BaseSettings, which would read the environment again.
+        # Not the constructor of BaseSettings, which would read the environment again.
         BaseModel.__init__(changed, **{**dict(self), **groups})
         return changed
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read and check everything. Raises ConfigurationError with one message for all that is wrong."""
+        """Read and validate everything. Raises ConfigurationError with one message for all mistakes."""
         try:
             return cls()
         except ValidationError as error:
@@ -798,12 +809,12 @@ def _rows() -> Iterator[Setting]:
 
 
 def known_variables() -> frozenset[str]:
-    """All accepted names of environment variables."""
+    """All accepted environment variables."""
     return frozenset(name for setting in settings_table() for name in setting.spellings())
 
 
 def variable_in_force(setting: Setting, environ: Mapping[str, str]) -> str | None:
-    """The variable that decides, or None when the default does."""
+    """The variable that takes effect, or None when the default does."""
     return next((name for name in setting.spellings() if environ.get(name, "").strip()), None)
 
 
@@ -826,7 +837,7 @@ def _value(setting: Setting, variable: str) -> object:
 
 
 def secret_file(group: str, field: str) -> Path | None:
-    """The file that a secret comes from, for whoever looks at it again; None when it comes from elsewhere."""
+    """The file that a secret was read from, for reloading it; None when it came from elsewhere."""
     (setting,) = (row for row in settings_table() if (row.group, row.field) == (group, field))
     variable = variable_in_force(setting, os.environ)
     from_file = setting.is_secret and variable is not None and variable.endswith(FILE_SUFFIX)
@@ -834,7 +845,7 @@ def secret_file(group: str, field: str) -> Path | None:
 
 
 def secret_in(path: Path) -> str | Wrong:
-    """What the file holds, or what is wrong with it; neither its name nor its content is told."""
+    """The file's content, or what is wrong with it, which reveals neither its name nor its content."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SECRET_BYTES + 1)
@@ -859,7 +870,7 @@ def _json(text: str, expected: str) -> object:
 
 
 def _complaints(error: ValidationError) -> Iterator[str]:
-    """One line per wrong variable: the name that was read, and what is expected of it."""
+    """One line per invalid variable: the name that was read, and what is expected of it."""
     table = {(setting.group, setting.field): setting for setting in settings_table()}
     told: dict[str, str] = {}
     for mistake in error.errors(include_url=False, include_context=False):

@@ -1,4 +1,4 @@
-"""The composition root: how the service is put together. Only what starts and stops it knows some classes as well."""
+"""The composition root: wires the service. Besides it, only startup_setup.py names concrete classes."""
 
 import asyncio
 import hashlib
@@ -135,7 +135,7 @@ QuestionMemory = NewType("QuestionMemory", MemoryLimit)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedState:
-    """What replicas share through Redis, and its prober; all of it is None without Redis."""
+    """The state shared through Redis, and its prober; all None without Redis."""
 
     entries: EntryStore | None
     prober: Prober | None
@@ -146,12 +146,12 @@ class SharedState:
 
 
 def utc_now() -> datetime:
-    """The wall clock, which dates events and books; durations are measured by time.monotonic."""
+    """The wall clock, for the dates of events and bookings; time.monotonic measures durations."""
     return datetime.now(UTC)
 
 
 class JudgesProvider(Provider):
-    """Who can be asked, each behind the visible stack of policies."""
+    """The providers, each behind its stack of policies."""
 
     scope = Scope.APP
 
@@ -168,7 +168,7 @@ class JudgesProvider(Provider):
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
-        """Every provider that this version can ask."""
+        """Every provider that this version supports."""
         dialects: Mapping[ProviderName, LLMDialectProtocol] = {
             ProviderName.ANTHROPIC: AnthropicProviderImpl(transport, settings.anthropic),
             ProviderName.OPENAI: OpenAIProviderImpl(transport, settings.openai),
@@ -198,7 +198,7 @@ class JudgesProvider(Provider):
     def guards(
         self, settings: Settings, metrics: Metrics, tracer: TracerProtocol, clock: ClockProtocol
     ) -> ProviderGuards:
-        """What stands before each provider."""
+        """Circuit breaker, throttle gate, bulkhead and retry budget of each provider."""
         rules = CircuitRules(
             failure_threshold=settings.circuit.failure_threshold,
             recovery_s=settings.circuit.recovery_s,
@@ -212,7 +212,7 @@ class JudgesProvider(Provider):
                 name,
                 rules,
                 places=judging.max_concurrent,
-                # Whatever waits for one provider leaves to each of the others as many places as it may use.
+                # The queue of one provider leaves each of the others as many slots as it may use.
                 queue_limit=max(judging.max_concurrent, judging.max_in_flight - others),
                 metrics=metrics,
                 clock=clock,
@@ -223,7 +223,7 @@ class JudgesProvider(Provider):
 
     @provide
     async def transport(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> AsyncIterator[Transport]:
-        """The one way out, with room for every call that may be under way and a probe."""
+        """The HTTP transport, with connections for every concurrent call and a probe."""
         transport = Transport(
             connections_per_host=settings.judging.max_concurrent + 1,
             trusts_environment=settings.outbound.trusts_environment,
@@ -248,10 +248,10 @@ def guarded(
     base_url: str | None,
     on_retry: Callable[[], None],
 ) -> Judge:
-    """A judge behind the stack of policies, innermost first. tracer: None when nobody looks at spans.
+    """A judge behind the stack of policies, innermost first. tracer: None when no spans are recorded.
 
-    Retries stand outside of the circuit, so that they notice when it opens; the permit is taken inside of the limit,
-    so that a queued call notices, too; FailingFast only looks, so that an open circuit answers before any queue.
+    Retries wrap the circuit, so that they notice when it opens; its permit is taken inside the concurrency limit, so
+    that queued calls notice as well; FailingFast only looks, so that an open circuit answers before any queue.
     """
     timed: LLMProviderProtocol = TimeLimited(dialect)
     traced = timed if tracer is None else Traced(timed, tracer=tracer, base_url=base_url)
@@ -265,18 +265,18 @@ def guarded(
 
 
 class AccountingProvider(Provider):
-    """What judging costs and may cost."""
+    """Costs, budgets and prices."""
 
     scope = Scope.APP
 
     @provide
     def accounting(self, prices: PricesProtocol, ledger: Ledger, metrics: Metrics) -> LLMAccountingProtocol:
-        """The books."""
+        """The accounting."""
         return AccountingImpl(prices=prices, ledger=ledger, metrics=metrics, now=utc_now)
 
     @provide
     def ledger(self) -> Ledger:
-        """Opened on the day that the service starts."""
+        """The ledger, opened on the day the service starts."""
         return Ledger(now=utc_now)
 
     @provide
@@ -289,9 +289,9 @@ class AccountingProvider(Provider):
         runtime_settings: RuntimeSettingsProtocol,
         metrics: Metrics,
     ) -> AsyncIterator[Budget]:
-        """What may be spent: of the fleet where there is a Redis."""
+        """The budget: the fleet's where Redis is configured."""
         purse = Purse(today=lambda: ledger.today)
-        rules = lambda: runtime_settings.current().costs  # noqa: E731  two that follow the operator
+        rules = lambda: runtime_settings.current().costs  # noqa: E731  both follow the operator's changes
         budget = Budget(
             purse=purse,
             ceilings=Ceilings(prices=prices, rules=rules),
@@ -305,24 +305,24 @@ class AccountingProvider(Provider):
 
     @provide
     def budget(self, budget: Budget) -> BudgetProtocol:
-        """The budget as policies see it."""
+        """The budget, as the policies use it."""
         return budget
 
     @provide
     async def shared_ledger(self, ledger: Ledger, shared: SharedState) -> AsyncIterator[SharedLedger]:
-        """The ledger of all replicas; of this one alone without Redis."""
+        """The ledger of all replicas; of this one only without Redis."""
         whole = SharedLedger(ledger, shared.usage)
         yield whole
         await whole.send()
 
     @provide
     def usage(self, ledger: SharedLedger) -> LLMUsageProtocol:
-        """The ledger as the routes read it."""
+        """The ledger, as the routes read it."""
         return ledger
 
     @provide
     def bookkeeper(self, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> Bookkeeper:
-        """Tells the other replicas, and whoever should be warned."""
+        """Shares the ledger with the other replicas and looks for alerts."""
         return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
 
     @provide
@@ -335,7 +335,7 @@ class AccountingProvider(Provider):
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
     ) -> Alerts:
-        """Warns when spending passes a mark."""
+        """Warns when spending passes a threshold."""
         return Alerts(
             budget=budget,
             rules=lambda: runtime_settings.current().costs,
@@ -348,19 +348,19 @@ class AccountingProvider(Provider):
 
     @provide
     def cost_alerts(self, alerts: Alerts) -> CostAlertsProtocol:
-        """The alerts as administrators reach them."""
+        """The alerts, as administrators reset them."""
         return alerts
 
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
-        """What tokens cost."""
+        """Token prices."""
         prices = Prices(settings.models.price_overrides, now=utc_now)
         prices.load()
         return prices
 
 
 class RequestProvider(Provider):
-    """The stations of one request."""
+    """The components that handle one request."""
 
     scope = Scope.APP
 
@@ -378,7 +378,7 @@ class RequestProvider(Provider):
         metrics: Metrics,
         clock: ClockProtocol,
     ) -> LLMOrchestratorProtocol:
-        """Walks one request."""
+        """Runs one comparison."""
         return LLMOrchestratorImpl(
             runtime_settings=runtime_settings,
             selector=selector,
@@ -406,7 +406,7 @@ class RequestProvider(Provider):
         runtime_settings: RuntimeSettingsProtocol,
         metrics: Metrics,
     ) -> LLMProviderSelectorProtocol:
-        """Who can be asked."""
+        """Ranks the usable providers."""
         selector = ProviderSelectorImpl(
             judges=judges,
             guards=guards,
@@ -422,7 +422,7 @@ class RequestProvider(Provider):
 
     @provide
     def builder(self, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
-        """Query and settings become a complete request."""
+        """Builds complete provider requests from query and settings."""
         return RequestBuilderImpl(catalogue=catalogue)
 
     @provide
@@ -435,7 +435,7 @@ class RequestProvider(Provider):
         tracer: TracerProtocol,
         clock: ClockProtocol,
     ) -> LLMCacheManagerProtocol:
-        """Known answers: in this process, and in Redis where there is one."""
+        """The answer cache: in this process and, where configured, in Redis."""
         local = LocalCache(
             size_bytes=settings.cache.local_size_mb * MIB,
             max_entries=settings.cache.local_max_entries,
@@ -458,7 +458,7 @@ class RequestProvider(Provider):
     def capacity(
         self, settings: Settings, memory: QuestionMemory, metrics: Metrics, tracer: TracerProtocol
     ) -> Bulkhead:
-        """How much goes on at once; as many may wait, the others are turned away."""
+        """The service-wide bulkhead: max_in_flight run, as many queue, the rest get 503."""
         limit = settings.judging.max_in_flight
         capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer), memory=memory)
         metrics.in_flight.set_function(lambda: capacity.inside)
@@ -467,36 +467,36 @@ class RequestProvider(Provider):
 
     @provide
     def question_memory(self, settings: Settings, metrics: Metrics) -> QuestionMemory:
-        """For questions under way: three quarters."""
+        """Memory for queries in progress: three quarters of MAX_REQUEST_MEMORY_MB."""
         memory = QuestionMemory(MemoryLimit(settings.service.max_memory_mb * MIB * 3 // 4))
         metrics.request_memory.of(RequestPhase.ANSWERING).set_function(lambda: memory.taken_bytes)
         return memory
 
     @provide
     def body_memory(self, settings: Settings, metrics: Metrics) -> MemoryProtocol:
-        """For bodies that are read: the rest, so that nobody who sends slowly keeps others from being answered."""
+        """Memory for bodies being read: the last quarter, so that slow senders cannot block the queries."""
         memory = MemoryLimit(settings.service.max_memory_mb * MIB // 4)
         metrics.request_memory.of(RequestPhase.READING).set_function(lambda: memory.taken_bytes)
         return memory
 
     @provide
     def flights(self) -> Flights:
-        """Purchases under way."""
+        """Calls in progress, shared by identical requests."""
         return SingleFlight()
 
     @provide
     def events(self, publisher: EventPublisherImpl) -> LLMEventPublisherProtocol:
-        """What the platform is told, as the stations see it."""
+        """The event publisher, as the components use it."""
         return publisher
 
     @provide
     def receipts(self, settings: Settings, events: LLMEventPublisherProtocol, metrics: Metrics) -> Receipts:
-        """What was bought, and for whom."""
+        """Reports each purchase, and for whom it was made."""
         return Receipts(service_name=settings.service.name, events=events, metrics=metrics, now=utc_now)
 
     @provide
     def findings(self) -> ProviderFindings:
-        """What the look-ups found, for whoever shows it."""
+        """The latest probe results, for display."""
         return {}
 
     @provide
@@ -510,7 +510,7 @@ class RequestProvider(Provider):
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> ProviderMonitorImpl:
-        """Looks up whom nobody asks."""
+        """Probes idle and failing providers."""
         return ProviderMonitorImpl(
             judges=judges,
             selector=selector,
@@ -533,7 +533,7 @@ class RequestProvider(Provider):
         receipts: Receipts,
         clock: ClockProtocol,
     ) -> LLMProviderTesterProtocol:
-        """An operator's try of one provider."""
+        """Tests one provider on demand."""
         return ProviderTesterImpl(
             judges=judges,
             selector=selector,
@@ -546,13 +546,13 @@ class RequestProvider(Provider):
 
 
 class SharedStateProvider(Provider):
-    """What replicas share; nothing of it without a REDIS_URL."""
+    """State shared by the replicas; none without REDIS_URL."""
 
     scope = Scope.APP
 
     @provide
     def generation(self) -> Generation:
-        """The number in every entry's key."""
+        """The number in every cache key."""
         return Generation()
 
     @provide
@@ -564,7 +564,7 @@ class SharedStateProvider(Provider):
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> AsyncIterator[SharedState]:
-        """Redis behind its circuits, the entries on it, and who looks after them."""
+        """Redis behind its circuits, the stores on it, and the prober."""
         if settings.cache.redis_url is None:
             yield SharedState(entries=None, prober=None, purse=None, usage=None, settings=None, circuits=None)
             return
@@ -601,7 +601,7 @@ class SharedStateProvider(Provider):
 
 
 class SteeringProvider(Provider):
-    """What an operator changes while the service runs."""
+    """What operators can change at run time."""
 
     scope = Scope.APP
 
@@ -609,19 +609,19 @@ class SteeringProvider(Provider):
     def settings_in_force(
         self, settings: Settings, shared: SharedState, audit: AuditProtocol, metrics: Metrics
     ) -> RuntimeSettingsImpl:
-        """The environment's, and in the place of some the operator's."""
+        """The environment's settings, overlaid with the operator's."""
         return RuntimeSettingsImpl(
             settings, document=shared.settings, audit=audit, metrics=metrics, on_log_level=set_level
         )
 
     @provide
     def runtime_settings(self, in_force: RuntimeSettingsImpl) -> RuntimeSettingsProtocol:
-        """The settings as the stations read them."""
+        """The settings, as the components read them."""
         return in_force
 
     @provide
     def settings_steering(self, in_force: RuntimeSettingsImpl) -> SettingsSteeringProtocol:
-        """The settings as administrators change them."""
+        """The settings, as administrators change them."""
         return in_force
 
     @provide
@@ -647,29 +647,29 @@ class SteeringProvider(Provider):
 
     @provide
     def circuit_steering(self, circuits: CircuitSteeringImpl) -> CircuitSteeringProtocol:
-        """The circuits as administrators overrule them."""
+        """The circuits, as administrators override them."""
         return circuits
 
     @provide
     def follower(self, settings: RuntimeSettingsImpl, circuits: CircuitSteeringImpl, sleep: SleepProtocol) -> Follower:
-        """Hears what other replicas were told."""
+        """Polls Redis for operators' changes."""
         return Follower((settings.poll, circuits.poll), sleep=sleep)
 
     @provide
     def audit(self, events: LLMEventPublisherProtocol) -> AuditProtocol:
-        """Who changed what."""
+        """The audit log of administrators' changes."""
         return AuditImpl(events=events, now=utc_now)
 
 
 class EventsProvider(Provider):
-    """From an event to Kafka."""
+    """Event delivery to Kafka."""
 
     scope = Scope.APP
     security = from_context(provides=Security, scope=Scope.APP)
 
     @provide
     def publisher(self, settings: Settings, outbox: Outbox, metrics: Metrics) -> EventPublisherImpl:
-        """What the platform is told."""
+        """The event publisher."""
         return EventPublisherImpl(
             enabled=settings.events.enabled, outbox=outbox, usage=UsageWindow(now=utc_now), metrics=metrics
         )
@@ -678,7 +678,7 @@ class EventsProvider(Provider):
     def outbox(
         self, settings: Settings, security: Security, metrics: Metrics, tracer: TracerProtocol
     ) -> Iterator[Outbox]:
-        """What waits for Kafka, when there is one."""
+        """The outbox to Kafka; NoOutbox without Kafka."""
         wanted = settings.events
         if not wanted.enabled or wanted.kafka_servers is None:
             yield NoOutbox()
@@ -733,31 +733,31 @@ class EventsProvider(Provider):
 
 
 class AccessProvider(Provider):
-    """Who may ask, and who may change something."""
+    """Authentication of callers and administrators."""
 
     scope = Scope.APP
 
     @provide
     def admin_key(self, settings: Settings) -> AdminKey:
-        """The administrator's, when one is in force."""
+        """The administrator's key, if one is in force."""
         key = settings.admin.key_in_force
         return AdminKey(key.get_secret_value() if key else None, allowed=settings.access.admin_allowed_ips)
 
     @provide
     def admin_access(self, key: AdminKey, metrics: Metrics, clock: ClockProtocol) -> AdminAccessProtocol:
-        """Only asked by routes that exist when there is a key."""
+        """Used only by the admin routes, which exist only with a key."""
         return AdminAccessImpl(key, tries=WrongKeys(clock=clock), metrics=metrics)
 
     @provide
     def key_ring(self, settings: Settings) -> KeyRing:
-        """The callers' keys; empty when none is asked for."""
+        """The callers' keys; empty when none is required."""
         return KeyRing(settings.access.callers)
 
     @provide
     def caller_access(
         self, settings: Settings, ring: KeyRing, admin: AdminKey, metrics: Metrics, clock: ClockProtocol
     ) -> CallerAccessProtocol:
-        """Wrong keys are counted apart from those shown to the admin routes, so that no caller locks these."""
+        """Its wrong keys are counted apart from those sent to the admin routes, so that no caller can lock these."""
         asks = settings.access.asks_for_keys
         metrics.introduce_callers(ring.names if asks else {ANONYMOUS})
         if settings.admin.key_in_force is not None:
@@ -766,7 +766,7 @@ class AccessProvider(Provider):
 
 
 class ProcessProvider(Provider):
-    """What the process has once."""
+    """The process-wide singletons."""
 
     scope = Scope.APP
     settings = from_context(provides=Settings, scope=Scope.APP)
@@ -774,27 +774,27 @@ class ProcessProvider(Provider):
 
     @provide
     def clock(self) -> ClockProtocol:
-        """The monotonic clock; only what talks to Kafka keeps its own time."""
+        """The monotonic clock; only event delivery uses its own."""
         return time.monotonic
 
     @provide
     def sleep(self) -> SleepProtocol:
-        """The way to wait."""
+        """How waiting is done."""
         return asyncio.sleep
 
     @provide
     async def tracer(self, settings: Settings) -> AsyncIterator[TracerProtocol]:
-        """Tells how requests spend their time, where there is a collector."""
+        """Records spans where a collector is configured."""
         tracer, close = tracing(settings.tracing, settings.service)
         yield tracer
         await close()
 
     @provide
     def metrics(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> Metrics:
-        """The one registry."""
+        """All metrics in one registry."""
         listed = {model for name in ProviderName for model in catalogue.models(name)}
         defaults = {group.default_model for group in settings.provider_groups().values()}
-        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]  # a secret dumps as asterisks
+        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]  # secrets are dumped as asterisks
         return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults}, settings_digest=digest)
 
     @provide
@@ -812,7 +812,7 @@ class ProcessProvider(Provider):
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> AsyncIterator[Supervisor]:
-        """The service's own tasks; whoever starts the service starts them."""
+        """The background tasks; startup_setup.py starts them."""
         window_s = settings.events.analytics_window_s
         tasks: dict[str, Work] = {
             "loop_lag": LoopLag(metrics=metrics, clock=clock, sleep=sleep).run,
@@ -832,27 +832,27 @@ class ProcessProvider(Provider):
 
     @provide
     def background(self, supervisor: Supervisor) -> BackgroundProtocol:
-        """The tasks as the health probe sees them."""
+        """The tasks, as the health probe sees them."""
         return supervisor
 
     @provide
     def history(self, clock: ClockProtocol) -> HistoryProtocol:
-        """What callers were told lately."""
+        """The history of recent responses."""
         return HistoryImpl(clock=clock, now=utc_now)
 
     @provide
     def door(self) -> Admission:
-        """Opened by being built."""
+        """The admission gate, open from the start."""
         return Admission()
 
     @provide
     def admission(self, door: Admission) -> AdmissionProtocol:
-        """The door as the routes see it."""
+        """The admission gate, as the routes use it."""
         return door
 
     @provide
     def drain(self, settings: Settings, door: Admission, flights: Flights, sleep: SleepProtocol) -> Drain:
-        """How the service stops."""
+        """Shuts the service down gracefully."""
         return Drain(
             door,
             flights,
@@ -863,14 +863,14 @@ class ProcessProvider(Provider):
 
     @provide
     def stop_signals(self, drain: Drain) -> StopSignals:
-        """How the service is told to stop."""
+        """Starts the drain on SIGTERM and SIGINT."""
         return StopSignals(drain)
 
 
 def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
-    """The wired service. others: in tests, the parts that replace ours.
+    """The wired service. others: in tests, providers that replace ours.
 
-    Raises ConfigurationError when the operator's catalogue of models, Kafka's certificates or the spool are wrong.
+    Raises ConfigurationError when the operator's model catalogue, Kafka's certificates or the spool are invalid.
     """
     catalogue: ModelCatalogueProtocol = ModelCatalogue.load(settings.models.catalog_path)
     if settings.events.spool_path is not None:
@@ -887,5 +887,5 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue, Security: Security.of(settings.events)},
         validation_settings=STRICT_VALIDATION,
-        lock_factory=None,  # no factory waits for anything, so nothing is built twice
+        lock_factory=None,  # no factory awaits anything, so nothing is built twice
     )

@@ -1,9 +1,9 @@
-"""What can go wrong and what it means: one class per decision.
+"""What can go wrong and how it is handled: one class per decision.
 
-The class answers every question about a failure: its code and status, whether to repeat it (and then once at most,
-or after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked, and
-how it is counted when it turns a caller away: as a mistake of his (rejection) or for want of room (shed).
-`sentence` is all that a caller is told besides `details`; neither ever holds a prompt, an essay, a key or foreign text.
+The class answers every question about a failure: its code and status, whether to retry it (and then once at most, or
+after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked, and how
+a refused request is counted: as the caller's mistake (rejection) or for lack of capacity (shed). Callers see only
+`sentence` and `details`; neither ever contains a prompt, an essay, a key or foreign text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,10 @@ STOPPING_RETRY_AFTER_S = 5.0
 
 
 class ServiceError(Exception):
-    """A failure that has an answer in the contract.
+    """A failure with a defined HTTP response.
 
-    details: which field, or what to do; our own words only.
-    provider: who was asked. retry_after_s: seconds until it is worth trying again. attempts: what was tried for the
-    request that ends with this.
+    details: which field, or what to do; our own words only. provider: the one concerned, if any. retry_after_s:
+    seconds until a retry is worthwhile. attempts: the calls made for the request that ends with this failure.
     """
 
     code: ClassVar[ErrorCode]
@@ -50,7 +49,7 @@ class ServiceError(Exception):
 
 
 class InvalidQueryError(ServiceError):
-    """The request does not say what the contract asks for."""
+    """The request violates the contract."""
 
     code, status = ErrorCode.VALIDATION_ERROR, 400
     sentence = "The request is not valid."
@@ -58,7 +57,7 @@ class InvalidQueryError(ServiceError):
 
 
 class BodyTooLargeError(ServiceError):
-    """The body is larger than we read."""
+    """The body exceeds the size limit."""
 
     code, status = ErrorCode.VALIDATION_ERROR, 413
     sentence = "The request body is too large."
@@ -74,7 +73,7 @@ class BodyTooSlowError(ServiceError):
 
 
 class UnsupportedContentTypeError(ServiceError):
-    """The body is declared to be something else than JSON in UTF-8."""
+    """The body is declared as something other than UTF-8 JSON."""
 
     code, status = ErrorCode.VALIDATION_ERROR, 415
     sentence = "The content type is not supported."
@@ -82,23 +81,23 @@ class UnsupportedContentTypeError(ServiceError):
 
 
 class RouteNotFoundError(ServiceError):
-    """There is nothing at this path."""
+    """No route matches this path."""
 
     code, status = ErrorCode.RESOURCE_NOT_FOUND, 404
-    sentence = "There is nothing at this path."
+    sentence = "This path does not exist."
     rejection = RejectReason.UNKNOWN_PATH
 
 
 class MethodNotAllowedError(ServiceError):
-    """The path exists, the method does not."""
+    """The path exists but does not support this method."""
 
     code, status = ErrorCode.INVALID_REQUEST, 405
-    sentence = "The method is not allowed here."
+    sentence = "This path does not support this method."
     rejection = RejectReason.UNKNOWN_METHOD
 
 
 class NotCachedError(ServiceError):
-    """The caller wanted a known answer or none."""
+    """The caller sent `only-if-cached`, and nothing is cached."""
 
     code, status = ErrorCode.RESOURCE_NOT_FOUND, 504
     sentence = "The answer is not cached."
@@ -113,42 +112,42 @@ class TestedTooOftenError(ServiceError):
 
 
 class CallerKeyRefusedError(ServiceError):
-    """The caller showed no key, or none that we know."""
+    """The caller sent no key, or an unknown one."""
 
     code, status = ErrorCode.AUTHENTICATION_ERROR, 401
-    sentence = "This needs a caller's key."
+    sentence = "A valid caller key is required."
     rejection = RejectReason.UNAUTHORIZED
 
 
 class AdminAddressRefusedError(ServiceError):
-    """Administrators are somewhere else; no key is looked at."""
+    """The address is not in ADMIN_ALLOWED_IPS; no key is checked."""
 
     code, status = ErrorCode.AUTHENTICATION_ERROR, 403
-    sentence = "The service is not administered from this address."
+    sentence = "Administration is not allowed from this address."
     rejection = RejectReason.UNAUTHORIZED
 
 
 class AdminKeyRefusedError(ServiceError):
-    """The caller did not show the administrator's key."""
+    """The request did not carry the administrator's key."""
 
     code, status = ErrorCode.AUTHENTICATION_ERROR, 401
-    sentence = "This needs the administrator's key."
+    sentence = "The administrator's key is required."
     rejection = RejectReason.UNAUTHORIZED
 
 
 class AdminTriedTooOftenError(ServiceError):
-    """Somebody at this address tried wrong keys; for a while no key is looked at."""
+    """Too many wrong keys came from this address; for a while no key from it is checked."""
 
     code, status = ErrorCode.RATE_LIMIT, 429
-    sentence = "There were too many wrong keys from this address."
+    sentence = "Too many wrong keys came from this address."
     rejection = RejectReason.TOO_OFTEN
 
 
 class StaleVersionError(ServiceError):
-    """The administrator meant another version of the settings than the one in force."""
+    """If-Match names a version of the settings other than the one in force."""
 
     code, status = ErrorCode.INVALID_REQUEST, 412
-    sentence = "The settings were changed by somebody else."
+    sentence = "The settings have changed since this version."
     rejection = RejectReason.STALE_VERSION
 
 
@@ -156,17 +155,17 @@ class StaleVersionError(ServiceError):
 
 
 class NoUsableProviderError(ServiceError):
-    """The wanted provider, or every one, is disabled, without a key or not part of this service."""
+    """The requested provider, or every candidate, is disabled, not configured or unknown."""
 
     code, status = ErrorCode.CONFIGURATION_ERROR, 503
     sentence = "No usable provider is configured for this request."
 
 
 class ProviderError(ServiceError):
-    """A provider was asked and gave no verdict; unless the class says otherwise another provider may be.
+    """A provider was asked and gave no verdict; unless the class says otherwise, the next one may be asked.
 
-    outcome: how the attempt is called in reports. purchase: what was billed all the same.
-    is_final: the provider itself said that repeating is of no use. opened_circuit: this failure was one too many.
+    outcome: the attempt's name in reports. purchase: what was billed nevertheless. is_final: the provider itself said
+    that retrying is useless. opened_circuit: this failure opened the circuit.
     """
 
     outcome: ClassVar[AttemptOutcome]
@@ -188,7 +187,7 @@ class ProviderError(ServiceError):
 
     @property
     def may_be_repeated(self) -> bool:
-        """The class allows it and the provider did not forbid it."""
+        """Whether the class allows a retry and the provider does not rule it out."""
         return self.is_retryable and not self.is_final
 
 
@@ -202,7 +201,7 @@ class ProviderUnavailableError(ProviderError):
 
 
 class ProviderOverloadedError(ProviderError):
-    """The provider has too much to do; another attempt may succeed after a longer wait."""
+    """The provider is overloaded; another attempt may succeed after a longer wait."""
 
     code, status = ErrorCode.EXTERNAL_SERVICE_ERROR, 503
     sentence = "The provider is overloaded."
@@ -211,7 +210,7 @@ class ProviderOverloadedError(ProviderError):
 
 
 class ProviderConnectionError(ProviderError):
-    """No connection came about."""
+    """No connection could be established."""
 
     code, status = ErrorCode.CONNECTION_ERROR, 503
     sentence = "The provider could not be reached."
@@ -220,39 +219,39 @@ class ProviderConnectionError(ProviderError):
 
 
 class ConnectionLostError(ProviderConnectionError):
-    """It broke before the answer began; the provider may have been at work, and may bill."""
+    """The connection broke before the response began; the provider may have done the work, and may bill it."""
 
     sentence = "The connection to the provider broke before it answered."
     outcome = AttemptOutcome.RESET
 
 
 class NoFileLeftError(ProviderConnectionError):
-    """Connections are files, and this process has none left: that says nothing of the provider."""
+    """This process has no file descriptor left for a connection, which says nothing about the provider."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
-    sentence = "This service has too much to do."
+    sentence = "This service is overloaded."
     trips_circuit = provider_was_asked = False
 
 
 class UntrustedProviderError(ProviderError):
-    """Whoever answered could not prove to be the provider; repeating does not change a certificate."""
+    """TLS verification failed; retrying does not change a certificate."""
 
     code, status = ErrorCode.CONNECTION_ERROR, 503
-    sentence = "The provider could not prove who it is."
+    sentence = "The provider's TLS certificate could not be verified."
     outcome = AttemptOutcome.TLS
     trips_circuit = True
 
 
 class AttemptCutShortError(ProviderError):
-    """The request's own time ended the attempt so early that its silence says nothing about the provider."""
+    """The request's deadline ended the attempt so early that the silence says nothing about the provider."""
 
     code, status = ErrorCode.TIMEOUT, 504
-    sentence = "The provider did not answer in the time that was left."
+    sentence = "The provider did not answer in the remaining time."
     outcome = AttemptOutcome.CUT_SHORT
 
 
 class ProviderTimeoutError(ProviderError):
-    """One attempt took longer than an attempt may."""
+    """One attempt exceeded the attempt timeout."""
 
     code, status = ErrorCode.TIMEOUT, 504
     sentence = "The provider did not answer in time."
@@ -261,25 +260,25 @@ class ProviderTimeoutError(ProviderError):
 
 
 class BrokenReplyError(ProviderError):
-    """The answer broke on the wire: cut off, HTML or otherwise not JSON."""
+    """The response broke on the wire: truncated, HTML or otherwise not JSON."""
 
     code, status = ErrorCode.INVALID_RESPONSE, 502
-    sentence = "The provider's answer was broken."
+    sentence = "The provider's response was malformed."
     outcome = AttemptOutcome.BROKEN
     is_retryable = trips_circuit = True
 
 
 class UnreadableReplyError(ProviderError):
-    """The answer is one that we do not read, and the next would be as well: a redirect, or more than we take."""
+    """A response that we do not accept, and that a retry would not change: a redirect, or one over the size limit."""
 
     code, status = ErrorCode.INVALID_RESPONSE, 502
-    sentence = "The provider's answer cannot be read."
+    sentence = "The provider's response cannot be read."
     outcome = AttemptOutcome.UNREADABLE
     trips_circuit = True
 
 
 class InvalidReplyError(ProviderError):
-    """The provider answered well-formed, but it is not a verdict."""
+    """The response is well-formed but not a verdict."""
 
     code, status = ErrorCode.INVALID_RESPONSE, 502
     sentence = "The provider's answer is not a valid verdict."
@@ -288,9 +287,9 @@ class InvalidReplyError(ProviderError):
 
 
 class TruncatedReplyError(ProviderError):
-    """The answer was cut off by the token limit. larger_max_tokens: the limit to repeat it with, None if there is none.
+    """The token limit cut the answer off. larger_max_tokens: the limit for a retry, None if there is none.
 
-    The request with that limit is the amended one; identity and cache key stay those of the original.
+    The retry is the amended request; identity and cache key stay those of the original.
     """
 
     code, status = ErrorCode.INVALID_RESPONSE, 502
@@ -304,7 +303,7 @@ class TruncatedReplyError(ProviderError):
 
 
 class ContentRefusedError(ProviderError):
-    """The model, or a filter around it, declines to judge this text."""
+    """The model, or a content filter, declines to judge this text."""
 
     code, status = ErrorCode.CONTENT_REFUSED, 422
     sentence = "The provider refused to judge these essays."
@@ -312,19 +311,19 @@ class ContentRefusedError(ProviderError):
 
 
 class RateLimitedError(ProviderError):
-    """The provider throttles us."""
+    """The provider is rate-limiting us."""
 
     code, status = ErrorCode.RATE_LIMIT, 429
-    sentence = "The provider throttles our requests."
+    sentence = "The provider is rate-limiting our requests."
     outcome = AttemptOutcome.RATE_LIMITED
     is_retryable = throttles = True
 
 
 class QuotaExceededError(ProviderError):
-    """Our money or quota at the provider is used up."""
+    """Our quota or credit at the provider is exhausted."""
 
     code, status = ErrorCode.QUOTA_EXCEEDED, 503
-    sentence = "The quota or credit at the provider is used up."
+    sentence = "The provider's quota or credit is exhausted."
     outcome = AttemptOutcome.QUOTA
     forces_open = True
 
@@ -347,16 +346,16 @@ class UnknownModelError(ProviderError):
 
 
 class RequestRejectedError(ProviderError):
-    """The provider calls our request invalid; so would the next one."""
+    """The provider rejected our request as invalid; so would the next one."""
 
     code, status = ErrorCode.INVALID_REQUEST, 422
-    sentence = "The provider calls the request invalid."
+    sentence = "The provider rejected the request as invalid."
     outcome = AttemptOutcome.INVALID_REQUEST
     asks_next_provider = False
 
 
 class ContextTooLongError(ProviderError):
-    """The essays do not fit into the model's window; another model's may be larger."""
+    """The essays do not fit into the model's context window; another model's may be larger."""
 
     code, status = ErrorCode.INVALID_REQUEST, 422
     sentence = "The essays are too long for the model."
@@ -364,23 +363,23 @@ class ContextTooLongError(ProviderError):
 
 
 class CircuitOpenError(ServiceError):
-    """The provider failed so often, or an operator decided, that it is not asked now."""
+    """The circuit is open, after too many failures or held open, so the provider is not asked."""
 
     code, status = ErrorCode.CIRCUIT_BREAKER_OPEN, 503
-    sentence = "The provider is not asked at the moment."
+    sentence = "The circuit breaker for this provider is open."
     asks_next_provider = True
 
 
 class ThrottlePausedError(ServiceError):
-    """The provider asked for a pause that is longer than this request can wait."""
+    """The provider asked for a longer pause than this request can wait."""
 
     code, status = ErrorCode.RATE_LIMIT, 429
-    sentence = "The provider throttles our requests."
+    sentence = "The provider is rate-limiting our requests."
     asks_next_provider = True
 
 
 class DeadlineExceededError(ServiceError):
-    """The time for the whole request is used up."""
+    """The request's deadline has passed."""
 
     code, status = ErrorCode.TIMEOUT, 504
     sentence = "The request could not be answered in time."
@@ -391,10 +390,10 @@ class DeadlineExceededError(ServiceError):
 
 
 class ServiceOverloadedError(ServiceError):
-    """More is asked than this service, or its share of a provider, can do in time."""
+    """The load exceeds what this service, or its share of a provider, can handle in time."""
 
     code, status = ErrorCode.SERVICE_UNAVAILABLE, 503
-    sentence = "This service has too much to do."
+    sentence = "This service is overloaded."
     asks_next_provider = True
 
     def __init__(
@@ -405,7 +404,7 @@ class ServiceOverloadedError(ServiceError):
 
 
 class CostLimitExceededError(ServiceError):
-    """The call could cost more than is left to spend, or nobody knows what; another one's may cost less, or nothing."""
+    """The call could cost more than is left, or its price is unknown; another provider's may cost less, or nothing."""
 
     code, status = ErrorCode.COST_LIMIT_EXCEEDED, 402
     sentence = "The cost limit of this service is reached."
@@ -413,25 +412,25 @@ class CostLimitExceededError(ServiceError):
 
 
 class ServiceStoppingError(ServiceError):
-    """This service is stopping: it takes no new work and may end running work."""
+    """This service is stopping: it accepts no new work and may end running work."""
 
     code, status = ErrorCode.SERVICE_UNAVAILABLE, 503
     sentence = "This service is stopping."
     shed = ShedReason.STOPPING
 
     def __init__(self) -> None:
-        super().__init__("ask another replica, or again in a moment", retry_after_s=STOPPING_RETRY_AFTER_S)
+        super().__init__("ask another replica, or retry in a moment", retry_after_s=STOPPING_RETRY_AFTER_S)
 
 
 class DefectError(ServiceError):
-    """A defect of ours; the log line with this correlation id has its type and place."""
+    """A defect of ours; the log line with this correlation id has its type and location."""
 
     code, status = ErrorCode.UNKNOWN_ERROR, 500
-    sentence = "The service met an unexpected error."
+    sentence = "An unexpected error occurred in this service."
 
 
 def failures(base: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
-    """Every class that has an answer."""
+    """Every class with a defined HTTP response."""
     for kind in base.__subclasses__():
         if hasattr(kind, "code"):
             yield kind

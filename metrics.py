@@ -52,8 +52,8 @@ NOBODY = "none"
 COMPARISON_ROUTE = "/api/v1/comparison"
 OK, CALLER_LEFT = 200, 499
 SUCCESS = "success"
-REQUEST, STORED = "request", "stored"  # where a change of settings came from
-CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # by the value that is published
+REQUEST, STORED = "request", "stored"  # the source of a change of settings
+CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # in the order of the exported values
 CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 
@@ -61,7 +61,7 @@ Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 
 class Family(Generic[Metric]):
-    """A metric with labels; each child is looked up once and kept. Those of the given values start now."""
+    """A metric with labels; each child is looked up once and kept. The series of the given values start now."""
 
     def __init__(self, metric: Metric, values: Iterable[tuple[str, ...]]) -> None:
         self._metric: Metric = metric
@@ -78,71 +78,71 @@ class Family(Generic[Metric]):
 
     @property
     def children(self) -> Mapping[tuple[str, ...], Metric]:
-        """Those that were looked up so far, by their label values."""
+        """The children looked up so far, by label values."""
         return self._children
 
 
 class Declarations:
-    """Declares metrics in a registry of its own: what is one of a kind in the singular, what has labels in the plural.
+    """Declares metrics in its own registry: methods in the singular without labels, in the plural with labels.
 
-    A label comes with its values where they are known here; when all are, the series start: a rate needs a first zero.
+    A label comes with its values where they are known; when all are, the series start at zero, which `rate` needs.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
 
     def counter(self, name: str, text: str) -> Counter:
-        """What only grows."""
+        """A counter."""
         return Counter(name, text, namespace=NAMESPACE, registry=self.registry)
 
     def counters(self, name: str, text: str, *labels: str, **known: Iterable[str]) -> Family[Counter]:
-        """What only grows, apart for each label."""
+        """A counter with labels."""
         counter = Counter(name, text, (*labels, *known), namespace=NAMESPACE, registry=self.registry)
         return Family(counter, () if labels else product(*known.values()))
 
     def gauge(self, name: str, text: str) -> Gauge:
-        """What goes up and down."""
+        """A gauge."""
         return Gauge(name, text, namespace=NAMESPACE, registry=self.registry)
 
     def gauges(self, name: str, text: str, *labels: str, **known: Iterable[str]) -> Family[Gauge]:
-        """What goes up and down, apart for each label."""
+        """A gauge with labels."""
         gauge = Gauge(name, text, (*labels, *known), namespace=NAMESPACE, registry=self.registry)
         return Family(gauge, () if labels else product(*known.values()))
 
     def histogram(self, name: str, text: str, *, buckets: tuple[float, ...]) -> Histogram:
-        """How long something took."""
+        """A histogram of durations."""
         return Histogram(name, text, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
 
     def histograms(
         self, name: str, text: str, *labels: str, buckets: tuple[float, ...], **known: Iterable[str]
     ) -> Family[Histogram]:
-        """How long something took, apart for each label."""
+        """A histogram of durations with labels."""
         names = (*labels, *known)
         histogram = Histogram(name, text, names, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
         return Family(histogram, () if labels else product(*known.values()))
 
     def info(self, name: str, text: str, **facts: str) -> None:
-        """What stays as it is."""
+        """Constant facts."""
         Info(name, text, namespace=NAMESPACE, registry=self.registry).info(facts)
 
 
 def count_of(metric: Counter | Gauge) -> float:
-    """What a counter or a gauge shows, be it without labels or a child."""
+    """The value of a counter or gauge without labels, or of a child."""
     return sum(sample.value for family in metric.collect() for sample in family.samples)
 
 
 def total_of(family: Family[Counter], *values: str) -> float:
-    """What all children together have counted; with values, those that have every one of them among their labels."""
+    """The sum over all children or, given values, over those with all of them among their labels."""
     return sum(count_of(child) for labels, child in family.children.items() if set(values) <= set(labels))
 
 
 class Metrics:
-    """Everything that can be scraped."""
+    """All metrics that can be scraped."""
 
     def __init__(self, *, version: str, known_models: Collection[str], settings_digest: str) -> None:
         self.version = version
         self._known_models = frozenset(known_models)
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per child, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per child, unused
         declare = Declarations()
         self.registry = declare.registry
         self._declare_traffic(declare)
@@ -155,18 +155,18 @@ class Metrics:
         self._declare_process(declare, settings_digest)
 
     def _declare_traffic(self, declare: Declarations) -> None:
-        """Who asks, and how long it takes."""
+        """Requests and their durations."""
         self.http_requests = declare.counters(
-            "http_requests", "HTTP requests answered; 499 is a caller that left.", "method", "endpoint", "status_code"
+            "http_requests", "HTTP requests answered; 499: the caller left.", "method", "endpoint", "status_code"
         )
-        for status in {OK, CALLER_LEFT, *(kind.status for kind in failures())}:  # what alerts are made of
+        for status in {OK, CALLER_LEFT, *(kind.status for kind in failures())}:  # alerts use them
             self.http_requests.of("POST", COMPARISON_ROUTE, str(status))
         self.http_duration = declare.histograms(
             "http_request_duration_seconds", "Time to answer an HTTP request.", "endpoint", buckets=GATEWAY_SECONDS
         )
         self.requests = declare.counters(
             "requests",
-            "Comparisons ended, by the provider that answered or failed last; status is success or the error type.",
+            "Comparisons ended, by the provider that answered or failed last; status: success or the error type.",
             "provider",
             "model",
             "request_type",
@@ -180,52 +180,52 @@ class Metrics:
             "cached",
             buckets=LLM_SECONDS,
         )
-        self.http_in_flight = declare.gauge("http_requests_in_flight", "HTTP requests under way.")
+        self.http_in_flight = declare.gauge("http_requests_in_flight", "HTTP requests in progress.")
         self.rejects = declare.counters(
-            "rejects", "Requests turned away for what they are, before anybody was asked.", reason=RejectReason
+            "rejects", "Requests rejected as the caller's mistake, before any provider was asked.", reason=RejectReason
         )
         self.shed = declare.counters(
             "shed",
-            "Requests turned away for want of room, by the provider whose places were taken, none for our own.",
+            "Requests shed for lack of capacity, by the saturated provider; none: the service itself.",
             provider=(NOBODY, *ProviderName),
             reason=ShedReason,
         )
-        self.in_flight = declare.gauge("in_flight_requests", "Comparisons under way.")
-        self.admission_queue = declare.gauge("admission_queue_requests", "Comparisons that wait to begin.")
+        self.in_flight = declare.gauge("in_flight_requests", "Comparisons in progress.")
+        self.admission_queue = declare.gauge("admission_queue_requests", "Comparisons queued for admission.")
         self.request_memory = declare.gauges(
-            "request_memory_bytes", "Memory set apart for large bodies, and for questions.", phase=RequestPhase
+            "request_memory_bytes", "Memory reserved for large bodies and for queries.", phase=RequestPhase
         )
-        self.coalesced = declare.counter("coalesced_requests", "Comparisons that shared somebody else's purchase.")
+        self.coalesced = declare.counter("coalesced_requests", "Comparisons answered by another request's purchase.")
         self.queue_wait = declare.histogram(
             "queue_wait_seconds",
-            "How long a comparison waited to begin, for the end of a pause and for a place at a provider.",
+            "Time a comparison waited for admission, for the end of a throttling pause and for a slot at a provider.",
             buckets=WAIT_SECONDS,
         )
         self.client_disconnects = declare.counters(
-            "client_disconnects", "Callers who left before the answer.", phase=RequestPhase
+            "client_disconnects", "Callers who disconnected before the response.", phase=RequestPhase
         )
 
     def _declare_providers(self, declare: Declarations) -> None:
-        """The calls to providers, and what stands before them."""
+        """Calls to providers, and the policies before them."""
         self.attempts = declare.counters(
-            "upstream_attempts", "Calls to a provider, retries among them.", "provider", "model", "outcome"
+            "upstream_attempts", "Calls to a provider, retries included.", "provider", "model", "outcome"
         )
         self.attempt_duration = declare.histograms(
-            "upstream_attempt_duration_seconds", "Time of one call to a provider.", "provider", buckets=LLM_SECONDS
+            "upstream_attempt_duration_seconds", "Duration of one call to a provider.", "provider", buckets=LLM_SECONDS
         )
         self.concurrent = declare.gauges(
-            "concurrent_requests", "Calls to a provider that are under way.", provider=ProviderName
+            "concurrent_requests", "Calls to a provider in progress.", provider=ProviderName
         )
-        self.queued = declare.gauges("queued_requests", "Calls that wait for a place at a provider.", "provider")
+        self.queued = declare.gauges("queued_requests", "Calls queued for a slot at a provider.", "provider")
         self.circuit_state = declare.gauges(
             "circuit_breaker_state", "0 closed, 1 open, 2 half-open.", provider=ProviderName
         )
         self.circuit_transitions = declare.counters(
-            "circuit_breaker_transitions", "Changes of a circuit's state.", provider=ProviderName, to=CircuitState
+            "circuit_breaker_transitions", "State changes of a circuit.", provider=ProviderName, to=CircuitState
         )
         self.circuit_held = declare.gauges(
             "circuit_breaker_held",
-            "1 while a circuit is held, whatever traffic says: for a refused key, for used-up credit, by an operator.",
+            "1 while a circuit is held regardless of traffic: refused key, exhausted credit or operator.",
             provider=ProviderName,
             reason=HoldReason,
         )
@@ -233,181 +233,175 @@ class Metrics:
             "usable_providers", "1 for a provider that is enabled and configured.", provider=ProviderName
         )
         self.throttle_paused = declare.gauges(
-            "throttle_paused_seconds", "Seconds until a throttling provider is called again.", "provider"
+            "throttle_paused_seconds", "Seconds until a rate-limiting provider is called again.", "provider"
         )
         self.retry_budget = declare.gauges(
-            "retry_budget_tokens", "Repetitions that a provider may still be burdened with.", "provider"
+            "retry_budget_tokens", "Retries left in a provider's retry budget.", "provider"
         )
         self.retries = declare.counters(
-            "retries", "Calls to a provider that repeat a failed one.", provider=ProviderName
+            "retries", "Calls to a provider that retry a failed one.", provider=ProviderName
         )
         self.stale_connections = declare.counter(
-            "stale_connection_retries", "Exchanges made once more because a kept connection was closed."
+            "stale_connection_retries", "Exchanges repeated because a pooled connection had been closed."
         )
 
     def _declare_money(self, declare: Declarations) -> None:
-        """What was bought, and what may still be."""
+        """Purchases and budgets."""
         self.tokens = declare.counters(
             "tokens_used",
-            "Tokens billed; cached and written ones are part of the prompt, reasoning is part of the completion.",
+            "Tokens billed; cached and written ones are included in prompt, reasoning in completion.",
             "provider",
             "model",
             "token_type",
         )
         self.cost = declare.counters("cost_dollars", "US dollars spent.", "provider", "model")
-        self.cost_unknown = declare.counters(
-            "cost_unknown", "Purchases whose price is not known.", provider=ProviderName
-        )
+        self.cost_unknown = declare.counters("cost_unknown", "Purchases of unknown price.", provider=ProviderName)
         self.budget_left = declare.gauges(
             "budget_left_dollars",
-            "US dollars that may still be spent, reservations taken off; +Inf without a limit.",
+            "US dollars left to spend, net of reservations; +Inf without a limit.",
             "period",
         )
         self.budget_left_ratio = declare.gauges(
             "budget_left_ratio",
-            "The same as a part of what may be spent here, from 1 to 0; 1 without a limit.",
+            "Share left of the limit, or of this replica's part of it while Redis is away; 1 without a limit.",
             "period",
         )
         self.limit_refusals = declare.counters(
-            "cost_limit_refusals", "Calls not made for the sake of a limit, or of a price that nobody knows.", "reason"
+            "cost_limit_refusals", "Calls refused because of a cost limit or an unknown price.", "reason"
         )
         self.cost_alerts = declare.counters("cost_alerts", "Alerts sent by this replica.", alert_type=CostAlertType)
 
     def _declare_cache(self, declare: Declarations) -> None:
-        """Known answers, here and in Redis."""
-        self.cache_hits = declare.counter("cache_hits", "Answers that were known.")
-        self.cache_misses = declare.counter("cache_misses", "Look-ups of answers that were not known.")
+        """The answer cache, local and in Redis."""
+        self.cache_hits = declare.counter("cache_hits", "Answers served from the cache.")
+        self.cache_misses = declare.counter("cache_misses", "Look-ups that missed in every tier.")
         self.cache_saved = declare.counter(
             "cache_saved_dollars", "US dollars that hits would have cost; a hit of unknown price counts nothing."
         )
         self.cache_lookups = declare.counters(
             "cache_tier_lookups",
-            "Look-ups in one tier of the cache; unavailable is one that could not be made.",
+            "Look-ups in one cache tier; unavailable: the tier could not be asked.",
             "tier",
             "result",
         )
         self.cache_stores = declare.counters(
             "cache_tier_stores",
-            "Answers given to one tier of the cache; dropped when too many were waiting, skipped while it is away.",
+            "Answers sent to one cache tier; dropped: too many writes pending, skipped: the tier is away.",
             "tier",
             "result",
         )
-        self.cache_entries = declare.gauge("cache_entries", "Answers kept locally.")
-        self.cache_bytes = declare.gauge("cache_size_bytes", "Bytes kept locally.")
-        self.cache_evictions = declare.counter("cache_evictions", "Answers that had to make room locally.")
+        self.cache_entries = declare.gauge("cache_entries", "Answers in the local cache.")
+        self.cache_bytes = declare.gauge("cache_size_bytes", "Bytes in the local cache.")
+        self.cache_evictions = declare.counter("cache_evictions", "Answers evicted from the local cache to make room.")
         self.cache_corrupt = declare.counters(
-            "cache_corrupt", "Entries in Redis that were none; each was removed.", "flaw"
+            "cache_corrupt", "Corrupt entries found in Redis; each was removed.", "flaw"
         )
-        self.cache_writes_behind = declare.gauge("cache_writes_behind", "Writes to Redis that are under way.")
+        self.cache_writes_behind = declare.gauge("cache_writes_behind", "Writes to Redis in progress.")
 
     def _declare_redis(self, declare: Declarations) -> None:
-        """What replicas share."""
-        self.redis_up = declare.gauge("redis_up", "Whether Redis answers, as far as known; 0 without one, too.")
-        self.redis_mode = declare.gauge("redis_mode", "0 up, 1 read only, 2 down: only local answers.")
-        self.redis_transitions = declare.counters("redis_transitions", "Changes of mode.", "mode")
-        self.redis_failures = declare.counters("redis_failures", "Commands that failed.", "fault")
+        """The state shared by the replicas."""
+        self.redis_up = declare.gauge("redis_up", "Whether Redis answers, as far as known; 0 if not configured.")
+        self.redis_mode = declare.gauge("redis_mode", "0 up, 1 read-only, 2 down: local cache only.")
+        self.redis_transitions = declare.counters("redis_transitions", "Changes of mode, by the new mode.", "mode")
+        self.redis_failures = declare.counters("redis_failures", "Redis commands that failed.", "fault")
         self.redis_command_duration = declare.histograms(
             "redis_command_duration_seconds",
-            "Time of one exchange with Redis, waiting for a connection included.",
+            "Duration of one exchange with Redis, including the wait for a connection.",
             "access",
             buckets=REDIS_SECONDS,
         )
 
     def _declare_events(self, declare: Declarations) -> None:
-        """The way to Kafka."""
-        self.events = declare.counters("events", "Events taken for publishing.", event_type=ProcessingEvent)
-        self.events_restored = declare.counter("events_restored", "Events that an earlier process left in the spool.")
-        self.events_delivered = declare.counters("events_delivered", "Events that Kafka took.", topic=TOPICS)
+        """Event delivery to Kafka."""
+        self.events = declare.counters("events", "Events accepted for publishing.", event_type=ProcessingEvent)
+        self.events_restored = declare.counter("events_restored", "Events restored from an earlier process's spool.")
+        self.events_delivered = declare.counters("events_delivered", "Events acknowledged by Kafka.", topic=TOPICS)
         self.events_dropped = declare.counters(
-            "events_dropped", "Events given up.", topic=TOPICS, reason=EventDropReason
+            "events_dropped", "Events dropped.", topic=TOPICS, reason=EventDropReason
         )
         self.events_lost_at_exit = declare.counter(
-            "events_lost_at_exit", "Events that were not acknowledged when the service ended, and are in no spool."
+            "events_lost_at_exit", "Events neither acknowledged nor spooled when the service ended."
         )
         self.events_queue_depth = declare.gauge(
-            "events_queue_depth", "Events that are not yet acknowledged, those under way among them."
+            "events_queue_depth", "Events not yet acknowledged, including those being sent."
         )
         self.events_queue_bytes = declare.gauge("events_queue_size_bytes", "Estimated bytes of these events.")
-        self.events_oldest = declare.gauge(
-            "events_queue_oldest_seconds", "Age of the oldest event that waits to be sent."
-        )
+        self.events_oldest = declare.gauge("events_queue_oldest_seconds", "Age of the oldest event waiting to be sent.")
         self.event_spool_failures = declare.counter(
-            "event_spool_failures", "Times that the spool could not be written; its events are in memory only."
+            "event_spool_failures", "Failed writes to the spool; their events are in memory only."
         )
-        self.kafka_up = declare.gauge("kafka_up", "Whether Kafka takes events, as far as known; 0 without one, too.")
+        self.kafka_up = declare.gauge("kafka_up", "Whether Kafka accepts events, as far as known; 0 if not configured.")
         self.kafka_circuit_transitions = declare.counters(
             "kafka_circuit_transitions",
-            "Changes of the circuit in front of Kafka, by its new state.",
+            "State changes of Kafka's circuit, by the new state.",
             state=CircuitState,
         )
 
     def _declare_access(self, declare: Declarations) -> None:
-        """Who asks, by the names of the keys; nobody else gets a label."""
+        """Requests and costs by caller; only the names of keys become labels."""
         self.caller_requests = declare.counters(
             "caller_requests",
-            "Requests of a caller; status is success, refused (4xx), failed (5xx) or left.",
+            "Requests of a caller; status: success, refused (4xx), failed (5xx) or left (disconnected).",
             "caller",
             "status",
         )
         self.caller_tokens = declare.counters(
-            "caller_tokens_used", "Tokens billed for what a caller asked.", "caller", "token_type"
+            "caller_tokens_used", "Tokens billed for a caller's requests.", "caller", "token_type"
         )
         self.caller_cost = declare.counters(
             "caller_cost_dollars",
-            "US dollars spent for what a caller asked; a purchase of unknown price counts nothing.",
+            "US dollars spent on a caller's requests; a purchase of unknown price adds nothing.",
             "caller",
         )
         self.access_refusals = declare.counters(
             "access_refusals",
-            "Requests without the key that they needed, or from where it is not taken.",
+            "Requests denied for a missing or wrong key, or for their address.",
             door=Door,
             reason=AccessRefusal,
         )
         self.caller_key_reloads = declare.counters(
             "caller_key_reloads",
-            "Times that the file of the callers' keys had changed, taken or refused.",
+            "Reloads of the changed file of caller keys, by result.",
             result=("taken", "refused"),
         )
 
     def _declare_process(self, declare: Declarations, settings_digest: str) -> None:
         """The process itself."""
         ProcessCollector(namespace=NAMESPACE, registry=declare.registry)  # memory, open files, processor time
-        self.log_dropped = declare.counter("log_dropped", "Lines of the log that could not be written.")
-        self.background_task_up = declare.gauges(
-            "background_task_up", "Whether one of the service's own tasks runs.", "task"
-        )
+        self.log_dropped = declare.counter("log_dropped", "Log lines that could not be written.")
+        self.background_task_up = declare.gauges("background_task_up", "Whether a background task is running.", "task")
         self.background_task_deaths = declare.counters(
             "background_task_deaths",
-            "Times that one of the service's own tasks died and had to be started again.",
+            "Times that a background task died and had to be restarted.",
             "task",
         )
         self.degraded_mode = declare.gauges(
             "degraded_mode",
-            "1 while the service serves in this mode; the runbook has a paragraph on each.",
+            "1 while the service is in this mode; the runbook covers each.",
             mode=DegradedMode,
         )
         self.loop_lag = declare.histogram(
-            "event_loop_lag_seconds", "How late the event loop runs what is due.", buckets=LAG_SECONDS
+            "event_loop_lag_seconds", "Delay of the event loop in running due callbacks.", buckets=LAG_SECONDS
         )
         self.config_reload_errors = declare.counters(
             "config_reload_errors",
-            "Changes of settings that were refused (request), and stored ones that were left out (stored).",
+            "Changes of settings refused (request), and stored ones ignored (stored).",
             source=(REQUEST, STORED),
         )
         declare.info("build", "What is running.", version=self.version)
         declare.info(
             "config",
-            "A digest of the environment's settings without the secrets; replicas agree.",
+            "Digest of the environment's settings without secrets; equal on all replicas.",
             digest=settings_digest,
         )
 
     def circuit_changed(self, provider: ProviderName, state: CircuitState) -> None:
-        """A circuit changed its state."""
+        """Record the new state of a circuit."""
         self.circuit_state.of(provider).set(CIRCUIT_STATES.index(state))
         self.circuit_transitions.of(provider, state).inc()
 
     def model_label(self, model: str) -> str:
-        """The model, or `other` when it is not one we know."""
+        """The model, or `other` when it is unknown."""
         return model if model in self._known_models else OTHER_MODEL
 
     def http_request_ended(self, *, method: str, endpoint: str, status: int, elapsed_s: float) -> None:
@@ -416,7 +410,7 @@ class Metrics:
         self.http_duration.of(endpoint).observe(elapsed_s)
 
     def turned_away(self, failure: ServiceError) -> None:
-        """Count who got no answer for what he sent, or for want of room; other failures are counted elsewhere."""
+        """Count a rejected or shed request; other failures are counted elsewhere."""
         if failure.rejection is not None:
             self.rejects.of(failure.rejection).inc()
         if failure.shed is not None:
@@ -432,7 +426,7 @@ class Metrics:
         elapsed_s: float,
         queued_s: float,
     ) -> None:
-        """Count one comparison; provider and model are None when nobody was chosen."""
+        """Count one comparison; provider and model are None when none was chosen."""
         name, known = provider or NOBODY, self.model_label(model) if model else NOBODY
         self.queue_wait.observe(queued_s)
         self.requests.of(name, known, "comparison", error.lower() if error else SUCCESS).inc()
@@ -443,12 +437,12 @@ class Metrics:
             self.coalesced.inc()
 
     def attempt_ended(self, *, provider: ProviderName, model: str, outcome: AttemptOutcome, elapsed_s: float) -> None:
-        """One call ended."""
+        """Count one call to a provider."""
         self.attempts.of(provider, self.model_label(model), outcome).inc()
         self.attempt_duration.of(provider).observe(elapsed_s)
 
     def purchased(self, *, provider: ProviderName, model: str, usage: Usage, cost_usd: float | None) -> None:
-        """Count what a purchase used and cost, in US dollars; None when the price is unknown. model: as asked for."""
+        """Count the tokens and cost of a purchase, in US dollars; None when unknown. model: as requested."""
         known = self.model_label(model)
         counts = {
             "prompt": usage.prompt,
@@ -467,7 +461,7 @@ class Metrics:
             self.cost.of(provider, known).inc(cost_usd)
 
     def introduce_callers(self, names: Iterable[str]) -> None:
-        """From now on these ask: their series begin at zero."""
+        """Start the series of these callers at zero."""
         for name in names:
             self.caller_cost.of(name)
             for token_type in CALLER_TOKENS:
@@ -476,7 +470,7 @@ class Metrics:
                 self.caller_requests.of(name, outcome)
 
     def caller_purchased(self, told: CostTracked) -> None:
-        """Book a purchase on whom it was made for."""
+        """Count a purchase for the caller it was made for."""
         counts = (told.token_usage.prompt_tokens, told.token_usage.completion_tokens)
         for token_type, count in zip(CALLER_TOKENS, counts, strict=True):
             self.caller_tokens.of(told.caller, token_type).inc(count)

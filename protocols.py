@@ -1,7 +1,7 @@
-"""The nouns our modules exchange and the verbs they expect of each other.
+"""The data classes that modules exchange (nouns) and the protocols they implement (verbs).
 
-Nouns are frozen, but for the two that money moves in; in a `ProviderRequest` nothing is left to decide, and `None`
-there means "not sent". Implementations conform structurally; `di.py` is where mypy proves it.
+All data classes are frozen except `Account` and `Reservation`. A `ProviderRequest` is complete: in its parameters
+`None` means "not sent". Implementations conform structurally; mypy checks that in `di.py`.
 """
 
 import hashlib
@@ -49,14 +49,14 @@ from api_models import (
 from exceptions import ServiceError
 
 T = TypeVar("T")
-KEPT_CHARACTERS = 16_384  # of a text that is remembered between requests
+KEPT_CHARACTERS = 16_384  # of a text kept between requests
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, AttributeValue]
 
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]{0,200})?")
 LONGEST_TRACESTATE = 512
-KNOWN_FLAGS = 3  # sampled, random; W3C wants the others to be dropped
+KNOWN_FLAGS = 3  # sampled, random; W3C requires the others to be dropped
 
 
 # --- Nouns: a question ------------------------------------------------------------------------------------------------
@@ -72,21 +72,21 @@ class CacheUse(StrEnum):
 
     @property
     def reads(self) -> bool:
-        """Whether a known answer will do."""
+        """Whether a cached answer may be used."""
         return self in {CacheUse.NORMAL, CacheUse.ONLY}
 
     @property
     def writes(self) -> bool:
-        """Whether the answer may be kept."""
+        """Whether the answer may be cached."""
         return self is not CacheUse.BYPASS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonQuery:
-    """What the caller asked; `None` is left to us.
+    """The caller's request; what is `None` is left to us.
 
-    caller: whose key was shown, for the books; no part of the question. In seconds: timeout_s, the caller's own wish;
-    reading_s, how long it took from the headers to the whole query, which is part of the request's time.
+    caller: the name of the key used, for accounting; not part of the question. In seconds: timeout_s, the caller's own
+    limit; reading_s, the time from the headers to the complete query, which counts towards the request's time.
     """
 
     user_prompt: str
@@ -110,49 +110,49 @@ class ComparisonQuery:
 
     @property
     def size(self) -> int:
-        """Characters of task and essays."""
+        """Length of task and essays, characters."""
         return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
 
     @property
     def size_bytes(self) -> int:
-        """What its texts take of memory: one rare character makes a text up to four times as large."""
+        """Memory of its texts, bytes: one character beyond Latin-1 makes a text up to four times as large."""
         return sum(map(getsizeof, (self.user_prompt, self.essay_a, self.essay_b, self.system_prompt)))
 
 
-CHARACTERS_PER_TOKEN = 4  # of English prose, where nothing better is known
+CHARACTERS_PER_TOKEN = 4  # for English prose, where nothing better is known
 
 
 class PromptProtocol(Protocol):
-    """The question as text. An answer that is known needs its identity alone: it is laid out when somebody reads it."""
+    """The question as text. A cache hit needs only the identity, so the text is rendered lazily."""
 
     @property
     def version(self) -> str:
-        """Of the way in which it is laid out."""
+        """Version of the layout."""
         ...
 
     @property
     def identity(self) -> Sequence[str]:
-        """What stands for all of it where two of them are told apart."""
+        """The parts that determine the whole text, for comparing two prompts."""
         ...
 
     @property
     def essays(self) -> tuple[str, str]:
-        """The plain texts, for whoever reads and does not send."""
+        """The plain essays, for a judge that does not send the prompt."""
         ...
 
     @property
     def system(self) -> str:
-        """The system text, complete."""
+        """The complete system text."""
         ...
 
     @property
     def lead(self) -> str:
-        """The caller's task as far as the first essay: with the system text, what many questions begin with."""
+        """The caller's task up to the first essay: with the system text, the prefix that many questions share."""
         ...
 
     @property
     def user(self) -> tuple[str, str, str, str]:
-        """The lead, the first essay's block, the second one's, the closing line."""
+        """The lead, the blocks of the first and the second essay, the closing line."""
         ...
 
     @property
@@ -167,13 +167,13 @@ class PromptProtocol(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Of system and user text in UTF-8, with their lengths."""
+        """Size of system and user text in UTF-8, with their length prefixes."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MockKnobs:
-    """How the mock judge behaves. error_rate and position_bias are shares from 0 to 1, latencies milliseconds."""
+    """The mock judge's settings. error_rate and position_bias are shares from 0 to 1, latencies milliseconds."""
 
     seed: int
     error_rate: float
@@ -186,9 +186,9 @@ class MockKnobs:
 class ProviderRequest:
     """One complete question to one model.
 
-    max_tokens_limit: the most that the model can write, None when we do not know. reasoning: how much to think, in the
-    model's own word. marks_prefix: the stable part is long enough for the provider to keep. mock: the mock's knobs,
-    None for every real judge.
+    max_tokens_limit: the model's output limit, None when unknown. reasoning: the effort, in the model's own vocabulary.
+    marks_prefix: whether the stable prefix is long enough for the provider to cache. mock: the mock's settings, None
+    for real judges.
     """
 
     provider: ProviderName
@@ -204,7 +204,7 @@ class ProviderRequest:
     mock: MockKnobs | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over all fields: the identity under which answers are kept and shared."""
+        """SHA-256, in hex, over all fields: the key under which answers are cached and shared."""
         told = {name: getattr(self, name) for name in self.__slots__}
         told["prompt"] = self.prompt.identity
         return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -212,7 +212,7 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A provider to be asked, and the model that was wished for there; None leaves it to the settings."""
+    """A provider to ask, and the requested model; None leaves it to the settings."""
 
     provider: ProviderName
     model: str | None = None
@@ -220,9 +220,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A provider that may be asked, with the question to it.
+    """A provider that may be asked, with its request.
 
-    dropped_parameters: the overrides that its model cannot take. is_fallback: it is not the first choice.
+    dropped_parameters: the overrides that its model does not accept. is_fallback: it is not the first choice.
     """
 
     request: ProviderRequest
@@ -244,7 +244,7 @@ class Verdict:
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped writing, in the one vocabulary into which every dialect translates."""
+    """Why a model stopped generating, in the common vocabulary of all dialects."""
 
     COMPLETE = "complete"
     TRUNCATED = "truncated"
@@ -256,7 +256,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What a model wrote, not yet read as a verdict. model: as the provider names it; cost_usd: if it tells."""
+    """A model's output, not yet parsed as a verdict. model: the provider's name for it. cost_usd: if reported."""
 
     text: str
     finish_reason: FinishReason
@@ -267,7 +267,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderReply:
-    """A verdict as one model gave it, and what was bought with it. prompt_sha256: of the question that it answers."""
+    """One model's verdict and the purchase behind it. prompt_sha256: of the prompt that it answers."""
 
     verdict: Verdict
     provider: ProviderName
@@ -277,7 +277,7 @@ class ProviderReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedReply:
-    """A reply bought earlier, and how many seconds ago."""
+    """A reply bought earlier, and its age in seconds."""
 
     reply: ProviderReply
     age_s: float
@@ -285,7 +285,7 @@ class CachedReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One call to a provider that a request caused. purchase: what was billed for it, priced; None for nothing."""
+    """One call to a provider made for a request. purchase: what was billed, priced; None if nothing was."""
 
     provider: ProviderName
     model: str
@@ -295,13 +295,13 @@ class Attempt:
 
     @property
     def in_words(self) -> str:
-        """For people: who was asked, how it ended, how long it took."""
+        """Provider, outcome and duration, for people."""
         return f"{self.provider}: {self.outcome} after {self.duration_s * 1000:.0f} ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Where a request's time went, in seconds. queued: waiting for a place; upstream: inside providers."""
+    """Where a request's time went, in seconds. queued: waiting for a slot; upstream: at providers."""
 
     total_s: float
     cache_s: float
@@ -311,7 +311,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonResult:
-    """An answered query. cost_usd is what *this* call cost: 0 for a hit and a coalesced answer, None when unknown."""
+    """An answered query. cost_usd: of *this* call; 0 for a cache hit or a coalesced answer, None when unknown."""
 
     reply: ProviderReply
     cost_usd: float | None
@@ -325,12 +325,12 @@ class ComparisonResult:
 
     @property
     def cached(self) -> bool:
-        """The answer was known."""
+        """Whether the answer came from the cache."""
         return self.cache_outcome is CacheOutcome.HIT
 
     @property
     def coalesced(self) -> bool:
-        """The answer is somebody else's purchase."""
+        """Whether the answer is another request's purchase."""
         return self.cache_outcome is CacheOutcome.COALESCED
 
 
@@ -339,11 +339,11 @@ class ComparisonResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTraits:
-    """What we know of one model; the defaults are what we dare to send to one that we do not know.
+    """What is known about one model; the defaults are the conservative ones for an unknown model.
 
-    context_tokens, max_output_tokens: its limits, in tokens. efforts: the model's own word for each wish; an effort
-    that it has anyway is an empty word, for which nothing is sent. min_cacheable_tokens: the shortest prefix that its
-    provider keeps.
+    context_tokens, max_output_tokens: its limits, in tokens. efforts: the model's own word for each effort; an empty
+    word means that this is its default and nothing is sent. min_cacheable_tokens: the shortest prefix that its
+    provider caches.
     """
 
     tier: ModelTier | None = None
@@ -357,7 +357,7 @@ class ModelTraits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """US dollars for a million tokens, below the first tier's end."""
+    """US dollars per million tokens, in the lowest tier of prompt length."""
 
     input: float
     cached_input: float
@@ -367,9 +367,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
-    """What was used: calls and how they ended, tokens, money in micro-dollars.
+    """Usage: calls and their results, tokens, money in micro-dollars.
 
-    unpriced: purchases whose price is unknown; saved: what cached answers would have cost.
+    unpriced: purchases of unknown price. saved: what cached answers would have cost.
     """
 
     requests: int = 0
@@ -402,9 +402,10 @@ _figures = attrgetter(*UsageTotals.__slots__)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Account:
-    """What this process holds of one period's money, in micro-dollars: spent, and in `held` what is reserved as well.
+    """This process's part of one period's money, in micro-dollars. held: spent plus reserved.
 
-    sent_held, sent_spent: how much of it the other replicas know. period: a UTC day or month, as ISO 8601 has it.
+    sent_held, sent_spent: the amounts that are already shared with the other replicas. period: a UTC day or month in
+    ISO 8601.
     """
 
     period: str
@@ -416,7 +417,7 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class Reservation:
-    """Money put aside for one attempt, in micro-dollars, in the day and the month in which it began."""
+    """Money reserved for one attempt, in micro-dollars, in the accounts of the day and month in which it began."""
 
     ceiling: int
     accounts: tuple[Account, Account]
@@ -425,13 +426,13 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRows:
-    """What was used, by provider and model, and by whom."""
+    """Usage by provider and model. scope: whether of all replicas or of this one."""
 
     scope: UsageScope
     rows: Mapping[tuple[ProviderName, str], UsageTotals]
 
     def of(self, provider: ProviderName) -> UsageTotals:
-        """All models of one provider."""
+        """The sum over all models of one provider."""
         return sum((entry for (name, _), entry in self.rows.items() if name is provider), UsageTotals())
 
 
@@ -440,7 +441,7 @@ class UsageRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRules:
-    """What may be spent, in US dollars by UTC day and month, and when somebody is told. alert_levels: shares."""
+    """Limits, in US dollars per UTC day and month, and alerts. alert_levels: shares of a limit."""
 
     limit_usd_per_day: float | None = None
     limit_usd_per_month: float | None = None
@@ -451,15 +452,16 @@ class CostRules:
 
     @property
     def has_limits(self) -> bool:
-        """Something may not be passed."""
+        """Whether there is any limit."""
         return self.limit_usd_per_day is not None or self.limit_usd_per_month is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentSettings:
-    """What is in force, the operator's changes included: one immutable snapshot, taken once per request.
+    """An immutable snapshot of the settings in force, operators' changes included, taken once per request.
 
-    mock: the mock's knobs while it stands in the place of every provider, else None.
+    costs and log_level take effect at once, for running requests as well. mock: the mock's settings while it replaces
+    every provider, else None.
     """
 
     selection_strategy: SelectionStrategy
@@ -492,7 +494,7 @@ class ProviderActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFinding:
-    """What a free look-up found, and when (UTC)."""
+    """The result of a free probe, and its time (UTC)."""
 
     at: datetime
     success: bool
@@ -504,7 +506,7 @@ ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderStatus:
-    """Whether a provider can be asked now; reason says why not. held_because: why its circuit was forced, if it was."""
+    """Whether a provider can be asked now; reason says why not. held_because: why its circuit is held, if it is."""
 
     name: ProviderName
     enabled: bool
@@ -518,12 +520,12 @@ class ProviderStatus:
 
     @property
     def available(self) -> bool:
-        """A call would be sent now."""
+        """Whether a call would be sent now."""
         return self.reason is None
 
     @property
     def is_usable(self) -> bool:
-        """The operator wants and allows it; whether it works is another question."""
+        """Whether it is enabled and configured, working or not."""
         return self.enabled and self.configured
 
 
@@ -535,9 +537,9 @@ CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodSpending:
-    """Money of one UTC day or month, in US dollars. limit_usd, left_usd: None without a limit.
+    """Spending in one UTC day or month, in US dollars. limit_usd, left_usd: None without a limit.
 
-    left_usd: what may still be put aside here; what running calls put aside is taken off.
+    left_usd: what can still be reserved here, after the reservations of running calls.
     """
 
     period: str
@@ -548,7 +550,7 @@ class PeriodSpending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spending:
-    """Money of today and of this month, and whose it is."""
+    """Spending of today and of this month. scope: of all replicas or of this one."""
 
     scope: UsageScope
     day: PeriodSpending
@@ -557,7 +559,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What a caller was told instead of an answer: our own words only, and nothing of what was sent."""
+    """An error response: our own words only, nothing of what was sent."""
 
     at: datetime
     code: ErrorCode
@@ -569,7 +571,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How long the answers of the last window_s seconds took, in seconds; None when there were none."""
+    """Latency of the answers of the last window_s seconds, in seconds; None without any."""
 
     window_s: float
     answers: int
@@ -589,15 +591,15 @@ class CacheHealth:
 
     @property
     def degraded_mode(self) -> DegradedMode | None:
-        """How this is called among all that may be amiss; None when nothing is."""
+        """The corresponding degraded mode; None when the cache is healthy."""
         return CACHE_MODES.get(self.mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventHealth:
-    """The state of Kafka and of the events on their way. buffering: what they wait for, in a word; None: they are sent.
+    """The state of Kafka and of event delivery. dropping: events were dropped within the last minute.
 
-    dropping: some were given up within the last minute.
+    buffering: what the events are waiting for, in a word; None while they are being sent.
     """
 
     kafka: DependencyStatus
@@ -607,7 +609,7 @@ class EventHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierStatistics:
-    """What one tier of the cache did since the start. None: the tier does not tell."""
+    """Statistics of one cache tier since the start. None: not known for this tier."""
 
     hits: int
     misses: int
@@ -619,7 +621,7 @@ class TierStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStatistics:
-    """What the cache did since the start, in this process. saved_usd: what the hits would have cost."""
+    """Cache statistics of this process since its start. saved_usd: what the hits would have cost."""
 
     mode: CacheMode
     generation: int
@@ -632,7 +634,7 @@ class CacheStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheCleared:
-    """Everything known is forgotten here. everywhere: by all replicas; else they will be told when Redis is back."""
+    """The cache is cleared here. everywhere: in all replicas; else the others follow once Redis is back."""
 
     generation: int
     everywhere: bool
@@ -640,7 +642,7 @@ class CacheCleared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Administrator:
-    """Who changes something, and in which request: its correlation id."""
+    """Who makes a change. request_id: the correlation id of the request."""
 
     actor: str
     request_id: UUID
@@ -648,7 +650,7 @@ class Administrator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertsReset:
-    """How many alerts may be told again. everywhere: the fleet forgot them; else this replica alone did."""
+    """How many alerts may be sent again. everywhere: Redis has forgotten them as well; else only this replica."""
 
     forgotten: int
     everywhere: bool
@@ -656,7 +658,7 @@ class AlertsReset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialReport:
-    """What a test of one provider found. message: one sentence of ours."""
+    """The result of a provider test. message: one sentence of ours."""
 
     success: bool
     provider: ProviderName
@@ -669,7 +671,7 @@ class TrialReport:
 
 
 class SpanKind(StrEnum):
-    """Whether a span answers somebody, asks somebody, or neither."""
+    """Whether a span serves a request, makes one, or neither."""
 
     SERVER = "server"
     CLIENT = "client"
@@ -678,7 +680,7 @@ class SpanKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceContext:
-    """A place in a distributed trace, as W3C Trace Context writes it: hex digits; state is a `tracestate`."""
+    """A position in a distributed trace, in the hex digits of W3C Trace Context; state is a `tracestate`."""
 
     trace_id: str
     span_id: str
@@ -687,7 +689,7 @@ class TraceContext:
 
     @classmethod
     def read(cls, traceparent: str, tracestate: str) -> Self | None:
-        """What the two headers say; None when the first is not valid. A state that is too long is left out."""
+        """Parse the two headers; None when the first is invalid. A tracestate that is too long is dropped."""
         found = TRACEPARENT.fullmatch(traceparent.strip())
         if found is None:
             return None
@@ -703,7 +705,7 @@ class TraceContext:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
     def headers(self) -> Mapping[str, str]:
-        """What goes on to whoever is asked: this and no baggage."""
+        """The headers to propagate: these, and no baggage."""
         told = {"traceparent": self.traceparent}
         return told if self.state is None else {**told, "tracestate": self.state}
 
@@ -715,7 +717,7 @@ class ClockProtocol(Protocol):
     """Monotonic time, in seconds."""
 
     def __call__(self) -> float:
-        """The moment now; only differences mean anything."""
+        """The current time; only differences are meaningful."""
         ...
 
 
@@ -723,36 +725,36 @@ class SleepProtocol(Protocol):
     """Waiting."""
 
     async def __call__(self, seconds: float, /) -> None:
-        """Let so many seconds pass."""
+        """Sleep for this many seconds."""
         ...
 
 
-Work = Callable[[], Awaitable[None]]  # of a task that lives as long as the service
+Work = Callable[[], Awaitable[None]]  # the body of a background task
 
 
 class LLMProviderProtocol(Protocol):
     """A judge, or a policy around one."""
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """Judge one pair. Raises a ServiceError whose class says what the failure means."""
+        """Judge one pair. Raises a ServiceError whose class defines how the failure is handled."""
         ...
 
 
 class LLMProbeProtocol(Protocol):
-    """The free look-up of a provider, which no policy wraps."""
+    """The free probe of a provider, which no policy wraps."""
 
     async def probe(self) -> str:
-        """Say in one sentence what was found. Raises a ServiceError when the provider cannot be used."""
+        """The result in one sentence. Raises a ServiceError when the provider cannot be used."""
         ...
 
 
 class LLMDialectProtocol(LLMProviderProtocol, LLMProbeProtocol, Protocol):
-    """One provider's own language: what a provider file implements."""
+    """One provider's API: what a provider file implements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """One provider as wired: the stack of policies that comparisons use, the metered dialect that tests use."""
+    """One provider as wired: the policy stack for comparisons, the metered dialect for provider tests, the probe."""
 
     provider: LLMProviderProtocol
     metered: LLMProviderProtocol
@@ -763,7 +765,7 @@ Judges = Mapping[ProviderName, Judge]
 
 
 class LLMOrchestratorProtocol(Protocol):
-    """Walks one request."""
+    """Runs one comparison from query to result."""
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
         """Answer the query or raise a ServiceError."""
@@ -771,36 +773,36 @@ class LLMOrchestratorProtocol(Protocol):
 
 
 class LLMProviderSelectorProtocol(Protocol):
-    """The one place that knows which providers can be asked, and in which order."""
+    """The one place that decides which providers can be asked, and in which order."""
 
     def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Candidate]:
         """At least one candidate, best first. Raises NoUsableProviderError or InvalidQueryError."""
         ...
 
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
-        """One provider, in the order or not."""
+        """One provider, whether or not in the priority order."""
         ...
 
     def statuses(self, settings: CurrentSettings) -> Sequence[ProviderStatus]:
-        """Every provider of the priority order, then who can be asked all the same; only the mock while it judges."""
+        """The priority order, then the other providers that can be asked; only the mock while it judges."""
         ...
 
 
 class LLMRequestBuilderProtocol(Protocol):
-    """Turns a query into complete questions."""
+    """Turns a query into complete provider requests."""
 
     def build(
         self, query: ComparisonQuery, choices: Sequence[Choice], settings: CurrentSettings
     ) -> Sequence[tuple[ProviderRequest, tuple[str, ...]]]:
-        """To each choice its question, and the names of the overrides that its model does not take."""
+        """For each choice its request, and the names of the overrides that its model does not accept."""
         ...
 
 
 class ModelCatalogueProtocol(Protocol):
-    """What is known of the models."""
+    """The model catalogue."""
 
     def traits(self, provider: ProviderName, model: str) -> ModelTraits:
-        """Those of a model that we do not know are conservative."""
+        """The model's traits; conservative ones for an unknown model."""
         ...
 
     def models(self, provider: ProviderName) -> Mapping[str, ModelTraits]:
@@ -809,50 +811,50 @@ class ModelCatalogueProtocol(Protocol):
 
 
 class PricesProtocol(Protocol):
-    """What tokens cost."""
+    """Token prices."""
 
     def cost_usd(self, provider: ProviderName, purchase: Purchase, *, asked: str) -> float | None:
-        """In US dollars at this moment, None when unknown. asked: the model that was asked for."""
+        """The cost at current prices, None when unknown. asked: the model that was requested."""
         ...
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:
-        """Those of this moment, None when unknown."""
+        """The current rates, None when unknown."""
         ...
 
 
 class LLMCacheManagerProtocol(Protocol):
-    """Keeps validated replies under their request's fingerprint. No method raises for a fault of its own."""
+    """Caches validated replies by their request's fingerprint. Its own faults never raise."""
 
     async def get(self, key: str) -> CachedReply | None:
-        """The reply, or None when it is not known or too old."""
+        """The reply, or None when it is missing or expired."""
         ...
 
     def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:
-        """Keep the reply for ttl_s seconds; never waits."""
+        """Store the reply for ttl_s seconds; never waits."""
         ...
 
     def health(self) -> CacheHealth:
-        """The known state, without looking."""
+        """The known state, without I/O."""
         ...
 
     def statistics(self) -> CacheStatistics:
-        """What was found, kept and saved since the start."""
+        """Hits, misses, stores and savings since the start."""
         ...
 
     async def clear(self) -> CacheCleared:
-        """Forget every reply, in all replicas."""
+        """Clear the cache in all replicas."""
         ...
 
 
 class LLMEventPublisherProtocol(Protocol):
-    """Tells the rest of the platform."""
+    """Publishes events to the platform."""
 
     def publish(self, event: EventData) -> None:
-        """Take the event; never waits and never raises."""
+        """Accept the event; never waits and never raises."""
         ...
 
     def health(self) -> EventHealth:
-        """The known state of Kafka and of what waits for it, without looking."""
+        """The known state of Kafka and of event delivery, without I/O."""
         ...
 
 
@@ -860,7 +862,7 @@ class LLMRetryManagerProtocol(Protocol):
     """The one owner of retries."""
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Call until it succeeds, fails for good or the time is used up; then raise the last failure."""
+        """Call until it succeeds, fails for good or time runs out; then raise the last failure."""
         ...
 
 
@@ -868,68 +870,68 @@ class LLMAccountingProtocol(Protocol):
     """Books every attempt, usable or not."""
 
     def started(self, request: ProviderRequest) -> None:
-        """An attempt is under way."""
+        """Record that an attempt has started."""
         ...
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
-        """Book the purchase; the reply comes back priced."""
+        """Book the purchase; returns the reply with its price."""
         ...
 
     def failed(
         self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None
     ) -> Purchase | None:
-        """Book a failure, and what was billed for it; that comes back priced."""
+        """Book a failure and what was billed for it; returns the latter with its price."""
         ...
 
     def saved(self, request: ProviderRequest, reply: ProviderReply) -> None:
-        """Book what a known answer did not cost."""
+        """Book what a cache hit saved."""
         ...
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
-        """What the provider did so far."""
+        """The provider's activity so far."""
         ...
 
 
 class BudgetProtocol(Protocol):
-    """Money is put aside before a call and settled after it, so that no limit is passed."""
+    """Money is reserved before a call and settled after it, so that no limit is exceeded."""
 
     @property
     def is_local(self) -> bool:
-        """There are limits, a Redis to share them, and it is away: each replica keeps to its part."""
+        """Whether the Redis that shares the limits is away, so that each replica keeps to its part of them."""
         ...
 
     async def reserve(self, request: ProviderRequest) -> Reservation:
-        """Put aside the most that the attempt can cost. Raises CostLimitExceededError when so much is not left."""
+        """Reserve the most that the attempt can cost. Raises CostLimitExceededError when less is left."""
         ...
 
     def release(self, reservation: Reservation) -> None:
-        """Give all of it back, because nobody was asked; never waits."""
+        """Give it all back, because no provider was asked; never waits."""
         ...
 
     def settle(self, reservation: Reservation, outcome: AttemptOutcome, purchase: Purchase | None) -> None:
-        """Charge what was bought, or what may have been, and give back the rest; never waits."""
+        """Charge what was, or may have been, bought and give back the rest; never waits."""
         ...
 
     def spending(self) -> Spending:
-        """What is spent and what is left, as far as this process knows; it asks nobody."""
+        """What is spent and what is left, as far as this process knows, without I/O."""
         ...
 
 
 class LLMUsageProtocol(Protocol):
-    """What was used and what it cost."""
+    """Usage and costs."""
 
     @property
     def today(self) -> date:
-        """The day that is booked now, UTC."""
+        """The current accounting day, UTC."""
         ...
 
     async def read(self, first: date, last: date) -> UsageRows:
-        """By provider and model, over these days, the last one included: of all replicas while Redis answers."""
+        """Usage by provider and model over these days, inclusive: of all replicas while Redis answers."""
         ...
 
 
 class RuntimeSettingsProtocol(Protocol):
-    """What an operator may change while the service runs."""
+    """The settings that an operator may change at run time."""
 
     def current(self) -> CurrentSettings:
         """The snapshot in force now."""
@@ -937,37 +939,37 @@ class RuntimeSettingsProtocol(Protocol):
 
 
 class SettingsSteeringProtocol(Protocol):
-    """Changes settings of the running service, in all replicas. matches: whether a version is the one that was meant.
+    """Changes settings at run time, in all replicas. matches: whether a version is the one the administrator meant.
 
-    What is refused leaves everything as it was: InvalidQueryError, StaleVersionError, ServiceOverloadedError.
+    A refused change has no effect; raises InvalidQueryError, StaleVersionError, ServiceOverloadedError.
     """
 
     async def report(self) -> SettingsResponse:
-        """Every setting as it is in force."""
+        """Every setting in force."""
         ...
 
     async def change(
         self, changes: Mapping[str, object], *, by: Administrator, matches: Callable[[int], bool]
     ) -> SettingsResponse:
-        """Put these values in the place of the environment's, all or none."""
+        """Override the environment's values with these, all or none."""
         ...
 
     async def withdraw(
         self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
     ) -> SettingsResponse:
-        """Return one setting, or with None every one, to the environment's value."""
+        """Reset one setting, or with None all of them, to the environment's value."""
         ...
 
 
 class CircuitSteeringProtocol(Protocol):
-    """Overrules circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
+    """Overrides circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
 
     async def poll(self) -> None:
-        """Follow what other replicas were told."""
+        """Adopt the overrides made through other replicas."""
         ...
 
     def report(self, provider: ProviderName) -> CircuitResponse:
-        """One circuit as it is."""
+        """The current state of one circuit."""
         ...
 
     async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:
@@ -975,37 +977,37 @@ class CircuitSteeringProtocol(Protocol):
         ...
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
-        """Forget what was forced and what was counted."""
+        """Clear the override and the counts."""
         ...
 
 
 class CostAlertsProtocol(Protocol):
-    """The alerts on spending."""
+    """Spending alerts."""
 
     async def reset(self) -> AlertsReset:
-        """Let those that were told be told again, if their marks are still passed."""
+        """Let sent alerts be sent again if their thresholds are still passed."""
         ...
 
 
 class AuditProtocol(Protocol):
-    """Remembers who changed what."""
+    """Records who changed what."""
 
     def record(
         self, by: Administrator, action: AdminAction, field: str | None, *, old: JsonValue, new: JsonValue
     ) -> None:
-        """One line, one event; the values without secrets."""
+        """Write one log line and one event, without secrets."""
         ...
 
     def latest(self) -> Sequence[AdminChange]:
-        """The latest changes that this process made, the newest first."""
+        """The latest changes made through this process, newest first."""
         ...
 
 
 class LLMProviderTesterProtocol(Protocol):
-    """Tries one provider for an operator."""
+    """Tests one provider on demand."""
 
     async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
-        """Within ten seconds: the free look-up, or with deep one paid verdict. Raises TestedTooOftenError."""
+        """Within ten seconds: the free probe, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 
 
@@ -1013,21 +1015,21 @@ class AdminAccessProtocol(Protocol):
     """Who may change the running service."""
 
     def check(self, key: str | None, *, peer: str) -> None:
-        """Pass whoever shows the key. peer: the address of who asks.
+        """Return if the key is right. peer: the client's address.
 
-        Raises AdminKeyRefusedError, or before it looks AdminTriedTooOftenError and AdminAddressRefusedError.
+        Raises AdminKeyRefusedError or, before the key is checked, AdminTriedTooOftenError or AdminAddressRefusedError.
         """
         ...
 
 
 class CallerAccessProtocol(Protocol):
-    """Who may ask."""
+    """Authenticates callers."""
 
     def identify(self, shown: Callable[[], str | None], *, peer: Callable[[], str], admin_may: bool) -> str:
-        """The name under which this request is booked. admin_may: the administrator's key will do as well.
+        """The caller's name, for accounting. admin_may: the administrator's key is accepted as well.
 
-        shown: tells the key, which is not looked at where everybody may ask. peer: tells from where it is shown, which
-        matters only when it is wrong.
+        shown: returns the key; not called when no key is required. peer: returns the client's address; called only if
+        no caller's key matches.
 
         Raises CallerKeyRefusedError.
         """
@@ -1035,91 +1037,91 @@ class CallerAccessProtocol(Protocol):
 
 
 class AdmissionProtocol(Protocol):
-    """The door: it counts who is inside and closes when the service stops."""
+    """Admission control: counts running requests and closes when the service stops."""
 
     @property
     def is_draining(self) -> bool:
-        """The service is about to stop: new work should go to another replica."""
+        """Whether the service is about to stop and new work should go to another replica."""
         ...
 
     def admit(self) -> AbstractContextManager[None]:
-        """Hold a place inside. Raises ServiceStoppingError when closed, or turned out before the work was done."""
+        """Admit one request. Raises ServiceStoppingError when closed, or when the drain cuts the request short."""
         ...
 
 
 class MemoryProtocol(Protocol):
-    """Memory for what callers send, bounded together."""
+    """A shared bound on the memory for what callers send."""
 
     def take(self, size_bytes: int) -> None:
-        """Raises ServiceOverloadedError, and takes nothing, when so much is not left."""
+        """Reserve this much. Raises ServiceOverloadedError, and reserves nothing, when less is left."""
         ...
 
     def give_back(self, size_bytes: int) -> None:
-        """What was taken before."""
+        """Release what was taken."""
         ...
 
 
 class HistoryProtocol(Protocol):
-    """What this process told its callers lately, kept in bounded memory."""
+    """Recent responses of this process, kept in bounded memory."""
 
     @property
     def began_at(self) -> datetime:
-        """When the service was built, UTC."""
+        """Start time of the service, UTC."""
         ...
 
     @property
     def uptime_s(self) -> float:
-        """Seconds since then."""
+        """Seconds since the start."""
         ...
 
     def answered(self, elapsed_s: float) -> None:
-        """A comparison was answered in so many seconds."""
+        """Record a comparison answered in this many seconds."""
         ...
 
     def failed(self, failure: ServiceError, *, correlation_id: UUID) -> None:
-        """A caller was told of this failure."""
+        """Record an error response."""
         ...
 
     def pace(self) -> Pace:
-        """That of the latest answers."""
+        """The latency of recent answers."""
         ...
 
     def failures(self) -> Sequence[Failure]:
-        """The latest ones, the newest first."""
+        """The latest errors, newest first."""
         ...
 
     def failures_by_code(self) -> Mapping[ErrorCode, int]:
-        """How many there were since the start."""
+        """Error counts since the start."""
         ...
 
 
 class BackgroundProtocol(Protocol):
-    """The service's own tasks."""
+    """The service's background tasks."""
 
     @property
     def down(self) -> frozenset[str]:
-        """Those that died and wait to be started again."""
+        """The tasks that died and await their restart."""
         ...
 
 
 class SpanProtocol(Protocol):
-    """One step of a trace, while it is under way."""
+    """An open span."""
 
     def set_attributes(self, attributes: Attributes) -> None:
-        """Add what is known by now; never a prompt, an essay, a key or anybody else's text."""
+        """Add attributes; never a prompt, an essay, a key or foreign text."""
         ...
 
     def fail(self, error_type: str) -> None:
-        """It ends badly. The first word counts."""
+        """Mark it as failed. The first error_type counts."""
         ...
 
 
 class TracerProtocol(Protocol):
-    """Where the service tells how it spends a request's time. No method waits or raises for a fault of its own."""
+    """Records the spans of requests. No method waits; its own faults never raise."""
 
     @property
     def records(self) -> bool:
-        """Somebody will look at the spans; without that nobody needs to make any."""
+        """Whether spans are recorded; if not, none need to be made."""
         ...
 
     def serve(
@@ -1131,9 +1133,9 @@ class TracerProtocol(Protocol):
     def span(
         self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL
     ) -> AbstractContextManager[SpanProtocol]:
-        """A step inside of whatever is under way; an exception that passes makes it fail."""
+        """A child of the current span; an exception that passes through marks it as failed."""
         ...
 
     def current(self) -> TraceContext | None:
-        """The place at which this code runs, None outside of every trace."""
+        """The current position in the trace, None outside any trace."""
         ...

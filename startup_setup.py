@@ -1,4 +1,4 @@
-"""Builds the Quart application: routes, error handlers, Dishka, and the life from the first request to the last."""
+"""Builds the Quart application: routes, error handlers, Dishka, startup and shutdown."""
 
 import asyncio
 import ipaddress
@@ -59,7 +59,7 @@ log = structlog.get_logger("service")
 
 
 def create_app(settings: Settings, *overrides: Provider) -> Application:
-    """The application, not yet started. overrides: Dishka providers that replace parts of it, for tests."""
+    """The application, not yet started. overrides: for tests, Dishka providers that replace parts of it."""
     configure_logging(
         level=settings.service.log_level,
         service=settings.service.name,
@@ -73,7 +73,7 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
         PROPAGATE_EXCEPTIONS=False,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
-    app.url_map.merge_slashes = False  # a slash doubled inside a path makes it unknown; else it is an HTML redirect
+    app.url_map.merge_slashes = False  # a doubled slash is an unknown path; by default it is an HTML redirect
     app.register_blueprint(llm_routes.blueprint)
     app.register_blueprint(usage_routes.blueprint)
     app.register_blueprint(cache_routes.blueprint)
@@ -99,7 +99,7 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
         except BaseException:
             await container.close()
             raise
-        await (await container.get(Follower)).poll()  # what operators decided holds from the first request
+        await (await container.get(Follower)).poll()  # operators' changes apply from the first request
         (await container.get(Supervisor)).start()
         (await container.get(StopSignals)).take_over()
         current = (await container.get(RuntimeSettingsProtocol)).current()
@@ -121,18 +121,18 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
 
 
 async def _close(container: AsyncContainer) -> None:
-    """Send what waits and close everything, each within its time."""
+    """Send pending events and close everything, each within its timeout."""
     (await container.get(EventPublisherImpl)).publish_usage()
     await (await container.get(Outbox)).flush()
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await container.close()
     except TimeoutError:
-        log.error("close_timed_out")  # noqa: TRY400  the place in asyncio says nothing
+        log.error("close_timed_out")  # noqa: TRY400  a traceback into asyncio is useless
 
 
 async def _build(app: Application, container: AsyncContainer, settings: Settings) -> None:
-    """Everything is built before the first request; no factory waits for anything."""
+    """Build everything before the first request; no factory awaits anything."""
     await container.get(LLMOrchestratorProtocol)
     await container.get(LLMProviderTesterProtocol)
     await container.get(PricesProtocol)
@@ -151,24 +151,24 @@ async def _build(app: Application, container: AsyncContainer, settings: Settings
 
 
 def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: bool) -> None:
-    """Say in one line who judges and where to ask."""
+    """Log in one line which providers judge and where to send requests."""
     write = log.warning if mocked or not judges else log.info
     write(
         "service_started",
-        judges=", ".join(judges) or "nobody: no provider can be asked",
+        judges=", ".join(judges) or "none: no provider is enabled and configured",
         ask=f"POST http://{_reachable(service.host)}:{service.port}/api/v1/comparison",
         note="the mock judges: no verdict is real" if mocked else None,
     )
 
 
 def _tell_of_admin_routes(admin: AdminSettings) -> None:
-    """Only when somebody might look for them in vain: they are on, and the key is missing or too short."""
+    """Log that the admin routes are enabled but absent, because the key is missing or too short."""
     if admin.enabled and admin.key_in_force is None:
         log.info("admin_routes_absent", needs=f"an ADMIN_API_KEY of {SHORTEST_ADMIN_KEY} characters or more")
 
 
 def _warn_of_open_doors(settings: Settings) -> None:
-    """What is convenient at a desk and a risk in production."""
+    """Warn of what is convenient in development and a risk in production."""
     if settings.service.environment != "production":
         return
     if not settings.access.asks_for_keys:
@@ -178,7 +178,7 @@ def _warn_of_open_doors(settings: Settings) -> None:
 
 
 def _reachable(host: str) -> str:
-    """The host as a URL has it; a wildcard is no place that one could ask."""
+    """The host as written in a URL; a wildcard address becomes `localhost`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: reads requests, renders answers and failures, and decides nothing."""
+"""The HTTP layer: reads requests, renders responses and failures, and makes no decisions."""

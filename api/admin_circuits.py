@@ -17,7 +17,7 @@ blueprint = Blueprint("admin_circuits", __name__, url_prefix="/api/v1/admin/circ
 @blueprint.get("")
 @inject
 async def circuits(access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]) -> Response:
-    """Every circuit of this replica, and who holds it."""
+    """Every circuit of this replica and, if it is held, by whom."""
     check(request, access)
     await steering.poll()
     return json_answer(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
@@ -39,7 +39,7 @@ async def force(
 async def reset(
     provider: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]
 ) -> Response:
-    """Forget what was forced and what was counted."""
+    """Clear the override and the counts."""
     check(request, access)
     return json_answer(
         await run_to_completion(steering.reset(word_of(ProviderName, "provider", provider), by=administrator()))

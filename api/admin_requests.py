@@ -1,4 +1,4 @@
-"""Reads what the admin routes have in common: who acts, which version is meant, a small JSON body."""
+"""Shared by the admin routes: who acts, which version If-Match names, a small JSON body."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -18,12 +18,12 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def administrator() -> Administrator:
-    """Who acts, by the address from which the key was shown."""
+    """Who acts, identified by the client's address."""
     return Administrator(actor=f"{ADMIN}@{current_scope().peer()}", request_id=current_scope().correlation_id)
 
 
 def meant_version(asked: Request) -> Callable[[int], bool]:
-    """Whether a version is one that If-Match names; every one when it is not sent."""
+    """A predicate: whether If-Match names this version; always true without the header."""
     if "If-Match" not in asked.headers:
         return lambda _: True
     return lambda version: asked.if_match.contains(str(version))
@@ -43,7 +43,7 @@ async def read(model: type[Body]) -> Body:
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns. It goes on when the caller leaves: no change is made and not audited."""
+    """The result of the work, which continues when the caller disconnects: no change is left unaudited."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     return await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""What an administrator may do to the running service. Without a key in force these routes are not registered."""
+"""Administrative actions on the running service. Without a key in force these routes are not registered."""
 
 from dishka import FromDishka
 from quart import Blueprint, Request, Response, request
@@ -21,7 +21,7 @@ async def clear_cache(
     cache: FromDishka[LLMCacheManagerProtocol],
     audit: FromDishka[AuditProtocol],
 ) -> Response:
-    """Forget every kept answer, in all replicas."""
+    """Clear the answer cache in all replicas."""
     check(request, access)
     by = administrator()
 
@@ -41,7 +41,7 @@ async def reset_alerts(
     alerts: FromDishka[CostAlertsProtocol],
     audit: FromDishka[AuditProtocol],
 ) -> Response:
-    """Let alerts on spending be told again, if their marks are still passed."""
+    """Let spending alerts be sent again if their thresholds are still passed."""
     check(request, access)
     by = administrator()
 
@@ -57,12 +57,12 @@ async def reset_alerts(
 @blueprint.get("/changes")
 @inject
 async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[AuditProtocol]) -> Response:
-    """The latest changes that this replica was asked for."""
+    """The latest changes made through this replica."""
     check(request, access)
     return json_answer(ChangesResponse(list(audit.latest())))
 
 
 def check(asked: Request, access: AdminAccessProtocol) -> None:
-    """Let the administrator pass. Every admin route begins with this."""
+    """Require the administrator's key. Every admin route starts with this."""
     access.check(shown_key(asked), peer=current_scope().peer())
     asked_by(ADMIN)

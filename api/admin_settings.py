@@ -1,4 +1,4 @@
-"""Settings of the running service, for administrators: what is in force, and what may change without a deployment."""
+"""Run-time settings for administrators: what is in force, and what can be changed without a deployment."""
 
 from collections.abc import Coroutine
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ blueprint = Blueprint("admin_settings", __name__, url_prefix="/api/v1/admin/sett
 
 
 def _optional(setting: Setting) -> Any:
-    """What is not sent does not change, so there is no default to be described."""
+    """Omitted fields do not change, so no default is documented."""
     kind: Any = setting.info.annotation
     described = Field(
         description=setting.info.description, json_schema_extra=lambda schema: schema.pop("default", None)
@@ -27,11 +27,11 @@ def _optional(setting: Setting) -> Any:
     return (Annotated[kind, *setting.info.metadata, described], None)
 
 
-# The body of PATCH as the API's description shows it: the fields of the table, so that nothing is said twice.
+# The body of PATCH as published in the OpenAPI document, derived from the table of settings.
 SettingsChange: type[BaseModel] = create_model(
     "SettingsChange",
     __config__=ConfigDict(extra="forbid"),
-    __doc__="PATCH /api/v1/admin/settings: some of what may change at run time; what is not sent stays as it is.",
+    __doc__="PATCH /api/v1/admin/settings: run-time settings to change; omitted ones stay as they are.",
     **{setting.name: _optional(setting) for setting in settings_table() if setting.changeable},
 )
 
@@ -39,7 +39,7 @@ SettingsChange: type[BaseModel] = create_model(
 @blueprint.get("")
 @inject
 async def report(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
-    """Every setting as it is in force."""
+    """Every setting in force."""
     check(request, access)
     return await _versioned(steering.report())
 
@@ -47,7 +47,7 @@ async def report(access: FromDishka[AdminAccessProtocol], steering: FromDishka[S
 @blueprint.patch("")
 @inject
 async def change(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
-    """Put some values in the place of the environment's, all or none."""
+    """Override some of the environment's values, all or none."""
     check(request, access)
     changes = await json_object()
     return await _versioned(steering.change(changes, by=administrator(), matches=meant_version(request)))
@@ -58,7 +58,7 @@ async def change(access: FromDishka[AdminAccessProtocol], steering: FromDishka[S
 async def withdraw_all(
     access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
 ) -> Response:
-    """Return to the environment's values."""
+    """Reset all settings to the environment's values."""
     check(request, access)
     return await _versioned(steering.withdraw(None, by=administrator(), matches=meant_version(request)))
 
@@ -68,7 +68,7 @@ async def withdraw_all(
 async def withdraw(
     name: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
 ) -> Response:
-    """Return one setting to the environment's value."""
+    """Reset one setting to the environment's value."""
     check(request, access)
     return await _versioned(steering.withdraw(name, by=administrator(), matches=meant_version(request)))
 

@@ -1,4 +1,4 @@
-"""Quart as this service uses it: around each request a scope in the place of hooks, and one container for all."""
+"""Quart as used by this service: a scope around each request instead of hooks, and one container for all."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +25,7 @@ KEPT_PATHS, LONGEST_KEPT_PATH = 64, 100
 
 
 class KeptMatch(MapAdapter):
-    """Of one method and path: the route is looked for once, and only Quart's own question is answered by it."""
+    """The route of one method and path: matched once, and reused only for Quart's own look-up."""
 
     def __init__(self, routes: Map, method: str, path: str, root_path: str) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class KeptMatch(MapAdapter):
         self._found: Any = None
 
     def match(self, *given: Any, **named: Any) -> Any:
-        """The rule and its arguments. Raises what werkzeug raises when there is none, which is not kept."""
+        """The rule and its arguments. Raises what werkzeug raises when there is none, which is not cached."""
         if given or named != {"return_rule": True}:
             return super().match(*given, **named)
         if self._found is None:
@@ -50,32 +50,32 @@ class KeptMatch(MapAdapter):
 
 
 class Context(RequestContext):
-    """Inside of `with`, `request` and `current_app` mean this request and its application. `async with` is Quart's.
+    """Inside `with`, `request` and `current_app` refer to this request and its application. `async with` is Quart's.
 
-    All requests share the application's one context, of which Quart makes one for each, with signals that it is there.
+    All requests share the application's one context; Quart itself makes one per request and sends signals about it.
     """
 
     app: "Application"
 
     def __enter__(self) -> Self:
-        """Find the route as well."""
+        """Set the context and match the route."""
         self._tokens = _cv_app.set(self.app.context), _cv_request.set(self)
         self.match_request()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave what was current before."""
+        """Restore the previous context."""
         of_application, of_request = self._tokens
         _cv_app.reset(of_application)
         _cv_request.reset(of_request)
 
 
 class Application(Quart):
-    """scoped: what every request is in; it gives what is called with the answer. traced: what is inside of that.
+    """scoped: context manager around every request; yields a callback for the response. traced: nested inside it.
 
-    checked: before anything is done with it; may raise. memory: for bodies. Every handler is a coroutine function.
-    Quart's hooks, sessions and signals of a request are not used, and what is registered for them is not called. `g`
-    lives as long as this.
+    checked: called before a request is handled; may raise. memory: bounds the bodies. All handlers are coroutine
+    functions. Quart's request hooks, sessions and signals are unsupported: what is registered for them is not called.
+    `g` lives as long as the application.
     """
 
     asgi_http_class = Connection
@@ -96,43 +96,43 @@ class Application(Quart):
         self.context = self.app_context()
 
     def provide_from(self, container: AsyncContainer) -> None:
-        """Handlers find it where quart-dishka looks for one of their request: nothing lives that short."""
+        """Put the container where quart-dishka looks for a request's own: nothing here is request-scoped."""
         self.context.g.dishka_container = container
 
     def request_context(self, request: Request) -> Context:
-        """Nothing is remembered between two requests."""
+        """A context without a session."""
         return Context(self, request, session=NO_SESSION)
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """Routes do not depend on the host, so it is not looked for; callers ask for the same few paths."""
+        """An adapter that ignores the host, on which no route depends; those of the usual few paths are cached."""
         if request is None:
             return None
         bound = self._kept if len(request.path) <= LONGEST_KEPT_PATH else self._bound
         return bound(request.method, request.path, request.root_path)
 
     def ensure_async(self, func: Any) -> Any:
-        """Quart would ask every handler at every request."""
+        """Return func as it is; Quart would inspect every handler on every request."""
         return func
 
     async def handle_request(self, request: Request) -> ResponseTypes:
-        """The handler and what renders errors, both of them in the request's scope."""
+        """Run the handler and the error rendering inside the request's scope."""
         asked = cast("ServiceRequest", request)
         asked.body.memory = self.memory
         with self.request_context(request) as context, self.scoped(asked) as finish, self.traced(asked):
             try:
                 response = await self._answer(asked, context)
-            except Exception as error:  # noqa: BLE001  what no handler rendered; Quart logs and answers it
+            except Exception as error:  # noqa: BLE001  no error handler rendered it; Quart logs and answers it
                 response = await self.handle_exception(error)
             finish(response)
             return response
 
     async def _answer(self, asked: ServiceRequest, context: RequestContext) -> ResponseTypes:
-        """What the check raises is rendered like what a handler raises."""
+        """Exceptions from the check are rendered like those from a handler."""
         answer: ResponseReturnValue | HTTPException
         try:
             self.checked(asked)
             answer = await self.dispatch_request(context)
-        except Exception as error:  # noqa: BLE001  raised again when nobody renders it
+        except Exception as error:  # noqa: BLE001  re-raised if no error handler renders it
             answer = await self.handle_user_exception(error)
-            error.__traceback__ = error.__context__ = None  # the frames hold the question, and some of them the error
+            error.__traceback__ = error.__context__ = None  # frames hold essays; some, the error
         return await self.make_response(answer)

@@ -1,4 +1,4 @@
-"""The body of a request: read as a whole when somebody awaits it, bounded in time, in size and in memory."""
+"""The request body: read as a whole when awaited, bounded in time, size and memory."""
 
 import asyncio
 import sys
@@ -15,17 +15,17 @@ SMALL_BYTES = 64 * 1024
 
 
 class UnlimitedMemory:
-    """Memory without a bound."""
+    """Unbounded memory."""
 
     def take(self, size_bytes: int) -> None:
-        """It is there."""
+        """Always succeeds."""
 
     def give_back(self, size_bytes: int) -> None:
-        """Nobody misses it."""
+        """Does nothing."""
 
 
 class Body:
-    """What the caller sends. Awaiting it reads it to its end, in bounded time and size; it cannot be read in parts."""
+    """What the caller sends. Awaiting it reads it to the end, in bounded time and size; it cannot be read in parts."""
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         self._parts = bytearray()
@@ -41,31 +41,31 @@ class Body:
         self._taken_bytes = 0
 
     def open(self, receive: ASGIReceiveCallable, *, within_s: float | None) -> None:
-        """Say where it comes from, and how long reading it may take."""
+        """Set the source, and the time limit for reading it."""
         self._receive = receive
         self._within_s = within_s
 
     def set_result(self, data: bytes) -> None:
-        """Nothing comes: this is all of it. For Quart's request contexts of tests."""
+        """Set the whole body, for Quart's test request contexts."""
         self._parts += data
         self.is_whole = True
 
     def __await__(self) -> Generator[Any, None, bytes]:
-        """All of it.
+        """The whole body.
 
         Raises RequestEntityTooLarge, RequestTimeout, ServiceOverloadedError when there is no memory for it, and
-        CancelledError when the caller leaves.
+        CancelledError when the caller disconnects.
         """
         return self._read().__await__()
 
     def clear(self) -> None:
-        """Forget what was read."""
+        """Discard what was read."""
         self.memory.give_back(self._taken_bytes)
         self._taken_bytes = 0
         self._parts.clear()
 
     async def until_caller_leaves(self) -> None:
-        """Wait for that. What is received meanwhile is kept for whoever reads the body."""
+        """Wait for the disconnect. Body parts received meanwhile are kept for the reader."""
         while not self.caller_left:
             await self._receive_unless(lambda: self.caller_left)
 
@@ -85,11 +85,11 @@ class Body:
 
     @property
     def needs_no_more(self) -> bool:
-        """There is nothing more to receive, or it would not be kept."""
+        """Whether the body is complete or refused."""
         return self.is_whole or self._refusal is not None
 
     async def _receive_unless(self, is_needless: Callable[[], bool]) -> None:
-        """Who reads and who looks take turns; what one receives may be all that the other waits for."""
+        """The reader and the disconnect watcher take turns: a message received by one may satisfy the other."""
         async with self._turn:
             if not is_needless():
                 self._note(await self._receive())
@@ -102,7 +102,7 @@ class Body:
             self.is_whole = not message.get("more_body", False)
 
     def _keep(self, part: bytes) -> HTTPException | ServiceOverloadedError | None:
-        """Why not, when it is not kept. A small body needs no memory that others may have taken."""
+        """The reason if the part is refused. The first SMALL_BYTES are not counted against the shared memory."""
         size_bytes = len(self._parts) + len(part)
         if size_bytes > self._limit:
             return RequestEntityTooLarge()
@@ -110,7 +110,7 @@ class Body:
         try:
             self.memory.take(needed_bytes)
         except ServiceOverloadedError as no_memory:
-            return no_memory.with_traceback(None)  # whose frames hold this
+            return no_memory.with_traceback(None)  # its frames hold this body
         self._taken_bytes += needed_bytes
         self._parts += part
         return None

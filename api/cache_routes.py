@@ -1,4 +1,4 @@
-"""What the cache did, for dashboards."""
+"""Cache statistics, for dashboards."""
 
 from dishka import FromDishka
 from quart import Blueprint, Response
@@ -14,7 +14,7 @@ blueprint = Blueprint("cache", __name__, url_prefix="/api/v1/cache")
 @blueprint.get("/stats")
 @inject
 async def stats(cache: FromDishka[LLMCacheManagerProtocol]) -> Response:
-    """Hits, misses and what was saved, in this process since its start."""
+    """Hits, misses and savings of this process since its start."""
     known = cache.statistics()
     body = CacheStatsResponse(
         cache_mode=known.mode,

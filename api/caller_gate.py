@@ -1,4 +1,4 @@
-"""Asks every request for a key before anything of its body is read; what needs none is named here, nothing else."""
+"""Requires a caller key before the body is read; only the paths listed here need none."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,14 +12,14 @@ from config import IPNetwork
 from protocols import CallerAccessProtocol
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
-ADMIN_ROUTES = "/api/v1/admin/"  # each asks for its own key
+ADMIN_ROUTES = "/api/v1/admin/"  # each requires the administrator's key itself
 API = "/api/"
 READING = frozenset({"GET", "HEAD"})
 TRIALS = frozenset({"llm.test_provider"})
 
 
 def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: Sequence[IPNetwork]) -> None:
-    """Every request of this application is asked."""
+    """Authenticate every request of this application."""
 
     def identify(asked: ServiceRequest) -> None:
         peer = current_scope().peer = partial(address_of, asked.remote_addr, asked.headers, trusted_proxies)
@@ -31,10 +31,10 @@ def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: 
 
 
 def needs_no_caller(path: str) -> bool:
-    """What is not named is closed, whatever routes there will be."""
+    """Whether no caller key is needed; unlisted paths, future ones included, are closed."""
     return path in OPEN_PATHS or path.startswith(ADMIN_ROUTES)
 
 
 def _is_for_operators(asked: ServiceRequest) -> bool:
-    """Reading, and trying a provider, buy no verdicts."""
+    """Whether the administrator's key suffices: for reading, and for testing a provider."""
     return asked.path.startswith(API) and (asked.method in READING or asked.endpoint in TRIALS)

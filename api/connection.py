@@ -1,7 +1,7 @@
-"""One request over ASGI, received, handled and answered in the server's own task; Quart's connection begins four more.
+"""One ASGI request, received, handled and answered in the server's own task; Quart's connection starts four more.
 
-The body is read when it is asked for (`body.py`); whether the caller is still there is looked at only when an answer
-takes long. This replaces classes that Quart does not document: tests hold it to what those do, as far as it does it.
+The body is read on demand (`body.py`); disconnects are watched for only when an answer takes long. This replaces
+classes that Quart does not document; tests compare its behaviour with theirs.
 """
 
 import asyncio
@@ -41,34 +41,34 @@ class ServiceRequest(Request):
 
     @cached_property
     def content_length(self) -> int | None:
-        """Werkzeug makes and drops an exception for each header that it misses."""
+        """As in werkzeug, which raises and catches an exception for each missing header."""
         encodings = self.lines(b"transfer-encoding")
         return get_content_length(next(iter(self.lines(b"content-length")), None), next(iter(encodings), None))
 
     @cached_property
     def blueprints(self) -> list[str]:
-        """Quart wants to know at each stage."""
+        """Cached: Quart asks for them at every stage."""
         return super().blueprints
 
     def lines(self, name: bytes) -> Sequence[str]:
-        """All lines of a header, named in small letters: what werkzeug finds, without looking at every other one."""
+        """All lines of a header, by its lower-case name: as werkzeug finds them, but without a scan."""
         return self._lines.get(name, ())
 
 
 class Connection(ASGIHTTPConnection):
-    """Answers one request. When the caller leaves before there is an answer, the work for it is cancelled."""
+    """Answers one request. If the caller disconnects before the response, the work is cancelled."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Read, handle, send."""
         request = cast("ServiceRequest", self._create_request_from_scope(send))
         request.body.open(receive, within_s=request.body_timeout)
-        request.body_timeout = None  # for which Quart would begin a task
+        request.body_timeout = None  # for which Quart would start a task
         try:
             with _CallerWatched(request.body):
                 response = await self.app.handle_request(request)
             if self._leaves_the_end_in_doubt(request):
-                response.headers["Connection"] = "close"  # or what still comes is waited for, or taken for a request
-            await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
+                response.headers["Connection"] = "close"  # or the server awaits the rest, or takes it for a request
+            await asyncio.sleep(0)  # let other ready requests go first (decision 14)
             await self._send_response(send, response)
         except asyncio.CancelledError:
             if not request.body.caller_left:
@@ -78,12 +78,12 @@ class Connection(ASGIHTTPConnection):
 
     @staticmethod
     def _leaves_the_end_in_doubt(request: ServiceRequest) -> bool:
-        """Where this request ends. A server that does not upgrade takes no body beside the wish to."""
+        """Whether the end of this request is unknown. A server that does not upgrade ignores the body of an upgrade."""
         unread = not request.body.is_whole and (request.lines(b"expect") or request.body.is_late)
         return bool(unread or request.lines(b"upgrade"))
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
-        """In two messages; Quart sends three or more."""
+        """Send two messages; Quart sends three or more."""
         if not isinstance(response, Response):
             await super()._send_response(send, response)
             return
@@ -99,11 +99,11 @@ class Connection(ASGIHTTPConnection):
                 await send(head)
                 await send({"type": "http.response.body", "body": body, "more_body": False})
         except TimeoutError:
-            return  # the server closes a connection whose answer is not complete
+            return  # the server closes a connection with an incomplete response
 
 
 class _CallerWatched:
-    """While inside, the task ends when the caller leaves. Most answers are there before anybody looks."""
+    """Inside it, the task is cancelled when the caller disconnects. Most answers are ready before the watch starts."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
@@ -117,7 +117,7 @@ class _CallerWatched:
         self._later.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
-            self._watcher = None  # or it would hold this by its cancellation's traceback, and this would hold it
+            self._watcher = None  # breaks the cycle through the traceback of its cancellation
 
     def _look(self) -> None:
         self._watcher = asyncio.create_task(self._watch())

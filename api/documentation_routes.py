@@ -1,4 +1,4 @@
-"""The description of this interface: for programs at /openapi.json, for people at /docs."""
+"""The documentation of this API: /openapi.json for programs, /docs for people."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ blueprint = Blueprint("documentation", __name__)
 
 
 class Description:
-    """The document of an application's routes, made by a thread when it is asked for first: it takes some time."""
+    """The OpenAPI document of an application's routes, built on first use in a thread, because it takes a while."""
 
     def __init__(self, app: Quart) -> None:
         self._app = app
@@ -25,7 +25,7 @@ class Description:
         self._kept: Kept | None = None
 
     async def kept(self) -> Kept:
-        """Whoever asks meanwhile waits for the same one."""
+        """The document; concurrent requests wait for the same one."""
         async with self._turn:
             if self._kept is None:
                 self._kept = await asyncio.to_thread(self._made)
@@ -36,12 +36,12 @@ class Description:
 
 
 def install(app: Quart) -> None:
-    """Describe the routes that are registered when somebody asks."""
+    """Describe the routes registered at the time of the first request."""
     app.extensions[EXTENSION] = Description(app)
 
 
 def routes_of(app: Quart) -> frozenset[Route]:
-    """Method and path as OpenAPI writes it; HEAD goes without saying."""
+    """Methods and paths in OpenAPI notation; HEAD is implied by GET."""
     return frozenset(
         (method, PLACEHOLDER.sub(r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
@@ -58,5 +58,5 @@ async def describe() -> Response:
 
 @blueprint.get("/docs")
 async def show() -> Response:
-    """The page that reads it."""
+    """The page that displays it."""
     return PAGE.answer(request)

@@ -1,4 +1,4 @@
-"""Turns every failure into the one error body. No text of a foreign exception ever gets into it."""
+"""Turns every failure into the one error body, which never contains the text of a foreign exception."""
 
 from http import HTTPStatus
 from math import ceil
@@ -36,7 +36,7 @@ BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     413: (BodyTooLargeError, "send a smaller body"),
     415: (UnsupportedContentTypeError, "send application/json in UTF-8"),
 }
-# Whoever tries doors, locked ones or such that do not exist, must not push what went wrong out of sight.
+# Port scans and wrong keys must not push real errors out of the history.
 SAYS_NOTHING_OF_US = (
     RouteNotFoundError,
     MethodNotAllowedError,
@@ -48,7 +48,7 @@ SAYS_NOTHING_OF_US = (
 
 
 def install(app: Quart, *, history: HistoryProtocol) -> None:
-    """Let one handler render them all; a failure is noted for the log and remembered here and nowhere else."""
+    """Register one handler for all errors; only here are failures noted for the log and recorded in the history."""
 
     async def render(error: Exception) -> Response:
         failure = _known(error)
@@ -77,7 +77,7 @@ def _rendered(failure: ServiceError, error: Exception) -> Response:
 
 
 def body_of(failure: ServiceError, correlation_id: UUID, trace_id: str | None = None) -> ErrorBody:
-    """What a caller is told of this failure."""
+    """The error body of this failure."""
     return ErrorBody(
         error=failure.sentence,
         error_type=failure.code,
@@ -95,4 +95,4 @@ def _known(error: Exception) -> ServiceError:
     if isinstance(error, HTTPException) and error.code in BY_STATUS:
         failure, details = BY_STATUS[error.code]
         return failure(details)
-    return DefectError("look for the correlation id in the log")
+    return DefectError("search the log for the correlation id")

@@ -1,4 +1,4 @@
-"""The probes and the scrape: answered from known state, without any I/O."""
+"""Health probes and metrics, answered from known state without any I/O."""
 
 from collections.abc import Collection, Sequence
 
@@ -47,7 +47,7 @@ async def healthz(
     background: FromDishka[BackgroundProtocol],
     budget: FromDishka[BudgetProtocol],
 ) -> Response:
-    """Whether the service can serve, and what is not well."""
+    """Whether the service can serve, and what is wrong."""
     current = runtime_settings.current()
     statuses = selector.statuses(current)
     dependencies = _dependencies(cache, events)
@@ -76,7 +76,7 @@ async def healthz(
 
 @blueprint.get("/livez")
 async def livez() -> Response:
-    """The event loop turns."""
+    """Answers as long as the event loop runs."""
     return _flag("alive", status=200)
 
 
@@ -87,7 +87,7 @@ async def readyz(
     runtime_settings: FromDishka[RuntimeSettingsProtocol],
     admission: FromDishka[AdmissionProtocol],
 ) -> Response:
-    """Whether new work is welcome."""
+    """Whether the service accepts new work."""
     ready = not admission.is_draining and any(
         status.is_usable for status in selector.statuses(runtime_settings.current())
     )
@@ -97,7 +97,7 @@ async def readyz(
 @blueprint.get("/metrics")
 @inject
 async def scrape(metrics: FromDishka[Metrics]) -> Response:
-    """All metrics, as OpenMetrics when asked for."""
+    """All metrics, in OpenMetrics format if requested."""
     text, content_type = metrics.exposition(request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)
 
@@ -123,7 +123,7 @@ def _dependencies(cache: LLMCacheManagerProtocol, events: LLMEventPublisherProto
 def _status(
     statuses: Sequence[ProviderStatus], dependencies: Dependencies, *, draining: bool, down: Collection[str]
 ) -> HealthStatus:
-    """An open circuit is tried again, so it degrades at most; only without any usable provider nothing can be done."""
+    """Open circuits only degrade, since they are retried; unhealthy means draining or no usable provider."""
     usable = [status for status in statuses if status.is_usable]
     if draining or not usable:
         return HealthStatus.UNHEALTHY

@@ -1,4 +1,4 @@
-"""What /healthz says is not well, in words; docs/runbooks.md has a paragraph on each."""
+"""The warnings of /healthz, in words; docs/runbooks.md covers each."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -25,7 +25,7 @@ MODES = {
 def warnings_of(
     statuses: Sequence[ProviderStatus], *, ranked: Collection[ProviderName | None], mock: bool, draining: bool
 ) -> Iterator[str]:
-    """Who judges, and who of them is not well. ranked: who is asked for those who name nobody."""
+    """Warnings about the providers. ranked: those that requests without a provider are sent to."""
     usable = [status for status in statuses if status.is_usable]
     if mock:
         yield MOCK
@@ -47,13 +47,13 @@ def warnings_of(
 
 
 def task_warnings(down: Collection[str]) -> Iterator[str]:
-    """Which of the service's own tasks died and wait to be started again."""
+    """The background tasks that died and await their restart."""
     for task in sorted(down):
         yield f"the background task {task} is down"
 
 
 def mode_warnings(cache: CacheHealth, events: EventHealth, *, budget_is_local: bool) -> Iterator[str]:
-    """The degraded modes of what the service leans on."""
+    """The degraded modes of the optional dependencies."""
     if cache.degraded_mode is not None:
         yield _mode(cache.degraded_mode, cache.cause)
     if events.buffering is not None:

@@ -1,4 +1,4 @@
-"""Texts that are made once and kept by clients: documents and pages. A page runs its own code and asks us only."""
+"""Documents and pages, built once and cached by clients. A page runs only its own code and calls only this service."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ PAGES = Path(__file__).with_name("pages")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A text that clients may keep; they ask for it again with its ETag, and get 304 while it is the same."""
+    """A text that clients may cache; they revalidate it with its ETag and get 304 while it is unchanged."""
 
     text: bytes
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, asked: Request) -> Response:
-        """All of it, or that it is the same."""
+        """The text, or 304."""
         etag = sha256(self.text).hexdigest()[:32]
         if asked.if_none_match.contains_weak(etag):
             response = Response(status=304)
@@ -33,7 +33,7 @@ class Kept:
 
 
 def page(name: str) -> Kept:
-    """A file of `pages` with a policy under which its own script and style run, and no text becomes HTML."""
+    """A file of `pages` with a policy that allows only its own script and style, and no text to become HTML."""
     text = PAGES.joinpath(name).read_text()
     script, style = (_digest(text, tag) for tag in ("script", "style"))
     policy = (
@@ -49,6 +49,6 @@ def page(name: str) -> Kept:
 
 
 def _digest(text: str, tag: str) -> str:
-    """As a policy names the content of the first such element."""
+    """The CSP hash of the first such element's content."""
     inside = text.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
     return f"'sha256-{b64encode(sha256(inside.encode()).digest()).decode()}'"

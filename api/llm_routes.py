@@ -71,7 +71,7 @@ async def providers(
     runtime_settings: FromDishka[RuntimeSettingsProtocol],
     usage: FromDishka[LLMUsageProtocol],
 ) -> Response:
-    """Every provider as it is now; requests and costs of today are the fleet's while Redis answers."""
+    """Every provider's current state; today's requests and costs are the fleet's while Redis answers."""
     settings = runtime_settings.current()
     today = await usage.read(usage.today, usage.today)
     reports = [_report(status, today.of(status.name)) for status in selector.statuses(settings)]
@@ -93,7 +93,7 @@ async def models(
     prices: FromDishka[PricesProtocol],
     runtime_settings: FromDishka[RuntimeSettingsProtocol],
 ) -> Response:
-    """Every model of the catalogue, with what it takes and what it costs today."""
+    """Every model of the catalogue, with what it accepts and what it costs today."""
     settings = runtime_settings.current()
     body = ModelsResponse(
         models=[
@@ -110,7 +110,7 @@ async def models(
 async def test_provider(
     provider: str, tester: FromDishka[LLMProviderTesterProtocol], admission: FromDishka[AdmissionProtocol]
 ) -> Response:
-    """Try one provider: its free look-up, or with ?deep=true one paid verdict."""
+    """Test one provider: by its free probe, or with ?deep=true by one paid verdict."""
     with admission.admit():
         name = word_of(ProviderName, "provider", provider)
         report = await tester.test(name, deep=flag(request, "deep"), caller=caller())

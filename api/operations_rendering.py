@@ -1,4 +1,4 @@
-"""Turns known figures into the parts of the report on operations."""
+"""Turns known figures into the parts of the operations report."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from protocols import EventHealth, Failure, HistoryProtocol, Pace, Spending
 
 
 def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
-    """Since the start."""
+    """Answers and errors since the start."""
     by_type = history.failures_by_code()
     return TrafficReport(
         answers=round(total_of(metrics.requests, SUCCESS)),
@@ -33,7 +33,7 @@ def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
 
 
 def latency(pace: Pace) -> LatencyReport:
-    """Lately, in milliseconds."""
+    """Latency of recent answers, in milliseconds."""
     return LatencyReport(
         window_s=pace.window_s,
         answers=pace.answers,
@@ -48,7 +48,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def recent_error(failure: Failure) -> RecentError:
-    """What a caller was told, without its details."""
+    """An error response, without its details."""
     return RecentError(
         at=failure.at,
         error_type=failure.code,
@@ -60,7 +60,7 @@ def recent_error(failure: Failure) -> RecentError:
 
 
 def saturation(metrics: Metrics, judging: JudgingSettings, names: Sequence[ProviderName]) -> SaturationReport:
-    """Places that are taken, of the service and of these providers."""
+    """Load of the service and of these providers."""
     return SaturationReport(
         service=PlacesReport(
             in_flight=round(count_of(metrics.in_flight)),
@@ -80,7 +80,7 @@ def saturation(metrics: Metrics, judging: JudgingSettings, names: Sequence[Provi
 
 
 def events(metrics: Metrics, known: EventHealth) -> EventsReport:
-    """What became of the events."""
+    """Event delivery."""
     dropped = {reason: round(total_of(metrics.events_dropped, reason)) for reason in EventDropReason}
     return EventsReport(
         kafka=known.kafka,

@@ -1,4 +1,4 @@
-"""What this process is doing, for whoever looks after it: known figures only, without any I/O."""
+"""What this process is doing, for operators: known figures only, without any I/O."""
 
 from dishka import FromDishka
 from quart import Blueprint, Response

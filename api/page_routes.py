@@ -1,4 +1,4 @@
-"""The page of whoever looks after the service. It holds no figure: it asks for them, with a key where one is wanted."""
+"""The operations page. It contains no figures: it fetches them, with a key where one is required."""
 
 from quart import Blueprint, Response, request
 
@@ -11,5 +11,5 @@ blueprint = Blueprint("page", __name__)
 
 @blueprint.get("/")
 async def show() -> Response:
-    """All of it, or that it is the same."""
+    """The page, or 304."""
     return PAGE.answer(request)

@@ -1,7 +1,7 @@
-"""Where a request came from: the socket's other end, or what a proxy that we trust says about it.
+"""The client's address: the socket's peer, or what a trusted proxy reports.
 
-A header proves nothing but what the last trusted proxy wrote: hops are read from the right, and the first that is no
-trusted proxy is the address. What cannot be read there is unknown, never the proxy itself, which may be allowed more.
+Only what trusted proxies wrote can be believed: hops are read from the right, and the first that is not a trusted proxy
+is the client. If it is unreadable, the client is unknown, never the proxy itself, which may have more rights.
 """
 
 import ipaddress
@@ -21,10 +21,9 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def address_of(remote: str | None, headers: Headers, trusted: Sequence[IPNetwork]) -> str:
-    """The nearest hop that is no trusted proxy, as text, or `UNKNOWN_PEER`. remote: the socket's other end.
+    """The nearest hop that is not a trusted proxy, as text, or `UNKNOWN_PEER`. remote: the socket's peer.
 
-    A proxy writes one of the two headers and passes on the other as its caller wrote it; so where both stand, they
-    must agree.
+    A proxy sets one of the two headers and passes the other on as received, so if both are present they must agree.
     """
     socket_peer = _address(remote or "")
     if socket_peer is None or not _is_in(socket_peer, trusted):
@@ -40,19 +39,19 @@ def address_of(remote: str | None, headers: Headers, trusted: Sequence[IPNetwork
 
 
 def _elements(headers: Headers, name: str) -> list[str]:
-    """Over all lines, the right-most first. A comma inside quotes separates too: no address holds one."""
+    """The elements of all lines, right-most first. A comma inside quotes separates too: no address contains one."""
     lines = headers.getlist(name)
     return [element.strip() for element in reversed(",".join(lines).split(","))] if lines else []
 
 
 def _forwarded_for(element: str) -> str:
-    """What a member of `Forwarded` (RFC 7239) says about its caller; nothing is no address either."""
+    """The `for` parameter of a `Forwarded` element (RFC 7239), or an empty text, which is no address either."""
     pairs = (pair.partition("=") for pair in element.split(";"))
     return next((value.strip().strip('"') for name, _, value in pairs if name.strip().lower() == "for"), "")
 
 
 def _nearest(hops: Iterable[str], trusted: Sequence[IPNetwork]) -> IPAddress | None:
-    """hops: the nearest first. When all of them are trusted, the farthest is where it began."""
+    """hops: the nearest first. If all are trusted, the farthest is the client."""
     farthest = None
     for number, hop in enumerate(islice(hops, MOST_HOPS + 1)):
         farthest = _address(hop)
@@ -67,9 +66,9 @@ def _address(text: str) -> IPAddress | None:
     return _read(text) if len(text) <= LONGEST_TEXT else None
 
 
-@lru_cache(maxsize=1024)  # peers come again and again
+@lru_cache(maxsize=1024)  # peers recur
 def _read(text: str) -> IPAddress | None:
-    """The address without port, brackets and zone; IPv4 written as IPv6 is IPv4."""
+    """The address without port, brackets and zone; IPv4-mapped IPv6 is IPv4."""
     bare = text.strip().strip('"')
     if bare.startswith("["):
         bare = bare[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""Reads what stands behind the question mark: each name once, and nothing but what it may be."""
+"""Reads query parameters strictly: each name at most once, with a valid value."""
 
 from enum import StrEnum
 from typing import TypeVar
@@ -13,7 +13,7 @@ Word = TypeVar("Word", bound=StrEnum)
 
 
 def flag(request: Request, name: str) -> bool:
-    """False when it is not there. Raises InvalidQueryError."""
+    """A boolean, False if absent. Raises InvalidQueryError."""
     text = _single(request, name)
     if text is None:
         return False
@@ -23,13 +23,13 @@ def flag(request: Request, name: str) -> bool:
 
 
 def word(request: Request, name: str, default: Word) -> Word:
-    """One of the words of the default's kind. Raises InvalidQueryError."""
+    """A member of the default's enum. Raises InvalidQueryError."""
     text = _single(request, name)
     return default if text is None else word_of(type(default), name, text)
 
 
 def word_of(kind: type[Word], name: str, text: str) -> Word:
-    """The text as a word of this kind. Raises InvalidQueryError, which names them all."""
+    """The text as a member of this enum. Raises InvalidQueryError, which lists them all."""
     try:
         return kind(text)
     except ValueError:

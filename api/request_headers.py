@@ -1,4 +1,4 @@
-"""What the headers of a comparison say: how to read the body, whether to use the cache, how long to try."""
+"""Reads the headers of a comparison: content type, use of the cache, time limit."""
 
 import re
 
@@ -17,7 +17,7 @@ DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 def require_plain_json(request: ServiceRequest) -> None:
-    """A missing type passes, and so does any parameter but another charset. Raises UnsupportedContentTypeError."""
+    """Accept UTF-8 JSON or a missing type, without a content encoding. Raises UnsupportedContentTypeError."""
     lines = request.lines(b"content-type")
     if lines == USUAL and not request.lines(b"content-encoding"):
         return
@@ -31,7 +31,7 @@ def require_plain_json(request: ServiceRequest) -> None:
 
 
 def cache_use(request: ServiceRequest) -> CacheUse:
-    """Never buying goes before never reading, and that before never keeping."""
+    """The strictest directive wins: only-if-cached, then no-store, then no-cache."""
     directives = _listed(request, b"cache-control")
     for use in (CacheUse.ONLY, CacheUse.BYPASS, CacheUse.REFRESH):
         if use in directives:
@@ -40,7 +40,7 @@ def cache_use(request: ServiceRequest) -> CacheUse:
 
 
 def timeout_s(request: ServiceRequest) -> float | None:
-    """The caller's own limit in seconds, which may be longer than ours. Raises InvalidQueryError."""
+    """The caller's time limit in seconds, possibly longer than ours. Raises InvalidQueryError."""
     lines = request.lines(TIMEOUT_HEADER.lower().encode())
     if not lines:
         return None
@@ -51,5 +51,5 @@ def timeout_s(request: ServiceRequest) -> float | None:
 
 
 def _listed(request: ServiceRequest, name: bytes) -> set[str]:
-    """The members of a header that is a list, over all its lines."""
+    """The members of a list header, over all its lines."""
     return {member.strip().lower() for line in request.lines(name) for member in line.split(",")}

@@ -1,4 +1,4 @@
-"""Reads a comparison request: headers, strict JSON, validated; what is wrong is named, never echoed."""
+"""Reads and validates a comparison request: headers, strict JSON; errors name the field, never the input."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from protocols import CacheUse, ComparisonQuery
 
 MAX_COMPLAINTS = 5
 
-# Messages of pydantic that hold nothing of the input; every other kind of mistake gets a sentence of ours.
+# Error types whose pydantic message contains nothing of the input; the others get a sentence of ours.
 SAFE_KINDS = frozenset(
     [
         "blank",
@@ -48,9 +48,9 @@ SENTENCES = {
 
 
 async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
-    """The caller's query. Raises InvalidQueryError, UnsupportedContentTypeError or what the server makes of the body.
+    """The caller's query. Raises InvalidQueryError, UnsupportedContentTypeError or what reading the body raises.
 
-    The correlation id is taken over as soon as it is readable, so that a refusal carries it too.
+    The correlation id is adopted as soon as it is known, so that errors carry it too.
     """
     scope = current_scope()
     scope.phase = RequestPhase.READING
@@ -61,7 +61,7 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
         comparison = ComparisonRequest.model_validate(body)
     except ValidationError as error:
         raise InvalidQueryError(complaints(error)) from None
-    await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
+    await asyncio.sleep(0)  # let other ready requests go first (decision 14)
     return _query(
         comparison,
         correlation_id,
@@ -75,15 +75,15 @@ async def read_object(request: ServiceRequest) -> dict[str, object]:
     """The JSON object in the body. Raises likewise."""
     require_plain_json(request)
     body = await request.body
-    request.body.clear()  # or each of those who wait together would hold it twice
-    await asyncio.sleep(0)  # whoever is as far goes first (decision 14)
-    if not body and request.lines(b"upgrade"):  # the server takes it for the beginning of that other protocol
-        raise InvalidQueryError("ask without an Upgrade header: the body does not arrive beside one")
+    request.body.clear()  # else every waiting request would hold it twice
+    await asyncio.sleep(0)  # let other ready requests go first (decision 14)
+    if not body and request.lines(b"upgrade"):  # the server takes the body for the new protocol
+        raise InvalidQueryError("send no Upgrade header: the body is lost with one")
     return parse_object(body)
 
 
 def complaints(error: ValidationError) -> str:
-    """What is wrong, as "path: what is expected", a few at most."""
+    """The first few mistakes, as "path: what is expected"."""
     mistakes = error.errors(include_input=False, include_url=False)
     told = "; ".join(_complaint(mistake) for mistake in mistakes[:MAX_COMPLAINTS])
     return told if len(mistakes) <= MAX_COMPLAINTS else f"{told}; and more"
@@ -92,7 +92,7 @@ def complaints(error: ValidationError) -> str:
 def _complaint(mistake: ErrorDetails) -> str:
     kind = mistake["type"]
     if kind == "extra_forbidden":
-        return "the body holds a field that is not known"
+        return "the body contains an unknown field"
     path = ".".join(str(step) for step in mistake["loc"])
     if kind in SAFE_KINDS:
         return f"{path}: {mistake['msg']}"

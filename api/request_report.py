@@ -1,4 +1,4 @@
-"""What is told of every request: its correlation id to the caller, one log line and one count when it ends."""
+"""Reports every request: its correlation id to the caller, one log line and one count when it ends."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from api_models import CallerOutcome
 from metrics import CALLER_LEFT, Metrics
 from protocols import AdmissionProtocol
 
-# What probes, scrapers and the operations page ask again and again.
+# Polled by probes, scrapers and the operations page.
 QUIET_PATHS = frozenset(
     {
         "/healthz",
@@ -32,7 +32,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
-    """Every request of this application gets a scope, an identity, a log line and a place in the metrics."""
+    """Give every request of this application a scope, a correlation id, a log line and its metrics."""
     report = _Report(metrics, admission)
 
     @contextmanager
@@ -53,7 +53,7 @@ class _Report:
         self.in_flight = 0
         self._metrics = metrics
         self._admission = admission
-        self._log = structlog.get_logger("request").bind()  # as it is configured now; else that is looked up each time
+        self._log = structlog.get_logger("request").bind()  # bound once, not looked up for each line
         metrics.http_in_flight.set_function(lambda: self.in_flight)
 
     def finish(self, scope: RequestScope, response: ResponseTypes) -> None:

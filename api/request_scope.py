@@ -1,4 +1,4 @@
-"""What is known of the request under way, for whatever code runs for it."""
+"""The state of the current request, for all code that runs for it."""
 
 import time
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from metrics import CALLER_LEFT
 
 CORRELATION_HEADER = "X-Correlation-ID"
 CORRELATION_LINE = CORRELATION_HEADER.lower().encode()
-AS_IN_THE_BODY = TypeAdapter(UUID)  # uuid.UUID itself takes more spellings than the body's field does
+AS_IN_THE_BODY = TypeAdapter(UUID)  # uuid.UUID itself accepts more spellings than the body's field
 UNKNOWN_PEER = "unknown"
 
 
 @dataclass(slots=True)
 class RequestScope:
-    """What is known of the request under way. peer: tells where it came from, when somebody wants to know."""
+    """The state of the current request. peer: returns the client's address, computed on demand."""
 
     asked: ServiceRequest
     correlation_id: UUID
@@ -40,22 +40,22 @@ _current: ContextVar[RequestScope] = ContextVar("request_scope")
 
 
 def begin(asked: ServiceRequest) -> RequestScope:
-    """The scope of this request, from now on; its correlation id is the caller's where that is a UUID."""
+    """Start the scope of this request; its correlation id is the caller's if that is a UUID."""
     correlation_id = _uuid(next(iter(asked.lines(CORRELATION_LINE)), None)) or uuid4()
     scope = RequestScope(asked, correlation_id, time.perf_counter())
     _current.set(scope)
-    structlog.contextvars.clear_contextvars()  # the server begins a pipelined request inside the one before it
+    structlog.contextvars.clear_contextvars()  # a pipelined request starts in the context of its predecessor
     structlog.contextvars.bind_contextvars(correlation_id=str(correlation_id))
     return scope
 
 
 def current_scope() -> RequestScope:
-    """The scope of the request that this code runs for. Raises LookupError outside of one."""
+    """The scope of the current request. Raises LookupError outside of one."""
     return _current.get()
 
 
 def adopt_correlation_id(value: object) -> UUID:
-    """Use the value from now on if it is a UUID as text; else keep the header's or our own. Returns the one in use."""
+    """Adopt the value if it is a UUID as text, else keep the header's or our own. Returns the one in use."""
     scope, found = current_scope(), _uuid(value)
     if found is not None:
         scope.correlation_id = found
@@ -64,26 +64,26 @@ def adopt_correlation_id(value: object) -> UUID:
 
 
 def caller() -> str:
-    """Who asks. Raises LookupError where nobody looked who it is."""
+    """The caller's name. Raises LookupError before authentication."""
     found = current_scope().caller
     if found is None:
-        raise LookupError("the gate was not passed")
+        raise LookupError("the caller is not authenticated")
     return found
 
 
 def asked_by(name: str) -> None:
-    """This request is booked under that name, which must come from a closed set."""
+    """Attribute this request to a caller; the name must come from a closed set."""
     scope = current_scope()
     scope.caller = scope.notes["caller"] = name
 
 
 def note(**fields: object) -> None:
-    """Add fields to the line that is written when this request ends."""
+    """Add fields to the log line of this request."""
     current_scope().notes.update(fields)
 
 
 def fail(failure: ServiceError) -> None:
-    """Say why this request ends without the answer that was asked for."""
+    """Record why this request fails."""
     current_scope().failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
     if failure.attempts:

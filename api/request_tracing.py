@@ -1,6 +1,6 @@
-"""The trace of a request: it continues the caller's or begins one. What is asked again and again has none.
+"""The trace of a request: it continues the caller's or starts one. Polled paths have none.
 
-A span tells the route and never the path, which may hold whatever somebody typed.
+A span carries the route, never the path, which may contain arbitrary input.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ NOTES = ("provider", "model", "cache", "attempts", "cost_usd")
 
 
 def install(app: Application, *, tracer: TracerProtocol) -> None:
-    """Every request of this application gets a span, but for those that are asked again and again."""
+    """Give every request of this application a span, except for polled paths."""
 
     def around(asked: ServiceRequest) -> AbstractContextManager[None]:
         caller = _caller(asked)
@@ -44,7 +44,7 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
         try:
             yield
         finally:
-            with serving:  # how it ended is told by its status, not by what ended it
+            with serving:  # the status decides how the span ended, not an exception
                 span.set_attributes(_answered(scope))
                 if scope.status >= FIRST_FAILURE_STATUS:
                     span.fail(_error_type(scope))
@@ -53,7 +53,7 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
 
 
 def _caller(request: ServiceRequest) -> TraceContext | None:
-    """Two traceparents are as good as none; several lines of a tracestate are one list."""
+    """More than one traceparent is invalid; several tracestate lines form one list."""
     parents = request.lines(b"traceparent")
     return TraceContext.read(parents[0], ",".join(request.lines(b"tracestate"))) if len(parents) == 1 else None
 
@@ -85,5 +85,5 @@ def _answered(scope: RequestScope) -> Attributes:
 
 
 def _error_type(scope: RequestScope) -> str:
-    """The contract's word; the failure of an answer is logged and told under the same one."""
+    """The contract's error code, as in the log and the response."""
     return LEFT if scope.status == CALLER_LEFT else str(scope.notes.get("error_type", scope.status))

@@ -1,4 +1,4 @@
-"""Turns what is told into the published answer, and a verdict into the one with its headers."""
+"""Renders response bodies, and a verdict with its headers."""
 
 import orjson
 from pydantic import BaseModel
@@ -42,7 +42,7 @@ def render_result(query: ComparisonQuery, result: ComparisonResult) -> Response:
 def server_timing(timings: Timings) -> str:
     """Milliseconds by stage. upstream adds up this request's own attempts.
 
-    The rest of total is not all ours: a coalesced answer waits for somebody else's attempts, a retry backs off.
+    The rest of total is not all ours: a coalesced answer waits for another request's attempts, a retry backs off.
     """
     return (
         f"total;dur={timings.total_s * 1000:.3f}, cache;dur={timings.cache_s * 1000:.3f}, "

@@ -1,13 +1,13 @@
-"""Reads the key that a request shows."""
+"""Reads the API key of a request."""
 
 from quart import Request
 
 BEARER = "bearer "
-BLANKS = " \t"  # and no other: the last byte of a key in UTF-8 may look like a blank in Latin-1
+BLANKS = " \t"  # no others: the last byte of a UTF-8 key may be a space in Latin-1
 
 
 def shown_key(asked: Request) -> str | None:
-    """`Authorization: Bearer` goes before `X-API-Key`; None when there is neither."""
+    """The key from `Authorization: Bearer`, else from `X-API-Key`, else None."""
     authorization = asked.headers.get("Authorization", "")
     is_bearer = authorization.lower().startswith(BEARER)
     key = authorization[len(BEARER) :].strip(BLANKS) if is_bearer else asked.headers.get("X-API-Key")
@@ -15,5 +15,5 @@ def shown_key(asked: Request) -> str | None:
 
 
 def _as_sent(text: str) -> str:
-    """Headers are read as Latin-1; whoever chose a key of other letters sent it as UTF-8."""
+    """Headers are decoded as Latin-1, but a key with other characters was sent as UTF-8."""
     return text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")

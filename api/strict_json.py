@@ -1,6 +1,6 @@
-"""Reads a body as JSON, more strictly than JSON is: bounded in depth and number of values, no NUL, no huge integer.
+"""Parses JSON bodies strictly: bounded in depth and number of values, no NUL, no integer beyond 64 bits.
 
-Of what is refused only the rule is told, never the place or the text.
+Errors name only the violated rule, never the position or the text.
 """
 
 import json
@@ -14,7 +14,7 @@ from exceptions import InvalidQueryError
 
 MAX_DEPTH = 64
 MAX_VALUES = 20_000
-TOO_MANY_VALUES = f"the body holds more than {MAX_VALUES} values"
+TOO_MANY_VALUES = f"the body contains more than {MAX_VALUES} values"
 BIGGEST_EXACT = -float(SMALLEST_INTEGER)
 
 
@@ -33,24 +33,24 @@ def parse_object(body: bytes) -> dict[str, object]:
 
 
 def _refuse_too_many_values(body: bytes) -> None:
-    """Count what stands outside of strings, because parsing builds everything before anything can be counted.
+    """Count tokens outside strings before parsing, which would build everything first.
 
-    No JSON of MAX_VALUES values is refused: each brings two strings, one comma and one bracket at most, and escapes
-    go first, so that a quote is the end of a string. It is only a bound: what it lets through is counted exactly.
+    No JSON of up to MAX_VALUES values is refused: each adds at most two strings, one comma and one bracket; escapes
+    are removed first, so that every quote delimits a string. This is only a bound: the exact count follows.
     """
     if len(body) <= 2 * MAX_VALUES:
-        return  # a value and what parts it from the next are two bytes at least
+        return  # a value and its separator take at least two bytes
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if plain.count(b'"') > 4 * MAX_VALUES:
         raise InvalidQueryError(TOO_MANY_VALUES)
     outside = b"".join(plain.split(b'"')[::2])
-    openings = outside.count(b"[") + outside.count(b"{") - 1  # the body's own is none of its values
+    openings = outside.count(b"[") + outside.count(b"{") - 1  # the outermost object is not a value
     if max(outside.count(b","), openings) > MAX_VALUES:
         raise InvalidQueryError(TOO_MANY_VALUES)
 
 
 def _has_inexact_number(root: dict[str, object]) -> bool:
-    """Walk everything once. Raises InvalidQueryError for what is too deep, too much or holds a NUL."""
+    """Walk everything once. Raises InvalidQueryError for excessive depth or number of values, and for a NUL."""
     inexact = False
     seen = 0
     pending: list[tuple[dict[str, object] | list[object], int]] = [(root, 1)]
@@ -64,7 +64,7 @@ def _has_inexact_number(root: dict[str, object]) -> bool:
         for value in _members(container):
             if isinstance(value, str):
                 if "\x00" in value:
-                    raise InvalidQueryError("the body holds a NUL character")
+                    raise InvalidQueryError("the body contains a NUL character")
             elif isinstance(value, dict | list):
                 pending.append((value, depth + 1))
             elif isinstance(value, float):
@@ -73,17 +73,17 @@ def _has_inexact_number(root: dict[str, object]) -> bool:
 
 
 def _members(container: dict[str, object] | list[object]) -> Iterable[object]:
-    """Keys count as members: they are text of the caller as well."""
+    """Keys count as members: they are the caller's text too."""
     return chain(container, container.values()) if isinstance(container, dict) else container
 
 
 def _refuse_large_integers(body: bytes) -> None:
-    """Orjson reads an integer beyond 64 bits as a float; only another reading tells it from a written float."""
+    """Orjson parses integers beyond 64 bits as floats; only a second parse tells them from real floats."""
 
     def exact(digits: str) -> int:
         number = int(digits) if len(digits) <= len(f"-{LARGEST_INTEGER}") else LARGEST_INTEGER + 1
         if not SMALLEST_INTEGER <= number <= LARGEST_INTEGER:
-            raise InvalidQueryError("the body holds an integer beyond 64 bits")
+            raise InvalidQueryError("the body contains an integer beyond 64 bits")
         return number
 
     json.loads(body, parse_int=exact)

@@ -1,4 +1,4 @@
-"""What was used and what it cost, from the ledger."""
+"""Usage and costs, from the ledger."""
 
 from datetime import date, timedelta
 

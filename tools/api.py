@@ -1,4 +1,4 @@
-"""Writes or checks the generated parts of docs/api.md: what /openapi.json says, as tables for people."""
+"""Writes or checks the generated parts of docs/api.md: the content of /openapi.json as tables."""
 
 import argparse
 import sys
@@ -20,18 +20,18 @@ FAR = 1 << 53
 def main() -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/api.md; else it is checked")
+    parser.add_argument("--write", action="store_true", help="write docs/api.md instead of checking it")
     fresh = page(PAGE.read_text())
     if parser.parse_args().write:
         PAGE.write_text(fresh)
     elif PAGE.read_text() != fresh:
-        print(f"{PAGE} is not up to date: run `make format`", file=sys.stderr)
+        print(f"{PAGE} is out of date: run `make format`", file=sys.stderr)
         return 1
     return 0
 
 
 def page(text: str) -> str:
-    """The page with fresh parts between their marks."""
+    """The page with fresh parts between their markers."""
     described = document([(row.method, row.path) for row in OPERATIONS])
     parts = {
         "operations": _operations(described),

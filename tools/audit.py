@@ -1,4 +1,4 @@
-"""Asks the package index for known weaknesses of what we run on; says so when it gives no advisories."""
+"""Audits the locked packages for known vulnerabilities; says so when the package index gives no advisories."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ LONGEST_S = 300
 
 
 def main() -> int:
-    """Return the exit code: 1 when a locked package has a known weakness."""
+    """Return the exit code: 1 when a locked package has a known vulnerability."""
     try:
         audit = subprocess.run(COMMAND, capture_output=True, text=True, check=False, timeout=LONGEST_S)  # noqa: S603  our own command
     except subprocess.TimeoutExpired:
@@ -24,7 +24,7 @@ def main() -> int:
     found = [(package["name"], weakness["id"]) for package in packages for weakness in package.get("vulns", ())]
     for name, weakness in found:
         print(f"{name}: {weakness}", file=sys.stderr)
-    print(f"Audited {len(packages)} locked packages: {len(found)} known weaknesses.")
+    print(f"Audited {len(packages)} locked packages: {len(found)} known vulnerabilities.")
     return 1 if found else 0
 
 

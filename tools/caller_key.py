@@ -1,4 +1,4 @@
-"""Makes a key for one caller: shows it once, and the digest that belongs into CALLER_API_KEYS."""
+"""Generates a key for one caller: prints it once, with its digest for CALLER_API_KEYS."""
 
 import argparse
 import hashlib
@@ -16,7 +16,7 @@ KEY_BYTES = 32
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.caller_key", description=__doc__)
-    parser.add_argument("name", help="who will show the key: lower-case letters, digits, dots, dashes")
+    parser.add_argument("name", help="the caller's name: lower-case letters, digits, dots, dashes, underscores")
     name = parser.parse_args(arguments).name
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     entry = orjson.dumps({name: [hashlib.sha256(key.encode()).hexdigest()]}).decode()
@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as complaint:
         print(f"{name}: {complaint}", file=sys.stderr)
         return 2
-    print(f"The key, for {name} only; it is kept nowhere and shown only now:\n\n    {key}\n")
-    print(f"CALLER_API_KEYS, or the file that CALLER_API_KEYS_FILE names:\n\n    {entry}")
+    print(f"The key for {name}; it is not stored and not shown again:\n\n    {key}\n")
+    print(f"For CALLER_API_KEYS, or the file named by CALLER_API_KEYS_FILE:\n\n    {entry}")
     return 0
 
 

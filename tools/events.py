@@ -135,18 +135,18 @@ EXAMPLES: tuple[EventData, ...] = (
 def main() -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/events.md; else it is checked")
+    parser.add_argument("--write", action="store_true", help="write docs/events.md instead of checking it")
     fresh = page(PAGE.read_text())
     if parser.parse_args().write:
         PAGE.write_text(fresh)
     elif PAGE.read_text() != fresh:
-        print(f"{PAGE} is not up to date: run `make format`", file=sys.stderr)
+        print(f"{PAGE} is out of date: run `make format`", file=sys.stderr)
         return 1
     return 0
 
 
 def page(text: str) -> str:
-    """The page with fresh events between its marks."""
+    """The page with fresh events between its markers."""
     before, rest = text.split(BEGIN, 1)
     _, after = rest.split(END, 1)
     return f"{before}{BEGIN}\n{''.join(_parts())}{END}{after}"
@@ -165,12 +165,12 @@ def _parts() -> Iterator[str]:
 
 
 def message_for(example: EventData) -> Message:
-    """The example as the service would send it."""
+    """The example as the service sends it."""
     return message_of(example, service_name="llm-provider-service", traceparent=None, now=NOON, now_s=0.0)
 
 
 def envelope(example: EventData) -> object:
-    """The value of the example's message; its id is always the same."""
+    """The message value of the example, with a fixed event id."""
     told = orjson.loads(message_for(example).encoded())
     random_id = told["event_id"]
     return {name: EVENT_ID if value == random_id else value for name, value in told.items()}

@@ -1,4 +1,4 @@
-"""Starts the service for a developer: the environment first, then .env, then the mock judge."""
+"""Starts the service for development: the environment takes precedence over .env, and that over the mock judge."""
 
 import os
 import sys
@@ -14,12 +14,12 @@ DEFAULTS = {f"{PREFIX}USE_MOCK_LLM": "true"}
 
 
 def main() -> None:
-    """Become the service."""
+    """Replace this process with the service."""
     os.execve(sys.executable, [sys.executable, "app.py"], run_environment())  # noqa: S606  our own interpreter and file
 
 
 def run_environment() -> dict[str, str]:
-    """What a service started here finds; a blank variable hides nothing, because to the service it is absent."""
+    """The environment for a service started here; blank variables override nothing, as they count as absent."""
     return {**os.environ, **DEFAULTS, **_said(dotenv_values(ENV_FILE)), **_said(os.environ)}
 
 

@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
+from types import UnionType
+from typing import Literal, get_args, get_origin
 
 import orjson
 from pydantic import SecretStr
 
+from api_models import ProviderName
 from config import MASK, ConfigurationError, Setting, Settings, settings_table, variable_in_force
 from tools.run import run_environment
 
@@ -22,7 +25,7 @@ def main() -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write .env.example and docs/settings.md")
-    parser.add_argument("--check", action="store_true", help="fail when they are not up to date")
+    parser.add_argument("--check", action="store_true", help="fail when they are out of date")
     wishes = parser.parse_args()
     if wishes.write or wishes.check:
         return _generate(check=wishes.check)
@@ -44,7 +47,7 @@ def effective(settings: Settings) -> Iterator[str]:
 
 
 def shown(value: object) -> str:
-    """The value as one would write it."""
+    """The value as it would be written in the environment."""
     if value is None:
         return "-"
     if isinstance(value, SecretStr):
@@ -67,7 +70,7 @@ def markdown_table() -> str:
 
 def env_example() -> str:
     """A commented-out line for each setting."""
-    head = "# Read by `make run` only. Uncomment what you change; `make settings` shows what is in force.\n"
+    head = "# Read by `make run` only. Uncomment what you change; `make settings` shows the values in force.\n"
     return (
         head
         + "\n".join(
@@ -83,15 +86,30 @@ def _default(row: Setting) -> str:
 
 
 def _meaning(row: Setting) -> str:
+    meaning, words = row.info.description or "", [f"`{word}`" for word in _words(row.info.annotation)]
+    if not all(word in meaning for word in words):
+        meaning += f"; {'any' if row.is_list else 'one'} of {', '.join(words)}"
     also = [f"`{name}`" for name in row.bare]
     if row.is_secret:
         also.append("a `_FILE` twin of each" if row.bare else "its `_FILE` twin")
-    steered = " (may change at run time)" if row.changeable else ""
-    return (row.info.description or "") + (f"; also {', '.join(also)}" if also else "") + steered
+    steered = " (changeable at run time)" if row.changeable else ""
+    return meaning + (f"; also {', '.join(also)}" if also else "") + steered
+
+
+def _words(annotation: object) -> tuple[str, ...]:
+    """The values of a closed set, a list of such or None; without the mock, which no setting may name."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return get_args(annotation)
+    if origin in {tuple, UnionType}:
+        return tuple(word for part in get_args(annotation) for word in _words(part))
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return tuple(word for word in annotation if word is not ProviderName.MOCK)
+    return ()
 
 
 def page_with_table(page: str) -> str:
-    """The page with a fresh table between its marks."""
+    """The page with a fresh table between its markers."""
     before, rest = page.split(BEGIN, 1)
     _, after = rest.split(END, 1)
     return f"{before}{BEGIN}\n{markdown_table()}\n{END}{after}"
@@ -102,7 +120,7 @@ def _generate(*, check: bool) -> int:
     stale = [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if check:
-            print(f"{path} is not up to date: run `make format`", file=sys.stderr)
+            print(f"{path} is out of date: run `make format`", file=sys.stderr)
         else:
             path.write_text(fresh[path])
     return 1 if check and stale else 0

@@ -1,8 +1,8 @@
-"""Fills the cache: judges a file of comparison requests, one JSON object a line, through the running service.
+"""Warms the cache: sends a file of comparison requests, one JSON object per line, to the running service.
 
-It can be stopped at any time and goes on where it was; requests that failed are written to a file that can be fed
-again. What costs money is forecast first, and asked for unless --yes is given. Where callers show keys, it shows the
-one in LLM_PROVIDER_KEY.
+It can be interrupted at any time and resumes where it stopped; failed requests are written to a file that can be used
+as input again. It prints a cost forecast and asks for confirmation unless --yes is given. Where callers need a key, it
+sends the one in LLM_PROVIDER_KEY.
 """
 
 import argparse
@@ -31,16 +31,16 @@ Price = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
 def main() -> int:
     """Return the exit code: 0 when every request has its answer."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pairs", type=Path, help="comparison requests, one JSON object a line")
-    parser.add_argument("--url", default="http://localhost:8080", help="where the service is")
-    parser.add_argument("--concurrency", type=int, default=4, help="requests under way at once")
-    parser.add_argument("--yes", action="store_true", help="do not ask before spending")
+    parser.add_argument("pairs", type=Path, help="comparison requests, one JSON object per line")
+    parser.add_argument("--url", default="http://localhost:8080", help="the service's base URL")
+    parser.add_argument("--concurrency", type=int, default=4, help="concurrent requests")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation before spending")
     wishes = parser.parse_args()
     console = Console()
     try:
         return asyncio.run(_run(wishes, console))
     except KeyboardInterrupt:
-        console.print("Stopped. The same command goes on where it was.")
+        console.print("Interrupted. The same command resumes where it stopped.")
         return EXIT_INTERRUPTED
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         console.print(f"The service at {wishes.url}, or the file, cannot be read ({type(error).__name__}).")
@@ -63,9 +63,9 @@ async def _run(wishes: argparse.Namespace, console: Console) -> int:
         finally:
             console.print(_summary(account))
     if not whole:
-        console.print("Too many failures in a row: the rest was not asked for.")
+        console.print("Too many consecutive failures: the remaining requests were not sent.")
     if account.counts[Fate.FAILED]:
-        console.print(f"What failed can be fed again: {ledger.failed_path}")
+        console.print(f"The failed requests can be used as input again: {ledger.failed_path}")
         return EXIT_FAILURES
     return 0
 
@@ -116,7 +116,7 @@ async def _forecast(session: aiohttp.ClientSession, ledger: Ledger) -> Forecast:
 
 
 async def _price(session: aiohttp.ClientSession) -> Price:
-    """By provider and model, where the request names them, else by those that are asked first."""
+    """Prices by the provider and model that a request names, else by the defaults."""
     async with session.get("/api/v1/providers", raise_for_status=True) as answer:
         providers = orjson.loads(await answer.read())
     async with session.get("/api/v1/models", raise_for_status=True) as answer:
@@ -139,14 +139,14 @@ async def _price(session: aiohttp.ClientSession) -> Price:
 
 def _forecast_line(forecast: Forecast) -> str:
     unknown = f", and {forecast.unpriced} of unknown price" if forecast.unpriced else ""
-    return f"{forecast.requests} requests, about {forecast.cost_usd:.4f} USD if none is known{unknown}."
+    return f"{forecast.requests} requests, about {forecast.cost_usd:.4f} USD if none is cached{unknown}."
 
 
 def _agreed(console: Console) -> bool:
     if not sys.stdin.isatty():
-        console.print("Nobody can be asked: give --yes.")
+        console.print("No terminal to ask for confirmation: use --yes.")
         return False
-    return console.input("Go on? [y/N] ").strip().lower() in {"y", "yes"}
+    return console.input("Continue? [y/N] ").strip().lower() in {"y", "yes"}
 
 
 def _summary(account: Account) -> Table:

@@ -1,4 +1,4 @@
-"""Asks a list of comparison requests with bounded concurrency, and keeps account of what became of each."""
+"""Sends a list of comparison requests with bounded concurrency and records the outcome of each."""
 
 import asyncio
 import hashlib
@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 MOST_FAILURES_IN_A_ROW = 20
-CHARACTERS_PER_TOKEN = 4  # of English prose, as the service estimates
+CHARACTERS_PER_TOKEN = 4  # for English prose, as the service estimates
 INSTRUCTION_TOKENS = 500
 VERDICT_TOKENS = 400
 
 
 class Fate(StrEnum):
-    """What became of one request."""
+    """The kind of outcome of one request."""
 
     HIT = "hit"
     BOUGHT = "bought"
@@ -26,7 +26,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """cost_usd: None when the service does not know it. error: the service's own words."""
+    """The outcome of one request. cost_usd: None when unknown to the service. error: its error type, or ours."""
 
     fate: Fate
     elapsed_s: float
@@ -36,7 +36,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Account:
-    """What happened so far."""
+    """The totals so far."""
 
     counts: dict[Fate, int] = field(default_factory=lambda: dict.fromkeys(Fate, 0))
     cost_usd: float = 0.0
@@ -46,7 +46,7 @@ class Account:
     failures_in_a_row: int = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Count it."""
+        """Count one outcome."""
         self.counts[outcome.fate] += 1
         self.cost_usd += outcome.cost_usd or 0.0
         self.unpriced += outcome.cost_usd is None
@@ -58,13 +58,13 @@ class Account:
             self.failures_in_a_row += 1
 
     def percentile_s(self, share: float) -> float:
-        """Seconds within which that share of the answers came; 0 without any."""
+        """Seconds within which this share of the answers arrived; 0 without any."""
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 class Ledger:
-    """Beside the list: which lines are done, so that a second run goes on, and which failed, to be fed again."""
+    """Files next to the list: the lines done, so that a second run resumes, and those failed, as input for another."""
 
     def __init__(self, pairs: Path) -> None:
         self._pairs = pairs
@@ -73,18 +73,18 @@ class Ledger:
         self._done = set(self._done_path.read_text().split()) if self._done_path.exists() else set[str]()
 
     def begin(self) -> None:
-        """A new run: the failures of the last one are asked for again, or were fed to another."""
+        """Start a run: drop the failures of the last one, which this run sends again."""
         self.failed_path.unlink(missing_ok=True)
 
     def open_lines(self) -> Iterator[str]:
-        """The lines that are not done, read as they are needed."""
+        """The lines not done yet, read lazily."""
         with self._pairs.open() as lines:
             for line in lines:
                 if line.strip() and _digest(line) not in self._done:
                     yield line.strip()
 
     def note(self, line: str, outcome: Outcome) -> None:
-        """Written at once: the next moment may be an interrupt."""
+        """Record the outcome at once, because an interrupt may follow."""
         if outcome.fate is Fate.FAILED:
             with self.failed_path.open("a") as failed:
                 failed.write(line + "\n")
@@ -102,7 +102,7 @@ async def warm(
     account: Account,
     tell: Callable[[str, Outcome], None],
 ) -> bool:
-    """Ask all of them; False when so many failed in a row that going on makes no sense. tell: hears of each."""
+    """Send all lines; False after too many consecutive failures. tell: called with each outcome."""
 
     async def work() -> None:
         while account.failures_in_a_row < MOST_FAILURES_IN_A_ROW:
@@ -121,14 +121,14 @@ async def warm(
 
 @dataclass(slots=True)
 class Forecast:
-    """What a list would cost if nothing of it were known: about four characters a token."""
+    """The cost of a list if nothing is cached, at about four characters per token."""
 
     requests: int = 0
     cost_usd: float = 0.0
     unpriced: int = 0
 
     def add(self, line: str, price: Callable[[Mapping[str, Any]], Mapping[str, float] | None]) -> None:
-        """price: US dollars for a million tokens of the model that a request's overrides choose, None if unknown."""
+        """Add one request. price: US dollars per million tokens for a request's overrides, None if unknown."""
         self.requests += 1
         overrides = _overrides(line)
         rates = None if overrides is None else price(overrides)

@@ -1,1 +1,1 @@
-"""The published description of the HTTP interface: a table of operations, examples, and the document made of both."""
+"""The published OpenAPI document: a table of operations, examples, and the code that combines them."""

@@ -1,4 +1,4 @@
-"""The operations of administrators, one row each, with an example of every body. They need the administrator's key."""
+"""The admin operations, one row each, with an example of every body. They need the administrator's key."""
 
 from datetime import UTC, datetime
 
@@ -70,18 +70,18 @@ CHANGED = AdminChange(
 IF_MATCH = Parameter(
     name="If-Match",
     where="header",
-    says="The ETag that the change is meant for; another one is refused with 412.",
+    says="The ETag of the version to change; 412 if it is no longer in force.",
     schema=parts.TEXT,
     example='"7"',
 )
 NAME_IN = Parameter(
     name="name",
     where="path",
-    says="A setting that may change at run time.",
+    says="A setting that can be changed at run time.",
     schema={"type": "string", "enum": sorted(SettingsChange.model_fields)},
     example="cost_limit_usd_per_day",
 )
-SETTINGS_ANSWER = Answer(says="What is in force now.", example=IN_FORCE, headers=(parts.ETAG,))
+SETTINGS_ANSWER = Answer(says="The settings in force.", example=IN_FORCE, headers=(parts.ETAG,))
 CHANGING = (*failures.STEERING, StaleVersionError)
 
 ADMINISTRATION: tuple[Operation, ...] = (
@@ -89,7 +89,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         method="GET",
         path=SETTINGS,
         name="show_settings",
-        summary="Every setting as it is in force",
+        summary="List every setting in force",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
         answers=(SETTINGS_ANSWER,),
@@ -100,7 +100,8 @@ ADMINISTRATION: tuple[Operation, ...] = (
         path=SETTINGS,
         name="change_settings",
         summary="Change settings in all replicas",
-        says="All or none, validated as a whole. What is not sent stays as it is; requests under way keep theirs.",
+        says="All or none, validated as a whole. Omitted settings stay as they are. Running comparisons keep the old "
+        "values, except for cost limits and the log level, which apply at once.",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
         asked={"A limit": SettingsChange(cost_limit_usd_per_day=50.0)},
@@ -112,7 +113,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         method="DELETE",
         path=SETTINGS,
         name="withdraw_settings",
-        summary="Return to the environment's values",
+        summary="Reset all settings to the environment's values",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
         parameters=(IF_MATCH,),
@@ -123,7 +124,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         method="DELETE",
         path=f"{SETTINGS}/{{name}}",
         name="withdraw_setting",
-        summary="Return one setting to the environment's value",
+        summary="Reset one setting to the environment's value",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
         parameters=(NAME_IN, IF_MATCH),
@@ -134,10 +135,10 @@ ADMINISTRATION: tuple[Operation, ...] = (
         method="GET",
         path=CIRCUITS,
         name="show_circuits",
-        summary="Every circuit of this replica, and who holds it",
+        summary="List every circuit of this replica and, if it is held, by whom",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
-        answers=(Answer(says="One for each provider.", example=CircuitsResponse(circuits=[HELD])),),
+        answers=(Answer(says="One per provider.", example=CircuitsResponse(circuits=[HELD])),),
         errors=failures.ADMIN,
     ),
     Operation(
@@ -149,14 +150,14 @@ ADMINISTRATION: tuple[Operation, ...] = (
         key=Key.ADMIN,
         asked={"For half an hour": CircuitOrder(state=ForcedState.OPEN, reason=REASON, for_s=1800.0)},
         parameters=(parts.PROVIDER_IN,),
-        answers=(Answer(says="It is held.", example=HELD),),
+        answers=(Answer(says="The circuit is held.", example=HELD),),
         errors=failures.STEERING,
     ),
     Operation(
         method="DELETE",
         path=f"{CIRCUITS}/{{provider}}",
         name="reset_circuit",
-        summary="Forget what was forced and what was counted",
+        summary="Clear the override and the counts of a circuit",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
         parameters=(parts.PROVIDER_IN,),
@@ -167,11 +168,13 @@ ADMINISTRATION: tuple[Operation, ...] = (
         method="POST",
         path="/api/v1/admin/cache/clear",
         name="clear_cache",
-        summary="Forget every kept answer, in all replicas",
+        summary="Clear the answer cache in all replicas",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
         answers=(
-            Answer(says="It is forgotten.", example=CacheClearedResponse(cleared=True, everywhere=True, generation=3)),
+            Answer(
+                says="The cache is cleared.", example=CacheClearedResponse(cleared=True, everywhere=True, generation=3)
+            ),
         ),
         errors=failures.ADMIN,
     ),
@@ -179,20 +182,22 @@ ADMINISTRATION: tuple[Operation, ...] = (
         method="POST",
         path="/api/v1/admin/alerts/reset",
         name="reset_alerts",
-        summary="Let alerts on spending be told again, if their marks are still passed",
+        summary="Let spending alerts be sent again if their thresholds are still passed",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
-        answers=(Answer(says="They may be.", example=AlertsResetResponse(reset=True, everywhere=True, forgotten=1)),),
+        answers=(
+            Answer(says="The alerts are reset.", example=AlertsResetResponse(reset=True, everywhere=True, forgotten=1)),
+        ),
         errors=failures.ADMIN,
     ),
     Operation(
         method="GET",
         path="/api/v1/admin/changes",
         name="list_changes",
-        summary="The latest changes that this replica was asked for",
+        summary="List the latest changes made through this replica",
         tag=Tag.ADMINISTRATION,
         key=Key.ADMIN,
-        answers=(Answer(says="The newest first, fifty at most.", example=ChangesResponse([CHANGED])),),
+        answers=(Answer(says="Newest first, fifty at most.", example=ChangesResponse([CHANGED])),),
         errors=failures.ADMIN,
     ),
 )

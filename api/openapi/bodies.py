@@ -1,4 +1,4 @@
-"""An example of every body that is sent or answered. They are instances of the models, so that they cannot be wrong."""
+"""An example of every request and response body. As instances of the models, they are always valid."""
 
 from datetime import UTC, date, datetime
 from uuid import UUID
@@ -58,7 +58,7 @@ from config import VERSION
 CORRELATION_ID = UUID("1f0c2b4e-6a5d-4c3b-9e8f-0a1b2c3d4e5f")
 ANTHROPIC, MODEL = ProviderName.ANTHROPIC, "claude-haiku-5-5"
 NOON, TODAY = datetime(2026, 11, 24, 12, 0, tzinfo=UTC), date(2026, 11, 24)
-TASK = "Which essay argues better whether phones belong into classrooms?"
+TASK = "Which essay argues better whether phones belong in classrooms?"
 ESSAY_A = "Phones distract pupils, because every message is a temptation. Therefore a ban helps most classrooms."
 ESSAY_B = "phone is good or bad it is what it is"
 
@@ -199,7 +199,7 @@ OPERATING = OperationsResponse(
             at=datetime(2026, 11, 24, 9, 59, 30, tzinfo=UTC),
             error_type=ErrorCode.CIRCUIT_BREAKER_OPEN,
             status=503,
-            error="The provider is not asked at the moment.",
+            error="The circuit breaker for this provider is open.",
             provider=ANTHROPIC,
             correlation_id=CORRELATION_ID,
         )
@@ -249,7 +249,7 @@ HEALTHY = HealthResponse(
 )
 UNHEALTHY = HEALTHY.model_copy(update={"status": HealthStatus.UNHEALTHY, "warnings": ["the service is stopping"]})
 ALIVE, READY, NOT_READY = (StatusResponse(status=text) for text in ("alive", "ready", "not ready"))
-SCRAPED = """# HELP llm_provider_cache_hits_total Answers that were known.
+SCRAPED = """# HELP llm_provider_cache_hits_total Answers served from the cache.
 # TYPE llm_provider_cache_hits_total counter
 llm_provider_cache_hits_total 9.0
 """

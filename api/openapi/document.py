@@ -1,4 +1,4 @@
-"""The OpenAPI document of the service as it runs: of the table of operations, those whose routes exist."""
+"""The OpenAPI document of the running service: those operations of the table whose routes are registered."""
 
 from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
@@ -19,26 +19,26 @@ from exceptions import DefectError, MethodNotAllowedError, ServiceError
 
 Route = tuple[str, str]  # method and path
 
-ABOUT = """One HTTP door in front of several language model providers, for comparative judgement of essays.
+ABOUT = """One HTTP API in front of several LLM providers, for the comparative judgement of essays.
 
-Every answer carries `X-Correlation-ID`; send a UUID under that name and it is used. Every failure is JSON of one form,
-`ErrorBody`: decide by `error_type` and the status. An unknown path answers 404, a wrong method 405 with `Allow`; `HEAD`
-is answered wherever `GET` is. Sizes and depths are bounded: 2 MiB by default, 20,000 values, 64 levels. Fields may be
-added to answers, and unknown fields of requests are ignored."""
+Every response carries `X-Correlation-ID`; a UUID sent under that name is used. Every failure is an `ErrorBody` in JSON:
+branch on `error_type` and the status. An unknown path gives 404, a wrong method 405 with `Allow`; `HEAD` works wherever
+`GET` does. Bodies are limited: 2 MiB by default, 20,000 values, 64 levels. Fields may be added to responses, and
+unknown fields of comparison requests are ignored."""
 
 TAGS: Mapping[Tag, str] = {
-    Tag.JUDGING: "Which essay of a pair is better, why, and how sure the judge is.",
-    Tag.PROVIDERS: "Who judges.",
-    Tag.FIGURES: "What was done and what it cost.",
-    Tag.HEALTH: "Answered from what is known, without asking anybody.",
+    Tag.JUDGING: "Which essay of a pair is better, why, and how certain the judge is.",
+    Tag.PROVIDERS: "The providers and models that judge.",
+    Tag.FIGURES: "Usage, costs and operational figures.",
+    Tag.HEALTH: "Health probes, answered from known state without I/O.",
     Tag.ADMINISTRATION: "For operators, with the administrator's key.",
-    Tag.DOCUMENTATION: "What you read now.",
+    Tag.DOCUMENTATION: "This documentation.",
 }
 
 
 def _schemes(name: str, whose: str) -> Mapping[str, JsonObject]:
     bearer = {"type": "http", "scheme": "bearer", "description": whose}
-    plain = f"{whose} For clients that cannot send a bearer."
+    plain = f"{whose} For clients that cannot send a bearer token."
     return {
         f"{name}Bearer": bearer,
         f"{name}Header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": plain},
@@ -46,10 +46,10 @@ def _schemes(name: str, whose: str) -> Mapping[str, JsonObject]:
 
 
 SCHEMES: Mapping[Key, Mapping[str, JsonObject]] = {
-    Key.CALLER: _schemes("Caller", "A caller's key, where the service asks for one."),
+    Key.CALLER: _schemes("Caller", "A caller's key, where the service requires one."),
     Key.ADMIN: _schemes("Admin", "The administrator's key."),
 }
-NOBODYS: JsonObject = {}  # in a list of requirements: none is needed
+NOBODYS: JsonObject = {}  # an empty security requirement: access without a key is possible
 
 
 def document(routes: Collection[Route]) -> JsonObject:
@@ -87,7 +87,7 @@ def document(routes: Collection[Route]) -> JsonObject:
 
 
 def _operation(row: Operation) -> JsonObject:
-    """One row as OpenAPI has it."""
+    """One row as an OpenAPI operation."""
     told: JsonObject = {"operationId": row.name, "tags": [row.tag], "summary": row.summary}
     if row.says:
         told["description"] = row.says
@@ -106,7 +106,7 @@ def _operation(row: Operation) -> JsonObject:
 
 
 def _key(row: Operation) -> Key | None:
-    """Whose key it takes: the row's own word, or a caller's wherever the gate asks for one."""
+    """The key needed: the row's own, else a caller's wherever the gate requires one."""
     return row.key or (None if needs_no_caller(row.path) else Key.CALLER)
 
 
@@ -135,7 +135,7 @@ def _content(example: Published | JsonObject | str) -> JsonObject:
 
 
 def _failures(kinds: Iterable[type[ServiceError]]) -> JsonObject:
-    """By status: what may be wrong, what to do about it, and an example of each."""
+    """By status: the possible failures, what to do about them, and an example of each."""
     by_status: dict[int, list[type[ServiceError]]] = {}
     for kind in kinds:
         by_status.setdefault(kind.status, []).append(kind)

@@ -1,4 +1,4 @@
-"""An example of every failure; what its class says (status, code, sentence) is never said again."""
+"""An example of every failure; status, code and sentence come from its class."""
 
 from api.openapi.bodies import ANTHROPIC, MODEL
 from api_models import UNKNOWN_USAGE, Purchase
@@ -131,6 +131,6 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         ServiceOverloadedError("too many requests wait already", retry_after_s=1),
         CostLimitExceededError("what is left for this day (UTC) may not be enough for this call", provider=ANTHROPIC),
         ServiceStoppingError(),
-        DefectError("look for the correlation id in the log"),
+        DefectError("search the log for the correlation id"),
     )
 }

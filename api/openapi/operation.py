@@ -1,4 +1,4 @@
-"""What one row of the table of operations is made of, and how OpenAPI writes parameters and headers."""
+"""The parts of one row of the table of operations, and parameters and headers in OpenAPI notation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Tag(StrEnum):
 
 
 class Key(StrEnum):
-    """Whose key an operation needs."""
+    """The key that an operation needs."""
 
     CALLER = "caller"
     ADMIN = "admin"
@@ -33,7 +33,7 @@ class Key(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """What is sent beside the body; only a part of the path is always needed."""
+    """A parameter; only path parameters are required."""
 
     name: str
     where: Literal["path", "query", "header"]
@@ -42,7 +42,7 @@ class Parameter:
     example: object = None
 
     def described(self) -> JsonObject:
-        """As OpenAPI has it."""
+        """In OpenAPI notation."""
         told = {"name": self.name, "in": self.where, "required": self.where == "path", "description": self.says}
         example = {} if self.example is None else {"example": self.example}
         return {**told, "schema": self.schema, **example}
@@ -50,7 +50,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What comes back beside the body."""
+    """A response header."""
 
     name: str
     says: str
@@ -58,13 +58,13 @@ class Header:
     always: bool = True
 
     def described(self) -> JsonObject:
-        """As OpenAPI has it."""
+        """In OpenAPI notation."""
         return {"description": self.says, "required": self.always, "schema": self.schema}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What is answered when nothing went wrong. example: a body of ours, another text or object, None for no body."""
+    """A response that is not an error. example: a model's instance, a text, an object, or None without a body."""
 
     says: str
     example: BaseModel | ComparisonResponse | JsonObject | str | None
@@ -75,9 +75,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. name: what generated clients call it. asked: examples of the body, of one model.
+    """One method of one path. name: its operationId. asked: examples of the request body, all of one model.
 
-    errors: the failures that it answers with, beside a defect of ours. key: whose key it needs.
+    errors: its possible failures, besides a defect of ours. key: the key that it needs.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Every operation of the service, one row each. A route without its row here fails a test that names it."""
+"""Every operation of the service, one row each. A test fails for each route without a row."""
 
 from api.openapi import bodies, failures, parts
 from api.openapi.administration import ADMINISTRATION
@@ -7,7 +7,7 @@ from exceptions import InvalidQueryError, ServiceStoppingError, TestedTooOftenEr
 
 HTML = "text/html"
 PROMETHEUS = ("text/plain", "application/openmetrics-text")
-UNCHANGED = Answer(status=304, says="It did not change.", example=None, headers=(parts.ETAG,))
+UNCHANGED = Answer(status=304, says="Not modified.", example=None, headers=(parts.ETAG,))
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -15,8 +15,8 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/api/v1/comparison",
         name="compare",
         summary="Judge one pair of essays",
-        says="The same question is answered from the cache: independent judgements of one pair need a `replicate` "
-        "each, or `Cache-Control: no-store`. Identical questions that run at the same time are bought once.",
+        says="Repeated questions are answered from the cache: independent judgements of one pair need a `replicate` "
+        "each, or `Cache-Control: no-store`. Identical concurrent questions are bought once.",
         tag=Tag.JUDGING,
         asked={"A plain question": bodies.QUESTION, "A question in full": bodies.QUESTION_IN_FULL},
         parameters=(parts.CORRELATION_IN, parts.CACHE_CONTROL_IN, parts.TIMEOUT_IN),
@@ -33,7 +33,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/api/v1/providers",
         name="list_providers",
-        summary="Every provider as it is now",
+        summary="List every provider and its current state",
         tag=Tag.PROVIDERS,
         answers=(Answer(says="In priority order.", example=bodies.PROVIDERS),),
     ),
@@ -41,21 +41,21 @@ OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path="/api/v1/providers/{provider}/test",
         name="test_provider",
-        summary="Try one provider",
-        says="By its free look-up, or with `deep=true` by one paid verdict, once a minute. It answers within ten "
-        "seconds, and 200 whether the provider did well or not.",
+        summary="Test one provider",
+        says="By its free probe, or with `deep=true` by one paid verdict, once a minute. It answers within ten "
+        "seconds, with 200 whether the test passed or failed.",
         tag=Tag.PROVIDERS,
         parameters=(parts.PROVIDER_IN, parts.DEEP_IN),
-        answers=(Answer(says="What happened.", example=bodies.TESTED),),
+        answers=(Answer(says="The result.", example=bodies.TESTED),),
         errors=(InvalidQueryError, TestedTooOftenError, ServiceStoppingError),
     ),
     Operation(
         method="GET",
         path="/api/v1/models",
         name="list_models",
-        summary="Every known model: what it takes, what it costs today",
+        summary="List every known model: what it accepts, what it costs today",
         tag=Tag.PROVIDERS,
-        answers=(Answer(says="In priority order of the providers.", example=bodies.MODELS),),
+        answers=(Answer(says="Grouped by provider.", example=bodies.MODELS),),
     ),
     Operation(
         method="GET",
@@ -71,25 +71,25 @@ OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/api/v1/cache/stats",
         name="show_cache",
-        summary="What the cache of this process did",
+        summary="Cache statistics of this process",
         tag=Tag.FIGURES,
-        answers=(Answer(says="Since the start.", example=bodies.CACHE),),
+        answers=(Answer(says="The statistics since the start.", example=bodies.CACHE),),
     ),
     Operation(
         method="GET",
         path="/api/v1/operations",
         name="show_operations",
         summary="What this process is doing, and what is degraded",
-        says="Traffic, latency, recent errors, saturation, events and money, from known state.",
+        says="Traffic, latency, recent errors, saturation, events and money, without any I/O.",
         tag=Tag.FIGURES,
-        answers=(Answer(says="As it is now.", example=bodies.OPERATING),),
+        answers=(Answer(says="The current state.", example=bodies.OPERATING),),
     ),
     Operation(
         method="GET",
         path="/metrics",
         name="scrape",
         summary="Metrics for Prometheus",
-        says="OpenMetrics when the header Accept asks for it.",
+        says="In OpenMetrics format when the Accept header asks for it.",
         tag=Tag.FIGURES,
         answers=(Answer(says="All metrics.", example=bodies.SCRAPED, types=PROMETHEUS),),
     ),
@@ -97,30 +97,32 @@ OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/healthz",
         name="show_health",
-        summary="Whether the service can serve, and what is not well",
+        summary="Whether the service can serve, and what is wrong",
         tag=Tag.HEALTH,
         answers=(
-            Answer(says="It serves, perhaps degraded.", example=bodies.HEALTHY),
-            Answer(status=503, says="It is stopping, or no provider can be asked.", example=bodies.UNHEALTHY),
+            Answer(says="It serves; see `status`.", example=bodies.HEALTHY),
+            Answer(
+                status=503, says="It is stopping, or no provider is enabled and configured.", example=bodies.UNHEALTHY
+            ),
         ),
     ),
     Operation(
         method="GET",
         path="/livez",
         name="show_life",
-        summary="Whether the event loop turns",
+        summary="Whether the event loop is running",
         tag=Tag.HEALTH,
-        answers=(Answer(says="It turns.", example=bodies.ALIVE),),
+        answers=(Answer(says="It is running.", example=bodies.ALIVE),),
     ),
     Operation(
         method="GET",
         path="/readyz",
         name="show_readiness",
-        summary="Whether new work is welcome",
+        summary="Whether the service accepts new work",
         tag=Tag.HEALTH,
         answers=(
-            Answer(says="It is.", example=bodies.READY),
-            Answer(status=503, says="It is not.", example=bodies.NOT_READY),
+            Answer(says="It does.", example=bodies.READY),
+            Answer(status=503, says="It does not.", example=bodies.NOT_READY),
         ),
     ),
     *ADMINISTRATION,
@@ -142,7 +144,10 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=(parts.NONE_MATCH_IN,),
         answers=(
             Answer(
-                says="HTML that reads /openapi.json.", example="<!doctype html>", types=(HTML,), headers=(parts.ETAG,)
+                says="An HTML page that displays /openapi.json.",
+                example="<!doctype html>",
+                types=(HTML,),
+                headers=(parts.ETAG,),
             ),
             UNCHANGED,
         ),
@@ -152,7 +157,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/",
         name="show_page",
         summary="The operations page",
-        says="It shows these figures to people.",
+        says="Shows these figures in a browser.",
         tag=Tag.FIGURES,
         parameters=(parts.NONE_MATCH_IN,),
         answers=(

@@ -1,4 +1,4 @@
-"""What several operations share: parameters and headers."""
+"""Parameters and headers shared by several operations."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from api_models import CacheOutcome, JsonObject, ProviderName, UsagePeriod
 
 
 def one_of(values: type[StrEnum]) -> JsonObject:
-    """The schema of a word from this list."""
+    """The schema of this enum."""
     return {"type": "string", "enum": list(values)}
 
 
@@ -20,60 +20,60 @@ COUNT: JsonObject = {"type": "integer", "minimum": 0}
 CORRELATION_IN = Parameter(
     name=CORRELATION_HEADER,
     where="header",
-    says="A UUID that comes back everywhere, unless the body holds one. Anything else is replaced.",
+    says="A UUID that is echoed everywhere, unless the body contains one. Anything else is replaced.",
     schema=TEXT,
     example=str(CORRELATION_ID),
 )
 CACHE_CONTROL_IN = Parameter(
     name="Cache-Control",
     where="header",
-    says="`no-cache` asks the judge anew and keeps the answer, `no-store` neither reads nor keeps, "
-    "`only-if-cached` never buys.",
+    says="`no-cache` asks the judge anew and caches the answer, `no-store` neither reads nor writes the cache, "
+    "`only-if-cached` answers only from it.",
     schema=TEXT,
     example="no-cache",
 )
 TIMEOUT_IN = Parameter(
     name=TIMEOUT_HEADER,
     where="header",
-    says="How long the caller waits, in milliseconds; it can only lower the service's own limit.",
+    says="The caller's timeout in milliseconds; it can only lower the service's own limit.",
     schema={"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS},
     example=50_000,
 )
 NONE_MATCH_IN = Parameter(
-    name="If-None-Match", where="header", says="An ETag: what did not change is not sent again.", schema=TEXT
+    name="If-None-Match", where="header", says="A known ETag: an unchanged document gives 304.", schema=TEXT
 )
 PROVIDER_IN = Parameter(
-    name="provider", where="path", says="Who is meant.", schema=one_of(ProviderName), example=str(ProviderName.MOCK)
+    name="provider", where="path", says="The provider.", schema=one_of(ProviderName), example=str(ProviderName.MOCK)
 )
 DEEP_IN = Parameter(
     name="deep",
     where="query",
-    says="Whether a tiny pair is judged, which is billed.",
+    says="Whether to judge a tiny pair, which is billed.",
     schema={"type": "boolean", "default": False},
 )
 PERIOD_IN = Parameter(
     name="period",
     where="query",
-    says="The days, UTC.",
+    says="The days to cover, UTC.",
     schema={**one_of(UsagePeriod), "default": UsagePeriod.TODAY},
 )
 
 CORRELATION = Header(
-    name=CORRELATION_HEADER, says="The one of this request.", schema={"type": "string", "format": "uuid"}
+    name=CORRELATION_HEADER, says="The correlation id of this request.", schema={"type": "string", "format": "uuid"}
 )
 CACHE_CONTROL = Header(
     name="Cache-Control",
-    says="`no-store`, but for what may be kept and asked for again with its ETag.",
+    says="`no-store`, or `no-cache` for documents that clients revalidate with their ETag.",
     schema=TEXT,
 )
 RETRY_AFTER = Header(
-    name="Retry-After", says="Seconds until it is worth trying again, when they are known.", schema=COUNT, always=False
+    name="Retry-After", says="Seconds until a retry is worthwhile, when known.", schema=COUNT, always=False
 )
 AUTHENTICATE = Header(name="WWW-Authenticate", says="`Bearer`.", schema=TEXT)
-X_CACHE = Header(name="X-Cache", says="What the cache did.", schema=one_of(CacheOutcome))
-AGE = Header(name="Age", says="The age of a cached answer in seconds.", schema=COUNT, always=False)
+X_CACHE = Header(name="X-Cache", says="The role of the cache in this answer.", schema=one_of(CacheOutcome))
+AGE = Header(name="Age", says="Age of a cached answer, seconds.", schema=COUNT, always=False)
 SERVER_TIMING = Header(
-    name="Server-Timing", says="Milliseconds: `total`, `cache`, `queue` and `upstream`.", schema=TEXT
+    name="Server-Timing", says="Durations `total`, `cache`, `queue` and `upstream`, milliseconds.", schema=TEXT
 )
-ETAG = Header(name="ETag", says="Names this version.", schema=TEXT)
-ALLOW = Header(name="Allow", says="The methods of this path.", schema=TEXT)
+ETAG = Header(name="ETag", says="Identifies this version.", schema=TEXT)
+ALLOW = Header(name="Allow", says="The methods that this path supports.", schema=TEXT)

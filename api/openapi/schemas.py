@@ -1,4 +1,4 @@
-"""The JSON Schemas of the bodies, made from the pydantic models as OpenAPI's components."""
+"""The JSON Schemas of the bodies as OpenAPI components, generated from the models."""
 
 from collections.abc import Iterable
 
@@ -27,12 +27,12 @@ JSON_VALUE: JsonObject = {
 
 
 class _AsPublished(GenerateJsonSchema):
-    """Leaves out titles, which repeat names, and says that `Any` is what our strict reading lets through."""
+    """Omits titles, which repeat names, and describes `Any` as what strict parsing accepts."""
 
-    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002  the parent's form
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002  the parent's signature
         return False
 
-    def any_schema(self, schema: core_schema.AnySchema) -> JsonSchemaValue:  # noqa: ARG002  the parent's form
+    def any_schema(self, schema: core_schema.AnySchema) -> JsonSchemaValue:  # noqa: ARG002  the parent's signature
         return dict(ANY_JSON)
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
@@ -53,19 +53,19 @@ class _AsPublished(GenerateJsonSchema):
 
 
 def schemas(asked: Iterable[type[Published]], answered: Iterable[type[Published]]) -> JsonObject:
-    """By name, in alphabetical order; what is sent is described as it is validated, what is answered as it is told."""
+    """By name, in alphabetical order; requests as they are validated, responses as they are serialized."""
     wanted = [*_in_mode("validation", asked), *_in_mode("serialization", (*answered, ErrorBody))]
     _, found = TypeAdapter.json_schemas(wanted, ref_template=f"{PLACE}{{model}}", schema_generator=_AsPublished)
     return dict(sorted({**found["$defs"], "JsonValue": JSON_VALUE}.items()))
 
 
 def reference(model: type[Published]) -> JsonObject:
-    """Where its schema stands."""
+    """A reference to its schema."""
     return {"$ref": f"{PLACE}{model.__name__}"}
 
 
 def as_json(body: Published, *, as_sent: bool = False) -> JsonObject:
-    """What goes over the wire; as_sent: without what is not given."""
+    """The JSON on the wire; as_sent: without the fields not given."""
     told: JsonObject = _adapter(type(body)).dump_python(body, mode="json", exclude_unset=as_sent)
     return told
 
@@ -77,7 +77,7 @@ def _in_mode(
 
 
 def _adapter(kind: type[Published]) -> TypeAdapter[Published]:
-    """Made once: it reads the source of a dataclass for the words that stand under its fields."""
+    """Cached: building one parses a dataclass's source for the docstrings of its fields."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]

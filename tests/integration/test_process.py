@@ -213,7 +213,7 @@ def test_a_bare_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_host_that_is_no_address_of_this_machine_stops_the_start(host: str) -> None:
     ended = refused_start(mocked(HOST=host))
     assert ended.returncode == 2
-    assert ended.stderr == f"The configuration is wrong:\n{PREFIX}HOST: is no address of this machine.\n"
+    assert ended.stderr == f"The configuration is invalid:\n{PREFIX}HOST: is not an address of this machine.\n"
     assert "service_started" not in ended.stdout
 
 
@@ -222,7 +222,7 @@ def test_a_port_that_is_taken_stops_the_start(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ended = refused_start(mocked(HOST=host, PORT=str(taken.getsockname()[1])))
     assert ended.returncode == 2
-    assert ended.stderr == f"The configuration is wrong:\n{PREFIX}PORT: something else listens on it.\n"
+    assert ended.stderr == f"The configuration is invalid:\n{PREFIX}PORT: already in use.\n"
     assert "service_started" not in ended.stdout
 
 

@@ -97,7 +97,7 @@ async def test_the_start_line_warns_when_nobody_judges(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = await start_line(monkeypatch, capsys, {})
-    assert (line["judges"], line["level"]) == ("nobody: no provider can be asked", "warning")
+    assert (line["judges"], line["level"]) == ("none: no provider is enabled and configured", "warning")
 
 
 async def test_the_start_line_warns_when_the_mock_judges(

@@ -20,7 +20,7 @@ def test_a_known_weakness_fails_and_none_passes(
     answering(monkeypatch, json.dumps({"dependencies": [{"name": "quart", "vulns": weaknesses}]}))
     assert audit.main() == code
     printed = capsys.readouterr()
-    assert f"{len(weaknesses)} known weaknesses" in printed.out
+    assert f"{len(weaknesses)} known vulnerabilities" in printed.out
     assert ("quart: PYSEC-1" in printed.err) is bool(weaknesses)
 
 

@@ -44,6 +44,26 @@ def test_the_time_to_live_says_what_else_bounds_it() -> None:
     assert f"{PREFIX}LOCAL_CACHE_TTL_SECONDS" in known_variables()
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("PROVIDER_SELECTION_STRATEGY", "one of `priority`, `round-robin`, `least-cost`, `least-latency`, `random`"),
+        ("KAFKA_SECURITY_PROTOCOL", "one of `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT`, `SASL_SSL`"),
+        ("DEFAULT_LLM_PROVIDER", "one of `anthropic`, `openai`, `google`, `openrouter`, `internal` ("),
+        ("PROVIDER_PRIORITY_ORDER", "any of `anthropic`, `openai`, `google`, `openrouter`, `internal` ("),
+    ],
+)
+def test_the_values_of_a_closed_set_are_listed(name: str, values: str) -> None:
+    (row,) = [line for line in tool.markdown_table().splitlines() if f"`{PREFIX}{name}`" in line]
+    assert values in row
+
+
+def test_values_that_the_meaning_explains_are_not_listed_again() -> None:
+    for name in ("AUTH_MODE", "COST_UNKNOWN_PRICE"):
+        (row,) = [line for line in tool.markdown_table().splitlines() if f"`{PREFIX}{name}`" in line]
+        assert "one of" not in row
+
+
 def test_the_page_of_events_is_up_to_date() -> None:
     text = events.PAGE.read_text()
     assert events.page(text) == text

@@ -1,4 +1,4 @@
-"""A body is bounded before it is parsed, and the bound refuses nothing that the exact count would let through."""
+"""A body is bounded before it is parse_object, and the bound refuses nothing that the exact count would let through."""
 
 import random
 from typing import Any
@@ -68,7 +68,7 @@ def test_too_many_values_are_refused_before_they_are_built(body: str, monkeypatc
     monkeypatch.setattr(orjson, "loads", never)
     with pytest.raises(InvalidQueryError) as refusal:
         parse_object(f"{{{body}}}".encode())
-    assert refusal.value.details == "the body holds more than 20000 values"
+    assert refusal.value.details == "the body contains more than 20000 values"
 
 
 def test_what_the_bound_lets_through_is_counted_exactly() -> None:
