@@ -1,4 +1,4 @@
-# The tag names the base; whoever releases pins its digest.
+# The tag names the base; pin its digest for a release.
 FROM python:3.11-slim-bookworm AS builder
 WORKDIR /build
 COPY requirements.lock ./
@@ -7,7 +7,7 @@ RUN python -m venv /venv \
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="llm-provider-service" \
-      org.opencontainers.image.description="One HTTP door in front of several language model providers"
+      org.opencontainers.image.description="An HTTP service in front of several language model providers"
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
@@ -17,7 +17,7 @@ COPY pyproject.toml app.py startup_setup.py di.py config.py protocols.py metrics
 COPY api api
 COPY implementations implementations
 RUN python -m compileall -qq .
-# Nothing is written but to /tmp: the root file system may be mounted read-only.
+# Only /tmp is written to: the root file system may be mounted read-only.
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
