@@ -223,9 +223,8 @@ class JudgesProvider(Provider):
 
     @provide
     async def transport(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> AsyncIterator[Transport]:
-        """The HTTP transport, with connections for every concurrent call and a probe."""
+        """The HTTP transport."""
         transport = Transport(
-            connections_per_host=settings.judging.max_concurrent + 1,
             trusts_environment=settings.outbound.trusts_environment,
             on_stale_connection=metrics.stale_connections.inc,
             trace_headers=outbound_headers(tracer),

@@ -45,6 +45,7 @@ class EventQueue:
         self._arrived = {event: asyncio.Event() for event in ProcessingEvent}
         self._bytes = 0
         self._pending = 0
+        self._spooled = 0
         self._dropped_unlogged = 0
         self._logged_s = float("-inf")
         self._dropped_s = float("-inf")
@@ -117,15 +118,18 @@ class EventQueue:
 
     def close(self) -> None:
         """At process exit: pending messages stay in the spool, or are lost."""
-        if self._pending:
-            log.error("events_kept_in_spool" if self._spool else "events_lost_at_exit", count=self._pending)
-        if self._spool is None:
-            self._metrics.events_lost_at_exit.inc(self._pending)
-            self._pending = self._bytes = 0
+        lost = self._pending - self._spooled
+        if self._spooled:
+            log.error("events_kept_in_spool", count=self._spooled)
+        if lost:
+            log.error("events_lost_at_exit", count=lost)
+        self._metrics.events_lost_at_exit.inc(lost)
+        self._pending = self._spooled
 
     def _append(self, message: Message) -> None:
         self._lines[message.event].append(message)
         self._pending += 1
+        self._spooled += message.row is not None
         self._bytes += message.size_bytes
         while self._pending > self._max_messages or self._bytes > self._max_bytes:
             self.drop(self._lines[self._expendable()].popleft(), EventDropReason.OVERFLOW)
@@ -141,6 +145,7 @@ class EventQueue:
 
     def _forget(self, messages: Sequence[Message]) -> None:
         self._pending -= len(messages)
+        self._spooled -= sum(message.row is not None for message in messages)
         self._bytes -= sum(message.size_bytes for message in messages)
         if self._spool is not None:
             self._spool.delete(messages)

@@ -83,8 +83,8 @@ class Spool:
             )
 
     def checkpoint(self) -> None:
-        """Checkpoint the write-ahead log. Waits for the disk, so call it in a thread."""
-        with contextlib.closing(_connected(self._path)) as own:
+        """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread."""
+        with self._failures_counted(), contextlib.closing(_connected(self._path)) as own:
             own.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:

@@ -39,12 +39,12 @@ def _waits(headers: Mapping[str, str], told: ErrorBody, now_s: float) -> Iterato
     for detail in list_at(told.error, "details"):
         yield _duration_s(at(detail, "retryDelay"))
     resets = list(_resets(headers, now_s))
-    used_up = [wait for wait, is_used_up in resets if is_used_up]
-    yield max(used_up or [wait for wait, _ in resets], default=None)
+    used_up = [wait for wait, remaining in resets if remaining == 0]
+    yield max(used_up or [wait for wait, remaining in resets if remaining is None], default=None)
 
 
-def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, bool]]:
-    """For each limit, the wait until its reset, and whether it is known to be exhausted."""
+def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, float | None]]:
+    """For each limit, the wait until its reset and what remains of it, None if unknown."""
     for name, reset in headers.items():
         limit = _RESET.match(name.lower())
         if limit is None:
@@ -55,7 +55,7 @@ def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, b
         wait = _epoch_wait(reset, now_s) if wait is None else wait
         wait = _seconds_until(reset, now_s) if wait is None else wait
         if wait is not None:
-            yield wait, _number(remaining) == 0
+            yield wait, _number(remaining)
 
 
 def _number(value: object) -> float | None:

@@ -35,7 +35,7 @@ class WireReply:
 
 
 class Transport:
-    """connections_per_host: the most concurrent calls to one provider.
+    """Connections are not limited here, since providers may share a host: the bulkheads bound the calls.
 
     trusts_environment: use the proxies of HTTPS_PROXY and the like. on_stale_connection: called for each pooled
     connection that turned out to be closed. trace_headers: propagate the trace context. now: the UTC wall clock.
@@ -44,13 +44,11 @@ class Transport:
     def __init__(
         self,
         *,
-        connections_per_host: int,
         trusts_environment: bool,
         on_stale_connection: Callable[[], None] = lambda: None,
         trace_headers: Callable[[], Mapping[str, str]] = dict,
         now: Callable[[], datetime],
     ) -> None:
-        self._connections_per_host = connections_per_host
         self._trusts_environment = trusts_environment
         self._on_stale_connection = on_stale_connection
         self._trace_headers = trace_headers
@@ -101,9 +99,7 @@ class Transport:
     def _opened(self) -> aiohttp.ClientSession:
         """The session, created on first use because aiohttp needs a running loop."""
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                limit=0, limit_per_host=self._connections_per_host, socket_factory=_new_socket
-            )
+            connector = aiohttp.TCPConnector(limit=0, socket_factory=_new_socket)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 trust_env=self._trusts_environment,

@@ -91,6 +91,28 @@ def test_what_is_pending_at_the_end_is_kept_and_not_lost(opened: Opened) -> None
     assert (room.counts()["pending"], room.counts()["lost"]) == (1.0, 0.0)
 
 
+def test_what_the_disk_refused_is_lost_at_the_end_and_not_called_kept(opened: Opened) -> None:
+    room = opened()
+    room.publish(miss(1))
+    died(room)
+    room.publish(miss(2), miss(3))
+    room.outbox.close()
+
+    assert (room.counts()["pending"], room.counts()["lost"]) == (1.0, 2.0)
+
+
+def test_a_checkpoint_that_fails_is_counted_and_harms_nobody(opened: Opened, path: Path) -> None:
+    room = opened()
+    assert room.spool is not None
+    died(room)
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.mkdir()
+    room.spool.checkpoint()
+
+    assert sample(room.metrics, FAILURES) == 1.0
+
+
 def test_a_checkpoint_moves_the_rows_into_the_database(opened: Opened, path: Path) -> None:
     room = opened()
     room.publish(miss(1))

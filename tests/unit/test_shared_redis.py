@@ -112,6 +112,18 @@ async def test_enough_good_probes_bring_it_back_without_any_traffic() -> None:
     assert await replica.redis.read(READ) == [b""]
 
 
+async def test_what_traffic_shuts_again_at_once_needs_enough_good_probes_again() -> None:
+    replica = Replica()
+    await down(replica)
+    replica.server.broken = None
+    await replica.probed(GOOD_PROBES)
+    await down(replica)
+    replica.server.broken = None
+    await replica.probed(GOOD_PROBES - 1)
+
+    assert mode_of(replica) is RedisMode.DOWN
+
+
 async def test_probes_alone_notice_that_it_went_away() -> None:
     replica = Replica()
     replica.server.broken = ConnectionRefusedError()

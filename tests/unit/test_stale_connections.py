@@ -48,7 +48,6 @@ async def speaking_to(server: Server) -> AsyncIterator[Transport]:
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.port = listener.sockets[0].getsockname()[1]
     transport = Transport(
-        connections_per_host=1,
         trusts_environment=False,
         on_stale_connection=lambda: server.stale.append(None),
         now=Calendar(),

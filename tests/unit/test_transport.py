@@ -91,7 +91,7 @@ def _in_a_call() -> Iterator[None]:
 
 @asynccontextmanager
 async def transporting(*, trusts_environment: bool = False) -> AsyncIterator[Transport]:
-    transport = Transport(connections_per_host=4, trusts_environment=trusts_environment, now=Calendar())
+    transport = Transport(trusts_environment=trusts_environment, now=Calendar())
     try:
         yield transport
     finally:
@@ -266,7 +266,7 @@ async def test_a_proxy_of_the_environment_is_used_only_when_asked(
 @pytest.mark.usefixtures("_in_a_call")
 async def test_a_connection_is_used_again_until_it_is_closed_which_may_be_said_twice() -> None:
     async with serving(http(), stays=True) as server:
-        transport = Transport(connections_per_host=4, trusts_environment=False, now=Calendar())
+        transport = Transport(trusts_environment=False, now=Calendar())
         await transport.close()
         for _ in range(3):
             await transport.send("GET", server.url, headers={})
@@ -274,3 +274,30 @@ async def test_a_connection_is_used_again_until_it_is_closed_which_may_be_said_t
         await transport.close()
         await transport.close()
         await asyncio.wait_for(server.ended.wait(), LONG_S)
+
+
+async def test_calls_to_one_host_do_not_wait_for_each_other() -> None:
+    """Providers behind one gateway share a host: one that hangs must not take the others' connections."""
+    many, everybody = 40, asyncio.Event()
+    waiting = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal waiting
+        await reader.readuntil(b"\r\n\r\n")
+        waiting += 1
+        if waiting == many:
+            everybody.set()
+        await everybody.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    transport = Transport(trusts_environment=False, now=Calendar())
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    try:
+        async with asyncio.timeout(LONG_S):
+            replies = await asyncio.gather(*(transport.send("GET", url, headers={}) for _ in range(many)))
+        assert [reply.status for reply in replies] == [200] * many
+    finally:
+        await transport.close()
+        listener.close()

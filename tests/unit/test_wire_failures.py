@@ -377,7 +377,7 @@ class Canned(Transport):
     """Answers every exchange with the same bytes."""
 
     def __init__(self, status: int, body: bytes) -> None:
-        super().__init__(connections_per_host=1, trusts_environment=False, now=lambda: NOON)
+        super().__init__(trusts_environment=False, now=lambda: NOON)
         self._reply = WireReply(status=status, headers=CIMultiDict(), body=body, received_at_s=0.0)
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
