@@ -369,7 +369,7 @@ PROBES: Mapping[str, tuple[Answers, bool, str]] = {
     "somebody else": (lambda _: answer({"portal": "login"}), False, "not what the provider's look-up gives"),
     "wrong key": (lambda dialect: dialect.fails("key"), False, "refused our key"),
     "failing": (lambda dialect: dialect.fails("failed"), False, "not available"),
-    "HTML": (lambda _: answer(f"<p>{UPSTREAM}</p>".encode(), Content_Type="text/html"), False, "broken"),
+    "HTML": (lambda _: answer(f"<p>{UPSTREAM}</p>".encode(), Content_Type="text/html"), False, "malformed"),
 }
 
 
