@@ -32,7 +32,17 @@ class Goal:
     @property
     def is_met(self) -> bool:
         """Whether the promise is kept."""
-        return self.found >= self.bound if self.at_least else self.found <= self.bound
+        return self._keeps(self.found)
+
+    @property
+    def kept(self) -> str:
+        """In words; what the median keeps and a single round does not, another run may decide otherwise."""
+        if not self.is_met:
+            return "**no**"
+        return "yes" if all(map(self._keeps, self.rounds)) else "by the median, not in every round"
+
+    def _keeps(self, figure: float) -> bool:
+        return figure >= self.bound if self.at_least else figure <= self.bound
 
     @property
     def told(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def scaling_page() -> str:
 def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
     yield "| promise | target | found | in single rounds | only passed on | kept |\n|---|---|---|---|---|---|"
     for goal in goals(full, peers, footprint):
-        yield f"| {' | '.join(goal.told)} | {'yes' if goal.is_met else '**no**'} |"
+        yield f"| {' | '.join(goal.told)} | {goal.kept} |"
 
 
 def _machine(*reports: Report) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What the benchmark promises is read from the raw data, and a promise that is not kept is told."""
 
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import pytest
@@ -91,6 +92,14 @@ def test_every_promise_that_is_kept_is_told_as_kept() -> None:
     kept = found()
     assert len(kept) == 13
     assert all(goal.is_met for goal in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("rounds", "told"),
+    [((1.0, 2.0), "yes"), ((1.0, 2.0, 2.1), "by the median, not in every round"), ((3.0, 3.0, 1.0), "**no**")],
+)
+def test_a_promise_that_a_single_round_does_not_keep_is_told_as_such(rounds: tuple[float, ...], told: str) -> None:
+    assert Goal(promise="p", found=median(rounds), rounds=rounds, bound=2.0).kept == told
 
 
 def test_a_faster_peer_breaks_the_promises_beside_it() -> None:
