@@ -1,9 +1,9 @@
 """What can go wrong and how it is handled: one class per decision.
 
 The class answers every question about a failure: its code and status, whether to retry it (and then once at most, or
-after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked, and how
-a refused request is counted: as the caller's mistake (rejection) or for lack of capacity (shed). Callers see only
-`sentence` and `details`; neither ever contains a prompt, an essay, a key or foreign text.
+after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked (or just
+one other), and how a refused request is counted: as the caller's mistake (rejection) or for lack of capacity (shed).
+Callers see only `sentence` and `details`; neither ever contains a prompt, an essay, a key or foreign text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,6 +31,7 @@ class ServiceError(Exception):
     forces_open: ClassVar[bool] = False
     is_billed: ClassVar[bool] = False
     asks_next_provider: ClassVar[bool] = False
+    asks_one_other: ClassVar[bool] = False
     provider_was_asked: ClassVar[bool] = False
     rejection: ClassVar[RejectReason | None] = None
     shed: ShedReason | None = None
@@ -303,11 +304,12 @@ class TruncatedReplyError(ProviderError):
 
 
 class ContentRefusedError(ProviderError):
-    """The model, or a content filter, declines to judge this text."""
+    """The model, or a content filter, declines to judge this text; a second refusal by another provider is final."""
 
     code, status = ErrorCode.CONTENT_REFUSED, 422
     sentence = "The provider refused to judge these essays."
     outcome = AttemptOutcome.REFUSED
+    asks_one_other = True
 
 
 class RateLimitedError(ProviderError):

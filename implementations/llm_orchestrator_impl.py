@@ -40,6 +40,7 @@ from protocols import (
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
+LANDING_S = 0.05  # a flight ends this much before the patience of the request that started it
 # Copies of a question's texts in memory during a call: as received, laid out, joined, encoded, being built. Measured.
 COPIES = 6
 
@@ -89,14 +90,15 @@ class LLMOrchestratorImpl:
         """
         asked_s, settings = self._clock(), self._runtime_settings.current()
         began_s = asked_s - query.reading_s
-        deadline = self._deadline(settings, began_s, query.timeout_s)
+        full = self._deadline(settings, began_s)
+        deadline = full if query.timeout_s is None else full.at_most(began_s + query.timeout_s)
         place = await self._capacity.enter(
             within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE),
             size_bytes=COPIES * query.size_bytes,
         )
         call = Call(
             deadline=deadline,
-            purchase_deadline=self._deadline(settings, self._clock(), None),
+            purchase_deadline=full,
             record=Record(queued_s=self._clock() - asked_s),
             holds_place_for=place.keep_for,
         )
@@ -149,7 +151,7 @@ class LLMOrchestratorImpl:
             try:
                 return await self._ask(candidate, query, settings, is_last=candidate is candidates[-1])
             except ServiceError as failure:
-                if not failure.asks_next_provider:
+                if not failure.asks_next_provider or (failure.asks_one_other and _repeats(failure, failures)):
                     raise
                 failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
         raise _most_telling(failures)
@@ -178,7 +180,7 @@ class LLMOrchestratorImpl:
         left_s = call.deadline.share(is_last=is_last).remaining_s()
         if left_s <= 0:
             raise _too_late(candidate)  # before any call is made
-        flight = call.apart(call.purchase_deadline.share(is_last=is_last))
+        flight = call.apart(call.purchase_deadline.share(is_last=is_last).earlier_by(LANDING_S))
         limit = asyncio.timeout(left_s)
         try:
             async with limit:
@@ -217,17 +219,22 @@ class LLMOrchestratorImpl:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply
 
-    def _deadline(self, settings: CurrentSettings, began_s: float, wished_s: float | None) -> Deadline:
+    def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
+        """That of a request whose caller sets none."""
         allowed_s = settings.request_timeout_s
         return Deadline(
-            expires_at_s=began_s + (allowed_s if wished_s is None else min(wished_s, allowed_s)),
-            attempt_timeout_s=settings.attempt_timeout_s,
+            expires_at_s=began_s + allowed_s,
+            attempt_timeout_s=min(settings.attempt_timeout_s, allowed_s),
             clock=self._clock,
         )
 
 
 def _too_late(candidate: Candidate) -> ServiceError:
-    return DeadlineExceededError("the request's own time is used up", provider=candidate.request.provider)
+    return DeadlineExceededError("the request's deadline has passed", provider=candidate.request.provider)
+
+
+def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:
+    return any(type(one) is type(failure) for one in earlier)
 
 
 def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from api_models import JsonObject
+from api_models import JsonObject, Purchase
 from config import OpenRouterSettings
-from exceptions import ProviderUnavailableError
+from exceptions import ProviderError, ProviderUnavailableError
 from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
@@ -27,12 +27,10 @@ class OpenRouterProviderImpl:
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
         answer = await self._endpoint.post(chat.PATH, payload(request))
-        choice = at(answer, "choices", 0)
-        failure = failure_in_success(choice)
+        failure = _failure_of_route(answer)
         if failure is not None:
+            failure.purchase = _charge(request, answer)
             raise failure
-        if at(choice, "finish_reason") == "error":
-            raise ProviderUnavailableError("the route failed during the answer")
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
@@ -61,6 +59,20 @@ def completion(answer: JsonObject) -> Completion:
     upstream = _dollars(at(usage, "cost_details", "upstream_inference_cost")) if at(usage, "is_byok") is True else 0.0
     is_known = charged is not None and upstream is not None
     return replace(chat.completion(answer), cost_usd=(charged or 0.0) + (upstream or 0.0) if is_known else None)
+
+
+def _failure_of_route(answer: JsonObject) -> ProviderError | None:
+    choice = at(answer, "choices", 0)
+    failure = failure_in_success(choice)
+    if failure is None and at(choice, "finish_reason") == "error":
+        return ProviderUnavailableError("the route failed during the answer")
+    return failure
+
+
+def _charge(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
+    """What a failed route charged nevertheless; None if nothing."""
+    charged = completion(answer)
+    return Purchase(model=request.model, usage=charged.usage, cost_usd=charged.cost_usd) if charged.cost_usd else None
 
 
 def _dollars(value: Any) -> float | None:

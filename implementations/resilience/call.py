@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from protocols import Attempt, ClockProtocol
 
-SHORTEST_ATTEMPT_S = 0.1
+SHORTEST_ATTEMPT_S = 1.0  # less is not worth a purchase
 ATTEMPT_SHARE = 0.98  # of a brief call
 PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
 
@@ -35,6 +35,14 @@ class Deadline:
         if is_last:
             return self
         return replace(self, expires_at_s=self.clock() + self.remaining_s() / 2)
+
+    def at_most(self, expires_at_s: float) -> Self:
+        """The earlier of this deadline and the given time."""
+        return replace(self, expires_at_s=min(self.expires_at_s, expires_at_s))
+
+    def earlier_by(self, seconds: float) -> Self:
+        """This deadline, moved forward."""
+        return replace(self, expires_at_s=self.expires_at_s - seconds)
 
     def attempt_s(self) -> float:
         """The timeout of an attempt that starts now."""

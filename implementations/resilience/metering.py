@@ -16,7 +16,7 @@ from protocols import (
     Reservation,
 )
 
-FAIR_SHARE = 0.5
+FAIR_SHARE = 0.4
 
 
 class Metered:
@@ -97,7 +97,7 @@ def _unknown_purchase(request: ProviderRequest, failure: ProviderError) -> Purch
 class TimeLimited:
     """Enforces the attempt timeout, whatever the provider does.
 
-    An attempt that had less than half of the usual attempt timeout does not count against the provider.
+    An attempt that had much less than the usual attempt timeout does not count against the provider.
     """
 
     def __init__(self, provider: LLMProviderProtocol) -> None:
@@ -117,5 +117,5 @@ class TimeLimited:
         finally:
             del limit  # breaks a reference cycle: limit, task, failure, this frame
         if attempt_s < deadline.attempt_timeout_s * FAIR_SHARE:
-            raise AttemptCutShortError("no answer in the little time that the request had left")
-        raise ProviderTimeoutError("no answer within the attempt's time")
+            raise AttemptCutShortError("no answer in the short time that the request had left")
+        raise ProviderTimeoutError("no answer within the attempt timeout")

@@ -6,6 +6,7 @@ from api_models import CircuitState
 from exceptions import (
     CircuitOpenError,
     ProviderError,
+    RequestRejectedError,
     ServiceOverloadedError,
     ThrottlePausedError,
     TruncatedReplyError,
@@ -35,18 +36,30 @@ class Retrying:
         self._retries = retries
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The first good reply, or the last failure. A truncated reply is retried with a larger token limit."""
+        """The first good reply, or the last failure. A truncated reply is retried with a larger token limit.
+
+        If the provider rejects that limit, the failure is still the truncation: the question itself is valid.
+        """
         asked = request
+        truncation: TruncatedReplyError | None = None
 
         async def attempt() -> ProviderReply:
-            nonlocal asked
+            nonlocal asked, truncation
             try:
                 return await self._provider.generate_comparison(asked)
-            except TruncatedReplyError as cut:
-                asked = replace(asked, max_tokens=cut.larger_max_tokens or asked.max_tokens)
+            except TruncatedReplyError as failure:
+                asked = replace(asked, max_tokens=failure.larger_max_tokens or asked.max_tokens)
+                truncation = failure
                 raise
+            except RequestRejectedError:
+                if truncation is None:
+                    raise
+                raise truncation from None
 
-        return await self._retries.run(attempt)
+        try:
+            return await self._retries.run(attempt)
+        finally:
+            truncation = None  # breaks a reference cycle: its traceback holds the frame of `attempt`
 
 
 class FailingFast:

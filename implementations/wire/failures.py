@@ -44,12 +44,12 @@ EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (ssl.SSLCertVerificationError, UntrustedProviderError, "its certificate is not valid"),
     (aiohttp.ServerFingerprintMismatch, UntrustedProviderError, "its certificate is not the expected one"),
     (aiohttp.ClientSSLError, ProviderConnectionError, "the TLS handshake failed"),
-    (aiohttp.ConnectionTimeoutError, ProviderConnectionError, "no connection came about in time"),
+    (aiohttp.ConnectionTimeoutError, ProviderConnectionError, "connecting took too long"),
     (aiohttp.ClientConnectorDNSError, ProviderConnectionError, "its name could not be resolved"),
     (aiohttp.ClientProxyConnectionError, ProviderConnectionError, "the proxy could not be reached"),
     (aiohttp.ClientHttpProxyError, ProviderConnectionError, "the proxy refused"),
     (aiohttp.ClientConnectorError, ProviderConnectionError, "the connection was refused"),
-    (TimeoutError, ProviderTimeoutError, "no whole answer within the attempt's time"),
+    (TimeoutError, ProviderTimeoutError, "no complete answer within the attempt timeout"),
     (aiohttp.ClientConnectionError, ConnectionLostError, "the connection broke"),
     (aiohttp.UploadAbortedError, ProviderConnectionError, "the connection broke while we sent"),
     (aiohttp.ClientPayloadError, BrokenReplyError, "the answer was cut off"),
@@ -157,7 +157,7 @@ HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError
 def failure_of_exchange(error: BaseException) -> ProviderError:
     """The class for an exception of the HTTP library; drops its text, which may hold a URL."""
     if isinstance(error, OSError) and error.errno in NO_FILE_LEFT:
-        return NoFileLeftError("no file is left for another connection", retry_after_s=1.0)
+        return NoFileLeftError("this process has no file descriptor left for a connection", retry_after_s=1.0)
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
     return kind(details)
 

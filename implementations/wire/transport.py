@@ -19,6 +19,7 @@ from implementations.wire.failures import failure_of_exchange, without_frames
 CONNECT_TIMEOUT_S = 5.0
 MAX_BODY_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
+STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which the provider was answering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,36 +59,40 @@ class Transport:
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
         """One exchange, without a total timeout. Raises a ProviderError if no complete answer came.
 
-        A pooled connection that the server had closed meanwhile is not a provider failure: the exchange is repeated at
-        once, but only once per comparison.
+        A pooled connection that the server had closed meanwhile breaks at once and is not a provider failure: the
+        exchange is repeated, but only once per comparison.
         """
-        told = {**headers, **self._trace_headers()}
-        exchange = _Exchange(method=method, url=URL(url, encoded=True), headers=told, body=body)
+        exchange = _Exchange(
+            method=method, url=URL(url, encoded=True), headers={**headers, **self._trace_headers()}, body=body
+        )
+        call = current_call()
+        clock, record = call.deadline.clock, call.record
+        sent_s = clock()
         try:
             try:
-                return await self._made(exchange)
+                return await self._perform(exchange)
             except aiohttp.ClientConnectorError:
                 raise  # there was no connection
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                record = current_call().record
-                if not exchange.met_stale_connection or record.replaced_connection:
+                is_stale = exchange.broke_unopened and clock() - sent_s < STALE_WITHIN_S
+                if not is_stale or record.replaced_connection:
                     raise
                 record.replaced_connection = True
                 self._on_stale_connection()
-                return await self._made(exchange)
+                return await self._perform(exchange)
         except (aiohttp.ClientError, OSError) as error:
             raise failure_of_exchange(without_frames(error)) from None
 
-    async def _made(self, exchange: "_Exchange") -> WireReply:
+    async def _perform(self, exchange: "_Exchange") -> WireReply:
         _sockets.set(exchange.opened)
-        async with self._opened().request(
+        async with self._open_session().request(
             exchange.method, exchange.url, headers=exchange.headers, data=exchange.body, allow_redirects=False
         ) as response:
             exchange.was_answered = True
             return WireReply(
                 status=response.status,
                 headers=response.headers,
-                body=await _bounded(response),
+                body=await _read_bounded(response),
                 received_at_s=self._now().timestamp(),
             )
 
@@ -96,7 +101,7 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         """The session, created on first use because aiohttp needs a running loop."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, socket_factory=_new_socket)
@@ -121,7 +126,7 @@ class _Exchange:
     was_answered: bool = False
 
     @property
-    def met_stale_connection(self) -> bool:
+    def broke_unopened(self) -> bool:
         """A pooled connection broke before the response headers arrived."""
         return not (self.opened or self.was_answered)
 
@@ -137,7 +142,7 @@ def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     """The body after decompression, which aiohttp does in chunks. Raises UnreadableReplyError beyond the bound.
 
     An oversized body of an error response is dropped; its status and headers are kept.

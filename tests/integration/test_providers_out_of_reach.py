@@ -53,7 +53,7 @@ async def test_a_connection_that_never_comes_about_is_given_up_and_tried_again(m
     async with unconnected(monkeypatch) as service:
         body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
         assert await attempts(service, "connection") == 3
-    assert body["details"] == "no connection came about in time"
+    assert body["details"] == "connecting took too long"
     assert len(service.naps) == 2
 
 

@@ -40,7 +40,7 @@ from exceptions import (
 )
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.prompt import build_prompt
-from implementations.llm_orchestrator_impl import COPIES, UNFINISHED, LLMOrchestratorImpl
+from implementations.llm_orchestrator_impl import COPIES, LANDING_S, UNFINISHED, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
@@ -377,7 +377,7 @@ async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and
 
 
 async def test_a_callers_wish_never_lengthens_the_request() -> None:
-    home = house(Held(reply()), request_timeout_s=0.001)
+    home = house(Held(reply()), request_timeout_s=0.1)
     with pytest.raises(DeadlineExceededError):
         await home.compare(query(timeout_s=9999.0))
     for flight in home.flights.tasks:
@@ -544,7 +544,8 @@ async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None
     home = House({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
     with pytest.raises(ProviderUnavailableError):
         await home.compare(query())
-    assert left == {ANTHROPIC: 27.5, OPENAI: 25.0, ProviderName.GOOGLE: 45.0}
+    usual = {ANTHROPIC: 27.5, OPENAI: 25.0, ProviderName.GOOGLE: 45.0}
+    assert left == pytest.approx({name: left_s - LANDING_S for name, left_s in usual.items()})
 
 
 async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> None:
@@ -555,7 +556,58 @@ async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> 
         return reply()
 
     await house(note).compare(query(timeout_s=2.0))
-    assert left == [55.0]
+    assert left == pytest.approx([55.0 - LANDING_S])
+
+
+@pytest.mark.parametrize("reading_s", [0.0, 5.0])
+async def test_a_flight_ends_before_the_request_that_started_it_gives_up(reading_s: float) -> None:
+    """Or the next provider would be paid while the first one's answer may still come."""
+    ends_s: list[float] = []
+
+    async def note(_: ProviderRequest) -> ProviderReply:
+        ends_s.append(current_call().deadline.expires_at_s)
+        raise ProviderTimeoutError("late")
+
+    home = House({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
+    began_s = home.clock() - reading_s
+    with pytest.raises(ProviderTimeoutError):
+        await home.compare(query(reading_s=reading_s))
+    first_patience_s, whole_s = home.clock() + (55.0 - reading_s) / 2, began_s + 55.0
+    assert ends_s == pytest.approx([first_patience_s - LANDING_S, whole_s - LANDING_S])
+
+
+async def test_an_attempt_never_has_more_time_than_a_request() -> None:
+    usual: list[float] = []
+
+    async def note(_: ProviderRequest) -> ProviderReply:
+        usual.append(current_call().deadline.attempt_timeout_s)
+        return reply()
+
+    await house(note, request_timeout_s=8.0, attempt_timeout_s=30.0).compare(query())
+    assert usual == [8.0], "or a provider that hangs would always count as cut short, and its circuit never open"
+
+
+async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:
+    declined = FakeProvider(ContentRefusedError("declined"))
+    third = FakeProvider(OPENAI_REPLY)
+    home = House(
+        {ANTHROPIC: declined, OPENAI: FakeProvider(ContentRefusedError("declined")), ProviderName.GOOGLE: third}
+    )
+    with pytest.raises(ContentRefusedError):
+        await home.compare(query())
+    assert third.requests == []
+
+
+async def test_after_a_refusal_a_provider_that_is_down_does_not_count_as_the_one_other() -> None:
+    google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
+    home = House(
+        {
+            ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
+            OPENAI: FakeProvider(ProviderUnavailableError("down")),
+            ProviderName.GOOGLE: FakeProvider(google),
+        }
+    )
+    assert (await home.compare(query())).reply == google
 
 
 async def test_when_several_failed_the_error_is_that_of_the_last_one_really_asked() -> None:

@@ -14,6 +14,7 @@ from exceptions import (
     NoUsableProviderError,
     ProviderTimeoutError,
     ProviderUnavailableError,
+    RequestRejectedError,
     TruncatedReplyError,
 )
 from implementations.resilience.call import Deadline, Record, calling, current_call
@@ -260,6 +261,19 @@ async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
         await Retrying(
             provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
         ).generate_comparison(request())
+    assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
+
+
+async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_truncation() -> None:
+    bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
+    cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
+    provider = FakeProvider(cut, RequestRejectedError("it answered 400"))
+    with calling(call(Clock())), pytest.raises(TruncatedReplyError) as passed:
+        await Retrying(
+            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+        ).generate_comparison(request())
+    assert passed.value is cut
+    assert cut.asks_next_provider
     assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
 
 

@@ -2,15 +2,15 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from exceptions import ProviderConnectionError
+from exceptions import ConnectionLostError, ProviderConnectionError
 from implementations.resilience.call import calling
-from implementations.wire.transport import Transport
+from implementations.wire.transport import STALE_WITHIN_S, Transport
 from tests.fakes import Calendar, Clock, call
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -25,6 +25,7 @@ class Server:
     requests: int = 0
     connections: int = 0
     stale: list[None] = field(default_factory=list)
+    before_closing: Callable[[], None] = lambda: None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers = self.answers_per_connection[self.connections]
@@ -34,6 +35,7 @@ class Server:
                 await reader.readexactly(2)
                 self.requests += 1
                 if not answers:
+                    self.before_closing()
                     break
                 answers -= 1
                 writer.write(ANSWER)
@@ -60,8 +62,8 @@ async def speaking_to(server: Server) -> AsyncIterator[Transport]:
         await listener.wait_closed()
 
 
-async def ask(transport: Transport, server: Server) -> int:
-    with calling(call(Clock())):
+async def ask(transport: Transport, server: Server, clock: Clock | None = None) -> int:
+    with calling(call(clock or Clock())):
         reply = await transport.send("POST", f"http://127.0.0.1:{server.port}/", headers={}, body=b"{}")
     return reply.status
 
@@ -88,6 +90,17 @@ async def test_it_is_tried_once_more_and_not_for_ever() -> None:
         with pytest.raises(ProviderConnectionError):
             await ask(transport, server)
     assert (server.requests, len(server.stale)) == (3, 1)
+
+
+async def test_a_kept_connection_that_breaks_late_is_a_failure() -> None:
+    """The provider may have been answering: what it did is not bought again unnoticed."""
+    clock = Clock()
+    server = Server(answers_per_connection=[1, 9], before_closing=lambda: clock.advance(STALE_WITHIN_S))
+    async with speaking_to(server) as transport:
+        assert await ask(transport, server, clock) == 200
+        with pytest.raises(ConnectionLostError):
+            await ask(transport, server, clock)
+    assert (server.requests, server.stale) == (2, [])
 
 
 async def test_where_there_was_no_connection_none_was_stale() -> None:

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import client_exceptions
 from multidict import CIMultiDict
 
-from api_models import ProviderName
+from api_models import JsonObject, ProviderName, Usage
 from config import OpenRouterSettings
 from exceptions import (
     BrokenReplyError,
@@ -413,3 +414,25 @@ async def test_what_is_not_the_json_of_an_answer_has_a_class_as_well(status: int
     with pytest.raises(expected) as failure:
         await provider.generate_comparison(request(provider=ProviderName.OPENROUTER))
     assert type(failure.value) is expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"finish_reason": "error", "error": {"code": 502, "message": "gone"}}, ProviderUnavailableError),
+        ({"finish_reason": "error", "message": {"content": "{"}}, ProviderUnavailableError),
+    ],
+)
+@pytest.mark.parametrize(("cost", "booked_usd"), [(0.0011, 0.0011), (0, None), ("free", None)])
+async def test_what_a_failed_route_charged_is_not_lost(
+    choice: JsonObject, expected: Kind, cost: object, booked_usd: float | None
+) -> None:
+    usage = {"prompt_tokens": 900, "completion_tokens": 3, "cost": cost}
+    provider = OpenRouterProviderImpl(
+        Canned(200, orjson.dumps({"choices": [choice], "usage": usage})), OpenRouterSettings()
+    )
+    with pytest.raises(expected) as failure:
+        await provider.generate_comparison(request(provider=ProviderName.OPENROUTER))
+    purchase = failure.value.purchase
+    assert (purchase and purchase.cost_usd) == booked_usd
+    assert purchase is None or purchase.usage == Usage(prompt=900, completion=3)
