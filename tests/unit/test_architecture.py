@@ -34,7 +34,6 @@ FENCES = {
     "tenacity": {"implementations/retry_manager_impl.py", "di.py"},
     "opentelemetry": {"implementations/observability", "di.py"},
     "genai_prices": {"implementations/accounting"},
-    "cachetools": {"implementations/cache"},
     "quart": {"api", "startup_setup.py"},
     "quart_dishka": {"api", "startup_setup.py"},
     "dishka": {"api", "startup_setup.py", "di.py"},

@@ -191,6 +191,28 @@ def test_each_eviction_is_told() -> None:
     assert len(evicted) == 2
 
 
+def test_an_expired_entry_that_makes_room_is_no_eviction() -> None:
+    evicted: list[int] = []
+    clock = Clock()
+    kept = LocalCache(size_bytes=10_000, max_entries=2, clock=clock, on_evict=lambda: evicted.append(1))
+    kept.put("brief", b"payload", ttl_s=10)
+    kept.put("long", b"payload", ttl_s=20)
+    clock.advance(10)
+    kept.put("new", b"payload", ttl_s=10)
+
+    assert (len(kept), evicted) == (2, [])
+
+
+def test_an_expired_entry_that_is_looked_up_gives_its_bytes_back() -> None:
+    clock = Clock()
+    kept = local_cache(clock)
+    kept.put("key", b"payload", ttl_s=10)
+    clock.advance(10)
+
+    assert kept.get("key") is None
+    assert kept.size_bytes == 0
+
+
 def test_removing_forgets_one_key_and_an_unknown_key_is_no_error() -> None:
     kept = local_cache()
     kept.put("a", b"1", ttl_s=10)
