@@ -950,7 +950,13 @@ class ChangesResponse(RootModel[list[AdminChange]]):
 
 
 class ProcessingEvent(StrEnum):
-    """The platform's names for our events, each with its own topic."""
+    """The platform's names for our events.
+
+    event_type: its name in the envelope and the header. topic: the same with the platform's prefix.
+    """
+
+    event_type: str
+    topic: str
 
     LLM_REQUEST_STARTED = "llm_provider.request.started"
     LLM_REQUEST_COMPLETED = "llm_provider.request.completed"
@@ -962,15 +968,10 @@ class ProcessingEvent(StrEnum):
     LLM_COST_TRACKING = "llm_provider.cost.tracking"
     LLM_ADMIN_CHANGED = "llm_provider.admin.changed"
 
-    @property
-    def topic(self) -> str:
-        """The topic it is published to."""
-        return f"{TOPIC_PREFIX}llm_provider.{self.removeprefix('llm_provider.').replace('.', '_')}.v1"
-
-    @property
-    def event_type(self) -> str:
-        """Its name in the envelope and the header: the topic without the platform's prefix."""
-        return self.topic.removeprefix(TOPIC_PREFIX)
+    def __init__(self, name: str) -> None:
+        """Derive both from the name."""
+        self.event_type = f"llm_provider.{name.removeprefix('llm_provider.').replace('.', '_')}.v1"
+        self.topic = f"{TOPIC_PREFIX}{self.event_type}"
 
 
 class EventDropReason(StrEnum):
