@@ -48,6 +48,7 @@ class EntryStore:
         self.redis = redis
         self._prefix = prefix
         self._generation_key = f"{prefix}:generation"
+        self._ask_generation: Command = ("GETRANGE", self._generation_key, 0, LONGEST_NUMBER)
         self._generation = generation
         self._behind = behind
         self._metrics = metrics
@@ -65,7 +66,7 @@ class EntryStore:
                 raise RedisAwayError(Fault.AWAY)  # cleared here, but Redis has not been told yet
             asked, key = self._generation.number, self._key(name)
             number, found, left_ms = await self.redis.read(
-                self._ask_generation(),
+                self._ask_generation,
                 ("GETRANGE", key, 0, MAX_ENTRY_BYTES),
                 ("PTTL", key),
                 patience_s=give_up_at_s - self._clock(),
@@ -97,7 +98,7 @@ class EntryStore:
 
     async def probe_read(self) -> None:
         """The prober's read: learn the generation."""
-        (number,) = await self.redis.probe(Access.READ, self._ask_generation())
+        (number,) = await self.redis.probe(Access.READ, self._ask_generation)
         self._learn(number)
 
     async def probe_write(self) -> None:
@@ -108,9 +109,6 @@ class EntryStore:
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}:{SCHEMA}:{self._generation.number}:{name}"
-
-    def _ask_generation(self) -> Command:
-        return ("GETRANGE", self._generation_key, 0, LONGEST_NUMBER)
 
     def _learn(self, reply: object) -> None:
         """Adopt a higher generation. A lower one means that Redis lost it: write it back."""

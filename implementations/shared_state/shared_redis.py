@@ -94,7 +94,7 @@ class SharedRedis:
 
     async def read(self, *commands: Command, patience_s: float = PATIENCE_S) -> list[Any]:
         """The replies; one to a key of another type is an exception. Raises RedisAwayError, within patience_s."""
-        if self.mode is RedisMode.DOWN or patience_s <= 0:
+        if not self.works(Access.READ) or patience_s <= 0:
             raise RedisAwayError(Fault.AWAY)
         return (await self._exchange(Access.READ, commands, patience_s)).replies
 
