@@ -259,7 +259,7 @@ def _not_blank(text: str) -> str:
 def _placeholders_in_pairs(text: str) -> str:
     if (PLACEHOLDERS[0] in text) != (PLACEHOLDERS[1] in text):
         raise PydanticCustomError("placeholders", "must contain both {essay_a} and {essay_b}, or neither")
-    if max(text.count(placeholder) for placeholder in PLACEHOLDERS) > MAX_PLACEHOLDER_USES:
+    if max(map(text.count, PLACEHOLDERS)) > MAX_PLACEHOLDER_USES:
         raise PydanticCustomError("placeholders", "must not repeat {essay_a} or {essay_b} more than four times")
     return text
 
