@@ -59,9 +59,9 @@ class _Report:
 
     def finish(self, scope: RequestScope, response: ResponseTypes) -> None:
         scope.status = response.status_code
-        response.headers[CORRELATION_HEADER] = str(scope.correlation_id)
+        response.headers.add(CORRELATION_HEADER, str(scope.correlation_id))
         if not response.headers.getlist("Cache-Control"):
-            response.headers["Cache-Control"] = "no-store"
+            response.headers.add("Cache-Control", "no-store")
         if self._admission.is_draining:
             response.headers["Connection"] = "close"
 
