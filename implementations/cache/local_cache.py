@@ -5,15 +5,15 @@ An entry counts as at least size_bytes / max_entries bytes, so that one measure 
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from protocols import ClockProtocol
+from value_object import value_object
 
 # An entry's key, objects and place in the table, without the payload: CPython 3.11, rounded up.
 OVERHEAD_BYTES = 450
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Entry:
     """A payload with times on the monotonic clock, in seconds: bought, stored here, expired."""
 
@@ -23,7 +23,7 @@ class Entry:
     expires_at_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class KeptEntry:
     """A cache hit. Seconds: since it was bought, since it was stored here, until it expires."""
 
@@ -76,7 +76,9 @@ class LocalCache:
             return
         while self.size_bytes + size_bytes > self._limit_bytes:
             self._evict(now_s)
-        self._entries[key] = Entry(payload, now_s - age_s, now_s, now_s + ttl_s)
+        self._entries[key] = Entry(
+            payload=payload, born_at_s=now_s - age_s, stored_at_s=now_s, expires_at_s=now_s + ttl_s
+        )
         self.size_bytes += size_bytes
 
     def remove(self, key: str) -> None:

@@ -5,7 +5,6 @@ Every read also fetches the generation, so no replica returns an entry that anot
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state.connections import Command
@@ -16,13 +15,14 @@ from implementations.shared_state.shared_redis import Access, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from metrics import Metrics
 from protocols import ClockProtocol
+from value_object import value_object
 
 LONGEST_NUMBER = 18
 PROBE_TTL_MS = 10_000
 TIER = "redis"
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class StoredEntry:
     """A payload from Redis, with its age and remaining TTL in seconds."""
 
@@ -138,7 +138,7 @@ class EntryStore:
             self._behind.start(self._quietly(("UNLINK", key)))
             return None
         age_s = max(0.0, ttl_s - left_s)
-        return StoredEntry(payload, age_s, left_s) if left_s > 0 else None
+        return StoredEntry(payload=payload, age_s=age_s, left_s=left_s) if left_s > 0 else None
 
     async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:
         done = await self._quietly(("SET", key, sealed, "PX", ttl_ms))

@@ -20,6 +20,7 @@ LAYERS = (
     {"protocols", "config", "metrics"},
     {"exceptions"},
     {"api_models"},
+    {"value_object"},
 )
 LAYER_OF = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 OUTSIDE = {"tests", "tools", "bench"}
