@@ -13,7 +13,8 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY --from=builder /venv /venv
-COPY pyproject.toml app.py startup_setup.py di.py config.py protocols.py metrics.py exceptions.py api_models.py ./
+COPY pyproject.toml app.py startup_setup.py di.py config.py protocols.py metrics.py exceptions.py api_models.py \
+    value_object.py ./
 COPY api api
 COPY implementations implementations
 RUN python -m compileall -qq .

@@ -6,7 +6,7 @@ answer is produced.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -26,6 +26,8 @@ from pydantic import (
     StrictStr,
 )
 from pydantic_core import PydanticCustomError
+
+from value_object import value_object
 
 MAX_METADATA_BYTES = 16 * 1024
 TOPIC_PREFIX = "huleedu."
@@ -259,7 +261,7 @@ def _not_blank(text: str) -> str:
 def _placeholders_in_pairs(text: str) -> str:
     if (PLACEHOLDERS[0] in text) != (PLACEHOLDERS[1] in text):
         raise PydanticCustomError("placeholders", "must contain both {essay_a} and {essay_b}, or neither")
-    if max(text.count(placeholder) for placeholder in PLACEHOLDERS) > MAX_PLACEHOLDER_USES:
+    if max(map(text.count, PLACEHOLDERS)) > MAX_PLACEHOLDER_USES:
         raise PydanticCustomError("placeholders", "must not repeat {essay_a} or {essay_b} more than four times")
     return text
 
@@ -354,7 +356,7 @@ class ComparisonRequest(_Body):
 # --- POST /api/v1/comparison: the answer ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class TokenUsage:
     """Tokens as counted by the provider."""
 
@@ -370,7 +372,7 @@ class TokenUsage:
     """The part of prompt_tokens that the provider had cached."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Usage:
     """Tokens as billed. cached and written are included in prompt, reasoning in completion.
 
@@ -398,7 +400,7 @@ class Usage:
 UNKNOWN_USAGE = Usage(prompt=0, completion=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Purchase:
     """What one model call was billed for, usable or not. cost_usd: the provider's figure, else ours, else None."""
 
@@ -407,7 +409,7 @@ class Purchase:
     cost_usd: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class AttemptReport:
     """One call to a provider made for this request."""
 
@@ -423,7 +425,7 @@ class AttemptReport:
     """Duration, milliseconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Provenance:
     """Where a verdict comes from, so that it can be reproduced and audited."""
 
@@ -447,7 +449,7 @@ class Provenance:
     """Every call to a provider made for this request, in order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ComparisonResponse:
     """The verdict on one pair."""
 
@@ -950,7 +952,13 @@ class ChangesResponse(RootModel[list[AdminChange]]):
 
 
 class ProcessingEvent(StrEnum):
-    """The platform's names for our events, each with its own topic."""
+    """The platform's names for our events.
+
+    event_type: its name in the envelope and the header. topic: the same with the platform's prefix.
+    """
+
+    event_type: str
+    topic: str
 
     LLM_REQUEST_STARTED = "llm_provider.request.started"
     LLM_REQUEST_COMPLETED = "llm_provider.request.completed"
@@ -962,15 +970,10 @@ class ProcessingEvent(StrEnum):
     LLM_COST_TRACKING = "llm_provider.cost.tracking"
     LLM_ADMIN_CHANGED = "llm_provider.admin.changed"
 
-    @property
-    def topic(self) -> str:
-        """The topic it is published to."""
-        return f"{TOPIC_PREFIX}llm_provider.{self.removeprefix('llm_provider.').replace('.', '_')}.v1"
-
-    @property
-    def event_type(self) -> str:
-        """Its name in the envelope and the header: the topic without the platform's prefix."""
-        return self.topic.removeprefix(TOPIC_PREFIX)
+    def __init__(self, name: str) -> None:
+        """Derive both from the name."""
+        self.event_type = f"llm_provider.{name.removeprefix('llm_provider.').replace('.', '_')}.v1"
+        self.topic = f"{TOPIC_PREFIX}{self.event_type}"
 
 
 class EventDropReason(StrEnum):
@@ -1041,7 +1044,7 @@ class CostAlertType(StrEnum):
     RATE_SPIKE = "rate_spike"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class EventData:
     """The payload of an event. In events about a request, metadata is the caller's own, verbatim."""
 
@@ -1050,7 +1053,7 @@ class EventData:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class RequestEventData(EventData):
     """Common fields of the events about one request."""
 
@@ -1058,7 +1061,7 @@ class RequestEventData(EventData):
     correlation_id: UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class RequestStarted(RequestEventData):
     """A comparison was accepted. provider: the pinned one, if any. caller: the name of the key used."""
 
@@ -1069,7 +1072,7 @@ class RequestStarted(RequestEventData):
     caller: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class RequestCompleted(RequestEventData):
     """A started comparison ended, in whatever way. cost_estimate: USD for this call, null when unknown.
 
@@ -1090,7 +1093,7 @@ class RequestCompleted(RequestEventData):
     prompt_sha256: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ProviderFailed(RequestEventData):
     """One candidate failed, after all its attempts."""
 
@@ -1101,7 +1104,7 @@ class ProviderFailed(RequestEventData):
     circuit_breaker_opened: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CacheHit(RequestEventData):
     """The answer was found in the cache."""
 
@@ -1110,7 +1113,7 @@ class CacheHit(RequestEventData):
     cache_key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CacheMiss(RequestEventData):
     """The answer was not found in the cache."""
 
@@ -1119,7 +1122,7 @@ class CacheMiss(RequestEventData):
     cache_key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CostTracked(RequestEventData):
     """One purchase, published from inside the flight, so that it is billed once, however many requests share it.
 
@@ -1142,7 +1145,7 @@ class CostTracked(RequestEventData):
     prompt_sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ProviderUsage:
     """One provider in one window. requests: comparisons that ended there, cached and shared ones included.
 
@@ -1159,7 +1162,7 @@ class ProviderUsage:
     average_response_time_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class UsageReported(EventData):
     """One window of one process. provider_stats: by provider, `none` for requests that reached no provider.
 
@@ -1180,7 +1183,7 @@ class UsageReported(EventData):
     average_response_time_ms: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CostAlerted(EventData):
     """Spending passed a threshold. Costs are US dollars; provider is null for the total."""
 
@@ -1193,7 +1196,7 @@ class CostAlerted(EventData):
     period: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class AdminChanged(EventData):
     """An administrator made a change; published once, by the replica that handled the request.
 
@@ -1211,7 +1214,7 @@ class AdminChanged(EventData):
     request_id: UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class EventEnvelope:
     """The envelope of every message. metadata: the trace context or null."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import NewType
 from uuid import uuid4
@@ -145,9 +146,7 @@ class SharedState:
     circuits: DocumentStore | None
 
 
-def utc_now() -> datetime:
-    """The wall clock, for the dates of events and bookings; time.monotonic measures durations."""
-    return datetime.now(UTC)
+utc_now = partial(datetime.now, UTC)  # for the dates of events and bookings; time.monotonic measures durations
 
 
 class JudgesProvider(Provider):

@@ -47,6 +47,7 @@ from api_models import (
     Winner,
 )
 from exceptions import ServiceError
+from value_object import value_object
 
 T = TypeVar("T")
 KEPT_CHARACTERS = 16_384  # of a text kept between requests
@@ -81,7 +82,7 @@ class CacheUse(StrEnum):
         return self is not CacheUse.BYPASS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ComparisonQuery:
     """The caller's request; what is `None` is left to us.
 
@@ -171,7 +172,7 @@ class PromptProtocol(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class MockKnobs:
     """The mock judge's settings. error_rate and position_bias are shares from 0 to 1, latencies milliseconds."""
 
@@ -182,7 +183,7 @@ class MockKnobs:
     position_bias: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ProviderRequest:
     """One complete question to one model.
 
@@ -205,12 +206,12 @@ class ProviderRequest:
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, over all fields: the key under which answers are cached and shared."""
-        told = {name: getattr(self, name) for name in self.__slots__}
+        told = {name: getattr(self, name) for name in self.__dataclass_fields__}
         told["prompt"] = self.prompt.identity
         return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Choice:
     """A provider to ask, and the requested model; None leaves it to the settings."""
 
@@ -218,7 +219,7 @@ class Choice:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Candidate:
     """A provider that may be asked, with its request.
 
@@ -234,7 +235,7 @@ class Candidate:
 # --- Nouns: an answer -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Verdict:
     """Which essay is better, why, and how sure the judge is: 1.0 (a guess) to 5.0 (certain)."""
 
@@ -254,7 +255,7 @@ class FinishReason(StrEnum):
     UNEXPECTED = "unexpected"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Completion:
     """A model's output, not yet parsed as a verdict. model: the provider's name for it. cost_usd: if reported."""
 
@@ -265,7 +266,7 @@ class Completion:
     cost_usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ProviderReply:
     """One model's verdict and the purchase behind it. prompt_sha256: of the prompt that it answers."""
 
@@ -275,7 +276,7 @@ class ProviderReply:
     prompt_sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CachedReply:
     """A reply bought earlier, and its age in seconds."""
 
@@ -283,7 +284,7 @@ class CachedReply:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Attempt:
     """One call to a provider made for a request. purchase: what was billed, priced; None if nothing was."""
 
@@ -299,7 +300,7 @@ class Attempt:
         return f"{self.provider}: {self.outcome} after {self.duration_s * 1000:.0f} ms"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Timings:
     """Where a request's time went, in seconds. queued: waiting for a slot; upstream: at providers."""
 
@@ -309,7 +310,7 @@ class Timings:
     upstream_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ComparisonResult:
     """An answered query. cost_usd: of *this* call; 0 for a cache hit or a coalesced answer, None when unknown."""
 
@@ -337,7 +338,7 @@ class ComparisonResult:
 # --- Nouns: models and prices -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ModelTraits:
     """What is known about one model; the defaults are the conservative ones for an unknown model.
 
@@ -355,7 +356,7 @@ class ModelTraits:
     deprecated_on: date | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Rates:
     """US dollars per million tokens, in the lowest tier of prompt length."""
 
@@ -424,7 +425,7 @@ class Reservation:
     is_open: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class UsageRows:
     """Usage by provider and model. scope: whether of all replicas or of this one."""
 
@@ -439,7 +440,7 @@ class UsageRows:
 # --- Nouns: the state of things ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CostRules:
     """Limits, in US dollars per UTC day and month, and alerts. alert_levels: shares of a limit."""
 
@@ -456,7 +457,7 @@ class CostRules:
         return self.limit_usd_per_day is not None or self.limit_usd_per_month is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CurrentSettings:
     """An immutable snapshot of the settings in force, operators' changes included, taken once per request.
 
@@ -481,7 +482,7 @@ class CurrentSettings:
     costs: CostRules = field(default_factory=CostRules)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ProviderActivity:
     """How one provider is doing in this process. Times are UTC."""
 
@@ -492,7 +493,7 @@ class ProviderActivity:
     average_response_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ProbeFinding:
     """The result of a free probe, and its time (UTC)."""
 
@@ -504,7 +505,7 @@ class ProbeFinding:
 ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class ProviderStatus:
     """Whether a provider can be asked now; reason says why not. held_because: why its circuit is held, if it is."""
 
@@ -535,7 +536,7 @@ CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class PeriodSpending:
     """Spending in one UTC day or month, in US dollars. limit_usd, left_usd: None without a limit.
 
@@ -548,7 +549,7 @@ class PeriodSpending:
     left_usd: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Spending:
     """Spending of today and of this month. scope: of all replicas or of this one."""
 
@@ -557,7 +558,7 @@ class Spending:
     month: PeriodSpending
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Failure:
     """An error response: our own words only, nothing of what was sent."""
 
@@ -569,7 +570,7 @@ class Failure:
     correlation_id: UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Pace:
     """Latency of the answers of the last window_s seconds, in seconds; None without any."""
 
@@ -580,7 +581,7 @@ class Pace:
     slowest_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CacheHealth:
     """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
 
@@ -595,7 +596,7 @@ class CacheHealth:
         return CACHE_MODES.get(self.mode)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class EventHealth:
     """The state of Kafka and of event delivery. dropping: events were dropped within the last minute.
 
@@ -607,7 +608,7 @@ class EventHealth:
     dropping: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class TierStatistics:
     """Statistics of one cache tier since the start. None: not known for this tier."""
 
@@ -619,7 +620,7 @@ class TierStatistics:
     size_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CacheStatistics:
     """Cache statistics of this process since its start. saved_usd: what the hits would have cost."""
 
@@ -632,7 +633,7 @@ class CacheStatistics:
     redis: TierStatistics | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class CacheCleared:
     """The cache is cleared here. everywhere: in all replicas; else the others follow once Redis is back."""
 
@@ -640,7 +641,7 @@ class CacheCleared:
     everywhere: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Administrator:
     """Who makes a change. request_id: the correlation id of the request."""
 
@@ -648,7 +649,7 @@ class Administrator:
     request_id: UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class AlertsReset:
     """How many alerts may be sent again. everywhere: Redis has forgotten them as well; else only this replica."""
 
@@ -656,7 +657,7 @@ class AlertsReset:
     everywhere: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class TrialReport:
     """The result of a provider test. message: one sentence of ours."""
 
@@ -678,7 +679,7 @@ class SpanKind(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class TraceContext:
     """A position in a distributed trace, in the hex digits of W3C Trace Context; state is a `tracestate`."""
 
@@ -752,7 +753,7 @@ class LLMDialectProtocol(LLMProviderProtocol, LLMProbeProtocol, Protocol):
     """One provider's API: what a provider file implements."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Judge:
     """One provider as wired: the policy stack for comparisons, the metered dialect for provider tests, the probe."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent
@@ -34,7 +34,7 @@ class Body:
         if (expected_content_length or 0) > self._limit:
             self._refusal = RequestEntityTooLarge()
         self._within_s: float | None = None
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Lock()  # to receive: the reader's until it has finished, the watcher's for one message
         self.is_whole = self.is_late = False
         self.caller_left = False
         self.memory: MemoryProtocol = UnlimitedMemory()
@@ -67,13 +67,15 @@ class Body:
     async def until_caller_leaves(self) -> None:
         """Wait for the disconnect. Body parts received meanwhile are kept for the reader."""
         while not self.caller_left:
-            await self._receive_unless(lambda: self.caller_left)
+            async with self._turn:
+                if not self.caller_left:  # or the reader has just heard of it
+                    self._note(await self._receive())
 
     async def _read(self) -> bytes:
         try:
-            async with asyncio.timeout(self._within_s):
-                while not (self.needs_no_more or self.caller_left):
-                    await self._receive_unless(lambda: self.needs_no_more or self.caller_left)
+            async with asyncio.timeout(self._within_s), self._turn:
+                while not (self.is_whole or self._refusal or self.caller_left):
+                    self._note(await self._receive())
         except TimeoutError:
             self.is_late = True
             raise RequestTimeout from None
@@ -82,17 +84,6 @@ class Body:
         if not self.is_whole:
             raise asyncio.CancelledError
         return bytes(self._parts)
-
-    @property
-    def needs_no_more(self) -> bool:
-        """Whether the body is complete or refused."""
-        return self.is_whole or self._refusal is not None
-
-    async def _receive_unless(self, is_needless: Callable[[], bool]) -> None:
-        """The reader and the disconnect watcher take turns: a message received by one may satisfy the other."""
-        async with self._turn:
-            if not is_needless():
-                self._note(await self._receive())
 
     def _note(self, message: ASGIReceiveEvent) -> None:
         if message["type"] == "http.disconnect":

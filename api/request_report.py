@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http import HTTPStatus
 
 import structlog
 from quart.typing import ResponseTypes
@@ -28,6 +27,8 @@ QUIET_PATHS = frozenset(
         "/api/v1/cache/stats",
     }
 )
+FIRST_ERROR_STATUS = 400
+FIRST_FAILURE_STATUS = 500
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -58,9 +59,9 @@ class _Report:
 
     def finish(self, scope: RequestScope, response: ResponseTypes) -> None:
         scope.status = response.status_code
-        response.headers[CORRELATION_HEADER] = str(scope.correlation_id)
+        response.headers.add(CORRELATION_HEADER, str(scope.correlation_id))
         if not response.headers.getlist("Cache-Control"):
-            response.headers["Cache-Control"] = "no-store"
+            response.headers.add("Cache-Control", "no-store")
         if self._admission.is_draining:
             response.headers["Connection"] = "close"
 
@@ -93,6 +94,6 @@ class _Report:
 def _outcome(status: int) -> CallerOutcome:
     if status == CALLER_LEFT:
         return CallerOutcome.LEFT
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status >= FIRST_FAILURE_STATUS:
         return CallerOutcome.FAILED
-    return CallerOutcome.REFUSED if status >= HTTPStatus.BAD_REQUEST else CallerOutcome.SUCCESS
+    return CallerOutcome.REFUSED if status >= FIRST_ERROR_STATUS else CallerOutcome.SUCCESS

@@ -37,6 +37,7 @@ class RequestScope:
 
 
 _current: ContextVar[RequestScope] = ContextVar("request_scope")
+current_scope = _current.get  # raises LookupError outside of a request
 
 
 def begin(asked: ServiceRequest) -> RequestScope:
@@ -47,11 +48,6 @@ def begin(asked: ServiceRequest) -> RequestScope:
     structlog.contextvars.clear_contextvars()  # a pipelined request starts in the context of its predecessor
     structlog.contextvars.bind_contextvars(correlation_id=str(correlation_id))
     return scope
-
-
-def current_scope() -> RequestScope:
-    """The scope of the current request. Raises LookupError outside of one."""
-    return _current.get()
 
 
 def adopt_correlation_id(value: object) -> UUID:

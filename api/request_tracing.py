@@ -10,13 +10,11 @@ import structlog
 
 from api.application import Application
 from api.connection import ServiceRequest
-from api.request_report import METHODS, QUIET_PATHS
+from api.request_report import FIRST_ERROR_STATUS, FIRST_FAILURE_STATUS, METHODS, QUIET_PATHS
 from api.request_scope import RequestScope, current_scope
 from metrics import CALLER_LEFT
 from protocols import Attributes, TraceContext, TracerProtocol
 
-FIRST_ERROR_STATUS = 400
-FIRST_FAILURE_STATUS = 500
 LEFT = "caller_left"
 UNTRACED = nullcontext()
 NOTES = ("provider", "model", "cache", "attempts", "cost_usd")

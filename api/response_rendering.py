@@ -32,10 +32,10 @@ def render_result(query: ComparisonQuery, result: ComparisonResult) -> Response:
         provenance=_provenance(query, result),
     )
     response = Response(orjson.dumps(body), content_type="application/json")
-    response.headers["X-Cache"] = result.cache_outcome
-    response.headers["Server-Timing"] = server_timing(result.timings)
+    response.headers.add("X-Cache", result.cache_outcome)
+    response.headers.add("Server-Timing", server_timing(result.timings))
     if result.age_s is not None:
-        response.headers["Age"] = str(int(result.age_s))
+        response.headers.add("Age", str(int(result.age_s)))
     return response
 
 

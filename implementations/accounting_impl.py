@@ -91,7 +91,7 @@ class AccountingImpl:
             ),
         )
         self._metrics.purchased(provider=request.provider, model=request.model, usage=purchase.usage, cost_usd=cost_usd)
-        return replace(purchase, cost_usd=cost_usd)
+        return Purchase(model=purchase.model, usage=purchase.usage, cost_usd=cost_usd)
 
     def _ended(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
         self._books[request.provider].in_flight -= 1

@@ -3,18 +3,17 @@
 An entry counts as at least size_bytes / max_entries bytes, so that one measure bounds both.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-
-from cachetools import Cache, TLRUCache
 
 from protocols import ClockProtocol
+from value_object import value_object
 
-# An entry's key, objects and slots in three tables, without the payload: CPython 3.11, rounded up.
-OVERHEAD_BYTES = 600
+# An entry's key, objects and place in the table, without the payload: CPython 3.11, rounded up.
+OVERHEAD_BYTES = 450
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Entry:
     """A payload with times on the monotonic clock, in seconds: bought, stored here, expired."""
 
@@ -24,7 +23,7 @@ class Entry:
     expires_at_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class KeptEntry:
     """A cache hit. Seconds: since it was bought, since it was stored here, until it expires."""
 
@@ -34,58 +33,31 @@ class KeptEntry:
     left_s: float
 
 
-class CountedEntries(TLRUCache[str, Entry]):
-    """Tracks the size of its payloads. A key must be deleted before it is set again."""
-
-    payload_bytes = 0
-    on_evict: Callable[[], None]
-
-    def popitem(self) -> tuple[str, Entry]:
-        """Evict one entry."""
-        self.on_evict()
-        return super().popitem()
-
-    def __setitem__(self, key: str, entry: Entry) -> None:
-        """Store the entry, unless it has expired already."""
-        super().__setitem__(key, entry)
-        if Cache.__contains__(self, key):
-            self.payload_bytes += len(entry.payload)
-
-    def __delitem__(self, key: str) -> None:
-        """Called for every removal, except by `expire`."""
-        self.payload_bytes -= len(Cache.__getitem__(self, key).payload)
-        super().__delitem__(key)
-
-    def expire(self, time: float | None = None) -> list[tuple[str, Entry]]:
-        """Remove expired entries."""
-        expired = super().expire(time)
-        self.payload_bytes -= sum(len(entry.payload) for _, entry in expired)
-        return expired
-
-
 class LocalCache:
-    """size_bytes, max_entries: its bounds; clock: monotonic seconds; on_evict: called once per eviction."""
+    """size_bytes, max_entries: its bounds; clock: monotonic seconds; on_evict: called once per eviction.
+
+    Expired entries are removed when they are looked up, evicted or counted; only counting visits all entries.
+    """
 
     def __init__(
         self, *, size_bytes: int, max_entries: int, clock: ClockProtocol, on_evict: Callable[[], None]
     ) -> None:
         self._clock = clock
+        self._on_evict = on_evict
         self._smallest = max(1, size_bytes // max_entries)
-        self._entries = CountedEntries(
-            maxsize=self._smallest * max_entries,
-            ttu=lambda _key, entry, _now: entry.expires_at_s,
-            timer=clock,
-            getsizeof=self._size,
-        )
-        self._entries.on_evict = on_evict
+        self._limit_bytes = self._smallest * max_entries
+        self._entries = OrderedDict[str, Entry]()  # the least recently used one first
+        self.size_bytes = 0  # as counted against the limit
 
     def get(self, key: str) -> KeptEntry | None:
         """The entry with its age, or None."""
-        try:
-            entry = self._entries[key]
-        except KeyError:
+        entry, now_s = self._entries.get(key), self._clock()
+        if entry is None:
             return None
-        now_s = self._clock()
+        if entry.expires_at_s <= now_s:
+            self.remove(key)
+            return None
+        self._entries.move_to_end(key)
         return KeptEntry(
             payload=entry.payload,
             age_s=now_s - entry.born_at_s,
@@ -99,35 +71,45 @@ class LocalCache:
         age_s: how long ago it was bought.
         """
         self.remove(key)
-        now_s = self._clock()
-        entry = Entry(payload, now_s - age_s, now_s, now_s + ttl_s)
-        if self._size(entry) <= self._entries.maxsize:
-            self._entries[key] = entry
+        now_s, size_bytes = self._clock(), self._counted_bytes(payload)
+        if ttl_s <= 0 or size_bytes > self._limit_bytes:
+            return
+        while self.size_bytes + size_bytes > self._limit_bytes:
+            self._evict(now_s)
+        self._entries[key] = Entry(
+            payload=payload, born_at_s=now_s - age_s, stored_at_s=now_s, expires_at_s=now_s + ttl_s
+        )
+        self.size_bytes += size_bytes
 
     def remove(self, key: str) -> None:
         """Remove the key if present."""
-        self._entries.pop(key, None)
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.size_bytes -= self._counted_bytes(entry.payload)
 
     def clear(self) -> None:
         """Remove every entry."""
-        for key in list(self._entries):
-            self.remove(key)
+        self._entries.clear()
+        self.size_bytes = 0
 
     def __len__(self) -> int:
         """Number of unexpired entries."""
-        self._entries.expire()
+        now_s = self._clock()
+        for key in [key for key, entry in self._entries.items() if entry.expires_at_s <= now_s]:
+            self.remove(key)
         return len(self._entries)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes as counted against the limit."""
-        return round(self._entries.currsize)
 
     @property
     def payload_bytes(self) -> int:
         """Bytes of the unexpired payloads themselves."""
-        self._entries.expire()
-        return self._entries.payload_bytes
+        now_s = self._clock()
+        return sum(len(entry.payload) for entry in self._entries.values() if entry.expires_at_s > now_s)
 
-    def _size(self, entry: Entry) -> int:
-        return max(self._smallest, len(entry.payload) + OVERHEAD_BYTES)
+    def _evict(self, now_s: float) -> None:
+        key, entry = next(iter(self._entries.items()))
+        self.remove(key)
+        if entry.expires_at_s > now_s:
+            self._on_evict()
+
+    def _counted_bytes(self, payload: bytes) -> int:
+        return max(self._smallest, len(payload) + OVERHEAD_BYTES)

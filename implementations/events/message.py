@@ -96,8 +96,8 @@ def _key(event: EventData, service_name: str) -> str:
 
 def _estimated_bytes(event: EventData) -> int:
     metadata = len(orjson.dumps(event.metadata)) if event.metadata else 0
-    values = [getattr(event, name) for name in event.__dataclass_fields__]
-    return ENVELOPE_BYTES + metadata + sum([len(value) for value in values if isinstance(value, str)])
+    texts = [value for name in event.__dataclass_fields__ if isinstance(value := getattr(event, name), str)]
+    return ENVELOPE_BYTES + metadata + sum(map(len, texts))
 
 
 def _plain(value: object) -> object:

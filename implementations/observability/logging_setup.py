@@ -37,7 +37,6 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         _named(service, version) if as_json else _unchanged,
         _exception_without_text,
-        _asyncio_in_one_line,
     ]
     renderers: list[Processor] = (
         [_json_line] if as_json else [mask_secrets, structlog.dev.ConsoleRenderer(colors=LINES.isatty())]
@@ -51,7 +50,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
     handler = logging.StreamHandler(LINES)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _asyncio_in_one_line],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
@@ -145,8 +144,7 @@ def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDi
 
 def _asyncio_in_one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Keep only asyncio's first line about an unretrieved exception: the next ones hold the exception's text."""
-    record = event.get("_record")
-    if isinstance(record, logging.LogRecord) and record.name == "asyncio":
+    if event["_record"].name == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0]
     return event
 

@@ -1,17 +1,18 @@
-"""A bounded connection pool to Redis, and one pipelined exchange of commands. No retries, no timeouts of its own.
+"""A bounded set of connections to Redis, and one pipelined exchange of commands. No retries.
 
 The caller (`shared_redis.py`) sets one timeout for everything: waiting for a connection, connecting, sending and
-reading. redis-py's retries, health checks and timeouts are off; its client and pipelines, a quarter of the function
-calls of an exchange, are bypassed.
+reading. redis-py's retries, health checks and timeouts are off; its client, its pipelines and its pool's queue are
+bypassed for the function calls that they cost.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Protocol
 
-from redis.asyncio import BlockingConnectionPool, Connection
+from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import MaxConnectionsError, ResponseError
 
 CONNECTIONS = 32
 POOL_WAIT_S = 0.05
@@ -33,13 +34,11 @@ class ConnectionsProtocol(Protocol):
 
 
 class Connections:
-    """url: validated by the settings. connections: the size of the pool."""
+    """url: validated by the settings. connections: how many at most; the last one given back is the next one used."""
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
-        self._pool = BlockingConnectionPool.from_url(
+        self._pool = ConnectionPool.from_url(
             url,
-            max_connections=connections,
-            timeout=POOL_WAIT_S,
             decode_responses=False,
             retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
@@ -50,26 +49,38 @@ class Connections:
             protocol=2,
             driver_info=None,
         )
+        made = [self._pool.make_connection() for _ in range(connections)]  # type: ignore[no-untyped-call]  # redis-py's
+        self._all: list[Connection] = made
+        self._free = asyncio.LifoQueue[Connection]()
+        for connection in self._all:
+            self._free.put_nowait(connection)
 
     async def send(self, *commands: Command) -> list[Any]:
         """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py does not annotate it
+        connection = await self._taken()
         try:
+            await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             return [await _reply(connection) for _ in commands]
         except BaseException:
             await connection.disconnect(nowait=True)  # a late reply would be read as the reply to the next command
             raise
         finally:
-            await self._pool.release(connection)
+            self._free.put_nowait(connection)
 
     async def close(self) -> None:
         """Close within a second, whatever Redis does."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
-                await self._pool.aclose()
-        except (TimeoutError, OSError):
-            return
+                await asyncio.gather(*(one.disconnect() for one in self._all), return_exceptions=True)
+
+    async def _taken(self) -> Connection:
+        """A connection of one's own, perhaps not yet open. Raises MaxConnectionsError after POOL_WAIT_S."""
+        try:
+            async with asyncio.timeout(POOL_WAIT_S):
+                return await self._free.get()
+        except TimeoutError:
+            raise MaxConnectionsError from None
 
 
 async def _reply(connection: Connection) -> Any:

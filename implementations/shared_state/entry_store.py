@@ -5,7 +5,6 @@ Every read also fetches the generation, so no replica returns an entry that anot
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state.connections import Command
@@ -16,13 +15,14 @@ from implementations.shared_state.shared_redis import Access, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from metrics import Metrics
 from protocols import ClockProtocol
+from value_object import value_object
 
 LONGEST_NUMBER = 18
 PROBE_TTL_MS = 10_000
 TIER = "redis"
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class StoredEntry:
     """A payload from Redis, with its age and remaining TTL in seconds."""
 
@@ -48,6 +48,7 @@ class EntryStore:
         self.redis = redis
         self._prefix = prefix
         self._generation_key = f"{prefix}:generation"
+        self._ask_generation: Command = ("GETRANGE", self._generation_key, 0, LONGEST_NUMBER)
         self._generation = generation
         self._behind = behind
         self._metrics = metrics
@@ -65,7 +66,7 @@ class EntryStore:
                 raise RedisAwayError(Fault.AWAY)  # cleared here, but Redis has not been told yet
             asked, key = self._generation.number, self._key(name)
             number, found, left_ms = await self.redis.read(
-                self._ask_generation(),
+                self._ask_generation,
                 ("GETRANGE", key, 0, MAX_ENTRY_BYTES),
                 ("PTTL", key),
                 patience_s=give_up_at_s - self._clock(),
@@ -97,7 +98,7 @@ class EntryStore:
 
     async def probe_read(self) -> None:
         """The prober's read: learn the generation."""
-        (number,) = await self.redis.probe(Access.READ, self._ask_generation())
+        (number,) = await self.redis.probe(Access.READ, self._ask_generation)
         self._learn(number)
 
     async def probe_write(self) -> None:
@@ -108,9 +109,6 @@ class EntryStore:
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}:{SCHEMA}:{self._generation.number}:{name}"
-
-    def _ask_generation(self) -> Command:
-        return ("GETRANGE", self._generation_key, 0, LONGEST_NUMBER)
 
     def _learn(self, reply: object) -> None:
         """Adopt a higher generation. A lower one means that Redis lost it: write it back."""
@@ -140,7 +138,7 @@ class EntryStore:
             self._behind.start(self._quietly(("UNLINK", key)))
             return None
         age_s = max(0.0, ttl_s - left_s)
-        return StoredEntry(payload, age_s, left_s) if left_s > 0 else None
+        return StoredEntry(payload=payload, age_s=age_s, left_s=left_s) if left_s > 0 else None
 
     async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:
         done = await self._quietly(("SET", key, sealed, "PX", ttl_ms))

@@ -4,11 +4,12 @@ The checksum also covers the name under which the entry was stored, so a payload
 """
 
 import hashlib
-from dataclasses import dataclass
 from enum import StrEnum
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
+
+from value_object import value_object
 
 SCHEMA = 2
 MAX_ENTRY_BYTES = 256 * 1024
@@ -31,7 +32,7 @@ class FlawedEntryError(Exception):
         self.flaw = flaw
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Envelope:
     """created: Unix seconds; ttl: seconds."""
 

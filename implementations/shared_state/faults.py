@@ -8,7 +8,6 @@ from enum import StrEnum
 from redis import exceptions
 
 MAX_CLIENTS = "max number of clients reached"
-NO_CONNECTION = "No connection available."
 WRONG_TYPE = "WRONGTYPE"
 
 
@@ -56,11 +55,8 @@ TABLE: tuple[tuple[type[Exception], Fault], ...] = (
 
 def fault_of(error: Exception) -> Fault:
     """The exception's fault; anything not listed is a refusal of this kind of command."""
-    text = str(error)
-    if text.endswith(MAX_CLIENTS):
+    if str(error).endswith(MAX_CLIENTS):
         return Fault.MAX_CLIENTS
-    if text == NO_CONNECTION:
-        return Fault.POOL
     return next((fault for kind, fault in TABLE if isinstance(error, kind)), Fault.REFUSED)
 
 

@@ -8,7 +8,6 @@ for at most as long as its caller would have waited.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +21,7 @@ from implementations.shared_state.connections import Command, ConnectionsProtoco
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_wrong_type
 from metrics import Metrics
 from protocols import ClockProtocol
+from value_object import value_object
 
 SLOW_S = 0.15
 FAILURE_THRESHOLD = 3
@@ -44,7 +44,7 @@ class RedisMode(StrEnum):
     DOWN = "down"
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class Exchange:
     """Replies, and whether they came as fast as from a healthy Redis."""
 
@@ -94,7 +94,7 @@ class SharedRedis:
 
     async def read(self, *commands: Command, patience_s: float = PATIENCE_S) -> list[Any]:
         """The replies; one to a key of another type is an exception. Raises RedisAwayError, within patience_s."""
-        if self.mode is RedisMode.DOWN or patience_s <= 0:
+        if not self.works(Access.READ) or patience_s <= 0:
             raise RedisAwayError(Fault.AWAY)
         return (await self._exchange(Access.READ, commands, patience_s)).replies
 
@@ -157,7 +157,7 @@ class SharedRedis:
             self._failed(access, permit, Fault.SLOW)
         elif permit is not None:
             permit.succeeded()
-        return Exchange(replies, in_time)
+        return Exchange(replies=replies, in_time=in_time)
 
     def _failed(self, access: Access, permit: Permit | None, fault: Fault) -> None:
         """Count it. Some faults open a circuit at once; an exhausted pool says nothing about Redis."""

@@ -20,6 +20,7 @@ LAYERS = (
     {"protocols", "config", "metrics"},
     {"exceptions"},
     {"api_models"},
+    {"value_object"},
 )
 LAYER_OF = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 OUTSIDE = {"tests", "tools", "bench"}
@@ -34,7 +35,6 @@ FENCES = {
     "tenacity": {"implementations/retry_manager_impl.py", "di.py"},
     "opentelemetry": {"implementations/observability", "di.py"},
     "genai_prices": {"implementations/accounting"},
-    "cachetools": {"implementations/cache"},
     "quart": {"api", "startup_setup.py"},
     "quart_dishka": {"api", "startup_setup.py"},
     "dishka": {"api", "startup_setup.py", "di.py"},

@@ -116,7 +116,7 @@ async def test_an_entry_comes_back_with_its_age_and_the_time_it_has_left() -> No
     await stored(replica, ttl_s=60.0, age_s=5.0)
     replica.clock.advance(20)
 
-    assert await replica.entries.get(NAME) == StoredEntry(PAYLOAD, age_s=25.0, left_s=40.0)
+    assert await replica.entries.get(NAME) == StoredEntry(payload=PAYLOAD, age_s=25.0, left_s=40.0)
     assert replica.server.ttl_ms[replica.server.key_of(NAME)] == 60_000
 
 
@@ -127,7 +127,7 @@ async def test_a_clock_that_jumps_makes_nothing_older_or_younger(days: int) -> N
     replica.clock.advance(20)
     replica.calendar.move(days=days)
 
-    assert await replica.entries.get(NAME) == StoredEntry(PAYLOAD, age_s=20.0, left_s=40.0)
+    assert await replica.entries.get(NAME) == StoredEntry(payload=PAYLOAD, age_s=20.0, left_s=40.0)
 
 
 async def test_an_entry_that_would_never_go_is_not_given() -> None:

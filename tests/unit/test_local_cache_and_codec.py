@@ -58,7 +58,7 @@ def test_a_payload_comes_back_with_its_age() -> None:
     kept.put("key", b"payload", ttl_s=10)
     clock.advance(4)
 
-    assert kept.get("key") == KeptEntry(b"payload", age_s=4.0, kept_s=4.0, left_s=6.0)
+    assert kept.get("key") == KeptEntry(payload=b"payload", age_s=4.0, kept_s=4.0, left_s=6.0)
     assert kept.get("another key") is None
 
 
@@ -84,7 +84,7 @@ def test_putting_again_replaces_the_payload_and_starts_its_time_anew() -> None:
     kept.put("key", b"new", ttl_s=10)
     clock.advance(8)
 
-    assert kept.get("key") == KeptEntry(b"new", age_s=8.0, kept_s=8.0, left_s=2.0)
+    assert kept.get("key") == KeptEntry(payload=b"new", age_s=8.0, kept_s=8.0, left_s=2.0)
     assert len(kept) == 1
 
 
@@ -169,7 +169,7 @@ def test_a_payload_that_was_bought_earlier_is_older_than_its_stay() -> None:
     kept.put("key", b"payload", ttl_s=10, age_s=100)
     clock.advance(4)
 
-    assert kept.get("key") == KeptEntry(b"payload", age_s=104.0, kept_s=4.0, left_s=6.0)
+    assert kept.get("key") == KeptEntry(payload=b"payload", age_s=104.0, kept_s=4.0, left_s=6.0)
 
 
 def test_clearing_forgets_everything_and_tells_of_no_eviction() -> None:
@@ -189,6 +189,28 @@ def test_each_eviction_is_told() -> None:
         kept.put(f"{number}", b"payload", ttl_s=10)
 
     assert len(evicted) == 2
+
+
+def test_an_expired_entry_that_makes_room_is_no_eviction() -> None:
+    evicted: list[int] = []
+    clock = Clock()
+    kept = LocalCache(size_bytes=10_000, max_entries=2, clock=clock, on_evict=lambda: evicted.append(1))
+    kept.put("brief", b"payload", ttl_s=10)
+    kept.put("long", b"payload", ttl_s=20)
+    clock.advance(10)
+    kept.put("new", b"payload", ttl_s=10)
+
+    assert (len(kept), evicted) == (2, [])
+
+
+def test_an_expired_entry_that_is_looked_up_gives_its_bytes_back() -> None:
+    clock = Clock()
+    kept = local_cache(clock)
+    kept.put("key", b"payload", ttl_s=10)
+    clock.advance(10)
+
+    assert kept.get("key") is None
+    assert kept.size_bytes == 0
 
 
 def test_removing_forgets_one_key_and_an_unknown_key_is_no_error() -> None:

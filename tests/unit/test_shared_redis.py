@@ -23,7 +23,6 @@ FAULTS = [
     (TimeoutError(), Fault.TIMEOUT),
     (exceptions.ConnectionError(SECRET), Fault.CONNECTION),
     (ConnectionRefusedError(SECRET), Fault.CONNECTION),
-    (exceptions.ConnectionError("No connection available."), Fault.POOL),
     (exceptions.MaxConnectionsError(), Fault.POOL),
     (exceptions.ConnectionError("max number of clients reached"), Fault.MAX_CLIENTS),
     (exceptions.ConnectionError("ERR max number of clients reached"), Fault.MAX_CLIENTS),
@@ -197,7 +196,7 @@ async def test_a_wrong_password_is_believed_at_once() -> None:
 
 async def test_a_full_pool_is_no_outage() -> None:
     replica = Replica()
-    replica.server.broken = exceptions.ConnectionError("No connection available.")
+    replica.server.broken = exceptions.MaxConnectionsError()
     await failed(replica, times=100)
 
     assert mode_of(replica) is RedisMode.UP
