@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import uvloop
@@ -59,7 +60,7 @@ class Bench:
         async def run() -> list[Row]:
             return [self._seen(row, bar) async for row in rounds(self._stage, count, spans)]
 
-        return Report.of(command(), uvloop.run(run()), versions=peers.versions(), rounds=count)
+        return Report.of(command(), uvloop.run(run()), versions=peers.versions(), rounds=count, spans=asdict(spans))
 
     def footprint(self) -> Report:
         """Measure start, memory, and memory over many requests and many faults."""

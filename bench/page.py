@@ -102,10 +102,10 @@ def _peers(rounds: Rounds) -> Iterator[str]:
 
 
 def _rounds(report: Report) -> Iterator[str]:
-    slices = [one for row in report.rows for one in row.slices]
+    slices, spans = sum(len(row.slices) for row in report.rows) // len(report.rows), report.more["spans"]
     yield (
-        f"The table shows medians of {report.more['rounds']} rounds, with {len(slices) // len(report.rows)} slices per "
-        f"subject, load and round; the median slice counted for {median(one.seconds for one in slices):.2f} s."
+        f"The table shows medians of {report.more['rounds']} rounds, each with {slices} slices of "
+        f"{spans['counted_s']:.1f} s per subject and load, after {spans['warm_s']:.1f} s that do not count."
     )
 
 

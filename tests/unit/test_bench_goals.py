@@ -1,15 +1,17 @@
 """Targets are judged from the raw data, and one that is missed or undecided is reported as such."""
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from bench import rows
 from bench.checks import checked
-from bench.goals import Goal, Met, Rounds, drift, goals
+from bench.goals import Goal, Met, Rounds, drift, first_of_each_load, goals
 from bench.intervals import interval
-from bench.rows import Report, Row
+from bench.rows import Report, Row, Slice
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 from bench.wire import overhead_us
 
@@ -73,6 +75,14 @@ def test_what_the_service_took_is_all_but_the_provider_s_call() -> None:
 def test_a_row_reports_what_was_really_due() -> None:
     open_pace = replace(ROW, intended_rps=1010.0, requests=5100)
     assert (open_pace.answers, open_pace.due_rps, ROW.due_rps) == (5000, 1020.0, None)
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    sliced = replace(ROW, slices=[Slice(began_s=1.5, seconds=0.8, answers=800, cpu_s=0.4, p50_ms=1.0)])
+    written = Report(command="c", date="d", commit="e", machine={"cores": "2"}, rows=[sliced], more={"rounds": 1})
+    written.write("peers")
+    assert Report.read("peers") == written
 
 
 @pytest.mark.parametrize(
@@ -154,6 +164,13 @@ def test_a_faster_peer_fails_the_targets_beside_it() -> None:
     failed = [target for target, goal in found(portkey_rps=900.0).items() if goal.met is Met.NO]
     assert len(failed) == 3
     assert all(PORTKEY in target for target in failed)
+
+
+def test_a_load_that_was_measured_again_is_shown_once_in_its_place() -> None:
+    half, again, closed = (
+        replace(ROW, share=share, seconds=seconds) for share, seconds in ((0.5, 1), (0.5, 2), (None, 1))
+    )
+    assert first_of_each_load([half, closed, again]) == [half, closed]
 
 
 def test_a_figure_is_the_median_of_all_rounds() -> None:
