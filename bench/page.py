@@ -105,7 +105,7 @@ def _rounds(report: Report) -> Iterator[str]:
     slices, spans = sum(len(row.slices) for row in report.rows) // len(report.rows), report.more["spans"]
     yield (
         f"The table shows medians of {report.more['rounds']} rounds, each with {slices} slices of "
-        f"{spans['counted_s']:.1f} s per subject and load, after {spans['warm_s']:.1f} s that do not count."
+        f"{spans['counted_s']:g} s per subject and load, after {spans['warm_s']:g} s that do not count."
     )
 
 
