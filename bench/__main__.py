@@ -1,10 +1,11 @@
-"""The commands: most measure and keep what they found in bench/results; `page` tells it in docs/."""
+"""The commands: most measure and keep their results in bench/results; `page` writes them into docs/."""
 
 import argparse
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import uvloop
@@ -24,7 +25,7 @@ from bench.selection import rows_of
 from bench.setups import SETUPS, Setup, shortened
 from bench.stage import Stage
 from bench.table import table_of, table_of_goals
-from bench.turns import ROUNDS, SPANS, TURNS, rounds
+from bench.turns import ROUNDS, ROWS, SPANS, rounds
 
 IN_A_FILE = 150  # columns, where no terminal says how wide it is
 GOALS: Mapping[str, Callable[[Report], Iterable[Goal]]] = {
@@ -36,12 +37,12 @@ GOALS: Mapping[str, Callable[[Report], Iterable[Goal]]] = {
 
 
 class Bench:
-    """One run of one command, with a bar that shows how far it is."""
+    """One run of one command, with a progress bar."""
 
-    def __init__(self, stage: Stage, progress: Progress, wishes: argparse.Namespace) -> None:
+    def __init__(self, stage: Stage, progress: Progress, options: argparse.Namespace) -> None:
         self._stage = stage
         self._progress = progress
-        self._wishes = wishes
+        self._options = options
 
     def short(self) -> Report:
         """Show what costs how much, in three minutes."""
@@ -53,21 +54,21 @@ class Bench:
 
     def peers(self) -> Report:
         """Measure us and the peers in turns."""
-        count, spans = self._wishes.rounds, SPANS.times(self._wishes.length)
-        bar = self._bar(count * TURNS)
+        count, spans = self._options.rounds, SPANS.times(self._options.length)
+        bar = self._bar(count * ROWS)
 
         async def run() -> list[Row]:
             return [self._seen(row, bar) async for row in rounds(self._stage, count, spans)]
 
-        return Report.of(command(), uvloop.run(run()), versions=peers.versions(), rounds=count)
+        return Report.of(command(), uvloop.run(run()), versions=peers.versions(), rounds=count, spans=asdict(spans))
 
     def footprint(self) -> Report:
         """Measure start, memory, and memory over many requests and many faults."""
-        wishes = self._wishes
+        options = self._options
         started = footprint.starts(self._stage)
-        over_requests = footprint.over_requests(self._stage, wishes.requests, self._shares("judged misses"))
+        over_requests = footprint.over_requests(self._stage, options.requests, self._shares("judged misses"))
         requests = uvloop.run(over_requests)
-        over_faults = footprint.over_faults(self._stage, 60 * wishes.minutes, self._shares("faults"))
+        over_faults = footprint.over_faults(self._stage, 60 * options.minutes, self._shares("faults"))
         return Report.of(command(), starts=started, requests=requests, faults=uvloop.run(over_faults))
 
     def scaling(self) -> Report:
@@ -75,7 +76,7 @@ class Bench:
         bar = self._bar(scaling.MOST_REPLICAS + 2)
         sizes = []
         for count in range(1, scaling.MOST_REPLICAS + 1):
-            sizes.append(uvloop.run(scaling.size(self._stage, count, scaling.SPANS.times(self._wishes.length))))
+            sizes.append(uvloop.run(scaling.size(self._stage, count, scaling.SPANS.times(self._options.length))))
             self._progress.update(bar, advance=1, description=f"{count} replicas")
         restarts = []
         for told_before in (True, False):
@@ -86,7 +87,7 @@ class Bench:
         )
 
     def _selection(self, setups: Sequence[Setup], spans: Spans) -> Report:
-        bar, spans = self._bar(sum(len(setup.runs) for setup in setups)), spans.times(self._wishes.length)
+        bar, spans = self._bar(sum(len(setup.runs) for setup in setups)), spans.times(self._options.length)
 
         async def run() -> list[Row]:
             return [self._seen(row, bar) async for row in rows_of(setups, self._stage, spans)]
@@ -111,25 +112,25 @@ def command() -> str:
 
 
 def main() -> None:
-    """Measure, or tell what was measured."""
+    """Measure, or write down what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("short", "full", "peers", "footprint", "scaling", "profile", "page"))
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of peers")
     parser.add_argument("--requests", type=int, default=100_000, help="of footprint")
     parser.add_argument("--minutes", type=float, default=5.0, help="of faults, of footprint")
     parser.add_argument("--length", type=float, default=1.0, help="multiplies all spans; below 1 to try commands out")
-    wishes = parser.parse_args()
-    if wishes.what == "page":
+    options = parser.parse_args()
+    if options.what == "page":
         draw()
         PAGE.write_text(page())
         SCALING.write_text(scaling_page())
-    elif wishes.what == "profile":
+    elif options.what == "profile":
         Console().print(*uvloop.run(profiles()))
     else:
-        _measure(wishes, Console(width=None if sys.stdout.isatty() else IN_A_FILE))
+        _measure(options, Console(width=None if sys.stdout.isatty() else IN_A_FILE))
 
 
-def _measure(wishes: argparse.Namespace, console: Console) -> None:
+def _measure(options: argparse.Namespace, console: Console) -> None:
     server_core, other_core = cores()
     os.sched_setaffinity(0, {other_core})
     columns = (
@@ -140,13 +141,13 @@ def _measure(wishes: argparse.Namespace, console: Console) -> None:
     )
     with tempfile.TemporaryDirectory() as directory, Progress(*columns, console=console) as progress:
         stage = Stage(
-            server_core=server_core, other_core=other_core, directory=Path(directory), tell=progress.console.print
+            server_core=server_core, other_core=other_core, directory=Path(directory), say=progress.console.print
         )
-        report: Report = getattr(Bench(stage, progress, wishes), wishes.what)()
-    report.write(wishes.what)
+        report: Report = getattr(Bench(stage, progress, options), options.what)()
+    report.write(options.what)
     console.print(table_of(report.rows) if report.rows else report.more)
-    if wishes.what in GOALS:
-        console.print(table_of_goals(GOALS[wishes.what](report)))
+    if options.what in GOALS:
+        console.print(table_of_goals(GOALS[options.what](report)))
 
 
 if __name__ == "__main__":

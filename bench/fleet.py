@@ -63,11 +63,11 @@ class Fleet:
         host, _, port = self.world.needs[Need.REDIS].partition(":")
         with socket.create_connection((host, int(port)), timeout=5) as plain:
             plain.sendall(b"INFO clients\r\n")
-            told = re.search(rb"connected_clients:(\d+)", plain.recv(65536))
-        return int(told[1]) - 1 if told else 0
+            found = re.search(rb"connected_clients:(\d+)", plain.recv(65536))
+        return int(found[1]) - 1 if found else 0
 
     def restart(self, replica: Replica, *, told_before: bool) -> int:
-        """Replace one. told_before: the balancer hears of it first. Returns the old one's exit code."""
+        """Replace one. told_before: the balancer drains it first. Returns the old one's exit code."""
         if told_before:
             self._set(replica, "drain")
             time.sleep(DRAINED_S)
@@ -89,7 +89,7 @@ class Fleet:
 
 @contextmanager
 def fleet_of(stage: Stage, count: int, *, delay_ms: float, settings: Mapping[str, str]) -> Iterator[Fleet]:
-    """So many replicas with these settings, and a provider that takes so long."""
+    """That many replicas with these settings, and a provider that takes delay_ms."""
     with ExitStack() as stack:
         world = stack.enter_context(stage.world(delay_ms=delay_ms, needs=(Need.REDIS,)))
         given = redis_at(lambda known: known.needs[Need.REDIS], **settings)(world)

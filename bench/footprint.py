@@ -1,4 +1,4 @@
-"""What the service takes: until its first answer, idle, over many requests, and over a long run of faults."""
+"""Time to the first answer, and memory: when idle, over many requests, and over a long run of faults."""
 
 import asyncio
 import math
@@ -26,7 +26,7 @@ FAULTS = Setup(
     provider=None,
 )
 
-Tell = Callable[[float], None]
+Progress = Callable[[float], None]
 
 
 def starts(stage: Stage) -> dict[str, Any]:
@@ -45,17 +45,19 @@ def starts(stage: Stage) -> dict[str, Any]:
     return found
 
 
-async def over_requests(stage: Stage, requests: int, tell: Tell) -> dict[str, Any]:
-    """So many judged misses. tell: takes the share that is done."""
-    return await _soaked(stage, MISS, lambda answered, _: answered / requests, tell)
+async def over_requests(stage: Stage, requests: int, progress: Progress) -> dict[str, Any]:
+    """Memory over that many judged misses. progress: takes the share that is done, 0 to 1."""
+    return await _soaked(stage, MISS, lambda answered, _: answered / requests, progress)
 
 
-async def over_faults(stage: Stage, seconds: float, tell: Tell) -> dict[str, Any]:
-    """So long a time in which four providers fail in every way, each answer drawn anew."""
-    return await _soaked(stage, FAULTS, lambda _, elapsed_s: elapsed_s / seconds, tell)
+async def over_faults(stage: Stage, seconds: float, progress: Progress) -> dict[str, Any]:
+    """Memory while four providers fail in every way, each answer drawn anew. progress: takes the share that is done."""
+    return await _soaked(stage, FAULTS, lambda _, elapsed_s: elapsed_s / seconds, progress)
 
 
-async def _soaked(stage: Stage, setup: Setup, share_done: Callable[[int, float], float], tell: Tell) -> dict[str, Any]:
+async def _soaked(
+    stage: Stage, setup: Setup, share_done: Callable[[int, float], float], progress: Progress
+) -> dict[str, Any]:
     with stage.world() as world, stage.server(setup, world) as server:
         asked = Asked(
             host=HOST,
@@ -64,16 +66,16 @@ async def _soaked(stage: Stage, setup: Setup, share_done: Callable[[int, float],
             request=comparison(headers={}, provider=setup.provider, is_new=True),
         )
         async with Load(asked, Closed()) as load:
-            return await _looked_at(load, server, share_done, tell)
+            return await _looked_at(load, server, share_done, progress)
 
 
 async def _looked_at(
-    load: Load, server: Running, share_done: Callable[[int, float], float], tell: Tell
+    load: Load, server: Running, share_done: Callable[[int, float], float], progress: Progress
 ) -> dict[str, Any]:
     began_s, samples = time.monotonic(), load.watch(math.inf)
     points: list[tuple[int, float]] = []
     while (share := share_done(samples.answered, time.monotonic() - began_s)) < 1:
-        tell(share)
+        progress(share)
         await asyncio.sleep(LOOK_S)
         points.append((samples.answered, round(server.rss_mib(), 2)))
     load.end()

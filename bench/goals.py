@@ -1,9 +1,12 @@
-"""What was promised and what was found: every figure is computed from the raw data."""
+"""The targets and whether they are met: every figure is computed from the raw data."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from statistics import median
 
+from bench.intervals import interval
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 
@@ -13,49 +16,60 @@ SETTLED = 0.1  # of a run: by then the caches are full
 MB_PER_MIB = 2**20 / 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """promise: as people read it. bound: the worst figure that keeps it. form: how the figures are written.
+class Met(StrEnum):
+    """Whether a target is met: by the whole interval, by none of it, or by a part of it."""
 
-    found: the median where there were rounds; rounds: the figure of each. passed_on: the median of a bare route that
-    only passes the question on.
+    YES = "yes"
+    NO = "**no**"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """One target. bound: the worst figure that meets it; at_least: whether it is the least, not the most.
+
+    figures: one for each round, window or start, or a single one. form: how a figure is written. pass_through: the
+    median of a bare route that only passes the question on, where it is comparable.
     """
 
-    promise: str
-    found: float
-    rounds: Sequence[float] = ()
+    target: str
     bound: float
+    figures: Sequence[float]
     form: str = "{:.2f}"
     at_least: bool = False
-    passed_on: float | None = None
+    pass_through: float | None = None
 
     @property
-    def is_met(self) -> bool:
-        """Whether the promise is kept."""
-        return self._keeps(self.found)
+    def found(self) -> float:
+        """The median."""
+        return median(self.figures)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the median; a single figure has none but itself."""
+        return interval(self.figures)
 
     @property
-    def kept(self) -> str:
-        """In words; what the median keeps and a single round does not, another run may decide otherwise."""
-        if not self.is_met:
-            return "**no**"
-        return "yes" if all(map(self._keeps, self.rounds)) else "by the median, not in every round"
-
-    def _keeps(self, figure: float) -> bool:
-        return figure >= self.bound if self.at_least else figure <= self.bound
+    def met(self) -> Met:
+        """Undecided when the bound lies within the interval."""
+        answers = {(end >= self.bound if self.at_least else end <= self.bound) for end in self.interval}
+        if len(answers) > 1:
+            return Met.UNDECIDED
+        return Met.YES if answers.pop() else Met.NO
 
     @property
-    def told(self) -> tuple[str, ...]:
-        """The promise, its bound, what was found, between which figures the single rounds lie, and passed_on."""
+    def cells(self) -> tuple[str, ...]:
+        """As a row of a table: the target, its bound, the figure, its interval, pass_through and whether it is met."""
         sign = "≥" if self.at_least else "≤"
-        spread = f"{min(self.rounds):.2f}\N{EN DASH}{max(self.rounds):.2f}" if self.rounds else ""
-        passed_on = "" if self.passed_on is None else self.form.format(self.passed_on)
-        return self.promise, f"{sign} {self.form.format(self.bound)}", self.form.format(self.found), spread, passed_on
+        spread = "\N{EN DASH}".join(map(self.form.format, self.interval)) if len(self.figures) > 1 else ""
+        pass_through = "" if self.pass_through is None else self.form.format(self.pass_through)
+        bound, found = (self.form.format(figure) for figure in (self.bound, self.found))
+        return self.target, f"{sign} {bound}", found, spread, pass_through, self.met
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """The rows of several rounds; a figure is the median of all rounds."""
+    """The rows of several rounds, in each of which every subject was measured at every load."""
 
     rows: Sequence[Row]
 
@@ -67,32 +81,33 @@ class Rounds:
         """The median of all rounds."""
         return median(self.each(setup, connections, figure))
 
-    def times(self, ours: str, theirs: str, figure: Callable[[Row], float]) -> Sequence[float]:
-        """How many times the one is the other at many connections, round by round: a slow minute slows both."""
-        return [
-            mine / other
-            for mine, other in zip(self.each(ours, MANY, figure), self.each(theirs, MANY, figure), strict=True)
-        ]
+    def ratios(self, ours: str, theirs: str, figure: Callable[[Row], float]) -> Sequence[float]:
+        """Our figure divided by theirs at many connections, round by round: a slow minute slows both."""
+        return _quotients(self.each(ours, MANY, figure), self.each(theirs, MANY, figure))
 
     def added(self, setup: str) -> Sequence[float]:
         """What is added to the median latency of asking the provider directly, in milliseconds, round by round."""
         alone = [self.each(name, ONE, lambda row: row.latency_ms["p50"]) for name in (setup, DIRECT)]
         return [ours - direct for ours, direct in zip(*alone, strict=True)]
 
+    def added_ratios(self, ours: str, theirs: str) -> Sequence[float]:
+        """What we add divided by what they add, round by round."""
+        return _quotients(self.added(ours), self.added(theirs))
+
     def rps(self, setup: str) -> float:
-        """Answers a second at many connections."""
+        """Answers per second at many connections."""
         return self.of(setup, MANY, lambda row: row.achieved_rps)
 
     def cpu_us(self, setup: str) -> float:
-        """Processor time of the server for one answer, in microseconds."""
-        return self.of(setup, MANY, lambda row: 1000 * row.cpu_s)
+        """CPU time of the server per answer, in microseconds."""
+        return self.of(setup, MANY, lambda row: 1000 * row.cpu_ms)
 
     def p50_ms(self, setup: str) -> float:
         """The median latency at one connection."""
         return self.of(setup, ONE, lambda row: row.latency_ms["p50"])
 
     def added_ms(self, setup: str) -> float:
-        """What is added to asking the provider directly."""
+        """What is added to the median latency of asking the provider directly."""
         return median(self.added(setup))
 
 
@@ -104,36 +119,41 @@ def goals(full: Report, peers: Report, footprint: Report) -> Iterator[Goal]:
 
 
 def of_peers(report: Report) -> Iterator[Goal]:
-    """What all of them in turns show."""
+    """Those that compare subjects measured in turns."""
     rounds = Rounds(report.rows)
-    miss, hit, redis, passed_on = MISS.name, HIT.name, REDIS_HIT.name, PASSED_ON.name
 
-    def speed(ours: str, theirs: str) -> Sequence[float]:
-        return rounds.times(ours, theirs, lambda row: row.achieved_rps)
+    def throughput(ours: str, theirs: str) -> Sequence[float]:
+        return rounds.ratios(ours, theirs, lambda row: row.achieved_rps)
 
-    def added(ours: str) -> Sequence[float]:
-        return [mine / other for mine, other in zip(rounds.added(ours), rounds.added(PORTKEY), strict=True)]
+    def cpu(ours: str) -> Sequence[float]:
+        return rounds.ratios(ours, BARE.name, lambda row: row.cpu_ms)
 
-    def processor_time(ours: str) -> Sequence[float]:
-        return rounds.times(ours, BARE.name, lambda row: row.cpu_s)
-
-    for promise, ours, theirs, bound in (
-        (f"a judged miss is so many times as fast as through the {PORTKEY}", miss, PORTKEY, 2.0),
-        (f"a judged miss is so many times as fast as through the {LITELLM}", miss, LITELLM, 20.0),
-        (f"a local hit is so many times as fast as a miss of the {PORTKEY}", hit, PORTKEY, 3.0),
-        (f"a Redis hit is so many times as fast as a miss of the {PORTKEY}", redis, PORTKEY, 1.5),
+    for target, ours, theirs, bound in (
+        (f"throughput of judged misses ÷ {PORTKEY}", MISS, PORTKEY, 2.0),
+        (f"throughput of judged misses ÷ {LITELLM}", MISS, LITELLM, 20.0),
+        (f"throughput of local hits ÷ misses of the {PORTKEY}", HIT, PORTKEY, 3.0),
+        (f"throughput of Redis hits ÷ misses of the {PORTKEY}", REDIS_HIT, PORTKEY, 1.5),
     ):
-        found = speed(ours, theirs)
-        passing = median(speed(passed_on, theirs)) if ours == miss else None
-        yield Goal(promise=promise, found=median(found), rounds=found, bound=bound, at_least=True, passed_on=passing)
-    shares = added(miss)
-    promise = f"a judged miss adds so much of what the {PORTKEY} adds to the median, one connection"
-    yield Goal(promise=promise, found=median(shares), rounds=shares, bound=0.75, passed_on=median(added(passed_on)))
-    for name, ours, bound in (("a local hit", hit, 1.8), ("a judged miss", miss, 2.9)):
-        promise = f"{name} takes so many times the processor time of a bare Quart route"
-        cpu = processor_time(ours)
-        passing = median(processor_time(passed_on)) if ours == miss else None
-        yield Goal(promise=promise, found=median(cpu), rounds=cpu, bound=bound, passed_on=passing)
+        yield Goal(
+            target=target,
+            bound=bound,
+            figures=throughput(ours.name, theirs),
+            at_least=True,
+            pass_through=median(throughput(PASSED_ON.name, theirs)) if ours is MISS else None,
+        )
+    yield Goal(
+        target=f"latency added by a judged miss ÷ by the {PORTKEY} (p50, one connection)",
+        bound=0.75,
+        figures=rounds.added_ratios(MISS.name, PORTKEY),
+        pass_through=median(rounds.added_ratios(PASSED_ON.name, PORTKEY)),
+    )
+    yield Goal(target="CPU time of a local hit ÷ bare Quart route", bound=1.8, figures=cpu(HIT.name))
+    yield Goal(
+        target="CPU time of a judged miss ÷ bare Quart route",
+        bound=2.9,
+        figures=cpu(MISS.name),
+        pass_through=median(cpu(PASSED_ON.name)),
+    )
 
 
 def at_half(report: Report) -> Sequence[Row]:
@@ -141,44 +161,52 @@ def at_half(report: Report) -> Sequence[Row]:
     return [row for row in report.rows if (row.setup, row.share) == (MISS.name, HALF)]
 
 
+def first_of_each_load(rows: Sequence[Row]) -> Sequence[Row]:
+    """Without the further windows of a load that was measured again."""
+    first: dict[object, Row] = {}
+    for row in rows:
+        first.setdefault((row.setup, row.connections, row.share), row)
+    return list(first.values())
+
+
 def of_full(report: Report) -> Iterator[Goal]:
-    """What the service shows alone, at every load."""
-    halves = [row.overhead_ms["p99"] for row in at_half(report)]
+    """Those of the service alone, at every load."""
     yield Goal(
-        promise="at half of the capacity a judged miss takes beside the provider's call, in 99 of 100 cases and as it "
-        "tells itself, at most",
-        found=median(halves),
-        rounds=halves,
+        target="service time of a judged miss at 50 % of capacity (p99)",
         bound=10.0,
+        figures=[row.overhead_ms["p99"] for row in at_half(report)],
         form="{:.1f} ms",
     )
     yield from of_short(report)
 
 
 def of_short(report: Report) -> Iterator[Goal]:
-    """What a short selection shows."""
+    """Those that the short selection measures, too."""
     burst = report.more["burst"]
-    promise = f"{burst['callers']} identical questions at once buy so many answers"
-    yield Goal(promise=promise, found=burst["upstream_calls"], bound=1, form="{:.0f}")
+    target = f"provider calls for {burst['callers']} identical questions at once"
+    yield Goal(target=target, bound=1, figures=[burst["upstream_calls"]], form="{:.0f}")
 
 
 def of_footprint(report: Report) -> Iterator[Goal]:
-    """What it takes to start and to run for long."""
-    found = report.more
-    idle_mb = [MB_PER_MIB * mib for mib in found["starts"]["idle_mib"]]
-    yield Goal(promise="memory when idle", found=median(idle_mb), rounds=idle_mb, bound=120, form="{:.0f} MB")
-    for promise, run in (
-        (f"memory over {found['requests']['answered']:,} requests changes by", found["requests"]),
-        (f"memory over {found['faults']['seconds'] / 60:.0f} minutes of faults changes by", found["faults"]),
+    """Those of starting and of running for long."""
+    starts, requests, faults = (report.more[name] for name in ("starts", "requests", "faults"))
+    idle_mb = [MB_PER_MIB * mib for mib in starts["idle_mib"]]
+    yield Goal(target="resident memory when idle", bound=120, figures=idle_mb, form="{:.0f} MB")
+    for run, length in (
+        (requests, f"{requests['answered']:,} requests"),
+        (faults, f"{faults['seconds'] / 60:.0f} minutes of faults"),
     ):
-        yield Goal(promise=promise, found=drift(run["points"]), bound=0.05, form="{:.1%}")
-    start_s = found["starts"]["start_s"]
-    promise = "from the start to the first verdict"
-    yield Goal(promise=promise, found=median(start_s), rounds=start_s, bound=2.0, form="{:.1f} s")
+        target = f"change of resident memory over {length}"
+        yield Goal(target=target, bound=0.05, figures=[drift(run["points"])], form="{:.1%}")
+    yield Goal(target="from process start to the first verdict", bound=2.0, figures=starts["start_s"], form="{:.1f} s")
 
 
 def drift(points: Sequence[tuple[int, float]]) -> float:
-    """The largest change of memory, up or down, after the caches were full."""
+    """The largest relative change of memory, up or down, after the caches were full. points: answers, MiB."""
     settled = points[int(SETTLED * len(points)) :]
     before = settled[0][1]
     return max(abs(mib / before - 1) for _, mib in settled)
+
+
+def _quotients(ours: Sequence[float], theirs: Sequence[float]) -> Sequence[float]:
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]

@@ -22,7 +22,7 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Whom, over how many connections, and what: request makes the bytes of the next question."""
+    """What is loaded, over how many connections, and with what: request makes the bytes of the next question."""
 
     host: str
     port: int
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class Samples:
-    """What became of the requests that were due within a span of time, in seconds of a monotonic clock.
+    """The results of the requests that were due within a span of time, in seconds of a monotonic clock.
 
     times: Server-Timing values as they came. late: left more than a millisecond after they were due although a
     connection was free; waited: found none. answered: how many answers came within the span, whenever they were due.
@@ -55,11 +55,11 @@ class Samples:
 
     @property
     def lost(self) -> int:
-        """How many were due and got no answer, not even within a grace."""
+        """How many were due and got no answer within the grace period."""
         return self.due - len(self.latencies_s)
 
     def take(self, latency_s: float, status: int, times: bytes) -> None:
-        """Take one answer down."""
+        """Record one answer."""
         self.latencies_s.append(latency_s)
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if times:
@@ -67,7 +67,7 @@ class Samples:
 
 
 class Load:
-    """Runs while its block is open; `watch` looks at a part of that time."""
+    """Runs while its block is open; `watch` begins a span in which requests are counted, `end` ends it."""
 
     def __init__(self, asked: Asked, pace: Pace) -> None:
         self._asked = asked
@@ -76,7 +76,8 @@ class Load:
         self._free: deque[Connection] = deque()
         self._reopening: set[asyncio.Task[None]] = set()
         self._samples = Samples()
-        self._heard = asyncio.Event()
+        self._answers = 0
+        self._progress = asyncio.Event()
         self._runs = True
 
     async def __aenter__(self) -> Self:
@@ -89,7 +90,7 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Leave nothing behind."""
+        """Close every connection."""
         self._runs = False
         self._alarm.close()
         for task in self._reopening:
@@ -98,7 +99,7 @@ class Load:
             connection.close()
 
     def watch(self, seconds: float) -> Samples:
-        """Take down what becomes of the requests that are due within the next seconds."""
+        """Count the requests that are due within the next seconds."""
         now_s = time.monotonic()
         self._samples = Samples(begin_s=now_s, end_s=now_s + seconds)
         return self._samples
@@ -107,27 +108,36 @@ class Load:
         """The span that is watched ends now."""
         self._samples.end_s = time.monotonic()
 
+    async def whole_cohort(self) -> None:
+        """Wait until the number of answers is a multiple of the connections.
+
+        Requests that were sent together are answered together: a span that begins and ends between two such cohorts
+        counts whole ones, however few of them fit in.
+        """
+        connections = self._asked.connections
+        wanted = (self._answers // connections + 1) * connections
+        await self._until(lambda: self._answers >= wanted)
+
     async def settle(self) -> None:
-        """Wait, for a while, until all that was due in the span is answered; then take nothing down any more."""
+        """Wait until all that was due in the span is answered; then send no more and wait for what is in flight."""
         samples = self._samples
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
-                while samples.lost or self._pace.untaken(samples.end_s):
-                    self._heard.clear()
-                    await self._heard.wait()
+        await self._until(lambda: not samples.lost and not self._pace.untaken(samples.end_s))
         samples.due += self._pace.untaken(samples.end_s)
         self._samples = Samples()
+        self._runs = False
+        await self._until(lambda: not self._under_way)
 
     def answered(self, connection: Connection, status: int, times: bytes) -> None:
-        """Take the answer down, and ask again when something is due."""
+        """Record the answer, and send the next request when one is due."""
         now_s, due_s = time.monotonic(), self._under_way.pop(connection)
+        self._answers += 1
         self._samples.answered += self._counts(now_s)
         if self._counts(due_s):
             self._samples.take(now_s - due_s, status, times)
-        self._heard.set()
+        self._progress.set()
         if not connection.is_open:
             return
-        if not self._free and (next_s := self._pace.take(now_s)) is not None:
+        if self._runs and not self._free and (next_s := self._pace.take(now_s)) is not None:
             self._samples.waited += self._counts(next_s) and next_s < now_s
             self._ask(connection, next_s)
         else:
@@ -146,7 +156,7 @@ class Load:
     def _rang(self) -> None:
         """Something may be due, and connections may be free."""
         now_s = time.monotonic()
-        while self._free and (due_s := self._pace.take(now_s)) is not None:
+        while self._runs and self._free and (due_s := self._pace.take(now_s)) is not None:
             self._samples.late += self._counts(due_s) and now_s - due_s > LATE_S
             self._ask(self._free.popleft(), due_s)
         self._set_alarm()
@@ -155,6 +165,14 @@ class Load:
         self._under_way[connection] = due_s
         self._samples.due += self._counts(due_s)
         connection.send(self._asked.request())
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for answers until it is so, at most for a grace."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                while not is_so():
+                    self._progress.clear()
+                    await self._progress.wait()
 
     def _counts(self, moment_s: float) -> bool:
         return self._samples.begin_s <= moment_s < self._samples.end_s

@@ -6,8 +6,6 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import Protocol
 
-SEED = 11
-
 
 class Pace(Protocol):
     """Moments and spans are seconds of one monotonic clock."""
@@ -28,7 +26,7 @@ class Pace(Protocol):
 class Closed:
     """Always due: as many requests are under way as there are connections.
 
-    It finds out how much goes, and hides every wait that it causes.
+    It finds the capacity, and hides every wait that it causes.
     """
 
     def begin(self, now_s: float) -> None:
@@ -48,10 +46,13 @@ class Closed:
 
 
 class Open:
-    """Due at random moments, rate of them a second on average: callers who know nothing of each other or of us."""
+    """Due at random moments, rate of them a second on average: callers who know nothing of each other or of us.
 
-    def __init__(self, *, rate: float, seconds: float) -> None:
-        draw = random.Random(SEED)
+    The same seed draws the same moments.
+    """
+
+    def __init__(self, *, rate: float, seconds: float, seed: int) -> None:
+        draw = random.Random(seed)
         gaps = (draw.expovariate(rate) for _ in range(round(rate * seconds)))
         self._due_s = array("d", accumulate(gaps))
         self._next = 0

@@ -1,13 +1,13 @@
-"""Writes docs/benchmarks.md from the raw data of bench/results; no figure in it is typed by hand."""
+"""Writes docs/benchmarks.md from the raw data of bench/results; no result in it is typed by hand."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.goals import MANY, ONE, SETTLED, Rounds, at_half, goals
+from bench.goals import MANY, ONE, SETTLED, Rounds, at_half, first_of_each_load, goals
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
-from bench.table import load_of
+from bench.table import GOAL_HEADINGS, load_of
 
 PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
 TEXT = Path("bench/page.md")
@@ -20,9 +20,10 @@ def page() -> str:
     tables = {
         "targets": _targets(full, peers, footprint),
         "machine": _machine(full, peers, footprint),
-        "alone": _alone(full.rows),
+        "alone": _alone(first_of_each_load(full.rows)),
         "outside": _outside(full),
         "peers": _peers(Rounds(peers.rows)),
+        "rounds": _rounds(peers),
         "footprint": _footprint(footprint),
     }
     text = TEXT.read_text()
@@ -46,9 +47,10 @@ def scaling_page() -> str:
 
 
 def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
-    yield "| promise | target | found | in single rounds | only passed on | kept |\n|---|---|---|---|---|---|"
+    yield f"| {' | '.join(GOAL_HEADINGS)} |"
+    yield "|" + "---|" * len(GOAL_HEADINGS)
     for goal in goals(full, peers, footprint):
-        yield f"| {' | '.join(goal.told)} | {goal.kept} |"
+        yield f"| {' | '.join(goal.cells)} |"
 
 
 def _machine(*reports: Report) -> Iterator[str]:
@@ -72,16 +74,16 @@ def _alone(rows: Sequence[Row]) -> Iterator[str]:
         due = "" if row.due_rps is None else f"{row.due_rps:,.0f}"
         yield (
             f"| {row.setup} | {row.connections} | {load_of(row)} | {due} | {row.achieved_rps:,.0f} | {latencies} "
-            f"| {own} | {1000 * row.cpu_s:,.0f} | {row.rss_mib:.0f} | {calls:.2f} | {row.late:,} |"
+            f"| {own} | {1000 * row.cpu_ms:,.0f} | {row.rss_mib:.0f} | {calls:.2f} | {row.late:,} |"
         )
 
 
 def _outside(full: Report) -> Iterator[str]:
-    """What the promise for half of the capacity leaves out."""
+    """What the target at half of the capacity leaves out."""
     seen = [row.latency_ms["p99"] for row in at_half(full)]
     yield (
-        f"At half of the capacity the load itself saw a p99 of {median(seen):.1f} ms "
-        f"({min(seen):.1f}\N{EN DASH}{max(seen):.1f}) where the service tells the figure above."
+        f"At half of the capacity the load generator measured a p99 of {median(seen):.1f} ms "
+        f"({min(seen):.1f}\N{EN DASH}{max(seen):.1f}) where the service reports the service time above."
     )
 
 
@@ -91,12 +93,20 @@ def _ms(values: Mapping[str, float], name: str) -> str:
 
 
 def _peers(rounds: Rounds) -> Iterator[str]:
-    yield "| | answers/s | CPU µs | p50 ms, one connection | added, ms | memory, MiB |\n|---|---|---|---|---|---|"
+    yield "| | requests/s | CPU µs | p50 ms, one connection | added, ms | memory, MiB |\n|---|---|---|---|---|---|"
     for name in SUBJECTS:
         memory = rounds.of(name, MANY, lambda row: row.rss_mib)
         alone = [row for row in rounds.rows if (row.setup, row.connections) == (name, ONE)]
         latency = f"{rounds.p50_ms(name):.2f} | {rounds.added_ms(name):.2f}" if alone else " | "
         yield f"| {name} | {rounds.rps(name):,.0f} | {rounds.cpu_us(name):,.0f} | {latency} | {memory:.0f} |"
+
+
+def _rounds(report: Report) -> Iterator[str]:
+    slices, spans = sum(len(row.slices) for row in report.rows) // len(report.rows), report.more["spans"]
+    yield (
+        f"The table shows medians of {report.more['rounds']} rounds, each with {slices} slices of "
+        f"{spans['counted_s']:g} s per subject and load, after {spans['warm_s']:g} s that do not count."
+    )
 
 
 def _footprint(report: Report) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The peers: pinned, hashed, installed outside of the tree, started with nothing of our own environment.
 
-Each is asked what our service would send: the chat completion that the stand-in received from it, byte for byte.
+Each gets what our service sends to its provider: the chat completion that the stub received, byte for byte.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ LITELLM_ENV = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR", "LITELLM_LO
 
 
 def chat(body: bytes) -> Callable[[], bytes]:
-    """Always the same chat completion."""
+    """Makes requests for a chat completion, always the same."""
     wire = posted(CHAT_PATH, body, KEY)
     return lambda: wire
 
 
 def chat_through_portkey(body: bytes, world: World) -> Callable[[], bytes]:
-    """The gateway is told by each request whom to ask."""
-    told = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{world.provider.url}/v1"}
-    wire = posted(CHAT_PATH, body, KEY | told)
+    """The same for Portkey, which takes the provider from headers."""
+    provider = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{world.provider.url}/v1"}
+    wire = posted(CHAT_PATH, body, KEY | provider)
     return lambda: wire
 
 
@@ -73,7 +73,7 @@ def portkey(stage: Stage) -> Iterator[Running]:
 
 
 def versions() -> dict[str, str]:
-    """What the locks pin."""
+    """Name and version, as the locks pin them, and Node's."""
     pinned = next(line for line in LITELLM_LOCK.read_text().splitlines() if line.startswith("litellm=="))
     packages = orjson.loads(PORTKEY_LOCK.read_bytes())["packages"]
     node = subprocess.run(("node", "--version"), capture_output=True, text=True, check=True)  # noqa: S607
@@ -90,7 +90,7 @@ def _installed(lock: Path, install: Callable[[Path], None], stage: Stage, *, run
     home = cache / f"peers-{lock.stem}-{hashlib.sha256(lock.read_bytes() + runs_on.encode()).hexdigest()[:12]}"
     complete = home / "complete"
     if not complete.exists():
-        stage.tell(f"Installing into {home} (once) ...")
+        stage.say(f"Installing into {home} (once) ...")
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         install(home)

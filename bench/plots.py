@@ -1,4 +1,4 @@
-"""The pictures of docs/benchmarks.md, as SVG that is the same each time it is drawn from the same data."""
+"""The plots of docs/benchmarks.md, as SVG that is the same each time it is drawn from the same data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from bench.goals import Rounds
+from bench.goals import Rounds, first_of_each_load
 from bench.rows import Report, Row
 from bench.setups import HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
 
@@ -24,7 +24,8 @@ def draw() -> None:
     """All of them."""
     IMAGES.mkdir(exist_ok=True)
     full, peers, footprint = (Report.read(name) for name in ("full", "peers", "footprint"))
-    _under_load([row for row in full.rows if row.setup == MISS.name and row.share is not None])
+    rows = first_of_each_load(full.rows)
+    _under_load([row for row in rows if row.setup == MISS.name and row.share is not None])
     _beside_peers(Rounds(peers.rows))
     _memory(footprint)
 
@@ -33,7 +34,7 @@ def _under_load(rows: Sequence[Row]) -> None:
     figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
     for name in PERCENTILES:
         axes.plot([100 * (row.share or 0) for row in rows], [row.latency_ms[name] for row in rows], "o-", label=name)
-    axes.set(yscale="log", xlabel="load, % of the capacity", ylabel="latency from when it was due, ms")
+    axes.set(yscale="log", xlabel="load, % of the capacity", ylabel="latency from the due time, ms")
     axes.legend()
     _save(figure, "bench-load")
 
@@ -44,7 +45,7 @@ def _beside_peers(rounds: Rounds) -> None:
     bars = axes.barh(names, [rounds.rps(name) for name in names], color=["C0"] * 3 + ["C7"] * 2)
     axes.bar_label(bars, fmt="{:,.0f}", padding=4)
     axes.invert_yaxis()
-    axes.set(xlabel="answers a second, one core, 32 connections, a provider without delay")
+    axes.set(xlabel="requests per second, one core, 32 connections, a provider without delay")
     axes.margins(x=0.12)
     _save(figure, "bench-peers")
 

@@ -1,6 +1,6 @@
 """Where the time of one request goes: a hit and a miss in this process, without sockets, under cProfile.
 
-A profiler makes calls dear, and the server and the wire are left out: it shows where to look, not how long it takes.
+A profiler makes calls expensive, and server and sockets are left out: it shows where to look, not how long it takes.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ async def _profiled(title: str, *, is_new: bool) -> Table:
 
 
 def _table(title: str, stats: pstats.Stats) -> Table:
-    """The dearest functions, for one request each."""
+    """The most expensive functions, per request."""
     table = Table("where", "calls", "own µs", "with what it calls, µs", title=title)
     functions = stats.stats.items()  # type: ignore[attr-defined]  # typeshed forgets it
     for (file, line, name), (_, calls, own_s, whole_s, _) in sorted(functions, key=lambda item: -item[1][3])[:SHOWN]:

@@ -28,11 +28,11 @@ def comparison(*, headers: Mapping[str, str], provider: str | None, is_new: bool
 
 def posted(path: str, body: bytes, headers: Mapping[str, str], *, growth: int = 0) -> bytes:
     """A POST. growth: how much longer the body will be when a mark in it is replaced."""
-    told = {
+    fields = {
         "Host": "localhost",
         "Content-Type": "application/json",
         "Content-Length": str(len(body) + growth),
         **headers,
     }
-    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items())]
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -1,4 +1,4 @@
-"""What one measurement found, as it is kept in bench/results."""
+"""The results of a measurement, as they are kept in bench/results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,13 +14,27 @@ RESULTS = Path("bench/results")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What one load on one server came to.
+class Slice:
+    """One uninterrupted part of a measurement. began_s: of the machine's monotonic clock, in seconds.
 
-    share: of the capacity that was measured just before, None at a closed pace. Latencies count from when a request was
-    due, in milliseconds. overhead_ms: total less upstream of Server-Timing. cpu_s: of the server, for
-    1,000 answers. load_cpu: the share of a core that the load itself took. histogram: latencies in microseconds, in
-    HdrHistogram's own encoding.
+    cpu_s: CPU time of the server, in seconds. p50_ms: median latency, None when nothing was due.
+    """
+
+    began_s: float
+    seconds: float
+    answers: int
+    cpu_s: float
+    p50_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """The result of one load on one server.
+
+    share: of the capacity that was measured just before, None in a closed loop. Latencies count from when a request
+    was due, in milliseconds. overhead_ms: total less upstream of Server-Timing. cpu_ms: CPU time of the server per
+    answer. load_cpu: the share of a core that the load generator itself took. histogram: latencies in microseconds, in
+    HdrHistogram's own encoding. slices: what all else sums up.
     """
 
     setup: str
@@ -30,7 +44,7 @@ class Row:
     achieved_rps: float
     latency_ms: Mapping[str, float]
     overhead_ms: Mapping[str, float]
-    cpu_s: float
+    cpu_ms: float
     rss_mib: float
     seconds: float
     requests: int
@@ -41,21 +55,22 @@ class Row:
     lost: int
     load_cpu: float
     histogram: str = field(repr=False)
+    slices: Sequence[Slice] = ()
 
     @property
     def answers(self) -> float:
-        """How many came within the span, whenever they were due."""
+        """How many came within the window, whenever they were due."""
         return self.achieved_rps * self.seconds
 
     @property
     def due_rps(self) -> float | None:
-        """What was really due each second at an open pace, whose moments are drawn; None at a closed one."""
+        """What was really due each second in an open loop, whose arrivals are drawn; None in a closed one."""
         return None if self.intended_rps is None else self.requests / self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One run of a command. more: what is no row."""
+    """One run of a command. more: results that are no rows."""
 
     command: str
     date: str
@@ -66,7 +81,7 @@ class Report:
 
     @classmethod
     def of(cls, command: str, rows: Sequence[Row] = (), **more: Any) -> "Report":
-        """What was found, with what it depends on."""
+        """The results, with what they depend on."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         return cls(
             command=command,
@@ -79,11 +94,15 @@ class Report:
 
     @classmethod
     def read(cls, name: str) -> "Report":
-        """What an earlier run found. Raises FileNotFoundError."""
+        """The results of an earlier run. Raises FileNotFoundError."""
         kept = orjson.loads((RESULTS / f"{name}.json").read_bytes())
-        return cls(**kept | {"rows": [Row(**row) for row in kept["rows"]]})
+        return cls(**kept | {"rows": [_row(row) for row in kept["rows"]]})
 
     def write(self, name: str) -> None:
         """Keep it."""
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _row(kept: dict[str, Any]) -> Row:
+    return Row(**kept | {"slices": [Slice(**one) for one in kept.get("slices", ())]})

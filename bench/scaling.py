@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.fleet import fleet_of
 from bench.load import GRACE_S, Asked, Load
-from bench.measuring import Spans, Subject, measured, provider_calls, provider_tells
+from bench.measuring import Spans, Subject, look_up, measured, provider_calls
 from bench.pace import Open
 from bench.processes import HOST
 from bench.question import comparison
@@ -20,14 +20,14 @@ from bench.stage import Stage
 DELAY_MS = 500
 PLACES = 8
 MOST_REPLICAS = 4
-SPANS = Spans(warm_s=3.0, watched_s=10.0)
+SPANS = Spans(warm_s=3.0, counted_s=10.0)
 RESTARTED, RATE, CONNECTIONS = 3, 50.0, 128
 LONGEST_S = 90.0
 FEW, MORE, THINKS_MS, RECEIVED_S = 100, 400, 10_000, 3.0
 
 
 async def size(stage: Stage, count: int, spans: Spans) -> dict[str, Any]:
-    """So many replicas with all of their places taken, and as many waiting: what they answer, hold and take."""
+    """That many replicas with all places taken and as many requests waiting: throughput, connections, memory."""
     settings = {"MAX_IN_FLIGHT_REQUESTS": str(PLACES), "LLM_MAX_CONCURRENT_REQUESTS": str(PLACES)}
     with fleet_of(stage, count, delay_ms=DELAY_MS, settings=settings) as fleet:
         provider = fleet.world.provider
@@ -39,7 +39,7 @@ async def size(stage: Stage, count: int, spans: Spans) -> dict[str, Any]:
             "found_rps": row.achieved_rps,
             "statuses": row.statuses,
             "p50_ms": row.latency_ms["p50"],
-            "provider_connections": int(await provider_tells(provider, "/connections")) - 1,
+            "provider_connections": int(await look_up(provider, "/connections")) - 1,
             "redis_connections": fleet.redis_connections(),
             "rss_mib": fleet.rss_mib(),
         }
@@ -50,7 +50,7 @@ async def restarts(stage: Stage, *, told_before: bool) -> dict[str, Any]:
     settings = {"DRAIN_DELAY_S": "0" if told_before else "2"}
     with fleet_of(stage, RESTARTED, delay_ms=DELAY_MS, settings=settings) as fleet:
         asked = Asked(host=HOST, port=fleet.balancer.port, connections=CONNECTIONS, request=_new_questions())
-        async with Load(asked, Open(rate=RATE, seconds=LONGEST_S + GRACE_S)) as load:
+        async with Load(asked, Open(rate=RATE, seconds=LONGEST_S + GRACE_S, seed=0)) as load:
             samples = load.watch(LONGEST_S)
             codes = [await asyncio.to_thread(fleet.restart, one, told_before=told_before) for one in fleet.replicas]
             load.end()
@@ -66,7 +66,7 @@ async def restarts(stage: Stage, *, told_before: bool) -> dict[str, Any]:
 
 
 async def under_way(stage: Stage) -> dict[str, Any]:
-    """What each of many questions takes while its provider thinks."""
+    """The memory of each of many questions in flight."""
     places = str(FEW + MORE)
     question = _new_questions()
     with stage.world(delay_ms=THINKS_MS) as world:

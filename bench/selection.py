@@ -11,7 +11,7 @@ from bench.stage import Stage
 
 
 async def rows_of(setups: Sequence[Setup], stage: Stage, spans: Spans) -> AsyncIterator[Row]:
-    """One row for each run of each setup."""
+    """One row for each run of each setup. Every run draws arrivals of its own, the same in each report."""
     for setup in setups:
         with (
             stage.world(delay_ms=setup.delay_ms, sigma=setup.sigma, needs=setup.needs) as world,
@@ -20,8 +20,9 @@ async def rows_of(setups: Sequence[Setup], stage: Stage, spans: Spans) -> AsyncI
             request = comparison(headers=setup.headers, provider=setup.provider, is_new=setup.is_new)
             subject = Subject(name=setup.name, server=server, provider=world.provider, request=request)
             capacity_rps = 0.0
-            for run in setup.runs:
-                row = await measured(subject, run, spans, rate=run.share and run.share * capacity_rps)
+            for number, run in enumerate(setup.runs):
+                rate = run.share and run.share * capacity_rps
+                row = await measured(subject, run, spans, rate=rate, seed=number)
                 check(row, setup)
                 if run == CAPACITY:
                     capacity_rps = row.achieved_rps

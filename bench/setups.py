@@ -1,4 +1,4 @@
-"""What is measured: how the server is set up, what surrounds it, and which load it gets."""
+"""What is measured: the server's settings, its environment, and the loads."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from enum import StrEnum
 import orjson
 
 from bench.processes import Running
-from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER, Dialect
+from tests.integration.dialects import ANTHROPIC, GOOGLE, INTERNAL, OPENAI, OPENROUTER, Dialect
 
 DEAD = "127.0.0.1:9"  # nobody listens there
 CALLER_KEY = "key-of-the-caller-of-the-benchmark"
@@ -41,7 +41,7 @@ Settings = Callable[[World], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """share: of the capacity, at an open pace; None for a closed one."""
+    """One load. share: of the capacity, in an open loop; None for a closed one."""
 
     connections: int = USUAL
     share: float | None = None
@@ -71,7 +71,7 @@ class Setup:
 
 
 def judged_by(*dialects: Dialect, below: str = "", **more: str) -> Settings:
-    """These providers at the stand-in. below: the path under which it misbehaves."""
+    """These providers at the stand-in. below: the path under which it answers differently."""
 
     def settings(world: World) -> Mapping[str, str]:
         known: dict[str, str] = {}
@@ -119,7 +119,7 @@ def _down(world: World) -> Mapping[str, str]:
     return {**ANTHROPIC.variables(f"{world.provider.url}/down"), **OPENAI.variables(world.provider.url)}
 
 
-AGAIN = (Run(connections=ENOUGH, share=0.5),) * 4  # what is promised for it is a median
+AGAIN = (CAPACITY, Run(connections=ENOUGH, share=0.5)) * 8  # its target has an interval, which takes several windows
 MISS = Setup(name="judged miss, openai", settings=OPENAI_ONLY, runs=(*WIDTHS, *STEPS, *AGAIN), in_short=True)
 HIT = Setup(name="local hit", settings=OPENAI_ONLY, is_new=False, runs=(*WIDTHS, *STEPS), in_short=True)
 REDIS_HIT = Setup(
@@ -141,6 +141,12 @@ SETUPS = (
     *(
         Setup(name=f"judged miss, {dialect.name}", settings=judged_by(dialect), provider=dialect.name, in_short=True)
         for dialect in (ANTHROPIC, GOOGLE, OPENROUTER)
+    ),
+    Setup(
+        name=f"judged miss, {INTERNAL.name}",
+        settings=judged_by(INTERNAL, below="/internal"),
+        provider=INTERNAL.name,
+        in_short=True,
     ),
     Setup(
         name="judged miss, provider takes 200 ms (log-normal, sigma 0.5)",

@@ -1,4 +1,4 @@
-"""Puts a setup on the stage: provider, Redis and Kafka on the load's core, the server on a core of its own."""
+"""Starts a setup: provider, Redis and Kafka on the load's core, the server on a core of its own."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,17 +20,17 @@ from tests.integration.service_process import environment, prefixed
 class Stage:
     """server_core: that of what is measured; other_core: that of everything else. directory: takes logs.
 
-    tell: takes a line for people.
+    say: shows a line to people.
     """
 
     server_core: int
     other_core: int
     directory: Path
-    tell: Callable[[str], None]
+    say: Callable[[str], None]
 
     @contextmanager
     def world(self, *, delay_ms: float = 0.0, sigma: float = 0.0, needs: Sequence[Need] = ()) -> Iterator[World]:
-        """The provider and what else is needed."""
+        """The provider, which takes delay_ms (sigma: log-normal spread), and what else is needed."""
         with ExitStack() as stack:
             port, silent_port = free_port(), free_port()
             options = (f"--delay-ms={delay_ms}", f"--sigma={sigma}")
@@ -93,6 +93,6 @@ class Stage:
                 yield f"{HOST}:{redis.port}"
             return
         own = Path(mkdtemp(dir=self.directory))  # what a broker leaves behind is no other one's
-        with broker(own, self.tell) as kafka:
+        with broker(own, self.say) as kafka:
             kafka.create(*(event.topic for event in ProcessingEvent))
             yield kafka.servers

@@ -9,12 +9,13 @@ from bench.rows import Row
 
 HEADINGS = (
     "setup", "conn", "load", "due", "rps", "p50 ms", "p90", "p99", "p99.9", "own p50", "own p99", "CPU µs", "MiB",
-    "asked", "late",
+    "calls", "late",
 )  # fmt: skip
+GOAL_HEADINGS = ("figure", "target", "found", "95 % interval", "pass-through", "met")
 
 
 def table_of(rows: Iterable[Row]) -> Table:
-    """own: all but the call of the provider, as Server-Timing says. asked: calls of the provider for one answer."""
+    """own: all but the provider call, as Server-Timing says. calls: provider calls per answer."""
     table = Table(*HEADINGS)
     for heading in table.columns[1:]:
         heading.justify = "right"
@@ -24,15 +25,15 @@ def table_of(rows: Iterable[Row]) -> Table:
 
 
 def table_of_goals(goals: Iterable[Goal]) -> Table:
-    """What was promised and what was found."""
-    table = Table("promise", "target", "found", "in single rounds", "only passed on", "kept")
+    """The targets and the results."""
+    table = Table(*GOAL_HEADINGS)
     for goal in goals:
-        table.add_row(*goal.told, "yes" if goal.is_met else "no")
+        table.add_row(*(cell.replace("*", "") for cell in goal.cells))
     return table
 
 
 def load_of(row: Row) -> str:
-    """At which pace."""
+    """Closed loop, or the share of the capacity in an open one."""
     return "closed" if row.share is None else f"{row.share:.0%} of capacity"
 
 
@@ -43,7 +44,7 @@ def _cells(row: Row) -> Iterable[str]:
     yield from (
         _ms(row.overhead_ms, "p50"),
         _ms(row.overhead_ms, "p99"),
-        f"{1000 * row.cpu_s:,.0f}",
+        f"{1000 * row.cpu_ms:,.0f}",
         f"{row.rss_mib:.0f}",
     )
     yield from (f"{row.upstream_calls / max(1.0, row.answers):.2f}", str(row.late))

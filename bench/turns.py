@@ -1,76 +1,80 @@
-"""Ourselves and the peers in turns: the same machine, provider, body and load, round after round.
+"""Ourselves and the peers in turns: the same machine, provider, body and load, in slices of less than a second.
 
-All servers are up, and all but the one that is asked stand still, so that none pays for another one's start. Each is
-warm before the first round: a just-in-time compiler needs thousands of questions.
+In a round each subject has one slice on the way there and one on the way back, at each load: what is compared lies
+seconds apart, and a drift of the machine's speed favours nobody. All servers are up, and all but the one that is asked
+are suspended, so that none pays for another one's work. A slice begins with a part that does not count: the resumed
+server meets cold caches, timers that are overdue, new connections from the load and old ones to the provider.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 from bench import peers
 from bench.checks import checked
-from bench.measuring import Spans, Subject, measured, provider_tells
+from bench.measuring import Spans, Subject, Window, counted, look_up, measured, row_of
 from bench.processes import HOST, Running
 from bench.question import comparison
 from bench.rows import Row
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT, Need, Run, Setup, World
 from bench.stage import Stage
 
-ROUNDS = 5
-TURNS = 13  # of one round
-SETTLE_S = 0.5  # what is under way when a server is stopped would have timed out when it goes on
-SPANS = Spans(warm_s=2.0, watched_s=5.0)
-WARMING, WARM_ANSWERS, MOST_WARMINGS = Spans(warm_s=0.0, watched_s=3.0), 12_000, 12
+ROUNDS = 11
+SPANS = Spans(warm_s=0.5, counted_s=0.8)
+SLOW_TO_RESUME = {PORTKEY: 3.0}  # times warm_s: Node's CPU time per answer falls for a second after a suspension
+PAUSE_S = 0.1  # all is answered by then; what a server still does in the background ends before it is suspended
+WARMING, WARM_ANSWERS, MOST_WARMINGS = Spans(warm_s=0.0, counted_s=3.0), 12_000, 12
 MANY, ONE = Run(), Run(connections=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One subject at one load."""
-
-    subject: Subject
-    run: Run
+ORDERS: Mapping[Run, Sequence[str]] = {  # what is compared stands close together
+    MANY: (LITELLM, REDIS_HIT.name, PORTKEY, HIT.name, BARE.name, MISS.name, PASSED_ON.name, DIRECT),
+    ONE: (LITELLM, PORTKEY, DIRECT, MISS.name, PASSED_ON.name),
+}
+ROWS = sum(map(len, ORDERS.values()))  # of one round
 
 
 async def rounds(stage: Stage, count: int, spans: Spans) -> AsyncIterator[Row]:
-    """One row for each turn of each round; every other round goes backwards, so that a drift favours nobody."""
+    """One row for each subject and load of each round; one round more comes first and is dropped."""
     with ExitStack() as stack:
         world = stack.enter_context(stage.world(needs=(Need.REDIS,)))
-        turns = [turn async for turn in _turns(stage, stack, world)]
-        assert len(turns) == TURNS, "the progress bar counts on it"  # noqa: S101
-        for turn in turns:
-            _pause(turn.subject.server, world)
-        for turn in turns:
-            if turn.run is MANY:
-                await _warmed(turn.subject, world)
-        for number in range(count):
-            for turn in turns if number % 2 == 0 else reversed(turns):
-                async with _its_turn(turn.subject.server, world):
-                    yield checked(await measured(turn.subject, turn.run, spans))
+        subjects = {subject.name: subject async for subject in _subjects(stage, stack, world)}
+        for subject in subjects.values():
+            _pause(subject.server, world)
+        for subject in subjects.values():
+            await _warmed(subject, world)
+        for number in range(count + 1):
+            for run, order in ORDERS.items():
+                async for row in _round([subjects[name] for name in order], run, spans, world):
+                    if number > 0:
+                        yield checked(row)
 
 
-async def _turns(stage: Stage, stack: ExitStack, world: World) -> AsyncIterator[Turn]:
+async def _round(subjects: Sequence[Subject], run: Run, spans: Spans, world: World) -> AsyncIterator[Row]:
+    windows: dict[str, list[Window]] = {subject.name: [] for subject in subjects}
+    for subject in (*subjects, *reversed(subjects)):
+        async with _its_turn(subject.server, world):
+            warm_s = spans.warm_s * SLOW_TO_RESUME.get(subject.name, 1.0)
+            windows[subject.name].append(await counted(subject, run, replace(spans, warm_s=warm_s)))
+    for subject in subjects:
+        yield row_of(subject, run, windows[subject.name])
+
+
+async def _subjects(stage: Stage, stack: ExitStack, world: World) -> AsyncIterator[Subject]:
+    def subject(name: str, server: Running, request: Callable[[], bytes]) -> Subject:
+        return Subject(name=name, server=server, provider=world.provider, request=request)
+
     def started(setup: Setup) -> Subject:
-        server = stack.enter_context(stage.server(setup, world))
         request = comparison(headers={}, provider=setup.provider, is_new=setup.is_new)
-        return Subject(name=setup.name, server=server, provider=world.provider, request=request)
+        return subject(setup.name, stack.enter_context(stage.server(setup, world)), request)
 
     miss = started(MISS)
     body = await _sent_upstream(miss)
-
-    def other(name: str, server: Running, request: Callable[[], bytes]) -> Subject:
-        return Subject(name=name, server=server, provider=world.provider, request=request)
-
-    portkey = other(PORTKEY, stack.enter_context(peers.portkey(stage)), peers.chat_through_portkey(body, world))
-    litellm = other(LITELLM, stack.enter_context(peers.litellm(stage, world)), peers.chat(body))
-    direct = other(DIRECT, world.provider, peers.chat(body))
-    for subject in (miss, started(PASSED_ON), portkey, litellm, direct):
-        yield Turn(subject=subject, run=ONE)
-        yield Turn(subject=subject, run=MANY)
-    for setup in (HIT, REDIS_HIT, BARE):
-        yield Turn(subject=started(setup), run=MANY)
+    yield miss
+    for setup in (PASSED_ON, HIT, REDIS_HIT, BARE):
+        yield started(setup)
+    yield subject(PORTKEY, stack.enter_context(peers.portkey(stage)), peers.chat_through_portkey(body, world))
+    yield subject(LITELLM, stack.enter_context(peers.litellm(stage, world)), peers.chat(body))
+    yield subject(DIRECT, world.provider, peers.chat(body))
 
 
 async def _sent_upstream(subject: Subject) -> bytes:
@@ -79,10 +83,11 @@ async def _sent_upstream(subject: Subject) -> bytes:
     writer.write(subject.request())
     await reader.readuntil(b"\r\n\r\n")
     writer.close()
-    return await provider_tells(subject.provider, "/last")
+    return await look_up(subject.provider, "/last")
 
 
 async def _warmed(subject: Subject, world: World) -> None:
+    """A just-in-time compiler needs thousands of questions."""
     answers, spans = 0, 0
     async with _its_turn(subject.server, world):
         while answers < WARM_ANSWERS and spans < MOST_WARMINGS:
@@ -94,7 +99,7 @@ async def _warmed(subject: Subject, world: World) -> None:
 async def _its_turn(server: Running, world: World) -> AsyncIterator[None]:
     server.resume()
     yield
-    await asyncio.sleep(SETTLE_S)
+    await asyncio.sleep(PAUSE_S)
     _pause(server, world)
 
 

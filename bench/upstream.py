@@ -1,9 +1,10 @@
-"""A provider that costs nothing: raw asyncio, answers made beforehand, in a process of its own.
+"""A stub provider that costs nothing: raw asyncio, answers made beforehand, in a process of its own.
 
-It speaks every dialect at its documented path. Paths below `/down` answer 503; below `/faulty` every answer is drawn
-from a seeded mixture of faults. A second port takes connections and never says a word. `GET /calls` says how many
-questions there were, `/connections` how many are open, `/last` what the last question was; any other GET is a free
-look-up. What is posted below `/otlp` are spans, which are taken and not counted.
+It speaks every dialect at its documented path, a self-hosted model's below `/internal`. Paths below `/down` answer 503;
+below `/faulty` every answer is drawn from a seeded mixture of faults. A second port accepts connections and never
+answers. `GET /calls` returns how many questions there were, `/connections` how many connections are open, `/last` the
+last question; any other GET is a free look-up. What is posted below `/otlp` are spans, which are accepted and not
+counted.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from typing import cast
 import orjson
 import uvloop
 
-from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER
+from tests.integration.dialects import ANTHROPIC, GOOGLE, INTERNAL, OPENAI, OPENROUTER
 
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"content-length:"
@@ -28,8 +29,12 @@ def framed(body: bytes, status: bytes = b"200 OK", kind: bytes = b"application/j
     return b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (status, kind, len(body), body)
 
 
-SPOKEN = (ANTHROPIC, OPENAI, GOOGLE, OPENROUTER)
-GOOD = {dialect.ask_path.encode(): framed(orjson.dumps(dialect.good())) for dialect in SPOKEN}
+SPOKEN = {"": (ANTHROPIC, OPENAI, GOOGLE, OPENROUTER), "/internal": (INTERNAL,)}  # whose path is OpenAI's
+GOOD = {
+    f"{below}{dialect.ask_path}".encode(): framed(orjson.dumps(dialect.good()))
+    for below, dialects in SPOKEN.items()
+    for dialect in dialects
+}
 LOOK_UP = framed(b'{"data": [], "models": []}')
 DOWN = framed(orjson.dumps(OPENAI.failures["overloaded"][1]), b"503 Service Unavailable")
 FAULTS = (
@@ -57,7 +62,7 @@ class Provider:
     def answer(self, path: bytes, body: bytes) -> bytes | None:
         """What is sent back: None for silence; what is no whole answer ends the connection."""
         if not body or path.startswith(b"/otlp/"):
-            return self._told(path)
+            return self._looked_up(path)
         self.calls += 1
         self.last = body
         if path.startswith(b"/down/"):
@@ -67,9 +72,9 @@ class Provider:
             return self._draw.choice((good, good, *FAULTS))
         return GOOD.get(path) or framed(b"{}", b"404 Not Found")
 
-    def _told(self, path: bytes) -> bytes:
-        told = {b"/calls": b"%d" % self.calls, b"/connections": b"%d" % self.connections, b"/last": self.last}
-        return framed(told[path]) if path in told else LOOK_UP
+    def _looked_up(self, path: bytes) -> bytes:
+        known = {b"/calls": b"%d" % self.calls, b"/connections": b"%d" % self.connections, b"/last": self.last}
+        return framed(known[path]) if path in known else LOOK_UP
 
 
 class Conversation(asyncio.Protocol):
@@ -119,7 +124,7 @@ class Conversation(asyncio.Protocol):
 
 
 class Silence(asyncio.Protocol):
-    """Takes what comes and says nothing: a server that hangs."""
+    """Accepts everything and never answers: a server that hangs."""
 
 
 def _length(head: bytes) -> int:

@@ -1,7 +1,7 @@
-"""One kept HTTP connection of the load: it writes a whole request and tells when the whole answer is there.
+"""One kept HTTP connection of the load: it writes a whole request and reports the whole answer.
 
-It reads no more of an answer than where it ends, its status and the line that tells the times, because it shares a
-core with the stand-in provider and must never be what is measured.
+It reads no more of an answer than its end, its status and its Server-Timing header, because it shares a core with the
+stub provider and must never be what is measured.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ DURATION = re.compile(rb"(\w+);dur=([\d.]+)")
 
 
 class Listener(Protocol):
-    """Who is told. status: of HTTP, or BROKEN; times: the value of Server-Timing, empty without one."""
+    """Receives the answers. status: of HTTP, or BROKEN; times: the value of Server-Timing, empty without one."""
 
     def answered(self, connection: "Connection", status: int, times: bytes) -> None:
         """The answer is complete, or the connection ended before it was."""
 
     def lost(self, connection: "Connection") -> None:
-        """The connection ended; an answer that was missing was told as broken before."""
+        """The connection ended; a missing answer was reported as broken before."""
 
 
 class Connection(asyncio.Protocol):
@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked."""
+        """Whether it can take a request."""
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,14 +47,14 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def send(self, request: bytes) -> None:
-        """Ask; the listener is told of the answer."""
+        """Send a request; the listener receives its answer. Raises RuntimeError when the connection is closed."""
         if self._transport is None:
             raise RuntimeError("a closed connection was asked")
         self._is_busy = True
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Tell the listener when the answer is whole."""
+        """Report the answer when it is whole."""
         self._answer = answer = self._answer + data if self._answer else data
         head_end = answer.find(HEAD_END)
         if head_end < 0:
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._listener.lost(self)
 
     def close(self) -> None:
-        """End it at once; a missing answer is told as broken."""
+        """End it at once; a missing answer is reported as broken."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -89,6 +89,6 @@ def after(head: bytes, name: bytes) -> bytes:
 
 
 def overhead_us(server_timing: bytes) -> float:
-    """Total less upstream, in microseconds: all but the call of the provider, to which our HTTP client belongs."""
+    """Total less upstream, in microseconds: all but the provider call, to which our HTTP client belongs."""
     stages = {name: float(ms) for name, ms in DURATION.findall(server_timing)}
     return 1000 * (stages[b"total"] - stages[b"upstream"])

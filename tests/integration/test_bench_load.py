@@ -1,13 +1,14 @@
 """The load of the benchmark on real sockets: a wait that the server causes is seen, and none is counted twice."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from bench.load import Asked, Load, Samples
-from bench.pace import Open
+from bench.pace import Closed, Open
 from tests.integration.stand_in import answer, kept_open, standing_in
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -32,6 +33,37 @@ class Server(asyncio.Protocol):
         self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * times)
 
 
+class Cohorts:
+    """Answers so many requests at once, when all of them are there. received, sent: requests and answers so far."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._waiting: list[asyncio.Transport] = []
+        self.received = self.sent = 0
+
+    def ask(self, transport: asyncio.Transport) -> None:
+        self.received += 1
+        self._waiting.append(transport)
+        if len(self._waiting) == self._size:
+            asyncio.get_running_loop().call_later(0.01, self._answer)
+
+    def _answer(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self.sent += len(waiting)
+        for transport in waiting:
+            transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+class OneOfACohort(Server):
+    """Answers together with the others."""
+
+    def __init__(self, cohorts: Cohorts) -> None:
+        self._cohorts = cohorts
+
+    def data_received(self, data: bytes) -> None:
+        self._cohorts.ask(self._transport)
+
+
 @asynccontextmanager
 async def serving(gate: asyncio.Event) -> AsyncIterator[int]:
     server = await asyncio.get_running_loop().create_server(lambda: Server(gate), "127.0.0.1", 0)
@@ -45,7 +77,7 @@ def asked(port: int, connections: int) -> Asked:
 
 async def watched(port: int, connections: int, gate: asyncio.Event) -> Samples:
     """Everything that is due in the span, whose last part passes before the gate opens."""
-    async with Load(asked(port, connections), Open(rate=RATE, seconds=2 * SECONDS)) as load:
+    async with Load(asked(port, connections), Open(rate=RATE, seconds=2 * SECONDS, seed=1)) as load:
         samples = load.watch(SECONDS)
         await asyncio.sleep(SECONDS)
         gate.set()
@@ -74,10 +106,26 @@ async def test_a_server_that_answers_lets_nothing_wait() -> None:
     assert samples.lost == 0
 
 
+async def test_a_closed_loop_is_counted_between_cohorts_and_leaves_nothing_in_flight() -> None:
+    cohorts = Cohorts(8)
+    server = await asyncio.get_running_loop().create_server(lambda: OneOfACohort(cohorts), "127.0.0.1", 0)
+    async with server, Load(asked(server.sockets[0].getsockname()[1], 8), Closed()) as load:
+        await load.whole_cohort()
+        samples = load.watch(math.inf)
+        await asyncio.sleep(0.025)
+        await load.whole_cohort()
+        load.end()
+        await load.settle()
+        assert cohorts.received == cohorts.sent
+    assert samples.answered > 8
+    assert samples.answered % 8 == 0
+    assert samples.statuses == {200: samples.answered}
+
+
 async def test_a_connection_that_the_server_closes_is_replaced() -> None:
     async with standing_in(answer({}), kept_open({})) as stand_in:
         port = int(stand_in.url.rpartition(":")[2])
-        async with Load(asked(port, 1), Open(rate=RATE, seconds=SECONDS)) as load:
+        async with Load(asked(port, 1), Open(rate=RATE, seconds=SECONDS, seed=1)) as load:
             samples = load.watch(SECONDS)
             await load.settle()
     assert samples.statuses == {200: samples.due}

@@ -8,14 +8,14 @@ from bench import upstream
 from bench.pace import Closed, Open
 from bench.upstream import Conversation, Provider
 from bench.wire import BROKEN, Connection
-from tests.integration.dialects import ANTHROPIC, GOOGLE, OPENAI, OPENROUTER, Dialect
+from tests.integration.dialects import ANTHROPIC, GOOGLE, INTERNAL, OPENAI, OPENROUTER, Dialect
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer-Timing: total;dur=1.5\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 
 
 class Wire(asyncio.Transport):
-    """Takes down what is written."""
+    """Records what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Wire(asyncio.Transport):
 
 
 class Heard:
-    """Takes down what the load is told."""
+    """Records what a connection reports."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, bytes]] = []
@@ -55,7 +55,7 @@ def asked_connection() -> tuple[Connection, Heard]:
 
 
 def test_an_open_pace_takes_what_is_due_in_order_and_nothing_before_its_time() -> None:
-    pace = Open(rate=100.0, seconds=1.0)
+    pace = Open(rate=100.0, seconds=1.0, seed=1)
     pace.begin(50.0)
     first_s = pace.next_s()
     assert first_s is not None
@@ -66,14 +66,14 @@ def test_an_open_pace_takes_what_is_due_in_order_and_nothing_before_its_time() -
     assert taken[100] is None
 
 
-def test_an_open_pace_is_the_same_each_time_and_keeps_its_rate() -> None:
-    one, other = Open(rate=1000.0, seconds=10.0), Open(rate=1000.0, seconds=10.0)
-    assert one.untaken(5.0) == other.untaken(5.0)
-    assert one.untaken(5.0) == pytest.approx(5000, rel=0.05)
+def test_an_open_pace_keeps_its_rate_and_is_the_same_for_the_same_seed_only() -> None:
+    one, same, other = (Open(rate=1000.0, seconds=10.0, seed=seed) for seed in (1, 1, 2))
+    assert one.next_s() == same.next_s() != other.next_s()
+    assert one.untaken(5.0) == same.untaken(5.0) == pytest.approx(5000, rel=0.05)
 
 
 def test_an_open_pace_knows_its_backlog() -> None:
-    pace = Open(rate=100.0, seconds=1.0)
+    pace = Open(rate=100.0, seconds=1.0, seed=1)
     everything = pace.untaken(1000.0)
     pace.take(1000.0)
     assert (everything, pace.untaken(1000.0)) == (100, 99)
@@ -85,7 +85,7 @@ def test_a_closed_pace_is_always_due() -> None:
 
 
 @pytest.mark.parametrize(("answer", "status", "times"), [(ANSWER, 200, b"total;dur=1.5"), (CHUNKED, 201, b"")])
-def test_an_answer_is_told_once_when_it_is_whole(answer: bytes, status: int, times: bytes) -> None:
+def test_an_answer_is_reported_once_when_it_is_whole(answer: bytes, status: int, times: bytes) -> None:
     connection, heard = asked_connection()
     for place in range(len(answer)):
         assert heard.answers == []
@@ -141,6 +141,11 @@ async def test_the_stand_in_speaks_the_dialect_and_counts(dialect: Dialect) -> N
     assert told == 2 * upstream.GOOD[dialect.ask_path.encode()]
     assert (await said(provider, b"GET /calls HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n2")
     assert (await said(provider, b"GET /last HTTP/1.1\r\n\r\n")).endswith(b"\r\n\r\n{}")
+
+
+async def test_the_stand_in_answers_for_a_self_hosted_model_below_a_path_of_its_own() -> None:
+    told = await said(Provider(delay_s=at_once), post(f"/internal{INTERNAL.ask_path}"))
+    assert INTERNAL.answered.encode() in told
 
 
 async def test_the_stand_in_can_be_down() -> None:
