@@ -36,7 +36,8 @@ class KeptEntry:
 class LocalCache:
     """size_bytes, max_entries: its bounds; clock: monotonic seconds; on_evict: called once per eviction.
 
-    Expired entries are removed when they are looked up, evicted or counted; only counting visits all entries.
+    Expired entries are removed when they are looked up, and when they are the least recently used at the next `put` or
+    count; until then they are held and counted.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LocalCache:
         self._limit_bytes = self._smallest * max_entries
         self._entries = OrderedDict[str, Entry]()  # the least recently used one first
         self.size_bytes = 0  # as counted against the limit
+        self._payload_bytes = 0
 
     def get(self, key: str) -> KeptEntry | None:
         """The entry with its age, or None."""
@@ -74,42 +76,47 @@ class LocalCache:
         now_s, size_bytes = self._clock(), self._counted_bytes(payload)
         if ttl_s <= 0 or size_bytes > self._limit_bytes:
             return
-        while self.size_bytes + size_bytes > self._limit_bytes:
-            self._evict(now_s)
+        self._make_room(size_bytes)
         self._entries[key] = Entry(
             payload=payload, born_at_s=now_s - age_s, stored_at_s=now_s, expires_at_s=now_s + ttl_s
         )
         self.size_bytes += size_bytes
+        self._payload_bytes += len(payload)
 
     def remove(self, key: str) -> None:
         """Remove the key if present."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.size_bytes -= self._counted_bytes(entry.payload)
+            self._payload_bytes -= len(entry.payload)
 
     def clear(self) -> None:
         """Remove every entry."""
         self._entries.clear()
-        self.size_bytes = 0
+        self.size_bytes = self._payload_bytes = 0
 
     def __len__(self) -> int:
-        """Number of unexpired entries."""
-        now_s = self._clock()
-        for key in [key for key, entry in self._entries.items() if entry.expires_at_s <= now_s]:
-            self.remove(key)
+        """Number of entries."""
+        self._make_room(0)
         return len(self._entries)
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of the unexpired payloads themselves."""
-        now_s = self._clock()
-        return sum(len(entry.payload) for entry in self._entries.values() if entry.expires_at_s > now_s)
+        """Bytes of the payloads themselves."""
+        self._make_room(0)
+        return self._payload_bytes
 
-    def _evict(self, now_s: float) -> None:
-        key, entry = next(iter(self._entries.items()))
-        self.remove(key)
-        if entry.expires_at_s > now_s:
-            self._on_evict()
+    def _make_room(self, size_bytes: int) -> None:
+        """Remove the least recently used entries: those that have expired, and as many more as are needed."""
+        now_s = self._clock()
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            is_expired = entry.expires_at_s <= now_s
+            if not is_expired and self.size_bytes + size_bytes <= self._limit_bytes:
+                return
+            self.remove(key)
+            if not is_expired:
+                self._on_evict()
 
     def _counted_bytes(self, payload: bytes) -> int:
         return max(self._smallest, len(payload) + OVERHEAD_BYTES)

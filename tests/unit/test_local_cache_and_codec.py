@@ -363,7 +363,8 @@ def test_the_bytes_of_the_payloads_are_counted_however_entries_come_and_go() -> 
                 kept.remove(key)
             case _:
                 kept.put(key, b"x" * draw.randrange(25_000 if draw.random() < 0.05 else 3_000), ttl_s=draw.randrange(4))
-        assert kept.payload_bytes == sum(len(found.payload) for key in keys if (found := kept.get(key)))
+        found_bytes = sum(len(found.payload) for key in keys if (found := kept.get(key)))
+        assert kept.payload_bytes == found_bytes
 
 
 async def test_a_corrupt_entry_is_a_miss_and_can_be_replaced() -> None:
