@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import uuid4
 
 from api_models import CacheOutcome
@@ -36,6 +35,7 @@ from protocols import (
     RuntimeSettingsProtocol,
     Timings,
 )
+from value_object import value_object
 
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
@@ -45,7 +45,7 @@ LANDING_S = 0.05  # a flight ends this much before the patience of the request t
 COPIES = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Answer:
     """A candidate's reply and where it came from; age_s: set on a cache hit."""
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from protocols import Attempt, ClockProtocol
+from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # less is not worth a purchase
 ATTEMPT_SHARE = 0.98  # of a brief call
 PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Deadline:
     """A point on a monotonic clock, and the timeout of one attempt before it. Seconds."""
 
@@ -76,7 +77,7 @@ class Record:
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class Call:
     """One comparison in progress.
 
@@ -100,11 +101,7 @@ class Call:
 
 
 _current: ContextVar[Call] = ContextVar("call")
-
-
-def current_call() -> Call:
-    """The call that this code runs for. Raises LookupError outside a call."""
-    return _current.get()
+current_call = _current.get  # the call that this code runs for; raises LookupError outside a call
 
 
 @contextmanager

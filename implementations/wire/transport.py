@@ -15,6 +15,7 @@ from yarl import URL
 from exceptions import UnreadableReplyError
 from implementations.resilience.call import current_call
 from implementations.wire.failures import failure_of_exchange, without_frames
+from value_object import value_object
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -22,7 +23,7 @@ CHUNK_BYTES = 64 * 1024
 STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which the provider was answering
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_object
 class WireReply:
     """A response, completely read.
 
