@@ -203,6 +203,7 @@ class JudgesProvider(Provider):
             recovery_s=settings.circuit.recovery_s,
             success_threshold=settings.circuit.success_threshold,
             probe_s=settings.judging.attempt_timeout_s,
+            is_measuring=settings.circuit.enabled,
         )
         judging = settings.judging
         others = max(1, len(settings.usable_providers())) * judging.max_concurrent
@@ -634,7 +635,7 @@ class SteeringProvider(Provider):
     ) -> CircuitSteeringImpl:
         """The circuits of all providers."""
         return CircuitSteeringImpl(
-            {name: one.circuit for name, one in guards.items()},
+            guards,
             document=shared.circuits,
             secrets=secrets_of(settings),
             audit=audit,
@@ -824,7 +825,7 @@ class ProcessProvider(Provider):
         keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
         if keys_path is not None:
             tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
-        supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)
+        supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep, clock=clock)
         yield supervisor
         await supervisor.stop()
 

@@ -39,7 +39,7 @@ from api_models import (
     ShedReason,
     Usage,
 )
-from exceptions import ServiceError, failures
+from exceptions import NotCachedError, ServiceError, failures
 
 NAMESPACE = "llm_provider"
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
@@ -172,6 +172,7 @@ class Metrics:
             "request_type",
             "status",
         )
+        self.requests.of(NOBODY, NOBODY, "comparison", NotCachedError.code.lower())  # alerts use it
         self.response_duration = declare.histograms(
             "response_duration_seconds",
             "Time to answer a comparison.",

@@ -7,7 +7,7 @@ from protocols import CacheHealth, EventHealth, ProviderStatus
 
 MOCK = "the mock judges: no verdict is real"
 NOBODY = "no provider is enabled and configured"
-ONLY_NAMED = "whoever names no provider is answered by nobody"
+ONLY_NAMED = "requests that name no provider fail: none of the usable ones is in the order"
 DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"
@@ -42,8 +42,9 @@ def warnings_of(
             yield f"{status.name}: {status.reason}"
         elif status.held_because is not None:
             yield f"{status.name}: {HELD_CLOSED}: {status.held_because}"
-        if status.last_probe is not None and not status.last_probe.success:
-            yield f"{status.name}: {LOOK_UP_FAILED}: {status.last_probe.message}"
+        probe, success = status.last_probe, status.activity.last_success
+        if probe is not None and not probe.success and (success is None or success < probe.at):
+            yield f"{status.name}: {LOOK_UP_FAILED}: {probe.message}"
 
 
 def task_warnings(down: Collection[str]) -> Iterator[str]:

@@ -41,15 +41,18 @@ class RuntimeSettingsImpl:
         self._in_force = environment
         self._overrides: Values = {}
         self._current = snapshot_of(environment)
-        self._shared = SharedValues("settings", document, take=self._take, flawed=self._flawed)
+        self._is_flawed = False
+        self._shared = SharedValues("settings", document, take=self._take, flawed=self._count_flaw)
 
     def current(self) -> CurrentSettings:
         """The snapshot in force now; snapshots taken earlier stay unchanged."""
         return self._current
 
     async def poll(self) -> None:
-        """Apply changes made through other replicas."""
+        """Apply changes made through other replicas; count again what is ignored, so that an alert outlasts it."""
         await self._shared.poll()
+        if self._is_flawed:
+            self._count_flaw()
 
     async def report(self) -> SettingsResponse:
         """Every setting as in force, after reading Redis."""
@@ -72,12 +75,15 @@ class RuntimeSettingsImpl:
     async def withdraw(
         self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
     ) -> SettingsResponse:
-        """Restore the environment's value; of every setting if name is None. Raises the same errors as `change`."""
-        if name is not None:
-            self._refuse_unknown(name)
+        """Restore the environment's value; of every setting if name is None. Raises the same errors as `change`.
+
+        A stored value that this version does not know can be withdrawn as well.
+        """
 
         def update(latest: Edition) -> Values:
             _refuse_stale(latest, matches)
+            if name is not None and name not in latest.values:
+                self._refuse_unknown(name)
             return {} if name is None else {other: kept for other, kept in latest.values.items() if other != name}
 
         await self._shared.change(update, then=lambda old, new: self._tell(old, new, by))
@@ -101,7 +107,7 @@ class RuntimeSettingsImpl:
 
     def _take(self, values: Values) -> None:
         """Apply the values that fit."""
-        before = self._in_force.service.log_level
+        before, self._is_flawed = self._in_force.service.log_level, False
         self._overrides, self._in_force = self._fitting(dict(values))
         self._current = snapshot_of(self._in_force)
         if self._in_force.service.log_level != before:
@@ -114,13 +120,13 @@ class RuntimeSettingsImpl:
                 return values, overridden(self._environment, values)
             except OverridesError as error:
                 kept = {name: value for name, value in values.items() if name not in error.complaints}
-                self._flawed()
+                self._is_flawed = True
                 log.warning("stored_settings_left_out", names=sorted(set(error.complaints) & set(values)))
                 if len(kept) == len(values):
                     return self._overrides, self._in_force
                 values = kept
 
-    def _flawed(self) -> None:
+    def _count_flaw(self) -> None:
         self._metrics.config_reload_errors.of(STORED).inc()
 
     def _tell(self, old: Values, new: Values, by: Administrator) -> None:

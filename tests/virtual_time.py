@@ -1,5 +1,7 @@
 """Puts time into the hands of a test: it passes when somebody waits, and at once."""
 
+import time
+
 from dishka import Provider, Scope, provide
 
 from implementations.background.supervisor import Supervisor
@@ -29,4 +31,4 @@ class VirtualTime(Provider):
     @provide(scope=Scope.APP, override=True)
     def supervisor(self, metrics: Metrics) -> Supervisor:
         """The service's own tasks would make time fly."""
-        return Supervisor({}, metrics=metrics, sleep=self.waiting)
+        return Supervisor({}, metrics=metrics, sleep=self.waiting, clock=time.monotonic)

@@ -30,10 +30,10 @@ Price = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
 
 def main() -> int:
     """Return the exit code: 0 when every request has its answer."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.warm", description=__doc__)
     parser.add_argument("pairs", type=Path, help="comparison requests, one JSON object per line")
     parser.add_argument("--url", default="http://localhost:8080", help="the service's base URL")
-    parser.add_argument("--concurrency", type=int, default=4, help="concurrent requests")
+    parser.add_argument("--concurrency", type=_at_least_one, default=4, help="concurrent requests")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation before spending")
     wishes = parser.parse_args()
     console = Console()
@@ -45,6 +45,13 @@ def main() -> int:
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         console.print(f"The service at {wishes.url}, or the file, cannot be read ({type(error).__name__}).")
         return EXIT_REFUSED
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 async def _run(wishes: argparse.Namespace, console: Console) -> int:

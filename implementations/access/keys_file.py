@@ -16,7 +16,10 @@ log = structlog.get_logger("access")
 
 
 class KeysFile:
-    """Loads the file into the key ring. A file that cannot be read or parsed changes nothing: the old keys stay."""
+    """Loads the file into the key ring. A file that cannot be read or parsed changes nothing: the old keys stay.
+
+    It is logged once, and counted at each look for as long as it stands, so that an alert does not end before it does.
+    """
 
     def __init__(self, path: Path, ring: KeyRing, *, metrics: Metrics, sleep: SleepProtocol) -> None:
         self._path = path
@@ -24,6 +27,7 @@ class KeysFile:
         self._metrics = metrics
         self._sleep = sleep
         self._seen: str | Wrong | None = None
+        self._complaint: str | None = None
 
     async def run(self) -> None:
         """Poll in a loop, forever."""
@@ -36,18 +40,22 @@ class KeysFile:
         found = await asyncio.to_thread(secret_in, self._path)
         if found != self._seen:
             self._seen = found
-            self._take(found)
+            self._complaint = self._take(found)
+            if self._complaint is not None:
+                log.error("caller_keys_refused", complaint=self._complaint)
+        if self._complaint is not None:
+            self._metrics.caller_key_reloads.of("refused").inc()
 
-    def _take(self, found: str | Wrong) -> None:
+    def _take(self, found: str | Wrong) -> str | None:
+        """Why the content is refused, None if it is in force now."""
+        if isinstance(found, Wrong):
+            return found.message
         try:
-            if isinstance(found, Wrong):
-                raise ValueError(found.message)  # noqa: TRY301, TRY004  one error path for all complaints
             digests = caller_digests(found)
         except ValueError as complaint:
-            self._metrics.caller_key_reloads.of("refused").inc()
-            log.error("caller_keys_refused", complaint=str(complaint))  # noqa: TRY400  a traceback would add nothing
-            return
+            return str(complaint)
         self._metrics.introduce_callers(digests)
         if self._ring.replace(digests):
             self._metrics.caller_key_reloads.of("taken").inc()
             log.warning("caller_keys_changed", callers=sorted(digests))
+        return None

@@ -29,6 +29,9 @@ TABLE = """CREATE TABLE IF NOT EXISTS events (
     traceparent TEXT, published_at REAL NOT NULL, value BLOB NOT NULL)"""
 PREPARATION = ("PRAGMA synchronous=NORMAL", "PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0", TABLE)
 BUSY_S = 0.2
+KNOWN_EVENTS = frozenset(ProcessingEvent)
+SUFFIXES = ("", "-wal", "-shm")
+PRIMARY_CODE = 0xFF  # of SQLite's error codes; the other bits give details
 
 log = structlog.get_logger("events")
 
@@ -36,7 +39,8 @@ log = structlog.get_logger("events")
 class Spool:
     """path: the database, created if missing. now, clock: the wall clock and the queue's monotonic one.
 
-    Raises ConfigurationError if the path cannot be used.
+    A damaged database is set aside, under a name with the time, and a new one is begun. Raises ConfigurationError if
+    the path cannot be used.
     """
 
     def __init__(self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: ClockProtocol) -> None:
@@ -68,9 +72,16 @@ class Spool:
                 self._rows.executemany("DELETE FROM events WHERE id = ?", rows)
 
     def kept(self) -> Iterator[Message]:
-        """The messages that an earlier process left, in publishing order, with their age."""
+        """The messages that an earlier process left, in publishing order, with their age.
+
+        Events that this version does not know stay in the spool, for the version that wrote them.
+        """
         now, now_s = self._now().timestamp(), self._clock()
+        unknown: set[str] = set()
         for row, event, key, correlation_id, traceparent, at, value in self._rows.execute(SELECT).fetchall():
+            if event not in KNOWN_EVENTS:
+                unknown.add(event)
+                continue
             yield Message(
                 event=ProcessingEvent(event),
                 key=key,
@@ -81,6 +92,8 @@ class Spool:
                 value=value,
                 row=row,
             )
+        if unknown:
+            log.error("events_unknown", names=sorted(unknown))
 
     def checkpoint(self) -> None:
         """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread."""
@@ -126,15 +139,45 @@ def _opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
         try:
             lock = opened.enter_context(path.with_name(f"{path.name}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            rows = opened.enter_context(contextlib.closing(_connected(path)))
-            for statement in PREPARATION:
-                rows.execute(statement)
+            rows = opened.enter_context(contextlib.closing(_undamaged(path)))
         except BlockingIOError:
             raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: another process uses it.") from None
         except (OSError, sqlite3.Error):
-            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: is no database that can be written.") from None
+            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: is not a database file that can be written.") from None
         opened.pop_all()
     return lock, rows
+
+
+def _undamaged(path: Path) -> sqlite3.Connection:
+    """The database, or a new one if it is damaged: its files are then renamed, for whoever wants to look."""
+    try:
+        return _prepared(path)
+    except sqlite3.DatabaseError as error:
+        if _primary_code(error) != sqlite3.SQLITE_CORRUPT:
+            raise
+    aside = f"{path.name}.damaged-{path.stat().st_mtime:.0f}"
+    for suffix in SUFFIXES:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
+    log.error("event_spool_damaged", set_aside_as=aside)
+    return _prepared(path)
+
+
+def _prepared(path: Path) -> sqlite3.Connection:
+    """Raises sqlite3.DatabaseError, with SQLITE_CORRUPT as its code where pages are damaged."""
+    rows = _connected(path)
+    try:
+        for statement in PREPARATION:
+            rows.execute(statement)
+        rows.execute(SELECT).fetchall()  # reads every page that `kept` will need
+    except BaseException:
+        rows.close()
+        raise
+    return rows
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE
 
 
 def _connected(path: Path) -> sqlite3.Connection:

@@ -67,6 +67,7 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     session = requests.Session()
     session.trust_env = False
+    session.max_redirects = 0  # a redirect, which would carry the spans elsewhere, is a failed export
     return OTLPSpanExporter(
         endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S, compression=Compression.Gzip, session=session
     )

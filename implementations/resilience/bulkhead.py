@@ -83,7 +83,7 @@ class Bulkhead:
     async def _wait(self, within_s: float) -> None:
         if self._queue_limit is not None and self._waiting >= self._queue_limit:
             raise ServiceOverloadedError(
-                "too many requests wait already", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
+                "too many requests are waiting", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
             )
         self._waiting += 1
         try:

@@ -23,12 +23,16 @@ EXTRA_PROBE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRules:
-    """recovery_s: the first open time. probe_s: how long a call may take; a probe that takes much longer has failed."""
+    """recovery_s: the first open time. probe_s: how long a call may take; a probe that takes much longer has failed.
+
+    is_measuring: whether calls take permits; otherwise only a forced state stops them.
+    """
 
     failure_threshold: int = 5
     recovery_s: float = 30.0
     success_threshold: int = 2
     probe_s: float = 30.0
+    is_measuring: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,11 @@ class Permit:
         """The call failed. True if this failure opened the circuit."""
         breaker = self._used()
         return breaker is not None and breaker.report_failure(self._generation, retry_after_s)
+
+    def locked_out(self, *, reason: str, actor: str, for_s: float) -> bool:
+        """The dependency turns us away: force the circuit open. False if it had changed since, or is forced already."""
+        breaker = self._used()
+        return breaker is not None and breaker.report_lockout(self._generation, reason, actor, for_s)
 
     def ignored(self) -> None:
         """The call says nothing about the dependency. A no-op after another report, so it is safe in a `finally`."""
@@ -181,6 +190,14 @@ class CircuitBreaker:
             return True
         return False
 
+    def report_lockout(self, generation: int, reason: str, actor: str, for_s: float) -> bool:
+        """For permits only."""
+        self._notice_time()
+        if generation != self._generation or self._override is not None:
+            return False
+        self.force(CircuitState.OPEN, reason=reason, actor=actor, for_s=for_s)
+        return True
+
     def report_ignored(self, generation: int) -> None:
         """For permits only."""
         self._notice_time()
@@ -197,8 +214,9 @@ class CircuitBreaker:
         override = self._override
         if override is not None and override.until_s is not None and now_s >= override.until_s:
             self._override = None
-            self._start(override.state)
-            self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
+            # A circuit that was forced open is tried before it is trusted.
+            self._start(override.state if self._rules.is_measuring else CircuitState.CLOSED)
+            self._open_until_s = now_s
         if self._probe_since_s is not None and now_s >= self._probe_since_s + self._longest_probe_s:
             self._open(0.0)
         return now_s

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from api_models import CircuitState
 from exceptions import (
     CircuitOpenError,
     ProviderError,
@@ -97,7 +96,9 @@ class Throttled:
         """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many wait already."""
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
-                raise ThrottlePausedError("it asked for a pause", provider=request.provider, retry_after_s=pause_s)
+                raise ThrottlePausedError(
+                    "its Retry-After has not passed yet", provider=request.provider, retry_after_s=pause_s
+                )
             began_s = self._clock()
             try:
                 with self._gate.waiting():
@@ -155,20 +156,12 @@ class CircuitBroken:
         except ProviderError as failure:
             if failure.trips_circuit:
                 failure.opened_circuit = permit.failed(retry_after_s=failure.retry_after_s or 0.0)
-            elif failure.forces_open:
-                failure.opened_circuit = self._force_open(failure)
+            elif failure.forces_open:  # a key or an account does not recover within seconds
+                failure.opened_circuit = permit.locked_out(reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S)
             raise
         finally:
             permit.ignored()
         return reply
-
-    def _force_open(self, failure: ProviderError) -> bool:
-        """A key or an account does not recover within seconds; an operator's override takes precedence."""
-        if self._circuit.override is not None:
-            return False
-        was_open = self._circuit.state is CircuitState.OPEN
-        self._circuit.force(CircuitState.OPEN, reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S)
-        return not was_open
 
 
 def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:

@@ -25,13 +25,26 @@ REPORTS = [
 class Circuit:
     """A circuit breaker with what surrounds it. luck: where between its bounds the jitter falls."""
 
-    def __init__(self, clock: Clock | None = None, *, luck: float = 1.0, failure_threshold: int = 5) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        luck: float = 1.0,
+        failure_threshold: int = 5,
+        is_measuring: bool = True,
+    ) -> None:
         self.clock = clock or Clock()
         self.luck = luck
         self.bounds: list[tuple[float, float]] = []
         self.told: list[tuple[CircuitState, CircuitState]] = []
         self.breaker = CircuitBreaker(
-            CircuitRules(failure_threshold=failure_threshold, recovery_s=30.0, success_threshold=2, probe_s=20.0),
+            CircuitRules(
+                failure_threshold=failure_threshold,
+                recovery_s=30.0,
+                success_threshold=2,
+                probe_s=20.0,
+                is_measuring=is_measuring,
+            ),
             clock=self.clock,
             jitter=self._jitter,
             on_transition=lambda before, after: self.told.append((before, after)),
@@ -989,3 +1002,31 @@ def test_no_clock_but_its_own_plays_a_part(clock: str, monkeypatch: pytest.Monke
         circuit.clock.advance(25)
         assert circuit.state is OPEN
     assert next(now) == year_s  # nobody asked
+
+
+@pytest.mark.parametrize("ends", [CircuitBreaker.reset, lambda breaker: breaker.acquire().failed()])
+def test_a_lockout_from_before_a_transition_is_ignored(ends: Callable[[CircuitBreaker], object]) -> None:
+    circuit = Circuit(failure_threshold=1)
+    permit = circuit.breaker.acquire()
+    ends(circuit.breaker)
+    before = circuit.state
+    assert not permit.locked_out(reason="authentication", actor="service", for_s=300.0)
+    assert (circuit.state, circuit.breaker.override) == (before, None)
+
+
+def test_of_several_lockouts_the_first_one_opens_the_circuit() -> None:
+    circuit = Circuit()
+    permits = [circuit.breaker.acquire() for _ in range(3)]
+    assert [permit.locked_out(reason="quota", actor="service", for_s=300.0) for permit in permits] == [
+        True,
+        False,
+        False,
+    ]
+    assert circuit.state is OPEN
+
+
+def test_where_no_call_takes_a_permit_a_circuit_that_was_forced_open_closes_when_its_time_is_over() -> None:
+    circuit = Circuit(is_measuring=False)
+    circuit.force(OPEN, for_s=60.0)
+    circuit.clock.advance(60.0)
+    assert (circuit.state, circuit.breaker.refusal()) == (CLOSED, None)

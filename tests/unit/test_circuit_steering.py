@@ -34,9 +34,10 @@ class Office:
     def __post_init__(self) -> None:
         """All circuits closed."""
         self.audit = FakeAudit()
-        self.circuits = {name: one.circuit for name, one in guards(self.metrics, self.clock).items()}
+        self.guards = guards(self.metrics, self.clock)
+        self.circuits = {name: one.circuit for name, one in self.guards.items()}
         self.steering = CircuitSteeringImpl(
-            self.circuits,
+            self.guards,
             document=self.document,
             secrets=frozenset({SECRET}),
             audit=self.audit,
@@ -176,6 +177,19 @@ async def test_while_redis_is_away_orders_hold_and_are_told_later() -> None:
     document.away = False
     await here.looks()
     assert await there.looks() is OPEN
+
+
+async def test_a_reset_lifts_the_pause_that_a_provider_asked_for_in_every_replica() -> None:
+    here = Office()
+    there = other_replica(here)
+    for office in (here, there):
+        office.guards[OPENAI].gate.pause(3600.0)
+        office.guards[GOOGLE].gate.pause(3600.0)
+    await here.steering.reset(OPENAI, by=ADMIN)
+    await there.looks()
+    for office in (here, there):
+        assert office.guards[OPENAI].gate.remaining_s == 0.0
+        assert office.guards[GOOGLE].gate.remaining_s == 3600.0
 
 
 @pytest.mark.parametrize("stored", [1, {}, {"state": "half_open"}, {"state": "open", "reason": 1}])

@@ -1,10 +1,12 @@
 """The spool: rows survive the process, and a disk that refuses stops nobody."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from api_models import ProcessingEvent
 from config import ConfigurationError, Settings
@@ -14,6 +16,7 @@ from tests.fakes import sample
 from tests.kafka_fakes import Room, keys, message, miss
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
+PAGE_BYTES = 4096
 FAILURES = "llm_provider_event_spool_failures_total"
 
 
@@ -162,8 +165,41 @@ def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
     (tmp_path / "text").write_text("no database at all, but long enough to be read as one" * 100)
     for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db"):
         monkeypatch.setenv("LLM_PROVIDER_SERVICE_EVENT_SPOOL_PATH", str(wrong))
-        with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: is no database that can be written"):
+        with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: is not a database file that can be"):
             create_container(Settings.from_environment())
+
+
+def test_an_event_of_another_version_stays_in_the_spool_and_the_others_are_sent(opened: Opened, path: Path) -> None:
+    first = opened()
+    first.publish(miss(1), miss(2))
+    died(first)
+    with contextlib.closing(sqlite3.connect(path)) as rows, rows:
+        rows.execute("UPDATE events SET event = 'LLM_OF_TOMORROW' WHERE id = 1")
+    with capture_logs() as lines:
+        second = opened()
+    assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])
+    assert lines == [{"event": "events_unknown", "log_level": "error", "names": ["LLM_OF_TOMORROW"]}]
+    with contextlib.closing(sqlite3.connect(path)) as rows:
+        assert rows.execute("SELECT id FROM events WHERE event = 'LLM_OF_TOMORROW'").fetchall() == [(1,)]
+
+
+def test_a_damaged_spool_is_set_aside_and_a_new_one_begun(opened: Opened, path: Path) -> None:
+    first = opened()
+    first.publish(*(miss(number) for number in range(200)))
+    assert first.spool is not None
+    first.spool.checkpoint()
+    died(first)
+    pages = path.read_bytes()
+    damaged = pages[: 2 * PAGE_BYTES] + b"\xee" * (len(pages) - 2 * PAGE_BYTES)
+    path.write_bytes(damaged)
+    with capture_logs() as lines:
+        second = opened()
+    (line,) = lines
+    assert (line["event"], line["log_level"]) == ("event_spool_damaged", "error")
+    assert path.with_name(line["set_aside_as"]).read_bytes() == damaged
+    second.publish(miss(1))
+    died(second)
+    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([1])
 
 
 def test_without_a_spool_nothing_is_encoded_when_it_is_published() -> None:

@@ -218,7 +218,8 @@ async def drive_the_background(watch: Watch) -> None:
             raise defect
         await work()
 
-    supervisor = Supervisor({"work": work, "dies": dies_once}, metrics=watch.metrics, sleep=InstantSleep())
+    tasks = {"work": work, "dies": dies_once}
+    supervisor = Supervisor(tasks, metrics=watch.metrics, sleep=InstantSleep(), clock=Clock())
     supervisor.start()
     await settle()
     await supervisor.stop()

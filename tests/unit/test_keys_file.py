@@ -72,13 +72,15 @@ async def test_a_new_caller_has_series_before_it_asks(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "{}", "[]", '{"one": []}', '{"one": ["llmp_first-key"]}', "\xff", "x" * 70_000]
 )
-async def test_what_cannot_be_read_is_told_once_and_changes_nothing(content: str, desk: Desk) -> None:
+async def test_what_cannot_be_read_is_told_once_counted_at_each_look_and_changes_nothing(
+    content: str, desk: Desk
+) -> None:
     desk.path.write_text(content, encoding="latin-1")
     with capture_logs() as lines:
         await desk.file.reload()
         await desk.file.reload()
     assert desk.owners() == ["one", None]
-    assert (desk.reloads("taken"), desk.reloads("refused")) == (0.0, 1.0)
+    assert (desk.reloads("taken"), desk.reloads("refused")) == (0.0, 2.0)
     assert [line["event"] for line in lines] == ["caller_keys_refused"]
     assert not [private for private in (FIRST, "xx", "\xff") if private in str(lines)]
 
@@ -89,7 +91,9 @@ async def test_a_file_that_is_gone_takes_no_key_away_and_one_that_is_back_is_rea
     assert desk.owners() == ["one", None]
     desk.path.write_text(written(one=[SECOND]))
     await desk.file.reload()
+    await desk.file.reload()
     assert desk.owners() == [None, "one"]
+    assert desk.reloads("refused") == 1.0
 
 
 async def test_a_link_that_is_swapped_is_noticed(desk: Desk, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class ManyCallers(RuleBasedStateMachine):
         self.firsts = self.repetitions = 0
         self.asked: list[tuple[asyncio.Task[str], float]] = []
 
-    @rule(script=st.lists(ANSWERS, min_size=MAX_ATTEMPTS, max_size=MAX_ATTEMPTS), within_s=st.sampled_from((1.0, 55.0)))
+    @rule(script=st.lists(ANSWERS, min_size=MAX_ATTEMPTS, max_size=MAX_ATTEMPTS), within_s=st.sampled_from((2.0, 55.0)))
     def ask(self, script: list[Answer], within_s: float) -> None:
         expires_at_s = self.time() + within_s
         calls = 0

@@ -233,7 +233,9 @@ async def test_what_another_version_stored_is_left_out_counted_and_kept() -> Non
     report = await office.settings.report()
     assert report.version == 7
     assert [one.name for one in report.settings if one.source is SettingSource.OPERATOR] == ["llm_cache_ttl"]
-    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+    await office.settings.poll()
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2, "it still stands"
     await office.changes({"cost_limit_usd_per_day": 5.0})
     assert orjson.loads(document.text) == {"version": 8, "values": {**values, "cost_limit_usd_per_day": 5.0}}
     assert office.settings.current().cache_ttl_s == 60.0
@@ -245,7 +247,21 @@ async def test_text_that_is_none_of_ours_changes_nothing_and_is_counted() -> Non
     await office.settings.poll()
     await office.settings.poll()
     assert office.settings.current() is own
-    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
+
+
+async def test_a_stored_value_that_this_version_does_not_know_can_be_withdrawn() -> None:
+    values = {"llm_cache_ttl": 60.0, "setting_of_tomorrow": 1}
+    document = FakeDocument(text=orjson.dumps({"version": 7, "values": values}))
+    office = Office(document)
+    await office.settings.poll()
+    await office.withdraws("setting_of_tomorrow")
+    assert orjson.loads(document.text)["values"] == {"llm_cache_ttl": 60.0}
+    counted = sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored")
+    await office.settings.poll()
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == counted
+    with pytest.raises(InvalidQueryError):
+        await office.withdraws("setting_of_tomorrow")
 
 
 async def test_no_secret_is_shown_or_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,24 @@ def test_what_the_library_logs_is_not_written() -> None:
     assert not logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").isEnabledFor(logging.ERROR)
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
+
+
+def test_a_collector_that_redirects_is_not_followed() -> None:
+    asked: list[str] = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        exporter = otlp_exporter(f"http://127.0.0.1:{collector.server_port}")
+        assert exporter.export([]) is LOST
+        collector.shutdown()
+    assert asked == ["/v1/traces"]

@@ -3,7 +3,7 @@
 import asyncio
 
 from implementations.background.supervisor import LONGEST_RESTART_S, Supervisor
-from tests.fakes import InstantSleep, new_metrics, sample, settle
+from tests.fakes import Clock, InstantSleep, new_metrics, sample, settle
 
 
 class Work:
@@ -22,7 +22,7 @@ class Work:
 
 async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     sleep, work, metrics = InstantSleep(), Work(deaths=8), new_metrics()
-    supervisor = Supervisor({"work": work}, metrics=metrics, sleep=sleep)
+    supervisor = Supervisor({"work": work}, metrics=metrics, sleep=sleep, clock=Clock())
     supervisor.start()
     await settle()
     await settle()
@@ -35,12 +35,30 @@ async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     await supervisor.stop()
 
 
+async def test_after_a_good_run_the_waits_begin_anew() -> None:
+    clock, sleep, runs = Clock(), InstantSleep(), [0.0, 0.0, LONGEST_RESTART_S + 1]
+
+    async def work() -> None:
+        if not runs:
+            await asyncio.Event().wait()
+        clock.advance(runs.pop(0))
+
+    supervisor = Supervisor({"work": work}, metrics=new_metrics(), sleep=sleep, clock=clock)
+    supervisor.start()
+    await settle()
+
+    assert sleep.naps == [1.0, 2.0, 1.0]
+    await supervisor.stop()
+
+
 async def test_a_task_that_is_away_is_named() -> None:
     async def endless(_: float) -> None:
         await asyncio.Event().wait()
 
     metrics = new_metrics()
-    supervisor = Supervisor({"work": Work(deaths=1), "other": Work(deaths=0)}, metrics=metrics, sleep=endless)
+    supervisor = Supervisor(
+        {"work": Work(deaths=1), "other": Work(deaths=0)}, metrics=metrics, sleep=endless, clock=Clock()
+    )
     supervisor.start()
     await settle()
 
@@ -60,7 +78,7 @@ async def test_stopping_ends_every_task() -> None:
         finally:
             ended.append("work")
 
-    supervisor = Supervisor({"work": work}, metrics=new_metrics(), sleep=InstantSleep())
+    supervisor = Supervisor({"work": work}, metrics=new_metrics(), sleep=InstantSleep(), clock=Clock())
     supervisor.start()
     await settle()
     await supervisor.stop()
@@ -69,4 +87,4 @@ async def test_stopping_ends_every_task() -> None:
 
 
 async def test_a_supervisor_that_was_never_started_can_be_stopped() -> None:
-    await Supervisor({}, metrics=new_metrics(), sleep=InstantSleep()).stop()
+    await Supervisor({}, metrics=new_metrics(), sleep=InstantSleep(), clock=Clock()).stop()

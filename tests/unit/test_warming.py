@@ -1,6 +1,7 @@
 """Filling the cache from a file: what is asked, how much at once, what is noted, and when it gives up."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tools import warm as warm_tool
 from tools.warming import MOST_FAILURES_IN_A_ROW, Account, Fate, Forecast, Ledger, Outcome, warm
 
 BOUGHT = Outcome(fate=Fate.BOUGHT, elapsed_s=1.0, cost_usd=0.5)
@@ -121,3 +123,14 @@ def test_the_forecast_prices_every_request_by_the_model_it_chooses() -> None:
     forecast.add("garbage", price)
 
     assert (forecast.requests, forecast.unpriced, forecast.cost_usd) == (3, 2, (1_500 * 1.0 + 400 * 10.0) / 1e6)
+
+
+@pytest.mark.parametrize("concurrency", ["0", "-1", "many"])
+def test_an_impossible_concurrency_is_a_usage_error(
+    concurrency: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["warm", "pairs.jsonl", "--concurrency", concurrency])
+    with pytest.raises(SystemExit) as ended:
+        warm_tool.main()
+    assert ended.value.code == 2
+    assert "--concurrency" in capsys.readouterr().err
