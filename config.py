@@ -179,8 +179,8 @@ def setting(
     name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), changeable: bool = False, **bounds: Any
 ) -> Any:
     """A setting read from PREFIX + name, or from one of the bare names. changeable: at run time, by an operator."""
-    told: JsonDict = {"env": name, "bare": list(bare), "changeable": changeable}
-    return Field(default, description=meaning, json_schema_extra=told, **bounds)
+    extra: JsonDict = {"env": name, "bare": list(bare), "changeable": changeable}
+    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 
 
 class PriceOverride(Group):
@@ -873,13 +873,13 @@ def _json(text: str, expected: str) -> object:
 def _complaints(error: ValidationError) -> Iterator[str]:
     """One line per invalid variable: the name that was read, and what is expected of it."""
     table = {(setting.group, setting.field): setting for setting in settings_table()}
-    told: dict[str, str] = {}
+    messages: dict[str, str] = {}
     for mistake in error.errors(include_url=False, include_context=False):
         group, field, *_ = (*map(str, mistake["loc"]), "")
         setting = table.get((group, field))
         name = variable_in_force(setting, os.environ) or setting.variable if setting else group
         value = mistake["input"]
-        told.setdefault(
+        messages.setdefault(
             name, value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
         )
-    return (f"{name}: {message}." for name, message in told.items())
+    return (f"{name}: {message}." for name, message in messages.items())

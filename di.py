@@ -25,10 +25,10 @@ from implementations.accounting.alerts import Alerts
 from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.budget import Budget
 from implementations.accounting.ceilings import Ceilings
-from implementations.accounting.fleet import Fleet
 from implementations.accounting.ledger import Ledger
+from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.prices import Prices
-from implementations.accounting.purse import Purse
+from implementations.accounting.shared_budget import SharedBudget
 from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
@@ -49,7 +49,8 @@ from implementations.events.kafka_security import Security
 from implementations.events.lane import ACK_TIMEOUT_S, Lane
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from implementations.events.receipts import Receipts
-from implementations.events.spool import Spool, check_spool
+from implementations.events.spool import Spool
+from implementations.events.spool_file import check_spool
 from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
 from implementations.history_impl import HistoryImpl
@@ -80,12 +81,12 @@ from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from implementations.selection.ranking import Ranking
 from implementations.selection.standing import show_standing
+from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.document_store import DocumentStore
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
-from implementations.shared_state.purse_store import PurseStore
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
@@ -140,7 +141,7 @@ class SharedState:
 
     entries: EntryStore | None
     prober: Prober | None
-    purse: PurseStore | None
+    budget: BudgetStore | None
     usage: UsageStore | None
     settings: DocumentStore | None
     circuits: DocumentStore | None
@@ -279,7 +280,7 @@ class AccountingProvider(Provider):
         return Ledger(now=utc_now)
 
     @provide
-    async def purses(
+    async def whole_budget(
         self,
         settings: Settings,
         ledger: Ledger,
@@ -288,13 +289,13 @@ class AccountingProvider(Provider):
         runtime_settings: RuntimeSettingsProtocol,
         metrics: Metrics,
     ) -> AsyncIterator[Budget]:
-        """The budget: the fleet's where Redis is configured."""
-        purse = Purse(today=lambda: ledger.today)
+        """The budget, shared by all replicas where Redis is configured."""
+        local = LocalBudget(today=lambda: ledger.today)
         rules = lambda: runtime_settings.current().costs  # noqa: E731  both follow the operator's changes
         budget = Budget(
-            purse=purse,
+            local=local,
             ceilings=Ceilings(prices=prices, rules=rules),
-            fleet=None if shared.purse is None else Fleet(shared.purse, purse=purse),
+            shared=None if shared.budget is None else SharedBudget(shared.budget, local=local),
             rules=rules,
             replicas=settings.cost.replicas,
             metrics=metrics,
@@ -565,7 +566,7 @@ class SharedStateProvider(Provider):
     ) -> AsyncIterator[SharedState]:
         """Redis behind its circuits, the stores on it, and the prober."""
         if settings.cache.redis_url is None:
-            yield SharedState(entries=None, prober=None, purse=None, usage=None, settings=None, circuits=None)
+            yield SharedState(entries=None, prober=None, budget=None, usage=None, settings=None, circuits=None)
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
@@ -590,7 +591,7 @@ class SharedStateProvider(Provider):
         yield SharedState(
             entries=entries,
             prober=prober,
-            purse=PurseStore(redis, **own),
+            budget=BudgetStore(redis, **own),
             usage=UsageStore(redis, **own),
             settings=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:settings"),
             circuits=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:circuits"),
@@ -718,7 +719,7 @@ class EventsProvider(Provider):
         outbox.close()
 
     def _circuit(self, settings: Settings, metrics: Metrics) -> CircuitBreaker:
-        def told(before: CircuitState, after: CircuitState) -> None:
+        def log_change(before: CircuitState, after: CircuitState) -> None:
             metrics.kafka_circuit_transitions.of(after).inc()
             log.warning("kafka_circuit", before=before, after=after)
 
@@ -728,7 +729,7 @@ class EventsProvider(Provider):
             success_threshold=settings.events.circuit_success_threshold,
             probe_s=ACK_TIMEOUT_S,
         )
-        return CircuitBreaker(rules, clock=time.monotonic, jitter=random.uniform, on_transition=told)
+        return CircuitBreaker(rules, clock=time.monotonic, jitter=random.uniform, on_transition=log_change)
 
 
 class AccessProvider(Provider):

@@ -172,7 +172,8 @@ class Metrics:
             "request_type",
             "status",
         )
-        self.requests.of(NOBODY, NOBODY, "comparison", NotCachedError.code.lower())  # alerts use it
+        for name in (NOBODY, *ProviderName):  # alerts use them
+            self.requests.of(name, NOBODY, "comparison", NotCachedError.code.lower())
         self.response_duration = declare.histograms(
             "response_duration_seconds",
             "Time to answer a comparison.",
@@ -470,12 +471,12 @@ class Metrics:
             for outcome in CallerOutcome:
                 self.caller_requests.of(name, outcome)
 
-    def caller_purchased(self, told: CostTracked) -> None:
+    def caller_purchased(self, tracked: CostTracked) -> None:
         """Count a purchase for the caller it was made for."""
-        counts = (told.token_usage.prompt_tokens, told.token_usage.completion_tokens)
+        counts = (tracked.token_usage.prompt_tokens, tracked.token_usage.completion_tokens)
         for token_type, count in zip(CALLER_TOKENS, counts, strict=True):
-            self.caller_tokens.of(told.caller, token_type).inc(count)
-        self.caller_cost.of(told.caller).inc(told.cost_estimate_usd or 0.0)
+            self.caller_tokens.of(tracked.caller, token_type).inc(count)
+        self.caller_cost.of(tracked.caller).inc(tracked.cost_estimate_usd or 0.0)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All series as text and its content type: OpenMetrics when the Accept header asks for it."""

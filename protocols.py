@@ -206,9 +206,9 @@ class ProviderRequest:
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, over all fields: the key under which answers are cached and shared."""
-        told = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        told["prompt"] = self.prompt.identity
-        return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["prompt"] = self.prompt.identity
+        return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @value_object

@@ -109,7 +109,7 @@ def _live(app: Application, container: AsyncContainer, settings: Settings) -> No
             if status.is_usable
         ]
         _announce(usable, settings.service, mocked=current.mock is not None)
-        _tell_of_admin_routes(settings.admin)
+        _log_admin_routes(settings.admin)
         _warn_of_open_doors(settings)
 
     @app.after_serving
@@ -161,7 +161,7 @@ def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: b
     )
 
 
-def _tell_of_admin_routes(admin: AdminSettings) -> None:
+def _log_admin_routes(admin: AdminSettings) -> None:
     """Log that the admin routes are enabled but absent, because the key is missing or too short."""
     if admin.enabled and admin.key_in_force is None:
         log.info("admin_routes_absent", needs=f"an ADMIN_API_KEY of {SHORTEST_ADMIN_KEY} characters or more")

@@ -1,7 +1,7 @@
 """Declares what every request builds: values that are immutable for mypy, which the build runs, not at run time.
 
-A request builds some forty of them. A frozen dataclass sets each of its fields by a function call, which took 6 % of
-the CPU time of a cache hit. What is built once is a frozen dataclass.
+A request builds some forty of them. A frozen dataclass sets each of its fields by a function call, and without these
+calls a cache hit takes 6 % less CPU time. What no request builds may as well be a frozen dataclass.
 """
 
 from dataclasses import dataclass, field

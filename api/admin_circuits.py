@@ -39,7 +39,7 @@ async def force(
 async def reset(
     provider: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]
 ) -> Response:
-    """Clear the override and the counts."""
+    """Clear the override, the counts and a pause that the provider asked for."""
     check(request, access)
     return json_answer(
         await run_to_completion(steering.reset(word_of(ProviderName, "provider", provider), by=administrator()))

@@ -73,9 +73,11 @@ class Body:
 
     async def _read(self) -> bytes:
         try:
-            async with asyncio.timeout(self._within_s), self._turn:
-                while not (self.is_whole or self._refusal or self.caller_left):
-                    self._note(await self._receive())
+            async with asyncio.timeout(self._within_s):
+                if self._needs_more:
+                    async with self._turn:
+                        while self._needs_more:
+                            self._note(await self._receive())
         except TimeoutError:
             self.is_late = True
             raise RequestTimeout from None
@@ -84,6 +86,10 @@ class Body:
         if not self.is_whole:
             raise asyncio.CancelledError
         return bytes(self._parts)
+
+    @property
+    def _needs_more(self) -> bool:
+        return not (self.is_whole or self._refusal or self.caller_left)
 
     def _note(self, message: ASGIReceiveEvent) -> None:
         if message["type"] == "http.disconnect":

@@ -85,8 +85,8 @@ async def read_object(request: ServiceRequest) -> dict[str, object]:
 def complaints(error: ValidationError) -> str:
     """The first few mistakes, as "path: what is expected"."""
     mistakes = error.errors(include_input=False, include_url=False)
-    told = "; ".join(_complaint(mistake) for mistake in mistakes[:MAX_COMPLAINTS])
-    return told if len(mistakes) <= MAX_COMPLAINTS else f"{told}; and more"
+    listed = "; ".join(_complaint(mistake) for mistake in mistakes[:MAX_COMPLAINTS])
+    return listed if len(mistakes) <= MAX_COMPLAINTS else f"{listed}; and more"
 
 
 def _complaint(mistake: ErrorDetails) -> str:

@@ -71,15 +71,15 @@ def _asked(request: ServiceRequest) -> Attributes:
 
 def _answered(scope: RequestScope) -> Attributes:
     known = {f"llm_provider.{name}": scope.notes.get(name) for name in NOTES}
-    told: dict[str, str | bool | int | float | tuple[str, ...]] = {
+    attributes: dict[str, str | bool | int | float | tuple[str, ...]] = {
         name: value for name, value in known.items() if isinstance(value, str | int | float)
     }
-    told["llm_provider.correlation_id"] = str(scope.correlation_id)
+    attributes["llm_provider.correlation_id"] = str(scope.correlation_id)
     if scope.status != CALLER_LEFT:
-        told["http.response.status_code"] = scope.status
+        attributes["http.response.status_code"] = scope.status
     if scope.status >= FIRST_ERROR_STATUS:
-        told["error.type"] = _error_type(scope)
-    return told
+        attributes["error.type"] = _error_type(scope)
+    return attributes
 
 
 def _error_type(scope: RequestScope) -> str:

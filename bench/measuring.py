@@ -83,17 +83,18 @@ async def counted(subject: Subject, run: Run, spans: Spans, *, rate: float | Non
     pace = Closed() if rate is None else Open(rate=rate, seconds=spans.whole_s, seed=seed)
     asked = Asked(host=HOST, port=subject.server.port, connections=run.connections, request=subject.request)
 
-    async def pass_by(seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def whole_cohort() -> None:
         if rate is None:
             await load.whole_cohort()
 
     async with Load(asked, pace) as load:
-        await pass_by(spans.warm_s)
+        await asyncio.sleep(spans.warm_s)
         calls = await provider_calls(subject.provider)
+        await whole_cohort()
         server_s, load_s = subject.server.cpu_s(), time.process_time()
         samples = load.watch(math.inf)
-        await pass_by(spans.counted_s)
+        await asyncio.sleep(spans.counted_s)
+        await whole_cohort()
         load.end()
         server_s, load_s = subject.server.cpu_s() - server_s, time.process_time() - load_s
         calls = await provider_calls(subject.provider) - calls

@@ -41,13 +41,13 @@ class CallerAccessImpl:
         is_watched = self._tries.wait_s(address) > 0
         if admin_may and not is_watched and self._is_admin(key, address):
             return ADMIN
-        self._tell(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, address, quietly=is_watched)
+        self._record_refusal(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, address, quietly=is_watched)
         raise CallerKeyRefusedError(HOW)
 
     def _is_admin(self, key: str | None, peer: str) -> bool:
         return self._admin.is_shown(key) and self._admin.is_taken_from(peer)
 
-    def _tell(self, reason: AccessRefusal, peer: str, *, quietly: bool) -> None:
+    def _record_refusal(self, reason: AccessRefusal, peer: str, *, quietly: bool) -> None:
         """Count every refusal; log wrong keys, at most five a minute per address. A missing key is not an attempt."""
         self._metrics.access_refusals.of(Door.CALLER, reason).inc()
         if reason is AccessRefusal.WRONG_KEY and not quietly:

@@ -42,11 +42,14 @@ class CircuitSteeringImpl:
         self._clock = clock
         self._now_s = now_s
         self._followed: dict[ProviderName, JsonValue] = {}
-        self._shared = SharedValues("circuits", document, take=self._take, flawed=self._flawed)
+        self._flawed: set[ProviderName] = set()
+        self._shared = SharedValues("circuits", document, take=self._take, flawed=self._count_flaw)
 
     async def poll(self) -> None:
-        """Apply orders given to other replicas."""
+        """Apply orders given to other replicas; count again what is ignored, so that an alert outlasts it."""
         await self._shared.poll()
+        for _ in self._flawed:
+            self._count_flaw()
 
     def report(self, provider: ProviderName) -> CircuitResponse:
         """The state of one circuit in this replica."""
@@ -98,10 +101,11 @@ class CircuitSteeringImpl:
             if stored == self._followed.get(provider):
                 continue
             self._followed[provider] = stored
+            self._flawed.discard(provider)
             order = None if stored is None else order_of(stored)
             if stored is not None and order is None:
                 log.warning("stored_order_left_out", provider=provider)
-                self._flawed()
+                self._flawed.add(provider)
             else:
                 self._follow(guards, order)
 
@@ -118,7 +122,7 @@ class CircuitSteeringImpl:
             case _ if circuit.override is not None and circuit.override.actor != OWN_DECISION:
                 circuit.reset()
 
-    def _flawed(self) -> None:
+    def _count_flaw(self) -> None:
         self._metrics.config_reload_errors.of(STORED).inc()
 
     def _shown(self, provider: ProviderName) -> JsonValue:

@@ -40,7 +40,7 @@ from value_object import value_object
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
-LANDING_S = 0.05  # a flight ends this much before the patience of the request that started it
+LANDING_S = 0.05  # a flight ends this long before the request that started it gives up
 # Copies of a question's texts in memory during a call: as received, laid out, joined, encoded, being built. Measured.
 COPIES = 6
 

@@ -70,9 +70,10 @@ def _failure_of_route(answer: JsonObject) -> ProviderError | None:
 
 
 def _charge(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
-    """What a failed route charged nevertheless; None if nothing."""
-    charged = completion(answer)
-    return Purchase(model=request.model, usage=charged.usage, cost_usd=charged.cost_usd) if charged.cost_usd else None
+    """What a failed route charged nevertheless; None if it says that it charged nothing, or says nothing at all."""
+    made = completion(answer)
+    is_charged = made.usage.prompt + made.usage.completion if made.cost_usd is None else made.cost_usd
+    return Purchase(model=request.model, usage=made.usage, cost_usd=made.cost_usd) if is_charged else None
 
 
 def _dollars(value: Any) -> float | None:

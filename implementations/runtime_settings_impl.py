@@ -6,9 +6,9 @@ import structlog
 from pydantic import JsonValue
 
 from api_models import AdminAction, SettingReport, SettingSource, SettingsResponse
-from config import Settings, settings_table
+from config import MASK, Settings, settings_table
 from exceptions import InvalidQueryError, StaleVersionError
-from implementations.steering.overrides import OverridesError, changeable_settings, overridden, shown
+from implementations.steering.overrides import NAME, OverridesError, changeable_settings, overridden, shown
 from implementations.steering.own_secrets import holds_secret, secrets_of
 from implementations.steering.shared_values import Document, Edition, SharedValues, Values
 from implementations.steering.snapshot import snapshot_of
@@ -69,7 +69,7 @@ class RuntimeSettingsImpl:
             fits = self._checked(changes)
             return {**latest.values, **{name: shown(changeable_settings()[name], fits) for name in changes}}
 
-        await self._shared.change(update, then=lambda old, new: self._tell(old, new, by))
+        await self._shared.change(update, then=lambda old, new: self._audit_changes(old, new, by))
         return self._report()
 
     async def withdraw(
@@ -86,7 +86,7 @@ class RuntimeSettingsImpl:
                 self._refuse_unknown(name)
             return {} if name is None else {other: kept for other, kept in latest.values.items() if other != name}
 
-        await self._shared.change(update, then=lambda old, new: self._tell(old, new, by))
+        await self._shared.change(update, then=lambda old, new: self._audit_changes(old, new, by))
         return self._report()
 
     def _checked(self, changes: Mapping[str, object]) -> Settings:
@@ -129,14 +129,18 @@ class RuntimeSettingsImpl:
     def _count_flaw(self) -> None:
         self._metrics.config_reload_errors.of(STORED).inc()
 
-    def _tell(self, old: Values, new: Values, by: Administrator) -> None:
-        """One audit record for each override that changed."""
-        for name, setting in changeable_settings().items():
+    def _audit_changes(self, old: Values, new: Values, by: Administrator) -> None:
+        """One audit record for each override that changed; of one that this version does not know no value is shown."""
+        table = changeable_settings()
+        for name, setting in table.items():
             if old.get(name, ...) == new.get(name, ...):
                 continue
             own = shown(setting, self._environment)
             action = AdminAction.SETTING_CHANGED if name in new else AdminAction.SETTING_WITHDRAWN
             self._audit.record(by, action, name, old=old.get(name, own), new=new.get(name, own))
+        for name in sorted(old.keys() - new.keys() - table.keys()):
+            if NAME.fullmatch(name):
+                self._audit.record(by, AdminAction.SETTING_WITHDRAWN, name, old=MASK, new=None)
 
     def _report(self) -> SettingsResponse:
         return SettingsResponse(

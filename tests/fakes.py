@@ -27,9 +27,9 @@ from api_models import (
 from implementations.accounting.alerts import Alerts, Marks
 from implementations.accounting.budget import Budget
 from implementations.accounting.ceilings import Ceilings
-from implementations.accounting.fleet import Fleet, SharedPurse
 from implementations.accounting.ledger import Ledger
-from implementations.accounting.purse import Purse
+from implementations.accounting.local_budget import LocalBudget
+from implementations.accounting.shared_budget import SharedBudget, SharedBudgetStore
 from implementations.accounting_impl import AccountingImpl
 from implementations.cache.local_cache import LocalCache
 from implementations.events.receipts import Receipts
@@ -271,16 +271,16 @@ def budget(
     metrics: Metrics,
     prices: PricesProtocol | None = None,
     now: Calendar | None = None,
-    shared: SharedPurse | None = None,
+    shared: SharedBudgetStore | None = None,
     replicas: int = 1,
 ) -> Budget:
-    """A budget of its own; with a shared purse one of a fleet's."""
+    """A budget of its own; with a store one that replicas share."""
     ledger = Ledger(now=now or Calendar())
-    purse = Purse(today=lambda: ledger.today)
+    local = LocalBudget(today=lambda: ledger.today)
     return Budget(
-        purse=purse,
+        local=local,
         ceilings=Ceilings(prices=prices or FixedPrices(), rules=lambda: rules),
-        fleet=None if shared is None else Fleet(shared, purse=purse),
+        shared=None if shared is None else SharedBudget(shared, local=local),
         rules=lambda: rules,
         replicas=replicas,
         metrics=metrics,

@@ -64,8 +64,8 @@ def _operation(method: str, path: str, operation: JsonObject) -> Iterator[str]:
         yield f"Needs a key: {' or '.join(name for one in operation['security'] for name in one)}.\n"
     if "parameters" in operation:
         sent = operation["parameters"]
-        told = [(f"`{one['name']}`", one["in"], _type(one["schema"]), one["description"]) for one in sent]
-        yield _table(("parameter", "in", "type", "meaning"), told)
+        parameters = [(f"`{one['name']}`", one["in"], _type(one["schema"]), one["description"]) for one in sent]
+        yield _table(("parameter", "in", "type", "meaning"), parameters)
     if "requestBody" in operation:
         yield f"Body: {_type(operation['requestBody']['content']['application/json']['schema'])}.\n"
     responses = operation["responses"].items()
@@ -92,12 +92,12 @@ def _headers(described: JsonObject) -> Iterator[str]:
         for response in operation["responses"].values()
         if "$ref" not in response
     ]
-    told = {
+    headers = {
         name: header
         for response in (*responses, *described["components"]["responses"].values())
         for name, header in response["headers"].items()
     }
-    rows = [(f"`{name}`", _type(header["schema"]), header["description"]) for name, header in told.items()]
+    rows = [(f"`{name}`", _type(header["schema"]), header["description"]) for name, header in headers.items()]
     yield _table(("header", "type", "meaning"), rows).rstrip()
 
 

@@ -171,9 +171,9 @@ def message_for(example: EventData) -> Message:
 
 def envelope(example: EventData) -> object:
     """The message value of the example, with a fixed event id."""
-    told = orjson.loads(message_for(example).encoded())
-    random_id = told["event_id"]
-    return {name: EVENT_ID if value == random_id else value for name, value in told.items()}
+    sent = orjson.loads(message_for(example).encoded())
+    random_id = sent["event_id"]
+    return {name: EVENT_ID if value == random_id else value for name, value in sent.items()}
 
 
 def schema(kind: type[EventData | EventEnvelope]) -> dict[str, object]:

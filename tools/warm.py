@@ -48,10 +48,9 @@ def main() -> int:
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
+    return int(text)
 
 
 async def _run(wishes: argparse.Namespace, console: Console) -> int:
@@ -85,7 +84,7 @@ async def _warm(
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=total)
 
-        def tell(line: str, outcome: Outcome) -> None:
+        def show(line: str, outcome: Outcome) -> None:
             ledger.note(line, outcome)
             progress.update(bar, advance=1, description=f"{account.cost_usd:.4f} USD")
 
@@ -94,7 +93,7 @@ async def _warm(
             ask=lambda line: _ask(session, line),
             concurrency=concurrency,
             account=account,
-            tell=tell,
+            show=show,
         )
 
 

@@ -100,9 +100,9 @@ async def warm(
     ask: Callable[[str], Awaitable[Outcome]],
     concurrency: int,
     account: Account,
-    tell: Callable[[str, Outcome], None],
+    show: Callable[[str, Outcome], None],
 ) -> bool:
-    """Send all lines; False after too many consecutive failures. tell: called with each outcome."""
+    """Send all lines; False after too many consecutive failures. show: called with each outcome."""
 
     async def work() -> None:
         while account.failures_in_a_row < MOST_FAILURES_IN_A_ROW:
@@ -111,7 +111,7 @@ async def warm(
                 return
             outcome = await ask(line)
             account.add(outcome)
-            tell(line, outcome)
+            show(line, outcome)
 
     async with asyncio.TaskGroup() as workers:
         for _ in range(concurrency):

@@ -88,21 +88,21 @@ def document(routes: Collection[Route]) -> JsonObject:
 
 def _operation(row: Operation) -> JsonObject:
     """One row as an OpenAPI operation."""
-    told: JsonObject = {"operationId": row.name, "tags": [row.tag], "summary": row.summary}
+    operation: JsonObject = {"operationId": row.name, "tags": [row.tag], "summary": row.summary}
     if row.says:
-        told["description"] = row.says
+        operation["description"] = row.says
     if row.parameters:
-        told["parameters"] = [parameter.described() for parameter in row.parameters]
+        operation["parameters"] = [parameter.described() for parameter in row.parameters]
     if row.asked:
-        told["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
+        operation["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
     key = _key(row)
     if key is not None:
-        told["security"] = [{name: []} for name in SCHEMES[key]] + ([NOBODYS] if key is Key.CALLER else [])
+        operation["security"] = [{name: []} for name in SCHEMES[key]] + ([NOBODYS] if key is Key.CALLER else [])
     errors = (*row.errors, *failures.CALLER) if key is Key.CALLER else row.errors
     responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)
     defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
-    told["responses"] = dict(sorted((responses | defect).items()))
-    return told
+    operation["responses"] = dict(sorted((responses | defect).items()))
+    return operation
 
 
 def _key(row: Operation) -> Key | None:
@@ -119,13 +119,13 @@ def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:
 
 
 def _answer(answer: Answer) -> JsonObject:
-    told: JsonObject = {
+    response: JsonObject = {
         "description": answer.says,
         "headers": _headers((parts.CORRELATION, parts.CACHE_CONTROL, *answer.headers)),
     }
     if answer.example is not None:
-        told["content"] = {kind: _content(answer.example) for kind in answer.types}
-    return told
+        response["content"] = {kind: _content(answer.example) for kind in answer.types}
+    return response
 
 
 def _content(example: Published | JsonObject | str) -> JsonObject:

@@ -43,9 +43,9 @@ class Parameter:
 
     def described(self) -> JsonObject:
         """In OpenAPI notation."""
-        told = {"name": self.name, "in": self.where, "required": self.where == "path", "description": self.says}
+        parameter = {"name": self.name, "in": self.where, "required": self.where == "path", "description": self.says}
         example = {} if self.example is None else {"example": self.example}
-        return {**told, "schema": self.schema, **example}
+        return {**parameter, "schema": self.schema, **example}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,8 +66,8 @@ def reference(model: type[Published]) -> JsonObject:
 
 def as_json(body: Published, *, as_sent: bool = False) -> JsonObject:
     """The JSON on the wire; as_sent: without the fields not given."""
-    told: JsonObject = _adapter(type(body)).dump_python(body, mode="json", exclude_unset=as_sent)
-    return told
+    example: JsonObject = _adapter(type(body)).dump_python(body, mode="json", exclude_unset=as_sent)
+    return example
 
 
 def _in_mode(

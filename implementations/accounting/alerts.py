@@ -75,7 +75,7 @@ class Alerts:
         self._events = events
         self._metrics = metrics
         self._rate = SpendingRate(now=now)
-        self._told: set[str] = set()
+        self._sent: set[str] = set()
         self._lock = asyncio.Lock()
 
     async def check(self) -> None:
@@ -86,18 +86,18 @@ class Alerts:
     async def reset(self) -> AlertsReset:
         """Let thresholds that are still exceeded alert once more, from this replica; others keep their own memory."""
         async with self._lock:
-            names = self._told | {alert.name for alert in self._passed(self._rules())}
-            self._told = set()
+            names = self._sent | {alert.name for alert in self._passed(self._rules())}
+            self._sent = set()
             everywhere = self._is_alone if self._marks is None else await self._marks.unmark(names)
         return AlertsReset(forgotten=len(names), everywhere=everywhere)
 
     async def _look(self) -> None:
         for alert in [*self._passed(self._rules()), *self._spikes()]:
-            if alert.name not in self._told and await self._is_first(alert.name):
-                self._tell(alert)
-            self._told.add(alert.name)
+            if alert.name not in self._sent and await self._is_first(alert.name):
+                self._send(alert)
+            self._sent.add(alert.name)
         periods = tuple(account.period for account in self._budget.accounts)
-        self._told = {name for name in self._told if any(f":{period}" in name for period in periods)}
+        self._sent = {name for name in self._sent if any(f":{period}" in name for period in periods)}
 
     def _passed(self, rules: CostRules) -> Iterator[Alert]:
         day, month = (account.period for account in self._budget.accounts)
@@ -130,7 +130,7 @@ class Alerts:
         first = None if self._marks is None else await self._marks.mark(name)
         return first is not False
 
-    def _tell(self, alert: Alert) -> None:
+    def _send(self, alert: Alert) -> None:
         current, threshold = usd(alert.current), usd(alert.threshold)
         log.warning("cost_alert", alert_type=alert.kind, current_cost=current, threshold=threshold, period=alert.period)
         self._metrics.cost_alerts.of(alert.kind).inc()

@@ -1,6 +1,6 @@
 """Reserves the cost of a call before it and settles it afterwards: spending plus reservations never exceed a limit.
 
-With Redis all replicas share one purse; without it, or while it is down, each stays within its share of the limits. A
+With Redis all replicas share one budget; without it, or while it is down, each stays within its share of the limits. A
 call that costs nothing is never refused.
 """
 
@@ -12,12 +12,12 @@ import structlog
 
 from api_models import AttemptOutcome, DegradedMode, Purchase, UsageScope
 from exceptions import CostLimitExceededError
+from implementations.accounting.budget_sync import BudgetSync
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.charges import charge
-from implementations.accounting.fleet import Answer, Fleet, Share
-from implementations.accounting.messenger import Messenger
+from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.money import micro_usd, usd
-from implementations.accounting.purse import Purse
+from implementations.accounting.shared_budget import Answer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
 from metrics import Metrics
 from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
@@ -29,26 +29,26 @@ log = structlog.get_logger("budget")
 
 
 class Budget:
-    """rules: those in force now. replicas: how many share the limits. fleet: None without Redis."""
+    """rules: those in force now. replicas: how many share the limits. shared: None without Redis."""
 
     def __init__(
         self,
         *,
-        purse: Purse,
+        local: LocalBudget,
         ceilings: Ceilings,
-        fleet: Fleet | None,
+        shared: SharedBudget | None,
         rules: Callable[[], CostRules],
         replicas: int,
         metrics: Metrics,
     ) -> None:
-        self._purse = purse
+        self._local = local
         self._ceilings = ceilings
-        self._fleet = fleet
+        self._shared = shared
         self._rules = rules
         self._replicas = replicas
         self._metrics = metrics
-        self._messenger = Messenger(fleet)
-        self._told_local = False
+        self._sync = BudgetSync(shared)
+        self._logged_local = False
         self._refused: set[str] = set()
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
@@ -60,19 +60,19 @@ class Budget:
     @property
     def is_local(self) -> bool:
         """There are limits and a Redis to share them, but it does not answer."""
-        return self._fleet is not None and not self._fleet.is_heard and self._rules().has_limits
+        return self._shared is not None and not self._shared.is_heard and self._rules().has_limits
 
     async def reserve(self, request: ProviderRequest) -> Reservation:
         """Reserve the most that the attempt can cost. Raises CostLimitExceededError if less is left."""
         try:
-            reservation = self._purse.hold(self._ceilings.of(request))
+            reservation = self._local.hold(self._ceilings.of(request))
         except CostLimitExceededError:
             self._metrics.limit_refusals.of(UNKNOWN_PRICE).inc()
             raise
         if reservation.ceiling and self._rules().has_limits:
             answer = await self._answer(reservation, self._limits())
             if answer is not Answer.DONE:
-                self._purse.settle(reservation, 0)
+                self._local.settle(reservation, 0)
                 self._refuse(reservation, answer, request)
         return reservation
 
@@ -87,12 +87,12 @@ class Budget:
     @property
     def accounts(self) -> tuple[Account, Account]:
         """The accounts of today and of this month."""
-        return self._purse.accounts
+        return self._local.accounts
 
     @property
     def scope(self) -> UsageScope:
         """Whose spending is known: the fleet's, possibly stale, once it was heard at all; else this replica's."""
-        heard = self._fleet is not None and self._fleet.others
+        heard = self._shared is not None and self._shared.others
         return UsageScope.FLEET if heard else UsageScope.REPLICA
 
     def was_refused(self, period: str) -> bool:
@@ -113,7 +113,7 @@ class Budget:
         limit = self._limits()[index]
         if limit is None:
             return float("inf")
-        account = self._purse.accounts[index]
+        account = self._local.accounts[index]
         left = limit - self._others(account.period).held - account.held
         return usd(max(0, left if self._is_shared else min(left, limit // self._replicas - account.held)))
 
@@ -127,13 +127,13 @@ class Budget:
 
     async def finish(self) -> None:
         """Send pending differences to the fleet; bounded by the Redis timeout."""
-        await self._messenger.finish()
+        await self._sync.finish()
 
     async def refresh(self) -> None:
         """Exchange pending differences with the fleet; also detects that Redis lost its data."""
-        if self._fleet is not None:
-            await self._fleet.sync()
-        self._tell_of_mode()
+        if self._shared is not None:
+            await self._shared.sync()
+        self._log_mode()
 
     def _of_period(self, index: int) -> PeriodSpending:
         period, limit = self.accounts[index].period, self._limits()[index]
@@ -146,16 +146,16 @@ class Budget:
 
     @property
     def _is_shared(self) -> bool:
-        return self._fleet is not None and self._fleet.is_heard
+        return self._shared is not None and self._shared.is_heard
 
     async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
         """The fleet's answer; our own if Redis does not answer within the call's remaining Redis timeout.
 
         A cancelled caller's reservation is released.
         """
-        if self._fleet is None:
+        if self._shared is None:
             return self._own_answer(reservation, limits)
-        asking = self._messenger.start(self._fleet.take(reservation, limits))
+        asking = self._sync.start(self._shared.take(reservation, limits))
         try:
             with waiting_for_redis() as patience_s:
                 await asyncio.wait({asking}, timeout=patience_s)
@@ -167,8 +167,8 @@ class Budget:
 
     def _forsaken(self, reservation: Reservation) -> None:
         """Release the reservation of a cancelled caller: nothing was bought."""
-        self._purse.settle(reservation, 0)
-        self._tell_soon()
+        self._local.settle(reservation, 0)
+        self._sync_soon()
 
     def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
         """Decide within our share of each limit, and within what others are known to have left."""
@@ -182,7 +182,7 @@ class Budget:
         return Answer.DONE
 
     def _others(self, period: str) -> Share:
-        return Share() if self._fleet is None else self._fleet.others.get(period, Share())
+        return Share() if self._shared is None else self._shared.others.get(period, Share())
 
     def _refuse(self, reservation: Reservation, answer: Answer, request: ProviderRequest) -> None:
         index = 1 if answer is Answer.MONTH_REFUSES else 0
@@ -194,23 +194,23 @@ class Budget:
         )
 
     def _settle(self, reservation: Reservation, micro: int) -> None:
-        if self._purse.settle(reservation, micro) and reservation.ceiling:
-            self._tell_soon()
+        if self._local.settle(reservation, micro) and reservation.ceiling:
+            self._sync_soon()
 
     def _limits(self) -> tuple[int | None, int | None]:
         rules = self._rules()
         return _micro(rules.limit_usd_per_day), _micro(rules.limit_usd_per_month)
 
-    def _tell_soon(self) -> None:
+    def _sync_soon(self) -> None:
         """Without limits the next refresh is soon enough."""
         if self._rules().has_limits:
-            self._messenger.sync_soon()
+            self._sync.sync_soon()
 
-    def _tell_of_mode(self) -> None:
-        if self.is_local is self._told_local:
+    def _log_mode(self) -> None:
+        if self.is_local is self._logged_local:
             return
-        self._told_local = self.is_local
-        if self._told_local:
+        self._logged_local = self.is_local
+        if self._logged_local:
             log.warning("budget_local", replicas=self._replicas)
         else:
             log.info("budget_shared")

@@ -20,8 +20,8 @@ class Ledger:
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
         self._today = now().date()
-        self._told: Days = {}
-        self._news: Days = {}
+        self._sent: Days = {}
+        self._unsent: Days = {}
 
     @property
     def today(self) -> date:
@@ -30,27 +30,27 @@ class Ledger:
         if day > self._today:
             self._today = day
             oldest = day - timedelta(days=KEPT_DAYS)
-            self._told, self._news = _since(oldest, self._told), _since(oldest, self._news)
+            self._sent, self._unsent = _since(oldest, self._sent), _since(oldest, self._unsent)
         return self._today
 
     def book(self, provider: ProviderName, model: str, entry: UsageTotals) -> None:
         """Add to today's row of this provider and model."""
         today = self.today  # first, because a new day replaces the dictionaries
-        _add(self._news.setdefault(today, {}), (provider, model), entry)
+        _add(self._unsent.setdefault(today, {}), (provider, model), entry)
 
     def take_news(self) -> Mapping[date, Mapping[Row, UsageTotals]]:
         """What was recorded since the last call."""
-        news, self._news = self._news, {}
+        news, self._unsent = self._unsent, {}
         for day, rows in news.items():
-            told = self._told.setdefault(day, {})
+            sent = self._sent.setdefault(day, {})
             for row, entry in rows.items():
-                _add(told, row, entry)
+                _add(sent, row, entry)
         return news
 
     def rows(self, first: date, last: date) -> Mapping[Row, UsageTotals]:
         """Usage from first to last, both inclusive."""
         found: dict[Row, UsageTotals] = {}
-        for days in (self._told, self._news):
+        for days in (self._sent, self._unsent):
             for day, rows in days.items():
                 if first <= day <= last:
                     for row, entry in rows.items():

@@ -53,7 +53,7 @@ class StopSignals:
         log.info("drain_started")
         finished = await self._drain.run()
         log.info("drain_ended", all_requests_finished=finished)
-        self._tell_server(signal.SIGTERM)  # a SIGINT would count as its second if the server saw the first
+        self._signal_server(signal.SIGTERM)  # a SIGINT would count as its second if the server saw the first
 
     def _stop_at_once(self, number: signal.Signals) -> None:
         log.warning("stopping_at_once", lost="running comparisons, and events that are in memory only")
@@ -61,10 +61,10 @@ class StopSignals:
             if task is not None:
                 task.cancel()
         self._drain.abort()
-        self._tell_server(number)
-        self._tell_server(signal.SIGINT)  # a SIGINT after another signal makes Uvicorn exit at once
+        self._signal_server(number)
+        self._signal_server(signal.SIGINT)  # a SIGINT after another signal makes Uvicorn exit at once
 
-    def _tell_server(self, number: signal.Signals) -> None:
+    def _signal_server(self, number: signal.Signals) -> None:
         handler = self._servers[number]
         if callable(handler):
             handler(number, None)

@@ -27,7 +27,7 @@ class DegradedModes:
         self._queue = queue
         self._connection = connection
         self._lanes = lanes
-        self._told: frozenset[DegradedMode] = frozenset()
+        self._logged: frozenset[DegradedMode] = frozenset()
         metrics.degraded_mode.of(DegradedMode.EVENTS_BUFFERING).set_function(lambda: float(self.buffering is not None))
         metrics.degraded_mode.of(DegradedMode.EVENTS_DROPPING).set_function(lambda: float(self.dropping))
 
@@ -47,8 +47,8 @@ class DegradedModes:
         """Log the modes entered or left since the last call."""
         modes = {DegradedMode.EVENTS_BUFFERING: self.buffering is not None, DegradedMode.EVENTS_DROPPING: self.dropping}
         known = frozenset(mode for mode, is_on in modes.items() if is_on)
-        for mode in sorted(known - self._told):
+        for mode in sorted(known - self._logged):
             log.warning("degraded_mode_entered", mode=mode, waits_for=self.buffering)
-        for mode in sorted(self._told - known):
+        for mode in sorted(self._logged - known):
             log.info("degraded_mode_left", mode=mode)
-        self._told = known
+        self._logged = known

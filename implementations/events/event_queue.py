@@ -104,7 +104,7 @@ class EventQueue:
         """Drop a message that was taken."""
         self._metrics.events_dropped.of(message.event.topic, reason).inc()
         self._forget((message,))
-        self._tell_dropped(reason)
+        self._log_dropped(reason)
 
     def expire(self, max_age_s: float, reason: Callable[[ProcessingEvent], EventDropReason]) -> None:
         """Drop messages that waited too long; the reason depends on what their topic waits for."""
@@ -156,7 +156,7 @@ class EventQueue:
         else:
             self._arrived[event].clear()
 
-    def _tell_dropped(self, reason: EventDropReason) -> None:
+    def _log_dropped(self, reason: EventDropReason) -> None:
         """Log at most every ten seconds; the metric counts all of them."""
         self._dropped_unlogged += 1
         self._dropped_s = self._clock()

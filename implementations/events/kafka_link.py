@@ -80,8 +80,8 @@ class _Witness(logging.Handler):
         lines.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        told = record.args if isinstance(record.args, tuple) else ()
-        self.refused = self.refused or any(isinstance(one, REFUSES_US) for one in told)
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        self.refused = self.refused or any(isinstance(one, REFUSES_US) for one in arguments)
 
 
 class KafkaLink:

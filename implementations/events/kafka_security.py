@@ -16,19 +16,19 @@ class Security:
     @classmethod
     def of(cls, settings: EventSettings) -> "Security":
         """Read the certificates. Raises ConfigurationError, also if a name or a password is missing."""
-        told: dict[str, Any] = {"security_protocol": settings.security_protocol}
+        arguments: dict[str, Any] = {"security_protocol": settings.security_protocol}
         if settings.security_protocol.endswith("SSL"):
-            told["ssl_context"] = _ssl_context(settings)
+            arguments["ssl_context"] = _ssl_context(settings)
         if settings.security_protocol.startswith("SASL"):
             if not settings.sasl_username or not settings.sasl_password:
                 raise ConfigurationError(
                     f"{PREFIX}KAFKA_SECURITY_PROTOCOL: {settings.security_protocol} needs KAFKA_SASL_USERNAME and "
                     "KAFKA_SASL_PASSWORD."
                 )
-            told["sasl_mechanism"] = settings.sasl_mechanism
-            told["sasl_plain_username"] = settings.sasl_username
-            told["sasl_plain_password"] = settings.sasl_password.get_secret_value()
-        return cls(arguments=told)
+            arguments["sasl_mechanism"] = settings.sasl_mechanism
+            arguments["sasl_plain_username"] = settings.sasl_username
+            arguments["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+        return cls(arguments=arguments)
 
 
 def _ssl_context(settings: EventSettings) -> ssl.SSLContext:

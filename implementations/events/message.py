@@ -41,10 +41,10 @@ class Message:
 
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers of the Kafka message."""
-        told = {"event_type": self.event.event_type, "correlation_id": str(self.correlation_id)}
+        headers = {"event_type": self.event.event_type, "correlation_id": str(self.correlation_id)}
         if self.traceparent is not None:
-            told[TRACEPARENT] = self.traceparent
-        return [(name, value.encode()) for name, value in told.items()]
+            headers[TRACEPARENT] = self.traceparent
+        return [(name, value.encode()) for name, value in headers.items()]
 
     def truncate(self) -> None:
         """Drop the caller's metadata, the only dispensable part."""

@@ -5,33 +5,23 @@ checkpoint, which the sender runs in a thread, so callers do not wait for an fsy
 """
 
 import contextlib
-import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 from uuid import UUID
 
 import structlog
 
 from api_models import ProcessingEvent
-from config import PREFIX, ConfigurationError
 from implementations.events.message import Message
+from implementations.events.spool_file import connect, open_spool
 from metrics import Metrics
 from protocols import ClockProtocol
 
 INSERT = """INSERT INTO events (event, key, correlation_id, traceparent, published_at, value)
     VALUES (?, ?, ?, ?, ?, ?)"""
 SELECT = "SELECT id, event, key, correlation_id, traceparent, published_at, value FROM events ORDER BY id"
-TABLE = """CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, key BLOB NOT NULL, correlation_id TEXT NOT NULL,
-    traceparent TEXT, published_at REAL NOT NULL, value BLOB NOT NULL)"""
-PREPARATION = ("PRAGMA synchronous=NORMAL", "PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0", TABLE)
-BUSY_S = 0.2
-KNOWN_EVENTS = frozenset(ProcessingEvent)
-SUFFIXES = ("", "-wal", "-shm")
-PRIMARY_CODE = 0xFF  # of SQLite's error codes; the other bits give details
 
 log = structlog.get_logger("events")
 
@@ -49,7 +39,7 @@ class Spool:
         self._now = now
         self._clock = clock
         self._works = True
-        self._lock, self._rows = _opened(path)
+        self._lock, self._rows = open_spool(path)
 
     def insert(self, message: Message) -> None:
         """Store the message. On a disk error it stays in memory only; errors are counted, and logged once in a row."""
@@ -74,30 +64,32 @@ class Spool:
     def kept(self) -> Iterator[Message]:
         """The messages that an earlier process left, in publishing order, with their age.
 
-        Events that this version does not know stay in the spool, for the version that wrote them.
+        A row that this version cannot read stays in the spool, for the version that wrote it.
         """
         now, now_s = self._now().timestamp(), self._clock()
-        unknown: set[str] = set()
+        unread = 0
         for row, event, key, correlation_id, traceparent, at, value in self._rows.execute(SELECT).fetchall():
-            if event not in KNOWN_EVENTS:
-                unknown.add(event)
+            try:
+                kind, identity = ProcessingEvent(event), UUID(correlation_id)
+            except ValueError:
+                unread += 1
                 continue
             yield Message(
-                event=ProcessingEvent(event),
+                event=kind,
                 key=key,
-                correlation_id=UUID(correlation_id),
+                correlation_id=identity,
                 traceparent=traceparent,
                 since_s=now_s - max(0.0, now - at),
                 size_bytes=len(value),
                 value=value,
                 row=row,
             )
-        if unknown:
-            log.error("events_unknown", names=sorted(unknown))
+        if unread:
+            log.error("events_unread", count=unread)
 
     def checkpoint(self) -> None:
         """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread."""
-        with self._failures_counted(), contextlib.closing(_connected(self._path)) as own:
+        with self._failures_counted(), contextlib.closing(connect(self._path)) as own:
             own.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
@@ -125,61 +117,3 @@ class Spool:
             if self._works:
                 log.error("event_spool_fails", error=type(error).__name__)  # noqa: TRY400  no path, no row
             self._works = False
-
-
-def check_spool(path: Path) -> None:
-    """Raises ConfigurationError if the path cannot be used; called early, so that the process can exit cleanly."""
-    lock, rows = _opened(path)
-    rows.close()
-    lock.close()
-
-
-def _opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
-    with contextlib.ExitStack() as opened:
-        try:
-            lock = opened.enter_context(path.with_name(f"{path.name}.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            rows = opened.enter_context(contextlib.closing(_undamaged(path)))
-        except BlockingIOError:
-            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: another process uses it.") from None
-        except (OSError, sqlite3.Error):
-            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: is not a database file that can be written.") from None
-        opened.pop_all()
-    return lock, rows
-
-
-def _undamaged(path: Path) -> sqlite3.Connection:
-    """The database, or a new one if it is damaged: its files are then renamed, for whoever wants to look."""
-    try:
-        return _prepared(path)
-    except sqlite3.DatabaseError as error:
-        if _primary_code(error) != sqlite3.SQLITE_CORRUPT:
-            raise
-    aside = f"{path.name}.damaged-{path.stat().st_mtime:.0f}"
-    for suffix in SUFFIXES:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
-    log.error("event_spool_damaged", set_aside_as=aside)
-    return _prepared(path)
-
-
-def _prepared(path: Path) -> sqlite3.Connection:
-    """Raises sqlite3.DatabaseError, with SQLITE_CORRUPT as its code where pages are damaged."""
-    rows = _connected(path)
-    try:
-        for statement in PREPARATION:
-            rows.execute(statement)
-        rows.execute(SELECT).fetchall()  # reads every page that `kept` will need
-    except BaseException:
-        rows.close()
-        raise
-    return rows
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode, with a short busy timeout for the only other one, the checkpoint's."""
-    return sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)

@@ -92,10 +92,10 @@ class Counted(SpanExporter):
         self.is_unwell = result is SpanExportResult.FAILURE
         if self.is_unwell:
             self._lost += len(spans)
-            self._tell()
+            self._log_loss()
         return result
 
-    def _tell(self) -> None:
+    def _log_loss(self) -> None:
         if self._clock() >= self._quiet_until_s:
             log.warning("spans_lost", spans=self._lost)
             self._lost, self._quiet_until_s = 0, self._clock() + LINE_EVERY_S

@@ -14,7 +14,7 @@ from typing import Any, Self
 from protocols import Attempt, ClockProtocol
 from value_object import value_object
 
-SHORTEST_ATTEMPT_S = 1.0  # less is not worth a purchase
+SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
 ATTEMPT_SHARE = 0.98  # of a brief call
 PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
 
@@ -42,7 +42,7 @@ class Deadline:
         return replace(self, expires_at_s=min(self.expires_at_s, expires_at_s))
 
     def earlier_by(self, seconds: float) -> Self:
-        """This deadline, moved forward."""
+        """This deadline, that much sooner."""
         return replace(self, expires_at_s=self.expires_at_s - seconds)
 
     def attempt_s(self) -> float:

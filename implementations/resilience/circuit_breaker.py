@@ -151,14 +151,14 @@ class CircuitBreaker:
         until_s = None if for_s is None else self._clock() + for_s
         self._override = Override(state=state, reason=reason, actor=actor, until_s=until_s)
         self._start(state)
-        self._tell(before, state)
+        self._notify(before, state)
 
     def reset(self) -> None:
         """Close the circuit; clear any forced state and all counts."""
         before = self.state
         self._override = None
         self._start(CircuitState.CLOSED)
-        self._tell(before, CircuitState.CLOSED)
+        self._notify(before, CircuitState.CLOSED)
 
     def report_success(self, generation: int) -> None:
         """For permits only."""
@@ -214,9 +214,11 @@ class CircuitBreaker:
         override = self._override
         if override is not None and override.until_s is not None and now_s >= override.until_s:
             self._override = None
-            # A circuit that was forced open is tried before it is trusted.
-            self._start(override.state if self._rules.is_measuring else CircuitState.CLOSED)
-            self._open_until_s = now_s
+            if self._rules.is_measuring:
+                self._start(override.state)
+                self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
+            else:
+                self._enter(CircuitState.CLOSED)
         if self._probe_since_s is not None and now_s >= self._probe_since_s + self._longest_probe_s:
             self._open(0.0)
         return now_s
@@ -238,7 +240,7 @@ class CircuitBreaker:
     def _enter(self, state: CircuitState) -> None:
         before = self._state
         self._start(state)
-        self._tell(before, state)
+        self._notify(before, state)
 
     def _start(self, state: CircuitState) -> None:
         self._state = state
@@ -249,7 +251,7 @@ class CircuitBreaker:
         self._consecutive_failures = self._good_probes = 0
         self._probe_since_s = None
 
-    def _tell(self, before: CircuitState, after: CircuitState) -> None:
+    def _notify(self, before: CircuitState, after: CircuitState) -> None:
         if before is not after:
             self._on_transition(before, after)
 

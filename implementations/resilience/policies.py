@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from exceptions import (
     CircuitOpenError,
+    ContextTooLongError,
     ProviderError,
     RequestRejectedError,
     ServiceOverloadedError,
@@ -50,7 +51,7 @@ class Retrying:
                 asked = replace(asked, max_tokens=failure.larger_max_tokens or asked.max_tokens)
                 truncation = failure
                 raise
-            except RequestRejectedError:
+            except (RequestRejectedError, ContextTooLongError):
                 if truncation is None:
                     raise
                 raise truncation from None

@@ -49,12 +49,12 @@ def guards_of(
     queueing: entered while waiting for either.
     """
 
-    def tell(before: CircuitState, after: CircuitState) -> None:
+    def log_change(before: CircuitState, after: CircuitState) -> None:
         metrics.circuit_changed(name, after)
         log.warning("circuit_changed", provider=name, before=before, after=after)
 
     guards = Guards(
-        circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=tell),
+        circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=log_change),
         gate=ThrottleGate(queue_limit=queue_limit, clock=clock, queueing=queueing),
         bulkhead=Bulkhead(limit=places, queue_limit=queue_limit, queueing=queueing),
         retry_budget=RetryBudget(),

@@ -57,7 +57,7 @@ class Connections:
 
     async def send(self, *commands: Command) -> list[Any]:
         """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
-        connection = await self._taken()
+        connection = await self._take()
         try:
             await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
@@ -74,7 +74,7 @@ class Connections:
             async with asyncio.timeout(CLOSE_S):
                 await asyncio.gather(*(one.disconnect() for one in self._all), return_exceptions=True)
 
-    async def _taken(self) -> Connection:
+    async def _take(self) -> Connection:
         """A connection of one's own, perhaps not yet open. Raises MaxConnectionsError after POOL_WAIT_S."""
         try:
             async with asyncio.timeout(POOL_WAIT_S):

@@ -68,11 +68,11 @@ class SharedRedis:
         self._clock = clock
         rules = CircuitRules(failure_threshold=FAILURE_THRESHOLD, probe_s=PATIENCE_S)
         self._circuits = {
-            access: CircuitBreaker(rules, clock=clock, jitter=jitter, on_transition=lambda *_: self._tell())
+            access: CircuitBreaker(rules, clock=clock, jitter=jitter, on_transition=lambda *_: self._log_mode())
             for access in Access
         }
         self._running: set[asyncio.Task[Exchange]] = set()
-        self._told = RedisMode.UP
+        self._logged = RedisMode.UP
         self.failures = 0
         self.cause: Fault | None = None
         for fault in Fault:  # rates need a first zero
@@ -182,14 +182,14 @@ class SharedRedis:
         if self.works(access):
             self._circuits[access].force(CircuitState.OPEN, reason=fault, actor="redis")
 
-    def _tell(self) -> None:
+    def _log_mode(self) -> None:
         """Log and count each mode change once, however many circuits moved for it."""
         mode = self.mode
-        if mode is self._told:
+        if mode is self._logged:
             return
         write = log.info if mode is RedisMode.UP else log.warning
-        write("redis_mode_changed", before=self._told, mode=mode, cause=None if mode is RedisMode.UP else self.cause)
-        self._told = mode
+        write("redis_mode_changed", before=self._logged, mode=mode, cause=None if mode is RedisMode.UP else self.cause)
+        self._logged = mode
         self._metrics.redis_mode.set(list(RedisMode).index(mode))
         self._metrics.redis_transitions.of(mode).inc()
 

@@ -29,7 +29,7 @@ def changeable_settings() -> Mapping[str, Setting]:
 def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settings:
     """The environment's settings with these overrides. Raises OverridesError."""
     table = changeable_settings()
-    refused = dict(_told(name, _why_refused(name)) for name in overrides if name not in table)
+    refused = dict(_named(name, _why_refused(name)) for name in overrides if name not in table)
     if refused:
         raise OverridesError(refused)
     groups: dict[str, dict[str, object]] = {}
@@ -48,8 +48,8 @@ def shown(setting: Setting, settings: Settings) -> JsonValue:
     value = getattr(getattr(settings, setting.group), setting.field)
     if setting.is_secret:
         return None if value is None else MASK
-    told: JsonValue = to_jsonable_python(value, exclude_none=True)
-    return told
+    rendered: JsonValue = to_jsonable_python(value, exclude_none=True)
+    return rendered
 
 
 def _of_json_type(setting: Setting, value: object) -> object:
@@ -68,7 +68,7 @@ def _why_refused(name: str) -> str:
     return "there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
 
 
-def _told(name: str, message: str) -> tuple[str, str]:
+def _named(name: str, message: str) -> tuple[str, str]:
     """Quote the name only if it could be that of a setting."""
     return (name if NAME.fullmatch(name) else "a name in the body", message)
 
@@ -76,11 +76,11 @@ def _told(name: str, message: str) -> tuple[str, str]:
 def _complaints(error: ValidationError) -> Mapping[str, str]:
     """What is expected, by setting; of the path only indexes and rule fields are shown, as other steps are input."""
     names = {(setting.group, setting.field): setting.name for setting in settings_table()}
-    told: dict[str, str] = {}
+    messages: dict[str, str] = {}
     for mistake in error.errors(include_url=False, include_context=False):
         group, field, *path = (*map(str, mistake["loc"]), "", "")
         steps = ".".join(step for step in path if step.isdecimal() or step in RoutingRule.model_fields)
         value = mistake["input"]
         message = value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
-        told.setdefault(names.get((group, field), group), f"{steps}: {message}" if steps else message)
-    return told
+        messages.setdefault(names.get((group, field), group), f"{steps}: {message}" if steps else message)
+    return messages

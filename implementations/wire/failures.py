@@ -175,39 +175,39 @@ def without_frames(error: BaseException) -> BaseException:
 
 def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, now_s: float) -> ProviderError:
     """The class for an error response. body: its JSON, None if it is not JSON; now_s: epoch seconds."""
-    told = ErrorBody.of(body)
-    kind, details = _kind(status, told)
+    error_body = ErrorBody.of(body)
+    kind, details = _kind(status, error_body)
     return kind(
         details,
-        retry_after_s=wait_s(headers, told, now_s=now_s),
-        is_final=headers.get("x-should-retry", "").lower() == "false" or told.forbids_repeating,
+        retry_after_s=wait_s(headers, error_body, now_s=now_s),
+        is_final=headers.get("x-should-retry", "").lower() == "false" or error_body.forbids_repeating,
     )
 
 
 def failure_in_success(body: JsonObject) -> ProviderError | None:
     """The class for an error inside a 2xx response, None if there is none; its code replaces the status."""
-    told = ErrorBody.of(body)
-    if not told.is_present:
+    error_body = ErrorBody.of(body)
+    if not error_body.is_present:
         return None
-    kind, details = _kind(told.code_as_status or UNSAID_STATUS, told)
-    return kind(details, retry_after_s=wait_s({}, told, now_s=0), is_final=told.forbids_repeating)
+    kind, details = _kind(error_body.code_as_status or UNSAID_STATUS, error_body)
+    return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.forbids_repeating)
 
 
-def _kind(status: int, told: ErrorBody) -> tuple[Kind, str]:
+def _kind(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
     """The class and our own details. An error that the provider marks as retryable is a temporary shortage."""
-    if status == MODERATION and told.is_moderated:
+    if status == MODERATION and error_body.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
-    kind, details = _blamed(status, told)
-    invited = told.invites_repeating and kind in {QuotaExceededError, UnknownModelError}
+    kind, details = _blamed(status, error_body)
+    invited = error_body.invites_repeating and kind in {QuotaExceededError, UnknownModelError}
     return (RateLimitedError if invited else kind), details
 
 
-def _blamed(status: int, told: ErrorBody) -> tuple[Kind, str]:
-    word = next((word for word in WORDS if word in told.words), None)
+def _blamed(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
+    word = next((word for word in WORDS if word in error_body.words), None)
     if word is not None:
         return WORDS[word], f"it answered {status}, {word}"
     if status in BLAMES_THE_REQUEST:
-        phrase = next((phrase for phrase in PHRASES if phrase in told.sentence), None)
+        phrase = next((phrase for phrase in PHRASES if phrase in error_body.sentence), None)
         if phrase is not None:
             return PHRASES[phrase], f"it answered {status}, {phrase}"
     return STATUSES.get(status) or HUNDREDS.get(status // 100, BrokenReplyError), f"it answered {status}"

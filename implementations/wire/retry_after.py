@@ -21,22 +21,22 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
 _RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*)$")
 
 
-def wait_s(headers: Mapping[str, str], told: ErrorBody, *, now_s: float) -> float | None:
+def wait_s(headers: Mapping[str, str], error_body: ErrorBody, *, now_s: float) -> float | None:
     """Seconds, from 0 to LONGEST_S; None if not given. now_s: epoch seconds, the reference for dates."""
-    for wait in _waits(headers, told, now_s):
+    for wait in _waits(headers, error_body, now_s):
         if wait is not None and isfinite(wait):
             return min(max(0.0, wait), LONGEST_S)
     return None
 
 
-def _waits(headers: Mapping[str, str], told: ErrorBody, now_s: float) -> Iterator[float | None]:
+def _waits(headers: Mapping[str, str], error_body: ErrorBody, now_s: float) -> Iterator[float | None]:
     milliseconds = _number(headers.get("retry-after-ms"))
     yield None if milliseconds is None else milliseconds / MILLISECONDS_PER_SECOND
     after = headers.get("retry-after")
     yield _number(after)
     yield _seconds_until(after, now_s)
-    yield _number(at(told.error, "availability", "retry_after"))
-    for detail in list_at(told.error, "details"):
+    yield _number(at(error_body.error, "availability", "retry_after"))
+    for detail in list_at(error_body.error, "details"):
         yield _duration_s(at(detail, "retryDelay"))
     resets = list(_resets(headers, now_s))
     used_up = [wait for wait, remaining in resets if remaining == 0]

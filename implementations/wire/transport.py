@@ -75,7 +75,7 @@ class Transport:
             except aiohttp.ClientConnectorError:
                 raise  # there was no connection
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                is_stale = exchange.broke_unopened and clock() - sent_s < STALE_WITHIN_S
+                is_stale = exchange.broke_reused and clock() - sent_s < STALE_WITHIN_S
                 if not is_stale or record.replaced_connection:
                     raise
                 record.replaced_connection = True
@@ -127,7 +127,7 @@ class _Exchange:
     was_answered: bool = False
 
     @property
-    def broke_unopened(self) -> bool:
+    def broke_reused(self) -> bool:
         """A pooled connection broke before the response headers arrived."""
         return not (self.opened or self.was_answered)
 

@@ -102,6 +102,7 @@ class Broker:
         """Let it keep its connections and say nothing."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # until the last of its threads stands still
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -19,8 +19,8 @@ from implementations.accounting.money import micro_usd
 from implementations.accounting.shared_ledger import SharedLedger
 from implementations.resilience import call
 from implementations.shared_state import connections, shared_redis
+from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
-from implementations.shared_state.purse_store import PurseStore
 from implementations.shared_state.shared_redis import Access, SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from protocols import CostRules, UsageTotals
@@ -63,7 +63,7 @@ class Replica:
         self.budget: Budget = budget(
             CostRules(limit_usd_per_day=limit_usd, unknown_ceiling_usd=0.1),
             metrics=new_metrics(),
-            shared=PurseStore(redis, prefix="test", replica=name),
+            shared=BudgetStore(redis, prefix="test", replica=name),
             replicas=2,
         )
 
@@ -94,7 +94,7 @@ async def fleet(url: str, limit_usd: float) -> AsyncIterator[tuple[Replica, Repl
 
 
 def held(server: RedisServer) -> bytes:
-    return server.ask("HGET", f"test:purse:{DAY}", "held").split(b"\r\n")[1]
+    return server.ask("HGET", f"test:budget:{DAY}", "held").split(b"\r\n")[1]
 
 
 @pytest.mark.usefixtures("patient")
@@ -162,7 +162,7 @@ async def test_the_ledger_is_merged_and_its_keys_go_by_themselves(server: RedisS
 
 
 async def test_a_key_that_is_not_ours_is_no_answer_and_no_failure_of_a_call(server: RedisServer) -> None:
-    server.ask("SET", f"test:purse:{DAY}", "garbage")
+    server.ask("SET", f"test:budget:{DAY}", "garbage")
     async with fleet(server.url, 1.0) as (one, _):
         assert [await one.buys(0.1) for _ in range(6)] == [True] * 5 + [False]
 

@@ -9,7 +9,7 @@ from api_models import AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usa
 from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
 from protocols import AlertsReset, CostRules
-from tests.fake_purse import FakePurse
+from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import Calendar, alerts, budget, new_metrics, request, sample, settle
 
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
@@ -38,10 +38,10 @@ class FakeMarks:
 
 @dataclass
 class Office:
-    """One replica's budget and alerts; several may share purse and marks."""
+    """One replica's budget and alerts; several may share a budget and marks."""
 
     rules: CostRules
-    purse: FakePurse = field(default_factory=FakePurse)
+    store: FakeSharedBudget = field(default_factory=FakeSharedBudget)
     marks: FakeMarks = field(default_factory=FakeMarks)
     calendar: Calendar = field(default_factory=Calendar)
     name: str = "one"
@@ -50,7 +50,7 @@ class Office:
         """Open the books."""
         self.metrics = new_metrics()
         self.budget = budget(
-            self.rules, metrics=self.metrics, now=self.calendar, shared=self.purse.of(self.name), replicas=2
+            self.rules, metrics=self.metrics, now=self.calendar, shared=self.store.of(self.name), replicas=2
         )
         self.alerts, self.recorder = alerts(
             self.budget, self.rules, metrics=self.metrics, now=self.calendar, marks=self.marks
@@ -113,7 +113,7 @@ async def test_a_day_that_passes_the_threshold_is_told_without_any_limit() -> No
 async def test_a_fleet_tells_once_from_what_all_of_it_spent() -> None:
     rules = CostRules(alert_threshold_usd=2.0)
     one = Office(rules)
-    other = Office(rules, one.purse, one.marks, one.calendar, name="other")
+    other = Office(rules, one.store, one.marks, one.calendar, name="other")
     await one.spends(1.5)
     await other.spends(1.5)
     await one.budget.refresh()
@@ -123,10 +123,10 @@ async def test_a_fleet_tells_once_from_what_all_of_it_spent() -> None:
 
 async def test_while_redis_is_away_each_replica_tells_for_itself_and_only_once() -> None:
     office = Office(CostRules(alert_threshold_usd=2.0))
-    office.marks.away = office.purse.away = True
+    office.marks.away = office.store.away = True
     await office.spends(2.0)
     assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
-    office.marks.away = office.purse.away = False
+    office.marks.away = office.store.away = False
     assert await office.tells() == []
 
 
@@ -147,7 +147,7 @@ async def test_an_hour_far_above_the_usual_is_told_once() -> None:
 async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:
     rules = CostRules(alert_threshold_usd=2.0)
     one = Office(rules)
-    other = Office(rules, one.purse, one.marks, one.calendar, name="other")
+    other = Office(rules, one.store, one.marks, one.calendar, name="other")
     await one.spends(3.0)
     assert await one.tells() == [(DAILY, 3.0, 2.0, DAY)]
     assert await other.tells() == []
@@ -159,7 +159,7 @@ async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fl
 
 async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> None:
     office = Office(CostRules(alert_threshold_usd=2.0))
-    office.marks.away = office.purse.away = True
+    office.marks.away = office.store.away = True
     await office.spends(2.0)
     await office.tells()
     assert await office.alerts.reset() == AlertsReset(forgotten=1, everywhere=False)

@@ -1,4 +1,4 @@
-"""Money is put aside before a call and settled after it, alone and in a fleet that shares one purse."""
+"""Money is put aside before a call and settled after it, alone and in a fleet that shares one store."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from implementations.resilience.call import PATIENCE_S, calling
 from protocols import CostRules, PeriodSpending, Reservation
-from tests.fake_purse import FakePurse
+from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import Calendar, Clock, budget, call, new_metrics, prompt, request, sample, settle
 
 CENT = 10_000
@@ -31,7 +31,7 @@ def bought(cost_usd: float | None) -> Purchase:
 
 @dataclass
 class Fleet:
-    """Some budgets on one purse, with limits in US dollars."""
+    """Some replicas' budgets on one store, with limits in US dollars."""
 
     day: float | None = 1.0
     month: float | None = None
@@ -40,8 +40,8 @@ class Fleet:
     calendar: Calendar = field(default_factory=Calendar)
 
     def __post_init__(self) -> None:
-        """Open the purse and hand out the doors to it."""
-        self.purse = FakePurse()
+        """Create the store and one budget for each replica."""
+        self.store = FakeSharedBudget()
         self.metrics = new_metrics()
         rules = CostRules(limit_usd_per_day=self.day, limit_usd_per_month=self.month, unknown_ceiling_usd=PRICED)
         self.budgets: Sequence[Budget] = [
@@ -49,7 +49,7 @@ class Fleet:
                 rules,
                 metrics=self.metrics,
                 now=self.calendar,
-                shared=self.purse.of(f"replica-{number}") if self.shared else None,
+                shared=self.store.of(f"replica-{number}") if self.shared else None,
                 replicas=self.size,
             )
             for number in range(self.size)
@@ -74,7 +74,7 @@ async def test_the_fleet_reserves_no_more_than_the_limit_however_many_ask_at_onc
     fleet = Fleet(day=1.0)
     taken = await asyncio.gather(*(fleet.reserves(number % 2) for number in range(50)))
     assert sum(one is not None for one in taken) == 10
-    assert fleet.purse.held[DAY] == micro_usd(1.0)
+    assert fleet.store.held[DAY] == micro_usd(1.0)
     assert sample(fleet.metrics, "llm_provider_cost_limit_refusals_total", reason="day") == 40.0
 
 
@@ -160,9 +160,9 @@ async def test_what_is_free_is_answered_when_nothing_is_left() -> None:
 async def test_without_a_limit_nothing_is_asked_on_the_way_of_a_request() -> None:
     fleet = Fleet(day=None)
     assert await fleet.buys(0, 5.0)
-    assert fleet.purse.messages == 0
+    assert fleet.store.messages == 0
     await fleet.budgets[0].refresh()
-    assert fleet.purse.spent[DAY] == fleet.purse.spent[MONTH] == micro_usd(5.0)
+    assert fleet.store.spent[DAY] == fleet.store.spent[MONTH] == micro_usd(5.0)
 
 
 async def test_without_redis_each_replica_keeps_to_its_part() -> None:
@@ -176,7 +176,7 @@ async def test_while_redis_is_away_each_replica_keeps_to_its_part_and_to_what_it
     for _ in range(9):
         assert await fleet.buys(0, 0.1)
     await fleet.budgets[1].refresh()
-    fleet.purse.away = True
+    fleet.store.away = True
     assert [await fleet.buys(1, 0.1) for _ in range(3)] == [True, False, False]
     assert not await fleet.buys(0, 0.1)
     assert fleet.budgets[1].is_local
@@ -184,34 +184,34 @@ async def test_while_redis_is_away_each_replica_keeps_to_its_part_and_to_what_it
 
 async def test_what_was_spent_while_redis_was_away_is_merged_when_it_returns() -> None:
     fleet = Fleet(day=1.0)
-    fleet.purse.away = True
+    fleet.store.away = True
     for _ in range(4):
         assert await fleet.buys(0, 0.1)
-    fleet.purse.away = False
+    fleet.store.away = False
     await fleet.budgets[0].refresh()
-    assert fleet.purse.held[DAY] == fleet.purse.spent[DAY] == 40 * CENT
+    assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 40 * CENT
     assert not fleet.budgets[0].is_local
 
 
 async def test_an_answer_that_was_lost_counts_once() -> None:
     fleet = Fleet(day=1.0, size=1)
     assert await fleet.buys(0, 0.1)
-    fleet.purse.loses_answers = True
+    fleet.store.loses_answers = True
     assert await fleet.buys(0, 0.1)
-    fleet.purse.loses_answers = False
+    fleet.store.loses_answers = False
     await fleet.budgets[0].refresh()
-    assert fleet.purse.held[DAY] == fleet.purse.spent[DAY] == 20 * CENT
+    assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 20 * CENT
 
 
 async def test_a_redis_that_lost_everything_is_told_again_by_each_replica() -> None:
     fleet = Fleet(day=1.0)
     for number in (0, 1):
         assert await fleet.buys(number, 0.3)
-    fleet.purse.forget()
+    fleet.store.forget()
     for _ in range(2):
         for one in fleet.budgets:
             await one.refresh()
-    assert fleet.purse.held[DAY] == 60 * CENT
+    assert fleet.store.held[DAY] == 60 * CENT
 
 
 async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind() -> None:
@@ -223,22 +223,22 @@ async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind()
     await asyncio.gather(*leaving, return_exceptions=True)
     await settle()
     await fleet.budgets[0].refresh()
-    assert fleet.purse.held[DAY] == 0
+    assert fleet.store.held[DAY] == 0
 
 
 async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_and_no_money_is_lost() -> None:
     fleet = Fleet(day=1.0)
     await fleet.budgets[0].refresh()
-    fleet.purse.goes_on.clear()
+    fleet.store.goes_on.clear()
     with calling(call(Clock())) as running:
         running.record.redis_s = PATIENCE_S
         reservation = await fleet.reserves(0)
     assert reservation is not None
-    fleet.purse.goes_on.set()
+    fleet.store.goes_on.set()
     await settle()
     fleet.budgets[0].release(reservation)
     await settle()
-    assert fleet.purse.held[DAY] == 0
+    assert fleet.store.held[DAY] == 0
 
 
 async def test_what_is_left_is_shown() -> None:
@@ -312,7 +312,7 @@ class Race:
 
     async def does(self, step: Step) -> None:
         verb, who, amount = step
-        purse = self.fleet.purse
+        store = self.fleet.store
         match verb:
             case "reserve":
                 for one in await asyncio.gather(*(self.fleet.reserves(who) for _ in range(1 + amount % 3))):
@@ -325,9 +325,9 @@ class Race:
             case "refresh":
                 await self.fleet.budgets[who].refresh()
             case "away" | "back":
-                purse.away = verb == "away"
+                store.away = verb == "away"
             case "lose" | "keep":
-                purse.loses_answers = verb == "lose"
+                store.loses_answers = verb == "lose"
 
     @property
     def held(self) -> int:
@@ -339,13 +339,13 @@ async def test_reserved_is_settled_plus_open_whatever_redis_does(steps: list[Ste
     race = Race()
     for step in steps:
         await race.does(step)
-    race.fleet.purse.away = race.fleet.purse.loses_answers = False
+    race.fleet.store.away = race.fleet.store.loses_answers = False
     for _ in range(2):
         for one in race.fleet.budgets:
             await settle()
             await one.refresh()
-    assert race.fleet.purse.held.get(DAY, 0) == race.held
-    assert race.fleet.purse.spent.get(DAY, 0) == race.spent
+    assert race.fleet.store.held.get(DAY, 0) == race.held
+    assert race.fleet.store.spent.get(DAY, 0) == race.spent
 
 
 @given(STEPS)
@@ -357,4 +357,4 @@ async def test_two_replicas_that_race_for_the_last_cent_never_overspend_while_re
         if step[0] not in {"away", "lose"}:
             await race.does(step)
             assert race.held <= micro_usd(0.5)
-            assert race.fleet.purse.held.get(DAY, 0) <= micro_usd(0.5)
+            assert race.fleet.store.held.get(DAY, 0) <= micro_usd(0.5)

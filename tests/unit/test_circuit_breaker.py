@@ -1030,3 +1030,4 @@ def test_where_no_call_takes_a_permit_a_circuit_that_was_forced_open_closes_when
     circuit.force(OPEN, for_s=60.0)
     circuit.clock.advance(60.0)
     assert (circuit.state, circuit.breaker.refusal()) == (CLOSED, None)
+    assert circuit.told[-1] == (OPEN, CLOSED), "or the gauge would say open for ever"

@@ -20,6 +20,8 @@ from implementations.resilience.memory_limit import MemoryLimit
 LEFT: ASGIReceiveEvent = {"type": "http.disconnect"}
 MOST_BYTES = 100
 
+LONG_S = 5.0
+
 
 def part(body: bytes, *, more: bool = False) -> ASGIReceiveEvent:
     return {"type": "http.request", "body": body, "more_body": more}
@@ -261,8 +263,13 @@ async def test_a_failure_that_nobody_renders_is_answered(either: Quart) -> None:
     assert caller.status == 500
 
 
-async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(app: Quart) -> None:
-    caller, watched = Caller(part(b"one ", more=True)), asyncio.Event()
+@pytest.mark.parametrize(("parts", "later"), [([b"one "], [b"two"]), ([b"one two"], []), ([b"one ", b"two"], [])])
+async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(
+    parts: list[bytes], later: list[bytes], app: Quart
+) -> None:
+    count = len(parts) + len(later)
+    messages = [part(text, more=number < count) for number, text in enumerate((*parts, *later), start=1)]
+    caller, watched = Caller(*messages[: len(parts)]), asyncio.Event()
 
     async def read_late() -> Response:
         await watched.wait()
@@ -273,8 +280,9 @@ async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(a
     await asyncio.sleep(0.01)
     watched.set()
     await asyncio.sleep(0.01)
-    caller.sends(part(b"two"))
-    await asked
+    for message in messages[len(parts) :]:
+        caller.sends(message)
+    await asyncio.wait_for(asked, LONG_S)
 
     assert caller.body == b"one two"
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from api_models import ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
-from implementations.events import spool as spool_module
+from implementations.events.spool_file import check_spool
 from tests.fakes import sample
 from tests.kafka_fakes import Room, keys, message, miss
 
@@ -151,12 +151,12 @@ def test_a_transaction_that_fails_leaves_none_open(opened: Opened, path: Path) -
 
 
 def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:
-    spool_module.check_spool(path)
+    check_spool(path)
     room = opened()
     with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: another process uses it"):
-        spool_module.check_spool(path)
+        check_spool(path)
     died(room)
-    spool_module.check_spool(path)
+    check_spool(path)
 
 
 def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
@@ -169,28 +169,44 @@ def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
             create_container(Settings.from_environment())
 
 
-def test_an_event_of_another_version_stays_in_the_spool_and_the_others_are_sent(opened: Opened, path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    ["event = 'LLM_OF_TOMORROW'", "event = CAST(x'ff' AS TEXT)", "correlation_id = 'scratched'"],
+)
+def test_a_row_that_cannot_be_read_stays_in_the_spool_and_the_others_are_sent(
+    change: str, opened: Opened, path: Path
+) -> None:
     first = opened()
     first.publish(miss(1), miss(2))
     died(first)
     with contextlib.closing(sqlite3.connect(path)) as rows, rows:
-        rows.execute("UPDATE events SET event = 'LLM_OF_TOMORROW' WHERE id = 1")
+        rows.execute(f"UPDATE events SET {change} WHERE id = 1")  # noqa: S608  ours
     with capture_logs() as lines:
         second = opened()
     assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])
-    assert lines == [{"event": "events_unknown", "log_level": "error", "names": ["LLM_OF_TOMORROW"]}]
+    assert lines == [{"event": "events_unread", "log_level": "error", "count": 1}]
     with contextlib.closing(sqlite3.connect(path)) as rows:
-        assert rows.execute("SELECT id FROM events WHERE event = 'LLM_OF_TOMORROW'").fetchall() == [(1,)]
+        assert rows.execute("SELECT id FROM events WHERE id = 1").fetchall() == [(1,)]
 
 
-def test_a_damaged_spool_is_set_aside_and_a_new_one_begun(opened: Opened, path: Path) -> None:
+def overwritten(page: int) -> Callable[[bytes], bytes]:
+    return lambda pages: pages[: page * PAGE_BYTES] + b"\xee" * (len(pages) - page * PAGE_BYTES)
+
+
+def without_its_first_page(pages: bytes) -> bytes:
+    return bytes(PAGE_BYTES) + pages[PAGE_BYTES:]
+
+
+@pytest.mark.parametrize("damage", [overwritten(2), without_its_first_page])
+def test_a_damaged_spool_is_set_aside_and_a_new_one_begun(
+    damage: Callable[[bytes], bytes], opened: Opened, path: Path
+) -> None:
     first = opened()
     first.publish(*(miss(number) for number in range(200)))
     assert first.spool is not None
     first.spool.checkpoint()
     died(first)
-    pages = path.read_bytes()
-    damaged = pages[: 2 * PAGE_BYTES] + b"\xee" * (len(pages) - 2 * PAGE_BYTES)
+    damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
     with capture_logs() as lines:
         second = opened()

@@ -33,8 +33,8 @@ from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.selection.standing import show_standing
 from metrics import STORED, Metrics
 from protocols import CostRules
-from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
+from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import (
     KNOWN_MODEL,
     Calendar,
@@ -151,10 +151,10 @@ async def drive_the_cache(watch: Watch) -> None:
 
 async def drive_the_budget(watch: Watch) -> None:
     """A limit that is too low, and a Redis that is away."""
-    purse = FakePurse()
-    purse.away = True
+    store = FakeSharedBudget()
+    store.away = True
     rules = CostRules(limit_usd_per_day=0.01)
-    strict = budget(rules, metrics=watch.metrics, shared=purse.of("one"))
+    strict = budget(rules, metrics=watch.metrics, shared=store.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
     await alerts(strict, rules, metrics=watch.metrics, now=Calendar())[0].check()

@@ -10,8 +10,10 @@ import pytest
 from api_models import UNKNOWN_USAGE, AttemptOutcome, ProviderName, Purchase, Usage
 from exceptions import (
     AttemptCutShortError,
+    ContextTooLongError,
     InvalidReplyError,
     NoUsableProviderError,
+    ProviderError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     RequestRejectedError,
@@ -264,10 +266,11 @@ async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
     assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
 
 
-async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_truncation() -> None:
+@pytest.mark.parametrize("rejection", [RequestRejectedError("it answered 400"), ContextTooLongError("it answered 400")])
+async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_truncation(rejection: ProviderError) -> None:
     bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
     cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
-    provider = FakeProvider(cut, RequestRejectedError("it answered 400"))
+    provider = FakeProvider(cut, rejection)
     with calling(call(Clock())), pytest.raises(TruncatedReplyError) as passed:
         await Retrying(
             provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())

@@ -44,7 +44,7 @@ class Service:
 async def run(ledger: Ledger, service: Service, *, concurrency: int = 1) -> tuple[bool, Account]:
     account = Account()
     ledger.begin()
-    whole = await warm(ledger.open_lines(), ask=service.ask, concurrency=concurrency, account=account, tell=ledger.note)
+    whole = await warm(ledger.open_lines(), ask=service.ask, concurrency=concurrency, account=account, show=ledger.note)
     return whole, account
 
 

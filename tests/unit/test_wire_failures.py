@@ -13,7 +13,7 @@ import pytest
 from aiohttp import client_exceptions
 from multidict import CIMultiDict
 
-from api_models import JsonObject, ProviderName, Usage
+from api_models import JsonObject, ProviderName
 from config import OpenRouterSettings
 from exceptions import (
     BrokenReplyError,
@@ -423,16 +423,24 @@ async def test_what_is_not_the_json_of_an_answer_has_a_class_as_well(status: int
         ({"finish_reason": "error", "message": {"content": "{"}}, ProviderUnavailableError),
     ],
 )
-@pytest.mark.parametrize(("cost", "booked_usd"), [(0.0011, 0.0011), (0, None), ("free", None)])
+@pytest.mark.parametrize(
+    ("usage", "expected_purchase"),
+    [
+        ({"prompt_tokens": 900, "completion_tokens": 3, "cost": 0.0011}, (900, 0.0011)),
+        ({"prompt_tokens": 900, "completion_tokens": 3}, (900, None)),
+        ({"prompt_tokens": 900, "completion_tokens": 3, "cost": 0.02, "is_byok": True}, (900, None)),
+        ({"prompt_tokens": 900, "completion_tokens": 3, "cost": 0}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
 async def test_what_a_failed_route_charged_is_not_lost(
-    choice: JsonObject, expected: Kind, cost: object, booked_usd: float | None
+    choice: JsonObject, expected: Kind, usage: object, expected_purchase: tuple[int, float | None] | None
 ) -> None:
-    usage = {"prompt_tokens": 900, "completion_tokens": 3, "cost": cost}
     provider = OpenRouterProviderImpl(
         Canned(200, orjson.dumps({"choices": [choice], "usage": usage})), OpenRouterSettings()
     )
     with pytest.raises(expected) as failure:
         await provider.generate_comparison(request(provider=ProviderName.OPENROUTER))
     purchase = failure.value.purchase
-    assert (purchase and purchase.cost_usd) == booked_usd
-    assert purchase is None or purchase.usage == Usage(prompt=900, completion=3)
+    assert (purchase and (purchase.usage.prompt, purchase.cost_usd)) == expected_purchase

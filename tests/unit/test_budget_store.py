@@ -1,12 +1,12 @@
-"""The shared purse asks Redis as often as it must and never takes an error for an answer."""
+"""The shared budget asks Redis as often as it must and never takes an error for an answer."""
 
 from typing import Any
 
 import pytest
 from redis.exceptions import MaxConnectionsError, ResponseError
 
+from implementations.shared_state.budget_store import POOL_TRIES, BudgetStore
 from implementations.shared_state.connections import Command
-from implementations.shared_state.purse_store import POOL_TRIES, PurseStore
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from tests.fakes import Clock, middle, new_metrics
@@ -39,7 +39,7 @@ def redis(connection: Connection) -> SharedRedis:
 
 
 async def asked(connection: Connection) -> list[int] | None:
-    store = PurseStore(redis(connection), prefix="test", replica="one")
+    store = BudgetStore(redis(connection), prefix="test", replica="one")
     return await store.exchange("change", 3, ENTRIES, ceiling=7)
 
 
@@ -49,8 +49,8 @@ async def test_one_exchange_carries_both_periods_and_the_ceiling() -> None:
     (command,) = connection.sent
     assert command[2:] == (
         2,
-        "test:purse:2026-11-23",
-        "test:purse:2026-11",
+        "test:budget:2026-11-23",
+        "test:budget:2026-11",
         "one",
         3,
         "change",

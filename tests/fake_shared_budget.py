@@ -1,14 +1,14 @@
-"""The shared purse in memory, as the script in Redis keeps it; it can be away, lose answers and lose everything."""
+"""The shared budget in memory, as the script in Redis keeps it; it can be away, lose answers and lose everything."""
 
 import asyncio
 from collections.abc import Sequence
 
-from implementations.accounting.fleet import Entry
+from implementations.accounting.shared_budget import Entry
 
 Field = tuple[int, int, int]
 
 
-class FakePurse:
+class FakeSharedBudget:
     """What all replicas share; `of` gives one of them its door."""
 
     def __init__(self) -> None:
@@ -60,17 +60,17 @@ class FakePurse:
 
 
 class Door:
-    """The purse as one replica meets it."""
+    """The budget as one replica meets it."""
 
-    def __init__(self, purse: FakePurse, replica: str) -> None:
-        self._purse = purse
+    def __init__(self, store: FakeSharedBudget, replica: str) -> None:
+        self._store = store
         self._replica = replica
 
     async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
         await asyncio.sleep(0)
-        await self._purse.goes_on.wait()
-        if self._purse.away:
+        await self._store.goes_on.wait()
+        if self._store.away:
             return None
-        reply = self._purse.carry_out(self._replica, verb, epoch, entries, ceiling)
+        reply = self._store.carry_out(self._replica, verb, epoch, entries, ceiling)
         await asyncio.sleep(0)
-        return None if self._purse.loses_answers else reply
+        return None if self._store.loses_answers else reply

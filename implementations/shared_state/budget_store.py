@@ -53,7 +53,7 @@ return reply
 """
 
 
-class PurseStore:
+class BudgetStore:
     """prefix: of every key; replica: the unique name of this process."""
 
     def __init__(self, redis: SharedRedis, *, prefix: str, replica: str) -> None:
@@ -69,7 +69,7 @@ class PurseStore:
 
         entries: period, held, spent, limit; in micro-dollars.
         """
-        keys = [f"{self._prefix}:purse:{period}" for period, *_ in entries]
+        keys = [f"{self._prefix}:budget:{period}" for period, *_ in entries]
         figures = [
             figure
             for _, held, spent, limit in entries

@@ -1,21 +1,21 @@
-"""Background messages to the fleet: no caller waits for them or can cancel them."""
+"""Background messages to the shared budget: no caller waits for them or can cancel them."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from implementations.accounting.fleet import Fleet
+from implementations.accounting.shared_budget import SharedBudget
 
 T = TypeVar("T")
 
 
-class Messenger:
-    """fleet: None without Redis; then nothing is sent."""
+class BudgetSync:
+    """shared: None without Redis; then nothing is sent."""
 
-    def __init__(self, fleet: Fleet | None) -> None:
-        self._fleet = fleet
+    def __init__(self, shared: SharedBudget | None) -> None:
+        self._shared = shared
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_telling = False
+        self._is_syncing = False
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run it as a separate task, referenced until it ends."""
@@ -26,20 +26,20 @@ class Messenger:
 
     def sync_soon(self) -> None:
         """Send pending differences now, unless a send is in progress: others may need what was released."""
-        if self._fleet is not None and self._fleet.is_heard and not self._is_telling:
-            self._is_telling = True
-            self.start(self._tell(self._fleet))
+        if self._shared is not None and self._shared.is_heard and not self._is_syncing:
+            self._is_syncing = True
+            self.start(self._sync(self._shared))
 
     async def finish(self) -> None:
         """Send what is pending; bounded by the Redis timeout."""
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._fleet is not None and self._fleet.has_news:
-            await self._fleet.sync()
+        if self._shared is not None and self._shared.has_news:
+            await self._shared.sync()
 
-    async def _tell(self, fleet: Fleet) -> None:
+    async def _sync(self, shared: SharedBudget) -> None:
         try:
-            while fleet.has_news and await fleet.sync():
+            while shared.has_news and await shared.sync():
                 pass
         finally:
-            self._is_telling = False
+            self._is_syncing = False

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from implementations.accounting.purse import Purse
+from implementations.accounting.local_budget import LocalBudget
 from protocols import Account, Reservation
 
 
 class Answer(IntEnum):
-    """The shared purse's answer."""
+    """The shared budget's answer."""
 
     UNKNOWN = -1
     DONE = 0
@@ -39,7 +39,7 @@ class Share(NamedTuple):
     spent: int = 0
 
 
-class SharedPurse(Protocol):
+class SharedBudgetStore(Protocol):
     """The sums shared by all replicas."""
 
     async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
@@ -50,12 +50,12 @@ class SharedPurse(Protocol):
         ...
 
 
-class Fleet:
+class SharedBudget:
     """others: what the other replicas held and had spent at the last reply, by period."""
 
-    def __init__(self, shared: SharedPurse, *, purse: Purse) -> None:
-        self._shared = shared
-        self._purse = purse
+    def __init__(self, store: SharedBudgetStore, *, local: LocalBudget) -> None:
+        self._store = store
+        self._local = local
         self._epoch = 0
         self._declared: tuple[Account, Account] | None = None
         self._declaring: asyncio.Task[None] | None = None
@@ -69,14 +69,14 @@ class Fleet:
     @property
     def has_news(self) -> bool:
         """There are differences not sent yet."""
-        return any(one.held != one.sent_held or one.spent != one.sent_spent for one in self._purse.accounts)
+        return any(one.held != one.sent_held or one.spent != one.sent_spent for one in self._local.accounts)
 
     async def take(self, reservation: Reservation, limits: Sequence[int | None]) -> Answer | None:
-        """Request a reservation that the local purse already holds. None: Redis is down; the reservation is unchanged.
+        """Request a reservation that the local budget already holds. None: Redis is down; the reservation is unchanged.
 
         Must not be cancelled: the request may still be granted.
         """
-        if not await self._ready() or reservation.accounts != self._purse.accounts:
+        if not await self._ready() or reservation.accounts != self._local.accounts:
             return None
         epoch, entries = self._epoch, self._differences(limits, less=reservation.ceiling)
         answer = await self._send(epoch, entries, ceiling=reservation.ceiling)
@@ -95,14 +95,14 @@ class Fleet:
     def _differences(self, limits: Sequence[int | None], *, less: int = 0) -> list[Entry]:
         """Pending differences, marked as sent. less: the ceiling, which is requested instead of reported."""
         entries = []
-        for account, limit in zip(self._purse.accounts, limits, strict=True):
+        for account, limit in zip(self._local.accounts, limits, strict=True):
             held, spent = account.held - less - account.sent_held, account.spent - account.sent_spent
             account.sent_held, account.sent_spent = account.held, account.spent
             entries.append(Entry(account.period, held, spent, limit))
         return entries
 
     async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> Answer | None:
-        reply = await self._shared.exchange("change", epoch, entries, ceiling=ceiling)
+        reply = await self._store.exchange("change", epoch, entries, ceiling=ceiling)
         answer = self._heard(reply, entries)
         if answer is None and epoch == self._epoch:
             self._declared = None
@@ -119,23 +119,20 @@ class Fleet:
 
     async def _ready(self) -> bool:
         """Whether the accounts are declared in this epoch; declares them if not, once for all waiters."""
-        if self._declared != self._purse.accounts:
+        if self._declared != self._local.accounts:
             if self._declaring is None:
                 self._declaring = asyncio.create_task(self._declare())
             await asyncio.shield(self._declaring)
-        return self._declared is not None and self._declared == self._purse.accounts
+        return self._declared is not None and self._declared == self._local.accounts
 
     async def _declare(self) -> None:
         try:
-            accounts, self._declared = self._purse.accounts, None
+            accounts, self._declared = self._local.accounts, None
             self._epoch += 1
             for one in accounts:
                 one.sent_held, one.sent_spent = one.held, one.spent
             entries = [Entry(one.period, one.held, one.spent, None) for one in accounts]
-            if (
-                self._heard(await self._shared.exchange("declare", self._epoch, entries, ceiling=0), entries)
-                is not None
-            ):
+            if self._heard(await self._store.exchange("declare", self._epoch, entries, ceiling=0), entries) is not None:
                 self._declared = accounts
         finally:
             self._declaring = None

@@ -6,7 +6,7 @@ from datetime import date
 from protocols import Account, Reservation
 
 
-class Purse:
+class LocalBudget:
     """today: the current accounting day, which only moves forward.
 
     A reservation is settled in the periods in which it was made, even if they are over.
