@@ -635,7 +635,7 @@ class SteeringProvider(Provider):
     ) -> CircuitSteeringImpl:
         """The circuits of all providers."""
         return CircuitSteeringImpl(
-            {name: one.circuit for name, one in guards.items()},
+            guards,
             document=shared.circuits,
             secrets=secrets_of(settings),
             audit=audit,

@@ -977,7 +977,7 @@ class CircuitSteeringProtocol(Protocol):
         ...
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
-        """Clear the override and the counts."""
+        """Clear the override, the counts and a throttle pause."""
         ...
 
 

@@ -3,15 +3,15 @@
 Circuits that the service itself forces open (refused key, exhausted quota), and all counts, stay local to the replica.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import structlog
 from pydantic import JsonValue
 
 from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ForcedState, ProviderName
 from exceptions import InvalidQueryError
-from implementations.resilience.circuit_breaker import CircuitBreaker
 from implementations.resilience.policies import OWN_DECISION
+from implementations.resilience.provider_guards import Guards, ProviderGuards
 from implementations.steering.orders import Order, order_of, stored_form
 from implementations.steering.own_secrets import holds_secret
 from implementations.steering.shared_values import Document, Edition, SharedValues, Values
@@ -26,7 +26,7 @@ class CircuitSteeringImpl:
 
     def __init__(
         self,
-        circuits: Mapping[ProviderName, CircuitBreaker],
+        guards: ProviderGuards,
         *,
         document: Document | None,
         secrets: frozenset[str],
@@ -35,7 +35,7 @@ class CircuitSteeringImpl:
         clock: ClockProtocol,
         now_s: Callable[[], float],
     ) -> None:
-        self._circuits = circuits
+        self._guards = guards
         self._secrets = secrets
         self._audit = audit
         self._metrics = metrics
@@ -50,7 +50,7 @@ class CircuitSteeringImpl:
 
     def report(self, provider: ProviderName) -> CircuitResponse:
         """The state of one circuit in this replica."""
-        circuit = self._circuits[provider]
+        circuit = self._guards[provider].circuit
         held = circuit.override
         return CircuitResponse(
             provider=provider,
@@ -73,7 +73,7 @@ class CircuitSteeringImpl:
         return await self._order(provider, ordered, AdminAction.CIRCUIT_FORCED, by)
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
-        """Reset the circuit in every replica, including a state that the service itself forced."""
+        """Reset the circuit in every replica, lift a throttle pause and what the service itself forced."""
         ordered = Order(state=None, reason=None, actor=by.actor, until_s=None, request_id=by.request_id)
         return await self._order(provider, ordered, AdminAction.CIRCUIT_RESET, by)
 
@@ -93,7 +93,7 @@ class CircuitSteeringImpl:
         return self.report(provider)
 
     def _take(self, values: Values) -> None:
-        for provider, circuit in self._circuits.items():
+        for provider, guards in self._guards.items():
             stored = values.get(provider.value)
             if stored == self._followed.get(provider):
                 continue
@@ -103,14 +103,16 @@ class CircuitSteeringImpl:
                 log.warning("stored_order_left_out", provider=provider)
                 self._flawed()
             else:
-                self._follow(circuit, order)
+                self._follow(guards, order)
 
-    def _follow(self, circuit: CircuitBreaker, order: Order | None) -> None:
+    def _follow(self, guards: Guards, order: Order | None) -> None:
         """Without an order, or with an expired one, the circuit is no longer forced by an administrator."""
+        circuit = guards.circuit
         left_s = None if order is None or order.until_s is None else order.until_s - self._now_s()
         match order:
             case Order(state=None):
                 circuit.reset()
+                guards.gate.lift()
             case Order(state=ForcedState() as state, reason=str() as reason) if left_s is None or left_s > 0:
                 circuit.force(CircuitState(state), reason=reason, actor=order.actor, for_s=left_s)
             case _ if circuit.override is not None and circuit.override.actor != OWN_DECISION:

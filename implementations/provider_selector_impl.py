@@ -1,6 +1,7 @@
 """The single place that decides which providers are usable, why others are not, and in which order to try them."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from api_models import CircuitState, ProviderName
 from exceptions import InvalidQueryError, NoUsableProviderError
@@ -136,7 +137,8 @@ class ProviderSelectorImpl:
             if refusal.reason is not None:
                 return f"circuit held open: {refusal.reason}"
             return "circuit open" if guards.circuit.state is CircuitState.OPEN else "circuit half open, being tried"
-        return "throttled" if guards.gate.remaining_s > 0 else None
+        pause_s = ceil(guards.gate.remaining_s)
+        return f"throttled for {pause_s} s" if pause_s else None
 
     def _why_nobody(self, wanted: Sequence[Choice], settings: CurrentSettings) -> str:
         return "; ".join(f"{choice.provider}: {self._obstacle(choice.provider, settings)}" for choice in wanted)

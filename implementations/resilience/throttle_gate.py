@@ -47,3 +47,7 @@ class ThrottleGate:
     def pause(self, seconds: float) -> None:
         """Close for the given seconds, at most an hour; never shortens a pause."""
         self._paused_until_s = max(self._paused_until_s, self._clock() + min(seconds, LONGEST_PAUSE_S))
+
+    def lift(self) -> None:
+        """Open at once for new calls; those that already wait do so until their pause would have ended."""
+        self._paused_until_s = 0.0

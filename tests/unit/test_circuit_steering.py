@@ -34,9 +34,10 @@ class Office:
     def __post_init__(self) -> None:
         """All circuits closed."""
         self.audit = FakeAudit()
-        self.circuits = {name: one.circuit for name, one in guards(self.metrics, self.clock).items()}
+        self.guards = guards(self.metrics, self.clock)
+        self.circuits = {name: one.circuit for name, one in self.guards.items()}
         self.steering = CircuitSteeringImpl(
-            self.circuits,
+            self.guards,
             document=self.document,
             secrets=frozenset({SECRET}),
             audit=self.audit,
@@ -126,6 +127,21 @@ async def test_a_reset_forgets_in_every_replica_what_was_forced_and_what_was_cou
     assert there.circuits[OPENAI].override is None
     here.fails(4)
     assert here.circuits[OPENAI].state is CLOSED
+
+
+async def test_a_reset_lifts_a_throttle_pause_in_every_replica_and_no_other_order_does() -> None:
+    here = Office()
+    there = other_replica(here)
+    for office in (here, there):
+        for provider in (OPENAI, GOOGLE):
+            office.guards[provider].gate.pause(3600)
+    await here.forces(ForcedState.OPEN)
+    await there.looks()
+    assert there.guards[OPENAI].gate.remaining_s == 3600
+    await here.steering.reset(OPENAI, by=ADMIN)
+    await there.looks()
+    for office in (here, there):
+        assert (office.guards[OPENAI].gate.remaining_s, office.guards[GOOGLE].gate.remaining_s) == (0, 3600)
 
 
 async def test_what_the_service_decides_itself_stays_local() -> None:
