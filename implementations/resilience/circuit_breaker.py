@@ -67,6 +67,11 @@ class Permit:
         breaker = self._used()
         return breaker is not None and breaker.report_failure(self._generation, retry_after_s)
 
+    def forced_open(self, *, reason: str, actor: str, for_s: float) -> bool:
+        """The call failed, and others would for long. True if this forced the circuit open; a forced state stays."""
+        breaker = self._used()
+        return breaker is not None and breaker.report_lasting_failure(self._generation, reason, actor, for_s)
+
     def ignored(self) -> None:
         """The call says nothing about the dependency. A no-op after another report, so it is safe in a `finally`."""
         if breaker := self._used():
@@ -180,6 +185,14 @@ class CircuitBreaker:
             self._open(retry_after_s)
             return True
         return False
+
+    def report_lasting_failure(self, generation: int, reason: str, actor: str, for_s: float) -> bool:
+        """For permits only."""
+        self._notice_time()
+        if generation != self._generation or self._override is not None:
+            return False
+        self.force(CircuitState.OPEN, reason=reason, actor=actor, for_s=for_s)
+        return True
 
     def report_ignored(self, generation: int) -> None:
         """For permits only."""

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from api_models import CircuitState
 from exceptions import (
     CircuitOpenError,
     ProviderError,
@@ -143,19 +142,12 @@ class CircuitBroken:
             if failure.trips_circuit:
                 failure.opened_circuit = permit.failed(retry_after_s=failure.retry_after_s or 0.0)
             elif failure.forces_open:
-                failure.opened_circuit = self._force_open(failure)
+                # A key or an account does not recover within seconds.
+                failure.opened_circuit = permit.forced_open(reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S)
             raise
         finally:
             permit.ignored()
         return reply
-
-    def _force_open(self, failure: ProviderError) -> bool:
-        """A key or an account does not recover within seconds; an operator's override takes precedence."""
-        if self._circuit.override is not None:
-            return False
-        was_open = self._circuit.state is CircuitState.OPEN
-        self._circuit.force(CircuitState.OPEN, reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S)
-        return not was_open
 
 
 def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:

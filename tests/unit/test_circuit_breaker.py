@@ -989,3 +989,41 @@ def test_no_clock_but_its_own_plays_a_part(clock: str, monkeypatch: pytest.Monke
         circuit.clock.advance(25)
         assert circuit.state is OPEN
     assert next(now) == year_s  # nobody asked
+
+
+def lasting(permit: Permit) -> bool:
+    return permit.forced_open(reason="quota", actor="service", for_s=300)
+
+
+def test_a_lasting_failure_forces_the_circuit_open_once() -> None:
+    circuit = Circuit()
+    first, second = circuit.breaker.acquire(), circuit.breaker.acquire()
+    assert [lasting(first), lasting(first), lasting(second)] == [True, False, False]
+    assert (circuit.state, circuit.wait_s, circuit.told) == (OPEN, 300, [(CLOSED, OPEN)])
+    assert circuit.breaker.override == Override(
+        state=OPEN, reason="quota", actor="service", until_s=circuit.clock() + 300
+    )
+
+
+def test_a_lasting_failure_of_the_probe_forces_the_circuit_open() -> None:
+    circuit = opened()
+    circuit.wait()
+    assert lasting(circuit.breaker.acquire())
+    assert (circuit.state, circuit.wait_s) == (OPEN, 300)
+
+
+@pytest.mark.parametrize("event", [lambda circuit: circuit.breaker.reset(), lambda circuit: circuit.force(CLOSED)])
+def test_a_lasting_failure_from_before_an_order_changes_nothing(event: Callable[[Circuit], None]) -> None:
+    circuit = Circuit()
+    before = circuit.breaker.acquire()
+    event(circuit)
+    assert not lasting(before)
+    assert not circuit.breaker.override or circuit.breaker.override.actor == "operator"
+    assert circuit.state is CLOSED
+
+
+def test_a_lasting_failure_leaves_a_forced_state() -> None:
+    circuit = Circuit()
+    circuit.force(CLOSED)
+    assert not lasting(circuit.breaker.acquire())
+    assert circuit.state is CLOSED

@@ -181,6 +181,24 @@ async def test_what_an_operator_forced_goes_before_what_the_service_would_decide
     assert stack.guards.circuit.state is CircuitState.CLOSED
 
 
+async def test_a_refusal_of_the_key_from_before_a_reset_does_not_force_the_circuit_open_again() -> None:
+    answers = asyncio.Event()
+
+    async def refuses_later(_: ProviderRequest) -> ProviderReply:
+        await answers.wait()
+        raise ProviderAuthenticationError("the old key")
+
+    stack = Stack(refuses_later)
+    asked = asyncio.create_task(stack.ask())
+    await settle()
+    stack.guards.circuit.reset()
+    answers.set()
+    with pytest.raises(ProviderAuthenticationError) as failure:
+        await asked
+    assert not failure.value.opened_circuit
+    assert stack.guards.circuit.state is CircuitState.CLOSED
+
+
 async def test_exactly_one_failure_says_that_it_opened_the_circuit_and_a_retry_ends_there() -> None:
     stack = Stack(failing(ProviderUnavailableError))
     outcomes = [await stack.outcome(within_s=5.0) for _ in range(3)]
