@@ -23,8 +23,12 @@ EXTRA_PROBE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRules:
-    """recovery_s: the first open time. probe_s: how long a call may take; a probe that takes much longer has failed."""
+    """recovery_s: the first open time. probe_s: how long a call may take; a probe that takes much longer has failed.
 
+    counts: False if only orders move the circuit, whatever its calls report.
+    """
+
+    counts: bool = True
     failure_threshold: int = 5
     recovery_s: float = 30.0
     success_threshold: int = 2
@@ -53,8 +57,8 @@ class Refused(Exception):  # noqa: N818  not an error: the answer to a request f
 class Permit:
     """The right to one call. Only its first report counts."""
 
-    def __init__(self, breaker: "CircuitBreaker", generation: int) -> None:
-        self._breaker: CircuitBreaker | None = breaker
+    def __init__(self, breaker: "CircuitBreaker | None", generation: int) -> None:
+        self._breaker = breaker
         self._generation = generation
 
     def succeeded(self) -> None:
@@ -139,7 +143,7 @@ class CircuitBreaker:
             self._enter(CircuitState.HALF_OPEN)
         if self._state is CircuitState.HALF_OPEN:
             self._probe_since_s = self._clock()
-        return Permit(self, self._generation)
+        return Permit(self if self._rules.counts else None, self._generation)
 
     def force(self, state: CircuitState, *, reason: str, actor: str, for_s: float | None = None) -> None:
         """Force the circuit open or closed, whatever its traffic, for for_s seconds or until reset."""
@@ -212,6 +216,8 @@ class CircuitBreaker:
             self._override = None
             self._start(override.state)
             self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
+            if not self._rules.counts:
+                self._enter(CircuitState.CLOSED)
         if self._probe_since_s is not None and now_s >= self._probe_since_s + self._longest_probe_s:
             self._open(0.0)
         return now_s

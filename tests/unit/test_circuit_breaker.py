@@ -25,13 +25,21 @@ REPORTS = [
 class Circuit:
     """A circuit breaker with what surrounds it. luck: where between its bounds the jitter falls."""
 
-    def __init__(self, clock: Clock | None = None, *, luck: float = 1.0, failure_threshold: int = 5) -> None:
+    def __init__(
+        self, clock: Clock | None = None, *, luck: float = 1.0, failure_threshold: int = 5, counts: bool = True
+    ) -> None:
         self.clock = clock or Clock()
         self.luck = luck
         self.bounds: list[tuple[float, float]] = []
         self.told: list[tuple[CircuitState, CircuitState]] = []
         self.breaker = CircuitBreaker(
-            CircuitRules(failure_threshold=failure_threshold, recovery_s=30.0, success_threshold=2, probe_s=20.0),
+            CircuitRules(
+                counts=counts,
+                failure_threshold=failure_threshold,
+                recovery_s=30.0,
+                success_threshold=2,
+                probe_s=20.0,
+            ),
             clock=self.clock,
             jitter=self._jitter,
             on_transition=lambda before, after: self.told.append((before, after)),
@@ -1027,3 +1035,24 @@ def test_a_lasting_failure_leaves_a_forced_state() -> None:
     circuit.force(CLOSED)
     assert not lasting(circuit.breaker.acquire())
     assert circuit.state is CLOSED
+
+
+def test_where_outcomes_do_not_count_only_orders_move_the_circuit() -> None:
+    circuit = Circuit(counts=False)
+    circuit.bad(20)
+    assert not lasting(circuit.breaker.acquire())
+    assert circuit.state is CLOSED
+    circuit.force(OPEN)
+    assert circuit.refuses
+    circuit.breaker.reset()
+    assert (circuit.state, circuit.refuses) == (CLOSED, False)
+
+
+def test_where_outcomes_do_not_count_a_circuit_that_was_forced_open_closes_when_that_is_over() -> None:
+    circuit = Circuit(counts=False)
+    circuit.force(OPEN, for_s=60)
+    circuit.wait()
+    assert (circuit.refuses, circuit.state) == (False, CLOSED)
+    assert circuit.told == [(CLOSED, OPEN), (OPEN, CLOSED)]
+    circuit.breaker.acquire()
+    assert not circuit.refuses

@@ -88,7 +88,6 @@ class Stack:
             unlimited(),
             clock=self.time,
             sleep=self.time.sleep,
-            breaks_circuits=True,
             tracer=None,
             base_url=None,
             on_retry=self.metrics.retries.of(ANTHROPIC).inc,
