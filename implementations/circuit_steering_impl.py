@@ -66,15 +66,21 @@ class CircuitSteeringImpl:
         """Force the circuit's state, whatever its traffic. Raises InvalidQueryError if the reason holds a secret."""
         if holds_secret(order.reason, self._secrets):
             raise InvalidQueryError("reason: contains one of the service's own secrets, which others could then read")
-        until_s = None if order.for_s is None else self._now_s() + order.for_s
         ordered = Order(
-            state=order.state, reason=order.reason, actor=by.actor, until_s=until_s, request_id=by.request_id
+            state=order.state,
+            reason=order.reason,
+            actor=by.actor,
+            at_s=self._now_s(),
+            for_s=order.for_s,
+            request_id=by.request_id,
         )
         return await self._order(provider, ordered, AdminAction.CIRCUIT_FORCED, by)
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
         """Reset the circuit in every replica, lift a throttle pause and what the service itself forced."""
-        ordered = Order(state=None, reason=None, actor=by.actor, until_s=None, request_id=by.request_id)
+        ordered = Order(
+            state=None, reason=None, actor=by.actor, at_s=self._now_s(), for_s=None, request_id=by.request_id
+        )
         return await self._order(provider, ordered, AdminAction.CIRCUIT_RESET, by)
 
     async def _order(
@@ -108,7 +114,7 @@ class CircuitSteeringImpl:
     def _follow(self, guards: Guards, order: Order | None) -> None:
         """Without an order, or with an expired one, the circuit is no longer forced by an administrator."""
         circuit = guards.circuit
-        left_s = None if order is None or order.until_s is None else order.until_s - self._now_s()
+        left_s = None if order is None else order.left_s(self._now_s())
         match order:
             case Order(state=None):
                 circuit.reset()

@@ -166,6 +166,15 @@ async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
     assert await late.looks() is CLOSED
 
 
+async def test_a_replica_whose_clock_is_behind_holds_no_longer_than_was_ordered() -> None:
+    here = Office()
+    behind = Office(document=here.document)
+    behind.calendar.move(seconds=-86_400)
+    await here.forces(ForcedState.OPEN, for_s=600)
+    await behind.looks()
+    assert behind.steering.report(OPENAI).expires_in_s == 600.0
+
+
 async def test_an_order_whose_time_is_over_ends_the_one_before() -> None:
     here = Office()
     there = other_replica(here)
