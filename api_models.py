@@ -1021,6 +1021,7 @@ class DegradedMode(StrEnum):
     CACHE_READ_ONLY = "cache_read_only"
     EVENTS_BUFFERING = "events_buffering"
     EVENTS_DROPPING = "events_dropping"
+    EVENTS_SPOOL_FAULT = "events_spool_fault"
     PROVIDER_OPEN = "provider_open"
     BUDGET_LOCAL = "budget_local"
 

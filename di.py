@@ -48,7 +48,8 @@ from implementations.events.kafka_security import Security
 from implementations.events.lane import ACK_TIMEOUT_S, Lane
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from implementations.events.receipts import Receipts
-from implementations.events.spool import Spool, check_spool
+from implementations.events.spool import Spool
+from implementations.events.spool_file import check_spool
 from implementations.events.usage_window import UsageWindow, report_usage
 from implementations.google_provider_impl import GoogleProviderImpl
 from implementations.history_impl import HistoryImpl

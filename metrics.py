@@ -330,6 +330,9 @@ class Metrics:
         self.event_spool_failures = declare.counter(
             "event_spool_failures", "Failed writes to the spool; their events are in memory only."
         )
+        self.events_unreadable = declare.gauge(
+            "events_unreadable", "Events of an earlier process that this one cannot read; they stay in the spool."
+        )
         self.kafka_up = declare.gauge("kafka_up", "Whether Kafka accepts events, as far as known; 0 if not configured.")
         self.kafka_circuit_transitions = declare.counters(
             "kafka_circuit_transitions",

@@ -600,11 +600,13 @@ class EventHealth:
     """The state of Kafka and of event delivery. dropping: events were dropped within the last minute.
 
     buffering: what the events are waiting for, in a word; None while they are being sent.
+    spool_fault: what is wrong with the spool, in a word each; None if nothing is, or if there is none.
     """
 
     kafka: DependencyStatus
     buffering: str | None = None
     dropping: bool = False
+    spool_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,6 +236,7 @@ def move_what_others_hold(watch: Watch) -> None:
     watch.metrics.admission_queue.set(1)
     watch.metrics.request_memory.of(RequestPhase.READING).set(1)
     watch.metrics.log_dropped.inc()
+    watch.metrics.events_unreadable.set(1)
     watch.metrics.stale_connections.inc()
     watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
     watch.metrics.access_refusals.of(Door.CALLER, AccessRefusal.NO_KEY).inc()

@@ -1,0 +1,94 @@
+"""The file of the spool: for one process at a time. A damaged one is kept under another name, and a new one begun."""
+
+import contextlib
+import fcntl
+import sqlite3
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from config import PREFIX, ConfigurationError
+
+SELECT = "SELECT id, event, key, correlation_id, traceparent, published_at, value FROM events ORDER BY id"
+TABLE = """CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, key BLOB NOT NULL, correlation_id TEXT NOT NULL,
+    traceparent TEXT, published_at REAL NOT NULL, value BLOB NOT NULL)"""
+PREPARATION = (
+    *("PRAGMA synchronous=NORMAL", "PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0"),
+    *(TABLE, f"{SELECT} LIMIT 0"),
+)
+MAGIC = b"SQLite format 3\x00"
+FILES = ("", "-wal", "-shm")
+BUSY_S = 0.2
+
+log = structlog.get_logger("events")
+
+
+def check_spool(path: Path) -> None:
+    """Raises ConfigurationError if the path cannot be used; called early, so that the process can exit cleanly."""
+    lock, rows = opened(path)
+    rows.close()
+    lock.close()
+
+
+def opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
+    """The lock and the database, both for this process until they are closed. Raises ConfigurationError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(path.with_name(f"{path.name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            rows = _prepared(path)
+        except BlockingIOError:
+            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: another process uses it.") from None
+        except (OSError, sqlite3.Error):
+            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: cannot be used as the spool's database.") from None
+        stack.pop_all()
+    return lock, rows
+
+
+def _prepared(path: Path) -> sqlite3.Connection:
+    """The database, or a new one if it is damaged: that is then renamed."""
+    try:
+        return _sound(path)
+    except sqlite3.DatabaseError as error:
+        # Errors of the disk and of permissions have classes of their own; a file of another kind is not ours to rename.
+        if type(error) is not sqlite3.DatabaseError or not _is_database(path):
+            raise
+    kept = next(free for number in count(1) if not (free := aside(path, number)).exists())
+    for end in FILES:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(kept.with_name(kept.name + end))
+    log.error("event_spool_damaged", kept_as=kept.name)
+    return _sound(path)
+
+
+def _sound(path: Path) -> sqlite3.Connection:
+    """A connection to the database, ready for use. Raises sqlite3.Error, DatabaseError itself if it is damaged."""
+    with contextlib.ExitStack() as stack:
+        rows = stack.enter_context(contextlib.closing(connected(path)))
+        for statement in PREPARATION:
+            rows.execute(statement)
+        if rows.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("damaged")
+        stack.pop_all()
+    return rows
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def aside(path: Path, number: int) -> Path:
+    """Where the damaged database of that number is kept; they count from 1."""
+    return path.with_name(f"{path.name}.damaged-{number}")
+
+
+def connected(path: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode, with a short busy timeout for the only other one, the checkpoint's."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    return connection
