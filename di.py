@@ -825,7 +825,7 @@ class ProcessProvider(Provider):
         keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
         if keys_path is not None:
             tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
-        supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep)
+        supervisor = Supervisor(tasks, metrics=metrics, clock=clock, sleep=sleep)
         yield supervisor
         await supervisor.stop()
 

@@ -29,4 +29,4 @@ class VirtualTime(Provider):
     @provide(scope=Scope.APP, override=True)
     def supervisor(self, metrics: Metrics) -> Supervisor:
         """The service's own tasks would make time fly."""
-        return Supervisor({}, metrics=metrics, sleep=self.waiting)
+        return Supervisor({}, metrics=metrics, clock=self.now, sleep=self.waiting)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import structlog
 
 from metrics import Metrics
-from protocols import SleepProtocol, Work
+from protocols import ClockProtocol, SleepProtocol, Work
 
 FIRST_RESTART_S = 1.0
 LONGEST_RESTART_S = 30.0
@@ -16,11 +16,14 @@ log = structlog.get_logger("background")
 
 
 class Supervisor:
-    """tasks: endless work, by name. sleep: takes seconds."""
+    """tasks: endless work, by name. clock: monotonic seconds. sleep: takes seconds."""
 
-    def __init__(self, tasks: Mapping[str, Work], *, metrics: Metrics, sleep: SleepProtocol) -> None:
+    def __init__(
+        self, tasks: Mapping[str, Work], *, metrics: Metrics, clock: ClockProtocol, sleep: SleepProtocol
+    ) -> None:
         self._works = tasks
         self._metrics = metrics
+        self._clock = clock
         self._sleep = sleep
         self._running: list[asyncio.Task[None]] = []
         self._down: set[str] = set()
@@ -47,6 +50,7 @@ class Supervisor:
         while True:
             self._metrics.background_task_up.of(name).set(1)
             self._down.discard(name)
+            began_s = self._clock()
             try:
                 await work()
                 log.error("background_task_ended", task=name)
@@ -55,5 +59,7 @@ class Supervisor:
             deaths.inc()
             self._metrics.background_task_up.of(name).set(0)
             self._down.add(name)
+            if self._clock() - began_s >= LONGEST_RESTART_S:  # it ran well
+                restart_s = FIRST_RESTART_S
             await self._sleep(restart_s)
             restart_s = min(restart_s * 2, LONGEST_RESTART_S)

@@ -218,7 +218,9 @@ async def drive_the_background(watch: Watch) -> None:
             raise defect
         await work()
 
-    supervisor = Supervisor({"work": work, "dies": dies_once}, metrics=watch.metrics, sleep=InstantSleep())
+    supervisor = Supervisor(
+        {"work": work, "dies": dies_once}, metrics=watch.metrics, clock=Clock(), sleep=InstantSleep()
+    )
     supervisor.start()
     await settle()
     await supervisor.stop()
