@@ -150,10 +150,10 @@ async def drive_the_cache(watch: Watch) -> None:
 
 
 async def drive_the_budget(watch: Watch) -> None:
-    """A limit that is too low, and a Redis that is away."""
+    """A limit that is used up, and a Redis that is away."""
     purse = FakePurse()
     purse.away = True
-    rules = CostRules(limit_usd_per_day=0.01)
+    rules = CostRules(limit_usd_per_day=0.0)
     strict = budget(rules, metrics=watch.metrics, shared=purse.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
