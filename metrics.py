@@ -53,6 +53,7 @@ COMPARISON_ROUTE = "/api/v1/comparison"
 OK, CALLER_LEFT = 200, 499
 SUCCESS = "success"
 REQUEST, STORED = "request", "stored"  # the source of a change of settings
+SETTINGS, CIRCUITS = "settings", "circuits"  # what an administrator's changes are stored as
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # in the order of the exported values
 CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
@@ -367,6 +368,9 @@ class Metrics:
             "Reloads of the changed file of caller keys, by result.",
             result=("taken", "refused"),
         )
+        self.caller_keys_refused = declare.gauge(
+            "caller_keys_refused", "1 while the file of caller keys is refused and earlier keys stay in force."
+        )
 
     def _declare_process(self, declare: Declarations, settings_digest: str) -> None:
         """The process itself."""
@@ -390,6 +394,11 @@ class Metrics:
             "config_reload_errors",
             "Changes of settings refused (request), and stored ones ignored (stored).",
             source=(REQUEST, STORED),
+        )
+        self.stored_left_out = declare.gauges(
+            "stored_values_left_out",
+            "Values stored by an administrator that are invalid here, and ignored.",
+            what=(SETTINGS, CIRCUITS),
         )
         declare.info("build", "What is running.", version=self.version)
         declare.info(

@@ -15,7 +15,7 @@ from implementations.resilience.provider_guards import Guards, ProviderGuards
 from implementations.steering.orders import Order, order_of, stored_form
 from implementations.steering.own_secrets import holds_secret
 from implementations.steering.shared_values import Document, Edition, SharedValues, Values
-from metrics import STORED, Metrics
+from metrics import CIRCUITS, STORED, Metrics
 from protocols import Administrator, AuditProtocol, ClockProtocol
 
 log = structlog.get_logger("steering")
@@ -42,7 +42,9 @@ class CircuitSteeringImpl:
         self._clock = clock
         self._now_s = now_s
         self._followed: dict[ProviderName, JsonValue] = {}
-        self._shared = SharedValues("circuits", document, take=self._take, flawed=self._flawed)
+        self._left_out: set[ProviderName] = set()
+        self._shared = SharedValues(CIRCUITS, document, take=self._take, flawed=self._flawed)
+        metrics.stored_left_out.of(CIRCUITS).set_function(lambda: len(self._left_out) + self._shared.is_unreadable)
 
     async def poll(self) -> None:
         """Apply orders given to other replicas."""
@@ -108,7 +110,9 @@ class CircuitSteeringImpl:
             if stored is not None and order is None:
                 log.warning("stored_order_left_out", provider=provider)
                 self._flawed()
+                self._left_out.add(provider)
             else:
+                self._left_out.discard(provider)
                 self._follow(guards, order)
 
     def _follow(self, guards: Guards, order: Order | None) -> None:

@@ -8,11 +8,11 @@ from pydantic import JsonValue
 from api_models import AdminAction, SettingReport, SettingSource, SettingsResponse
 from config import Settings, settings_table
 from exceptions import InvalidQueryError, StaleVersionError
-from implementations.steering.overrides import OverridesError, changeable_settings, overridden, shown
+from implementations.steering.overrides import NAME, OverridesError, changeable_settings, overridden, shown
 from implementations.steering.own_secrets import holds_secret, secrets_of
 from implementations.steering.shared_values import Document, Edition, SharedValues, Values
 from implementations.steering.snapshot import snapshot_of
-from metrics import REQUEST, STORED, Metrics
+from metrics import REQUEST, SETTINGS, STORED, Metrics
 from protocols import Administrator, AuditProtocol, CurrentSettings
 
 log = structlog.get_logger("steering")
@@ -41,7 +41,9 @@ class RuntimeSettingsImpl:
         self._in_force = environment
         self._overrides: Values = {}
         self._current = snapshot_of(environment)
-        self._shared = SharedValues("settings", document, take=self._take, flawed=self._flawed)
+        self._left_out = 0
+        self._shared = SharedValues(SETTINGS, document, take=self._take, flawed=self._flawed)
+        metrics.stored_left_out.of(SETTINGS).set_function(lambda: self._left_out + self._shared.is_unreadable)
 
     def current(self) -> CurrentSettings:
         """The snapshot in force now; snapshots taken earlier stay unchanged."""
@@ -72,12 +74,15 @@ class RuntimeSettingsImpl:
     async def withdraw(
         self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
     ) -> SettingsResponse:
-        """Restore the environment's value; of every setting if name is None. Raises the same errors as `change`."""
-        if name is not None:
-            self._refuse_unknown(name)
+        """Restore the environment's value; of every setting if name is None. Raises the same errors as `change`.
+
+        What another version stored can be removed although this one does not know it.
+        """
 
         def update(latest: Edition) -> Values:
             _refuse_stale(latest, matches)
+            if name is not None and name not in latest.values.keys() | changeable_settings():
+                self._checked({name: None})
             return {} if name is None else {other: kept for other, kept in latest.values.items() if other != name}
 
         await self._shared.change(update, then=lambda old, new: self._tell(old, new, by))
@@ -95,14 +100,11 @@ class RuntimeSettingsImpl:
             raise InvalidQueryError("a value contains one of the service's own secrets, which others could then read")
         return fits
 
-    def _refuse_unknown(self, name: str) -> None:
-        if name not in changeable_settings():
-            self._checked({name: None})
-
     def _take(self, values: Values) -> None:
         """Apply the values that fit."""
         before = self._in_force.service.log_level
         self._overrides, self._in_force = self._fitting(dict(values))
+        self._left_out = sum(self._overrides.get(name, ...) != value for name, value in values.items())
         self._current = snapshot_of(self._in_force)
         if self._in_force.service.log_level != before:
             self._on_log_level(self._in_force.service.log_level)
@@ -124,7 +126,9 @@ class RuntimeSettingsImpl:
         self._metrics.config_reload_errors.of(STORED).inc()
 
     def _tell(self, old: Values, new: Values, by: Administrator) -> None:
-        """One audit record for each override that changed."""
+        """One audit record for each override that changed; without the value of one that is unknown here."""
+        for name in sorted(filter(NAME.fullmatch, old.keys() - new.keys() - changeable_settings().keys())):
+            self._audit.record(by, AdminAction.SETTING_WITHDRAWN, name, old=None, new=None)
         for name, setting in changeable_settings().items():
             if old.get(name, ...) == new.get(name, ...):
                 continue

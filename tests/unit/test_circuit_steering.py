@@ -209,6 +209,9 @@ async def test_what_is_no_order_is_left_out_and_counted(stored: object) -> None:
     office = Office(document=FakeDocument(text=text))
     assert await office.looks() is CLOSED
     assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+    assert sample(office.metrics, "llm_provider_stored_values_left_out", what="circuits") == 1
+    await office.steering.reset(OPENAI, by=ADMIN)
+    assert sample(office.metrics, "llm_provider_stored_values_left_out", what="circuits") == 0
 
 
 async def test_an_order_whose_time_is_over_leaves_the_service_its_own_decision() -> None:

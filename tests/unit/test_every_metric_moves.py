@@ -31,7 +31,7 @@ from implementations.resilience.policies import OWN_DECISION
 from implementations.resilience.provider_guards import guards_of
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.selection.standing import show_standing
-from metrics import STORED, Metrics
+from metrics import SETTINGS, STORED, Metrics
 from protocols import CostRules
 from tests.fake_purse import FakePurse
 from tests.fake_redis import Replica
@@ -243,7 +243,9 @@ def move_what_others_hold(watch: Watch) -> None:
     watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
     watch.metrics.access_refusals.of(Door.CALLER, AccessRefusal.NO_KEY).inc()
     watch.metrics.caller_key_reloads.of("taken").inc()
+    watch.metrics.caller_keys_refused.set(1)
     watch.metrics.config_reload_errors.of(STORED).inc()
+    watch.metrics.stored_left_out.of(SETTINGS).set(1)
     watch.look()
 
 
