@@ -584,7 +584,7 @@ class ProviderReport(_Body):
     reason: str | None
     """Why it is not available; null when it is."""
     last_probe: ProbeReport | None
-    """The last free probe; null before the first."""
+    """The last free probe; null before the first, and after a call that succeeded later than a probe that failed."""
 
 
 class ProvidersResponse(_Body):
