@@ -7,7 +7,7 @@ from protocols import CacheHealth, EventHealth, ProviderStatus
 
 MOCK = "the mock judges: no verdict is real"
 NOBODY = "no provider is enabled and configured"
-ONLY_NAMED = "whoever names no provider is answered by nobody"
+ONLY_NAMED = "no default provider is available: requests that name no provider fail"
 DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"

@@ -80,10 +80,12 @@ class Throttled:
         self._sleep = sleep
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many wait already."""
+        """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many are waiting."""
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
-                raise ThrottlePausedError("it asked for a pause", provider=request.provider, retry_after_s=pause_s)
+                raise ThrottlePausedError(
+                    "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
+                )
             began_s = self._clock()
             try:
                 with self._gate.waiting():
@@ -152,5 +154,7 @@ class CircuitBroken:
 
 def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:
     """The error for the caller."""
-    details = "it failed too often lately" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
+    details = (
+        "it has failed too often recently" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
+    )
     return CircuitOpenError(details, provider=request.provider, retry_after_s=refusal.retry_after_s)

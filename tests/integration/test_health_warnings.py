@@ -73,10 +73,13 @@ def test_a_circuit_whose_time_is_over_says_that_it_will_be_tried() -> None:
 async def test_that_nobody_answers_who_names_no_provider_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}PROVIDER_PRIORITY_ORDER", "anthropic")
     status, body = await health(monkeypatch, Troubled(background_is_down=False))
-    assert (status, body["warnings"][0]) == (200, "whoever names no provider is answered by nobody")
+    assert (status, body["warnings"][0]) == (
+        200,
+        "no default provider is available: requests that name no provider fail",
+    )
     monkeypatch.setenv(f"{PREFIX}DEFAULT_LLM_PROVIDER", "openai")
     _, body = await health(monkeypatch, Troubled(background_is_down=False))
-    assert not any("answered by nobody" in warning for warning in body["warnings"])
+    assert not any("no default provider" in warning for warning in body["warnings"])
 
 
 async def test_a_task_that_is_down_degrades_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
