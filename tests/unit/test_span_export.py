@@ -6,11 +6,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanContext
 from structlog.testing import capture_logs
 
 from config import VERSION, ServiceSettings, TracingSettings
@@ -178,3 +181,28 @@ def test_what_the_library_logs_is_not_written() -> None:
     assert not logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").isEnabledFor(logging.ERROR)
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
+
+
+def test_a_collector_that_redirects_gets_the_spans_once_and_has_lost_them() -> None:
+    class Redirecting(BaseHTTPRequestHandler):
+        asked: ClassVar[list[str]] = []
+
+        def do_POST(self) -> None:
+            self.asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(307)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not on stderr."""
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}")
+        result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
+        exporter.shutdown()
+        server.shutdown()
+    assert result is SpanExportResult.FAILURE
+    assert Redirecting.asked == ["/v1/traces"]
