@@ -586,7 +586,7 @@ class ProviderReport(_Body):
     reason: str | None
     """Why it is not available; null when it is."""
     last_probe: ProbeReport | None
-    """The last free probe; null before the first."""
+    """The last free probe; null before the first, and after a call that succeeded later than a probe that failed."""
 
 
 class ProvidersResponse(_Body):
@@ -1024,6 +1024,7 @@ class DegradedMode(StrEnum):
     CACHE_READ_ONLY = "cache_read_only"
     EVENTS_BUFFERING = "events_buffering"
     EVENTS_DROPPING = "events_dropping"
+    EVENTS_SPOOL_FAULT = "events_spool_fault"
     PROVIDER_OPEN = "provider_open"
     BUDGET_LOCAL = "budget_local"
 

@@ -206,7 +206,7 @@ class ServiceSettings(Group):
         128,
         "memory for all requests under way, MiB; a request that would exceed it gets 503",
         ge=1,
-        validate_default=True,  # against MAX_REQUEST_BYTES
+        validate_default=True,
     )
     body_timeout_s: float = setting("BODY_TIMEOUT_S", 15.0, "longest wait for a request body, seconds", gt=0)
     drain_delay_s: float = setting(

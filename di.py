@@ -188,7 +188,6 @@ class JudgesProvider(Provider):
                 base_url=groups[name].base_url if name in groups else None,
                 clock=clock,
                 sleep=sleep,
-                breaks_circuits=settings.circuit.enabled,
                 on_retry=metrics.retries.of(name).inc,
             )
             for name, dialect in dialects.items()
@@ -200,6 +199,7 @@ class JudgesProvider(Provider):
     ) -> ProviderGuards:
         """Circuit breaker, throttle gate, bulkhead and retry budget of each provider."""
         rules = CircuitRules(
+            counts=settings.circuit.enabled,
             failure_threshold=settings.circuit.failure_threshold,
             recovery_s=settings.circuit.recovery_s,
             success_threshold=settings.circuit.success_threshold,
@@ -243,7 +243,6 @@ def guarded(
     *,
     clock: ClockProtocol,
     sleep: SleepProtocol,
-    breaks_circuits: bool,
     tracer: TracerProtocol | None,
     base_url: str | None,
     on_retry: Callable[[], None],
@@ -256,7 +255,7 @@ def guarded(
     timed: LLMProviderProtocol = TimeLimited(dialect)
     traced = timed if tracer is None else Traced(timed, tracer=tracer, base_url=base_url)
     metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
-    broken = CircuitBroken(metered, circuit=guards.circuit) if breaks_circuits else metered
+    broken = CircuitBroken(metered, circuit=guards.circuit)
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, clock=clock, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
@@ -826,7 +825,7 @@ class ProcessProvider(Provider):
         keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
         if keys_path is not None:
             tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
-        supervisor = Supervisor(tasks, metrics=metrics, sleep=sleep, clock=clock)
+        supervisor = Supervisor(tasks, metrics=metrics, clock=clock, sleep=sleep)
         yield supervisor
         await supervisor.stop()
 

@@ -53,6 +53,7 @@ COMPARISON_ROUTE = "/api/v1/comparison"
 OK, CALLER_LEFT = 200, 499
 SUCCESS = "success"
 REQUEST, STORED = "request", "stored"  # the source of a change of settings
+SETTINGS, CIRCUITS = "settings", "circuits"  # what an administrator's changes are stored as
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # in the order of the exported values
 CALLER_TOKENS = ("prompt", "completion")
 TOPICS = tuple(event.topic for event in ProcessingEvent)
@@ -332,6 +333,9 @@ class Metrics:
         self.event_spool_failures = declare.counter(
             "event_spool_failures", "Failed writes to the spool; their events are in memory only."
         )
+        self.events_unreadable = declare.gauge(
+            "events_unreadable", "Events of an earlier process that this one cannot read; they stay in the spool."
+        )
         self.kafka_up = declare.gauge("kafka_up", "Whether Kafka accepts events, as far as known; 0 if not configured.")
         self.kafka_circuit_transitions = declare.counters(
             "kafka_circuit_transitions",
@@ -366,6 +370,9 @@ class Metrics:
             "Reloads of the changed file of caller keys, by result.",
             result=("taken", "refused"),
         )
+        self.caller_keys_refused = declare.gauge(
+            "caller_keys_refused", "1 while the file of caller keys is refused and earlier keys stay in force."
+        )
 
     def _declare_process(self, declare: Declarations, settings_digest: str) -> None:
         """The process itself."""
@@ -389,6 +396,11 @@ class Metrics:
             "config_reload_errors",
             "Changes of settings refused (request), and stored ones ignored (stored).",
             source=(REQUEST, STORED),
+        )
+        self.stored_left_out = declare.gauges(
+            "stored_values_left_out",
+            "Values stored by an administrator that are invalid here, and ignored.",
+            what=(SETTINGS, CIRCUITS),
         )
         declare.info("build", "What is running.", version=self.version)
         declare.info(

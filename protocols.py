@@ -397,6 +397,10 @@ class UsageTotals:
         """Field by field, in the order of the fields."""
         return type(self)(*map(add, _figures(self), _figures(other)))
 
+    def at_least(self, other: Self) -> Self:
+        """The larger figure of each field."""
+        return type(self)(*map(max, _figures(self), _figures(other)))
+
 
 _figures = attrgetter(*UsageTotals.__slots__)
 
@@ -601,11 +605,13 @@ class EventHealth:
     """The state of Kafka and of event delivery. dropping: events were dropped within the last minute.
 
     buffering: what the events are waiting for, in a word; None while they are being sent.
+    spool_fault: what is wrong with the spool, in a word each; None if nothing is, or if there is none.
     """
 
     kafka: DependencyStatus
     buffering: str | None = None
     dropping: bool = False
+    spool_fault: str | None = None
 
 
 @value_object
@@ -978,7 +984,7 @@ class CircuitSteeringProtocol(Protocol):
         ...
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
-        """Clear the override and the counts."""
+        """Clear the override, the counts and a throttle pause."""
         ...
 
 

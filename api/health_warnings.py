@@ -7,7 +7,7 @@ from protocols import CacheHealth, EventHealth, ProviderStatus
 
 MOCK = "the mock judges: no verdict is real"
 NOBODY = "no provider is enabled and configured"
-ONLY_NAMED = "requests that name no provider fail: none of the usable ones is in the order"
+ONLY_NAMED = "no default provider is available: requests that name no provider fail"
 DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"
@@ -17,6 +17,7 @@ MODES = {
     DegradedMode.CACHE_LOCAL_ONLY: "Redis is away, each replica answers from its own cache",
     DegradedMode.EVENTS_BUFFERING: "events wait in this process",
     DegradedMode.EVENTS_DROPPING: "events were given up within the last minute, and counted",
+    DegradedMode.EVENTS_SPOOL_FAULT: "the spool of events has a fault, so some may be lost",
     DegradedMode.PROVIDER_OPEN: "a provider is not asked at the moment",
     DegradedMode.BUDGET_LOCAL: "Redis is away, so each replica keeps to its part of the cost limits",
 }
@@ -61,6 +62,8 @@ def mode_warnings(cache: CacheHealth, events: EventHealth, *, budget_is_local: b
         yield _mode(DegradedMode.EVENTS_BUFFERING, events.buffering)
     if events.dropping:
         yield _mode(DegradedMode.EVENTS_DROPPING)
+    if events.spool_fault is not None:
+        yield _mode(DegradedMode.EVENTS_SPOOL_FAULT, events.spool_fault)
     if budget_is_local:
         yield _mode(DegradedMode.BUDGET_LOCAL)
 

@@ -15,7 +15,7 @@ from implementations.resilience.provider_guards import Guards, ProviderGuards
 from implementations.steering.orders import Order, order_of, stored_form
 from implementations.steering.own_secrets import holds_secret
 from implementations.steering.shared_values import Document, Edition, SharedValues, Values
-from metrics import STORED, Metrics
+from metrics import CIRCUITS, STORED, Metrics
 from protocols import Administrator, AuditProtocol, ClockProtocol
 
 log = structlog.get_logger("steering")
@@ -42,8 +42,9 @@ class CircuitSteeringImpl:
         self._clock = clock
         self._now_s = now_s
         self._followed: dict[ProviderName, JsonValue] = {}
-        self._flawed: set[ProviderName] = set()
-        self._shared = SharedValues("circuits", document, take=self._take, flawed=self._count_flaw)
+        self._left_out: set[ProviderName] = set()
+        self._shared = SharedValues(CIRCUITS, document, take=self._take, flawed=self._flawed)
+        metrics.stored_left_out.of(CIRCUITS).set_function(lambda: len(self._left_out) + self._shared.is_unreadable)
 
     async def poll(self) -> None:
         """Apply orders given to other replicas; count again what is ignored, so that an alert outlasts it."""
@@ -69,15 +70,21 @@ class CircuitSteeringImpl:
         """Force the circuit's state, whatever its traffic. Raises InvalidQueryError if the reason holds a secret."""
         if holds_secret(order.reason, self._secrets):
             raise InvalidQueryError("reason: contains one of the service's own secrets, which others could then read")
-        until_s = None if order.for_s is None else self._now_s() + order.for_s
         ordered = Order(
-            state=order.state, reason=order.reason, actor=by.actor, until_s=until_s, request_id=by.request_id
+            state=order.state,
+            reason=order.reason,
+            actor=by.actor,
+            at_s=self._now_s(),
+            for_s=order.for_s,
+            request_id=by.request_id,
         )
         return await self._order(provider, ordered, AdminAction.CIRCUIT_FORCED, by)
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
-        """Reset the circuit in every replica, including a state that the service itself forced, and lift a pause."""
-        ordered = Order(state=None, reason=None, actor=by.actor, until_s=None, request_id=by.request_id)
+        """Reset the circuit in every replica, lift a throttle pause and what the service itself forced."""
+        ordered = Order(
+            state=None, reason=None, actor=by.actor, at_s=self._now_s(), for_s=None, request_id=by.request_id
+        )
         return await self._order(provider, ordered, AdminAction.CIRCUIT_RESET, by)
 
     async def _order(
@@ -105,14 +112,16 @@ class CircuitSteeringImpl:
             order = None if stored is None else order_of(stored)
             if stored is not None and order is None:
                 log.warning("stored_order_left_out", provider=provider)
-                self._flawed.add(provider)
+                self._flawed()
+                self._left_out.add(provider)
             else:
+                self._left_out.discard(provider)
                 self._follow(guards, order)
 
     def _follow(self, guards: Guards, order: Order | None) -> None:
         """Without an order, or with an expired one, the circuit is no longer forced by an administrator."""
         circuit = guards.circuit
-        left_s = None if order is None or order.until_s is None else order.until_s - self._now_s()
+        left_s = None if order is None else order.left_s(self._now_s())
         match order:
             case Order(state=None):
                 circuit.reset()

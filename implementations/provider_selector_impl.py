@@ -1,6 +1,7 @@
 """The single place that decides which providers are usable, why others are not, and in which order to try them."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from api_models import CircuitState, ProviderName
 from exceptions import InvalidQueryError, NoUsableProviderError
@@ -18,6 +19,7 @@ from protocols import (
     LLMRequestBuilderProtocol,
     ModelCatalogueProtocol,
     ProbeFinding,
+    ProviderActivity,
     ProviderStatus,
 )
 
@@ -78,6 +80,7 @@ class ProviderSelectorImpl:
         """One provider, whether or not it is in the priority order."""
         mocked = name is ProviderName.MOCK and settings.mock is not None
         held = self._guards[name].circuit.override
+        activity = self._accounting.activity(name)
         return ProviderStatus(
             name=name,
             enabled=mocked or name in settings.enabled_providers,
@@ -85,8 +88,8 @@ class ProviderSelectorImpl:
             circuit_state=self._guards[name].circuit.state,
             default_model=settings.default_models.get(name, MOCK_MODEL),
             reason=self._obstacle(name, settings) or self._pause(name),
-            activity=self._accounting.activity(name),
-            last_probe=self._findings.get(name),
+            activity=activity,
+            last_probe=self._finding(name, activity),
             held_because=None if held is None else held.reason,
         )
 
@@ -136,7 +139,15 @@ class ProviderSelectorImpl:
             if refusal.reason is not None:
                 return f"circuit held open: {refusal.reason}"
             return "circuit open" if guards.circuit.state is CircuitState.OPEN else "circuit half open, being tried"
-        return "throttled" if guards.gate.remaining_s > 0 else None
+        pause_s = ceil(guards.gate.remaining_s)
+        return f"throttled for {pause_s} s" if pause_s else None
+
+    def _finding(self, name: ProviderName, activity: ProviderActivity) -> ProbeFinding | None:
+        """What its last probe found; a failed one is refuted by a call that succeeded later."""
+        found = self._findings.get(name)
+        if found is None or found.success or activity.last_success is None or activity.last_success < found.at:
+            return found
+        return None
 
     def _why_nobody(self, wanted: Sequence[Choice], settings: CurrentSettings) -> str:
         return "; ".join(f"{choice.provider}: {self._obstacle(choice.provider, settings)}" for choice in wanted)

@@ -12,7 +12,7 @@ from implementations.steering.overrides import NAME, OverridesError, changeable_
 from implementations.steering.own_secrets import holds_secret, secrets_of
 from implementations.steering.shared_values import Document, Edition, SharedValues, Values
 from implementations.steering.snapshot import snapshot_of
-from metrics import REQUEST, STORED, Metrics
+from metrics import REQUEST, SETTINGS, STORED, Metrics
 from protocols import Administrator, AuditProtocol, CurrentSettings
 
 log = structlog.get_logger("steering")
@@ -41,8 +41,9 @@ class RuntimeSettingsImpl:
         self._in_force = environment
         self._overrides: Values = {}
         self._current = snapshot_of(environment)
-        self._is_flawed = False
-        self._shared = SharedValues("settings", document, take=self._take, flawed=self._count_flaw)
+        self._left_out = 0
+        self._shared = SharedValues(SETTINGS, document, take=self._take, flawed=self._flawed)
+        metrics.stored_left_out.of(SETTINGS).set_function(lambda: self._left_out + self._shared.is_unreadable)
 
     def current(self) -> CurrentSettings:
         """The snapshot in force now; snapshots taken earlier stay unchanged."""
@@ -77,13 +78,13 @@ class RuntimeSettingsImpl:
     ) -> SettingsResponse:
         """Restore the environment's value; of every setting if name is None. Raises the same errors as `change`.
 
-        A stored value that this version does not know can be withdrawn as well.
+        What another version stored can be removed although this one does not know it.
         """
 
         def update(latest: Edition) -> Values:
             _refuse_stale(latest, matches)
-            if name is not None and name not in latest.values:
-                self._refuse_unknown(name)
+            if name is not None and name not in latest.values.keys() | changeable_settings():
+                self._checked({name: None})
             return {} if name is None else {other: kept for other, kept in latest.values.items() if other != name}
 
         await self._shared.change(update, then=lambda old, new: self._audit_changes(old, new, by))
@@ -101,14 +102,11 @@ class RuntimeSettingsImpl:
             raise InvalidQueryError("a value contains one of the service's own secrets, which others could then read")
         return fits
 
-    def _refuse_unknown(self, name: str) -> None:
-        if name not in changeable_settings():
-            self._checked({name: None})
-
     def _take(self, values: Values) -> None:
         """Apply the values that fit."""
         before, self._is_flawed = self._in_force.service.log_level, False
         self._overrides, self._in_force = self._fitting(dict(values))
+        self._left_out = sum(self._overrides.get(name, ...) != value for name, value in values.items())
         self._current = snapshot_of(self._in_force)
         if self._in_force.service.log_level != before:
             self._on_log_level(self._in_force.service.log_level)
@@ -129,10 +127,11 @@ class RuntimeSettingsImpl:
     def _count_flaw(self) -> None:
         self._metrics.config_reload_errors.of(STORED).inc()
 
-    def _audit_changes(self, old: Values, new: Values, by: Administrator) -> None:
-        """One audit record for each override that changed; of one that this version does not know no value is shown."""
-        table = changeable_settings()
-        for name, setting in table.items():
+    def _tell(self, old: Values, new: Values, by: Administrator) -> None:
+        """One audit record for each override that changed; without the value of one that is unknown here."""
+        for name in sorted(filter(NAME.fullmatch, old.keys() - new.keys() - changeable_settings().keys())):
+            self._audit.record(by, AdminAction.SETTING_WITHDRAWN, name, old=None, new=None)
+        for name, setting in changeable_settings().items():
             if old.get(name, ...) == new.get(name, ...):
                 continue
             own = shown(setting, self._environment)

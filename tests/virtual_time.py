@@ -31,4 +31,4 @@ class VirtualTime(Provider):
     @provide(scope=Scope.APP, override=True)
     def supervisor(self, metrics: Metrics) -> Supervisor:
         """The service's own tasks would make time fly."""
-        return Supervisor({}, metrics=metrics, sleep=self.waiting, clock=time.monotonic)
+        return Supervisor({}, metrics=metrics, clock=self.now, sleep=self.waiting)

@@ -1,5 +1,6 @@
 """Audits the locked packages for known vulnerabilities; says so when the package index gives no advisories."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,8 +12,9 @@ COMMAND = (
 LONGEST_S = 300
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 1 when a locked package has a known vulnerability."""
+    argparse.ArgumentParser(prog="python -m tools.audit", description=__doc__).parse_args(arguments)
     try:
         audit = subprocess.run(COMMAND, capture_output=True, text=True, check=False, timeout=LONGEST_S)  # noqa: S603  our own command
     except subprocess.TimeoutExpired:

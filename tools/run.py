@@ -1,5 +1,6 @@
 """Starts the service for development: the environment takes precedence over .env, and that over the mock judge."""
 
+import argparse
 import os
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ DEFAULTS = {f"{PREFIX}USE_MOCK_LLM": "true"}
 
 def main() -> None:
     """Replace this process with the service."""
+    argparse.ArgumentParser(prog="python -m tools.run", description=__doc__).parse_args()
     os.execve(sys.executable, [sys.executable, "app.py"], run_environment())  # noqa: S606  our own interpreter and file
 
 

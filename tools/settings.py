@@ -24,8 +24,9 @@ BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 def main() -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write .env.example and docs/settings.md")
-    parser.add_argument("--check", action="store_true", help="fail when they are out of date")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--write", action="store_true", help="write .env.example and docs/settings.md")
+    either.add_argument("--check", action="store_true", help="fail when they are out of date")
     wishes = parser.parse_args()
     if wishes.write or wishes.check:
         return _generate(check=wishes.check)

@@ -19,10 +19,12 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from yarl import URL
 
 from tools.warming import Account, Fate, Forecast, Ledger, Outcome, warm
 
 TIMEOUT_S = 60.0
+MOST_AT_ONCE = 1000
 EXIT_FAILURES, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 
 Price = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
@@ -31,9 +33,9 @@ Price = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
 def main() -> int:
     """Return the exit code: 0 when every request has its answer."""
     parser = argparse.ArgumentParser(prog="python -m tools.warm", description=__doc__)
-    parser.add_argument("pairs", type=Path, help="comparison requests, one JSON object per line")
-    parser.add_argument("--url", default="http://localhost:8080", help="the service's base URL")
-    parser.add_argument("--concurrency", type=_at_least_one, default=4, help="concurrent requests")
+    parser.add_argument("pairs", type=_text_file, help="comparison requests, one JSON object per line")
+    parser.add_argument("--url", type=_base_url, default="http://localhost:8080", help="the service's base URL")
+    parser.add_argument("--concurrency", type=_concurrency, default=4, help=f"concurrent requests, 1 to {MOST_AT_ONCE}")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation before spending")
     wishes = parser.parse_args()
     console = Console()
@@ -42,15 +44,43 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("Interrupted. The same command resumes where it stopped.")
         return EXIT_INTERRUPTED
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError, KeyError) as error:
         console.print(f"The service at {wishes.url}, or the file, cannot be read ({type(error).__name__}).")
         return EXIT_REFUSED
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(text)
+def _text_file(argument: str) -> Path:
+    path = Path(argument)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError("is no file")
+    with path.open("rb") as lines:
+        if not all(map(_is_text, lines)):
+            raise argparse.ArgumentTypeError("is no UTF-8 text")
+    return path
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _base_url(argument: str) -> str:
+    try:
+        url = URL(argument)
+        if url.scheme in {"http", "https"} and url.host and url.path_qs == "/":
+            return argument
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError("must be http(s)://host[:port]")
+
+
+def _concurrency(argument: str) -> int:
+    if not argument.isdecimal() or not 1 <= int(argument) <= MOST_AT_ONCE:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MOST_AT_ONCE}")
+    return int(argument)
 
 
 async def _run(wishes: argparse.Namespace, console: Console) -> int:

@@ -53,7 +53,11 @@ class KeysFile:
         try:
             digests = caller_digests(found)
         except ValueError as complaint:
-            return str(complaint)
+            self._metrics.caller_key_reloads.of("refused").inc()
+            self._metrics.caller_keys_refused.set(1)
+            log.error("caller_keys_refused", complaint=str(complaint))  # noqa: TRY400  a traceback would add nothing
+            return
+        self._metrics.caller_keys_refused.set(0)
         self._metrics.introduce_callers(digests)
         if self._ring.replace(digests):
             self._metrics.caller_key_reloads.of("taken").inc()

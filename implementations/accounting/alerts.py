@@ -18,7 +18,7 @@ from implementations.accounting.spending_rate import SpendingRate
 from metrics import Metrics
 from protocols import AlertsReset, CostRules, LLMEventPublisherProtocol
 
-TELLS_AT_REFUSAL = 1.0
+WHOLE = 1.0
 
 log = structlog.get_logger("costs")
 
@@ -115,8 +115,8 @@ class Alerts:
             for level in rules.alert_levels:
                 mark = micro_usd(limit_usd * level)
                 # Calls are refused before the limit is fully spent, so spending alone would never reach it.
-                refused = level >= TELLS_AT_REFUSAL and self._budget.was_refused(period)
-                if refused or self._budget.spent(period) >= mark > 0:
+                exhausted = level >= WHOLE and self._budget.is_exhausted(period)
+                if exhausted or self._budget.spent(period) >= mark > 0:
                     yield Alert(kind=kind, current=self._budget.spent(period), threshold=mark, period=period)
 
     def _spikes(self) -> Iterator[Alert]:

@@ -24,6 +24,7 @@ from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reser
 
 PERIODS = ("day", "month")
 UNKNOWN_PRICE = "unknown_price"
+NEARLY = 0.8
 
 log = structlog.get_logger("budget")
 
@@ -47,9 +48,9 @@ class Budget:
         self._rules = rules
         self._replicas = replicas
         self._metrics = metrics
-        self._sync = BudgetSync(shared)
-        self._logged_local = False
-        self._refused: set[str] = set()
+        self._messenger = Messenger(fleet)
+        self._told_local = False
+        self._exhausted: set[str] = set()
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
             metrics.budget_left_ratio.of(period).set_function(partial(self._left_ratio, index))
@@ -95,9 +96,9 @@ class Budget:
         heard = self._shared is not None and self._shared.others
         return UsageScope.FLEET if heard else UsageScope.REPLICA
 
-    def was_refused(self, period: str) -> bool:
-        """Whether a call was refused because too little was left of this period."""
-        return period in self._refused
+    def is_exhausted(self, period: str) -> bool:
+        """Whether a call was refused when most of this period's limit was spent; a large one may be refused earlier."""
+        return period in self._exhausted
 
     def spent(self, period: str) -> int:
         """Spent by all replicas as far as known, in micro-dollars; this replica's part is 0 for a past period."""
@@ -186,8 +187,10 @@ class Budget:
 
     def _refuse(self, reservation: Reservation, answer: Answer, request: ProviderRequest) -> None:
         index = 1 if answer is Answer.MONTH_REFUSES else 0
-        self._refused &= {account.period for account in self.accounts}
-        self._refused.add(reservation.accounts[index].period)
+        period, limit = reservation.accounts[index].period, self._limits()[index]
+        self._exhausted &= {account.period for account in self.accounts}
+        if limit is not None and self.spent(period) >= limit * NEARLY:
+            self._exhausted.add(period)
         self._metrics.limit_refusals.of(PERIODS[index]).inc()
         raise CostLimitExceededError(
             f"what is left for this {PERIODS[index]} (UTC) may not be enough for this call", provider=request.provider

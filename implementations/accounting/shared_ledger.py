@@ -42,12 +42,13 @@ class SharedLedger:
         return self._ledger.today
 
     async def read(self, first: date, last: date) -> UsageRows:
-        """The rows of all replicas while Redis answers; otherwise of this one."""
+        """The rows of all replicas while Redis answers, at least those of this one; otherwise of this one."""
         if self._shared is not None and await self.send():
             days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
             counters = await self._shared.days(days)
             if counters is not None:
-                return UsageRows(scope=UsageScope.FLEET, rows=_rows(counters))
+                rows = _at_least(_rows(counters), self._ledger.rows(first, last))
+                return UsageRows(scope=UsageScope.FLEET, rows=rows)
         return await self._ledger.read(first, last)
 
     async def send(self) -> bool:
@@ -80,6 +81,12 @@ def _batch(news: Mapping[date, Mapping[Row, UsageTotals]]) -> dict[str, dict[str
     }
 
 
+def _at_least(fleet: Mapping[Row, UsageTotals], own: Mapping[Row, UsageTotals]) -> dict[Row, UsageTotals]:
+    """The fleet's rows; a Redis that lost its data knows less than this replica does."""
+    nothing = UsageTotals()
+    return {row: fleet.get(row, nothing).at_least(own.get(row, nothing)) for row in sorted({*fleet, *own})}
+
+
 def _rows(days: Sequence[Mapping[str, int]]) -> dict[Row, UsageTotals]:
     """The counters as rows; unknown ones, written by another version, are ignored."""
     found: dict[Row, dict[str, int]] = {}
@@ -90,4 +97,4 @@ def _rows(days: Sequence[Mapping[str, int]]) -> dict[Row, UsageTotals]:
             if name in FIGURES and provider in PROVIDERS:
                 row = found.setdefault((ProviderName(provider), model), {})
                 row[name] = row.get(name, 0) + count
-    return {row: UsageTotals(**figures) for row, figures in sorted(found.items())}
+    return {row: UsageTotals(**figures) for row, figures in found.items()}

@@ -16,13 +16,14 @@ log = structlog.get_logger("background")
 
 
 class Supervisor:
-    """tasks: endless work, by name. sleep: takes seconds. clock: monotonic seconds."""
+    """tasks: endless work, by name. clock: monotonic seconds. sleep: takes seconds."""
 
     def __init__(
-        self, tasks: Mapping[str, Work], *, metrics: Metrics, sleep: SleepProtocol, clock: ClockProtocol
+        self, tasks: Mapping[str, Work], *, metrics: Metrics, clock: ClockProtocol, sleep: SleepProtocol
     ) -> None:
         self._works = tasks
         self._metrics = metrics
+        self._clock = clock
         self._sleep = sleep
         self._clock = clock
         self._running: list[asyncio.Task[None]] = []
@@ -59,7 +60,7 @@ class Supervisor:
             deaths.inc()
             self._metrics.background_task_up.of(name).set(0)
             self._down.add(name)
-            if self._clock() - began_s > LONGEST_RESTART_S:
+            if self._clock() - began_s >= LONGEST_RESTART_S:  # it ran well
                 restart_s = FIRST_RESTART_S
             await self._sleep(restart_s)
             restart_s = min(restart_s * 2, LONGEST_RESTART_S)

@@ -87,7 +87,7 @@ class KafkaOutbox:
         self._queue = queue
         self._connection = connection
         self._lanes = {event: lane(event) for event in ProcessingEvent}
-        self._modes = DegradedModes(queue, connection, self._lanes.values(), metrics=metrics)
+        self._modes = DegradedModes(queue, connection, self._lanes.values(), spool, metrics=metrics)
         self._spool = spool
         self._service_name = service_name
         self._max_age_s = max_age_s
@@ -116,6 +116,7 @@ class KafkaOutbox:
             kafka=DependencyStatus.HEALTHY if self._connection.is_well else DependencyStatus.UNHEALTHY,
             buffering=self._modes.buffering,
             dropping=self._modes.dropping,
+            spool_fault=self._modes.spool_fault,
         )
 
     def tasks(self) -> Mapping[str, Work]:

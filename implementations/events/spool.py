@@ -1,27 +1,32 @@
 """The pending events as rows on disk: they survive a crash of the process, but not a power failure.
 
 A row is inserted in the same call that publishes the event. SQLite's write-ahead log is synced to disk only at a
-checkpoint, which the sender runs in a thread, so callers do not wait for an fsync. A spool has one process at a time.
+checkpoint, which the sender runs in a thread, so callers do not wait for an fsync. An event that cannot be read stays
+in its row for inspection.
 """
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
+import orjson
 import structlog
 
 from api_models import ProcessingEvent
 from implementations.events.message import Message
-from implementations.events.spool_file import connect, open_spool
+from implementations.events.spool_file import SELECT, aside, connected, opened
 from metrics import Metrics
 from protocols import ClockProtocol
 
 INSERT = """INSERT INTO events (event, key, correlation_id, traceparent, published_at, value)
     VALUES (?, ?, ?, ?, ?, ?)"""
-SELECT = "SELECT id, event, key, correlation_id, traceparent, published_at, value FROM events ORDER BY id"
+MOST_IDS_LOGGED = 20
+TYPE = re.compile(r"[a-z][a-z0-9_.]{0,99}")
+FAILED_WRITES, UNREADABLE_EVENTS, DAMAGED_DATABASE = "failed_writes", "unreadable_events", "damaged_database"
 
 log = structlog.get_logger("events")
 
@@ -38,8 +43,20 @@ class Spool:
         self._metrics = metrics
         self._now = now
         self._clock = clock
-        self._works = True
-        self._lock, self._rows = open_spool(path)
+        self._failing: set[str] = set()
+        self._unreadable: dict[str | None, list[int]] = {}
+        self._lock, self._rows = opened(path)
+        self._was_damaged = aside(path, 1).exists()
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong, in a word each: writes fail, events or an earlier database cannot be read; None if nothing."""
+        faults = {
+            FAILED_WRITES: self._failing,
+            UNREADABLE_EVENTS: self._unreadable,
+            DAMAGED_DATABASE: self._was_damaged,
+        }
+        return ", ".join(name for name, is_there in faults.items() if is_there) or None
 
     def insert(self, message: Message) -> None:
         """Store the message. On a disk error it stays in memory only; errors are counted, and logged once in a row."""
@@ -51,45 +68,50 @@ class Spool:
             self._now().timestamp(),
             message.encoded(),
         )
-        with self._failures_counted():
+        with self._failures_counted("insert"):
             message.row = self._rows.execute(INSERT, row).lastrowid
 
     def delete(self, messages: Sequence[Message]) -> None:
         """Delete the messages, in one transaction."""
         rows = [(message.row,) for message in messages if message.row is not None]
         if rows:
-            with self._failures_counted(), self._transaction():
+            with self._failures_counted("delete"), self._transaction():
                 self._rows.executemany("DELETE FROM events WHERE id = ?", rows)
 
     def kept(self) -> Iterator[Message]:
-        """The messages that an earlier process left, in publishing order, with their age.
-
-        A row that this version cannot read stays in the spool, for the version that wrote it.
-        """
-        now, now_s = self._now().timestamp(), self._clock()
-        unread = 0
-        for row, event, key, correlation_id, traceparent, at, value in self._rows.execute(SELECT).fetchall():
+        """The messages that an earlier process left, in publishing order, with their age; unreadable ones stay."""
+        for row in self._rows.execute(SELECT).fetchall():
             try:
-                kind, identity = ProcessingEvent(event), UUID(correlation_id)
-            except ValueError:
-                unread += 1
-                continue
-            yield Message(
-                event=kind,
-                key=key,
-                correlation_id=identity,
-                traceparent=traceparent,
-                since_s=now_s - max(0.0, now - at),
-                size_bytes=len(value),
-                value=value,
-                row=row,
-            )
-        if unread:
-            log.error("events_unread", count=unread)
+                message = self._message(*row)
+            except (ValueError, TypeError):
+                self._unreadable.setdefault(_type_of(row[1]), []).append(row[0])
+            else:
+                yield message
+        self._tell_unreadable()
+
+    def _message(
+        self, row: int, event: str, key: bytes, correlation_id: str, traceparent: str | None, at: float, value: bytes
+    ) -> Message:
+        orjson.loads(value)
+        return Message(
+            event=ProcessingEvent(event),
+            key=key,
+            correlation_id=UUID(correlation_id),
+            traceparent=traceparent,
+            since_s=self._clock() - max(0.0, self._now().timestamp() - at),
+            size_bytes=len(value),
+            value=value,
+            row=row,
+        )
+
+    def _tell_unreadable(self) -> None:
+        for kind, ids in self._unreadable.items():
+            log.error("spooled_events_unreadable", type=kind, count=len(ids), ids=ids[:MOST_IDS_LOGGED])
+        self._metrics.events_unreadable.set(sum(map(len, self._unreadable.values())))
 
     def checkpoint(self) -> None:
         """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread."""
-        with self._failures_counted(), contextlib.closing(connect(self._path)) as own:
+        with self._failures_counted("checkpoint"), contextlib.closing(connected(self._path)) as own:
             own.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
@@ -108,12 +130,17 @@ class Spool:
                 self._rows.execute("ROLLBACK")
 
     @contextlib.contextmanager
-    def _failures_counted(self) -> Iterator[None]:
+    def _failures_counted(self, access: str) -> Iterator[None]:
         try:
             yield
-            self._works = True
+            self._failing.discard(access)
         except sqlite3.Error as error:
             self._metrics.event_spool_failures.inc()
-            if self._works:
-                log.error("event_spool_fails", error=type(error).__name__)  # noqa: TRY400  no path, no row
-            self._works = False
+            if access not in self._failing:
+                log.error("event_spool_fails", access=access, error=type(error).__name__)  # noqa: TRY400  no path, no row
+            self._failing.add(access)
+
+
+def _type_of(event: object) -> str | None:
+    """The type as stored, if it may be logged."""
+    return event if isinstance(event, str) and TYPE.fullmatch(event) else None

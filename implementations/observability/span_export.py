@@ -62,12 +62,15 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
 
 
 def otlp_exporter(endpoint: str) -> SpanExporter:
-    """OTLP as protobuf over HTTP to a base URL, without proxy or netrc. Its own log is off; `Counted` logs instead."""
+    """OTLP as protobuf over HTTP to a base URL, without proxy, netrc or redirects.
+
+    Its own log is off; `Counted` logs instead.
+    """
     for name in FOREIGN_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     session = requests.Session()
     session.trust_env = False
-    session.max_redirects = 0  # a redirect, which would carry the spans elsewhere, is a failed export
+    session.max_redirects = 0  # one raises; a 3xx that is returned would count as accepted
     return OTLPSpanExporter(
         endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S, compression=Compression.Gzip, session=session
     )

@@ -83,7 +83,7 @@ class Bulkhead:
     async def _wait(self, within_s: float) -> None:
         if self._queue_limit is not None and self._waiting >= self._queue_limit:
             raise ServiceOverloadedError(
-                "too many requests are waiting", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
+                "the wait queue is full", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
             )
         self._waiting += 1
         try:
@@ -91,7 +91,7 @@ class Bulkhead:
                 await self._places.acquire()
         except TimeoutError:
             raise ServiceOverloadedError(
-                "no place became free in time", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=RETRY_AFTER_S
+                "no slot became free in time", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=RETRY_AFTER_S
             ) from None
         finally:
             self._waiting -= 1

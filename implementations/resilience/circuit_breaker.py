@@ -25,9 +25,10 @@ EXTRA_PROBE_S = 5.0
 class CircuitRules:
     """recovery_s: the first open time. probe_s: how long a call may take; a probe that takes much longer has failed.
 
-    is_measuring: whether calls take permits; otherwise only a forced state stops them.
+    counts: False if only orders move the circuit, whatever its calls report.
     """
 
+    counts: bool = True
     failure_threshold: int = 5
     recovery_s: float = 30.0
     success_threshold: int = 2
@@ -57,8 +58,8 @@ class Refused(Exception):  # noqa: N818  not an error: the answer to a request f
 class Permit:
     """The right to one call. Only its first report counts."""
 
-    def __init__(self, breaker: "CircuitBreaker", generation: int) -> None:
-        self._breaker: CircuitBreaker | None = breaker
+    def __init__(self, breaker: "CircuitBreaker | None", generation: int) -> None:
+        self._breaker = breaker
         self._generation = generation
 
     def succeeded(self) -> None:
@@ -71,10 +72,10 @@ class Permit:
         breaker = self._used()
         return breaker is not None and breaker.report_failure(self._generation, retry_after_s)
 
-    def locked_out(self, *, reason: str, actor: str, for_s: float) -> bool:
-        """The dependency turns us away: force the circuit open. False if it had changed since, or is forced already."""
+    def forced_open(self, *, reason: str, actor: str, for_s: float) -> bool:
+        """The call failed, and others would for long. True if this forced the circuit open; a forced state stays."""
         breaker = self._used()
-        return breaker is not None and breaker.report_lockout(self._generation, reason, actor, for_s)
+        return breaker is not None and breaker.report_lasting_failure(self._generation, reason, actor, for_s)
 
     def ignored(self) -> None:
         """The call says nothing about the dependency. A no-op after another report, so it is safe in a `finally`."""
@@ -143,7 +144,7 @@ class CircuitBreaker:
             self._enter(CircuitState.HALF_OPEN)
         if self._state is CircuitState.HALF_OPEN:
             self._probe_since_s = self._clock()
-        return Permit(self, self._generation)
+        return Permit(self if self._rules.counts else None, self._generation)
 
     def force(self, state: CircuitState, *, reason: str, actor: str, for_s: float | None = None) -> None:
         """Force the circuit open or closed, whatever its traffic, for for_s seconds or until reset."""
@@ -190,7 +191,7 @@ class CircuitBreaker:
             return True
         return False
 
-    def report_lockout(self, generation: int, reason: str, actor: str, for_s: float) -> bool:
+    def report_lasting_failure(self, generation: int, reason: str, actor: str, for_s: float) -> bool:
         """For permits only."""
         self._notice_time()
         if generation != self._generation or self._override is not None:
@@ -214,10 +215,9 @@ class CircuitBreaker:
         override = self._override
         if override is not None and override.until_s is not None and now_s >= override.until_s:
             self._override = None
-            if self._rules.is_measuring:
-                self._start(override.state)
-                self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
-            else:
+            self._start(override.state)
+            self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
+            if not self._rules.counts:
                 self._enter(CircuitState.CLOSED)
         if self._probe_since_s is not None and now_s >= self._probe_since_s + self._longest_probe_s:
             self._open(0.0)

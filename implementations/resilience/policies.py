@@ -94,11 +94,11 @@ class Throttled:
         self._sleep = sleep
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many wait already."""
+        """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many are waiting."""
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
                 raise ThrottlePausedError(
-                    "its Retry-After has not passed yet", provider=request.provider, retry_after_s=pause_s
+                    "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
                 )
             began_s = self._clock()
             try:
@@ -157,8 +157,9 @@ class CircuitBroken:
         except ProviderError as failure:
             if failure.trips_circuit:
                 failure.opened_circuit = permit.failed(retry_after_s=failure.retry_after_s or 0.0)
-            elif failure.forces_open:  # a key or an account does not recover within seconds
-                failure.opened_circuit = permit.locked_out(reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S)
+            elif failure.forces_open:
+                # A key or an account does not recover within seconds.
+                failure.opened_circuit = permit.forced_open(reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S)
             raise
         finally:
             permit.ignored()
@@ -167,5 +168,7 @@ class CircuitBroken:
 
 def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:
     """The error for the caller."""
-    details = "it failed too often lately" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
+    details = (
+        "it has failed too often recently" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
+    )
     return CircuitOpenError(details, provider=request.provider, retry_after_s=refusal.retry_after_s)

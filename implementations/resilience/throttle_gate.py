@@ -49,5 +49,5 @@ class ThrottleGate:
         self._paused_until_s = max(self._paused_until_s, self._clock() + min(seconds, LONGEST_PAUSE_S))
 
     def lift(self) -> None:
-        """Open now, for new calls; those that wait already wait until their time is over."""
+        """Open at once for new calls; those that already wait do so until their pause would have ended."""
         self._paused_until_s = 0.0

@@ -11,13 +11,18 @@ from api_models import ForcedState, Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """state, reason: None for a reset. until_s: Unix seconds, None for no expiry. request_id: makes orders distinct."""
+    """state, reason: None for a reset. at_s: Unix seconds. for_s: None for ever. request_id: makes orders distinct."""
 
     state: ForcedState | None
     reason: Reason | None
     actor: str
-    until_s: float | None
+    at_s: float
+    for_s: float | None
     request_id: UUID
+
+    def left_s(self, now_s: float) -> float | None:
+        """Seconds until it expires, not positive if it has; None for never. At most for_s, if the clock is behind."""
+        return None if self.for_s is None else self.for_s - max(0.0, now_s - self.at_s)
 
 
 ORDER = TypeAdapter(Order)

@@ -72,6 +72,11 @@ class SharedValues:
         return self._known.version
 
     @property
+    def is_unreadable(self) -> bool:
+        """Redis holds a text that is no edition; it counts as empty."""
+        return self._flaw is not None
+
+    @property
     def scope(self) -> UsageScope:
         """Whether the version in force is shared by all replicas, as far as known."""
         return UsageScope.FLEET if self._is_heard and not self._stands_here_only else UsageScope.REPLICA

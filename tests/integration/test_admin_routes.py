@@ -74,7 +74,7 @@ class Slow(Provider):
     @provide(scope=Scope.APP, override=True)
     def supervisor(self, metrics: Metrics) -> Supervisor:
         """The service's own tasks wait as well."""
-        return Supervisor({}, metrics=metrics, sleep=self._wait, clock=time.monotonic)
+        return Supervisor({}, metrics=metrics, clock=time.monotonic, sleep=self._wait)
 
 
 @pytest.fixture(autouse=True)

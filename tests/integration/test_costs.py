@@ -3,10 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -193,11 +194,18 @@ async def test_two_services_on_one_redis_keep_one_limit_and_show_one_account(
     server: RedisServer, tmp_path: Path
 ) -> None:
     limit_usd = 0.01
+    later = count(1)
+
+    def spends_what_is_left(running: ServiceProcess) -> None:
+        while running.compare(essay_a=f"A later essay, {next(later)}.").status == 200:
+            pass
+
     async with standing_in(answer(OPENAI.good())) as provider:
         variables = prefixed(
             **OPENAI.variables(provider.url),
             REDIS_URL=server.url,
             COST_LIMIT_USD_PER_DAY=str(limit_usd),
+            LLM_DEFAULT_MAX_TOKENS="400",  # little more is set aside than is spent
             REPLICAS="2",
             ENVIRONMENT="production",
         )
@@ -207,7 +215,8 @@ async def test_two_services_on_one_redis_keep_one_limit_and_show_one_account(
             assert len(provider.requests) == statuses.count(200)
             assert len(provider.requests) * OPENAI.good_usd <= limit_usd
             await asyncio.to_thread(wait_until, lambda: {_shown(one), _shown(other)} == {len(provider.requests)})
-            alerts = await asyncio.to_thread(_alerts, one, other)
+            alerts = await asyncio.to_thread(_alerts, one, other, limit_usd, lambda: spends_what_is_left(one))
+            assert len(provider.requests) * OPENAI.good_usd <= limit_usd
     today = datetime.now(UTC).date().isoformat()
     assert [(one["alert_type"], one["period"]) for one in alerts if one["threshold"] == limit_usd] == [
         ("daily_limit", today)
@@ -232,9 +241,15 @@ def _shown(running: ServiceProcess) -> int | None:
     return total
 
 
-def _alerts(*services: ServiceProcess) -> list[dict[str, object]]:
+def _alerts(
+    one: ServiceProcess, other: ServiceProcess, threshold: float, meanwhile: Callable[[], None]
+) -> list[dict[str, object]]:
     def told() -> list[dict[str, object]]:
-        return [line for running in services for line in running.lines() if line["event"] == "cost_alert"]
+        return [line for running in (one, other) for line in running.lines() if line["event"] == "cost_alert"]
 
-    wait_until(lambda: len(told()) > 0)
+    def reached() -> bool:
+        meanwhile()
+        return any(line["threshold"] == threshold for line in told())
+
+    wait_until(reached)
     return told()

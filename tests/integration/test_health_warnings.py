@@ -85,11 +85,11 @@ async def test_that_requests_without_a_provider_fail_is_reported(monkeypatch: py
     status, body = await health(monkeypatch, Troubled(background_is_down=False))
     assert (status, body["warnings"][0]) == (
         200,
-        "requests that name no provider fail: none of the usable ones is in the order",
+        "no default provider is available: requests that name no provider fail",
     )
     monkeypatch.setenv(f"{PREFIX}DEFAULT_LLM_PROVIDER", "openai")
     _, body = await health(monkeypatch, Troubled(background_is_down=False))
-    assert not any("name no provider" in warning for warning in body["warnings"])
+    assert not any("no default provider" in warning for warning in body["warnings"])
 
 
 async def test_a_task_that_is_down_degrades_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

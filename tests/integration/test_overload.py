@@ -9,7 +9,7 @@ from tests.integration.service_process import Answer, ServiceProcess, mocked, se
 
 PLACES = 4  # and as many may wait
 CALLERS = 40
-REASONS = {"queue_full": "too many requests are waiting", "queue_timeout": "no place became free in time"}
+REASONS = {"queue_full": "the wait queue is full", "queue_timeout": "no slot became free in time"}
 PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
 
 

@@ -96,6 +96,22 @@ async def test_the_limit_itself_is_told_when_a_call_is_refused() -> None:
     assert await office.tells() == [(DAILY, 0.95, 1.0, DAY)]
 
 
+async def test_a_call_that_is_refused_long_before_the_limit_tells_nothing() -> None:
+    office = Office(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,), unknown_ceiling_usd=0.4))
+    held = [await office.budget.reserve(request()), await office.budget.reserve(request())]
+    with pytest.raises(CostLimitExceededError):
+        await office.budget.reserve(request())
+    assert await office.tells() == []
+    for reservation in held:
+        office.budget.release(reservation)
+    await office.spends(0.55)
+    await office.spends(0.35)
+    assert await office.tells() == []
+    with pytest.raises(CostLimitExceededError):
+        await office.budget.reserve(request())
+    assert await office.tells() == [(DAILY, 0.9, 1.0, DAY)]
+
+
 async def test_a_month_has_its_own_levels() -> None:
     office = Office(CostRules(limit_usd_per_month=10.0))
     for _ in range(3):

@@ -18,7 +18,7 @@ def test_a_known_weakness_fails_and_none_passes(
     weaknesses: list[dict[str, str]], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answering(monkeypatch, json.dumps({"dependencies": [{"name": "quart", "vulns": weaknesses}]}))
-    assert audit.main() == code
+    assert audit.main([]) == code
     printed = capsys.readouterr()
     assert f"{len(weaknesses)} known vulnerabilities" in printed.out
     assert ("quart: PYSEC-1" in printed.err) is bool(weaknesses)
@@ -28,7 +28,7 @@ def test_an_index_without_advisories_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answering(monkeypatch, "", "first\nnot found")
-    assert audit.main() == 0
+    assert audit.main([]) == 0
     assert "NOT AUDITED" in (out := capsys.readouterr().out)
     assert "not found" in out
 
@@ -38,5 +38,5 @@ def test_an_index_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch, capsys: py
         raise subprocess.TimeoutExpired("pip_audit", audit.LONGEST_S)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    assert audit.main() == 0
+    assert audit.main([]) == 0
     assert "in time" in capsys.readouterr().out

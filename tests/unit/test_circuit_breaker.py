@@ -26,12 +26,7 @@ class Circuit:
     """A circuit breaker with what surrounds it. luck: where between its bounds the jitter falls."""
 
     def __init__(
-        self,
-        clock: Clock | None = None,
-        *,
-        luck: float = 1.0,
-        failure_threshold: int = 5,
-        is_measuring: bool = True,
+        self, clock: Clock | None = None, *, luck: float = 1.0, failure_threshold: int = 5, counts: bool = True
     ) -> None:
         self.clock = clock or Clock()
         self.luck = luck
@@ -39,11 +34,11 @@ class Circuit:
         self.told: list[tuple[CircuitState, CircuitState]] = []
         self.breaker = CircuitBreaker(
             CircuitRules(
+                counts=counts,
                 failure_threshold=failure_threshold,
                 recovery_s=30.0,
                 success_threshold=2,
                 probe_s=20.0,
-                is_measuring=is_measuring,
             ),
             clock=self.clock,
             jitter=self._jitter,
@@ -1004,30 +999,60 @@ def test_no_clock_but_its_own_plays_a_part(clock: str, monkeypatch: pytest.Monke
     assert next(now) == year_s  # nobody asked
 
 
-@pytest.mark.parametrize("ends", [CircuitBreaker.reset, lambda breaker: breaker.acquire().failed()])
-def test_a_lockout_from_before_a_transition_is_ignored(ends: Callable[[CircuitBreaker], object]) -> None:
-    circuit = Circuit(failure_threshold=1)
-    permit = circuit.breaker.acquire()
-    ends(circuit.breaker)
-    before = circuit.state
-    assert not permit.locked_out(reason="authentication", actor="service", for_s=300.0)
-    assert (circuit.state, circuit.breaker.override) == (before, None)
+def lasting(permit: Permit) -> bool:
+    return permit.forced_open(reason="quota", actor="service", for_s=300)
 
 
-def test_of_several_lockouts_the_first_one_opens_the_circuit() -> None:
+def test_a_lasting_failure_forces_the_circuit_open_once() -> None:
     circuit = Circuit()
-    permits = [circuit.breaker.acquire() for _ in range(3)]
-    assert [permit.locked_out(reason="quota", actor="service", for_s=300.0) for permit in permits] == [
-        True,
-        False,
-        False,
-    ]
-    assert circuit.state is OPEN
+    first, second = circuit.breaker.acquire(), circuit.breaker.acquire()
+    assert [lasting(first), lasting(first), lasting(second)] == [True, False, False]
+    assert (circuit.state, circuit.wait_s, circuit.told) == (OPEN, 300, [(CLOSED, OPEN)])
+    assert circuit.breaker.override == Override(
+        state=OPEN, reason="quota", actor="service", until_s=circuit.clock() + 300
+    )
 
 
-def test_where_no_call_takes_a_permit_a_circuit_that_was_forced_open_closes_when_its_time_is_over() -> None:
-    circuit = Circuit(is_measuring=False)
-    circuit.force(OPEN, for_s=60.0)
-    circuit.clock.advance(60.0)
-    assert (circuit.state, circuit.breaker.refusal()) == (CLOSED, None)
-    assert circuit.told[-1] == (OPEN, CLOSED), "or the gauge would say open for ever"
+def test_a_lasting_failure_of_the_probe_forces_the_circuit_open() -> None:
+    circuit = opened()
+    circuit.wait()
+    assert lasting(circuit.breaker.acquire())
+    assert (circuit.state, circuit.wait_s) == (OPEN, 300)
+
+
+@pytest.mark.parametrize("event", [lambda circuit: circuit.breaker.reset(), lambda circuit: circuit.force(CLOSED)])
+def test_a_lasting_failure_from_before_an_order_changes_nothing(event: Callable[[Circuit], None]) -> None:
+    circuit = Circuit()
+    before = circuit.breaker.acquire()
+    event(circuit)
+    assert not lasting(before)
+    assert not circuit.breaker.override or circuit.breaker.override.actor == "operator"
+    assert circuit.state is CLOSED
+
+
+def test_a_lasting_failure_leaves_a_forced_state() -> None:
+    circuit = Circuit()
+    circuit.force(CLOSED)
+    assert not lasting(circuit.breaker.acquire())
+    assert circuit.state is CLOSED
+
+
+def test_where_outcomes_do_not_count_only_orders_move_the_circuit() -> None:
+    circuit = Circuit(counts=False)
+    circuit.bad(20)
+    assert not lasting(circuit.breaker.acquire())
+    assert circuit.state is CLOSED
+    circuit.force(OPEN)
+    assert circuit.refuses
+    circuit.breaker.reset()
+    assert (circuit.state, circuit.refuses) == (CLOSED, False)
+
+
+def test_where_outcomes_do_not_count_a_circuit_that_was_forced_open_closes_when_that_is_over() -> None:
+    circuit = Circuit(counts=False)
+    circuit.force(OPEN, for_s=60)
+    circuit.wait()
+    assert (circuit.refuses, circuit.state) == (False, CLOSED)
+    assert circuit.told == [(CLOSED, OPEN), (OPEN, CLOSED)]
+    circuit.breaker.acquire()
+    assert not circuit.refuses

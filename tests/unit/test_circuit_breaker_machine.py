@@ -132,6 +132,12 @@ class Model:
             self.open(now_s, luck, asked_s)
         return opens
 
+    def fail_lastingly(self, ticket: Ticket, until_s: float) -> bool:
+        counts = self.end(ticket)
+        if counts:
+            self.force(OPEN, until_s)
+        return counts
+
 
 class CircuitMachine(RuleBasedStateMachine):
     """Every rule does the same to both; the invariants compare what they show."""
@@ -217,6 +223,14 @@ class CircuitMachine(RuleBasedStateMachine):
         self.pause(pause_s)
         for ticket in self.latest(which):
             self.fail_once(ticket, asked_s)
+
+    @rule(which=WHICH, pause_s=PAUSES)
+    def fail_lastingly(self, which: list[int], pause_s: float) -> None:
+        self.pause(pause_s)
+        for ticket in self.latest(which):
+            forced = ticket.permit.forced_open(reason="maintenance", actor="service", for_s=300)
+            assert forced == self.model.fail_lastingly(ticket, self.clock() + 300)
+            ticket.reported = True
 
     @rule(which=WHICH, pause_s=PAUSES)
     def ignore(self, which: list[int], pause_s: float) -> None:

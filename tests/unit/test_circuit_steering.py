@@ -129,6 +129,21 @@ async def test_a_reset_forgets_in_every_replica_what_was_forced_and_what_was_cou
     assert here.circuits[OPENAI].state is CLOSED
 
 
+async def test_a_reset_lifts_a_throttle_pause_in_every_replica_and_no_other_order_does() -> None:
+    here = Office()
+    there = other_replica(here)
+    for office in (here, there):
+        for provider in (OPENAI, GOOGLE):
+            office.guards[provider].gate.pause(3600)
+    await here.forces(ForcedState.OPEN)
+    await there.looks()
+    assert there.guards[OPENAI].gate.remaining_s == 3600
+    await here.steering.reset(OPENAI, by=ADMIN)
+    await there.looks()
+    for office in (here, there):
+        assert (office.guards[OPENAI].gate.remaining_s, office.guards[GOOGLE].gate.remaining_s) == (0, 3600)
+
+
 async def test_what_the_service_decides_itself_stays_local() -> None:
     here = Office()
     there = other_replica(here)
@@ -149,6 +164,15 @@ async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
     assert again.circuits[OPENAI].override is None
     late = other_replica(here)
     assert await late.looks() is CLOSED
+
+
+async def test_a_replica_whose_clock_is_behind_holds_no_longer_than_was_ordered() -> None:
+    here = Office()
+    behind = Office(document=here.document)
+    behind.calendar.move(seconds=-86_400)
+    await here.forces(ForcedState.OPEN, for_s=600)
+    await behind.looks()
+    assert behind.steering.report(OPENAI).expires_in_s == 600.0
 
 
 async def test_an_order_whose_time_is_over_ends_the_one_before() -> None:
@@ -198,6 +222,9 @@ async def test_what_is_no_order_is_left_out_and_counted(stored: object) -> None:
     office = Office(document=FakeDocument(text=text))
     assert await office.looks() is CLOSED
     assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+    assert sample(office.metrics, "llm_provider_stored_values_left_out", what="circuits") == 1
+    await office.steering.reset(OPENAI, by=ADMIN)
+    assert sample(office.metrics, "llm_provider_stored_values_left_out", what="circuits") == 0
 
 
 async def test_an_order_whose_time_is_over_leaves_the_service_its_own_decision() -> None:

@@ -494,3 +494,13 @@ def test_what_is_no_network_or_everybody_s_is_refused(name: str, text: str, monk
     with pytest.raises(ConfigurationError, match=f"^{PREFIX}{name}: must") as refusal:
         Settings.from_environment()
     assert CANARY not in str(refusal.value)
+
+
+def test_the_largest_body_must_fit_into_the_memory_for_requests_whichever_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}MAX_REQUEST_BYTES", str(4 * 1024 * 1024))
+    assert Settings.from_environment().service.max_memory_mb == 128
+    monkeypatch.setenv(f"{PREFIX}MAX_REQUEST_BYTES", str(4 * 1024 * 1024 + 1))
+    with pytest.raises(ConfigurationError, match="MAX_REQUEST_MEMORY_MB: must be at least 32 times MAX_REQUEST_BYTES"):
+        Settings.from_environment()

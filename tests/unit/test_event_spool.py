@@ -3,21 +3,24 @@
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from api_models import ProcessingEvent
+from api_models import DegradedMode, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
-from implementations.events.spool_file import check_spool
+from implementations.events import spool_file
+from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
 from tests.fakes import sample
 from tests.kafka_fakes import Room, keys, message, miss
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 PAGE_BYTES = 4096
 FAILURES = "llm_provider_event_spool_failures_total"
+UNREADABLE = "llm_provider_events_unreadable"
 
 
 Opened = Callable[..., Room]
@@ -47,6 +50,19 @@ def died(room: Room) -> None:
     """As after a SIGKILL: no farewell, but the system takes the lock back."""
     assert room.spool is not None
     room.spool.close()
+
+
+def damage(path: Path) -> None:
+    """As a bad disk does: the header stays, the pages after it do not."""
+    pages = path.read_bytes()
+    path.write_bytes(pages[:4096] + bytes(len(pages) - 4096))
+
+
+def fault(room: Room) -> tuple[str | None, float | None]:
+    return (
+        room.outbox.health().spool_fault,
+        sample(room.metrics, "llm_provider_degraded_mode", mode=DegradedMode.EVENTS_SPOOL_FAULT),
+    )
 
 
 def test_what_a_process_left_is_sent_by_the_next_one_in_order_and_unchanged(opened: Opened) -> None:
@@ -150,13 +166,95 @@ def test_a_transaction_that_fails_leaves_none_open(opened: Opened, path: Path) -
     assert sample(room.metrics, FAILURES) == 1.0
 
 
+def test_an_event_of_an_unknown_type_stays_in_the_spool_and_the_others_are_sent(opened: Opened, path: Path) -> None:
+    first = opened()
+    first.publish(*(miss(number) for number in range(4)))
+    died(first)
+    with closing(sqlite3.connect(path)) as rows, rows:
+        rows.execute("UPDATE events SET event = 'huleedu.of.tomorrow' WHERE id IN (1, 2)")
+        rows.execute("UPDATE events SET value = x'7b22' WHERE id = 3")
+    with capture_logs() as lines:
+        second = opened()
+    taken = second.queue.take(MISS, 10)
+
+    assert [one.key for one in taken] == keys([3])
+    assert (second.counts()["restored"], sample(second.metrics, UNREADABLE)) == (1.0, 3.0)
+    assert lines == [
+        {"event": "spooled_events_unreadable", "log_level": "error", "type": kind, "count": len(ids), "ids": ids}
+        for kind, ids in (("huleedu.of.tomorrow", [1, 2]), (MISS.value, [3]))
+    ]
+    assert fault(second) == (UNREADABLE_EVENTS, 1.0)
+    second.queue.delivered(taken)
+    died(second)
+    with closing(sqlite3.connect(path)) as rows:
+        assert rows.execute("SELECT id FROM events").fetchall() == [(1,), (2,), (3,)]
+
+
+def test_what_is_no_text_and_no_type_is_not_shown_in_the_log(opened: Opened, path: Path) -> None:
+    first = opened()
+    first.publish(miss(1), miss(2))
+    died(first)
+    with closing(sqlite3.connect(path)) as rows, rows:
+        rows.execute("UPDATE events SET event = CAST(x'ff00' AS TEXT) WHERE id = 1")
+        rows.execute("UPDATE events SET correlation_id = 'an essay' WHERE id = 2")
+    with capture_logs() as lines:
+        second = opened()
+
+    assert [(line["type"], line["ids"]) for line in lines] == [(None, [1]), (MISS.value, [2])]
+    assert second.queue.pending == 0
+
+
+def test_a_damaged_database_is_set_aside_and_a_new_one_begun(opened: Opened, path: Path) -> None:
+    for number in (1, 2):
+        first = opened()
+        first.publish(*(miss(number) for number in range(200)))
+        died(first)
+        damage(path)
+        damaged = path.read_bytes()
+        with capture_logs() as lines:
+            spool_file.check_spool(path)
+        second = opened()
+        second.publish(miss(7))
+        died(second)
+
+        aside = path.with_name(f"spool.db.damaged-{number}")
+        assert aside.read_bytes() == damaged
+        assert lines == [{"event": "event_spool_damaged", "log_level": "error", "kept_as": aside.name}]
+        assert second.counts()["restored"] == 0.0
+        assert fault(second) == (DAMAGED_DATABASE, 1.0)
+        third = opened()
+        assert [one.key for one in third.queue.take(MISS, 300)] == keys([7])
+        died(third)
+
+
+def test_a_spool_whose_columns_are_others_is_refused(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as rows, rows:
+        rows.execute("CREATE TABLE events (id INTEGER PRIMARY KEY, what TEXT)")
+    with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: cannot be used as"):
+        spool_file.check_spool(path)
+
+
+def test_a_spool_that_cannot_be_written_is_a_degraded_mode_until_it_can(opened: Opened, path: Path) -> None:
+    room = opened()
+    assert room.spool is not None
+    assert fault(room) == (None, 0.0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
+        room.publish(miss(1))
+        room.spool.checkpoint()
+        assert fault(room) == (FAILED_WRITES, 1.0)
+        other.execute("DROP TRIGGER refuse")
+    room.publish(miss(2))
+    assert fault(room) == (None, 0.0)
+
+
 def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:
-    check_spool(path)
+    spool_file.check_spool(path)
     room = opened()
     with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: another process uses it"):
-        check_spool(path)
+        spool_file.check_spool(path)
     died(room)
-    check_spool(path)
+    spool_file.check_spool(path)
 
 
 def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
@@ -165,7 +263,7 @@ def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
     (tmp_path / "text").write_text("no database at all, but long enough to be read as one" * 100)
     for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db"):
         monkeypatch.setenv("LLM_PROVIDER_SERVICE_EVENT_SPOOL_PATH", str(wrong))
-        with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: is not a database file that can be"):
+        with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: cannot be used as"):
             create_container(Settings.from_environment())
 
 

@@ -31,7 +31,7 @@ from implementations.resilience.policies import OWN_DECISION
 from implementations.resilience.provider_guards import guards_of
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.selection.standing import show_standing
-from metrics import STORED, Metrics
+from metrics import SETTINGS, STORED, Metrics
 from protocols import CostRules
 from tests.fake_redis import Replica
 from tests.fake_shared_budget import FakeSharedBudget
@@ -150,11 +150,11 @@ async def drive_the_cache(watch: Watch) -> None:
 
 
 async def drive_the_budget(watch: Watch) -> None:
-    """A limit that is too low, and a Redis that is away."""
-    store = FakeSharedBudget()
-    store.away = True
-    rules = CostRules(limit_usd_per_day=0.01)
-    strict = budget(rules, metrics=watch.metrics, shared=store.of("one"))
+    """A limit that is used up, and a Redis that is away."""
+    purse = FakePurse()
+    purse.away = True
+    rules = CostRules(limit_usd_per_day=0.0)
+    strict = budget(rules, metrics=watch.metrics, shared=purse.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
     await alerts(strict, rules, metrics=watch.metrics, now=Calendar())[0].check()
@@ -218,8 +218,9 @@ async def drive_the_background(watch: Watch) -> None:
             raise defect
         await work()
 
-    tasks = {"work": work, "dies": dies_once}
-    supervisor = Supervisor(tasks, metrics=watch.metrics, sleep=InstantSleep(), clock=Clock())
+    supervisor = Supervisor(
+        {"work": work, "dies": dies_once}, metrics=watch.metrics, clock=Clock(), sleep=InstantSleep()
+    )
     supervisor.start()
     await settle()
     await supervisor.stop()
@@ -237,11 +238,14 @@ def move_what_others_hold(watch: Watch) -> None:
     watch.metrics.admission_queue.set(1)
     watch.metrics.request_memory.of(RequestPhase.READING).set(1)
     watch.metrics.log_dropped.inc()
+    watch.metrics.events_unreadable.set(1)
     watch.metrics.stale_connections.inc()
     watch.metrics.caller_requests.of("a-caller", CallerOutcome.SUCCESS).inc()
     watch.metrics.access_refusals.of(Door.CALLER, AccessRefusal.NO_KEY).inc()
     watch.metrics.caller_key_reloads.of("taken").inc()
+    watch.metrics.caller_keys_refused.set(1)
     watch.metrics.config_reload_errors.of(STORED).inc()
+    watch.metrics.stored_left_out.of(SETTINGS).set(1)
     watch.look()
 
 

@@ -83,6 +83,7 @@ def test_every_degraded_mode_has_a_warning_and_a_paragraph(mode: DegradedMode) -
     [
         health_warnings.MOCK,
         health_warnings.NOBODY,
+        health_warnings.ONLY_NAMED,
         health_warnings.DRAINING,
         health_warnings.LOOK_UP_FAILED,
         health_warnings.HELD_CLOSED,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from api_models import CircuitState, ProviderName
+from api_models import AttemptOutcome, CircuitState, ProviderName
 from exceptions import ProviderAuthenticationError
 from implementations.accounting.ledger import Ledger
 from implementations.provider_monitor_impl import ProviderMonitorImpl
@@ -53,6 +53,7 @@ class Watch:
 
     def __init__(self, anthropic: Witness, openai: Witness, **settings: object) -> None:
         self.time, self.calendar = Timeline(), Calendar()
+        self.settings = current_settings(**settings)
         self.findings: dict[ProviderName, ProbeFinding] = {}
         metrics = new_metrics()
         judges = {
@@ -62,7 +63,7 @@ class Watch:
         self.ledger = Ledger(now=self.calendar)
         self.accounting = books(FixedPrices(), metrics=metrics, now=self.calendar, ledger=self.ledger)
         self.guards = guards(metrics, self.time)
-        selector = ProviderSelectorImpl(
+        self.selector = selector = ProviderSelectorImpl(
             judges=judges,
             guards=self.guards,
             configured=frozenset(judges),
@@ -76,12 +77,15 @@ class Watch:
             judges=judges,
             selector=selector,
             findings=self.findings,
-            runtime_settings=FixedSettings(current_settings(**settings)),
+            runtime_settings=FixedSettings(self.settings),
             interval_s=INTERVAL_S,
             clock=self.time,
             sleep=self.time.sleep,
             now=self.calendar,
         )
+
+    def shown(self, name: ProviderName) -> ProbeFinding | None:
+        return self.selector.status(name, self.settings).last_probe
 
     async def rounds(self, number: int) -> None:
         """Let so many rounds happen."""
@@ -102,6 +106,23 @@ async def test_whom_nobody_asks_is_looked_up_once_a_round() -> None:
         ANTHROPIC: ProbeFinding(at=NOON, success=True, message="The key is accepted."),
         OPENAI: ProbeFinding(at=NOON, success=False, message="The provider refused our key."),
     }
+
+
+async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds() -> None:
+    watch = Watch(Witness(), Witness(ProviderAuthenticationError("401")))
+    watch.accounting.started(request(provider=OPENAI))
+    watch.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
+    watch.calendar.now += timedelta(seconds=INTERVAL_S)
+    await watch.rounds(1)
+    assert watch.shown(OPENAI) == watch.findings[OPENAI]
+    watch.calendar.now += timedelta(seconds=1)
+    watch.accounting.started(request(provider=OPENAI))
+    watch.accounting.failed(request(provider=OPENAI), AttemptOutcome.TIMEOUT, 1.0, None)
+    assert watch.shown(OPENAI) == watch.findings[OPENAI]
+    watch.accounting.started(request(provider=OPENAI))
+    watch.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
+    assert watch.shown(OPENAI) is None
+    assert watch.shown(ANTHROPIC) == watch.findings[ANTHROPIC]
 
 
 async def test_nobody_is_looked_up_at_the_start() -> None:

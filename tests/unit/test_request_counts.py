@@ -97,7 +97,7 @@ async def test_a_path_that_is_unknown_is_a_reason_too() -> None:
 
 async def test_a_failure_of_a_provider_turns_nobody_away() -> None:
     metrics = new_metrics()
-    failure = CircuitOpenError("it failed too often lately", provider=PROVIDER, retry_after_s=9.0)
+    failure = CircuitOpenError("it has failed too often recently", provider=PROVIDER, retry_after_s=9.0)
     assert (await app_that(metrics, failure).test_client().get("/")).status_code == 503
 
     assert list(counted(metrics)) == []

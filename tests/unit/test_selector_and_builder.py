@@ -185,7 +185,7 @@ def test_a_provider_that_is_left_alone_says_why_and_keeps_its_place() -> None:
     assert reasons == nobody | {
         ANTHROPIC: "circuit held open: maintenance",
         OPENAI: "circuit open",
-        GOOGLE: "throttled",
+        GOOGLE: "throttled for 10 s",
     }
     assert all(status.is_usable for status in chosen.statuses(current_settings()))
     assert asked(chosen) == list(REAL_PROVIDERS)

@@ -67,6 +67,21 @@ async def test_a_fleet_reads_what_all_of_it_booked() -> None:
     assert read.of(OPENAI) == ONE + ONE + ONE
 
 
+async def test_after_redis_lost_its_data_a_replica_still_reads_what_it_booked_itself() -> None:
+    usage = FakeUsage()
+    (one, books_of_one), (other, books_of_other) = replica(usage), replica(usage)
+    one.book(OPENAI, "a", ONE + ONE)
+    await books_of_one.send()
+    usage.counters.clear()
+    assert (await books_of_one.read(TODAY, TODAY)).rows == {(OPENAI, "a"): ONE + ONE}
+    assert (await books_of_other.read(TODAY, TODAY)).rows == {}
+    for _ in range(3):
+        other.book(OPENAI, "a", ONE)
+    other.book(OPENAI, "b", ONE)
+    await books_of_other.send()
+    assert (await books_of_one.read(TODAY, TODAY)).rows == {(OPENAI, "a"): ONE + ONE + ONE, (OPENAI, "b"): ONE}
+
+
 async def test_while_redis_is_away_a_replica_reads_its_own_and_loses_nothing() -> None:
     usage = FakeUsage()
     usage.away = True

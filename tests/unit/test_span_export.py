@@ -8,10 +8,12 @@ import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanContext
 from structlog.testing import capture_logs
 
 from config import VERSION, ServiceSettings, TracingSettings
@@ -181,22 +183,26 @@ def test_what_the_library_logs_is_not_written() -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def test_a_collector_that_redirects_is_not_followed() -> None:
-    asked: list[str] = []
-
+def test_a_collector_that_redirects_gets_the_spans_once_and_has_lost_them() -> None:
     class Redirecting(BaseHTTPRequestHandler):
+        asked: ClassVar[list[str]] = []
+
         def do_POST(self) -> None:
-            asked.append(self.path)
+            self.asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(307)
             self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Not on stderr."""
 
-    with HTTPServer(("127.0.0.1", 0), Redirecting) as collector:
-        threading.Thread(target=collector.serve_forever, daemon=True).start()
-        exporter = otlp_exporter(f"http://127.0.0.1:{collector.server_port}")
-        assert exporter.export([]) is LOST
-        collector.shutdown()
-    assert asked == ["/v1/traces"]
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}")
+        result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
+        exporter.shutdown()
+        server.shutdown()
+    assert result is SpanExportResult.FAILURE
+    assert Redirecting.asked == ["/v1/traces"]

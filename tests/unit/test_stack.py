@@ -88,7 +88,6 @@ class Stack:
             unlimited(),
             clock=self.time,
             sleep=self.time.sleep,
-            breaks_circuits=True,
             tracer=None,
             base_url=None,
             on_retry=self.metrics.retries.of(ANTHROPIC).inc,
@@ -178,6 +177,24 @@ async def test_what_an_operator_forced_goes_before_what_the_service_would_decide
     stack.guards.circuit.force(CircuitState.CLOSED, reason="being repaired", actor="somebody")
     for _ in range(3):
         assert isinstance(await stack.outcome(within_s=1.0), ProviderAuthenticationError)
+    assert stack.guards.circuit.state is CircuitState.CLOSED
+
+
+async def test_a_refusal_of_the_key_from_before_a_reset_does_not_force_the_circuit_open_again() -> None:
+    answers = asyncio.Event()
+
+    async def refuses_later(_: ProviderRequest) -> ProviderReply:
+        await answers.wait()
+        raise ProviderAuthenticationError("the old key")
+
+    stack = Stack(refuses_later)
+    asked = asyncio.create_task(stack.ask())
+    await settle()
+    stack.guards.circuit.reset()
+    answers.set()
+    with pytest.raises(ProviderAuthenticationError) as failure:
+        await asked
+    assert not failure.value.opened_circuit
     assert stack.guards.circuit.state is CircuitState.CLOSED
 
 

@@ -1,9 +1,10 @@
 """The service's own tasks: whatever kills one, it comes back, and everybody can see that it was away."""
 
 import asyncio
+from itertools import pairwise
 
 from implementations.background.supervisor import LONGEST_RESTART_S, Supervisor
-from tests.fakes import Clock, InstantSleep, new_metrics, sample, settle
+from tests.fakes import Clock, InstantSleep, Timeline, new_metrics, sample, settle
 
 
 class Work:
@@ -22,7 +23,7 @@ class Work:
 
 async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     sleep, work, metrics = InstantSleep(), Work(deaths=8), new_metrics()
-    supervisor = Supervisor({"work": work}, metrics=metrics, sleep=sleep, clock=Clock())
+    supervisor = Supervisor({"work": work}, metrics=metrics, clock=Clock(), sleep=sleep)
     supervisor.start()
     await settle()
     await settle()
@@ -35,20 +36,22 @@ async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     await supervisor.stop()
 
 
-async def test_after_a_good_run_the_waits_begin_anew() -> None:
-    clock, sleep, runs = Clock(), InstantSleep(), [0.0, 0.0, LONGEST_RESTART_S + 1]
+async def test_a_task_that_ran_well_for_a_while_is_started_again_soon() -> None:
+    time = Timeline()
+    deaths_s: list[float] = []
 
     async def work() -> None:
-        if not runs:
-            await asyncio.Event().wait()
-        clock.advance(runs.pop(0))
+        await time.sleep(LONGEST_RESTART_S if len(deaths_s) % 3 == 0 else 0.5)
+        deaths_s.append(time())
+        raise ValueError("a defect")
 
-    supervisor = Supervisor({"work": work}, metrics=new_metrics(), sleep=sleep, clock=clock)
+    supervisor = Supervisor({"work": work}, metrics=new_metrics(), clock=time, sleep=time.sleep)
     supervisor.start()
-    await settle()
-
-    assert sleep.naps == [1.0, 2.0, 1.0]
+    await time.pass_until(time() + 110)
     await supervisor.stop()
+
+    waits_s = [after - before for before, after in pairwise(deaths_s)]
+    assert waits_s[:6] == [1.5, 2.5, 4.0 + LONGEST_RESTART_S] * 2
 
 
 async def test_a_task_that_is_away_is_named() -> None:
@@ -57,7 +60,7 @@ async def test_a_task_that_is_away_is_named() -> None:
 
     metrics = new_metrics()
     supervisor = Supervisor(
-        {"work": Work(deaths=1), "other": Work(deaths=0)}, metrics=metrics, sleep=endless, clock=Clock()
+        {"work": Work(deaths=1), "other": Work(deaths=0)}, metrics=metrics, clock=Clock(), sleep=endless
     )
     supervisor.start()
     await settle()
@@ -78,7 +81,7 @@ async def test_stopping_ends_every_task() -> None:
         finally:
             ended.append("work")
 
-    supervisor = Supervisor({"work": work}, metrics=new_metrics(), sleep=InstantSleep(), clock=Clock())
+    supervisor = Supervisor({"work": work}, metrics=new_metrics(), clock=Clock(), sleep=InstantSleep())
     supervisor.start()
     await settle()
     await supervisor.stop()
@@ -87,4 +90,4 @@ async def test_stopping_ends_every_task() -> None:
 
 
 async def test_a_supervisor_that_was_never_started_can_be_stopped() -> None:
-    await Supervisor({}, metrics=new_metrics(), sleep=InstantSleep(), clock=Clock()).stop()
+    await Supervisor({}, metrics=new_metrics(), clock=Clock(), sleep=InstantSleep()).stop()

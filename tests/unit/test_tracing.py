@@ -215,7 +215,6 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
         unlimited(),
         clock=clock,
         sleep=instant_sleep(clock),
-        breaks_circuits=True,
         tracer=spans.own,
         base_url=None,
         on_retry=metrics.retries.of(ANTHROPIC).inc,
