@@ -204,7 +204,6 @@ class JudgesProvider(Provider):
             recovery_s=settings.circuit.recovery_s,
             success_threshold=settings.circuit.success_threshold,
             probe_s=settings.judging.attempt_timeout_s,
-            is_measuring=settings.circuit.enabled,
         )
         judging = settings.judging
         others = max(1, len(settings.usable_providers())) * judging.max_concurrent

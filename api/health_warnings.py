@@ -43,9 +43,8 @@ def warnings_of(
             yield f"{status.name}: {status.reason}"
         elif status.held_because is not None:
             yield f"{status.name}: {HELD_CLOSED}: {status.held_because}"
-        probe, success = status.last_probe, status.activity.last_success
-        if probe is not None and not probe.success and (success is None or success < probe.at):
-            yield f"{status.name}: {LOOK_UP_FAILED}: {probe.message}"
+        if status.last_probe is not None and not status.last_probe.success:
+            yield f"{status.name}: {LOOK_UP_FAILED}: {status.last_probe.message}"
 
 
 def task_warnings(down: Collection[str]) -> Iterator[str]:

@@ -47,10 +47,8 @@ class CircuitSteeringImpl:
         metrics.stored_left_out.of(CIRCUITS).set_function(lambda: len(self._left_out) + self._shared.is_unreadable)
 
     async def poll(self) -> None:
-        """Apply orders given to other replicas; count again what is ignored, so that an alert outlasts it."""
+        """Apply orders given to other replicas."""
         await self._shared.poll()
-        for _ in self._flawed:
-            self._count_flaw()
 
     def report(self, provider: ProviderName) -> CircuitResponse:
         """The state of one circuit in this replica."""
@@ -108,7 +106,6 @@ class CircuitSteeringImpl:
             if stored == self._followed.get(provider):
                 continue
             self._followed[provider] = stored
-            self._flawed.discard(provider)
             order = None if stored is None else order_of(stored)
             if stored is not None and order is None:
                 log.warning("stored_order_left_out", provider=provider)
@@ -131,7 +128,7 @@ class CircuitSteeringImpl:
             case _ if circuit.override is not None and circuit.override.actor != OWN_DECISION:
                 circuit.reset()
 
-    def _count_flaw(self) -> None:
+    def _flawed(self) -> None:
         self._metrics.config_reload_errors.of(STORED).inc()
 
     def _shown(self, provider: ProviderName) -> JsonValue:

@@ -6,7 +6,7 @@ import structlog
 from pydantic import JsonValue
 
 from api_models import AdminAction, SettingReport, SettingSource, SettingsResponse
-from config import MASK, Settings, settings_table
+from config import Settings, settings_table
 from exceptions import InvalidQueryError, StaleVersionError
 from implementations.steering.overrides import NAME, OverridesError, changeable_settings, overridden, shown
 from implementations.steering.own_secrets import holds_secret, secrets_of
@@ -50,10 +50,8 @@ class RuntimeSettingsImpl:
         return self._current
 
     async def poll(self) -> None:
-        """Apply changes made through other replicas; count again what is ignored, so that an alert outlasts it."""
+        """Apply changes made through other replicas."""
         await self._shared.poll()
-        if self._is_flawed:
-            self._count_flaw()
 
     async def report(self) -> SettingsResponse:
         """Every setting as in force, after reading Redis."""
@@ -104,7 +102,7 @@ class RuntimeSettingsImpl:
 
     def _take(self, values: Values) -> None:
         """Apply the values that fit."""
-        before, self._is_flawed = self._in_force.service.log_level, False
+        before = self._in_force.service.log_level
         self._overrides, self._in_force = self._fitting(dict(values))
         self._left_out = sum(self._overrides.get(name, ...) != value for name, value in values.items())
         self._current = snapshot_of(self._in_force)
@@ -118,16 +116,16 @@ class RuntimeSettingsImpl:
                 return values, overridden(self._environment, values)
             except OverridesError as error:
                 kept = {name: value for name, value in values.items() if name not in error.complaints}
-                self._is_flawed = True
+                self._flawed()
                 log.warning("stored_settings_left_out", names=sorted(set(error.complaints) & set(values)))
                 if len(kept) == len(values):
                     return self._overrides, self._in_force
                 values = kept
 
-    def _count_flaw(self) -> None:
+    def _flawed(self) -> None:
         self._metrics.config_reload_errors.of(STORED).inc()
 
-    def _tell(self, old: Values, new: Values, by: Administrator) -> None:
+    def _audit_changes(self, old: Values, new: Values, by: Administrator) -> None:
         """One audit record for each override that changed; without the value of one that is unknown here."""
         for name in sorted(filter(NAME.fullmatch, old.keys() - new.keys() - changeable_settings().keys())):
             self._audit.record(by, AdminAction.SETTING_WITHDRAWN, name, old=None, new=None)
@@ -137,9 +135,6 @@ class RuntimeSettingsImpl:
             own = shown(setting, self._environment)
             action = AdminAction.SETTING_CHANGED if name in new else AdminAction.SETTING_WITHDRAWN
             self._audit.record(by, action, name, old=old.get(name, own), new=new.get(name, own))
-        for name in sorted(old.keys() - new.keys() - table.keys()):
-            if NAME.fullmatch(name):
-                self._audit.record(by, AdminAction.SETTING_WITHDRAWN, name, old=MASK, new=None)
 
     def _report(self) -> SettingsResponse:
         return SettingsResponse(

@@ -1,7 +1,5 @@
 """Puts time into the hands of a test: it passes when somebody waits, and at once."""
 
-import time
-
 from dishka import Provider, Scope, provide
 
 from implementations.background.supervisor import Supervisor

@@ -16,10 +16,7 @@ log = structlog.get_logger("access")
 
 
 class KeysFile:
-    """Loads the file into the key ring. A file that cannot be read or parsed changes nothing: the old keys stay.
-
-    It is logged once, and counted at each look for as long as it stands, so that an alert does not end before it does.
-    """
+    """Loads the file into the key ring. A file that cannot be read or parsed changes nothing: the old keys stay."""
 
     def __init__(self, path: Path, ring: KeyRing, *, metrics: Metrics, sleep: SleepProtocol) -> None:
         self._path = path
@@ -27,7 +24,6 @@ class KeysFile:
         self._metrics = metrics
         self._sleep = sleep
         self._seen: str | Wrong | None = None
-        self._complaint: str | None = None
 
     async def run(self) -> None:
         """Poll in a loop, forever."""
@@ -40,17 +36,12 @@ class KeysFile:
         found = await asyncio.to_thread(secret_in, self._path)
         if found != self._seen:
             self._seen = found
-            self._complaint = self._take(found)
-            if self._complaint is not None:
-                log.error("caller_keys_refused", complaint=self._complaint)
-        if self._complaint is not None:
-            self._metrics.caller_key_reloads.of("refused").inc()
+            self._take(found)
 
-    def _take(self, found: str | Wrong) -> str | None:
-        """Why the content is refused, None if it is in force now."""
-        if isinstance(found, Wrong):
-            return found.message
+    def _take(self, found: str | Wrong) -> None:
         try:
+            if isinstance(found, Wrong):
+                raise ValueError(found.message)  # noqa: TRY301, TRY004  one error path for all complaints
             digests = caller_digests(found)
         except ValueError as complaint:
             self._metrics.caller_key_reloads.of("refused").inc()
@@ -62,4 +53,3 @@ class KeysFile:
         if self._ring.replace(digests):
             self._metrics.caller_key_reloads.of("taken").inc()
             log.warning("caller_keys_changed", callers=sorted(digests))
-        return None

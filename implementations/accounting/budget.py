@@ -48,8 +48,8 @@ class Budget:
         self._rules = rules
         self._replicas = replicas
         self._metrics = metrics
-        self._messenger = Messenger(fleet)
-        self._told_local = False
+        self._sync = BudgetSync(shared)
+        self._logged_local = False
         self._exhausted: set[str] = set()
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))

@@ -25,7 +25,6 @@ class Supervisor:
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
-        self._clock = clock
         self._running: list[asyncio.Task[None]] = []
         self._down: set[str] = set()
 

@@ -35,7 +35,7 @@ class DegradedModes:
         self._connection = connection
         self._lanes = lanes
         self._spool = spool
-        self._told: frozenset[DegradedMode] = frozenset()
+        self._logged: frozenset[DegradedMode] = frozenset()
         self._modes: Mapping[DegradedMode, Callable[[], bool]] = {
             DegradedMode.EVENTS_BUFFERING: lambda: self.buffering is not None,
             DegradedMode.EVENTS_DROPPING: lambda: self.dropping,
@@ -64,8 +64,8 @@ class DegradedModes:
     def log_changes(self) -> None:
         """Log the modes entered or left since the last call."""
         known = frozenset(mode for mode, is_on in self._modes.items() if is_on())
-        for mode in sorted(known - self._told):
+        for mode in sorted(known - self._logged):
             log.warning("degraded_mode_entered", mode=mode, waits_for=self.buffering, spool_fault=self.spool_fault)
-        for mode in sorted(self._told - known):
+        for mode in sorted(self._logged - known):
             log.info("degraded_mode_left", mode=mode)
         self._logged = known

@@ -34,8 +34,7 @@ log = structlog.get_logger("events")
 class Spool:
     """path: the database, created if missing. now, clock: the wall clock and the queue's monotonic one.
 
-    A damaged database is set aside, under a name with the time, and a new one is begun. Raises ConfigurationError if
-    the path cannot be used.
+    Raises ConfigurationError if the path cannot be used.
     """
 
     def __init__(self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: ClockProtocol) -> None:
@@ -87,7 +86,7 @@ class Spool:
                 self._unreadable.setdefault(_type_of(row[1]), []).append(row[0])
             else:
                 yield message
-        self._tell_unreadable()
+        self._report_unreadable()
 
     def _message(
         self, row: int, event: str, key: bytes, correlation_id: str, traceparent: str | None, at: float, value: bytes
@@ -104,7 +103,7 @@ class Spool:
             row=row,
         )
 
-    def _tell_unreadable(self) -> None:
+    def _report_unreadable(self) -> None:
         for kind, ids in self._unreadable.items():
             log.error("spooled_events_unreadable", type=kind, count=len(ids), ids=ids[:MOST_IDS_LOGGED])
         self._metrics.events_unreadable.set(sum(map(len, self._unreadable.values())))

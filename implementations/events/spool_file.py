@@ -21,6 +21,7 @@ PREPARATION = (
     *(TABLE, f"{SELECT} LIMIT 0"),
 )
 MAGIC = b"SQLite format 3\x00"
+BLANK = bytes(len(MAGIC))  # where a power failure lost the first page
 FILES = ("", "-wal", "-shm")
 BUSY_S = 0.2
 
@@ -79,7 +80,7 @@ def _sound(path: Path) -> sqlite3.Connection:
 
 def _is_database(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(len(MAGIC)) in {MAGIC, BLANK}
 
 
 def aside(path: Path, number: int) -> Path:

@@ -33,7 +33,6 @@ class CircuitRules:
     recovery_s: float = 30.0
     success_threshold: int = 2
     probe_s: float = 30.0
-    is_measuring: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,14 +151,14 @@ class SharedValues:
         self._take(edition.values)
 
     def _edition(self, there: bytes) -> Edition:
-        """The edition in a text; an unreadable text counts as empty, and is logged once and counted each time."""
+        """The edition in a text; an unreadable text counts as empty, and is logged once."""
         try:
             edition = EDITION.validate_json(there, strict=True) if there else Edition()
             _text(edition)  # so that it can be given back
         except (ValueError, TypeError):
-            self._flawed()
             if there != self._flaw:
                 log.warning("operator_values_unreadable", what=self._name)
+                self._flawed()
             self._flaw = there
             return Edition()
         self._flaw = None

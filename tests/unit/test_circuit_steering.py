@@ -203,19 +203,6 @@ async def test_while_redis_is_away_orders_hold_and_are_told_later() -> None:
     assert await there.looks() is OPEN
 
 
-async def test_a_reset_lifts_the_pause_that_a_provider_asked_for_in_every_replica() -> None:
-    here = Office()
-    there = other_replica(here)
-    for office in (here, there):
-        office.guards[OPENAI].gate.pause(3600.0)
-        office.guards[GOOGLE].gate.pause(3600.0)
-    await here.steering.reset(OPENAI, by=ADMIN)
-    await there.looks()
-    for office in (here, there):
-        assert office.guards[OPENAI].gate.remaining_s == 0.0
-        assert office.guards[GOOGLE].gate.remaining_s == 3600.0
-
-
 @pytest.mark.parametrize("stored", [1, {}, {"state": "half_open"}, {"state": "open", "reason": 1}])
 async def test_what_is_no_order_is_left_out_and_counted(stored: object) -> None:
     text = orjson.dumps({"version": 3, "values": {OPENAI.value: stored, "somebody": stored}})

@@ -1,6 +1,5 @@
 """The spool: rows survive the process, and a disk that refuses stops nobody."""
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +17,6 @@ from tests.fakes import sample
 from tests.kafka_fakes import Room, keys, message, miss
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
-PAGE_BYTES = 4096
 FAILURES = "llm_provider_event_spool_failures_total"
 UNREADABLE = "llm_provider_events_unreadable"
 
@@ -265,55 +263,6 @@ def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
         monkeypatch.setenv("LLM_PROVIDER_SERVICE_EVENT_SPOOL_PATH", str(wrong))
         with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: cannot be used as"):
             create_container(Settings.from_environment())
-
-
-@pytest.mark.parametrize(
-    "change",
-    ["event = 'LLM_OF_TOMORROW'", "event = CAST(x'ff' AS TEXT)", "correlation_id = 'scratched'"],
-)
-def test_a_row_that_cannot_be_read_stays_in_the_spool_and_the_others_are_sent(
-    change: str, opened: Opened, path: Path
-) -> None:
-    first = opened()
-    first.publish(miss(1), miss(2))
-    died(first)
-    with contextlib.closing(sqlite3.connect(path)) as rows, rows:
-        rows.execute(f"UPDATE events SET {change} WHERE id = 1")  # noqa: S608  ours
-    with capture_logs() as lines:
-        second = opened()
-    assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])
-    assert lines == [{"event": "events_unread", "log_level": "error", "count": 1}]
-    with contextlib.closing(sqlite3.connect(path)) as rows:
-        assert rows.execute("SELECT id FROM events WHERE id = 1").fetchall() == [(1,)]
-
-
-def overwritten(page: int) -> Callable[[bytes], bytes]:
-    return lambda pages: pages[: page * PAGE_BYTES] + b"\xee" * (len(pages) - page * PAGE_BYTES)
-
-
-def without_its_first_page(pages: bytes) -> bytes:
-    return bytes(PAGE_BYTES) + pages[PAGE_BYTES:]
-
-
-@pytest.mark.parametrize("damage", [overwritten(2), without_its_first_page])
-def test_a_damaged_spool_is_set_aside_and_a_new_one_begun(
-    damage: Callable[[bytes], bytes], opened: Opened, path: Path
-) -> None:
-    first = opened()
-    first.publish(*(miss(number) for number in range(200)))
-    assert first.spool is not None
-    first.spool.checkpoint()
-    died(first)
-    damaged = damage(path.read_bytes())
-    path.write_bytes(damaged)
-    with capture_logs() as lines:
-        second = opened()
-    (line,) = lines
-    assert (line["event"], line["log_level"]) == ("event_spool_damaged", "error")
-    assert path.with_name(line["set_aside_as"]).read_bytes() == damaged
-    second.publish(miss(1))
-    died(second)
-    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([1])
 
 
 def test_without_a_spool_nothing_is_encoded_when_it_is_published() -> None:

@@ -151,10 +151,10 @@ async def drive_the_cache(watch: Watch) -> None:
 
 async def drive_the_budget(watch: Watch) -> None:
     """A limit that is used up, and a Redis that is away."""
-    purse = FakePurse()
-    purse.away = True
+    store = FakeSharedBudget()
+    store.away = True
     rules = CostRules(limit_usd_per_day=0.0)
-    strict = budget(rules, metrics=watch.metrics, shared=purse.of("one"))
+    strict = budget(rules, metrics=watch.metrics, shared=store.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
     await alerts(strict, rules, metrics=watch.metrics, now=Calendar())[0].check()

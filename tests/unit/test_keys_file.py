@@ -75,9 +75,7 @@ async def test_a_new_caller_has_series_before_it_asks(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "{}", "[]", '{"one": []}', '{"one": ["llmp_first-key"]}', "\xff", "x" * 70_000]
 )
-async def test_what_cannot_be_read_is_told_once_counted_at_each_look_and_changes_nothing(
-    content: str, desk: Desk
-) -> None:
+async def test_what_cannot_be_read_is_told_once_and_changes_nothing(content: str, desk: Desk) -> None:
     desk.path.write_text(content, encoding="latin-1")
     with capture_logs() as lines:
         await desk.file.reload()

@@ -234,9 +234,7 @@ async def test_what_another_version_stored_is_left_out_counted_and_kept() -> Non
     report = await office.settings.report()
     assert report.version == 7
     assert [one.name for one in report.settings if one.source is SettingSource.OPERATOR] == ["llm_cache_ttl"]
-    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
-    await office.settings.poll()
-    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2, "it still stands"
+    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
     await office.changes({"cost_limit_usd_per_day": 5.0})
     assert orjson.loads(document.text) == {"version": 8, "values": {**values, "cost_limit_usd_per_day": 5.0}}
     assert office.settings.current().cache_ttl_s == 60.0
