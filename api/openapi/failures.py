@@ -127,7 +127,7 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         ContextTooLongError("shorten the essays or ask a model with a larger window", provider=ANTHROPIC),
         CircuitOpenError("it failed too often", provider=ANTHROPIC, retry_after_s=12),
         ThrottlePausedError("calls to the provider are paused at its request", provider=ANTHROPIC, retry_after_s=30),
-        DeadlineExceededError("the request's own time is used up", provider=ANTHROPIC),
+        DeadlineExceededError("the request's deadline has passed", provider=ANTHROPIC),
         ServiceOverloadedError("the wait queue is full", retry_after_s=1),
         CostLimitExceededError("what is left for this day (UTC) may not be enough for this call", provider=ANTHROPIC),
         ServiceStoppingError(),
