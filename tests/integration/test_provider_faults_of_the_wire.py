@@ -138,7 +138,7 @@ async def test_a_refusal_of_a_long_question_is_heard_while_the_question_is_sent(
 @pytest.mark.parametrize("name", SLOW)
 async def test_an_attempt_that_takes_too_long_is_repeated(dialect: Dialect, name: str) -> None:
     fault = Fault(plays=lambda it: [SLOW[name](it)], status=504, error_type="TIMEOUT", calls=3)
-    await fault.befalls(dialect, LLM_ATTEMPT_TIMEOUT="0.5")
+    await fault.befalls(dialect, LLM_ATTEMPT_TIMEOUT="0.2")
 
 
 @every_provider
