@@ -1,7 +1,7 @@
 """Records every attempt: its cost, its outcome and the provider's current state."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from api_models import AttemptOutcome, ProviderName, Purchase
@@ -52,7 +52,12 @@ class AccountingImpl:
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
         book = self._books[request.provider]
         book.last_success, book.average_response_s = self._now(), _decayed(book.average_response_s, elapsed_s)
-        return replace(reply, purchase=self._bought(request, reply.purchase, successes=1))
+        return ProviderReply(
+            verdict=reply.verdict,
+            provider=reply.provider,
+            purchase=self._bought(request, reply.purchase, successes=1),
+            prompt_sha256=reply.prompt_sha256,
+        )
 
     def failed(
         self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None

@@ -17,7 +17,7 @@ from implementations.events import request_events
 from implementations.events.receipts import Receipts
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import Call, Deadline, Record, calling, current_call
-from implementations.resilience.single_flight import SingleFlight
+from implementations.resilience.single_flight import SingleFlight, StillInFlightError
 from metrics import Metrics
 from protocols import (
     CachedReply,
@@ -181,17 +181,14 @@ class LLMOrchestratorImpl:
         if left_s <= 0:
             raise _too_late(candidate)  # before any call is made
         flight = call.apart(call.purchase_deadline.share(is_last=is_last).earlier_by(LANDING_S))
-        limit = asyncio.timeout(left_s)
         try:
-            async with limit:
-                return await self._flights.join(
-                    key if query.cache_use is CacheUse.NORMAL else uuid4(),
-                    lambda: self._buy(key, candidate, query, settings, flight),
-                    on_start=call.holds_place_for,
-                )
-        except TimeoutError:
-            if not limit.expired():
-                raise
+            return await self._flights.join(
+                key if query.cache_use is CacheUse.NORMAL else uuid4(),
+                lambda: self._buy(key, candidate, query, settings, flight),
+                within_s=left_s,
+                on_start=call.holds_place_for,
+            )
+        except StillInFlightError:
             raise _too_late(candidate) from None
         finally:
             call.record.add(flight.record)

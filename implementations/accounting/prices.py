@@ -49,8 +49,11 @@ class Prices:
             return None
         if given is not None:
             return _at(given, purchase.usage)
-        costs = (_kept_cost(provider, model, purchase.usage, self._now()) for model in models)
-        return next((cost for cost in costs if cost is not None), None)
+        for model in models:
+            cost_usd = _kept_cost(provider, model, purchase.usage, self._now())
+            if cost_usd is not None:
+                return cost_usd
+        return None
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:
         """Current rates for prompts in the first tier, None if unknown."""

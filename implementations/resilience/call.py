@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from protocols import Attempt, ClockProtocol
@@ -35,19 +35,22 @@ class Deadline:
         """The share of one candidate, retries included: all of it for the last candidate, else half."""
         if is_last:
             return self
-        return replace(self, expires_at_s=self.clock() + self.remaining_s() / 2)
+        return self._until(self.clock() + self.remaining_s() / 2)
 
     def at_most(self, expires_at_s: float) -> Self:
         """The earlier of this deadline and the given time."""
-        return replace(self, expires_at_s=min(self.expires_at_s, expires_at_s))
+        return self._until(min(self.expires_at_s, expires_at_s))
 
     def earlier_by(self, seconds: float) -> Self:
         """This deadline, that much sooner."""
-        return replace(self, expires_at_s=self.expires_at_s - seconds)
+        return self._until(self.expires_at_s - seconds)
 
     def attempt_s(self) -> float:
         """The timeout of an attempt that starts now."""
         return min(self.attempt_timeout_s, self.remaining_s())
+
+    def _until(self, expires_at_s: float) -> Self:
+        return type(self)(expires_at_s=expires_at_s, attempt_timeout_s=self.attempt_timeout_s, clock=self.clock)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,8 +76,14 @@ class Record:
     @property
     def cost_usd(self) -> float | None:
         """The cost of this comparison's own attempts in US dollars, failed ones too; None if a price is unknown."""
-        costs = [attempt.purchase.cost_usd for attempt in self.attempts if attempt.purchase is not None]
-        return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
+        total_usd = 0.0
+        for attempt in self.attempts:
+            if attempt.purchase is None:
+                continue
+            if attempt.purchase.cost_usd is None:
+                return None
+            total_usd += attempt.purchase.cost_usd
+        return total_usd
 
 
 @value_object
@@ -104,14 +113,18 @@ _current: ContextVar[Call] = ContextVar("call")
 current_call = _current.get  # the call that this code runs for; raises LookupError outside a call
 
 
-@contextmanager
-def calling(call: Call) -> Iterator[Call]:
-    """Make this the current call for the block, and for tasks started in it."""
-    token = _current.set(call)
-    try:
-        yield call
-    finally:
-        _current.reset(token)
+class calling:  # noqa: N801  used like a function
+    """Makes this the current call for the block, and for tasks started in it."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> Call:
+        self._token = _current.set(self._call)
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 @contextmanager

@@ -12,6 +12,10 @@ from exceptions import ServiceStoppingError
 T = TypeVar("T")
 
 
+class StillInFlightError(Exception):
+    """The flight takes longer than this caller waits for it; it goes on."""
+
+
 class SingleFlight(Generic[T]):
     """The flights of one process, by key."""
 
@@ -28,13 +32,15 @@ class SingleFlight(Generic[T]):
         key: Hashable,
         work: Callable[[], Coroutine[Any, Any, T]],
         *,
+        within_s: float | None = None,
         on_start: Callable[[asyncio.Task[T]], None] = lambda _: None,
     ) -> tuple[T, bool]:
         """The result, and whether this caller started the work. An exception of the work is raised to every waiter.
 
         on_start: called with the task if this caller starts it.
 
-        Raises ServiceStoppingError if the flight itself was cancelled, which only a shutdown does.
+        Raises StillInFlightError after within_s, and ServiceStoppingError if the flight was cancelled, which only a
+        shutdown does.
         """
         flight = self._flights.get(key)
         started = flight is None
@@ -43,12 +49,12 @@ class SingleFlight(Generic[T]):
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
             on_start(flight)
-        try:
-            return await asyncio.shield(flight), started
-        except asyncio.CancelledError:
-            if flight.cancelled():
-                raise ServiceStoppingError from None
-            raise
+        await asyncio.wait((flight,), timeout=within_s)  # neither a timeout nor a cancellation here reaches the flight
+        if not flight.done():
+            raise StillInFlightError
+        if flight.cancelled():
+            raise ServiceStoppingError
+        return flight.result(), started
 
     def _landed(self, key: Hashable, flight: asyncio.Task[T]) -> None:
         del self._flights[key]

@@ -149,7 +149,7 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     An oversized body of an error response is dropped; its status and headers are kept.
     """
     body = bytearray()
-    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+    while chunk := await response.content.read(CHUNK_BYTES):
         body += chunk
         if len(body) > MAX_BODY_BYTES and not response.ok:
             return b""
