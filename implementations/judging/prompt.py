@@ -131,11 +131,18 @@ class Prompt:
         return texts.hexdigest(), len(_measured(self.system)) + len(user)
 
 
+def _system(instructions: str) -> str:
+    return "\n\n".join((instructions, FENCE_RULE, OUTPUT_RULES))
+
+
+USUAL_SYSTEM = _system(INSTRUCTIONS)
+
+
 def build_prompt(query: ComparisonQuery) -> Prompt:
     """The prompt for a query."""
     return Prompt(
         version=PROMPT_VERSION,
-        system="\n\n".join((query.system_prompt or INSTRUCTIONS, FENCE_RULE, OUTPUT_RULES)),
+        system=_system(query.system_prompt) if query.system_prompt else USUAL_SYSTEM,
         task=query.user_prompt,
         essay_a=Essay(query.essay_a),
         essay_b=Essay(query.essay_b),

@@ -186,6 +186,8 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
 
 def failure_in_success(body: JsonObject) -> ProviderError | None:
     """The class for an error inside a 2xx response, None if there is none; its code replaces the status."""
+    if not body.get("error"):
+        return None
     error_body = ErrorBody.of(body)
     if not error_body.is_present:
         return None
