@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Literal
 
 import orjson
 
@@ -25,6 +26,9 @@ class Need(StrEnum):
 
     REDIS = "redis"
     KAFKA = "kafka"
+
+
+BareRoute = Literal["plain", "lean", "passing on"]  # the kinds in `bench/bare.py`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Setup:
     """settings: without prefix. provider: whom the caller names. is_new: no question is asked twice.
 
     delay_ms, sigma: how long the provider takes. status: of every answer. in_short: part of the short selection.
-    is_bare: not the service but a bare route; passes_on: one that asks the provider.
+    bare: not the service but a bare route of this kind.
     """
 
     name: str
@@ -66,8 +70,7 @@ class Setup:
     status: int = OK
     runs: Sequence[Run] = (Run(),)
     in_short: bool = False
-    is_bare: bool = False
-    passes_on: bool = False
+    bare: BareRoute | None = None
 
 
 def judged_by(*dialects: Dialect, below: str = "", **more: str) -> Settings:
@@ -130,11 +133,13 @@ REDIS_HIT = Setup(
     runs=WIDTHS,
     in_short=True,
 )
-BARE = Setup(name="bare Quart route", settings=lambda _: {}, is_bare=True, runs=WIDTHS, in_short=True)
-PASSED_ON = replace(BARE, name="bare Quart route that passes the question on", passes_on=True)
+BARE = Setup(name="bare Quart route", settings=lambda _: {}, bare="plain", runs=WIDTHS, in_short=True)
+LEAN = replace(BARE, name="leanest Quart route", bare="lean", in_short=False)
+PASSED_ON = replace(BARE, name="bare Quart route that passes the question on", bare="passing on")
 
 SETUPS = (
     BARE,
+    LEAN,
     PASSED_ON,
     HIT,
     MISS,

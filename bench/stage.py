@@ -45,10 +45,11 @@ class Stage:
     @contextmanager
     def server(self, setup: Setup, world: World) -> Iterator[Running]:
         """What is measured."""
-        if setup.is_bare:
+        if setup.bare is not None:
             port = free_port()
-            asks = (world.provider.url + OPENAI.ask_path,) if setup.passes_on else ()
-            with self.process("bare", (sys.executable, "-m", "bench.bare", str(port), *asks), port, {}) as bare:
+            asks = (world.provider.url + OPENAI.ask_path,) if setup.bare == "passing on" else ()
+            command = (sys.executable, "-m", "bench.bare", str(port), setup.bare, *asks)
+            with self.process("bare", command, port, {}) as bare:
                 yield bare
             return
         with self.service(setup.settings(world)) as service:

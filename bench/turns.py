@@ -17,7 +17,7 @@ from bench.measuring import Spans, Subject, Window, counted, look_up, measured, 
 from bench.processes import HOST, Running
 from bench.question import comparison
 from bench.rows import Row
-from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT, Need, Run, Setup, World
+from bench.setups import BARE, DIRECT, HIT, LEAN, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT, Need, Run, Setup, World
 from bench.stage import Stage
 
 ROUNDS = 11
@@ -27,7 +27,7 @@ PAUSE_S = 0.1  # all is answered by then; what a server still does in the backgr
 WARMING, WARM_ANSWERS, MOST_WARMINGS = Spans(warm_s=0.0, counted_s=3.0), 12_000, 12
 MANY, ONE = Run(), Run(connections=1)
 ORDERS: Mapping[Run, Sequence[str]] = {  # what is compared stands close together
-    MANY: (LITELLM, REDIS_HIT.name, PORTKEY, HIT.name, BARE.name, MISS.name, PASSED_ON.name, DIRECT),
+    MANY: (LITELLM, REDIS_HIT.name, PORTKEY, HIT.name, BARE.name, MISS.name, LEAN.name, PASSED_ON.name, DIRECT),
     ONE: (LITELLM, PORTKEY, DIRECT, MISS.name, PASSED_ON.name),
 }
 ROWS = sum(map(len, ORDERS.values()))  # of one round
@@ -70,7 +70,7 @@ async def _subjects(stage: Stage, stack: ExitStack, world: World) -> AsyncIterat
     miss = started(MISS)
     body = await _sent_upstream(miss)
     yield miss
-    for setup in (PASSED_ON, HIT, REDIS_HIT, BARE):
+    for setup in (PASSED_ON, HIT, REDIS_HIT, BARE, LEAN):
         yield started(setup)
     yield subject(PORTKEY, stack.enter_context(peers.portkey(stage)), peers.chat_through_portkey(body, world))
     yield subject(LITELLM, stack.enter_context(peers.litellm(stage, world)), peers.chat(body))
