@@ -249,13 +249,14 @@ def guarded(
     """A judge behind the stack of policies, innermost first. tracer: None when no spans are recorded.
 
     Retries wrap the circuit, so that they notice when it opens; its permit is taken inside the concurrency limit, so
-    that queued calls notice as well; FailingFast only looks, so that an open circuit answers before any queue.
+    that queued calls notice as well, as they do a pause; FailingFast only looks, so that an open circuit answers before
+    any queue.
     """
     timed: LLMProviderProtocol = TimeLimited(dialect)
     traced = timed if tracer is None else Traced(timed, tracer=tracer, base_url=base_url)
     metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit)
-    limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, clock=clock)
+    limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, clock=clock, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
     retries = RetryManagerImpl(budget=guards.retry_budget, sleep=sleep, on_retry=on_retry)

@@ -1,5 +1,6 @@
 """The only place that retries: at most three attempts with full jitter, within the deadline and a retry budget."""
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 3
 BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)
 THROTTLED_BACKOFF = wait_random_exponential(multiplier=1.0, max=30.0)
+INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of those who come back after a Retry-After, beyond it
 
 
 class DeadlineTooNear(stop_base):
@@ -45,7 +47,7 @@ class BudgetSpent(stop_base):
         self._budget = budget
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Evaluated after a failure, before the wait. The single repeat of an invalid verdict is not budgeted."""
+        """Evaluated after a failure, before the wait."""
         return _burdens(retry_state) and not self._budget.allows
 
 
@@ -122,14 +124,28 @@ def _failure(retry_state: RetryCallState) -> BaseException | None:
 
 
 def _burdens(retry_state: RetryCallState) -> bool:
+    """Whether the retry is one too many in an outage; the repeat of an invalid verdict and one invited are not."""
     failure = _failure(retry_state)
-    return not (isinstance(failure, ProviderError) and failure.repeats_once)
+    return not (isinstance(failure, ProviderError) and (failure.repeats_once or _is_invited(failure)))
+
+
+def _is_invited(failure: ProviderError) -> bool:
+    """The provider said when to come back; until then the throttle gate keeps all calls."""
+    return failure.throttles and bool(failure.retry_after_s)
 
 
 def _wait_s(retry_state: RetryCallState) -> float:
-    """Full jitter, at least the provider's Retry-After; an invalid verdict is retried at once."""
+    """Full jitter; an invalid verdict is retried at once, the others not before the provider's Retry-After."""
     failure = _failure(retry_state)
     if not isinstance(failure, ProviderError) or failure.repeats_once:
         return 0.0
-    backoff = THROTTLED_BACKOFF if failure.throttles else BACKOFF
-    return max(backoff(retry_state), failure.retry_after_s or 0.0)
+    backoff_s = (THROTTLED_BACKOFF if failure.throttles else BACKOFF)(retry_state)
+    if not failure.retry_after_s:
+        return backoff_s
+    return max(backoff_s, failure.retry_after_s + _spread_s(failure.retry_after_s))
+
+
+def _spread_s(invited_s: float) -> float:
+    """Those who are invited for the same moment do not all come then, as far as the deadline allows."""
+    allowed_s = current_call().deadline.remaining_s() - SHORTEST_ATTEMPT_S - invited_s
+    return random.uniform(0, max(0.0, min(INVITED_SPREAD * invited_s, LONGEST_SPREAD_S, allowed_s)))  # noqa: S311

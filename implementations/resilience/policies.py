@@ -95,6 +95,18 @@ class Throttled:
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many are waiting."""
+        while True:
+            await self._wait_for_end_of_pause(request)
+            try:
+                return await self._provider.generate_comparison(request)
+            except PausedMeanwhile:
+                continue
+            except ProviderError as failure:
+                if failure.throttles and failure.retry_after_s:
+                    self._gate.pause(failure.retry_after_s)
+                raise
+
+    async def _wait_for_end_of_pause(self, request: ProviderRequest) -> None:
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
                 raise ThrottlePausedError(
@@ -106,24 +118,28 @@ class Throttled:
                     await self._sleep(pause_s)
             finally:
                 current_call().record.queued_s += self._clock() - began_s
-        try:
-            return await self._provider.generate_comparison(request)
-        except ProviderError as failure:
-            if failure.throttles and failure.retry_after_s:
-                self._gate.pause(failure.retry_after_s)
-            raise
+
+
+class PausedMeanwhile(Exception):  # noqa: N818  not an error: the call goes back to the gate
+    """The provider asked for a pause while the call waited for its slot."""
 
 
 class ConcurrencyLimited:
     """Bulkhead: bounds concurrent calls, so a hanging provider cannot absorb every request; others wait in a queue."""
 
-    def __init__(self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, clock: ClockProtocol) -> None:
+    def __init__(
+        self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, gate: ThrottleGate, clock: ClockProtocol
+    ) -> None:
         self._provider = provider
         self._bulkhead = bulkhead
+        self._gate = gate
         self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ServiceOverloadedError if the queue is full or the deadline passes in it."""
+        """The reply; ServiceOverloadedError if the queue is full or the deadline passes in it.
+
+        Raises PausedMeanwhile to `Throttled`.
+        """
         call, began_s = current_call(), self._clock()
         try:
             place = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - SHORTEST_ATTEMPT_S)
@@ -133,6 +149,8 @@ class ConcurrencyLimited:
         finally:
             call.record.queued_s += self._clock() - began_s
         try:
+            if self._gate.remaining_s > 0:
+                raise PausedMeanwhile
             return await self._provider.generate_comparison(request)
         finally:
             place.leave()

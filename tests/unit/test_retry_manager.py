@@ -16,7 +16,7 @@ from exceptions import (
     ServiceError,
 )
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, calling
-from implementations.resilience.retry_budget import RetryBudget
+from implementations.resilience.retry_budget import TOKENS, RetryBudget
 from implementations.retry_manager_impl import (
     MAX_ATTEMPTS,
     RetryManagerImpl,
@@ -107,13 +107,33 @@ async def test_who_is_throttled_waits_longer() -> None:
     assert 0.5 < max(sleep.naps) <= 1.0
 
 
-async def test_a_wait_that_the_provider_asks_for_is_not_cut_short() -> None:
+async def test_a_wait_that_the_provider_asks_for_is_not_cut_short_and_not_ended_by_all_at_once() -> None:
     sleep = instant_sleep()
-    with calling(call(Clock())):
+    for _ in range(20):
+        with calling(call(Clock())):
+            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
+                Operation(2, RateLimitedError("slow down", retry_after_s=12.0))
+            )
+    assert len(set(sleep.naps)) == len(sleep.naps) == 40
+    assert all(12.0 <= nap <= 14.0 for nap in sleep.naps)
+
+
+async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it() -> None:
+    sleep = instant_sleep()
+    with calling(call(Clock(), remaining_s=12.0 + SHORTEST_ATTEMPT_S)):
         await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
-            Operation(2, RateLimitedError("slow down", retry_after_s=12.0))
+            Operation(1, RateLimitedError("slow down", retry_after_s=12.0))
         )
-    assert sleep.naps == [12.0, 12.0]
+    assert sleep.naps == [12.0]
+
+
+async def test_who_is_invited_to_come_back_burdens_nobody() -> None:
+    budget = RetryBudget()
+    manager = RetryManagerImpl(budget=budget, sleep=instant_sleep())
+    for _ in range(30):
+        with calling(call(Clock())):
+            await manager.run(Operation(1, RateLimitedError("slow down", retry_after_s=2.0)))
+    assert budget.tokens == TOKENS
 
 
 async def test_a_wait_beyond_the_deadline_is_not_begun_and_its_figure_is_passed_on() -> None:

@@ -303,6 +303,24 @@ async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> No
     assert (first.result(), second.result(), stack.upstream.calls) == (reply(), reply(), 3)
 
 
+@pytest.mark.parametrize("callers", [PLACES, 32, 100])
+async def test_a_burst_that_meets_one_pause_is_answered_after_it(callers: int) -> None:
+    async def throttled(_: ProviderRequest) -> ProviderReply:
+        await stack.time.sleep(0.1)
+        raise RateLimitedError("slow down", retry_after_s=2.0)
+
+    stack = Stack(throttled)
+    asked = [asyncio.create_task(stack.ask()) for _ in range(callers)]
+    await stack.time.pass_until(stack.time() + 0.1)
+    stack.upstream.behave = well
+    await stack.time.pass_until(stack.time() + 1.9)
+    assert stack.upstream.calls == PLACES, "who waited for a slot does not call during the pause"
+    await stack.time.pass_until(stack.time() + 5)
+    assert [task.result() for task in asked] == [reply()] * callers
+    assert stack.upstream.calls == callers + PLACES
+    stack.assert_nothing_is_held()
+
+
 @pytest.mark.parametrize("leaves_after_s", [None, 4.0])
 async def test_of_a_pause_is_told_what_was_waited(leaves_after_s: float | None) -> None:
     stack = Stack(well)
