@@ -132,7 +132,7 @@ class Prompt:
 
 
 def _system(instructions: str) -> str:
-    return "\n\n".join((instructions, FENCE_RULE, OUTPUT_RULES))
+    return f"{instructions}\n\n{FENCE_RULE}\n\n{OUTPUT_RULES}"
 
 
 USUAL_SYSTEM = _system(INSTRUCTIONS)

@@ -120,10 +120,12 @@ class calling:  # noqa: N801  used like a function
         self._call = call
 
     def __enter__(self) -> Call:
+        """Begin."""
         self._token = _current.set(self._call)
         return self._call
 
     def __exit__(self, *_: object) -> None:
+        """Back to the call before, if any."""
         _current.reset(self._token)
 
 

@@ -1,5 +1,10 @@
-"""Ranks the usable providers by the strategy in force. By cost and latency, ties go to the least loaded."""
+"""Ranks the usable providers by the strategy in force. By cost and latency, ties go to the least loaded.
 
+A question that was ranked before keeps its order: strategies would rank it differently a moment later, and the same
+question would be bought from one provider after another. Who asks for a new answer gets a new order.
+"""
+
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import inf
@@ -11,6 +16,7 @@ from protocols import CHARACTERS_PER_TOKEN, ComparisonQuery, CurrentSettings, LL
 USUAL_ANSWER_TOKENS = 400
 EXPLORATION_INTERVAL = 20
 LATENCY_STEP_S = 0.05
+KEPT_ORDERS = 4096
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 Rank = Callable[[ProviderName], float]
@@ -24,11 +30,26 @@ class Ranking:
         self._accounting = accounting
         self._chance = chance
         self._turn = 0
+        self._orders = OrderedDict[int, Sequence[ProviderName]]()  # the least recently used one first
 
     def ranked(
         self, names: Sequence[ProviderName], query: ComparisonQuery, settings: CurrentSettings
     ) -> Sequence[ProviderName]:
         """The names, best first. names: in priority order."""
+        strategy = settings.selection_strategy
+        if strategy is SelectionStrategy.PRIORITY or not query.cache_use.reads:
+            return self._ordered(names, query, settings)
+        texts = (query.system_prompt, query.user_prompt, query.essay_a, query.essay_b)
+        question = hash((strategy, *names, *texts, query.replicate))
+        order = self._orders.pop(question, None) or self._ordered(names, query, settings)
+        self._orders[question] = order
+        if len(self._orders) > KEPT_ORDERS:
+            self._orders.popitem(last=False)
+        return order
+
+    def _ordered(
+        self, names: Sequence[ProviderName], query: ComparisonQuery, settings: CurrentSettings
+    ) -> Sequence[ProviderName]:
         self._turn += 1
         match settings.selection_strategy:
             case SelectionStrategy.PRIORITY:

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from random import Random
+from typing import Any
+
+import pytest
 
 from api_models import ProviderName, Purchase, SelectionStrategy
-from implementations.selection.ranking import EXPLORATION_INTERVAL, Ranking
-from protocols import Rates
+from implementations.selection.ranking import EXPLORATION_INTERVAL, KEPT_ORDERS, Ranking
+from protocols import CacheUse, Rates
 from tests.fakes import Calendar, FixedPrices, books, current_settings, new_metrics, query, reply, request
 
 A, B, C = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
@@ -37,9 +40,14 @@ class Bench:
         self.accounting = books(FixedPrices(0.0), metrics=new_metrics(), now=self.calendar)
         self.ranking = Ranking(prices=PriceList(prices or {}), accounting=self.accounting, chance=Random(7))
 
-    def order(self, strategy: SelectionStrategy, *, essay: str = "short") -> list[ProviderName]:
+    def order(self, strategy: SelectionStrategy, *, essay: str = "short", **more: Any) -> list[ProviderName]:
+        """Of a question that is asked anew."""
+        return self.order_of(strategy, essay=essay, cache_use=CacheUse.REFRESH, **more)
+
+    def order_of(self, strategy: SelectionStrategy, *, essay: str = "short", **more: Any) -> list[ProviderName]:
+        """Of a question whose answer may be known."""
         settings = current_settings(selection_strategy=strategy)
-        return list(self.ranking.ranked(NAMES, query(essay_a=essay), settings))
+        return list(self.ranking.ranked(NAMES, query(essay_a=essay, **more), settings))
 
     def answered(self, name: ProviderName, *, within_s: float) -> None:
         self.accounting.started(request(provider=name))
@@ -91,6 +99,33 @@ def test_now_and_then_whoever_was_not_asked_for_longest_goes_first() -> None:
     orders = [bench.order(SelectionStrategy.LEAST_LATENCY) for _ in range(EXPLORATION_INTERVAL)]
     assert [order[0] for order in orders] == [B] * (EXPLORATION_INTERVAL - 1) + [A]
     assert orders[-1] == [A, B, C]
+
+
+@pytest.mark.parametrize("strategy", SelectionStrategy)
+def test_the_same_question_keeps_its_order_whatever_happens_meanwhile(strategy: SelectionStrategy) -> None:
+    bench = Bench(dict.fromkeys(NAMES, rates(1.0, 1.0)))
+    first = bench.order_of(strategy)
+    for number in range(EXPLORATION_INTERVAL + 1):
+        bench.accounting.started(request(provider=first[0]))
+        bench.answered(first[1], within_s=0.1)
+        bench.order_of(strategy, essay=f"another one, number {number}")
+    assert bench.order_of(strategy) == first
+
+
+def test_another_question_or_an_independent_judgement_takes_its_own_turn() -> None:
+    bench = Bench()
+    firsts = [bench.order_of(SelectionStrategy.ROUND_ROBIN, essay=str(number))[0] for number in range(3)]
+    replicates = [bench.order_of(SelectionStrategy.ROUND_ROBIN, replicate=number)[0] for number in range(3)]
+    assert set(firsts) == set(replicates) == set(NAMES)
+
+
+def test_a_strategy_that_is_changed_ranks_anew_and_old_orders_are_forgotten() -> None:
+    bench = Bench({A: rates(3.0, 3.0), B: rates(2.0, 2.0), C: rates(1.0, 1.0)})
+    assert bench.order_of(SelectionStrategy.ROUND_ROBIN) == [B, C, A]
+    assert bench.order_of(SelectionStrategy.LEAST_COST) == [C, B, A]
+    for number in range(KEPT_ORDERS + 1):
+        bench.order_of(SelectionStrategy.ROUND_ROBIN, essay=str(number))
+    assert bench.order_of(SelectionStrategy.ROUND_ROBIN) == [C, A, B]
 
 
 def test_nobody_can_be_ranked_in_any_way() -> None:
