@@ -420,9 +420,10 @@ class RequestProvider(Provider):
         return selector
 
     @provide
-    def builder(self, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
+    def builder(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
         """Builds complete provider requests from query and settings."""
-        return RequestBuilderImpl(catalogue=catalogue)
+        base_urls = {name: group.base_url for name, group in settings.provider_groups().items()}
+        return RequestBuilderImpl(catalogue=catalogue, base_urls=base_urls)
 
     @provide
     def cache(

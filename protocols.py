@@ -189,10 +189,11 @@ class ProviderRequest:
 
     max_tokens_limit: the model's output limit, None when unknown. reasoning: the effort, in the model's own vocabulary.
     marks_prefix: whether the stable prefix is long enough for the provider to cache. mock: the mock's settings, None
-    for real judges.
+    for real judges. base_url: of the server that is asked; another one may know a different model by the same name.
     """
 
     provider: ProviderName
+    base_url: str | None = None
     model: str
     prompt: PromptProtocol
     max_tokens: int
@@ -831,6 +832,11 @@ class PricesProtocol(Protocol):
 
 class LLMCacheManagerProtocol(Protocol):
     """Caches validated replies by their request's fingerprint. Its own faults never raise."""
+
+    @property
+    def generation(self) -> int:
+        """Raised when the cache is cleared: what was bought under an earlier one is not stored."""
+        ...
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None when it is missing or expired."""

@@ -62,6 +62,11 @@ class CacheManagerImpl:
         for mode in (DegradedMode.CACHE_LOCAL_ONLY, DegradedMode.CACHE_READ_ONLY):
             metrics.degraded_mode.of(mode).set_function(partial(self._is_in, mode))
 
+    @property
+    def generation(self) -> int:
+        """The number in every key."""
+        return self._generation.number
+
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None if absent or expired. A request waits at most a quarter of a second for Redis."""
         kept = self._kept(key)

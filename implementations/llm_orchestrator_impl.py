@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from uuid import uuid4
 
 from api_models import CacheOutcome
 from exceptions import (
+    AttemptCutShortError,
     CircuitOpenError,
     CostLimitExceededError,
     DeadlineExceededError,
     DefectError,
     NotCachedError,
+    ProviderTimeoutError,
     ServiceError,
 )
 from implementations.events import request_events
 from implementations.events.receipts import Receipts
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import Call, Deadline, Record, calling, current_call
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, Record, calling, current_call
 from implementations.resilience.single_flight import SingleFlight, StillInFlightError
 from metrics import Metrics
 from protocols import (
@@ -175,23 +178,33 @@ class LLMOrchestratorImpl:
     async def _bought(
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
     ) -> tuple[ProviderReply, bool]:
-        """The reply, within this candidate's share of the deadline, and whether this request started the flight."""
+        """The reply, within this candidate's share of the deadline, and whether this request started the flight.
+
+        A flight that began before this request may run out of time while this one has time left: it joins the next,
+        if there is no other candidate.
+        """
         call = current_call()
-        left_s = call.deadline.share(is_last=is_last).remaining_s()
-        if left_s <= 0:
-            raise _too_late(candidate)  # before any call is made
-        flight = call.apart(call.purchase_deadline.share(is_last=is_last).earlier_by(LANDING_S))
-        try:
-            return await self._flights.join(
-                key if query.cache_use is CacheUse.NORMAL else uuid4(),
-                lambda: self._buy(key, candidate, query, settings, flight),
-                within_s=left_s,
-                on_start=call.holds_place_for,
-            )
-        except StillInFlightError:
-            raise _too_late(candidate) from None
-        finally:
-            call.record.add(flight.record)
+        flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
+        while True:
+            left_s = call.deadline.share(is_last=is_last).remaining_s()
+            if left_s <= 0:
+                raise _too_late(candidate)  # before any call is made
+            flight = call.apart(call.purchase_deadline.share(is_last=is_last).earlier_by(LANDING_S))
+            joins = self._flights.is_under_way(flight_key)
+            try:
+                return await self._flights.join(
+                    flight_key,
+                    partial(self._buy, key, candidate, query, settings, flight),
+                    within_s=left_s,
+                    on_start=call.holds_place_for,
+                )
+            except StillInFlightError:
+                raise _too_late(candidate) from None
+            except (ProviderTimeoutError, AttemptCutShortError):
+                if not (joins and is_last) or call.deadline.remaining_s() < SHORTEST_ATTEMPT_S:
+                    raise
+            finally:
+                call.record.add(flight.record)
 
     async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()
@@ -204,6 +217,7 @@ class LLMOrchestratorImpl:
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, flight: Call
     ) -> ProviderReply:
         """The flight: it belongs to no single request, so its deadline is a candidate's share of a full request's."""
+        generation = self._cache.generation
         try:
             with calling(flight), self._receipts.issued(query, candidate.request, flight.record.attempts):
                 reply = await candidate.provider.generate_comparison(candidate.request)
@@ -212,7 +226,7 @@ class LLMOrchestratorImpl:
         except ServiceError as failure:
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
-        if settings.cache_enabled and query.cache_use.writes:
+        if settings.cache_enabled and query.cache_use.writes and generation == self._cache.generation:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply
 

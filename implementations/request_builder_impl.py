@@ -4,7 +4,8 @@ Parameters that a model does not take are dropped here and reported; further dow
 gates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from api_models import ProviderName, TemperatureUse
 from implementations.judging.catalogue import MOCK_MODEL
@@ -26,10 +27,13 @@ LARGEST_CAP = 1_000_000  # tokens, for a model whose limit is unknown
 
 
 class RequestBuilderImpl:
-    """Resolves every override and default."""
+    """Resolves every override and default. base_urls: of the providers that are called over the network."""
 
-    def __init__(self, *, catalogue: ModelCatalogueProtocol) -> None:
+    def __init__(
+        self, *, catalogue: ModelCatalogueProtocol, base_urls: Mapping[ProviderName, str | None] = MappingProxyType({})
+    ) -> None:
         self._catalogue = catalogue
+        self._base_urls = base_urls
 
     def build(
         self, query: ComparisonQuery, choices: Sequence[Choice], settings: CurrentSettings
@@ -52,6 +56,7 @@ class RequestBuilderImpl:
         wished_temperature = settings.default_temperature if query.temperature is None else query.temperature
         request = ProviderRequest(
             provider=choice.provider,
+            base_url=self._base_urls.get(choice.provider),
             model=model,
             prompt=prompt,
             max_tokens=min(wished_tokens, most_tokens),

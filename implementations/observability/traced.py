@@ -52,6 +52,11 @@ class TracedCache:
         self._cache = cache
         self._tracer = tracer
 
+    @property
+    def generation(self) -> int:
+        """The number in every key."""
+        return self._cache.generation
+
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None."""
         with self._tracer.span("cache lookup", attributes={}) as span:

@@ -27,6 +27,10 @@ class SingleFlight(Generic[T]):
         """The flights in progress."""
         return frozenset(self._flights.values())
 
+    def is_under_way(self, key: Hashable) -> bool:
+        """Whether a flight with this key is in progress."""
+        return key in self._flights
+
     async def join(
         self,
         key: Hashable,

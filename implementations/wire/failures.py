@@ -33,6 +33,7 @@ from exceptions import (
     UntrustedProviderError,
 )
 from implementations.wire.error_body import ErrorBody
+from implementations.wire.json_reading import at
 from implementations.wire.retry_after import wait_s
 
 Kind: TypeAlias = type[ProviderError]
@@ -186,7 +187,7 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
 
 def failure_in_success(body: JsonObject) -> ProviderError | None:
     """The class for an error inside a 2xx response, None if there is none; its code replaces the status."""
-    if not body.get("error"):
+    if not at(body, "error"):
         return None
     error_body = ErrorBody.of(body)
     if not error_body.is_present:

@@ -17,6 +17,7 @@ OTHER_REQUEST: dict[str, Any] = {
     "provider": ProviderName.OPENAI,
     "model": "another",
     "prompt": replace(prompt(), system="Another."),
+    "base_url": "http://another-server/v1",
     "max_tokens": 513,
     "max_tokens_limit": 1024,
     "temperature": 0.0,
@@ -95,6 +96,15 @@ def test_swapped_essays_are_another_question() -> None:
         query(essay_a="right", essay_b="left"), (Choice(provider=ProviderName.OPENAI),), settings
     )
     assert one.fingerprint() != other.fingerprint()
+
+
+def test_the_same_model_name_at_another_server_is_another_question() -> None:
+    def asked(url: str) -> ProviderRequest:
+        builder = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={ProviderName.INTERNAL: url})
+        ((built, _),) = builder.build(query(), (Choice(provider=ProviderName.INTERNAL),), current_settings())
+        return built
+
+    assert asked("http://old/v1").fingerprint() != asked("http://new/v1").fingerprint()
 
 
 def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:

@@ -24,6 +24,7 @@ from api_models import (
     Usage,
 )
 from exceptions import (
+    AttemptCutShortError,
     CircuitOpenError,
     ContentRefusedError,
     CostLimitExceededError,
@@ -225,6 +226,53 @@ async def test_identical_questions_share_one_purchase() -> None:
     assert len(home.events.of(RequestStarted)) == len(home.events.of(RequestCompleted)) == 50
     assert sum(event.cost_estimate or 0.0 for event in home.events.of(RequestCompleted)) == 0.25
     assert sample(home.metrics, "llm_provider_coalesced_requests_total") == 49
+
+
+@pytest.mark.parametrize("failure", [ProviderTimeoutError("late"), AttemptCutShortError("too late")])
+async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failure: ServiceError) -> None:
+    first, second = Held(failure), Held(reply())
+    home = house(first, second)
+    starter = asyncio.create_task(home.compare(query()))
+    await first.reached.wait()
+    home.clock.advance(50.0)
+    late = [asyncio.create_task(home.compare(query())) for _ in range(3)]
+    await settle()
+    first.go.set()
+    with pytest.raises(type(failure)):
+        await starter
+    await second.reached.wait()
+    second.go.set()
+    results = await asyncio.gather(*late)
+    assert [result.reply for result in results] == [reply()] * 3
+    assert sum(result.cache_outcome is CacheOutcome.MISS for result in results) == 1
+
+
+async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
+    first, other = Held(ProviderTimeoutError("late")), FakeProvider(OPENAI_REPLY)
+    home = House({ANTHROPIC: FakeProvider(first), OPENAI: other})
+    starter = asyncio.create_task(home.compare(query(provider=ANTHROPIC)))
+    await first.reached.wait()
+    late = asyncio.create_task(home.compare(query()))
+    await settle()
+    first.go.set()
+    with pytest.raises(ProviderTimeoutError):
+        await starter
+    assert (await late).reply == OPENAI_REPLY
+
+
+async def test_what_was_bought_before_the_cache_was_cleared_is_neither_kept_nor_shared() -> None:
+    before, after = Held(reply()), Held(reply(cost_usd=0.5))
+    home = house(before, after)
+    early = asyncio.create_task(home.compare(query()))
+    await before.reached.wait()
+    await home.cache.clear()
+    afterwards = asyncio.create_task(home.compare(query()))
+    await after.reached.wait()
+    for held, task in ((after, afterwards), (before, early)):
+        held.go.set()
+        assert (await task).cache_outcome is CacheOutcome.MISS
+    known = await home.compare(query())
+    assert (known.cache_outcome, known.reply.purchase.cost_usd) == (CacheOutcome.HIT, 0.5)
 
 
 @pytest.mark.parametrize("failure", [ProviderUnavailableError("overloaded"), ProviderTimeoutError("late")])
