@@ -130,8 +130,8 @@ def _burdens(retry_state: RetryCallState) -> bool:
 
 
 def _is_invited(failure: ProviderError) -> bool:
-    """The provider said when to come back; until then the throttle gate keeps all calls."""
-    return failure.throttles and bool(failure.retry_after_s)
+    """A provider that works said when to come back; until then the throttle gate keeps all calls."""
+    return failure.throttles and not failure.trips_circuit and bool(failure.retry_after_s)
 
 
 def _wait_s(retry_state: RetryCallState) -> float:

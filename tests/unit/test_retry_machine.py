@@ -46,6 +46,12 @@ class Answer:
     kind: type[ServiceError] | None = None
     retry_after_s: float | None = None
 
+    @property
+    def burdens(self) -> bool:
+        """Whether a retry after it counts against the budget: not after an invitation, nor the repeat of a verdict."""
+        kind = self.kind
+        return kind is None or not (kind.repeats_once or (kind is RateLimitedError and self.retry_after_s))
+
     def play(self) -> str:
         if self.kind is None:
             return "verdict"
@@ -122,7 +128,7 @@ class ManyCallers(RuleBasedStateMachine):
             assert self.time() <= expires_at_s - SHORTEST_ATTEMPT_S, "an attempt needs some time"
             if calls == 1:
                 self.firsts += 1
-            elif not (kind := script[calls - 2].kind) or not kind.repeats_once:
+            elif script[calls - 2].burdens:
                 self.repetitions += 1
             assert calls <= MAX_ATTEMPTS
             return script[calls - 1].play()

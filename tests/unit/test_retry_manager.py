@@ -127,13 +127,24 @@ async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it() 
     assert sleep.naps == [12.0]
 
 
-async def test_who_is_invited_to_come_back_burdens_nobody() -> None:
+@pytest.mark.parametrize(
+    ("failure", "is_charged"),
+    [
+        (RateLimitedError("slow down", retry_after_s=2.0), False),
+        (RateLimitedError("slow down"), True),
+        (ProviderOverloadedError("busy", retry_after_s=2.0), True),
+    ],
+    ids=str,
+)
+async def test_who_is_invited_to_come_back_by_a_provider_that_works_burdens_nobody(
+    failure: ProviderError, is_charged: bool
+) -> None:
     budget = RetryBudget()
     manager = RetryManagerImpl(budget=budget, sleep=instant_sleep())
-    for _ in range(30):
+    for _ in range(5):
         with calling(call(Clock())):
-            await manager.run(Operation(1, RateLimitedError("slow down", retry_after_s=2.0)))
-    assert budget.tokens == TOKENS
+            await manager.run(Operation(1, failure))
+    assert (budget.tokens < TOKENS - 4) is is_charged
 
 
 async def test_a_wait_beyond_the_deadline_is_not_begun_and_its_figure_is_passed_on() -> None:
