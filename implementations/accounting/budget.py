@@ -17,7 +17,7 @@ from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.charges import charge
 from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.money import micro_usd, usd
-from implementations.accounting.shared_budget import Answer, Share, SharedBudget
+from implementations.accounting.shared_budget import BudgetAnswer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
 from metrics import Metrics
 from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
@@ -72,7 +72,7 @@ class Budget:
             raise
         if reservation.ceiling and self._rules().has_limits:
             answer = await self._answer(reservation, self._limits())
-            if answer is not Answer.DONE:
+            if answer is not BudgetAnswer.DONE:
                 self._local.settle(reservation, 0)
                 self._refuse(reservation, answer, request)
         return reservation
@@ -149,7 +149,7 @@ class Budget:
     def _is_shared(self) -> bool:
         return self._shared is not None and self._shared.is_heard
 
-    async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
+    async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:
         """The fleet's answer; our own if Redis does not answer within the call's remaining Redis timeout.
 
         A cancelled caller's reservation is released.
@@ -171,22 +171,22 @@ class Budget:
         self._local.settle(reservation, 0)
         self._sync_soon()
 
-    def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> Answer:
+    def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:
         """Decide within our share of each limit, and within what others are known to have left."""
         for account, limit, refusal in zip(
-            reservation.accounts, limits, (Answer.DAY_REFUSES, Answer.MONTH_REFUSES), strict=True
+            reservation.accounts, limits, (BudgetAnswer.DAY_REFUSES, BudgetAnswer.MONTH_REFUSES), strict=True
         ):
             if limit is None:
                 continue
             if account.held > min(limit // self._replicas, limit - self._others(account.period).held):
                 return refusal
-        return Answer.DONE
+        return BudgetAnswer.DONE
 
     def _others(self, period: str) -> Share:
         return Share() if self._shared is None else self._shared.others.get(period, Share())
 
-    def _refuse(self, reservation: Reservation, answer: Answer, request: ProviderRequest) -> None:
-        index = 1 if answer is Answer.MONTH_REFUSES else 0
+    def _refuse(self, reservation: Reservation, answer: BudgetAnswer, request: ProviderRequest) -> None:
+        index = 1 if answer is BudgetAnswer.MONTH_REFUSES else 0
         period, limit = reservation.accounts[index].period, self._limits()[index]
         self._exhausted &= {account.period for account in self.accounts}
         if limit is not None and self.spent(period) >= limit * NEARLY:

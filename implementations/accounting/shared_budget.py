@@ -14,7 +14,7 @@ from implementations.accounting.local_budget import LocalBudget
 from protocols import Account, Reservation
 
 
-class Answer(IntEnum):
+class BudgetAnswer(IntEnum):
     """The shared budget's answer."""
 
     UNKNOWN = -1
@@ -71,7 +71,7 @@ class SharedBudget:
         """There are differences not sent yet."""
         return any(one.held != one.sent_held or one.spent != one.sent_spent for one in self._local.accounts)
 
-    async def take(self, reservation: Reservation, limits: Sequence[int | None]) -> Answer | None:
+    async def take(self, reservation: Reservation, limits: Sequence[int | None]) -> BudgetAnswer | None:
         """Request a reservation that the local budget already holds. None: Redis is down; the reservation is unchanged.
 
         Must not be cancelled: the request may still be granted.
@@ -101,21 +101,21 @@ class SharedBudget:
             entries.append(Entry(account.period, held, spent, limit))
         return entries
 
-    async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> Answer | None:
+    async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> BudgetAnswer | None:
         reply = await self._store.exchange("change", epoch, entries, ceiling=ceiling)
         answer = self._heard(reply, entries)
         if answer is None and epoch == self._epoch:
             self._declared = None
         return answer
 
-    def _heard(self, reply: Sequence[int] | None, entries: Sequence[Entry]) -> Answer | None:
-        if not reply or reply[0] == Answer.UNKNOWN:
+    def _heard(self, reply: Sequence[int] | None, entries: Sequence[Entry]) -> BudgetAnswer | None:
+        if not reply or reply[0] == BudgetAnswer.UNKNOWN:
             return None
         self.others = {
             entry.period: Share(held, spent)
             for entry, held, spent in zip(entries, reply[1::2], reply[2::2], strict=True)
         }
-        return Answer(reply[0])
+        return BudgetAnswer(reply[0])
 
     async def _ready(self) -> bool:
         """Whether the accounts are declared in this epoch; declares them if not, once for all waiters."""
