@@ -211,7 +211,7 @@ class JudgesProvider(Provider):
             name: guards_of(
                 name,
                 rules,
-                places=judging.max_concurrent,
+                slots=judging.max_concurrent,
                 # The queue of one provider leaves each of the others as many slots as it may use.
                 queue_limit=max(judging.max_concurrent, judging.max_in_flight - others),
                 metrics=metrics,

@@ -1,7 +1,7 @@
 """One to four replicas behind HAProxy on this machine: the sizing formulae, and restarts under load.
 
 All replicas share one core, so that processor time proves nothing here. The provider takes half a second and a replica
-has few places: what bounds it is its places, as in production, where a verdict takes seconds.
+has few slots: what bounds it is its slots, as in production, where a verdict takes seconds.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from bench.setups import MISS, Run
 from bench.stage import Stage
 
 DELAY_MS = 500
-PLACES = 8
+SLOTS = 8
 MOST_REPLICAS = 4
 SPANS = Spans(warm_s=3.0, counted_s=10.0)
 RESTARTED, RATE, CONNECTIONS = 3, 50.0, 128
@@ -27,15 +27,15 @@ FEW, MORE, THINKS_MS, RECEIVED_S = 100, 400, 10_000, 3.0
 
 
 async def size(stage: Stage, count: int, spans: Spans) -> dict[str, Any]:
-    """That many replicas with all places taken and as many requests waiting: throughput, connections, memory."""
-    settings = {"MAX_IN_FLIGHT_REQUESTS": str(PLACES), "LLM_MAX_CONCURRENT_REQUESTS": str(PLACES)}
+    """That many replicas with all slots taken and as many requests waiting: throughput, connections, memory."""
+    settings = {"MAX_IN_FLIGHT_REQUESTS": str(SLOTS), "LLM_MAX_CONCURRENT_REQUESTS": str(SLOTS)}
     with fleet_of(stage, count, delay_ms=DELAY_MS, settings=settings) as fleet:
         provider = fleet.world.provider
         subject = Subject(name=f"{count} replicas", server=fleet.balancer, provider=provider, request=_new_questions())
-        row = await measured(subject, Run(connections=2 * PLACES * count), spans)
+        row = await measured(subject, Run(connections=2 * SLOTS * count), spans)
         return {
             "replicas": count,
-            "computed_rps": count * PLACES / (DELAY_MS / 1000),
+            "computed_rps": count * SLOTS / (DELAY_MS / 1000),
             "found_rps": row.achieved_rps,
             "statuses": row.statuses,
             "p50_ms": row.latency_ms["p50"],
@@ -67,10 +67,10 @@ async def restarts(stage: Stage, *, told_before: bool) -> dict[str, Any]:
 
 async def under_way(stage: Stage) -> dict[str, Any]:
     """The memory of each of many questions in flight."""
-    places = str(FEW + MORE)
+    slots = str(FEW + MORE)
     question = _new_questions()
     with stage.world(delay_ms=THINKS_MS) as world:
-        settings = {**MISS.settings(world), "MAX_IN_FLIGHT_REQUESTS": places, "LLM_MAX_CONCURRENT_REQUESTS": places}
+        settings = {**MISS.settings(world), "MAX_IN_FLIGHT_REQUESTS": slots, "LLM_MAX_CONCURRENT_REQUESTS": slots}
         with stage.service(settings) as service:
             callers, looks = [], []
             for count in (FEW, MORE):

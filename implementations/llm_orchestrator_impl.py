@@ -95,7 +95,7 @@ class LLMOrchestratorImpl:
         began_s = asked_s - query.reading_s
         full = self._deadline(settings, began_s)
         deadline = full if query.timeout_s is None else full.at_most(began_s + query.timeout_s)
-        place = await self._capacity.enter(
+        slot = await self._capacity.enter(
             within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE),
             size_bytes=COPIES * query.size_bytes,
         )
@@ -103,7 +103,7 @@ class LLMOrchestratorImpl:
             deadline=deadline,
             purchase_deadline=full,
             record=Record(queued_s=self._clock() - asked_s),
-            holds_place_for=place.keep_for,
+            holds_slot_for=slot.keep_for,
         )
         self._events.publish(request_events.started(query))
         try:
@@ -118,7 +118,7 @@ class LLMOrchestratorImpl:
             self._failed(query, failure, call.record, self._clock() - began_s)
             raise
         finally:
-            place.leave()
+            slot.leave()
 
     def _answered(self, query: ComparisonQuery, answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
         result = _result(answer, record, elapsed_s)
@@ -196,7 +196,7 @@ class LLMOrchestratorImpl:
                     flight_key,
                     partial(self._buy, key, candidate, query, settings, flight),
                     within_s=left_s,
-                    on_start=call.holds_place_for,
+                    on_start=call.holds_slot_for,
                 )
             except StillInFlightError:
                 raise _too_late(candidate) from None

@@ -312,7 +312,7 @@ def alerts(
 
 def guards(metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
     return {
-        name: guards_of(name, CircuitRules(), places=32, queue_limit=100, metrics=metrics, clock=clock)
+        name: guards_of(name, CircuitRules(), slots=32, queue_limit=100, metrics=metrics, clock=clock)
         for name in ProviderName
     }
 
@@ -409,7 +409,7 @@ def provider_status(**changes: Any) -> ProviderStatus:
 
 def call(clock: Clock, *, remaining_s: float = 55.0, attempt_timeout_s: float = 30.0) -> Call:
     deadline = Deadline(expires_at_s=clock() + remaining_s, attempt_timeout_s=attempt_timeout_s, clock=clock)
-    return Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
+    return Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
 
 
 def new_metrics() -> Metrics:

@@ -12,7 +12,7 @@ from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import RETRY_AFTER_S, MemoryLimit
 
 
-class Place:
+class Slot:
     """A slot in the bulkhead; `leave` it once. Tasks that outlive the request may hold it longer."""
 
     def __init__(self, release: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class Bulkhead:
         queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
         memory: MemoryLimit | None = None,
     ) -> None:
-        self._places = asyncio.Semaphore(limit)
+        self._slots = asyncio.Semaphore(limit)
         self._queue_limit = queue_limit
         self._queueing = queueing
         self._memory = memory or MemoryLimit(inf)
@@ -62,23 +62,23 @@ class Bulkhead:
         """Requests that wait for a slot."""
         return self._waiting
 
-    async def enter(self, *, within_s: float, size_bytes: int = 0) -> Place:
+    async def enter(self, *, within_s: float, size_bytes: int = 0) -> Slot:
         """Acquire a slot, first come first served, and reserve size_bytes of memory.
 
         Raises ServiceOverloadedError if the memory limit is reached, the queue is full or the wait exceeds within_s.
         """
         self._memory.take(size_bytes)
         try:
-            if self._places.locked():
+            if self._slots.locked():
                 with self._queueing():
                     await self._wait(within_s)
             else:
-                await self._places.acquire()  # does not wait
+                await self._slots.acquire()  # does not wait
         except BaseException:
             self._memory.give_back(size_bytes)
             raise
         self._inside += 1
-        return Place(partial(self._left, size_bytes))
+        return Slot(partial(self._left, size_bytes))
 
     async def _wait(self, within_s: float) -> None:
         if self._queue_limit is not None and self._waiting >= self._queue_limit:
@@ -88,7 +88,7 @@ class Bulkhead:
         self._waiting += 1
         try:
             async with asyncio.timeout(within_s):
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             raise ServiceOverloadedError(
                 "no slot became free in time", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=RETRY_AFTER_S
@@ -99,4 +99,4 @@ class Bulkhead:
     def _left(self, size_bytes: int) -> None:
         self._inside -= 1
         self._memory.give_back(size_bytes)
-        self._places.release()
+        self._slots.release()

@@ -91,12 +91,12 @@ class Call:
     """One comparison in progress.
 
     deadline: the caller's; purchase_deadline: that of its flights, which the caller's own timeout does not shorten.
-    holds_place_for: called with each task that may outlive the request.
+    holds_slot_for: called with each task that may outlive the request.
     """
 
     deadline: Deadline
     purchase_deadline: Deadline
-    holds_place_for: Callable[[asyncio.Task[Any]], None]
+    holds_slot_for: Callable[[asyncio.Task[Any]], None]
     record: Record = field(default_factory=Record)
 
     def apart(self, deadline: Deadline) -> Self:
@@ -104,7 +104,7 @@ class Call:
         return type(self)(
             deadline=deadline,
             purchase_deadline=self.purchase_deadline,
-            holds_place_for=self.holds_place_for,
+            holds_slot_for=self.holds_slot_for,
             record=Record(redis_s=self.record.redis_s, replaced_connection=self.record.replaced_connection),
         )
 
@@ -152,7 +152,7 @@ async def brief_call(seconds: float, clock: ClockProtocol) -> AsyncIterator[Call
     """
     before_s = ATTEMPT_SHARE * seconds
     deadline = Deadline(expires_at_s=clock() + before_s, attempt_timeout_s=before_s, clock=clock)
-    call = Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
+    call = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
     async with asyncio.timeout(seconds):
         with calling(call):
             yield call

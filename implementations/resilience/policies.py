@@ -142,7 +142,7 @@ class ConcurrencyLimited:
         """
         call, began_s = current_call(), self._clock()
         try:
-            place = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - SHORTEST_ATTEMPT_S)
+            slot = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - SHORTEST_ATTEMPT_S)
         except ServiceOverloadedError as failure:
             failure.provider = request.provider
             raise
@@ -153,7 +153,7 @@ class ConcurrencyLimited:
                 raise PausedMeanwhile
             return await self._provider.generate_comparison(request)
         finally:
-            place.leave()
+            slot.leave()
 
 
 class CircuitBroken:

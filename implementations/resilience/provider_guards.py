@@ -37,7 +37,7 @@ def guards_of(
     name: ProviderName,
     rules: CircuitRules,
     *,
-    places: int,
+    slots: int,
     queue_limit: int,
     metrics: Metrics,
     clock: ClockProtocol,
@@ -45,7 +45,7 @@ def guards_of(
 ) -> Guards:
     """The guards of one provider, with their metrics. Each transition is one log line and one metric update.
 
-    places: concurrent calls; queue_limit: how many may wait for a slot, and how many for the end of a pause.
+    slots: concurrent calls; queue_limit: how many may wait for a slot, and how many for the end of a pause.
     queueing: entered while waiting for either.
     """
 
@@ -56,7 +56,7 @@ def guards_of(
     guards = Guards(
         circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=log_change),
         gate=ThrottleGate(queue_limit=queue_limit, clock=clock, queueing=queueing),
-        bulkhead=Bulkhead(limit=places, queue_limit=queue_limit, queueing=queueing),
+        bulkhead=Bulkhead(limit=slots, queue_limit=queue_limit, queueing=queueing),
         retry_budget=RetryBudget(),
     )
     metrics.throttle_paused.of(name).set_function(lambda: guards.gate.remaining_s)

@@ -60,7 +60,7 @@ class BudgetStore:
         self._redis = redis
         self._prefix = prefix
         self._replica = replica
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def exchange(
         self, verb: str, epoch: int, entries: Sequence[tuple[str, int, int, int | None]], *, ceiling: int
@@ -77,7 +77,7 @@ class BudgetStore:
         ]
         command: Command = ("EVAL", SCRIPT, len(keys), *keys, self._replica, epoch, verb, KEPT_S, ceiling, *figures)
         try:
-            async with self._places:
+            async with self._slots:
                 return _numbers(await self._sent(command))
         except RedisAwayError:
             return None

@@ -7,21 +7,21 @@ from pathlib import Path
 from tests.integration.pointed_service import ERROR_KEYS
 from tests.integration.service_process import Answer, ServiceProcess, mocked, service, wait_until
 
-PLACES = 4  # and as many may wait
+SLOTS = 4  # and as many may wait
 CALLERS = 40
 REASONS = {"queue_full": "the wait queue is full", "queue_timeout": "no slot became free in time"}
 PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
 
 
 def test_who_finds_no_room_is_told_to_come_again_and_nobody_after_him(tmp_path: Path) -> None:
-    with service(tmp_path, mocked(MAX_IN_FLIGHT_REQUESTS=str(PLACES), MOCK_LATENCY_MS="700")) as running:
+    with service(tmp_path, mocked(MAX_IN_FLIGHT_REQUESTS=str(SLOTS), MOCK_LATENCY_MS="700")) as running:
 
         def ask(number: int) -> Answer:
             return running.compare(replicate=number)
 
         with ThreadPoolExecutor(CALLERS) as callers:
             asked = [callers.submit(ask, number) for number in range(CALLERS)]
-            wait_until(lambda: counted(running, "in_flight_requests") == PLACES)
+            wait_until(lambda: counted(running, "in_flight_requests") == SLOTS)
             probed = [running.ask(path).status for path in PROBES]
             answers = [one.result(timeout=30) for one in asked]
             served = [answer for answer in answers if answer.status == HTTPStatus.OK]
@@ -32,11 +32,11 @@ def test_who_finds_no_room_is_told_to_come_again_and_nobody_after_him(tmp_path: 
                 assert counted(running, f'shed_total{{provider="none",reason="{reason}"}}') == len(told)
             assert counted(running, "upstream_attempts_total") == len(served)
             assert counted(running, "in_flight_requests") == counted(running, "admission_queue_requests") == 0
-            later = list(callers.map(ask, range(CALLERS, CALLERS + 2 * PLACES)))
+            later = list(callers.map(ask, range(CALLERS, CALLERS + 2 * SLOTS)))
             assert counted(running, "shed_total") == len(refused)
 
     assert probed == [HTTPStatus.OK] * len(PROBES)
-    assert len(served) >= PLACES
+    assert len(served) >= SLOTS
     assert REASONS["queue_full"] in {answer.json()["details"] for answer in refused}
     assert len({answer.json()["correlation_id"] for answer in answers}) == CALLERS
     for answer in refused:

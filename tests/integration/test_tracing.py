@@ -242,9 +242,9 @@ async def test_an_unknown_path_gives_no_name_to_a_span() -> None:
 
 
 async def test_who_waits_for_a_place_has_a_span_for_it() -> None:
-    places: Any = {"LLM_MAX_CONCURRENT_REQUESTS": "1", "MAX_IN_FLIGHT_REQUESTS": "2"}
+    settings: Any = {"LLM_MAX_CONCURRENT_REQUESTS": "1", "MAX_IN_FLIGHT_REQUESTS": "2"}
     slow, release = _held(answer(ANTHROPIC.good()))
-    async with traced(ANTHROPIC, slow, **places) as (service, provider, spans):
+    async with traced(ANTHROPIC, slow, **settings) as (service, provider, spans):
         asked = [asyncio.create_task(service.judges(ANTHROPIC, replicate=number)) for number in range(3)]
         await _until(lambda: bool(provider.requests))
         release.set()

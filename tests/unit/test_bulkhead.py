@@ -15,7 +15,7 @@ async def endless() -> None:
     await asyncio.Event().wait()
 
 
-async def test_places_are_given_until_there_are_none() -> None:
+async def test_slots_are_given_until_there_are_none() -> None:
     bulkhead = Bulkhead(limit=2)
     first, second = await bulkhead.enter(within_s=0), await bulkhead.enter(within_s=0)
     assert bulkhead.inside == 2
@@ -29,7 +29,7 @@ async def test_places_are_given_until_there_are_none() -> None:
 
 async def test_who_came_first_is_served_first() -> None:
     bulkhead, served = Bulkhead(limit=1), list[int]()
-    place = await bulkhead.enter(within_s=0)
+    slot = await bulkhead.enter(within_s=0)
 
     async def wait(number: int) -> None:
         mine = await bulkhead.enter(within_s=60)
@@ -39,17 +39,17 @@ async def test_who_came_first_is_served_first() -> None:
     waiting = [asyncio.create_task(wait(number)) for number in range(5)]
     await settle()
     assert bulkhead.waiting == 5
-    place.leave()
+    slot.leave()
     await asyncio.gather(*waiting)
     assert served == [0, 1, 2, 3, 4]
 
 
 async def test_a_newcomer_does_not_overtake_the_queue() -> None:
     bulkhead = Bulkhead(limit=1)
-    place = await bulkhead.enter(within_s=0)
+    slot = await bulkhead.enter(within_s=0)
     waiting = asyncio.create_task(bulkhead.enter(within_s=60))
     await settle()
-    place.leave()
+    slot.leave()
     with pytest.raises(ServiceOverloadedError):
         await bulkhead.enter(within_s=0)
     (await waiting).leave()
@@ -58,24 +58,24 @@ async def test_a_newcomer_does_not_overtake_the_queue() -> None:
 
 async def test_a_full_queue_turns_away_at_once() -> None:
     bulkhead = Bulkhead(limit=1, queue_limit=2)
-    place = await bulkhead.enter(within_s=0)
+    slot = await bulkhead.enter(within_s=0)
     waiting = [asyncio.create_task(bulkhead.enter(within_s=60)) for _ in range(2)]
     await settle()
     with pytest.raises(ServiceOverloadedError):
         await bulkhead.enter(within_s=60)
-    place.leave()
+    slot.leave()
     for one in waiting:
         (await one).leave()
     assert (bulkhead.inside, bulkhead.waiting) == (0, 0)
 
 
-async def test_who_leaves_the_queue_takes_no_place_along() -> None:
+async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
     bulkhead = Bulkhead(limit=1)
-    place = await bulkhead.enter(within_s=0)
+    slot = await bulkhead.enter(within_s=0)
     waiting = [asyncio.create_task(bulkhead.enter(within_s=60)) for _ in range(3)]
     await settle()
     waiting[0].cancel()
-    place.leave()
+    slot.leave()
     waiting[1].cancel()
     await asyncio.gather(*waiting[:2], return_exceptions=True)
     (await waiting[2]).leave()
@@ -83,47 +83,47 @@ async def test_who_leaves_the_queue_takes_no_place_along() -> None:
     (await bulkhead.enter(within_s=0)).leave()
 
 
-async def test_a_place_is_held_for_what_goes_on_after_its_owner_left() -> None:
+async def test_a_slot_is_held_for_what_goes_on_after_its_owner_left() -> None:
     bulkhead = Bulkhead(limit=1)
-    place = await bulkhead.enter(within_s=0)
+    slot = await bulkhead.enter(within_s=0)
     flight = asyncio.create_task(endless())
-    place.keep_for(flight)
-    place.leave()
+    slot.keep_for(flight)
+    slot.leave()
     assert bulkhead.inside == 1
     flight.cancel()
     await settle()
     assert bulkhead.inside == 0
 
 
-async def test_a_place_whose_work_ended_first_is_free_when_its_owner_leaves() -> None:
+async def test_a_slot_whose_work_ended_first_is_free_when_its_owner_leaves() -> None:
     bulkhead = Bulkhead(limit=1)
-    place = await bulkhead.enter(within_s=0)
+    slot = await bulkhead.enter(within_s=0)
     flight = asyncio.create_task(asyncio.sleep(0))
-    place.keep_for(flight)
+    slot.keep_for(flight)
     await flight
     await settle()
     assert bulkhead.inside == 1
-    place.leave()
+    slot.leave()
     assert bulkhead.inside == 0
 
 
 async def test_who_needs_more_memory_than_is_left_is_turned_away_and_takes_none() -> None:
     memory = MemoryLimit(100)
     bulkhead = Bulkhead(limit=5, memory=memory)
-    place = await bulkhead.enter(within_s=0, size_bytes=60)
+    slot = await bulkhead.enter(within_s=0, size_bytes=60)
     with pytest.raises(ServiceOverloadedError) as full:
         await bulkhead.enter(within_s=60, size_bytes=41)
     assert (full.value.shed, full.value.retry_after_s) == (ShedReason.MEMORY, 1.0)
     assert (bulkhead.inside, memory.taken_bytes) == (1, 60)
     (await bulkhead.enter(within_s=0, size_bytes=40)).leave()
-    place.leave()
+    slot.leave()
     assert memory.taken_bytes == 0
 
 
-async def test_who_waits_for_a_place_has_memory_already_and_gives_it_back_when_there_is_none() -> None:
+async def test_who_waits_for_a_slot_has_memory_already_and_gives_it_back_when_there_is_none() -> None:
     memory = MemoryLimit(100)
     bulkhead = Bulkhead(limit=1, memory=memory)
-    place = await bulkhead.enter(within_s=0, size_bytes=10)
+    slot = await bulkhead.enter(within_s=0, size_bytes=10)
     waiting = asyncio.create_task(bulkhead.enter(within_s=60, size_bytes=20))
     await settle()
     assert memory.taken_bytes == 30
@@ -132,16 +132,16 @@ async def test_who_waits_for_a_place_has_memory_already_and_gives_it_back_when_t
         await bulkhead.enter(within_s=0, size_bytes=20)
     await asyncio.wait([waiting])
     assert memory.taken_bytes == 10
-    place.leave()
+    slot.leave()
     assert memory.taken_bytes == 0
 
 
 async def test_memory_is_kept_as_long_as_the_place() -> None:
     memory = MemoryLimit(100)
-    place = await Bulkhead(limit=1, memory=memory).enter(within_s=0, size_bytes=10)
+    slot = await Bulkhead(limit=1, memory=memory).enter(within_s=0, size_bytes=10)
     going_on = asyncio.create_task(endless())
-    place.keep_for(going_on)
-    place.leave()
+    slot.keep_for(going_on)
+    slot.leave()
     assert memory.taken_bytes == 10
     going_on.cancel()
     await settle()

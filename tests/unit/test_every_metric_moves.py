@@ -187,14 +187,14 @@ def drive_the_events(watch: Watch, spool_path: Path) -> None:
 
 async def drive_the_guards(watch: Watch) -> None:
     """A provider that wants a pause and money, whose one place is taken, and who is asked twice."""
-    known = guards_of(ANTHROPIC, CircuitRules(), places=1, queue_limit=1, metrics=watch.metrics, clock=Clock())
+    known = guards_of(ANTHROPIC, CircuitRules(), slots=1, queue_limit=1, metrics=watch.metrics, clock=Clock())
     known.gate.pause(5.0)
     known.circuit.force(CircuitState.OPEN, reason=AttemptOutcome.QUOTA, actor=OWN_DECISION)
-    place = await known.bulkhead.enter(within_s=60.0)
+    slot = await known.bulkhead.enter(within_s=60.0)
     waiting = asyncio.create_task(known.bulkhead.enter(within_s=60.0))
     await settle()
     watch.look()
-    place.leave()
+    slot.leave()
     await waiting
     on_retry = watch.metrics.retries.of(ANTHROPIC).inc
     retries = RetryManagerImpl(budget=known.retry_budget, sleep=InstantSleep(), on_retry=on_retry)

@@ -28,7 +28,7 @@ RETRY_INFO = {
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "5.5s"},
     ]
 }
-PLACES: list[tuple[dict[str, str], dict[str, Any], float]] = [
+SLOTS: list[tuple[dict[str, str], dict[str, Any], float]] = [
     ({"retry-after-ms": "1500"}, {}, 1.5),
     ({"retry-after": "2"}, {}, 2.0),
     ({"retry-after": "Mon, 23 Nov 2026 12:00:03 GMT"}, {}, 3.0),
@@ -42,20 +42,20 @@ def waited(headers: Mapping[str, str], error: Any = None) -> float | None:
     return wait_s(CIMultiDict(headers), ErrorBody.of({"error": error}), now_s=NOW_S)
 
 
-@pytest.mark.parametrize(("headers", "error", "expected"), PLACES)
+@pytest.mark.parametrize(("headers", "error", "expected"), SLOTS)
 def test_each_place_is_read(headers: dict[str, str], error: dict[str, Any], expected: float) -> None:
     assert waited(headers, error) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("first", range(len(PLACES)))
+@pytest.mark.parametrize("first", range(len(SLOTS)))
 def test_the_first_place_that_says_something_decides(first: int) -> None:
     """Headers win over the body, the body over resets; seconds and a date share one header, so one of them stands."""
     headers: dict[str, str] = {}
     error: dict[str, Any] = {}
-    for more_headers, more_error, _ in reversed(PLACES[first:]):
+    for more_headers, more_error, _ in reversed(SLOTS[first:]):
         headers |= more_headers
         error |= more_error
-    assert waited(headers, error) == pytest.approx(PLACES[first][2])
+    assert waited(headers, error) == pytest.approx(SLOTS[first][2])
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_one_caller_causes_as_many_calls_as_the_model_says(script: list[Answer])
             return script[calls - 1].play()
 
         deadline = Deadline(expires_at_s=time() + REQUEST_S * MAX_ATTEMPTS, attempt_timeout_s=30.0, clock=time)
-        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)):
+        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)):
             asked = asyncio.create_task(manager.run(operation))
         await time.pass_until(time() + REQUEST_S * MAX_ATTEMPTS)
         assert asked.done()
@@ -135,7 +135,7 @@ class ManyCallers(RuleBasedStateMachine):
 
         async def start() -> None:
             deadline = Deadline(expires_at_s=expires_at_s, attempt_timeout_s=30.0, clock=self.time)
-            with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)):
+            with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)):
                 self.asked.append((asyncio.create_task(self.manager.run(operation)), expires_at_s))
             await settle()
 

@@ -45,7 +45,7 @@ from tests.fakes import (
 
 ANTHROPIC = ProviderName.ANTHROPIC
 Behaviour = Callable[[ProviderRequest], Awaitable[ProviderReply]]
-PLACES = 4
+SLOTS = 4
 
 
 class Upstream:
@@ -73,12 +73,12 @@ class Upstream:
 class Stack:
     """One provider behind all its policies, in virtual time."""
 
-    def __init__(self, behave: Behaviour, *, places: int = PLACES) -> None:
+    def __init__(self, behave: Behaviour, *, slots: int = SLOTS) -> None:
         self.time = Timeline()
         self.metrics = new_metrics()
         self.upstream = Upstream(behave)
         self.guards = guards_of(
-            ANTHROPIC, CircuitRules(), places=places, queue_limit=100, metrics=self.metrics, clock=self.time
+            ANTHROPIC, CircuitRules(), slots=slots, queue_limit=100, metrics=self.metrics, clock=self.time
         )
         accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
         self.provider = guarded(
@@ -95,7 +95,7 @@ class Stack:
 
     async def ask(self, *, within_s: float = 55.0) -> ProviderReply:
         deadline = Deadline(expires_at_s=self.time() + within_s, attempt_timeout_s=30.0, clock=self.time)
-        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)):
+        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)):
             return await self.provider.generate_comparison(request())
 
     async def outcome(self, *, within_s: float = 55.0) -> ProviderReply | BaseException:
@@ -213,7 +213,7 @@ async def test_exactly_one_failure_says_that_it_opened_the_circuit_and_a_retry_e
 
 async def test_an_outage_of_a_minute_costs_few_calls_and_ends_soon_after_it_is_over() -> None:
     """50 requests a second on a pinned judge: at most 3 % of them, and the first burst, reach the provider."""
-    stack, rate, outage_s = Stack(failing(ProviderUnavailableError), places=32), 50, 60
+    stack, rate, outage_s = Stack(failing(ProviderUnavailableError), slots=32), 50, 60
     began_s = stack.time()
     asked: list[asyncio.Task[ProviderReply]] = []
     for number in range(rate * outage_s):
@@ -258,11 +258,11 @@ async def test_a_queued_call_sees_that_the_circuit_opened_meanwhile() -> None:
     stack = Stack(held)
     asked = [asyncio.create_task(stack.ask()) for _ in range(30)]
     await settle()
-    assert (stack.upstream.calls, stack.guards.bulkhead.waiting) == (PLACES, 30 - PLACES)
+    assert (stack.upstream.calls, stack.guards.bulkhead.waiting) == (SLOTS, 30 - SLOTS)
     held.go.set()
     await stack.time.pass_until(stack.time() + 55)
     assert all(isinstance(task.exception(), ServiceError) for task in asked)
-    assert stack.upstream.calls <= 5 + PLACES
+    assert stack.upstream.calls <= 5 + SLOTS
     stack.assert_nothing_is_held()
 
 
@@ -273,19 +273,19 @@ async def test_no_more_calls_are_under_way_than_there_are_places() -> None:
     await settle()
     held.go.set()
     assert await asyncio.gather(*asked) == [reply()] * 30
-    assert stack.upstream.most_at_once == PLACES
+    assert stack.upstream.most_at_once == SLOTS
     stack.assert_nothing_is_held()
 
 
 async def test_who_finds_no_place_within_the_request_s_time_is_told_that_the_service_is_overloaded() -> None:
     held = Held(reply())
     stack = Stack(held)
-    asked = [asyncio.create_task(stack.ask()) for _ in range(PLACES)]
+    asked = [asyncio.create_task(stack.ask()) for _ in range(SLOTS)]
     await settle()
     with pytest.raises(ServiceOverloadedError) as crowded:
         await stack.ask(within_s=0.1)
     assert crowded.value.provider is ANTHROPIC
-    assert stack.upstream.calls == PLACES
+    assert stack.upstream.calls == SLOTS
     held.go.set()
     await asyncio.gather(*asked)
     stack.assert_nothing_is_held()
@@ -303,7 +303,7 @@ async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> No
     assert (first.result(), second.result(), stack.upstream.calls) == (reply(), reply(), 3)
 
 
-@pytest.mark.parametrize("callers", [PLACES, 32, 100])
+@pytest.mark.parametrize("callers", [SLOTS, 32, 100])
 async def test_a_burst_that_meets_one_pause_is_answered_after_it(callers: int) -> None:
     async def throttled(_: ProviderRequest) -> ProviderReply:
         await stack.time.sleep(0.1)
@@ -314,10 +314,10 @@ async def test_a_burst_that_meets_one_pause_is_answered_after_it(callers: int) -
     await stack.time.pass_until(stack.time() + 0.1)
     stack.upstream.behave = well
     await stack.time.pass_until(stack.time() + 1.9)
-    assert stack.upstream.calls == PLACES, "who waited for a slot does not call during the pause"
+    assert stack.upstream.calls == SLOTS, "who waited for a slot does not call during the pause"
     await stack.time.pass_until(stack.time() + 5)
     assert [task.result() for task in asked] == [reply()] * callers
-    assert stack.upstream.calls == callers + PLACES
+    assert stack.upstream.calls == callers + SLOTS
     stack.assert_nothing_is_held()
 
 
@@ -326,7 +326,7 @@ async def test_of_a_pause_is_told_what_was_waited(leaves_after_s: float | None) 
     stack = Stack(well)
     stack.guards.gate.pause(10.0)
     deadline = Deadline(expires_at_s=stack.time() + 55, attempt_timeout_s=30.0, clock=stack.time)
-    under_way = Call(deadline=deadline, purchase_deadline=deadline, holds_place_for=lambda _: None)
+    under_way = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
     with calling(under_way):
         asked = asyncio.create_task(stack.provider.generate_comparison(request()))
     await settle()
@@ -370,7 +370,7 @@ async def test_a_caller_who_leaves_at_any_moment_leaves_nothing_behind() -> None
         Held(reply()),
     ):
         for turns in range(12):
-            stack = Stack(behave, places=1)
+            stack = Stack(behave, slots=1)
             asked = [asyncio.create_task(stack.ask()) for _ in range(3)]
             for _ in range(turns):
                 await asyncio.sleep(0)

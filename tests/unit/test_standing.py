@@ -52,7 +52,7 @@ def test_an_open_circuit_is_a_degraded_mode_when_the_provider_is_of_use(status: 
 
 def test_a_held_circuit_says_why_and_no_word_of_the_operator_s() -> None:
     metrics, clock = new_metrics(), Clock()
-    circuit = guards_of(OPENAI, CircuitRules(), places=1, queue_limit=1, metrics=metrics, clock=clock).circuit
+    circuit = guards_of(OPENAI, CircuitRules(), slots=1, queue_limit=1, metrics=metrics, clock=clock).circuit
     assert held(metrics) == set()
     for outcome in (AttemptOutcome.QUOTA, AttemptOutcome.AUTHENTICATION):
         circuit.force(CircuitState.OPEN, reason=outcome, actor=OWN_DECISION, for_s=300.0)

@@ -210,7 +210,7 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
     provider = FakeProvider(*[ProviderUnavailableError("")] * 6)
     judge = guarded(
         provider,
-        guards_of(ANTHROPIC, CircuitRules(), places=1, queue_limit=1, metrics=metrics, clock=clock),
+        guards_of(ANTHROPIC, CircuitRules(), slots=1, queue_limit=1, metrics=metrics, clock=clock),
         books(FixedPrices(), metrics=metrics, now=Calendar()),
         unlimited(),
         clock=clock,
@@ -257,11 +257,11 @@ async def test_a_look_into_the_cache_tells_whether_it_was_there(spans: RecordedS
 
 async def test_only_who_waits_for_a_place_has_a_span_for_it(spans: RecordedSpans) -> None:
     bulkhead = Bulkhead(limit=1, queueing=queueing(spans.own, ANTHROPIC))
-    place = await bulkhead.enter(within_s=1)
+    slot = await bulkhead.enter(within_s=1)
     assert spans.all() == []
     waiting = asyncio.create_task(bulkhead.enter(within_s=60))
     await settle()
-    place.leave()
+    slot.leave()
     (await waiting).leave()
     assert told(spans.one("queue provider")) == {"llm_provider.provider": "anthropic"}
 
