@@ -405,6 +405,7 @@ HTML = b"<!doctype html><title>Bad gateway</title>"
         (200, b'{"choices": [{"error": {"code": 429, "message": "busy"}}]}', RateLimitedError),
         (200, b'{"choices": null}', BrokenReplyError),
         (200, b'{"choices": []}', BrokenReplyError),
+        (200, b'{"choices": ["error"]}', InvalidReplyError),
         (200, b'{"choices": [{"finish_reason": null, "message": {}}]}', InvalidReplyError),
     ],
     ids=str,
