@@ -1,6 +1,7 @@
 """OpenRouter: chat completions routed to other vendors. A 200 may hold an error; its usage reports the actual cost."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from api_models import JsonObject, Purchase
@@ -26,11 +27,7 @@ class OpenRouterProviderImpl:
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
-        answer = await self._endpoint.post(chat.PATH, payload(request))
-        failure = _failure_of_route(answer)
-        if failure is not None:
-            failure.purchase = _charge(request, answer)
-            raise failure
+        answer = await self._endpoint.post(chat.PATH, payload(request), failure_in=partial(_failure_of_route, request))
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
@@ -53,27 +50,34 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def completion(answer: JsonObject) -> Completion:
-    """Includes the amount charged; with our own vendor key (BYOK), plus the vendor's charge."""
+    """Includes the amount charged."""
+    return replace(chat.completion(answer), cost_usd=_charged_usd(answer))
+
+
+def _charged_usd(answer: JsonObject) -> float | None:
+    """The amount charged, if it is known; with our own vendor key (BYOK), plus the vendor's charge."""
     usage = at(answer, "usage")
     charged = _dollars(at(usage, "cost"))
     upstream = _dollars(at(usage, "cost_details", "upstream_inference_cost")) if at(usage, "is_byok") is True else 0.0
-    is_known = charged is not None and upstream is not None
-    return replace(chat.completion(answer), cost_usd=(charged or 0.0) + (upstream or 0.0) if is_known else None)
+    return None if charged is None or upstream is None else charged + upstream
 
 
-def _failure_of_route(answer: JsonObject) -> ProviderError | None:
+def _failure_of_route(request: ProviderRequest, answer: JsonObject) -> ProviderError | None:
+    """The error of the answer or of its choice, with what was charged nevertheless."""
     choice = at(answer, "choices", 0)
-    failure = failure_in_success(choice)
+    failure = failure_in_success(answer) or failure_in_success(choice)
     if failure is None and at(choice, "finish_reason") == "error":
-        return ProviderUnavailableError("the route failed during the answer")
+        failure = ProviderUnavailableError("the route failed during the answer")
+    if failure is not None:
+        failure.purchase = _purchase(request, answer)
     return failure
 
 
-def _charge(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
-    """What a failed route charged nevertheless; None if it says that it charged nothing, or says nothing at all."""
-    made = completion(answer)
-    is_charged = made.usage.prompt + made.usage.completion if made.cost_usd is None else made.cost_usd
-    return Purchase(model=request.model, usage=made.usage, cost_usd=made.cost_usd) if is_charged else None
+def _purchase(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
+    """What a failed route charged; None if it says that it charged nothing, or says nothing at all."""
+    usage, cost_usd = chat.reported_usage(answer), _charged_usd(answer)
+    is_charged = usage.prompt + usage.completion if cost_usd is None else cost_usd
+    return Purchase(model=request.model, usage=usage, cost_usd=cost_usd) if is_charged else None
 
 
 def _dollars(value: Any) -> float | None:

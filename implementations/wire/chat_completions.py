@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 
-from api_models import JsonObject
+from api_models import JsonObject, Usage
 from exceptions import BrokenReplyError
 from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.usage import read_usage
@@ -57,20 +57,25 @@ def completion(answer: JsonObject) -> Completion:
     if not choice:
         raise BrokenReplyError("the answer holds no choice")
     refused = bool(text_at(choice, "message", "refusal"))
-    usage = at(answer, "usage")
     return Completion(
         text=text_at(choice, "message", "content"),
         finish_reason=FinishReason.REFUSED
         if refused
         else FINISH_REASONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED),
         model=text_at(answer, "model"),
-        usage=read_usage(
-            prompt=(at(usage, "prompt_tokens"),),
-            completion=(at(usage, "completion_tokens"),),
-            cached=at(usage, "prompt_tokens_details", "cached_tokens"),
-            written=at(usage, "prompt_tokens_details", "cache_write_tokens"),
-            reasoning=at(usage, "completion_tokens_details", "reasoning_tokens"),
-        ),
+        usage=reported_usage(answer),
+    )
+
+
+def reported_usage(answer: JsonObject) -> Usage:
+    """The token counts, also of an answer that holds an error."""
+    usage = at(answer, "usage")
+    return read_usage(
+        prompt=(at(usage, "prompt_tokens"),),
+        completion=(at(usage, "completion_tokens"),),
+        cached=at(usage, "prompt_tokens_details", "cached_tokens"),
+        written=at(usage, "prompt_tokens_details", "cache_write_tokens"),
+        reasoning=at(usage, "completion_tokens_details", "reasoning_tokens"),
     )
 
 

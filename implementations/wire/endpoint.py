@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from pydantic import SecretStr
@@ -14,6 +14,7 @@ from implementations.wire.json_reading import read_json, read_object
 from implementations.wire.transport import Transport, WireReply
 
 T = TypeVar("T")
+FailureReader: TypeAlias = Callable[[JsonObject], ProviderError | None]
 
 SUCCESSES = range(200, 300)
 QUICK_BYTES = 64 * 1024
@@ -28,24 +29,35 @@ class Endpoint:
         self._base_url = base_url
         self._headers = {"Accept": "application/json", "User-Agent": "llm-provider-service", **headers}
 
-    async def post(self, path: str, payload: JsonObject, headers: Mapping[str, str] = NO_HEADERS) -> JsonObject:
-        """Send the payload to a path below the base URL. Raises a ProviderError."""
+    async def post(
+        self,
+        path: str,
+        payload: JsonObject,
+        headers: Mapping[str, str] = NO_HEADERS,
+        failure_in: FailureReader = failure_in_success,
+    ) -> JsonObject:
+        """Send the payload to a path below the base URL. failure_in: finds the failure inside a 2xx answer.
+
+        Raises a ProviderError.
+        """
         return await self._exchange(
-            "POST", path, {"Content-Type": "application/json", **headers}, orjson.dumps(payload)
+            "POST", path, {"Content-Type": "application/json", **headers}, orjson.dumps(payload), failure_in
         )
 
     async def get(self, path: str, headers: Mapping[str, str] = NO_HEADERS) -> JsonObject:
         """GET a path below the base URL. Raises a ProviderError."""
-        return await self._exchange("GET", path, headers, None)
+        return await self._exchange("GET", path, headers, None, failure_in_success)
 
-    async def _exchange(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> JsonObject:
+    async def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, failure_in: FailureReader
+    ) -> JsonObject:
         reply = await self._transport.send(
             method, self._base_url + path, headers={**self._headers, **headers}, body=body
         )
         if reply.status not in SUCCESSES:
             raise failure_of_answer(reply.status, reply.headers, await _error_json(reply), now_s=reply.received_at_s)
         answer = await _success_json(reply)
-        failure = failure_in_success(answer)
+        failure = failure_in(answer)
         if failure is not None:
             raise failure
         return answer

@@ -418,10 +418,15 @@ async def test_what_is_not_the_json_of_an_answer_has_a_class_as_well(status: int
 
 
 @pytest.mark.parametrize(
-    ("choice", "expected"),
+    ("answer", "expected"),
     [
-        ({"finish_reason": "error", "error": {"code": 502, "message": "gone"}}, ProviderUnavailableError),
-        ({"finish_reason": "error", "message": {"content": "{"}}, ProviderUnavailableError),
+        (
+            {"choices": [{"finish_reason": "error", "error": {"code": 502, "message": "gone"}}]},
+            ProviderUnavailableError,
+        ),
+        ({"choices": [{"finish_reason": "error", "message": {"content": "{"}}]}, ProviderUnavailableError),
+        ({"error": {"code": 502, "message": "gone"}}, ProviderUnavailableError),
+        ({"error": {"code": 429, "message": "busy"}, "choices": [{"finish_reason": "error"}]}, RateLimitedError),
     ],
 )
 @pytest.mark.parametrize(
@@ -436,11 +441,9 @@ async def test_what_is_not_the_json_of_an_answer_has_a_class_as_well(status: int
     ],
 )
 async def test_what_a_failed_route_charged_is_not_lost(
-    choice: JsonObject, expected: Kind, usage: object, expected_purchase: tuple[int, float | None] | None
+    answer: JsonObject, expected: Kind, usage: object, expected_purchase: tuple[int, float | None] | None
 ) -> None:
-    provider = OpenRouterProviderImpl(
-        Canned(200, orjson.dumps({"choices": [choice], "usage": usage})), OpenRouterSettings()
-    )
+    provider = OpenRouterProviderImpl(Canned(200, orjson.dumps({**answer, "usage": usage})), OpenRouterSettings())
     with pytest.raises(expected) as failure:
         await provider.generate_comparison(request(provider=ProviderName.OPENROUTER))
     purchase = failure.value.purchase
