@@ -2,6 +2,7 @@
 
 import json
 import re
+from codecs import BOM_UTF8
 from typing import Any
 
 from exceptions import BrokenReplyError, InvalidReplyError
@@ -19,9 +20,12 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def read_json(body: bytes) -> Any:
-    """Any JSON value. Raises BrokenReplyError if it is not JSON, InvalidReplyError for a duplicate key."""
+    """Any JSON value; a leading byte order mark is skipped, as RFC 8259 allows.
+
+    Raises BrokenReplyError if it is not JSON, InvalidReplyError for a duplicate key.
+    """
     try:
-        return _STRICT.decode(_KEEP_ALIVES.sub("", body.decode(), count=1))
+        return _STRICT.decode(_KEEP_ALIVES.sub("", body.removeprefix(BOM_UTF8).decode(), count=1))
     except (ValueError, RecursionError):
         raise BrokenReplyError("the answer is not JSON") from None
 

@@ -32,9 +32,11 @@ JSON = st.recursive(
         b' \r\n\t{"a": 1}\n\n',
         b': OPENROUTER PROCESSING\n\n{"a": 1}',
         b' \n: OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\r\n  {"a": 1}',
+        b'\xef\xbb\xbf{"a": 1}',
+        b'\xef\xbb\xbf: OPENROUTER PROCESSING\n\n{"a": 1}',
     ],
 )
-def test_an_object_is_read_behind_whatever_keeps_the_connection_alive(body: bytes) -> None:
+def test_an_object_is_read_behind_a_byte_order_mark_and_whatever_keeps_the_connection_alive(body: bytes) -> None:
     assert read_object(body) == {"a": 1}
 
 
@@ -51,7 +53,9 @@ def test_an_object_is_read_behind_whatever_keeps_the_connection_alive(body: byte
         b'{"a": 1}{"a": 1}',
         b'{"a": 1} : OPENROUTER PROCESSING',
         b"{'a': 1}",
-        b'\xef\xbb\xbf{"a": 1}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"a": 1}',
+        b' \xef\xbb\xbf{"a": 1}',
+        b"\xef\xbb\xbf",
         b'{"a": "\xff"}',
         b'{"a": "\xed\xa0\x80"}',
         '{"a": 1}'.encode("utf-16"),

@@ -391,7 +391,7 @@ HTML = b"<!doctype html><title>Bad gateway</title>"
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        *((200, body, BrokenReplyError) for body in (HTML, b"", b"{", b"\xff{}", b"\xef\xbb\xbf{}", b"{} {}")),
+        *((200, body, BrokenReplyError) for body in (HTML, b"", b"{", b"\xff{}", b"{} {}")),
         *((200, body, InvalidReplyError) for body in (b"[1, 2]", b"null", b'"x"', b"7", b'{"a": 1, "a": 1}')),
         (302, HTML, UnreadableReplyError),
         (401, HTML, ProviderAuthenticationError),
