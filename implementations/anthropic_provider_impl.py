@@ -1,6 +1,7 @@
 """Anthropic's Messages API, with native schemas (`output_config.format`); it rejects prefill and forced tools."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from api_models import JsonObject
 from config import AnthropicSettings
@@ -72,9 +73,10 @@ def completion(answer: JsonObject) -> Completion:
     usage = at(answer, "usage")
     read, written = at(usage, "cache_read_input_tokens"), at(usage, "cache_creation_input_tokens")
     for_an_hour = at(usage, "cache_creation", "ephemeral_1h_input_tokens")
+    blocks = list_at(answer, "content")
     return Completion(
-        text="".join(text_at(block, "text") for block in list_at(answer, "content") if at(block, "type") == "text"),
-        finish_reason=FINISH_REASONS.get(text_at(answer, "stop_reason"), FinishReason.UNEXPECTED),
+        text="".join(text_at(block, "text") for block in blocks if at(block, "type") == "text"),
+        finish_reason=_finish_reason(answer, blocks),
         model=text_at(answer, "model"),
         usage=read_usage(
             prompt=(at(usage, "input_tokens"), written, read),
@@ -85,6 +87,16 @@ def completion(answer: JsonObject) -> Completion:
             reasoning=at(usage, "output_tokens_details", "thinking_tokens"),
         ),
     )
+
+
+def _finish_reason(answer: JsonObject, blocks: list[Any]) -> FinishReason:
+    """Details of a refusal are one, whatever the stop reason; a finished answer uses no tool."""
+    if at(answer, "stop_details", "type") == "refusal":
+        return FinishReason.REFUSED
+    finish_reason = FINISH_REASONS.get(text_at(answer, "stop_reason"), FinishReason.UNEXPECTED)
+    is_complete = finish_reason is FinishReason.COMPLETE
+    is_contradicted = is_complete and any(at(block, "type") == "tool_use" for block in blocks)
+    return FinishReason.UNEXPECTED if is_contradicted else finish_reason
 
 
 def _text(text: str) -> JsonObject:

@@ -1,6 +1,7 @@
 """Google's Gemini API (`generateContent`). The key is sent in a header, never in the URL, which others may log."""
 
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from api_models import JsonObject
@@ -75,16 +76,13 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def completion(answer: JsonObject) -> Completion:
-    """The parts joined, without thoughts. Thoughts are billed as output but counted separately."""
-    candidate, usage = at(answer, "candidates", 0), at(answer, "usageMetadata")
-    blocked = bool(text_at(answer, "promptFeedback", "blockReason"))
+    """The parts of the only candidate joined, without thoughts, which are billed as output but counted separately."""
+    usage = at(answer, "usageMetadata")
     thoughts = at(usage, "thoughtsTokenCount")
-    parts = list_at(candidate, "content", "parts")
+    parts = list_at(answer, "candidates", 0, "content", "parts")
     return Completion(
         text="".join(text_at(part, "text") for part in parts if at(part, "thought") is not True),
-        finish_reason=FinishReason.REFUSED
-        if blocked
-        else FINISH_REASONS.get(text_at(candidate, "finishReason"), FinishReason.UNEXPECTED),
+        finish_reason=_finish_reason(answer, parts),
         model=text_at(answer, "modelVersion"),
         usage=read_usage(
             prompt=(at(usage, "promptTokenCount"),),
@@ -93,6 +91,19 @@ def completion(answer: JsonObject) -> Completion:
             reasoning=thoughts,
         ),
     )
+
+
+def _finish_reason(answer: JsonObject, parts: list[Any]) -> FinishReason:
+    """A finished answer is a single candidate that calls no function."""
+    if at(answer, "promptFeedback", "blockReason"):
+        return FinishReason.REFUSED
+    candidates = list_at(answer, "candidates")
+    if len(candidates) != 1:
+        return FinishReason.UNEXPECTED
+    finish_reason = FINISH_REASONS.get(text_at(candidates, 0, "finishReason"), FinishReason.UNEXPECTED)
+    is_complete = finish_reason is FinishReason.COMPLETE
+    is_contradicted = is_complete and any(at(part, "functionCall") is not None for part in parts)
+    return FinishReason.UNEXPECTED if is_contradicted else finish_reason
 
 
 def _thinking(word: str) -> JsonObject:

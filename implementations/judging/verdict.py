@@ -45,7 +45,7 @@ FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
     ),
     FinishReason.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
     FinishReason.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
-    FinishReason.UNEXPECTED: (InvalidReplyError, "the model stopped for a reason that gives no verdict"),
+    FinishReason.UNEXPECTED: (InvalidReplyError, "the model ended with something other than one finished answer"),
 }
 
 _MODEL_ID = re.compile(MODEL_ID_PATTERN)

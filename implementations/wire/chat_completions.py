@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from api_models import JsonObject, Usage
 from exceptions import BrokenReplyError
@@ -52,19 +53,26 @@ _kept_name = lru_cache(maxsize=8)(_name)  # many questions share one prefix
 
 
 def completion(answer: JsonObject) -> Completion:
-    """What the model wrote. Raises BrokenReplyError, which is retryable, if there is no choice at all."""
+    """What the model wrote in its only choice. Raises BrokenReplyError, which is retryable, if there is none at all."""
     choice = at(answer, "choices", 0)
     if not choice:
         raise BrokenReplyError("the answer holds no choice")
-    refused = bool(text_at(choice, "message", "refusal"))
     return Completion(
         text=text_at(choice, "message", "content"),
-        finish_reason=FinishReason.REFUSED
-        if refused
-        else FINISH_REASONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED),
+        finish_reason=_finish_reason(choice) if len(answer["choices"]) == 1 else FinishReason.UNEXPECTED,
         model=text_at(answer, "model"),
         usage=reported_usage(answer),
     )
+
+
+def _finish_reason(choice: Any) -> FinishReason:
+    """A refusal of any shape is one; a finished answer calls no tool."""
+    message = at(choice, "message")
+    if at(message, "refusal"):
+        return FinishReason.REFUSED
+    finish_reason = FINISH_REASONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED)
+    is_contradicted = finish_reason is FinishReason.COMPLETE and at(message, "tool_calls")
+    return FinishReason.UNEXPECTED if is_contradicted else finish_reason
 
 
 def reported_usage(answer: JsonObject) -> Usage:

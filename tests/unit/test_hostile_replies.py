@@ -1,19 +1,24 @@
 """What a provider, or whoever stands in its place, may send to hold us up or to get past our checks."""
 
+from collections.abc import Callable
+
 import pytest
 
-from api_models import UNKNOWN_USAGE, Usage
+from api_models import UNKNOWN_USAGE, JsonObject, Usage
 from exceptions import (
     BrokenReplyError,
     ContentRefusedError,
     InvalidReplyError,
     ProviderAuthenticationError,
+    ProviderError,
     RateLimitedError,
     RequestRejectedError,
 )
 from implementations import anthropic_provider_impl as anthropic
 from implementations import google_provider_impl as google
+from implementations import openrouter_provider_impl as openrouter
 from implementations.judging.verdict import MAX_TEXT, read_reply, read_verdict
+from implementations.wire import chat_completions as chat
 from implementations.wire.failures import failure_in_success, failure_of_answer
 from implementations.wire.json_reading import MOST_ITEMS, read_json
 from protocols import Completion, FinishReason
@@ -89,3 +94,86 @@ def test_a_refused_key_is_no_shortage_whatever_is_invited() -> None:
 def test_an_envelope_of_another_shape_is_no_verdict() -> None:
     with pytest.raises(InvalidReplyError):
         read_reply(request(), google.completion({"candidates": "none"}))
+
+
+OF_B = VERDICT.replace("Essay A", "Essay B")
+TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "judge", "arguments": OF_B}}
+BOUGHT = Usage(prompt=900, completion=80)
+
+
+def of_chat(*texts: str, finish_reason: object = "stop", **message: object) -> JsonObject:
+    """One choice for each text."""
+    return {
+        "choices": [{"message": {"content": text, **message}, "finish_reason": finish_reason} for text in texts],
+        "usage": {"prompt_tokens": 900, "completion_tokens": 80},
+    }
+
+
+def of_google(*texts: str, **part: object) -> JsonObject:
+    """One candidate for each text; part: one more in each."""
+    return {
+        "candidates": [{"content": {"parts": [{"text": text}, part]}, "finishReason": "STOP"} for text in texts],
+        "usageMetadata": {"promptTokenCount": 900, "candidatesTokenCount": 80},
+    }
+
+
+def of_anthropic(*blocks: JsonObject, **more: object) -> JsonObject:
+    """The verdict, and further blocks."""
+    return {
+        "content": [{"type": "text", "text": VERDICT}, *blocks],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 900, "output_tokens": 80},
+        **more,
+    }
+
+
+CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[ProviderError]]] = [
+    *(
+        (read, answer, expected)
+        for read in (chat.completion, openrouter.completion)
+        for answer, expected in (
+            (of_chat(VERDICT, OF_B), InvalidReplyError),
+            (of_chat(VERDICT, VERDICT), InvalidReplyError),
+            (of_chat(VERDICT, tool_calls=[TOOL_CALL]), InvalidReplyError),
+            (of_chat(VERDICT, tool_calls=[TOOL_CALL], finish_reason="content_filter"), ContentRefusedError),
+            *((of_chat(VERDICT, refusal=said), ContentRefusedError) for said in ("No.", {"reason": "No."}, ["No."])),
+        )
+    ),
+    (google.completion, of_google(VERDICT, OF_B), InvalidReplyError),
+    (google.completion, of_google(*[VERDICT] * (MOST_ITEMS + 1)), InvalidReplyError),
+    (google.completion, of_google(VERDICT, functionCall={}), InvalidReplyError),
+    (google.completion, {**of_google(VERDICT), "promptFeedback": {"blockReason": ["SAFETY"]}}, ContentRefusedError),
+    (anthropic.completion, of_anthropic({"type": "tool_use", "input": {}}), InvalidReplyError),
+    (anthropic.completion, of_anthropic(stop_details={"type": "refusal", "category": None}), ContentRefusedError),
+    (
+        anthropic.completion,
+        of_anthropic({"type": "tool_use", "input": {}}, stop_reason="refusal"),
+        ContentRefusedError,
+    ),
+]
+
+
+@pytest.mark.parametrize(("read", "answer", "expected"), CONTRADICTIONS)
+def test_an_answer_that_contradicts_itself_is_no_verdict_but_billed(
+    read: Callable[[JsonObject], Completion], answer: JsonObject, expected: type[ProviderError]
+) -> None:
+    with pytest.raises(expected) as failure:
+        read_reply(request(), read(answer))
+    assert type(failure.value) is expected
+    assert failure.value.purchase
+    assert failure.value.purchase.usage == BOUGHT
+
+
+@pytest.mark.parametrize(
+    ("read", "answer"),
+    [
+        (chat.completion, of_chat(VERDICT, tool_calls=[], refusal="")),
+        (openrouter.completion, of_chat(VERDICT, tool_calls=None, refusal=None)),
+        (google.completion, of_google(VERDICT, thoughtSignature="c2ln")),
+        (anthropic.completion, of_anthropic(stop_details=None)),
+    ],
+)
+def test_signs_that_say_nothing_contradict_nothing(
+    read: Callable[[JsonObject], Completion], answer: JsonObject
+) -> None:
+    assert read_reply(request(), read(answer)).purchase.usage == BOUGHT
