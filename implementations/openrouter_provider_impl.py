@@ -1,5 +1,6 @@
 """OpenRouter: chat completions routed to other vendors. A 200 may hold an error; its usage reports the actual cost."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,12 +12,22 @@ from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.failures import failure_in_success
-from implementations.wire.json_reading import at, expect
+from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.transport import Transport
-from protocols import Completion, ProviderReply, ProviderRequest
+from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 
 GEMINI_ROUTES = "google/"  # they accept enums of strings only
 MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
+
+NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
+    **chat.FINISH_REASONS,
+    **dict.fromkeys(("end_turn", "stop_sequence", "STOP", "completed"), FinishReason.COMPLETE),
+    **dict.fromkeys(("max_tokens", "MAX_TOKENS", "max_output_tokens"), FinishReason.TRUNCATED),
+    **dict.fromkeys(
+        ("refusal", "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), FinishReason.REFUSED
+    ),
+    "model_context_window_exceeded": FinishReason.WINDOW_FULL,
+}
 
 
 class OpenRouterProviderImpl:
@@ -51,7 +62,20 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 def completion(answer: JsonObject) -> Completion:
     """Includes the amount charged."""
-    return replace(chat.completion(answer), cost_usd=_charged_usd(answer))
+    return replace(chat.completion(answer, _finish_reason), cost_usd=_charged_usd(answer))
+
+
+def _finish_reason(choice: Any) -> FinishReason:
+    """Why the choice ended. OpenRouter may leave `finish_reason` null; then the routed vendor's own word counts.
+
+    Without either the text decides: a truncated one is not the JSON of a verdict, of which `read_reply` takes nothing
+    less than all.
+    """
+    if at(choice, "finish_reason") is not None:
+        return chat.stated_finish_reason(choice)
+    if at(choice, "native_finish_reason") is None:
+        return FinishReason.COMPLETE
+    return NATIVE_FINISH_REASONS.get(text_at(choice, "native_finish_reason"), FinishReason.UNEXPECTED)
 
 
 def _charged_usd(answer: JsonObject) -> float | None:

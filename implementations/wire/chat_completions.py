@@ -1,7 +1,7 @@
 """The chat completions format shared by OpenAI, OpenRouter and self-hosted servers; each adds its own parameters."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -52,25 +52,37 @@ def _name(stable: str) -> str:
 _kept_name = lru_cache(maxsize=8)(_name)  # many questions share one prefix
 
 
-def completion(answer: JsonObject) -> Completion:
-    """What the model wrote in its only choice. Raises BrokenReplyError, which is retryable, if there is none at all."""
+def stated_finish_reason(choice: Any) -> FinishReason:
+    """Why the choice ended, by its `finish_reason`."""
+    return FINISH_REASONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED)
+
+
+def completion(
+    answer: JsonObject, finish_reason_of: Callable[[Any], FinishReason] = stated_finish_reason
+) -> Completion:
+    """What the model wrote in its only choice. finish_reason_of: reads why a choice ended.
+
+    Raises BrokenReplyError, which is retryable, if there is no choice at all.
+    """
     choice = at(answer, "choices", 0)
     if not choice:
         raise BrokenReplyError("the answer holds no choice")
     return Completion(
         text=text_at(choice, "message", "content"),
-        finish_reason=_finish_reason(choice) if len(answer["choices"]) == 1 else FinishReason.UNEXPECTED,
+        finish_reason=_finish_reason(choice, finish_reason_of)
+        if len(answer["choices"]) == 1
+        else FinishReason.UNEXPECTED,
         model=text_at(answer, "model"),
         usage=reported_usage(answer),
     )
 
 
-def _finish_reason(choice: Any) -> FinishReason:
+def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason]) -> FinishReason:
     """A refusal of any shape is one; a finished answer calls no tool."""
     message = at(choice, "message")
     if at(message, "refusal"):
         return FinishReason.REFUSED
-    finish_reason = FINISH_REASONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED)
+    finish_reason = finish_reason_of(choice)
     is_contradicted = finish_reason is FinishReason.COMPLETE and at(message, "tool_calls")
     return FinishReason.UNEXPECTED if is_contradicted else finish_reason
 

@@ -319,3 +319,12 @@ def test_every_ending_that_an_sdk_knows_was_decided_upon(
     vendor: str, ours: Mapping[str, FinishReason], theirs: Iterable[str]
 ) -> None:
     assert set(theirs) == ours.keys() | UNEXPECTED[vendor]
+
+
+OF_RESPONSES = {"completed": FinishReason.COMPLETE, "max_output_tokens": FinishReason.TRUNCATED}
+
+
+def test_openrouter_reads_a_vendor_s_word_as_that_vendor_s_dialect_does() -> None:
+    dialects = (chat_completions, anthropic_provider_impl, google_provider_impl)
+    known = OF_RESPONSES.items() | {item for dialect in dialects for item in dialect.FINISH_REASONS.items()}
+    assert openrouter_provider_impl.NATIVE_FINISH_REASONS.items() <= known

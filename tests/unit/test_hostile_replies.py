@@ -13,6 +13,7 @@ from exceptions import (
     ProviderError,
     RateLimitedError,
     RequestRejectedError,
+    TruncatedReplyError,
 )
 from implementations import anthropic_provider_impl as anthropic
 from implementations import google_provider_impl as google
@@ -97,6 +98,7 @@ def test_an_envelope_of_another_shape_is_no_verdict() -> None:
 
 
 OF_B = VERDICT.replace("Essay A", "Essay B")
+NO_REASONS: tuple[object, ...] = ("tool_use", "", 7, [])
 TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "judge", "arguments": OF_B}}
 BOUGHT = Usage(prompt=900, completion=80)
 
@@ -177,3 +179,36 @@ def test_signs_that_say_nothing_contradict_nothing(
     read: Callable[[JsonObject], Completion], answer: JsonObject
 ) -> None:
     assert read_reply(request(), read(answer)).purchase.usage == BOUGHT
+
+
+def without_reason(text: str, **native: object) -> JsonObject:
+    """OpenRouter's answer with a `finish_reason` of null."""
+    answer = of_chat(text, finish_reason=None)
+    answer["choices"][0] |= native
+    return answer
+
+
+@pytest.mark.parametrize("native", [{}, *({"native_finish_reason": said} for said in (None, "end_turn", "STOP"))])
+def test_openrouter_may_leave_out_why_a_whole_verdict_ended(native: JsonObject) -> None:
+    answer = without_reason(VERDICT, **native)
+    assert read_reply(request(), openrouter.completion(answer)).purchase.usage == BOUGHT
+    with pytest.raises(InvalidReplyError):
+        read_reply(request(), chat.completion(answer))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (without_reason(VERDICT, native_finish_reason="max_tokens"), TruncatedReplyError),
+        (without_reason(VERDICT, native_finish_reason="SAFETY"), ContentRefusedError),
+        *((without_reason(VERDICT, native_finish_reason=said), InvalidReplyError) for said in NO_REASONS),
+        *((without_reason(VERDICT[:length]), InvalidReplyError) for length in range(len(VERDICT))),
+        (without_reason(VERDICT, message={"content": VERDICT, "refusal": "No."}), ContentRefusedError),
+        (without_reason(VERDICT, message={"content": VERDICT, "tool_calls": [TOOL_CALL]}), InvalidReplyError),
+        *((of_chat(VERDICT, finish_reason=said), InvalidReplyError) for said in (*NO_REASONS, "end_turn")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_only_a_whole_verdict_may_end_without_a_reason(answer: JsonObject, expected: type[ProviderError]) -> None:
+    with pytest.raises(expected):
+        read_reply(request(), openrouter.completion(answer))

@@ -46,7 +46,7 @@ class Dialect:
     answer: Callable[[str], JsonObject]
     read: Callable[[JsonObject], Completion]
     finish_reason: tuple[str | int, ...]
-    complete: frozenset[str]
+    complete: frozenset[str | None]
 
 
 def anthropic_answer(text: str) -> JsonObject:
@@ -94,7 +94,10 @@ DIALECTS: Mapping[str, Dialect] = {
         answer=chat_answer, read=chat_completions.completion, finish_reason=CHAT_FINISH_REASON, complete=STOP
     ),
     "openrouter": Dialect(
-        answer=chat_answer, read=openrouter_provider_impl.completion, finish_reason=CHAT_FINISH_REASON, complete=STOP
+        answer=chat_answer,
+        read=openrouter_provider_impl.completion,
+        finish_reason=CHAT_FINISH_REASON,
+        complete=STOP | {None},  # it may leave it null
     ),
     "google": Dialect(
         answer=google_answer,
