@@ -424,6 +424,19 @@ async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and
     assert home.flights.tasks == frozenset()
 
 
+async def test_a_candidate_that_was_not_asked_for_lack_of_time_does_not_hide_the_failure_of_the_one_before() -> None:
+    async def exhausted(_: ProviderRequest) -> ProviderReply:
+        home.clock.advance(60.0)
+        raise ProviderUnavailableError("overloaded")
+
+    second = FakeProvider()
+    home = House({ANTHROPIC: FakeProvider(exhausted), OPENAI: second})
+    with pytest.raises(ProviderUnavailableError) as failed:
+        await home.compare(query())
+    assert failed.value.provider is ANTHROPIC
+    assert second.requests == []
+
+
 async def test_a_callers_wish_never_lengthens_the_request() -> None:
     home = house(Held(reply()), request_timeout_s=0.1)
     with pytest.raises(DeadlineExceededError):
