@@ -1,14 +1,14 @@
 """GET /api/v1/usage/summary: what was used and what it cost."""
 
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from dishka import Provider, Scope, provide
 
-from api_models import UsageScope
+from api_models import ProviderName, UsageScope
 from config import Settings
-from protocols import LLMUsageProtocol, UsageRows
+from protocols import LLMUsageProtocol, UsageRows, UsageTotals
 from startup_setup import create_app
 from tests.fakes import NOON
 from tests.integration.dialects import OPENAI, Dialect
@@ -72,6 +72,35 @@ class Asked(Provider):
     def usage(self) -> LLMUsageProtocol:
         """Replace the ledger."""
         return self
+
+
+class Counting(UsageRows):
+    """Counts for whom it was summed."""
+
+    summed: ClassVar[list[ProviderName]] = []
+
+    def of(self, provider: ProviderName) -> UsageTotals:
+        """The sum of one provider."""
+        self.summed.append(provider)
+        return super().of(provider)
+
+
+class ManyRows(Asked):
+    """A ledger of many models."""
+
+    async def read(self, first: date, last: date) -> UsageRows:
+        """One call of each."""
+        names = (ProviderName.OPENAI, ProviderName.GOOGLE)
+        rows = {(name, f"model-{number}"): UsageTotals(requests=1) for name in names for number in range(100)}
+        return Counting(scope=UsageScope.REPLICA, rows=rows)
+
+
+async def test_the_rows_are_summed_once_for_each_provider_however_many_there_are() -> None:
+    async with create_app(Settings.from_environment(), ManyRows()).test_app() as app:
+        told = await (await app.test_client().get("/api/v1/usage/summary")).get_json()
+    assert Counting.summed == [ProviderName.OPENAI, ProviderName.GOOGLE]
+    assert {name: usage["requests"] for name, usage in told["by_provider"].items()} == {"openai": 100, "google": 100}
+    assert (told["total"]["requests"], len(told["by_model"])) == (200, 200)
 
 
 @pytest.mark.parametrize(
