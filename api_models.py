@@ -644,7 +644,7 @@ class ModelUsage(_Body):
     provider: ProviderName
     """The model's provider."""
     model: str
-    """The model id."""
+    """The requested model; `other` for all that neither the catalogue nor the operator's settings name."""
     usage: UsageFigures
     """The model's figures."""
 

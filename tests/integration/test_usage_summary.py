@@ -48,6 +48,21 @@ async def test_purchases_failures_and_savings_stand_in_the_summary() -> None:
     assert shown["total_cost_today"] == pytest.approx(total["cost_usd"])
 
 
+async def test_models_that_a_caller_makes_up_share_a_row_and_those_of_the_operator_have_their_own() -> None:
+    async with (
+        standing_in(answer(OPENAI.good())) as provider,
+        running(
+            **{**OPENAI.variables(provider.url), "OPENAI_DEFAULT_MODEL": "our-default"},
+            PRICE_OVERRIDES='{"openai/our-priced": {"input": 1, "output": 2}}',
+        ) as service,
+    ):
+        for model in ("our-default", "our-priced", "made-up-1", "made-up-2"):
+            assert (await service.judges(OPENAI, overrides={"model_override": model})).status == 200
+        rows = (await figures(service))["by_model"]
+    requests = {row["model"]: row["usage"]["requests"] for row in rows}
+    assert requests == {"our-default": 1, "our-priced": 1, "other": 2}
+
+
 async def test_an_unknown_period_is_the_callers_mistake() -> None:
     async with running() as service:
         body = (await service.reads("/api/v1/usage/summary?period=century")).refusal(400, "VALIDATION_ERROR")
