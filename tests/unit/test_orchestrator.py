@@ -25,7 +25,9 @@ from api_models import (
 )
 from exceptions import (
     AttemptCutShortError,
+    BrokenReplyError,
     CircuitOpenError,
+    ConnectionLostError,
     ContentRefusedError,
     CostLimitExceededError,
     DeadlineExceededError,
@@ -33,6 +35,7 @@ from exceptions import (
     InvalidReplyError,
     NotCachedError,
     NoUsableProviderError,
+    ProviderError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     ServiceError,
@@ -755,6 +758,16 @@ async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> Non
     assert result.cost_usd == 0.625
     assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.125, 0.5]
     assert home.completed().cost_estimate == 0.625
+    assert home.completed().token_usage == OPENAI_REPLY.purchase.usage.as_token_usage()
+
+
+@pytest.mark.parametrize(
+    "failure", [ProviderTimeoutError("late"), ConnectionLostError("gone"), BrokenReplyError("half")]
+)
+async def test_what_an_attempt_without_a_reply_cost_is_unknown_and_counts_nothing(failure: ProviderError) -> None:
+    home = House({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    assert (await home.compare(query())).cost_usd == 0.5
+    assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.5]
 
 
 @pytest.mark.parametrize("late_one_lands", ["before the answer", "after it"])
