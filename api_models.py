@@ -451,7 +451,12 @@ class Provenance:
 
 @value_object
 class ComparisonResponse:
-    """The verdict on one pair."""
+    """The verdict on one pair.
+
+    cost_estimate covers all attempts of this call that are known to be billed, token_usage only the one that gave the
+    answer. An attempt that timed out or broke off, or whose answer could not be read, counts nothing in either, though
+    the provider may have billed it.
+    """
 
     __pydantic_config__ = TOLD
 
@@ -470,9 +475,9 @@ class ComparisonResponse:
     cached: bool
     """Whether the answer came from the cache."""
     token_usage: TokenUsage
-    """Tokens of the purchase; of the original one when the answer was cached or shared."""
+    """Tokens of the purchase that gave the answer; of the original one when the answer was cached or shared."""
     cost_estimate: float | None
-    """US dollars for this call: 0 when cached, shared or judged by the mock; null when the price is unknown."""
+    """US dollars of all known purchases of this call: 0 when cached, shared or mocked; null when a price is unknown."""
     correlation_id: UUID
     """The correlation id of this request."""
     trace_id: str | None
@@ -629,7 +634,7 @@ class UsageFigures(_Body):
     completion_tokens: int
     """Tokens of the answers, reasoning included."""
     cost_usd: float
-    """US dollars spent."""
+    """US dollars of known purchases. Cost limits also count attempts that may have been billed, so they count more."""
     unpriced_purchases: int
     """Billed calls of unknown price, not included in cost_usd."""
     cache_hits: int
@@ -644,7 +649,7 @@ class ModelUsage(_Body):
     provider: ProviderName
     """The model's provider."""
     model: str
-    """The model id."""
+    """The requested model; `other` for all that neither the catalogue nor the operator's settings name."""
     usage: UsageFigures
     """The model's figures."""
 
@@ -1075,9 +1080,11 @@ class RequestStarted(RequestEventData):
 
 @value_object
 class RequestCompleted(RequestEventData):
-    """A started comparison ended, in whatever way. cost_estimate: USD for this call, null when unknown.
+    """A started comparison ended, in whatever way. token_usage: of the purchase that gave the answer.
 
-    It is 0 when the caller disconnected, whatever was bought for them: cost tracking reports each purchase.
+    cost_estimate: USD of all known purchases of this call, null when a price is unknown. An attempt that timed out or
+    broke off, or whose answer could not be read, counts 0, though the provider may have billed it. It is 0 when the
+    caller disconnected, whatever was bought for them: cost tracking reports each purchase.
     """
 
     event = ProcessingEvent.LLM_REQUEST_COMPLETED
@@ -1127,7 +1134,8 @@ class CacheMiss(RequestEventData):
 class CostTracked(RequestEventData):
     """One purchase, published from inside the flight, so that it is billed once, however many requests share it.
 
-    caller: the one it was made for; the others sharing it pay nothing.
+    caller: the one it was made for; the others sharing it pay nothing. Of an attempt that timed out or broke off, or
+    whose answer could not be read, there is none, though the provider may have billed it.
     """
 
     event = ProcessingEvent.LLM_COST_TRACKING

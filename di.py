@@ -793,9 +793,9 @@ class ProcessProvider(Provider):
     def metrics(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> Metrics:
         """All metrics in one registry."""
         listed = {model for name in ProviderName for model in catalogue.models(name)}
-        defaults = {group.default_model for group in settings.provider_groups().values()}
+        priced = {key.partition("/")[2] for key in settings.models.price_overrides}
         digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]  # secrets are dumped as asterisks
-        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *defaults}, settings_digest=digest)
+        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *priced}, settings_digest=digest)
 
     @provide
     async def supervisor(

@@ -32,7 +32,7 @@ class ServiceError(Exception):
     is_billed: ClassVar[bool] = False
     asks_next_provider: ClassVar[bool] = False
     asks_one_other: ClassVar[bool] = False
-    provider_was_asked: ClassVar[bool] = False
+    provider_was_asked: bool = False
     rejection: ClassVar[RejectReason | None] = None
     shed: ShedReason | None = None
 
@@ -381,11 +381,15 @@ class ThrottlePausedError(ServiceError):
 
 
 class DeadlineExceededError(ServiceError):
-    """The request's deadline has passed."""
+    """The request's deadline has passed. provider_was_asked: False if it had passed before any call."""
 
     code, status = ErrorCode.TIMEOUT, 504
     sentence = "The request could not be answered in time."
-    asks_next_provider = provider_was_asked = True
+    asks_next_provider = True
+
+    def __init__(self, details: str, *, provider: ProviderName | None = None, provider_was_asked: bool = True) -> None:
+        super().__init__(details, provider=provider)
+        self.provider_was_asked = provider_was_asked
 
 
 # --- This service -----------------------------------------------------------------------------------------------------

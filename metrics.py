@@ -1,7 +1,8 @@
 """The Prometheus metrics as one object that owns its registry.
 
-Labels are closed sets: providers, outcomes and routes by definition, models by the set given at the start
-(any other is `other`). Children are looked up once and kept. Names are written without the prefix `llm_provider_`.
+Labels are closed sets: providers, outcomes and routes by definition, models by the names that we or the operator gave
+(any other is `other`, in the ledger too). Children are looked up once and kept. Names are written without the prefix
+`llm_provider_`.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -142,7 +143,7 @@ class Metrics:
 
     def __init__(self, *, version: str, known_models: Collection[str], settings_digest: str) -> None:
         self.version = version
-        self._known_models = frozenset(known_models)
+        self._known_models = set(known_models)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per child, unused
         declare = Declarations()
         self.registry = declare.registry
@@ -413,6 +414,10 @@ class Metrics:
         """Record the new state of a circuit."""
         self.circuit_state.of(provider).set(CIRCUIT_STATES.index(state))
         self.circuit_transitions.of(provider, state).inc()
+
+    def introduce_models(self, names: Iterable[str]) -> None:
+        """Keep these models apart from now on; never names that a caller chose."""
+        self._known_models.update(names)
 
     def model_label(self, model: str) -> str:
         """The model, or `other` when it is unknown."""

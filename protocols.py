@@ -486,6 +486,11 @@ class CurrentSettings:
     mock: MockKnobs | None
     costs: CostRules = field(default_factory=CostRules)
 
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that the operator named: defaults and those of routing rules."""
+        return frozenset(self.default_models.values()) | {rule.model for rule in self.routing_rules if rule.model}
+
 
 @value_object
 class ProviderActivity:

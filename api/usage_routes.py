@@ -28,7 +28,7 @@ async def summary(usage: FromDishka[LLMUsageProtocol]) -> Response:
         first_day=first,
         last_day=last,
         total=_figures(sum(rows.values(), UsageTotals())),
-        by_provider={name: _figures(read.of(name)) for name, _ in rows},
+        by_provider={name: _figures(read.of(name)) for name in dict.fromkeys(name for name, _ in rows)},
         by_model=[
             ModelUsage(provider=name, model=model, usage=_figures(totals)) for (name, model), totals in rows.items()
         ],

@@ -45,7 +45,7 @@ class AccountingImpl:
     def started(self, request: ProviderRequest) -> None:
         """Record that an attempt has started."""
         self._books[request.provider].in_flight += 1
-        self._ledger.book(request.provider, request.model, UsageTotals(requests=1))
+        self._book(request, UsageTotals(requests=1))
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
         """Record the purchase; return the reply with its price."""
@@ -67,16 +67,13 @@ class AccountingImpl:
         if outcome is not AttemptOutcome.CANCELLED:
             book = self._books[request.provider]
             book.last_failure, book.failure_count = self._now(), book.failure_count + 1
-            self._ledger.book(request.provider, request.model, UsageTotals(failures=1))
+            self._book(request, UsageTotals(failures=1))
         return None if purchase is None else self._bought(request, purchase)
 
     def saved(self, request: ProviderRequest, reply: ProviderReply) -> None:
         """Record what a cache hit saved."""
-        self._ledger.book(
-            request.provider,
-            request.model,
-            UsageTotals(cache_hits=1, saved_micro_usd=micro_usd(reply.purchase.cost_usd or 0.0)),
-        )
+        saved = micro_usd(reply.purchase.cost_usd or 0.0)
+        self._book(request, UsageTotals(cache_hits=1, saved_micro_usd=saved))
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
         """The provider's current activity."""
@@ -84,9 +81,8 @@ class AccountingImpl:
 
     def _bought(self, request: ProviderRequest, purchase: Purchase, *, successes: int = 0) -> Purchase:
         cost_usd = self._prices.cost_usd(request.provider, purchase, asked=request.model)
-        self._ledger.book(
-            request.provider,
-            request.model,
+        self._book(
+            request,
             UsageTotals(
                 successes=successes,
                 prompt_tokens=purchase.usage.prompt,
@@ -97,6 +93,10 @@ class AccountingImpl:
         )
         self._metrics.purchased(provider=request.provider, model=request.model, usage=purchase.usage, cost_usd=cost_usd)
         return Purchase(model=purchase.model, usage=purchase.usage, cost_usd=cost_usd)
+
+    def _book(self, request: ProviderRequest, entry: UsageTotals) -> None:
+        """By the metrics' name of the model: a caller may invent any number of others, and each would be kept."""
+        self._ledger.book(request.provider, self._metrics.model_label(request.model), entry)
 
     def _ended(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
         self._books[request.provider].in_flight -= 1

@@ -188,7 +188,7 @@ class LLMOrchestratorImpl:
         while True:
             left_s = call.deadline.share(is_last=is_last).remaining_s()
             if left_s <= 0:
-                raise _too_late(candidate)  # before any call is made
+                raise _too_late(candidate, provider_was_asked=False)
             flight = call.apart(call.purchase_deadline.share(is_last=is_last).earlier_by(LANDING_S))
             joins = self._flights.is_under_way(flight_key)
             try:
@@ -199,7 +199,7 @@ class LLMOrchestratorImpl:
                     on_start=call.holds_slot_for,
                 )
             except StillInFlightError:
-                raise _too_late(candidate) from None
+                raise _too_late(candidate, provider_was_asked=True) from None
             except (ProviderTimeoutError, AttemptCutShortError):
                 if not (joins and is_last) or call.deadline.remaining_s() < SHORTEST_ATTEMPT_S:
                     raise
@@ -240,8 +240,12 @@ class LLMOrchestratorImpl:
         )
 
 
-def _too_late(candidate: Candidate) -> ServiceError:
-    return DeadlineExceededError("the request's deadline has passed", provider=candidate.request.provider)
+def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:
+    return DeadlineExceededError(
+        "the request's deadline has passed",
+        provider=candidate.request.provider,
+        provider_was_asked=provider_was_asked,
+    )
 
 
 def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:

@@ -96,7 +96,14 @@ class SharedRedis:
         """The replies; one to a key of another type is an exception. Raises RedisAwayError, within patience_s."""
         if not self.works(Access.READ) or patience_s <= 0:
             raise RedisAwayError(Fault.AWAY)
-        return (await self._exchange(Access.READ, commands, patience_s)).replies
+        is_telling = patience_s >= SLOW_S  # a very short timeout does not prove that Redis was slow
+        return (await self._exchange(Access.READ, commands, patience_s, time_counts=is_telling)).replies
+
+    async def read_report(self, *commands: Command) -> list[Any]:
+        """Like `read`, but not judging Redis by the time, which is that of a large reply: others notice a hang."""
+        if not self.works(Access.READ):
+            raise RedisAwayError(Fault.AWAY)
+        return (await self._exchange(Access.READ, commands, PATIENCE_S, time_counts=False)).replies
 
     async def write(self, *commands: Command) -> list[Any]:
         """Likewise, within PATIENCE_S. A write that failed may still have been executed."""
@@ -121,9 +128,11 @@ class SharedRedis:
             await asyncio.wait(self._running, timeout=PATIENCE_S)
         await self._connections.close()
 
-    async def _exchange(self, access: Access, commands: tuple[Command, ...], patience_s: float) -> Exchange:
+    async def _exchange(
+        self, access: Access, commands: tuple[Command, ...], patience_s: float, *, time_counts: bool = True
+    ) -> Exchange:
         permit = self._circuits[access].acquire() if self.works(access) else None
-        task = asyncio.create_task(self._bounded(access, permit, commands, patience_s))
+        task = asyncio.create_task(self._bounded(access, permit, commands, patience_s, time_counts=time_counts))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -135,7 +144,13 @@ class SharedRedis:
             task.exception()
 
     async def _bounded(
-        self, access: Access, permit: Permit | None, commands: tuple[Command, ...], patience_s: float
+        self,
+        access: Access,
+        permit: Permit | None,
+        commands: tuple[Command, ...],
+        patience_s: float,
+        *,
+        time_counts: bool,
     ) -> Exchange:
         began_s = self._clock()
         try:
@@ -144,19 +159,21 @@ class SharedRedis:
             _raise_refusal(replies)
         except Exception as error:  # noqa: BLE001  the boundary to a library: `fault_of` classifies it
             fault = fault_of(error)
-            if fault is not Fault.TIMEOUT or patience_s >= SLOW_S:
+            if fault is not Fault.TIMEOUT or time_counts:
                 self._failed(access, permit, fault)
             elif permit is not None:
-                permit.ignored()  # a very short timeout does not prove that Redis was slow
+                permit.ignored()
             raise RedisAwayError(fault) from None
         finally:
             elapsed_s = self._clock() - began_s
             self._metrics.redis_command_duration.of(access).observe(elapsed_s)
         in_time = elapsed_s < SLOW_S
-        if not in_time:
+        if in_time and permit is not None:
+            permit.succeeded()
+        elif not in_time and time_counts:
             self._failed(access, permit, Fault.SLOW)
         elif permit is not None:
-            permit.succeeded()
+            permit.ignored()
         return Exchange(replies=replies, in_time=in_time)
 
     def _failed(self, access: Access, permit: Permit | None, fault: Fault) -> None:

@@ -47,7 +47,7 @@ class UsageStore:
     async def days(self, days: Sequence[str]) -> list[dict[str, int]] | None:
         """The counters of these days; None if Redis does not answer."""
         try:
-            replies = await self._redis.read(*(("HGETALL", self._key(day)) for day in days))
+            replies = await self._redis.read_report(*(("HGETALL", self._key(day)) for day in days))
         except RedisAwayError:
             return None
         return [_counters(reply) for reply in replies]

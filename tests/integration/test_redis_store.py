@@ -15,13 +15,16 @@ from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.prompt import Essay
 from implementations.resilience.call import PATIENCE_S
+from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
+from implementations.shared_state.document_store import DocumentStore
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.envelope import SCHEMA
 from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import GOOD_PROBES, Prober
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode, SharedRedis
+from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
 from tests.fakes import new_metrics, prompt, reply, request, sample
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
@@ -183,6 +186,32 @@ async def test_a_server_out_of_memory_can_be_read(server: RedisServer) -> None:
         await here.put("another")
         assert (here.redis.mode, here.redis.cause) == (RedisMode.READ_ONLY, Fault.OUT_OF_MEMORY)
         assert await here.found() == PAYLOAD
+
+
+COMPOSE = (Path(__file__).parents[2] / "deploy/docker-compose.yml").read_text()
+POLICY = re.search(r'"--maxmemory-policy", "([a-z-]+)"', COMPOSE)[1]  # type: ignore[index]
+BULKY = 100_000
+
+
+async def test_a_full_server_drops_answers_and_nothing_else(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--maxmemory", "8mb", "--maxmemory-policy", POLICY) as server:
+        async with replica(server.url) as here:
+            await here.entries.clear()
+            await DocumentStore(here.redis, key="test:operator:settings").replace(b"", b"settings")
+            await DocumentStore(here.redis, key="test:operator:circuits").replace(b"", b"orders")
+            period = [("2026-11-23", 5, 5, None)]
+            assert await BudgetStore(here.redis, prefix="test", replica="one").exchange("declare", 1, period, ceiling=0)
+            usage = UsageStore(here.redis, prefix="test", replica="one")
+            assert await usage.add(1, {"2026-11-01": {"requests|openai|a": 1}})
+            assert await usage.mark("alert")
+            lasting = server.all_keys()
+            for number in range(300):
+                await here.put(f"{number:064}", random.randbytes(BULKY).hex().encode())
+            left = server.all_keys()
+            assert here.redis.mode is RedisMode.UP
+    assert len(lasting) == 7
+    assert set(lasting) < set(left)
+    assert 0 < len(left) - len(lasting) < 100
 
 
 async def test_a_wrong_password_is_told_by_its_kind_only(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 """GET /api/v1/usage/summary: what was used and what it cost."""
 
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from dishka import Provider, Scope, provide
 
-from api_models import UsageScope
+from api_models import ProviderName, UsageScope
 from config import Settings
-from protocols import LLMUsageProtocol, UsageRows
+from protocols import LLMUsageProtocol, UsageRows, UsageTotals
 from startup_setup import create_app
 from tests.fakes import NOON
 from tests.integration.dialects import OPENAI, Dialect
@@ -48,6 +48,21 @@ async def test_purchases_failures_and_savings_stand_in_the_summary() -> None:
     assert shown["total_cost_today"] == pytest.approx(total["cost_usd"])
 
 
+async def test_models_that_a_caller_makes_up_share_a_row_and_those_of_the_operator_have_their_own() -> None:
+    async with (
+        standing_in(answer(OPENAI.good())) as provider,
+        running(
+            **{**OPENAI.variables(provider.url), "OPENAI_DEFAULT_MODEL": "our-default"},
+            PRICE_OVERRIDES='{"openai/our-priced": {"input": 1, "output": 2}}',
+        ) as service,
+    ):
+        for model in ("our-default", "our-priced", "made-up-1", "made-up-2"):
+            assert (await service.judges(OPENAI, overrides={"model_override": model})).status == 200
+        rows = (await figures(service))["by_model"]
+    requests = {row["model"]: row["usage"]["requests"] for row in rows}
+    assert requests == {"our-default": 1, "our-priced": 1, "other": 2}
+
+
 async def test_an_unknown_period_is_the_callers_mistake() -> None:
     async with running() as service:
         body = (await service.reads("/api/v1/usage/summary?period=century")).refusal(400, "VALIDATION_ERROR")
@@ -72,6 +87,35 @@ class Asked(Provider):
     def usage(self) -> LLMUsageProtocol:
         """Replace the ledger."""
         return self
+
+
+class Counting(UsageRows):
+    """Counts for whom it was summed."""
+
+    summed: ClassVar[list[ProviderName]] = []
+
+    def of(self, provider: ProviderName) -> UsageTotals:
+        """The sum of one provider."""
+        self.summed.append(provider)
+        return super().of(provider)
+
+
+class ManyRows(Asked):
+    """A ledger of many models."""
+
+    async def read(self, first: date, last: date) -> UsageRows:
+        """One call of each."""
+        names = (ProviderName.OPENAI, ProviderName.GOOGLE)
+        rows = {(name, f"model-{number}"): UsageTotals(requests=1) for name in names for number in range(100)}
+        return Counting(scope=UsageScope.REPLICA, rows=rows)
+
+
+async def test_the_rows_are_summed_once_for_each_provider_however_many_there_are() -> None:
+    async with create_app(Settings.from_environment(), ManyRows()).test_app() as app:
+        told = await (await app.test_client().get("/api/v1/usage/summary")).get_json()
+    assert Counting.summed == [ProviderName.OPENAI, ProviderName.GOOGLE]
+    assert {name: usage["requests"] for name, usage in told["by_provider"].items()} == {"openai": 100, "google": 100}
+    assert (told["total"]["requests"], len(told["by_model"])) == (200, 200)
 
 
 @pytest.mark.parametrize(

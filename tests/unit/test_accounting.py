@@ -95,6 +95,24 @@ def test_purchases_are_counted_with_their_cost_their_tokens_and_their_moment() -
         assert sample(office.metrics, "llm_provider_tokens_used_total", **labels, token_type=token_type) == tokens
 
 
+def test_models_that_callers_make_up_share_one_row() -> None:
+    office, known = Office(), request()
+    for number in range(100):
+        made_up = request(model=f"made-up-{number}")
+        office.accounting.started(made_up)
+        office.accounting.failed(made_up, AttemptOutcome.UNKNOWN_MODEL, 1.0, None)
+    office.accounting.started(known)
+    office.accounting.succeeded(known, reply(), 1.0)
+    office.accounting.saved(request(model="made-up-0"), reply())
+    today = office.ledger.today
+
+    rows = {
+        model: (row.requests, row.failures, row.cache_hits)
+        for (_, model), row in office.ledger.rows(today, today).items()
+    }
+    assert rows == {"other": (100, 100, 1), KNOWN_MODEL: (1, 0, 0)}
+
+
 def test_providers_have_separate_books() -> None:
     office = Office()
     office.buy(provider=ANTHROPIC, cost_usd=0.25)

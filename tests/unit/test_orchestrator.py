@@ -25,7 +25,9 @@ from api_models import (
 )
 from exceptions import (
     AttemptCutShortError,
+    BrokenReplyError,
     CircuitOpenError,
+    ConnectionLostError,
     ContentRefusedError,
     CostLimitExceededError,
     DeadlineExceededError,
@@ -33,6 +35,7 @@ from exceptions import (
     InvalidReplyError,
     NotCachedError,
     NoUsableProviderError,
+    ProviderError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     ServiceError,
@@ -424,6 +427,19 @@ async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and
     assert home.flights.tasks == frozenset()
 
 
+async def test_a_candidate_that_was_not_asked_for_lack_of_time_does_not_hide_the_failure_of_the_one_before() -> None:
+    async def exhausted(_: ProviderRequest) -> ProviderReply:
+        home.clock.advance(60.0)
+        raise ProviderUnavailableError("overloaded")
+
+    second = FakeProvider()
+    home = House({ANTHROPIC: FakeProvider(exhausted), OPENAI: second})
+    with pytest.raises(ProviderUnavailableError) as failed:
+        await home.compare(query())
+    assert failed.value.provider is ANTHROPIC
+    assert second.requests == []
+
+
 async def test_a_callers_wish_never_lengthens_the_request() -> None:
     home = house(Held(reply()), request_timeout_s=0.1)
     with pytest.raises(DeadlineExceededError):
@@ -742,6 +758,16 @@ async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> Non
     assert result.cost_usd == 0.625
     assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.125, 0.5]
     assert home.completed().cost_estimate == 0.625
+    assert home.completed().token_usage == OPENAI_REPLY.purchase.usage.as_token_usage()
+
+
+@pytest.mark.parametrize(
+    "failure", [ProviderTimeoutError("late"), ConnectionLostError("gone"), BrokenReplyError("half")]
+)
+async def test_what_an_attempt_without_a_reply_cost_is_unknown_and_counts_nothing(failure: ProviderError) -> None:
+    home = House({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    assert (await home.compare(query())).cost_usd == 0.5
+    assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.5]
 
 
 @pytest.mark.parametrize("late_one_lands", ["before the answer", "after it"])

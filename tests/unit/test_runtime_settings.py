@@ -122,6 +122,18 @@ async def test_all_of_the_snapshot_that_is_meant_to_change_does() -> None:
     } == set()
 
 
+async def test_models_that_the_operator_names_are_told_apart_in_metrics_and_ledger() -> None:
+    office = Office()
+    named: dict[str, JsonValue] = {
+        "openai_default_model": "my/default",
+        "routing_rules": [{"provider": "openai", "model": "my/routed"}],
+    }
+    models = (office.settings.current().default_models[ProviderName.ANTHROPIC], "my/default", "my/routed")
+    assert [office.metrics.model_label(model) for model in models] == [models[0], "other", "other"]
+    await office.changes(named)
+    assert [office.metrics.model_label(model) for model in models] == list(models)
+
+
 @pytest.mark.parametrize("setting", FIXED, ids=lambda setting: setting.name)
 async def test_each_other_setting_is_refused_by_its_name(setting: Setting) -> None:
     office = Office()

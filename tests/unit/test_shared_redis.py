@@ -8,6 +8,7 @@ from redis import exceptions
 from structlog.testing import capture_logs
 
 from implementations.resilience.call import PATIENCE_S
+from implementations.shared_state import shared_redis
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, SLOW_S, RedisMode
@@ -243,6 +244,46 @@ async def test_who_has_hardly_any_time_cannot_say_that_redis_hangs() -> None:
             await replica.redis.read(READ, patience_s=0.001)
 
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
+
+
+async def test_a_report_that_takes_long_is_given_and_says_nothing_about_redis() -> None:
+    replica = Replica()
+    replica.server.takes_s = SLOW_S + 0.01
+    for _ in range(2 * FAILURE_THRESHOLD):
+        assert await replica.redis.read_report(READ) == [b""]
+
+    assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
+
+
+async def test_a_report_that_takes_too_long_says_nothing_about_redis_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_redis, "PATIENCE_S", 0.001)
+    replica = Replica()
+    replica.server.hangs = True
+    for _ in range(2 * FAILURE_THRESHOLD):
+        with pytest.raises(RedisAwayError):
+            await replica.redis.read_report(READ)
+
+    assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
+
+
+async def test_reports_do_not_forgive_slow_reads() -> None:
+    replica = Replica()
+    replica.server.takes_s = SLOW_S + 0.01
+    for _ in range(FAILURE_THRESHOLD):
+        await replica.redis.read_report(READ)
+        await replica.redis.read(READ)
+
+    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.DOWN, Fault.SLOW)
+
+
+async def test_a_report_is_not_asked_of_a_redis_that_is_down_and_counts_a_lost_connection() -> None:
+    replica = Replica()
+    replica.server.broken = ConnectionRefusedError()
+    for _ in range(FAILURE_THRESHOLD + 5):
+        with pytest.raises(RedisAwayError):
+            await replica.redis.read_report(READ)
+
+    assert (replica.redis.mode, len(replica.server.sent)) == (RedisMode.DOWN, FAILURE_THRESHOLD)
 
 
 async def test_a_caller_without_patience_asks_nothing() -> None:
