@@ -71,11 +71,11 @@ class Context(RequestContext):
 
 
 class Application(Quart):
-    """scoped: context manager around every request; yields a callback for the response. traced: nested inside it.
+    """scoped: context manager around every request and the sending of its response; yields a callback for the response.
 
-    checked: called before a request is handled; may raise. memory: bounds the bodies. All handlers are coroutine
-    functions. Quart's request hooks, sessions and signals are unsupported: what is registered for them is not called.
-    `g` lives as long as the application.
+    traced: nested inside it, around the handling. checked: called before a request is handled; may raise. memory:
+    bounds the bodies. All handlers are coroutine functions. Quart's request hooks, sessions and signals are
+    unsupported: what is registered for them is not called. `g` lives as long as the application.
     """
 
     asgi_http_class = Connection
@@ -114,11 +114,11 @@ class Application(Quart):
         """Return func as it is; Quart would inspect every handler on every request."""
         return func
 
-    async def handle_request(self, request: Request) -> ResponseTypes:
-        """Run the handler and the error rendering inside the request's scope."""
+    async def handle_request(self, request: Request, finish: Finish = lambda _: None) -> ResponseTypes:
+        """Run the handler and the error rendering. finish: called with the response."""
         asked = cast("ServiceRequest", request)
         asked.body.memory = self.memory
-        with self.request_context(request) as context, self.scoped(asked) as finish, self.traced(asked):
+        with self.request_context(request) as context, self.traced(asked):
             try:
                 response = await self._answer(asked, context)
             except Exception as error:  # noqa: BLE001  no error handler rendered it; Quart logs and answers it

@@ -7,7 +7,7 @@ classes that Quart does not document; tests compare its behaviour with theirs.
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from hypercorn.typing import (
     ASGIReceiveCallable,
@@ -21,6 +21,9 @@ from quart.wrappers.response import DataBody
 from werkzeug.sansio.utils import get_content_length
 
 from api.body import Body
+
+if TYPE_CHECKING:
+    from api.application import Application
 
 LOOKS_AFTER_S = 0.05
 SEND_TIMEOUT_S = 60.0
@@ -56,7 +59,12 @@ class ServiceRequest(Request):
 
 
 class Connection(ASGIHTTPConnection):
-    """Answers one request. If the caller disconnects before the response, the work is cancelled."""
+    """Answers one request. If the caller disconnects before the response, the work is cancelled.
+
+    The application's scope ends after the response is sent: nobody waits for the log line.
+    """
+
+    app: "Application"
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Read, handle, send."""
@@ -64,12 +72,13 @@ class Connection(ASGIHTTPConnection):
         request.body.open(receive, within_s=request.body_timeout)
         request.body_timeout = None  # for which Quart would start a task
         try:
-            with _CallerWatched(request.body):
-                response = await self.app.handle_request(request)
-            if self._leaves_the_end_in_doubt(request):
-                response.headers["Connection"] = "close"  # or the server awaits the rest, or takes it for a request
-            await asyncio.sleep(0)  # let other ready requests go first (decision 14)
-            await self._send_response(send, response)
+            with self.app.scoped(request) as finish:
+                with _CallerWatched(request.body):
+                    response = await self.app.handle_request(request, finish)
+                if self._leaves_the_end_in_doubt(request):
+                    response.headers["Connection"] = "close"  # or the server awaits the rest, or takes it for a request
+                await asyncio.sleep(0)  # let other ready requests go first (decision 14)
+                await self._send_response(send, response)
         except asyncio.CancelledError:
             if not request.body.caller_left:
                 raise
