@@ -1,4 +1,4 @@
-"""The most that one call can cost. It is reserved before the call, so it may be too high but never too low."""
+"""The most that one call can cost at the known price. It is reserved before the call: rather too much than too little."""
 
 from collections.abc import Callable
 
