@@ -1,4 +1,4 @@
-"""The most that one call can cost at the known price. It is reserved before the call: rather too much than too little."""
+"""The most that one call can cost at the known price, which is reserved before it: too much rather than too little."""
 
 from collections.abc import Callable
 
