@@ -58,7 +58,7 @@ class _Report:
         metrics.http_in_flight.set_function(lambda: self.in_flight)
 
     def finish(self, scope: RequestScope, response: ResponseTypes) -> None:
-        scope.status = response.status_code
+        scope.status, scope.answered_s = response.status_code, time.perf_counter()
         response.headers.add(CORRELATION_HEADER, str(scope.correlation_id))
         if not response.headers.getlist("Cache-Control"):
             response.headers.add("Cache-Control", "no-store")
@@ -66,7 +66,7 @@ class _Report:
             response.headers["Connection"] = "close"
 
     def write(self, scope: RequestScope) -> None:
-        asked, elapsed_s = scope.asked, time.perf_counter() - scope.began_s
+        asked, elapsed_s = scope.asked, (scope.answered_s or time.perf_counter()) - scope.began_s
         rule = asked.url_rule.rule if asked.url_rule else "unmatched"
         method = asked.method if asked.method in METHODS else "other"
         self._count(scope, method, rule, elapsed_s)

@@ -27,6 +27,7 @@ class RequestScope:
     asked: ServiceRequest
     correlation_id: UUID
     began_s: float
+    answered_s: float | None = None
     notes: dict[str, object] = field(default_factory=dict)
     phase: RequestPhase = RequestPhase.ANSWERING
     status: int = CALLER_LEFT

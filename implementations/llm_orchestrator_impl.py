@@ -7,13 +7,11 @@ from uuid import uuid4
 
 from api_models import CacheOutcome
 from exceptions import (
-    AttemptCutShortError,
     CircuitOpenError,
     CostLimitExceededError,
     DeadlineExceededError,
     DefectError,
     NotCachedError,
-    ProviderTimeoutError,
     ServiceError,
 )
 from implementations.events import request_events
@@ -180,8 +178,8 @@ class LLMOrchestratorImpl:
     ) -> tuple[ProviderReply, bool]:
         """The reply, within this candidate's share of the deadline, and whether this request started the flight.
 
-        A flight that began before this request may run out of time while this one has time left: it joins the next,
-        if there is no other candidate.
+        A flight that began before this request may use up its time while this one has time left: it joins the next, if
+        there is no other candidate.
         """
         call = current_call()
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
@@ -200,8 +198,9 @@ class LLMOrchestratorImpl:
                 )
             except StillInFlightError:
                 raise _too_late(candidate, provider_was_asked=True) from None
-            except (ProviderTimeoutError, AttemptCutShortError):
-                if not (joins and is_last) or call.deadline.remaining_s() < SHORTEST_ATTEMPT_S:
+            except ServiceError as failure:
+                goes_on = joins and is_last and failure.ran_out_of_time
+                if not goes_on or call.deadline.remaining_s() < SHORTEST_ATTEMPT_S:
                     raise
             finally:
                 call.record.add(flight.record)
@@ -224,6 +223,7 @@ class LLMOrchestratorImpl:
         except CostLimitExceededError:  # our own limit, not a provider failure
             raise
         except ServiceError as failure:
+            failure.ran_out_of_time = flight.deadline.remaining_s() < SHORTEST_ATTEMPT_S
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
         if settings.cache_enabled and query.cache_use.writes and generation == self._cache.generation:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 3
 BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)
 THROTTLED_BACKOFF = wait_random_exponential(multiplier=1.0, max=30.0)
+SHORTEST_INVITATION_S = 1.0  # a hint of milliseconds holds nobody back
 INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of those who come back after a Retry-After, beyond it
 
 
@@ -124,14 +125,17 @@ def _failure(retry_state: RetryCallState) -> BaseException | None:
 
 
 def _burdens(retry_state: RetryCallState) -> bool:
-    """Whether the retry is one too many in an outage; the repeat of an invalid verdict and one invited are not."""
+    """Whether the retry is one too many in an outage; the repeat of an invalid verdict is not, nor an invited one."""
     failure = _failure(retry_state)
-    return not (isinstance(failure, ProviderError) and (failure.repeats_once or _is_invited(failure)))
+    if not isinstance(failure, ProviderError):
+        return True
+    is_invited = retry_state.attempt_number == 1 and _invites(failure)
+    return not (failure.repeats_once or is_invited)
 
 
-def _is_invited(failure: ProviderError) -> bool:
+def _invites(failure: ProviderError) -> bool:
     """A provider that works said when to come back; until then the throttle gate keeps all calls."""
-    return failure.throttles and not failure.trips_circuit and bool(failure.retry_after_s)
+    return failure.throttles and not failure.trips_circuit and (failure.retry_after_s or 0.0) >= SHORTEST_INVITATION_S
 
 
 def _wait_s(retry_state: RetryCallState) -> float:

@@ -83,7 +83,8 @@ def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason])
     if at(message, "refusal"):
         return FinishReason.REFUSED
     finish_reason = finish_reason_of(choice)
-    is_contradicted = finish_reason is FinishReason.COMPLETE and at(message, "tool_calls")
+    calls_tool = at(message, "tool_calls") or at(message, "function_call")
+    is_contradicted = finish_reason is FinishReason.COMPLETE and calls_tool
     return FinishReason.UNEXPECTED if is_contradicted else finish_reason
 
 

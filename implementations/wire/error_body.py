@@ -37,11 +37,6 @@ class ErrorBody:
         )
 
     @property
-    def is_present(self) -> bool:
-        """Whether the body holds an error."""
-        return bool(self.error)
-
-    @property
     def code_as_status(self) -> int | None:
         """The code, if it is an HTTP status."""
         code = self.error.get("code")

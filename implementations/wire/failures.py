@@ -190,8 +190,6 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
     if not at(body, "error"):
         return None
     error_body = ErrorBody.of(body)
-    if not error_body.is_present:
-        return None
     kind, details = _kind(error_body.code_as_status or UNSAID_STATUS, error_body)
     return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.forbids_repeating)
 

@@ -130,6 +130,7 @@ def of_anthropic(*blocks: JsonObject, **more: object) -> JsonObject:
 
 
 CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[ProviderError]]] = [
+    (chat.completion, of_chat(VERDICT, function_call={"name": "judge"}), InvalidReplyError),
     *(
         (read, answer, expected)
         for read in (chat.completion, openrouter.completion)

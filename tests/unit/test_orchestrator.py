@@ -240,6 +240,7 @@ async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failu
     home.clock.advance(50.0)
     late = [asyncio.create_task(home.compare(query())) for _ in range(3)]
     await settle()
+    home.clock.advance(4.5)
     first.go.set()
     with pytest.raises(type(failure)):
         await starter
@@ -250,13 +251,26 @@ async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failu
     assert sum(result.cache_outcome is CacheOutcome.MISS for result in results) == 1
 
 
+async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() -> None:
+    held = Held(ProviderTimeoutError("late"))
+    home = house(held)
+    asked = [asyncio.create_task(home.compare(query())) for _ in range(3)]
+    await held.reached.wait()
+    await settle()
+    held.go.set()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 3
+
+
 async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
     first, other = Held(ProviderTimeoutError("late")), FakeProvider(OPENAI_REPLY)
     home = House({ANTHROPIC: FakeProvider(first), OPENAI: other})
     starter = asyncio.create_task(home.compare(query(provider=ANTHROPIC)))
     await first.reached.wait()
+    home.clock.advance(50.0)
     late = asyncio.create_task(home.compare(query()))
     await settle()
+    home.clock.advance(4.5)
     first.go.set()
     with pytest.raises(ProviderTimeoutError):
         await starter

@@ -46,11 +46,11 @@ class Answer:
     kind: type[ServiceError] | None = None
     retry_after_s: float | None = None
 
-    @property
-    def burdens(self) -> bool:
-        """Whether a retry after it counts against the budget: not after an invitation, nor the repeat of a verdict."""
+    def burdens(self, attempt: int) -> bool:
+        """Whether a retry after it counts against the budget: not a first invited one, nor the repeat of a verdict."""
         kind = self.kind
-        return kind is None or not (kind.repeats_once or (kind is RateLimitedError and self.retry_after_s))
+        is_invited = attempt == 1 and kind is RateLimitedError and self.retry_after_s
+        return kind is None or not (kind.repeats_once or is_invited)
 
     def play(self) -> str:
         if self.kind is None:
@@ -128,7 +128,7 @@ class ManyCallers(RuleBasedStateMachine):
             assert self.time() <= expires_at_s - SHORTEST_ATTEMPT_S, "an attempt needs some time"
             if calls == 1:
                 self.firsts += 1
-            elif script[calls - 2].burdens:
+            elif script[calls - 2].burdens(calls - 1):
                 self.repetitions += 1
             assert calls <= MAX_ATTEMPTS
             return script[calls - 1].play()

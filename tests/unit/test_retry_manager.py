@@ -127,10 +127,20 @@ async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it() 
     assert sleep.naps == [12.0]
 
 
+async def test_only_the_first_invitation_is_free_of_charge() -> None:
+    budget = RetryBudget()
+    with calling(call(Clock())):
+        await RetryManagerImpl(budget=budget, sleep=instant_sleep()).run(
+            Operation(2, RateLimitedError("slow down", retry_after_s=2.0))
+        )
+    assert budget.tokens == TOKENS - 1
+
+
 @pytest.mark.parametrize(
     ("failure", "charged"),
     [
         (RateLimitedError("slow down", retry_after_s=2.0), 0),
+        (RateLimitedError("slow down", retry_after_s=0.008), 5),
         (RateLimitedError("slow down"), 5),
         (ProviderOverloadedError("busy", retry_after_s=2.0), 5),
     ],

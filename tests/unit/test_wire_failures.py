@@ -337,6 +337,13 @@ def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
     assert failure_in_success(body) is None
 
 
+@pytest.mark.parametrize("error", [True, 500, [{"code": 500}]])
+def test_an_error_of_no_known_shape_in_a_200_is_a_failure_of_the_provider(error: object) -> None:
+    assert (
+        type(failure_in_success({"error": error, "choices": [{"finish_reason": "stop"}]})) is ProviderUnavailableError
+    )
+
+
 @pytest.mark.parametrize("code", [None, "4290", "9" * 5000, "429x", 200, 99, True, [], 4.29e2])
 def test_an_error_in_a_200_without_a_status_that_we_know_is_a_failure_of_the_provider(code: object) -> None:
     assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is ProviderUnavailableError
