@@ -3,9 +3,11 @@
 import asyncio
 import gzip
 import tracemalloc
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from functools import cache
 
+import orjson
 import pytest
 
 from tests.integration.dialects import ANTHROPIC, DIALECTS, OPENAI, UPSTREAM, Dialect
@@ -79,9 +81,6 @@ FAULTS = {
         error_type="INVALID_RESPONSE",
         calls=3,
     ),
-    "a mark before the JSON": Fault(
-        plays=lambda _: [answer(b"\xef\xbb\xbf{}")], status=502, error_type="INVALID_RESPONSE", calls=3
-    ),
     "413 while the question is sent": Fault(
         plays=lambda _: [early(UPSTREAM, 413)], status=422, error_type="INVALID_REQUEST", calls=1
     ),
@@ -99,6 +98,13 @@ SLOW: dict[str, Callable[[Dialect], Act]] = {
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_broken_exchange_ends_in_its_one_failure(dialect: Dialect, name: str) -> None:
     await FAULTS[name].befalls(dialect)
+
+
+@every_provider
+async def test_a_mark_before_the_json_is_skipped(dialect: Dialect) -> None:
+    async with serving(dialect, answer(BOM_UTF8 + orjson.dumps(dialect.good()))) as (service, provider):
+        assert (await service.judges(dialect)).status == 200
+    assert len(provider.requests) == 1
 
 
 @every_provider
