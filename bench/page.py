@@ -6,12 +6,12 @@ from statistics import median
 
 from bench.goals import MANY, ONE, SETTLED, Rounds, at_half, first_of_each_load, goals
 from bench.rows import Report, Row
-from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
+from bench.setups import BARE, DIRECT, HIT, LEAN, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 from bench.table import GOAL_HEADINGS, load_of
 
 PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
 TEXT = Path("bench/page.md")
-SUBJECTS = (DIRECT, BARE.name, PASSED_ON.name, MISS.name, HIT.name, REDIS_HIT.name, PORTKEY, LITELLM)
+SUBJECTS = (DIRECT, BARE.name, LEAN.name, PASSED_ON.name, MISS.name, HIT.name, REDIS_HIT.name, PORTKEY, LITELLM)
 
 
 def page() -> str:
@@ -24,6 +24,7 @@ def page() -> str:
         "outside": _outside(full),
         "peers": _peers(Rounds(peers.rows)),
         "rounds": _rounds(peers),
+        "leanest": _leanest(Rounds(peers.rows)),
         "footprint": _footprint(footprint),
     }
     text = TEXT.read_text()
@@ -106,6 +107,16 @@ def _rounds(report: Report) -> Iterator[str]:
     yield (
         f"The table shows medians of {report.more['rounds']} rounds, each with {slices} slices of "
         f"{spans['counted_s']:g} s per subject and load, after {spans['warm_s']:g} s that do not count."
+    )
+
+
+def _leanest(rounds: Rounds) -> Iterator[str]:
+    """The targets for CPU time, measured against the least that a route can cost."""
+    shares = [rounds.ratios(name, LEAN.name, lambda row: row.cpu_ms) for name in (BARE.name, HIT.name, MISS.name)]
+    bare, hit, miss = map(median, shares)
+    yield (
+        f"Against the leanest route that we could write, the plain one takes {bare:.2f} times as much CPU time, a "
+        f"local hit {hit:.2f} times and a judged miss {miss:.2f} times as much."
     )
 
 
