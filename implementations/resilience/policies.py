@@ -77,6 +77,10 @@ class FailingFast:
         return await self._provider.generate_comparison(request)
 
 
+class PausedMeanwhile(Exception):  # noqa: N818  not an error: the call goes back to the gate
+    """The provider asked for a pause while the call waited for its slot."""
+
+
 class Throttled:
     """Waits out the provider's back-off without holding a slot."""
 
@@ -118,10 +122,6 @@ class Throttled:
                     await self._sleep(pause_s)
             finally:
                 current_call().record.queued_s += self._clock() - began_s
-
-
-class PausedMeanwhile(Exception):  # noqa: N818  not an error: the call goes back to the gate
-    """The provider asked for a pause while the call waited for its slot."""
 
 
 class ConcurrencyLimited:
