@@ -32,6 +32,7 @@ from implementations.accounting.shared_budget import SharedBudget
 from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting_impl import AccountingImpl
 from implementations.admin_access_impl import AdminAccessImpl
+from implementations.answers_impl import AnswersImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.audit_impl import AuditImpl
 from implementations.background.loop_lag import LoopLag
@@ -97,6 +98,7 @@ from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
+    AnswersProtocol,
     AuditProtocol,
     BackgroundProtocol,
     BudgetProtocol,
@@ -368,12 +370,9 @@ class RequestProvider(Provider):
         self,
         runtime_settings: RuntimeSettingsProtocol,
         selector: LLMProviderSelectorProtocol,
-        cache: LLMCacheManagerProtocol,
-        flights: Flights,
+        answers: AnswersProtocol,
         capacity: Bulkhead,
-        accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
-        receipts: Receipts,
         metrics: Metrics,
         clock: ClockProtocol,
     ) -> LLMOrchestratorProtocol:
@@ -381,14 +380,26 @@ class RequestProvider(Provider):
         return LLMOrchestratorImpl(
             runtime_settings=runtime_settings,
             selector=selector,
-            cache=cache,
-            flights=flights,
+            answers=answers,
             capacity=capacity,
-            accounting=accounting,
             events=events,
-            receipts=receipts,
             metrics=metrics,
             clock=clock,
+        )
+
+    @provide
+    def answers(
+        self,
+        cache: LLMCacheManagerProtocol,
+        flights: Flights,
+        accounting: LLMAccountingProtocol,
+        events: LLMEventPublisherProtocol,
+        receipts: Receipts,
+        clock: ClockProtocol,
+    ) -> AnswersProtocol:
+        """Answers from one candidate."""
+        return AnswersImpl(
+            cache=cache, flights=flights, accounting=accounting, events=events, receipts=receipts, clock=clock
         )
 
     @provide

@@ -302,6 +302,16 @@ class Attempt:
 
 
 @value_object
+class Answer:
+    """A candidate's reply and where it came from; age_s: set on a cache hit."""
+
+    candidate: Candidate
+    reply: ProviderReply
+    outcome: CacheOutcome
+    age_s: float | None = None
+
+
+@value_object
 class Timings:
     """Where a request's time went, in seconds. queued: waiting for a slot; upstream: at providers."""
 
@@ -782,6 +792,19 @@ class LLMOrchestratorProtocol(Protocol):
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
         """Answer the query or raise a ServiceError."""
+        ...
+
+
+class AnswersProtocol(Protocol):
+    """Answers one candidate's request."""
+
+    async def answer(
+        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
+    ) -> Answer:
+        """From the cache (which has its own timeout), from a flight in progress, or by a new call.
+
+        Within the current call's deadline, half of it unless the candidate is the last. Raises ServiceError.
+        """
         ...
 
 

@@ -1,59 +1,39 @@
-"""Handles one request: query, selector, cache, single flight, provider stack, accounting, events. Read top down."""
+"""Handles one request: admission, deadline, candidates one after the other, events and metrics. Read top down.
+
+How one candidate answers is in `answers_impl.py`.
+"""
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
-from uuid import uuid4
 
-from api_models import CacheOutcome
 from exceptions import (
     CircuitOpenError,
     CostLimitExceededError,
-    DeadlineExceededError,
     DefectError,
-    NotCachedError,
     ServiceError,
 )
 from implementations.events import request_events
-from implementations.events.receipts import Receipts
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, Record, calling, current_call
-from implementations.resilience.single_flight import SingleFlight, StillInFlightError
+from implementations.resilience.call import Call, Deadline, Record, calling
 from metrics import Metrics
 from protocols import (
-    CachedReply,
-    CacheUse,
-    Candidate,
+    Answer,
+    AnswersProtocol,
     ClockProtocol,
     ComparisonQuery,
     ComparisonResult,
     CurrentSettings,
-    LLMAccountingProtocol,
-    LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
-    ProviderReply,
     RuntimeSettingsProtocol,
     Timings,
 )
-from value_object import value_object
 
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
-LANDING_S = 0.05  # a flight ends this long before the request that started it gives up
 # Copies of a question's texts in memory during a call: as received, laid out, joined, encoded, being built. Measured.
 COPIES = 6
-
-
-@value_object
-class Answer:
-    """A candidate's reply and where it came from; age_s: set on a cache hit."""
-
-    candidate: Candidate
-    reply: ProviderReply
-    outcome: CacheOutcome
-    age_s: float | None = None
 
 
 class LLMOrchestratorImpl:
@@ -64,23 +44,17 @@ class LLMOrchestratorImpl:
         *,
         runtime_settings: RuntimeSettingsProtocol,
         selector: LLMProviderSelectorProtocol,
-        cache: LLMCacheManagerProtocol,
-        flights: SingleFlight[ProviderReply],
+        answers: AnswersProtocol,
         capacity: Bulkhead,
-        accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
-        receipts: Receipts,
         metrics: Metrics,
         clock: ClockProtocol,
     ) -> None:
         self._runtime_settings = runtime_settings
         self._selector = selector
-        self._cache = cache
-        self._flights = flights
+        self._answers = answers
         self._capacity = capacity
-        self._accounting = accounting
         self._events = events
-        self._receipts = receipts
         self._metrics = metrics
         self._clock = clock
 
@@ -150,85 +124,12 @@ class LLMOrchestratorImpl:
         failures: list[ServiceError] = []
         for candidate in candidates:
             try:
-                return await self._ask(candidate, query, settings, is_last=candidate is candidates[-1])
+                return await self._answers.answer(candidate, query, settings, is_last=candidate is candidates[-1])
             except ServiceError as failure:
                 if not failure.asks_next_provider or (failure.asks_one_other and _repeats(failure, failures)):
                     raise
                 failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
         raise _most_telling(failures)
-
-    async def _ask(
-        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
-    ) -> Answer:
-        """Answer from the cache (which has its own timeout), from a flight in progress, or by a new call."""
-        key = candidate.request.fingerprint()
-        reads = settings.cache_enabled and query.cache_use.reads
-        known = await self._look_up(key, candidate, query) if reads else None
-        if known is not None:
-            self._accounting.saved(candidate.request, known.reply)
-            return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
-        if query.cache_use is CacheUse.ONLY:
-            raise NotCachedError("ask again without only-if-cached")
-        bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
-        reply, started = await self._bought(key, candidate, query, settings, is_last=is_last)
-        return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
-
-    async def _bought(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
-    ) -> tuple[ProviderReply, bool]:
-        """The reply, within this candidate's share of the deadline, and whether this request started the flight.
-
-        A flight that began before this request may use up its time while this one has time left: it joins the next, if
-        there is no other candidate.
-        """
-        call = current_call()
-        flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
-        while True:
-            left_s = call.deadline.share(is_last=is_last).remaining_s()
-            if left_s <= 0:
-                raise _too_late(candidate, provider_was_asked=False)
-            flight = call.apart(call.purchase_deadline.share(is_last=is_last).earlier_by(LANDING_S))
-            joins = self._flights.is_under_way(flight_key)
-            try:
-                return await self._flights.join(
-                    flight_key,
-                    partial(self._buy, key, candidate, query, settings, flight),
-                    within_s=left_s,
-                    on_start=call.holds_slot_for,
-                )
-            except StillInFlightError:
-                raise _too_late(candidate, provider_was_asked=True) from None
-            except ServiceError as failure:
-                goes_on = joins and is_last and failure.ran_out_of_time
-                if not goes_on or call.deadline.remaining_s() < SHORTEST_ATTEMPT_S:
-                    raise
-            finally:
-                call.record.add(flight.record)
-
-    async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
-        began_s = self._clock()
-        known = await self._cache.get(key)
-        current_call().record.cache_s += self._clock() - began_s
-        self._events.publish(request_events.looked_up(query, candidate, key, known=known is not None))
-        return known
-
-    async def _buy(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, flight: Call
-    ) -> ProviderReply:
-        """The flight: it belongs to no single request, so its deadline is a candidate's share of a full request's."""
-        generation = self._cache.generation
-        try:
-            with calling(flight), self._receipts.issued(query, candidate.request, flight.record.attempts):
-                reply = await candidate.provider.generate_comparison(candidate.request)
-        except CostLimitExceededError:  # our own limit, not a provider failure
-            raise
-        except ServiceError as failure:
-            failure.ran_out_of_time = flight.deadline.remaining_s() < SHORTEST_ATTEMPT_S
-            self._events.publish(request_events.provider_failed(query, candidate, failure))
-            raise
-        if settings.cache_enabled and query.cache_use.writes and generation == self._cache.generation:
-            self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
-        return reply
 
     def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
         """That of a request whose caller sets none."""
@@ -238,14 +139,6 @@ class LLMOrchestratorImpl:
             attempt_timeout_s=min(settings.attempt_timeout_s, allowed_s),
             clock=self._clock,
         )
-
-
-def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:
-    return DeadlineExceededError(
-        "the request's deadline has passed",
-        provider=candidate.request.provider,
-        provider_was_asked=provider_was_asked,
-    )
 
 
 def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:

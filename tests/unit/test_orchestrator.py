@@ -42,9 +42,10 @@ from exceptions import (
     ServiceOverloadedError,
     ServiceStoppingError,
 )
+from implementations.answers_impl import LANDING_S, AnswersImpl
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.prompt import build_prompt
-from implementations.llm_orchestrator_impl import COPIES, LANDING_S, UNFINISHED, LLMOrchestratorImpl
+from implementations.llm_orchestrator_impl import COPIES, UNFINISHED, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
@@ -130,16 +131,24 @@ class House:
         self.orchestrator = LLMOrchestratorImpl(
             runtime_settings=self._settings,
             selector=self._selector,
-            cache=self.cache,
-            flights=self.flights,
+            answers=self.answers(),
             capacity=self.capacity,
-            accounting=self.accounting,
             events=self.events,
-            receipts=receipts(self.events, self.metrics),
             metrics=self.metrics,
             clock=self.clock,
         )
         self.compare = self.orchestrator.compare
+
+    def answers(self) -> AnswersImpl:
+        """What answers from one candidate, of the parts as they are now."""
+        return AnswersImpl(
+            cache=self.cache,
+            flights=self.flights,
+            accounting=self.accounting,
+            events=self.events,
+            receipts=receipts(self.events, self.metrics),
+            clock=self.clock,
+        )
 
     def completed(self) -> RequestCompleted:
         """The one *completed*, which is always the last word about its request."""
@@ -598,12 +607,9 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
     orchestrator = LLMOrchestratorImpl(
         runtime_settings=FixedSettings(current_settings()),
         selector=Empty(),
-        cache=home.cache,
-        flights=home.flights,
+        answers=home.answers(),
         capacity=home.capacity,
-        accounting=home.accounting,
         events=home.events,
-        receipts=receipts(home.events, home.metrics),
         metrics=home.metrics,
         clock=home.clock,
     )
