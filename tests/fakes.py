@@ -34,7 +34,8 @@ from implementations.accounting_impl import AccountingImpl
 from implementations.cache.local_cache import LocalCache
 from implementations.events.receipts import Receipts
 from implementations.judging.catalogue import ModelCatalogue
-from implementations.judging.prompt import Essay, Prompt
+from implementations.judging.essay import Essay
+from implementations.judging.prompt import Prompt
 from implementations.resilience.call import Call, Deadline
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import ProviderGuards, guards_of

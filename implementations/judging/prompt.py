@@ -7,14 +7,13 @@ texts, before the prompt is rendered; in them PROMPT_VERSION stands for the layo
 
 import hashlib
 import re
-import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from implementations.judging.essay import Essay, encoded, fence
 from protocols import KEPT_CHARACTERS, ComparisonQuery
 
 PROMPT_VERSION = "1"
-LONE_SURROGATES = "surrogatepass"  # callers cannot send one, and hashing is not the place to reject it
 
 INSTRUCTIONS = """\
 You are an experienced teacher who judges pairs of pupils' essays by comparison. Read the task and its criteria, \
@@ -33,43 +32,7 @@ holds whatever other form the task or an essay may ask for."""
 
 CLOSING_LINE = "\n\nWhich essay is better? Answer in the JSON form that the rules demand."
 
-MARK_HEX_DIGITS = 16
-CROWD = 1_000  # brackets
-# What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and invisible
-# characters anywhere: controls, marks, fillers.
-_UNSEEN = (
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u0300-\u036f\u061c\u115f\u1160\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff"
-    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0"
-    "\U000e0000-\U000e01ef"
-)
-_BRACKETS = "<\u00ab\u2039\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\ufe64\uff1c"
-_SLASHES = "/\\\\\u2044\u2215\u29f8\uff0f"
-_STYLES = (range(0x80, 0x2500), range(0xFF00, 0xFFF0), range(0x1D400, 0x1D800), range(0x1F100, 0x1F200))
-_SCRIPTS = {"e": "\u0435\u03b5\u212e", "s": "\u0455", "a": "\u0430\u0251\u03b1", "y": "\u0443\u04af\u03b3\u03c5"}
-
-
-def _alike(letter: str) -> str:
-    """A regex character class of everything that looks like the letter."""
-    styled = (chr(code) for codes in _STYLES for code in codes)
-    same = (one for one in styled if unicodedata.normalize("NFKC", one).casefold() == letter)
-    return f"[{letter}{_SCRIPTS[letter]}{''.join(same)}]"
-
-
-_WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
-_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?!\w))", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{essay_a\}|\{essay_b\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Essay:
-    """A plain text and its SHA-256 in hex, computed once."""
-
-    text: str
-    sha256: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Compute the digest."""
-        object.__setattr__(self, "sha256", hashlib.sha256(_encoded(self.text)).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,31 +112,6 @@ def build_prompt(query: ComparisonQuery) -> Prompt:
     )
 
 
-def fence(letter: str, essay: Essay) -> str:
-    """The essay between tags whose mark is a digest of its text; tags inside it are escaped, nothing is removed."""
-    mark = essay.sha256[:MARK_HEX_DIGITS]
-    return f'<essay id="{letter}" mark="{mark}">\n{_harmless(essay.text)}\n</essay id="{letter}" mark="{mark}">'
-
-
-def _harmless(text: str) -> str:
-    """Escape what looks like our tag. Most essays hold no bracket at all, which is much faster to check.
-
-    Beyond CROWD brackets all are escaped: matching a million of them would block the event loop.
-    """
-    brackets = [bracket for bracket in ("<" if text.isascii() else _BRACKETS) if bracket in text]
-    if not brackets:
-        return text
-    if sum(map(text.count, brackets)) <= CROWD:
-        return _FENCE_LIKE.sub(lambda bracket: _escaped(bracket.group()), text)
-    for bracket in brackets:
-        text = text.replace(bracket, _escaped(bracket))
-    return text
-
-
-def _escaped(bracket: str) -> str:
-    return "&lt;" if bracket == "<" else f"&#{ord(bracket)};"
-
-
 def _essays(task: str, blocks: dict[str, str]) -> tuple[str, str]:
     """The task from the first placeholder to the other essay's, and the rest, each filled in a single pass."""
     found = list(_PLACEHOLDER.finditer(task))
@@ -188,14 +126,10 @@ def _filled(text: str, blocks: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: blocks[match.group()], text)
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode(errors=LONE_SURROGATES)
-
-
 def _measured(text: str) -> bytes:
     """UTF-8 with a length prefix, so that a sequence of texts is unambiguous."""
-    encoded = _encoded(text)
-    return len(encoded).to_bytes(8, "big") + encoded
+    content = encoded(text)
+    return len(content).to_bytes(8, "big") + content
 
 
 def _begun(text: str) -> "hashlib._Hash":

@@ -6,16 +6,13 @@ A permit reports exactly one outcome; a report from before the last transition (
 It knows nothing about providers: its caller decides what counts as a failure. Time is monotonic seconds.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from api_models import CircuitState
+from implementations.resilience.failure_window import FailureWindow
 from protocols import ClockProtocol
 
-WINDOW_S = 60
-FEWEST_CALLS = 5
-WORST_FAILURE_RATE = 0.5
 LONGEST_OPEN_S = 300.0
 LONGEST_ASKED_S = 3600.0
 EXTRA_PROBE_S = 5.0
@@ -103,7 +100,7 @@ class CircuitBreaker:
         self._on_transition = on_transition
         self._state = CircuitState.CLOSED
         self._generation = 0
-        self._window = _Window()
+        self._window = FailureWindow()
         self._consecutive_failures = 0
         self._openings = 0
         self._open_until_s = 0.0
@@ -246,28 +243,10 @@ class CircuitBreaker:
         self._generation += 1
         if state is CircuitState.CLOSED:
             self._openings = 0
-        self._window = _Window()
+        self._window = FailureWindow()
         self._consecutive_failures = self._good_probes = 0
         self._probe_since_s = None
 
     def _notify(self, before: CircuitState, after: CircuitState) -> None:
         if before is not after:
             self._on_transition(before, after)
-
-
-class _Window:
-    """Calls and failures of the last minute, in buckets of a second."""
-
-    def __init__(self) -> None:
-        self._seconds: deque[tuple[int, int, int]] = deque(maxlen=WINDOW_S + 1)
-
-    def count(self, now_s: float, *, failed: bool) -> None:
-        second, calls, failures = int(now_s), 0, 0
-        if self._seconds and self._seconds[-1][0] == second:
-            _, calls, failures = self._seconds.pop()
-        self._seconds.append((second, calls + 1, failures + failed))
-
-    def is_bad(self, now_s: float) -> bool:
-        recent = [(calls, failures) for second, calls, failures in self._seconds if second > now_s - WINDOW_S]
-        total, failed = sum(calls for calls, _ in recent), sum(failures for _, failures in recent)
-        return total >= FEWEST_CALLS and failed >= total * WORST_FAILURE_RATE

@@ -1,158 +1,38 @@
 """Maps every failure between us and a provider to exactly one class.
 
 Checked in this order: the HTTP library's exception, the codes in the error body, phrases in its message, the status.
-Codes are listed by priority, because one body may hold several (a throttled request and the exhausted quota behind
-it). Sources: the providers' error references, as of November 2026.
+What each of them means is in `failure_tables.py`.
 """
 
 import errno
-import ssl
 from collections.abc import Mapping
-from typing import TypeAlias
-
-import aiohttp
 
 from api_models import JsonObject
 from exceptions import (
     BrokenReplyError,
-    ConnectionLostError,
     ContentRefusedError,
-    ContextTooLongError,
     NoFileLeftError,
-    ProviderAuthenticationError,
-    ProviderConnectionError,
     ProviderError,
-    ProviderOverloadedError,
-    ProviderTimeoutError,
-    ProviderUnavailableError,
     QuotaExceededError,
     RateLimitedError,
-    RequestRejectedError,
     UnknownModelError,
-    UnreadableReplyError,
-    UntrustedProviderError,
 )
 from implementations.wire.error_body import ErrorBody
+from implementations.wire.failure_tables import (
+    BLAMES_THE_REQUEST,
+    EXCHANGES,
+    HUNDREDS,
+    MODERATION,
+    PHRASES,
+    STATUSES,
+    UNSAID_STATUS,
+    WORDS,
+    Kind,
+)
 from implementations.wire.json_reading import at
 from implementations.wire.retry_after import wait_s
 
-Kind: TypeAlias = type[ProviderError]
-
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
-
-# The first match wins: aiohttp's classes have several parents.
-EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
-    (ssl.SSLCertVerificationError, UntrustedProviderError, "its certificate is not valid"),
-    (aiohttp.ServerFingerprintMismatch, UntrustedProviderError, "its certificate is not the expected one"),
-    (aiohttp.ClientSSLError, ProviderConnectionError, "the TLS handshake failed"),
-    (aiohttp.ConnectionTimeoutError, ProviderConnectionError, "connecting took too long"),
-    (aiohttp.ClientConnectorDNSError, ProviderConnectionError, "its name could not be resolved"),
-    (aiohttp.ClientProxyConnectionError, ProviderConnectionError, "the proxy could not be reached"),
-    (aiohttp.ClientHttpProxyError, ProviderConnectionError, "the proxy refused"),
-    (aiohttp.ClientConnectorError, ProviderConnectionError, "the connection was refused"),
-    (TimeoutError, ProviderTimeoutError, "no complete answer within the attempt timeout"),
-    (aiohttp.ClientConnectionError, ConnectionLostError, "the connection broke"),
-    (aiohttp.UploadAbortedError, ProviderConnectionError, "the connection broke while we sent"),
-    (aiohttp.ClientPayloadError, BrokenReplyError, "the answer was cut off"),
-    (aiohttp.ClientResponseError, BrokenReplyError, "the answer is not HTTP"),
-    (aiohttp.RedirectClientError, UnreadableReplyError, "the answer is a redirect"),
-    (aiohttp.InvalidURL, UnknownModelError, "its address is not valid"),
-    (aiohttp.NonHttpUrlClientError, UnknownModelError, "its address is not valid"),
-    (aiohttp.ClientError, ProviderConnectionError, "the exchange failed"),
-    (OSError, ProviderConnectionError, "the connection could not be opened"),
-)
-
-WORDS: Mapping[str, Kind] = {
-    # A temporary shortage, sent with a payment status.
-    "in_flight_budget_exhausted": RateLimitedError,
-    # Money and quota.
-    "insufficient_quota": QuotaExceededError,
-    "billing_hard_limit_reached": QuotaExceededError,
-    "credit_balance_exhausted": QuotaExceededError,
-    "organization_spend_limit_exceeded": QuotaExceededError,
-    "project_spend_limit_exceeded": QuotaExceededError,
-    "organization_usage_limit_exceeded": QuotaExceededError,
-    "enforced_spend_limit_reached": QuotaExceededError,
-    "contract_spend_limit_reached": QuotaExceededError,
-    "linked_organization_billing_unavailable": QuotaExceededError,
-    "linked_organization_spend_limit_reached": QuotaExceededError,
-    "billing_error": QuotaExceededError,
-    "payment_required": QuotaExceededError,
-    "PerDay": QuotaExceededError,
-    # The text itself is refused.
-    "invalid_prompt": ContentRefusedError,
-    "content_policy_violation": ContentRefusedError,
-    "content_filter": ContentRefusedError,
-    "refusal": ContentRefusedError,
-    # The text does not fit.
-    "context_length_exceeded": ContextTooLongError,
-    "token_limit_exceeded": ContextTooLongError,
-    "string_too_long": ContextTooLongError,
-    # The model.
-    "model_not_found": UnknownModelError,
-    "no_endpoints": UnknownModelError,
-    "constraint_filtered": UnknownModelError,
-    "privacy_restricted": UnknownModelError,
-    "model_deprecated": UnknownModelError,
-    "not_found": UnknownModelError,
-    "not_found_error": UnknownModelError,
-    # The key and the account.
-    "API_KEY_INVALID": ProviderAuthenticationError,
-    "FAILED_PRECONDITION": ProviderAuthenticationError,
-    "invalid_api_key": ProviderAuthenticationError,
-    "authentication": ProviderAuthenticationError,
-    "authentication_error": ProviderAuthenticationError,
-    "permission_denied": ProviderAuthenticationError,
-    "permission_error": ProviderAuthenticationError,
-    # Throttling and overload.
-    "rate_limit_exceeded": RateLimitedError,
-    "rate_limit_error": RateLimitedError,
-    "overloaded_error": ProviderOverloadedError,
-    "server_is_overloaded": ProviderOverloadedError,
-    "provider_overloaded": ProviderOverloadedError,
-    # Provider failures.
-    "provider_unavailable": ProviderUnavailableError,
-    "api_error": ProviderUnavailableError,
-    "timeout_error": ProviderUnavailableError,
-    "server_error": ProviderUnavailableError,
-    "server": ProviderUnavailableError,
-    "timeout": ProviderUnavailableError,
-    # Our request.
-    "request_too_large": RequestRejectedError,
-    "payload_too_large": RequestRejectedError,
-    "max_tokens_exceeded": RequestRejectedError,
-    "unprocessable": RequestRejectedError,
-}
-
-# Matched only with a status that blames the request; for these cases the providers send no code.
-PHRASES: Mapping[str, Kind] = {
-    "api usage limits": QuotaExceededError,
-    "api key not valid": ProviderAuthenticationError,
-    "api key expired": ProviderAuthenticationError,
-    "prompt is too long": ContextTooLongError,
-    "maximum context length": ContextTooLongError,
-    "input token count": ContextTooLongError,
-}
-BLAMES_THE_REQUEST = frozenset({400, 413, 422})
-
-STATUSES: Mapping[int, Kind] = {
-    400: RequestRejectedError,
-    401: ProviderAuthenticationError,
-    402: QuotaExceededError,
-    403: ProviderAuthenticationError,
-    404: UnknownModelError,
-    408: ProviderUnavailableError,
-    409: ProviderUnavailableError,
-    410: UnknownModelError,
-    425: ProviderUnavailableError,
-    429: RateLimitedError,
-    499: ProviderUnavailableError,
-    503: ProviderOverloadedError,
-    529: ProviderOverloadedError,
-}
-UNSAID_STATUS = 500
-MODERATION = 403
-HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
 
 
 def failure_of_exchange(error: BaseException) -> ProviderError:

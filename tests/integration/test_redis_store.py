@@ -13,7 +13,7 @@ import pytest
 
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
-from implementations.judging.prompt import Essay
+from implementations.judging.essay import Essay
 from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections

@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 
 from api_models import ProviderName, ReasoningEffort
-from implementations.judging.prompt import Essay, Prompt
+from implementations.judging.essay import Essay
+from implementations.judging.prompt import Prompt
 from implementations.request_builder_impl import RequestBuilderImpl
 from protocols import Choice, MockKnobs, ProviderRequest
 from tests.fakes import KNOBS, current_settings, prompt, query, request, tolerant_catalogue

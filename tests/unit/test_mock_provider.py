@@ -16,8 +16,9 @@ import pytest
 from api_models import ProviderName, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.catalogue import MOCK_MODEL
+from implementations.judging.essay import Essay
 from implementations.judging.essay_quality import read_essay
-from implementations.judging.prompt import Essay, Prompt
+from implementations.judging.prompt import Prompt
 from implementations.mock_provider_impl import MockProviderImpl
 from protocols import LLMProbeProtocol, LLMProviderProtocol, MockKnobs, ProviderRequest, Verdict
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from implementations.judging.prompt import CROWD, FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, Essay, build_prompt, fence
+from implementations.judging.essay import CROWD, Essay, fence
+from implementations.judging.prompt import FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, build_prompt
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')

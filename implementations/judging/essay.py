@@ -1,0 +1,76 @@
+"""An essay, and the fence around it in a prompt, which nothing in the essay can pass for.
+
+Essays are hostile input: what looks like our tag inside one is escaped, and nothing is removed.
+"""
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass, field
+
+MARK_HEX_DIGITS = 16
+CROWD = 1_000  # brackets
+# What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and invisible
+# characters anywhere: controls, marks, fillers.
+_UNSEEN = (
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u0300-\u036f\u061c\u115f\u1160\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0"
+    "\U000e0000-\U000e01ef"
+)
+_BRACKETS = "<\u00ab\u2039\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\ufe64\uff1c"
+_SLASHES = "/\\\\\u2044\u2215\u29f8\uff0f"
+_STYLES = (range(0x80, 0x2500), range(0xFF00, 0xFFF0), range(0x1D400, 0x1D800), range(0x1F100, 0x1F200))
+_SCRIPTS = {"e": "\u0435\u03b5\u212e", "s": "\u0455", "a": "\u0430\u0251\u03b1", "y": "\u0443\u04af\u03b3\u03c5"}
+
+
+def _alike(letter: str) -> str:
+    """A regex character class of everything that looks like the letter."""
+    styled = (chr(code) for codes in _STYLES for code in codes)
+    same = (one for one in styled if unicodedata.normalize("NFKC", one).casefold() == letter)
+    return f"[{letter}{_SCRIPTS[letter]}{''.join(same)}]"
+
+
+_WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
+_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?!\w))", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Essay:
+    """A plain text and its SHA-256 in hex, computed once."""
+
+    text: str
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compute the digest."""
+        object.__setattr__(self, "sha256", hashlib.sha256(encoded(self.text)).hexdigest())
+
+
+def fence(letter: str, essay: Essay) -> str:
+    """The essay between tags whose mark is a digest of its text; tags inside it are escaped, nothing is removed."""
+    mark = essay.sha256[:MARK_HEX_DIGITS]
+    return f'<essay id="{letter}" mark="{mark}">\n{_harmless(essay.text)}\n</essay id="{letter}" mark="{mark}">'
+
+
+def _harmless(text: str) -> str:
+    """Escape what looks like our tag. Most essays hold no bracket at all, which is much faster to check.
+
+    Beyond CROWD brackets all are escaped: matching a million of them would block the event loop.
+    """
+    brackets = [bracket for bracket in ("<" if text.isascii() else _BRACKETS) if bracket in text]
+    if not brackets:
+        return text
+    if sum(map(text.count, brackets)) <= CROWD:
+        return _FENCE_LIKE.sub(lambda bracket: _escaped(bracket.group()), text)
+    for bracket in brackets:
+        text = text.replace(bracket, _escaped(bracket))
+    return text
+
+
+def _escaped(bracket: str) -> str:
+    return "&lt;" if bracket == "<" else f"&#{ord(bracket)};"
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, also of a lone surrogate: callers cannot send one, and hashing is not the place to reject it."""
+    return text.encode(errors="surrogatepass")
