@@ -22,9 +22,21 @@ MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
     **chat.FINISH_REASONS,
     **dict.fromkeys(("end_turn", "stop_sequence", "STOP", "completed"), FinishReason.COMPLETE),
-    **dict.fromkeys(("max_tokens", "MAX_TOKENS", "max_output_tokens"), FinishReason.TRUNCATED),
+    **dict.fromkeys(("max_tokens", "MAX_TOKENS", "max_output_tokens", "CONTINUATION"), FinishReason.TRUNCATED),
     **dict.fromkeys(
-        ("refusal", "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), FinishReason.REFUSED
+        (
+            "refusal",
+            "SAFETY",
+            "RECITATION",
+            "BLOCKLIST",
+            "PROHIBITED_CONTENT",
+            "SPII",
+            "LANGUAGE",
+            "ESCALATION",
+            "MODEL_ARMOR",
+            "IMAGE_SAFETY",
+        ),
+        FinishReason.REFUSED,
     ),
     "model_context_window_exceeded": FinishReason.WINDOW_FULL,
 }
@@ -66,16 +78,17 @@ def completion(answer: JsonObject) -> Completion:
 
 
 def _finish_reason(choice: Any) -> FinishReason:
-    """Why the choice ended. OpenRouter may leave `finish_reason` null; then the routed vendor's own word counts.
+    """Why the choice ended, by OpenRouter's word and the routed vendor's; either may be missing.
 
-    Without either the text decides: a truncated one is not the JSON of a verdict, of which `read_reply` takes nothing
-    less than all.
+    Where OpenRouter says that the answer is complete, a vendor's word that says otherwise counts. Without any word the
+    text decides: a truncated one is not the JSON of a verdict, of which `read_reply` takes nothing less than all.
     """
-    if at(choice, "finish_reason") is not None:
-        return chat.stated_finish_reason(choice)
-    if at(choice, "native_finish_reason") is None:
-        return FinishReason.COMPLETE
-    return NATIVE_FINISH_REASONS.get(text_at(choice, "native_finish_reason"), FinishReason.UNEXPECTED)
+    is_stated = at(choice, "finish_reason") is not None
+    reason = chat.stated_finish_reason(choice) if is_stated else FinishReason.COMPLETE
+    if reason is not FinishReason.COMPLETE or at(choice, "native_finish_reason") is None:
+        return reason
+    unknown = FinishReason.COMPLETE if is_stated else FinishReason.UNEXPECTED
+    return NATIVE_FINISH_REASONS.get(text_at(choice, "native_finish_reason"), unknown)
 
 
 def _charged_usd(answer: JsonObject) -> float | None:

@@ -113,6 +113,7 @@ WORDS: Mapping[str, Kind] = {
     "payload_too_large": RequestRejectedError,
     "max_tokens_exceeded": RequestRejectedError,
     "unprocessable": RequestRejectedError,
+    "invalid_request": RequestRejectedError,
 }
 
 # Matched only with a status that blames the request; for these cases the providers send no code.
@@ -142,5 +143,9 @@ STATUSES: Mapping[int, Kind] = {
     529: ProviderOverloadedError,
 }
 UNSAID_STATUS = 500
+UNKNOWN_KEY = 401
 MODERATION = 403
 HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
+
+# They would last, if the provider did not say otherwise.
+LASTING = frozenset({QuotaExceededError, UnknownModelError, ProviderAuthenticationError, RequestRejectedError})

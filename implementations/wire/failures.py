@@ -13,18 +13,18 @@ from exceptions import (
     ContentRefusedError,
     NoFileLeftError,
     ProviderError,
-    QuotaExceededError,
     RateLimitedError,
-    UnknownModelError,
 )
 from implementations.wire.error_body import ErrorBody
 from implementations.wire.failure_tables import (
     BLAMES_THE_REQUEST,
     EXCHANGES,
     HUNDREDS,
+    LASTING,
     MODERATION,
     PHRASES,
     STATUSES,
+    UNKNOWN_KEY,
     UNSAID_STATUS,
     WORDS,
     Kind,
@@ -75,12 +75,15 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
 
 
 def _kind(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
-    """The class and our own details. An error that the provider marks as retryable is a temporary shortage."""
+    """The class and our own details. An error that the provider marks as retryable is a temporary shortage.
+
+    A key that is not known stays unknown, whatever is invited.
+    """
     if status == MODERATION and error_body.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
     kind, details = _blamed(status, error_body)
-    invited = error_body.invites_repeating and kind in {QuotaExceededError, UnknownModelError}
-    return (RateLimitedError if invited else kind), details
+    is_shortage = error_body.invites_repeating and kind in LASTING and status != UNKNOWN_KEY
+    return (RateLimitedError if is_shortage else kind), details
 
 
 def _blamed(status: int, error_body: ErrorBody) -> tuple[Kind, str]:

@@ -55,9 +55,10 @@ def test_a_name_that_is_no_model_id_is_replaced_by_the_model_that_was_asked(name
     assert read_reply(request(), completion).purchase.model == KNOWN_MODEL
 
 
-def test_a_provider_that_invites_a_repetition_gets_one() -> None:
-    body = {"error": {"code": 402, "availability": {"retryable": True, "retry_after": 7}}}
-    failure = failure_of_answer(402, {}, body, now_s=0)
+@pytest.mark.parametrize("status", [400, 402, 403, 404])
+def test_a_provider_that_invites_a_repetition_gets_one(status: int) -> None:
+    body = {"error": {"code": status, "availability": {"retryable": True, "retry_after": 7}}}
+    failure = failure_of_answer(status, {}, body, now_s=0)
     assert (type(failure), failure.may_be_repeated, failure.retry_after_s) == (RateLimitedError, True, 7)
     assert isinstance(failure_in_success(body), RateLimitedError)
 
@@ -182,6 +183,10 @@ def test_signs_that_say_nothing_contradict_nothing(
     assert read_reply(request(), read(answer)).purchase.usage == BOUGHT
 
 
+CUT_OFF = ("max_tokens", "MAX_TOKENS", "CONTINUATION")
+REFUSALS = ("refusal", "SAFETY", "LANGUAGE", "ESCALATION")
+
+
 def without_reason(text: str, **native: object) -> JsonObject:
     """OpenRouter's answer with a `finish_reason` of null."""
     answer = of_chat(text, finish_reason=None)
@@ -200,8 +205,8 @@ def test_openrouter_may_leave_out_why_a_whole_verdict_ended(native: JsonObject) 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (without_reason(VERDICT, native_finish_reason="max_tokens"), TruncatedReplyError),
-        (without_reason(VERDICT, native_finish_reason="SAFETY"), ContentRefusedError),
+        *((without_reason(VERDICT, native_finish_reason=said), TruncatedReplyError) for said in CUT_OFF),
+        *((without_reason(VERDICT, native_finish_reason=said), ContentRefusedError) for said in REFUSALS),
         *((without_reason(VERDICT, native_finish_reason=said), InvalidReplyError) for said in NO_REASONS),
         *((without_reason(VERDICT[:length]), InvalidReplyError) for length in range(len(VERDICT))),
         (without_reason(VERDICT, message={"content": VERDICT, "refusal": "No."}), ContentRefusedError),
@@ -213,3 +218,26 @@ def test_openrouter_may_leave_out_why_a_whole_verdict_ended(native: JsonObject) 
 def test_only_a_whole_verdict_may_end_without_a_reason(answer: JsonObject, expected: type[ProviderError]) -> None:
     with pytest.raises(expected):
         read_reply(request(), openrouter.completion(answer))
+
+
+def complete_but(native: object) -> JsonObject:
+    """OpenRouter's answer that is complete by its own word."""
+    answer = of_chat(VERDICT)
+    answer["choices"][0]["native_finish_reason"] = native
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("native", "expected"),
+    [*((said, TruncatedReplyError) for said in CUT_OFF), *((said, ContentRefusedError) for said in REFUSALS)],
+)
+def test_a_routed_vendor_that_calls_its_answer_no_answer_is_believed(
+    native: str, expected: type[ProviderError]
+) -> None:
+    with pytest.raises(expected):
+        read_reply(request(), openrouter.completion(complete_but(native)))
+
+
+@pytest.mark.parametrize("native", ["end_turn", "STOP", "completed", "a new word", "", None, 7])
+def test_a_routed_vendor_that_says_nothing_to_the_contrary_changes_nothing(native: object) -> None:
+    assert read_reply(request(), openrouter.completion(complete_but(native))).purchase.usage == BOUGHT

@@ -332,6 +332,11 @@ def test_an_error_of_openrouter_means_the_same_with_its_status_and_inside_a_200(
     assert type(failure_in_success({"choices": [{"finish_reason": "error"}], **body})) is expected
 
 
+def test_a_word_classifies_an_error_in_a_200_that_has_no_status() -> None:
+    for word in ("invalid_request", "unprocessable"):
+        assert type(failure_in_success({"error": {"metadata": {"error_type": word}}})) is RequestRejectedError
+
+
 @pytest.mark.parametrize("body", [{}, {"error": None}, {"error": {}}, {"error": ""}, {"choices": []}])
 def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
     assert failure_in_success(body) is None
