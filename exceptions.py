@@ -381,6 +381,13 @@ class ThrottlePausedError(ServiceError):
     asks_next_provider = True
 
 
+class OverloadPausedError(ThrottlePausedError):
+    """Likewise, because it is overloaded."""
+
+    code, status = ErrorCode.EXTERNAL_SERVICE_ERROR, 503
+    sentence = "The provider is overloaded."
+
+
 class DeadlineExceededError(ServiceError):
     """The request's deadline has passed. provider_was_asked: False if it had passed before any call."""
 

@@ -70,11 +70,17 @@ class CacheUse(StrEnum):
     REFRESH = "no-cache"
     BYPASS = "no-store"
     ONLY = "only-if-cached"
+    NOTHING = "only-if-cached, no-store"
 
     @property
     def reads(self) -> bool:
         """Whether a cached answer may be used."""
         return self in {CacheUse.NORMAL, CacheUse.ONLY}
+
+    @property
+    def buys(self) -> bool:
+        """Whether a provider may be asked."""
+        return self not in {CacheUse.ONLY, CacheUse.NOTHING}
 
     @property
     def writes(self) -> bool:
@@ -225,12 +231,14 @@ class Candidate:
     """A provider that may be asked, with its request.
 
     dropped_parameters: the overrides that its model does not accept. is_fallback: it is not the first choice.
+    shut_for_s: tells the seconds until a call may pass its circuit and its pause, as far as known; 0 if one may now.
     """
 
     request: ProviderRequest
     provider: "LLMProviderProtocol"
     dropped_parameters: tuple[str, ...] = ()
     is_fallback: bool = False
+    shut_for_s: Callable[[], float] = float
 
 
 # --- Nouns: an answer -------------------------------------------------------------------------------------------------

@@ -31,9 +31,11 @@ def require_plain_json(request: ServiceRequest) -> None:
 
 
 def cache_use(request: ServiceRequest) -> CacheUse:
-    """The strictest directive wins: only-if-cached, then no-store, then no-cache."""
+    """The strictest directive wins: no-store, then no-cache; with only-if-cached they leave nothing to answer from."""
     directives = _listed(request, b"cache-control")
-    for use in (CacheUse.ONLY, CacheUse.BYPASS, CacheUse.REFRESH):
+    if CacheUse.ONLY in directives:
+        return CacheUse.NOTHING if directives & {CacheUse.BYPASS, CacheUse.REFRESH} else CacheUse.ONLY
+    for use in (CacheUse.BYPASS, CacheUse.REFRESH):
         if use in directives:
             return use
     return CacheUse.NORMAL

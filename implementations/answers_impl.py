@@ -59,7 +59,7 @@ class AnswersImpl:
         if known is not None:
             self._accounting.saved(candidate.request, known.reply)
             return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
-        if query.cache_use is CacheUse.ONLY:
+        if not query.cache_use.buys:
             raise NotCachedError("ask again without only-if-cached")
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
         reply, started = await self._bought(key, candidate, query, settings, is_last=is_last)
@@ -96,6 +96,7 @@ class AnswersImpl:
                     raise
             finally:
                 call.record.add(flight.record)
+                flight.record.is_forsaken = query.cache_use is CacheUse.BYPASS
 
     async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()

@@ -5,6 +5,7 @@ How one candidate answers is in `answers_impl.py`.
 
 import asyncio
 from collections.abc import Sequence
+from math import inf
 
 from exceptions import (
     CircuitOpenError,
@@ -14,11 +15,12 @@ from exceptions import (
 )
 from implementations.events import request_events
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import Call, Deadline, Record, calling
+from implementations.resilience.call import Call, Deadline, Record, calling, current_call
 from metrics import Metrics
 from protocols import (
     Answer,
     AnswersProtocol,
+    Candidate,
     ClockProtocol,
     ComparisonQuery,
     ComparisonResult,
@@ -122,9 +124,10 @@ class LLMOrchestratorImpl:
         """Try the candidates in order, as long as time and the class of each failure allow."""
         candidates = self._selector.candidates(query, settings)
         failures: list[ServiceError] = []
-        for candidate in candidates:
+        for number, candidate in enumerate(candidates, 1):
+            is_last = _are_shut(candidates[number:])
             try:
-                return await self._answers.answer(candidate, query, settings, is_last=candidate is candidates[-1])
+                return await self._answers.answer(candidate, query, settings, is_last=is_last)
             except ServiceError as failure:
                 if not failure.asks_next_provider or (failure.asks_one_other and _repeats(failure, failures)):
                     raise
@@ -139,6 +142,14 @@ class LLMOrchestratorImpl:
             attempt_timeout_s=min(settings.attempt_timeout_s, allowed_s),
             clock=self._clock,
         )
+
+
+def _are_shut(others: Sequence[Candidate]) -> bool:
+    """Whether none of the candidates would be asked if its turn came after half of the time left."""
+    if not others:
+        return True
+    half_s = current_call().deadline.remaining_s() / 2
+    return all(other.shut_for_s() > half_s for other in others)
 
 
 def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:
@@ -157,7 +168,12 @@ def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
         return asked[-1]
     closed_doors = [failure for failure in failures if isinstance(failure, CircuitOpenError)]
     others = [failure for failure in failures if not isinstance(failure, CostLimitExceededError)]
-    return min(closed_doors, key=lambda failure: failure.retry_after_s or 0.0, default=(others or failures)[-1])
+    return min(closed_doors, key=_known_wait_s, default=(others or failures)[-1])
+
+
+def _known_wait_s(failure: ServiceError) -> float:
+    """Infinite if nobody knows."""
+    return inf if failure.retry_after_s is None else failure.retry_after_s
 
 
 def _result(answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:

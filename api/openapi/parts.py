@@ -28,7 +28,8 @@ CACHE_CONTROL_IN = Parameter(
     name="Cache-Control",
     where="header",
     says="`no-cache` asks the judge anew and caches the answer, `no-store` neither reads nor writes the cache, "
-    "`only-if-cached` answers only from it. Every other directive is ignored, `max-age` too.",
+    "`only-if-cached` answers only from it, and beside one of the others not at all. Every other directive is ignored, "
+    "`max-age` too.",
     schema=TEXT,
     example="no-cache",
 )

@@ -99,7 +99,7 @@ class KafkaConnection:
             try:
                 return self._circuit.acquire()
             except Refused as refused:
-                await self._sleep(min(refused.retry_after_s, CIRCUIT_POLL_S))
+                await self._sleep(min(refused.wait_s, CIRCUIT_POLL_S))
 
     def try_permit(self) -> Permit | None:
         """A permit for continuing to wait for acknowledgements, None while the circuit is open."""

@@ -8,6 +8,7 @@ It knows nothing about providers: its caller decides what counts as a failure. T
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from api_models import CircuitState
 from implementations.resilience.failure_window import FailureWindow
@@ -43,11 +44,14 @@ class Override:
 
 
 class Refused(Exception):  # noqa: N818  not an error: the answer to a request for a permit
-    """No call may pass now. retry_after_s: until one may; reason: why it was forced open, None if it was not."""
+    """No call may pass now. wait_s: until one may, infinite if only a reset can end it.
 
-    def __init__(self, retry_after_s: float, reason: str | None) -> None:
+    reason: why it was forced open, None if it was not.
+    """
+
+    def __init__(self, wait_s: float, reason: str | None) -> None:
         super().__init__("the circuit is open")
-        self.retry_after_s = retry_after_s
+        self.wait_s = wait_s
         self.reason = reason
 
 
@@ -222,8 +226,7 @@ class CircuitBreaker:
     def _forced_refusal(self, override: Override, now_s: float) -> Refused | None:
         if override.state is CircuitState.CLOSED:
             return None
-        wait_s = self._rules.recovery_s if override.until_s is None else override.until_s - now_s
-        return Refused(wait_s, override.reason)
+        return Refused(inf if override.until_s is None else override.until_s - now_s, override.reason)
 
     def _open(self, retry_after_s: float) -> None:
         """Open for a jittered time that doubles with each opening, and is at least the dependency's Retry-After."""

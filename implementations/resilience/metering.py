@@ -38,10 +38,11 @@ class Metered:
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """The reply, priced. Sets the provider on a failure; raises CostLimitExceededError before any call.
 
-        If the reservation used up the deadline, no call is made and nothing is recorded: AttemptCutShortError.
+        If the reservation used up the deadline, or nobody waits for the verdict any more, no call is made and nothing
+        is recorded: AttemptCutShortError.
         """
-        reservation = await self._budget.reserve(request)
-        if not current_call().deadline.remaining_s():
+        reservation, call = await self._budget.reserve(request), current_call()
+        if call.record.is_forsaken or not call.deadline.remaining_s():
             self._budget.release(reservation)
             raise AttemptCutShortError("the request had no time left", provider=request.provider)
         began_s = self._clock()

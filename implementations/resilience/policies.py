@@ -1,10 +1,12 @@
 """The policies around a metered provider, each a provider itself. `di.py` defines their order."""
 
 from dataclasses import replace
+from math import isfinite
 
 from exceptions import (
     CircuitOpenError,
     ContextTooLongError,
+    OverloadPausedError,
     ProviderError,
     RequestRejectedError,
     ServiceOverloadedError,
@@ -107,13 +109,14 @@ class Throttled:
                 continue
             except ProviderError as failure:
                 if failure.throttles and failure.retry_after_s:
-                    self._gate.pause(failure.retry_after_s)
+                    self._gate.pause(failure.retry_after_s, is_overload=failure.trips_circuit)
                 raise
 
     async def _wait_for_end_of_pause(self, request: ProviderRequest) -> None:
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
-                raise ThrottlePausedError(
+                paused = OverloadPausedError if self._gate.is_overload else ThrottlePausedError
+                raise paused(
                     "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
                 )
             began_s = self._clock()
@@ -189,4 +192,5 @@ def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError
     details = (
         "it has failed too often recently" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
     )
-    return CircuitOpenError(details, provider=request.provider, retry_after_s=refusal.retry_after_s)
+    known_s = refusal.wait_s if isfinite(refusal.wait_s) else None
+    return CircuitOpenError(details, provider=request.provider, retry_after_s=known_s)

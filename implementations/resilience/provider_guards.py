@@ -29,6 +29,12 @@ class Guards:
     bulkhead: Bulkhead
     retry_budget: RetryBudget
 
+    def shut_for_s(self) -> float:
+        """Seconds until a call may pass circuit and gate, as far as known; 0 if one may now, or soon after a probe."""
+        refusal = self.circuit.refusal()
+        is_open = refusal is not None and self.circuit.state is not CircuitState.HALF_OPEN
+        return max(refusal.wait_s if refusal is not None and is_open else 0.0, self.gate.remaining_s)
+
 
 ProviderGuards = Mapping[ProviderName, Guards]
 

@@ -9,7 +9,10 @@ LONGEST_PAUSE_S = 3600.0
 
 
 class ThrottleGate:
-    """queue_limit: how many may wait for the end of the pause. clock: monotonic seconds. queueing: entered then."""
+    """queue_limit: how many may wait for the end of the pause. clock: monotonic seconds. queueing: entered then.
+
+    is_overload: whether the provider asked for the pause because it is overloaded, not because we ask too often.
+    """
 
     def __init__(
         self,
@@ -23,6 +26,7 @@ class ThrottleGate:
         self._queueing = queueing
         self._paused_until_s = 0.0
         self._waiting = 0
+        self.is_overload = False
 
     @property
     def is_crowded(self) -> bool:
@@ -44,9 +48,11 @@ class ThrottleGate:
         """Seconds until the gate opens; 0 when it is open."""
         return max(0.0, self._paused_until_s - self._clock())
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, *, is_overload: bool = False) -> None:
         """Close for the given seconds, at most an hour; never shortens a pause."""
-        self._paused_until_s = max(self._paused_until_s, self._clock() + min(seconds, LONGEST_PAUSE_S))
+        until_s = self._clock() + min(seconds, LONGEST_PAUSE_S)
+        if until_s > self._paused_until_s:
+            self._paused_until_s, self.is_overload = until_s, is_overload
 
     def lift(self) -> None:
         """Open at once for new calls; those that already wait do so until their pause would have ended."""

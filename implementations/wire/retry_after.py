@@ -15,7 +15,7 @@ from implementations.wire.json_reading import at, list_at
 
 MILLISECONDS_PER_SECOND = 1000
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-LONGEST_S = 1e10  # some centuries
+LONGEST_S = 31 * 86_400.0  # until a monthly quota is filled again
 EPOCH_MS = 10**11  # an OpenRouter reset beyond this is epoch milliseconds
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
 _RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*)$")

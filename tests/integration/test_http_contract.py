@@ -520,6 +520,12 @@ async def test_only_if_cached_never_buys_whatever_stands_beside_it(client: Clien
     assert (await content(await client.get("/api/v1/providers")))["total_requests_today"] == 0
 
 
+@pytest.mark.parametrize("other", ["no-cache", "no-store"])
+async def test_only_if_cached_finds_nothing_where_nothing_may_be_read(client: Client, other: str) -> None:
+    await content(await compare(client))
+    await refusal(await compare(client, {"Cache-Control": f"only-if-cached, {other}"}), 504, "RESOURCE_NOT_FOUND")
+
+
 async def test_directives_may_stand_in_several_lines(client: Client) -> None:
     def asked(*lines: str) -> Awaitable[Response]:
         headers = Headers([("Content-Type", "application/json"), *(("Cache-Control", line) for line in lines)])

@@ -87,7 +87,7 @@ FAULTS = {
     ),
     "throttled for garbage": throttling("soon", calls=3, retry_after=None),
     "throttled for a negative time": throttling("-5", calls=3, retry_after=(0, 0)),
-    "throttled for an absurd time": throttling("1e9", calls=1, retry_after=(10**9, 10**9)),
+    "throttled for an absurd time": throttling("1e9", calls=1, retry_after=(31 * 86_400,) * 2),
     "throttled until infinity": throttling("inf", calls=3, retry_after=None),
     "quota": failing("quota", 503, "QUOTA_EXCEEDED", calls=1),
     "wrong key": failing("key", 502, "AUTHENTICATION_ERROR", calls=1),

@@ -82,7 +82,7 @@ class Model:
     def wait_s(self, now_s: float) -> float | None:
         """None when a call may pass."""
         if self.forced and self.state is OPEN:
-            return 20 if self.forced_until_s == inf else self.forced_until_s - now_s
+            return self.forced_until_s - now_s
         if self.state is OPEN and now_s < self.open_until_s:
             return self.open_until_s - now_s
         if self.probe_lost_s < inf:
@@ -164,6 +164,7 @@ class CircuitMachine(RuleBasedStateMachine):
     def pause(self, seconds: float) -> None:
         """Nobody looks at the circuit meanwhile: the next thing that is done to it must notice by itself."""
         told_s = self.model.wait_s(self.clock()) or 0
+        told_s = RULES.recovery_s if told_s == inf else told_s
         self.clock.advance(told_s if seconds == UNTIL_A_CALL_MAY_PASS else seconds)
         self.model.reach(self.clock(), self.luck)
 
@@ -172,7 +173,7 @@ class CircuitMachine(RuleBasedStateMachine):
         try:
             return self.breaker.acquire()
         except Refused as refusal:
-            return refusal.retry_after_s
+            return refusal.wait_s
 
     def ask_once(self) -> Ticket | None:
         wait_s = self.model.wait_s(self.clock())
@@ -278,7 +279,7 @@ class CircuitMachine(RuleBasedStateMachine):
             if self.breaker.state is CLOSED:
                 break
             if refusal := self.breaker.refusal():
-                self.pause(refusal.retry_after_s)
+                self.pause(refusal.wait_s)
             elif ticket := self.ask_once():
                 self.succeed_once(ticket)
         assert self.breaker.state is CLOSED
@@ -290,7 +291,7 @@ class CircuitMachine(RuleBasedStateMachine):
         assert self.told == self.model.told
         assert self.breaker.state is self.model.state
         assert (self.breaker.override is not None) == self.model.forced
-        assert (None if refusal is None else refusal.retry_after_s) == self.model.wait_s(self.clock())
+        assert (None if refusal is None else refusal.wait_s) == self.model.wait_s(self.clock())
         assert refusal is None or refusal.reason == ("maintenance" if self.model.forced else None)
 
     @invariant()
@@ -303,11 +304,12 @@ class CircuitMachine(RuleBasedStateMachine):
         assert state is told
 
     @invariant()
-    def it_refuses_only_for_a_time_that_is_bounded(self) -> None:
+    def it_refuses_only_for_a_time_that_is_bounded_unless_it_was_forced_open_for_ever(self) -> None:
         refusal = self.breaker.refusal()
         if refusal is not None:
             assert self.breaker.state is not CLOSED
-            assert 0 < refusal.retry_after_s <= LONGEST_ASKED_S
+            is_for_ever = self.model.forced and self.model.forced_until_s == inf
+            assert 0 < refusal.wait_s <= (inf if is_for_ever else LONGEST_ASKED_S)
 
     @invariant()
     def it_has_at_most_one_probe_under_way(self) -> None:

@@ -47,6 +47,7 @@ PUBLISHED = {
     exceptions.AttemptCutShortError: (504, "TIMEOUT"),
     exceptions.CircuitOpenError: (503, "CIRCUIT_BREAKER_OPEN"),
     exceptions.ThrottlePausedError: (429, "RATE_LIMIT"),
+    exceptions.OverloadPausedError: (503, "EXTERNAL_SERVICE_ERROR"),
     exceptions.ServiceOverloadedError: (503, "SERVICE_UNAVAILABLE"),
     exceptions.BrokenReplyError: (502, "INVALID_RESPONSE"),
     exceptions.UnreadableReplyError: (502, "INVALID_RESPONSE"),

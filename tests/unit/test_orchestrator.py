@@ -12,6 +12,7 @@ from api_models import (
     CacheHit,
     CacheMiss,
     CacheOutcome,
+    CircuitState,
     CostTracked,
     ErrorCode,
     ProcessingEvent,
@@ -49,7 +50,7 @@ from implementations.llm_orchestrator_impl import COPIES, UNFINISHED, LLMOrchest
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import current_call
+from implementations.resilience.call import Record, current_call
 from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
@@ -93,6 +94,7 @@ class House:
         self.clock = Clock()
         self.metrics = new_metrics()
         self.events = Recorder()
+        self.guards = guards(self.metrics, self.clock)
         self.flights = SingleFlight[ProviderReply]()
         self.capacity = Bulkhead(limit=100, queue_limit=100)
         self.cache = CacheManagerImpl(
@@ -115,7 +117,7 @@ class House:
                 )
                 for name, fake in judges.items()
             },
-            guards=guards(self.metrics, self.clock),
+            guards=self.guards,
             ranking=ranking(accounting),
             findings={},
             configured=frozenset(judges),
@@ -630,6 +632,79 @@ async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None
         await home.compare(query())
     usual = {ANTHROPIC: 27.5, OPENAI: 25.0, ProviderName.GOOGLE: 45.0}
     assert left == pytest.approx({name: left_s - LANDING_S for name, left_s in usual.items()})
+
+
+@pytest.mark.parametrize(
+    ("circuit", "opens_in_s", "pause_s", "share"),
+    [
+        (CircuitState.OPEN, None, 0.0, 1.0),
+        (CircuitState.OPEN, 28.0, 0.0, 1.0),
+        (CircuitState.OPEN, 27.0, 0.0, 0.5),
+        (CircuitState.CLOSED, None, 0.0, 0.5),
+        (CircuitState.CLOSED, None, 28.0, 1.0),
+        (CircuitState.CLOSED, None, 27.0, 0.5),
+    ],
+)
+async def test_a_candidate_gives_no_time_to_those_that_would_turn_the_question_away(
+    circuit: CircuitState, opens_in_s: float | None, pause_s: float, share: float
+) -> None:
+    left: dict[ProviderName, float] = {}
+
+    async def note(asked: ProviderRequest) -> ProviderReply:
+        left[asked.provider] = current_call().deadline.remaining_s()
+        return reply()
+
+    home = House({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
+    for name in (OPENAI, ProviderName.GOOGLE):
+        home.guards[name].circuit.force(circuit, reason="maintenance", actor="an operator", for_s=opens_in_s)
+        home.guards[name].gate.pause(pause_s)
+    await home.compare(query())
+    assert left == pytest.approx({ANTHROPIC: 55.0 * share - LANDING_S})
+
+
+async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_turn_comes() -> None:
+    tried = House({}).guards[ANTHROPIC]
+    tried.circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator", for_s=0.0)
+    tried.circuit.acquire()
+    assert (tried.circuit.state, tried.circuit.refusal() is None) == (CircuitState.HALF_OPEN, False)
+    assert tried.shut_for_s() == 0.0
+
+
+async def test_a_wait_that_nobody_knows_is_not_the_smallest() -> None:
+    home = House(
+        {
+            ANTHROPIC: FakeProvider(CircuitOpenError("held open")),
+            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=12.0)),
+        }
+    )
+    with pytest.raises(CircuitOpenError) as told:
+        await home.compare(query())
+    assert told.value.retry_after_s == 12.0
+
+
+@pytest.mark.parametrize(
+    ("use", "is_forsaken"), [(CacheUse.NORMAL, False), (CacheUse.REFRESH, False), (CacheUse.BYPASS, True)]
+)
+async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_forsaken(
+    use: CacheUse, *, is_forsaken: bool
+) -> None:
+    records: list[Record] = []
+
+    async def hang(_: ProviderRequest) -> ProviderReply:
+        records.append(current_call().record)
+        await asyncio.sleep(3600)
+        pytest.fail("nobody waits so long")
+
+    home = house(hang)
+    task = asyncio.create_task(home.compare(query(cache_use=use)))
+    await settle()
+    assert [record.is_forsaken for record in records] == [False]
+    task.cancel()
+    await settle()
+    assert [record.is_forsaken for record in records] == [is_forsaken]
+    for flight in home.flights.tasks:
+        flight.cancel()
+    await settle()
 
 
 async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> None:

@@ -65,8 +65,8 @@ def test_the_first_place_that_says_something_decides(first: int) -> None:
         ("retry-after", "0.25", 0.25),
         ("retry-after", "3600", 3600.0),
         ("retry-after", "-5", 0.0),
-        ("retry-after", "1e9", 1e9),
-        ("retry-after", "1e300", 1e10),
+        ("retry-after", "1e6", 1e6),
+        ("retry-after", "1e300", LONGEST_S),
         ("retry-after", "Mon, 23 Nov 2026 11:00:00 GMT", 0.0),
         ("retry-after", "2026-11-23T12:01:00Z", 60.0),
         ("retry-after", "2026-11-23T13:01:00+01:00", 60.0),
@@ -146,7 +146,7 @@ def test_gemini_names_its_delay_in_the_only_element_of_a_list(delay: str) -> Non
 
 
 @CI
-@given(seconds=st.floats(min_value=0, max_value=1e9))
+@given(seconds=st.floats(min_value=0, max_value=LONGEST_S))
 def test_any_number_of_seconds_is_taken_as_it_is(seconds: float) -> None:
     assert waited({"retry-after": str(seconds)}) == seconds
     assert waited({}, {"availability": {"retry_after": seconds}}) == seconds
@@ -156,7 +156,7 @@ def test_any_number_of_seconds_is_taken_as_it_is(seconds: float) -> None:
 @given(moment=st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001  the strategy wants naive bounds
 def test_any_date_is_the_time_until_then(moment: datetime) -> None:
     second = moment.replace(microsecond=0)
-    until = max(0.0, second.timestamp() - NOW_S)
+    until = min(max(0.0, second.timestamp() - NOW_S), LONGEST_S)
     for text in (format_datetime(second, usegmt=True), second.isoformat(), second.isoformat().replace("+00:00", "Z")):
         assert waited({"retry-after": text}) == until
 

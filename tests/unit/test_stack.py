@@ -9,12 +9,15 @@ import pytest
 from api_models import CircuitState, ProviderName
 from di import guarded
 from exceptions import (
+    AttemptCutShortError,
     CircuitOpenError,
     ContentRefusedError,
     InvalidReplyError,
+    OverloadPausedError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderError,
+    ProviderOverloadedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     QuotaExceededError,
@@ -25,7 +28,7 @@ from exceptions import (
     ThrottlePausedError,
     UnknownModelError,
 )
-from implementations.resilience.call import Call, Deadline, calling
+from implementations.resilience.call import Call, Deadline, calling, current_call
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from protocols import ProviderReply, ProviderRequest
@@ -346,6 +349,30 @@ async def test_not_too_many_wait_for_the_end_of_a_pause() -> None:
     assert all(isinstance(task.exception(), ThrottlePausedError) for task in turned_away)
     await stack.time.pass_until(stack.time() + 10)
     assert await asyncio.gather(*(task for task in asked if task not in turned_away)) == [reply()] * 100
+    stack.assert_nothing_is_held()
+
+
+async def test_a_pause_of_an_overloaded_provider_is_told_as_its_overload() -> None:
+    stack = Stack(failing(ProviderOverloadedError, retry_after_s=3600.0))
+    assert isinstance(await stack.outcome(within_s=1.0), ProviderOverloadedError)
+    second = await stack.outcome(within_s=1.0)
+    assert isinstance(second, OverloadPausedError)
+    assert (second.status, second.sentence) == (503, ProviderOverloadedError.sentence)
+    assert stack.upstream.calls == 1
+
+
+@pytest.mark.parametrize("outcome", [ProviderUnavailableError("down"), InvalidReplyError("a tie"), reply()])
+async def test_what_nobody_waits_for_any_more_is_not_bought_again(outcome: ProviderReply | ProviderError) -> None:
+    async def abandoned(_: ProviderRequest) -> ProviderReply:
+        current_call().record.is_forsaken = True
+        if isinstance(outcome, ProviderError):
+            raise outcome
+        return outcome
+
+    stack = Stack(abandoned)
+    ended = await stack.outcome()
+    assert isinstance(ended, AttemptCutShortError | ProviderReply)
+    assert (ended == outcome, stack.upstream.calls) == (isinstance(outcome, ProviderReply), 1)
     stack.assert_nothing_is_held()
 
 

@@ -24,6 +24,15 @@ def test_a_pause_is_lengthened_but_never_shortened() -> None:
     assert gate.remaining_s == 20.0
 
 
+def test_the_longest_pause_says_why() -> None:
+    gate = ThrottleGate(queue_limit=2, clock=Clock())
+    gate.pause(10.0, is_overload=True)
+    gate.pause(1.0)
+    assert gate.is_overload
+    gate.pause(20.0)
+    assert not gate.is_overload
+
+
 def test_an_absurd_wish_ends_after_an_hour() -> None:
     gate = ThrottleGate(queue_limit=2, clock=Clock())
     gate.pause(1e9)
