@@ -17,7 +17,7 @@ from implementations.resilience.call import current_call
 from implementations.wire.failures import failure_of_exchange, without_frames
 from value_object import value_object
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0  # for the look-up, all addresses and TLS together
 MAX_BODY_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which the provider was answering
@@ -55,13 +55,15 @@ class Transport:
         self._on_stale_connection = on_stale_connection
         self._trace_headers = trace_headers
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: _Pool | None = None
+        self._retired: set[_Pool] = set()
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
         """One exchange, without a total timeout. Raises a ProviderError if no complete answer came.
 
         A pooled connection that the server had closed meanwhile breaks at once and is not a provider failure: the
-        exchange is repeated, but only once per comparison.
+        exchange is repeated, but only once per comparison, and on a new connection: the others that were pooled may
+        have been closed as well.
         """
         exchange = _Exchange(
             method=method, url=URL(url, encoded=True), headers={**headers, **self._trace_headers()}, body=body
@@ -80,39 +82,66 @@ class Transport:
                     raise
                 record.replaced_connection = True
                 self._on_stale_connection()
+                self._retire(exchange.pool)
                 return await self._perform(exchange)
         except (aiohttp.ClientError, OSError) as error:
             raise failure_of_exchange(without_frames(error)) from None
 
     async def _perform(self, exchange: "_Exchange") -> WireReply:
         _sockets.set(exchange.opened)
-        async with self._open_session().request(
-            exchange.method, exchange.url, headers=exchange.headers, data=exchange.body, allow_redirects=False
-        ) as response:
-            exchange.was_answered = True
-            return WireReply(
-                status=response.status,
-                headers=response.headers,
-                body=await _read_bounded(response),
-                received_at_s=self._now().timestamp(),
-            )
+        exchange.pool = pool = self._open_pool()
+        pool.exchanges += 1
+        try:
+            async with pool.session.request(
+                exchange.method, exchange.url, headers=exchange.headers, data=exchange.body, allow_redirects=False
+            ) as response:
+                exchange.was_answered = True
+                return WireReply(
+                    status=response.status,
+                    headers=response.headers,
+                    body=await _read_bounded(response),
+                    received_at_s=self._now().timestamp(),
+                )
+        finally:
+            pool.exchanges -= 1
+            if pool in self._retired and not pool.exchanges:
+                await self._close(pool)
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        self._retire(self._pool)
+        for pool in tuple(self._retired):
+            await self._close(pool)
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        """The session, created on first use because aiohttp needs a running loop."""
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, socket_factory=_new_socket)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
+    def _retire(self, pool: "_Pool | None") -> None:
+        """Use no connection of this pool again; its other exchanges go on."""
+        if pool is not None and pool is self._pool:
+            self._pool = None
+            self._retired.add(pool)
+
+    async def _close(self, pool: "_Pool") -> None:
+        self._retired.discard(pool)
+        await pool.session.close()
+
+    def _open_pool(self) -> "_Pool":
+        """The pool in use, created on first use because aiohttp needs a running loop."""
+        if self._pool is None:
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=_new_socket),
                 trust_env=self._trusts_environment,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(connect=CONNECT_TIMEOUT_S),
             )
-        return self._session
+            self._pool = _Pool(session=session)
+        return self._pool
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Pool:
+    """A session's connections, and the number of exchanges in progress on them."""
+
+    session: aiohttp.ClientSession
+    exchanges: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,6 +152,7 @@ class _Exchange:
     url: URL
     headers: Mapping[str, str]
     body: bytes | None
+    pool: _Pool | None = None
     opened: list[None] = field(default_factory=list)
     was_answered: bool = False
 

@@ -1,6 +1,7 @@
 """Where the provider should be nobody can be reached: callers are told within seconds, and its circuit opens."""
 
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -55,6 +56,43 @@ async def test_a_connection_that_never_comes_about_is_given_up_and_tried_again(m
         assert await attempts(service, "connection") == 3
     assert body["details"] == "connecting took too long"
     assert len(service.naps) == 2
+
+
+async def test_several_addresses_to_which_no_connection_comes_about_take_no_longer_than_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look_up = socket.getaddrinfo
+
+    def asked(host: Any, *rest: Any, **named: Any) -> Any:
+        return look_up("127.0.0.1" if host == NAME else host, *rest, **named) * (8 if host == NAME else 1)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", BRIEFLY_S)
+    with silent() as url:
+        given = ANTHROPIC.variables(url.replace("127.0.0.1", NAME))
+        async with running(**given, LLM_ATTEMPT_TIMEOUT="1.5") as service:
+            body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
+    assert body["details"] == "connecting took too long"
+
+
+async def test_a_name_whose_look_up_hangs_is_a_connection_that_never_comes_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look_up, ends = socket.getaddrinfo, threading.Event()
+
+    def asked(host: Any, *rest: Any, **named: Any) -> Any:
+        if host == NAME:
+            ends.wait()
+        return look_up("127.0.0.1" if host == NAME else host, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", BRIEFLY_S)
+    try:
+        async with running(**ANTHROPIC.variables(f"http://{NAME}:9")) as service:
+            body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
+    finally:
+        ends.set()
+    assert body["details"] == "connecting took too long"
 
 
 async def test_a_provider_to_whom_no_connection_comes_about_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

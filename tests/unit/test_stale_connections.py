@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from exceptions import ConnectionLostError, ProviderConnectionError
 from implementations.resilience.call import calling
 from implementations.wire.transport import STALE_WITHIN_S, Transport
-from tests.fakes import Calendar, Clock, call
+from tests.fakes import Calendar, Clock, call, settle
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -45,9 +45,12 @@ class Server:
             writer.close()
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 @asynccontextmanager
-async def speaking_to(server: Server) -> AsyncIterator[Transport]:
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+async def speaking_to(server: Server, serve: Serve | None = None) -> AsyncIterator[Transport]:
+    listener = await asyncio.start_server(serve or server.serve, "127.0.0.1", 0)
     server.port = listener.sockets[0].getsockname()[1]
     transport = Transport(
         trusts_environment=False,
@@ -62,9 +65,9 @@ async def speaking_to(server: Server) -> AsyncIterator[Transport]:
         await listener.wait_closed()
 
 
-async def ask(transport: Transport, server: Server, clock: Clock | None = None) -> int:
+async def ask(transport: Transport, server: Server, clock: Clock | None = None, *, path: str = "") -> int:
     with calling(call(clock or Clock())):
-        reply = await transport.send("POST", f"http://127.0.0.1:{server.port}/", headers={}, body=b"{}")
+        reply = await transport.send("POST", f"http://127.0.0.1:{server.port}/{path}", headers={}, body=b"{}")
     return reply.status
 
 
@@ -73,6 +76,47 @@ async def test_a_closed_kept_connection_is_replaced_at_once() -> None:
     async with speaking_to(server) as transport:
         assert [await ask(transport, server) for _ in range(3)] == [200, 200, 200]
     assert (server.connections, server.requests, len(server.stale)) == (2, 4, 1)
+
+
+async def test_one_stale_connection_is_the_last_that_is_tried_of_all_that_were_kept() -> None:
+    server = Server(answers_per_connection=[1, 1, 1, 9])
+    async with speaking_to(server) as transport:
+        assert await asyncio.gather(*(ask(transport, server) for _ in range(3))) == [200] * 3
+        assert [await ask(transport, server) for _ in range(3)] == [200] * 3
+    assert (server.connections, server.requests, len(server.stale)) == (4, 3 + 1 + 3, 1)
+
+
+async def test_what_is_under_way_on_another_kept_connection_goes_on_and_then_closes_it() -> None:
+    answers, is_open, has_closed = asyncio.Event(), list[asyncio.StreamWriter](), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_open.append(writer)
+        number = 0
+        with suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(2)
+                number += 1
+                if b" /slow " in head and number > 1:
+                    await answers.wait()
+                elif number > 1 and not has_closed.is_set():
+                    has_closed.set()
+                    break
+                writer.write(ANSWER)
+        is_open.remove(writer)
+        writer.close()
+
+    server = Server(answers_per_connection=[])
+    async with speaking_to(server, serve) as transport:
+        assert await asyncio.gather(*(ask(transport, server) for _ in range(2))) == [200, 200]
+        slow = asyncio.create_task(ask(transport, server, path="slow"))
+        await settle()
+        assert await ask(transport, server) == 200
+        assert not slow.done()
+        answers.set()
+        assert await slow == 200
+        assert await ask(transport, server) == 200
+        await settle()
+        assert len(is_open) == 1
 
 
 async def test_a_new_connection_that_closes_is_a_failure() -> None:
