@@ -4,6 +4,10 @@ import os
 import signal
 import sys
 
+# uvloop's threads, of which half look up names, and new connections need one as well: a few names that hang, of Redis
+# or of Kafka, would hold up every call to a provider.
+os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
+
 if __name__ == "__main__":
     # Before the slow imports: PID 1 of a container ignores signals without a handler. Nothing is open yet, and an
     # exception raised here could be swallowed inside an import.

@@ -862,13 +862,16 @@ class ProcessProvider(Provider):
         return door
 
     @provide
-    def drain(self, settings: Settings, door: Admission, flights: Flights, sleep: SleepProtocol) -> Drain:
+    def drain(
+        self, settings: Settings, door: Admission, flights: Flights, clock: ClockProtocol, sleep: SleepProtocol
+    ) -> Drain:
         """Shuts the service down gracefully."""
         return Drain(
             door,
             flights,
             delay_s=settings.service.drain_delay_s,
             grace_s=settings.service.drain_grace_s,
+            clock=clock,
             sleep=sleep,
         )
 

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any, Protocol
 
 from implementations.resilience.admission import Admission
-from protocols import SleepProtocol
+from protocols import ClockProtocol, SleepProtocol
 
 POLL_S = 0.02
 ABORT_S = 1.0
@@ -24,7 +24,10 @@ class Outliving(Protocol):
 
 
 class Drain:
-    """delay_s: from the announcement until admission closes; grace_s: the longest wait for running work."""
+    """delay_s: from the announcement until admission closes; grace_s: the longest wait for running work.
+
+    clock: monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -33,12 +36,14 @@ class Drain:
         *,
         delay_s: float,
         grace_s: float,
+        clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> None:
         self._admission = admission
         self._flights = flights
         self._delay_s = delay_s
         self._grace_s = grace_s
+        self._clock = clock
         self._sleep = sleep
 
     async def run(self) -> bool:
@@ -60,8 +65,10 @@ class Drain:
         self._admission.turn_out()
 
     async def _empty_within(self, seconds: float) -> bool:
-        for _ in range(max(1, round(seconds / POLL_S))):
-            if not (self._admission.inside or self._flights.tasks):
-                return True
-            await self._sleep(POLL_S)
-        return not (self._admission.inside or self._flights.tasks)
+        ends_s = self._clock() + seconds
+        while self._admission.inside or self._flights.tasks:
+            left_s = ends_s - self._clock()
+            if left_s <= 0:
+                return False
+            await self._sleep(min(POLL_S, left_s))
+        return True

@@ -6,6 +6,7 @@ bypassed for the function calls that they cost.
 """
 
 import asyncio
+import socket
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -54,11 +55,14 @@ class Connections:
         self._free = asyncio.LifoQueue[Connection]()
         for connection in self._all:
             self._free.put_nowait(connection)
+        self._look_up: asyncio.Task[OSError | None] | None = None
 
     async def send(self, *commands: Command) -> list[Any]:
         """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
         connection = await self._take()
         try:
+            if not connection.is_connected:
+                await self._name_is_known()
             await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             return [await _reply(connection) for _ in commands]
@@ -70,9 +74,22 @@ class Connections:
 
     async def close(self) -> None:
         """Close within a second, whatever Redis does."""
+        if self._look_up is not None:
+            self._look_up.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await asyncio.gather(*(one.disconnect() for one in self._all), return_exceptions=True)
+
+    async def _name_is_known(self) -> None:
+        """Wait for one look-up at a time: its thread outlives our timeout, and threads are few (`app.py`)."""
+        address = self._pool.connection_kwargs
+        if "host" not in address:
+            return  # a Unix socket
+        if self._look_up is None or self._look_up.done():
+            self._look_up = asyncio.create_task(_look_up(address["host"]))
+        error = await asyncio.shield(self._look_up)
+        if error is not None:
+            raise error
 
     async def _take(self) -> Connection:
         """A connection of one's own, perhaps not yet open. Raises MaxConnectionsError after POOL_WAIT_S."""
@@ -81,6 +98,15 @@ class Connections:
                 return await self._free.get()
         except TimeoutError:
             raise MaxConnectionsError from None
+
+
+async def _look_up(host: str) -> OSError | None:
+    """What is wrong with the name; returned, because nobody may be waiting any more."""
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return error
+    return None
 
 
 async def _reply(connection: Connection) -> Any:

@@ -5,9 +5,10 @@ import re
 from codecs import BOM_UTF8
 from typing import Any
 
-from exceptions import BrokenReplyError, InvalidReplyError
+from exceptions import BrokenReplyError, InvalidReplyError, UnreadableReplyError
 
 MOST_ITEMS = 1000
+MOST_VALUES = 100_000  # a few bytes each when sent, up to a hundred when parsed, and parsing them blocks every thread
 _KEEP_ALIVES = re.compile(r"(?:\s*+:[^\n]*+\n?)*+")  # SSE-style comment lines that OpenRouter may send while waiting
 
 
@@ -22,8 +23,11 @@ def read_object(body: bytes) -> dict[str, Any]:
 def read_json(body: bytes) -> Any:
     """Any JSON value; a leading byte order mark is skipped, as RFC 8259 allows.
 
-    Raises BrokenReplyError if it is not JSON, InvalidReplyError for a duplicate key.
+    Raises BrokenReplyError if it is not JSON, InvalidReplyError for a duplicate key, UnreadableReplyError for more than
+    MOST_VALUES values (or as many commas and brackets in its texts).
     """
+    if len(body) > MOST_VALUES and sum(map(body.count, (b"[", b"{", b","))) > MOST_VALUES:
+        raise UnreadableReplyError("the answer holds too many values")
     try:
         return _STRICT.decode(_KEEP_ALIVES.sub("", body.removeprefix(BOM_UTF8).decode(), count=1))
     except (ValueError, RecursionError):

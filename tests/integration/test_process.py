@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from tests.integration.dialects import OPENAI
 from tests.integration.service_process import (
     COMPARISON,
     PREFIX,
@@ -476,3 +477,12 @@ def test_a_websocket_handshake_gets_an_http_error(tmp_path: Path, path: str, sta
     assert answer.status == status
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
+
+
+def test_names_that_hang_leave_threads_to_look_up_others(tmp_path: Path) -> None:
+    unreachable = prefixed(**OPENAI.variables("http://localhost:9"), LLM_REQUEST_TIMEOUT="5")
+    with service(tmp_path, unreachable) as running:
+        asked = running.compare(llm_config_overrides={"provider_override": "openai"})
+        threads = list(Path(f"/proc/{running.process.pid}/task").iterdir())
+    assert asked.json()["error_type"] == "CONNECTION_ERROR"
+    assert len(threads) > 60

@@ -8,7 +8,7 @@ from exceptions import ServiceStoppingError
 from implementations.resilience.admission import Admission
 from implementations.resilience.drain import POLL_S, Drain
 from implementations.resilience.single_flight import SingleFlight
-from tests.fakes import InstantSleep, instant_sleep, settle
+from tests.fakes import Clock, InstantSleep, instant_sleep, settle
 
 
 class House:
@@ -17,8 +17,11 @@ class House:
     def __init__(self, *, delay_s: float = 0.0, grace_s: float = 1.0) -> None:
         self.admission = Admission()
         self.flights = SingleFlight[str]()
-        self.sleep: InstantSleep = instant_sleep()
-        self.drain = Drain(self.admission, self.flights, delay_s=delay_s, grace_s=grace_s, sleep=self.sleep)
+        self.clock = Clock()
+        self.sleep: InstantSleep = instant_sleep(self.clock)
+        self.drain = Drain(
+            self.admission, self.flights, delay_s=delay_s, grace_s=grace_s, clock=self.clock, sleep=self.sleep
+        )
 
 
 async def guest(admission: Admission, leave: asyncio.Event) -> str:
@@ -90,7 +93,7 @@ async def test_until_balancers_know_of_the_end_whoever_comes_is_served() -> None
     async def delay(_: float) -> None:
         await end_of_delay.wait()
 
-    drain = Drain(house.admission, house.flights, delay_s=5.0, grace_s=1.0, sleep=delay)
+    drain = Drain(house.admission, house.flights, delay_s=5.0, grace_s=1.0, clock=house.clock, sleep=delay)
     draining = asyncio.create_task(drain.run())
     await settle()
     assert house.admission.is_draining
@@ -145,7 +148,23 @@ async def test_after_the_grace_what_remains_is_ended_and_the_drain_says_so() -> 
     outcomes = await asyncio.gather(inside, flying, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ServiceStoppingError] * 2
     assert house.flights.tasks == frozenset()
-    assert house.sleep.naps[1:11] == [POLL_S] * 10
+    assert house.sleep.naps[1:11] == pytest.approx([POLL_S] * 10)
+
+
+async def test_the_grace_is_counted_in_seconds_however_slowly_the_loop_turns() -> None:
+    house = House(grace_s=1.0)
+    inside = asyncio.create_task(guest(house.admission, asyncio.Event()))
+    await settle()
+    began_s = house.clock()
+
+    async def late(seconds: float) -> None:
+        house.clock.advance(seconds + 0.03)
+        await asyncio.sleep(0)
+
+    drain = Drain(house.admission, house.flights, delay_s=0.0, grace_s=1.0, clock=house.clock, sleep=late)
+    assert not await drain.run()
+    assert house.clock() - began_s < 1.2
+    assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceStoppingError)
 
 
 async def test_without_grace_the_drain_looks_once_and_ends() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api_models import UNKNOWN_USAGE, Usage
-from exceptions import BrokenReplyError, InvalidReplyError, ProviderError
+from exceptions import BrokenReplyError, InvalidReplyError, ProviderError, UnreadableReplyError
 from implementations.wire.error_body import ErrorBody
-from implementations.wire.json_reading import at, list_at, read_json, read_object, text_at
+from implementations.wire.json_reading import MOST_VALUES, at, list_at, read_json, read_object, text_at
 from implementations.wire.usage import MOST_TOKENS, read_usage
 
 pytestmark = pytest.mark.untraced
@@ -38,6 +38,20 @@ JSON = st.recursive(
 )
 def test_an_object_is_read_behind_a_byte_order_mark_and_whatever_keeps_the_connection_alive(body: bytes) -> None:
     assert read_object(body) == {"a": 1}
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'""'])
+def test_more_values_than_an_answer_can_need_are_not_parsed(value: bytes) -> None:
+    def listing(count: int) -> bytes:
+        return b'{"a": [' + b",".join([value] * count) + b"]}"
+
+    assert len(read_object(listing(MOST_VALUES // 2 - 1))["a"]) == MOST_VALUES // 2 - 1
+    with pytest.raises(UnreadableReplyError):
+        read_json(listing(MOST_VALUES))
+
+
+def test_a_long_text_is_one_value() -> None:
+    assert read_object(b'{"a": "' + b"x" * 2 * MOST_VALUES + b'"}') == {"a": "x" * 2 * MOST_VALUES}
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,16 @@ from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
 from implementations.shared_state.generation import Generation
-from protocols import CacheUse, Candidate, ComparisonQuery, CurrentSettings, Judge, ProviderReply, ProviderRequest
+from protocols import (
+    CachedReply,
+    CacheUse,
+    Candidate,
+    ComparisonQuery,
+    CurrentSettings,
+    Judge,
+    ProviderReply,
+    ProviderRequest,
+)
 from tests.fakes import (
     CORRELATION_ID,
     KNOWN_MODEL,
@@ -668,6 +677,28 @@ async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_
     tried.circuit.acquire()
     assert (tried.circuit.state, tried.circuit.refusal() is None) == (CircuitState.HALF_OPEN, False)
     assert tried.shut_for_s() == 0.0
+
+
+async def test_the_time_of_the_look_up_is_told() -> None:
+    home = house(reply())
+    look_up = home.cache.get
+
+    async def slowly(key: str) -> CachedReply | None:
+        home.clock.advance(0.25)
+        return await look_up(key)
+
+    with patch.object(home.cache, "get", slowly):
+        timings = (await home.compare(query())).timings
+    assert (timings.cache_s, timings.total_s) == (0.25, 0.25)
+
+
+async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
+    held = Held(reply())
+    home = House({ANTHROPIC: FakeProvider(held), OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0))})
+    with pytest.raises(DeadlineExceededError):
+        await home.compare(query(timeout_s=0.05))
+    held.go.set()
+    await settle()
 
 
 async def test_a_wait_that_nobody_knows_is_not_the_smallest() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -32,7 +33,9 @@ class House:
     def __init__(self) -> None:
         self.admission, self.leaves = Admission(), asyncio.Event()
         flights = SingleFlight[str]()
-        self.signals = StopSignals(Drain(self.admission, flights, delay_s=0.0, grace_s=60.0, sleep=asyncio.sleep))
+        self.signals = StopSignals(
+            Drain(self.admission, flights, delay_s=0.0, grace_s=60.0, clock=time.monotonic, sleep=asyncio.sleep)
+        )
         self.guest = asyncio.create_task(self._visit())
 
     async def closes(self) -> asyncio.Task[None]:

@@ -1,0 +1,65 @@
+"""A look-up of Redis's name that hangs takes one thread, however often Redis is asked meanwhile."""
+
+import asyncio
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from implementations.shared_state.connections import Connections
+from implementations.shared_state.faults import Fault, fault_of
+
+NAME = "redis.example"
+BRIEFLY_S = 0.02
+
+
+class Resolver:
+    """Looks up NAME only when the test lets it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.may_answer = threading.Event()
+        self._look_up = socket.getaddrinfo
+
+    def __call__(self, host: Any, *rest: Any, **named: Any) -> Any:
+        if host != NAME:
+            return self._look_up(host, *rest, **named)
+        self.asked += 1
+        self.may_answer.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
+    found = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    return found
+
+
+async def test_a_look_up_that_hangs_is_not_begun_again(resolver: Resolver) -> None:
+    connections = Connections(f"redis://{NAME}:6379")
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(BRIEFLY_S):
+                await connections.send(("PING",))
+    assert resolver.asked == 1
+    waiting = asyncio.create_task(connections.send(("PING",)))
+    await asyncio.sleep(0)
+    resolver.may_answer.set()
+    with pytest.raises(OSError, match="unknown") as told:
+        await waiting
+    assert (fault_of(told.value), resolver.asked) == (Fault.CONNECTION, 1)
+    with pytest.raises(OSError, match="unknown"):
+        await connections.send(("PING",))
+    assert resolver.asked == 2
+    await connections.close()
+
+
+async def test_a_look_up_that_nobody_waits_for_any_more_ends_in_silence(resolver: Resolver) -> None:
+    connections = Connections(f"redis://{NAME}:6379")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(BRIEFLY_S):
+            await connections.send(("PING",))
+    await connections.close()
+    resolver.may_answer.set()  # the loop waits for its thread
