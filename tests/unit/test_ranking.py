@@ -119,6 +119,12 @@ def test_another_question_or_an_independent_judgement_takes_its_own_turn() -> No
     assert set(firsts) == set(replicates) == set(NAMES)
 
 
+def test_each_replica_has_an_order_of_its_own() -> None:
+    here, there = Bench(), Bench()
+    there.order_of(SelectionStrategy.ROUND_ROBIN, essay="another one")
+    assert here.order_of(SelectionStrategy.ROUND_ROBIN) != there.order_of(SelectionStrategy.ROUND_ROBIN)
+
+
 def test_a_strategy_that_is_changed_ranks_anew_and_old_orders_are_forgotten() -> None:
     bench = Bench({A: rates(3.0, 3.0), B: rates(2.0, 2.0), C: rates(1.0, 1.0)})
     assert bench.order_of(SelectionStrategy.ROUND_ROBIN) == [B, C, A]
