@@ -271,9 +271,11 @@ class AccountingProvider(Provider):
     scope = Scope.APP
 
     @provide
-    def accounting(self, prices: PricesProtocol, ledger: Ledger, metrics: Metrics) -> LLMAccountingProtocol:
+    def accounting(
+        self, prices: PricesProtocol, ledger: Ledger, metrics: Metrics, clock: ClockProtocol
+    ) -> LLMAccountingProtocol:
         """The accounting."""
-        return AccountingImpl(prices=prices, ledger=ledger, metrics=metrics, now=utc_now)
+        return AccountingImpl(prices=prices, ledger=ledger, metrics=metrics, now=utc_now, clock=clock)
 
     @provide
     def ledger(self) -> Ledger:

@@ -103,6 +103,7 @@ class NotCachedError(ServiceError):
 
     code, status = ErrorCode.RESOURCE_NOT_FOUND, 504
     sentence = "The answer is not cached."
+    asks_next_provider = True
 
 
 class TestedTooOftenError(ServiceError):

@@ -512,12 +512,13 @@ class CurrentSettings:
 
 @value_object
 class ProviderActivity:
-    """How one provider is doing in this process. Times are UTC."""
+    """How one provider is doing in this process. Times are UTC; last_heard_s: of the last outcome, monotonic."""
 
     in_flight: int = 0
     failure_count: int = 0
     last_success: datetime | None = None
     last_failure: datetime | None = None
+    last_heard_s: float | None = None
     average_response_s: float | None = None
 
 

@@ -8,7 +8,7 @@ from api_models import AttemptOutcome, ProviderName, Purchase
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.money import micro_usd
 from metrics import Metrics
-from protocols import PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest, UsageTotals
+from protocols import ClockProtocol, PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest, UsageTotals
 
 NEWEST_WEIGHT = 0.2
 
@@ -21,6 +21,7 @@ class _Book:
     failure_count: int = 0
     last_success: datetime | None = None
     last_failure: datetime | None = None
+    last_heard_s: float | None = None
     average_response_s: float | None = None
 
     def calls(self) -> float:
@@ -29,15 +30,22 @@ class _Book:
 
 
 class AccountingImpl:
-    """now: the UTC wall clock, for the times of successes and failures."""
+    """now: the UTC wall clock, for the times of successes and failures; clock: monotonic seconds."""
 
     def __init__(
-        self, *, prices: PricesProtocol, ledger: Ledger, metrics: Metrics, now: Callable[[], datetime]
+        self,
+        *,
+        prices: PricesProtocol,
+        ledger: Ledger,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        clock: ClockProtocol,
     ) -> None:
         self._prices = prices
         self._ledger = ledger
         self._metrics = metrics
         self._now = now
+        self._clock = clock
         self._books = {name: _Book() for name in ProviderName}
         for name, book in self._books.items():
             metrics.concurrent.of(name).set_function(book.calls)
@@ -51,7 +59,8 @@ class AccountingImpl:
         """Record the purchase; return the reply with its price."""
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
         book = self._books[request.provider]
-        book.last_success, book.average_response_s = self._now(), _decayed(book.average_response_s, elapsed_s)
+        book.last_success, book.last_heard_s = self._now(), self._clock()
+        book.average_response_s = _decayed(book.average_response_s, elapsed_s)
         return ProviderReply(
             verdict=reply.verdict,
             provider=reply.provider,
@@ -66,7 +75,8 @@ class AccountingImpl:
         self._ended(request, outcome, elapsed_s)
         if outcome is not AttemptOutcome.CANCELLED:
             book = self._books[request.provider]
-            book.last_failure, book.failure_count = self._now(), book.failure_count + 1
+            book.last_failure, book.last_heard_s = self._now(), self._clock()
+            book.failure_count += 1
             self._book(request, UsageTotals(failures=1))
         return None if purchase is None else self._bought(request, purchase)
 

@@ -5,7 +5,7 @@ Findings are only displayed: only real calls move a circuit.
 
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from api_models import CircuitState, ProviderName
 from exceptions import ServiceError
@@ -62,8 +62,8 @@ class ProviderMonitorImpl:
         """Usable, and either its circuit is not closed or it was idle for an interval."""
         if not status.is_usable:
             return False
-        heard = [moment for moment in (status.activity.last_success, status.activity.last_failure) if moment]
-        is_idle = not heard or self._now() - max(heard) >= timedelta(seconds=self._interval_s)
+        heard_s = status.activity.last_heard_s
+        is_idle = heard_s is None or self._clock() - heard_s >= self._interval_s
         return status.circuit_state is not CircuitState.CLOSED or is_idle
 
     async def _look_up(self, name: ProviderName) -> ProbeFinding:

@@ -249,8 +249,17 @@ def tolerant_catalogue() -> ModelCatalogue:
     return ModelCatalogue({name: {"*": everything} for name in ProviderName})
 
 
-def books(prices: PricesProtocol, *, metrics: Metrics, now: Calendar, ledger: Ledger | None = None) -> AccountingImpl:
-    return AccountingImpl(prices=prices, ledger=ledger or Ledger(now=now), metrics=metrics, now=now)
+def books(
+    prices: PricesProtocol,
+    *,
+    metrics: Metrics,
+    now: Calendar,
+    clock: ClockProtocol | None = None,
+    ledger: Ledger | None = None,
+) -> AccountingImpl:
+    return AccountingImpl(
+        prices=prices, ledger=ledger or Ledger(now=now), metrics=metrics, now=now, clock=clock or Clock()
+    )
 
 
 def receipts(events: LLMEventPublisherProtocol, metrics: Metrics) -> Receipts:

@@ -6,7 +6,6 @@ question would be bought from one provider after another. Who asks for a new ans
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from math import inf
 from random import Random
 
@@ -17,7 +16,6 @@ USUAL_ANSWER_TOKENS = 400
 EXPLORATION_INTERVAL = 20
 LATENCY_STEP_S = 0.05
 KEPT_ORDERS = 4096
-NEVER = datetime.min.replace(tzinfo=UTC)
 
 Rank = Callable[[ProviderName], float]
 
@@ -85,9 +83,9 @@ class Ranking:
         """Every EXPLORATION_INTERVAL turns the least recently asked provider goes first, to detect a recovery."""
         if self._turn % EXPLORATION_INTERVAL or not ranked:
             return ranked
-        forgotten = min(ranked, key=self._last_asked)
+        forgotten = min(ranked, key=self._last_heard_s)
         return [forgotten, *(name for name in ranked if name is not forgotten)]
 
-    def _last_asked(self, name: ProviderName) -> datetime:
-        activity = self._accounting.activity(name)
-        return max(activity.last_success or NEVER, activity.last_failure or NEVER)
+    def _last_heard_s(self, name: ProviderName) -> float:
+        heard_s = self._accounting.activity(name).last_heard_s
+        return -inf if heard_s is None else heard_s

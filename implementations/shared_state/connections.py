@@ -18,6 +18,7 @@ from redis.exceptions import MaxConnectionsError, ResponseError
 CONNECTIONS = 32
 POOL_WAIT_S = 0.05
 CLOSE_S = 1.0
+KNOWN_S = 10.0
 
 Command = tuple[str | bytes | int, ...]
 
@@ -56,6 +57,7 @@ class Connections:
         for connection in self._all:
             self._free.put_nowait(connection)
         self._look_up: asyncio.Task[OSError | None] | None = None
+        self._known_until_s = 0.0
 
     async def send(self, *commands: Command) -> list[Any]:
         """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
@@ -81,15 +83,19 @@ class Connections:
                 await asyncio.gather(*(one.disconnect() for one in self._all), return_exceptions=True)
 
     async def _name_is_known(self) -> None:
-        """Wait for one look-up at a time: its thread outlives our timeout, and threads are few (`app.py`)."""
-        address = self._pool.connection_kwargs
-        if "host" not in address:
-            return  # a Unix socket
+        """Wait for one look-up at a time: its thread outlives our timeout, and threads are few (`app.py`).
+
+        A name that was found is not looked up again for KNOWN_S, because redis-py looks it up itself.
+        """
+        address, now_s = self._pool.connection_kwargs, asyncio.get_running_loop().time()
+        if "host" not in address or now_s < self._known_until_s:
+            return  # the former is a Unix socket
         if self._look_up is None or self._look_up.done():
             self._look_up = asyncio.create_task(_look_up(address["host"]))
         error = await asyncio.shield(self._look_up)
         if error is not None:
             raise error
+        self._known_until_s = now_s + KNOWN_S
 
     async def _take(self) -> Connection:
         """A connection of one's own, perhaps not yet open. Raises MaxConnectionsError after POOL_WAIT_S."""

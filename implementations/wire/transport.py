@@ -82,7 +82,7 @@ class Transport:
                     raise
                 record.replaced_connection = True
                 self._on_stale_connection()
-                self._retire(exchange.pool)
+                await self._retire(exchange.pool)
                 return await self._perform(exchange)
         except (aiohttp.ClientError, OSError) as error:
             raise failure_of_exchange(without_frames(error)) from None
@@ -104,24 +104,25 @@ class Transport:
                 )
         finally:
             pool.exchanges -= 1
-            if pool in self._retired and not pool.exchanges:
-                await self._close(pool)
+            if pool in self._retired:
+                await self._close_if_unused(pool)
 
     async def close(self) -> None:
         """Close every connection."""
-        self._retire(self._pool)
-        for pool in tuple(self._retired):
-            await self._close(pool)
+        for pool in filter(None, (self._pool, *self._retired)):
+            await pool.session.close()
 
-    def _retire(self, pool: "_Pool | None") -> None:
+    async def _retire(self, pool: "_Pool | None") -> None:
         """Use no connection of this pool again; its other exchanges go on."""
         if pool is not None and pool is self._pool:
             self._pool = None
             self._retired.add(pool)
+            await self._close_if_unused(pool)
 
-    async def _close(self, pool: "_Pool") -> None:
-        self._retired.discard(pool)
-        await pool.session.close()
+    async def _close_if_unused(self, pool: "_Pool") -> None:
+        if not pool.exchanges:
+            self._retired.discard(pool)
+            await pool.session.close()
 
     def _open_pool(self) -> "_Pool":
         """The pool in use, created on first use because aiohttp needs a running loop."""

@@ -13,6 +13,7 @@ from tests.fakes import (
     NOON,
     REAL_PROVIDERS,
     Calendar,
+    Clock,
     FixedPrices,
     booked_today,
     books,
@@ -31,10 +32,12 @@ class Office:
     """The books with a calendar and metrics of their own."""
 
     def __init__(self, now: datetime = NOON) -> None:
-        self.calendar = Calendar(now)
+        self.calendar, self.clock = Calendar(now), Clock()
         self.metrics = new_metrics()
         self.ledger = Ledger(now=self.calendar)
-        self.accounting = books(FixedPrices(), metrics=self.metrics, now=self.calendar, ledger=self.ledger)
+        self.accounting = books(
+            FixedPrices(), metrics=self.metrics, now=self.calendar, clock=self.clock, ledger=self.ledger
+        )
 
     def buy(self, elapsed_s: float = 1.0, *, provider: ProviderName = ANTHROPIC, cost_usd: float | None = 0.25) -> None:
         self.accounting.started(request(provider=provider))
@@ -127,7 +130,7 @@ def test_a_failure_is_counted_and_dated_and_leaves_average_and_success_alone(out
     office = Office()
     office.fail(outcome)
 
-    assert office.activity == ProviderActivity(failure_count=1, last_failure=NOON)
+    assert office.activity == ProviderActivity(failure_count=1, last_failure=NOON, last_heard_s=office.clock())
     assert office.today() == (1, 0.0)
 
 
@@ -188,7 +191,11 @@ def test_a_new_day_starts_with_no_requests_and_no_cost_and_keeps_the_rest() -> N
     office.calendar.move(seconds=1)
 
     assert office.activity == ProviderActivity(
-        failure_count=1, last_success=LATE, last_failure=LATE, average_response_s=3.0
+        failure_count=1,
+        last_success=LATE,
+        last_failure=LATE,
+        last_heard_s=office.clock(),
+        average_response_s=3.0,
     )
     assert office.today() == (0, 0.0)
 

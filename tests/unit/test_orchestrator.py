@@ -559,6 +559,14 @@ async def test_only_if_cached_never_buys() -> None:
     assert (await home.compare(query(cache_use=CacheUse.ONLY))).cache_outcome is CacheOutcome.HIT
 
 
+async def test_only_if_cached_finds_the_answer_of_a_later_candidate() -> None:
+    home = House(
+        {ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)), OPENAI: FakeProvider(OPENAI_REPLY)}
+    )
+    await home.compare(query())
+    assert (await home.compare(query(cache_use=CacheUse.ONLY))).reply == OPENAI_REPLY
+
+
 async def test_without_a_cache_nothing_is_looked_up_or_kept_but_flights_are_shared() -> None:
     held = Held(reply())
     home = house(held, reply(), cache_enabled=False)

@@ -61,7 +61,7 @@ class Watch:
             for name, one in ((ANTHROPIC, anthropic), (OPENAI, openai))
         }
         self.ledger = Ledger(now=self.calendar)
-        self.accounting = books(FixedPrices(), metrics=metrics, now=self.calendar, ledger=self.ledger)
+        self.accounting = books(FixedPrices(), metrics=metrics, now=self.calendar, clock=self.time, ledger=self.ledger)
         self.guards = guards(metrics, self.time)
         self.selector = selector = ProviderSelectorImpl(
             judges=judges,
@@ -112,6 +112,7 @@ async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds() -> None:
     watch = Watch(Witness(), Witness(ProviderAuthenticationError("401")))
     watch.accounting.started(request(provider=OPENAI))
     watch.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
+    await watch.time.pass_until(watch.time() + INTERVAL_S)
     watch.calendar.now += timedelta(seconds=INTERVAL_S)
     await watch.rounds(1)
     assert watch.shown(OPENAI) == watch.findings[OPENAI]
@@ -131,16 +132,19 @@ async def test_nobody_is_looked_up_at_the_start() -> None:
     assert (anthropic.probes, openai.probes) == (0, 0)
 
 
-async def test_who_was_heard_lately_is_left_alone_until_silent() -> None:
+async def test_who_was_heard_lately_is_left_alone_until_silent_whatever_the_wall_clock_does() -> None:
     anthropic, openai = Witness(), Witness()
     watch = Watch(anthropic, openai)
+    watching = asyncio.create_task(watch.monitor.run())
+    await watch.time.pass_until(watch.time() + INTERVAL_S / 2)
     watch.accounting.started(request())
     watch.accounting.succeeded(request(), reply(), 1.0)
-    await watch.rounds(1)
+    watch.calendar.now -= timedelta(days=366)
+    await watch.time.pass_until(watch.time() + A_ROUND_S - INTERVAL_S / 2)
     assert (anthropic.probes, openai.probes) == (0, 1)
-    watch.calendar.now += timedelta(seconds=INTERVAL_S)
-    await watch.rounds(1)
-    assert anthropic.probes == 1
+    await watch.time.pass_until(watch.time() + A_ROUND_S)
+    assert (anthropic.probes, openai.probes) == (1, 2)
+    watching.cancel()
 
 
 async def test_an_open_circuit_is_looked_up_and_stays_open_whatever_is_found() -> None:

@@ -9,7 +9,7 @@ import pytest
 from api_models import ProviderName, Purchase, SelectionStrategy
 from implementations.selection.ranking import EXPLORATION_INTERVAL, KEPT_ORDERS, Ranking
 from protocols import CacheUse, Rates
-from tests.fakes import Calendar, FixedPrices, books, current_settings, new_metrics, query, reply, request
+from tests.fakes import Calendar, Clock, FixedPrices, books, current_settings, new_metrics, query, reply, request
 
 A, B, C = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
 NAMES = (A, B, C)
@@ -36,8 +36,8 @@ class Bench:
     """A ranking with its books."""
 
     def __init__(self, prices: dict[ProviderName, Rates] | None = None) -> None:
-        self.calendar = Calendar()
-        self.accounting = books(FixedPrices(0.0), metrics=new_metrics(), now=self.calendar)
+        self.calendar, self.clock = Calendar(), Clock()
+        self.accounting = books(FixedPrices(0.0), metrics=new_metrics(), now=self.calendar, clock=self.clock)
         self.ranking = Ranking(prices=PriceList(prices or {}), accounting=self.accounting, chance=Random(7))
 
     def order(self, strategy: SelectionStrategy, *, essay: str = "short", **more: Any) -> list[ProviderName]:
@@ -90,10 +90,14 @@ def test_the_quickest_comes_first_and_who_was_never_asked_before_all() -> None:
     assert bench.order(SelectionStrategy.LEAST_LATENCY) == [C, B, A]
 
 
-def test_now_and_then_whoever_was_not_asked_for_longest_goes_first() -> None:
+@pytest.mark.parametrize("step_minutes", [5, -60], ids=["goes on", "is set back"])
+def test_now_and_then_whoever_was_not_asked_for_longest_goes_first_whatever_the_wall_clock_does(
+    step_minutes: int,
+) -> None:
     bench = Bench()
     bench.answered(A, within_s=30.0)
-    bench.calendar.move(minutes=5)
+    bench.clock.advance(300.0)
+    bench.calendar.move(minutes=step_minutes)
     bench.answered(B, within_s=1.0)
     bench.answered(C, within_s=2.0)
     orders = [bench.order(SelectionStrategy.LEAST_LATENCY) for _ in range(EXPLORATION_INTERVAL)]

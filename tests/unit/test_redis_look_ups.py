@@ -56,6 +56,22 @@ async def test_a_look_up_that_hangs_is_not_begun_again(resolver: Resolver) -> No
     await connections.close()
 
 
+async def test_a_name_that_was_found_is_not_looked_up_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def nowhere(host: str, *_: object, **__: object) -> Any:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 9))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    connections = Connections(f"redis://{NAME}:9")
+    for _ in range(3):
+        with pytest.raises(Exception, match="connect"):
+            await connections.send(("PING",))
+    assert asked == [NAME] * (1 + 3), "one of ours, and redis-py's own"
+    await connections.close()
+
+
 async def test_a_look_up_that_nobody_waits_for_any_more_ends_in_silence(resolver: Resolver) -> None:
     connections = Connections(f"redis://{NAME}:6379")
     with pytest.raises(TimeoutError):

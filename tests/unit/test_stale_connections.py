@@ -24,12 +24,14 @@ class Server:
     port: int = 0
     requests: int = 0
     connections: int = 0
+    open: int = 0
     stale: list[None] = field(default_factory=list)
     before_closing: Callable[[], None] = lambda: None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers = self.answers_per_connection[self.connections]
         self.connections += 1
+        self.open += 1
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 await reader.readexactly(2)
@@ -42,6 +44,7 @@ class Server:
         except asyncio.IncompleteReadError:
             pass
         finally:
+            self.open -= 1
             writer.close()
 
 
@@ -83,6 +86,8 @@ async def test_one_stale_connection_is_the_last_that_is_tried_of_all_that_were_k
     async with speaking_to(server) as transport:
         assert await asyncio.gather(*(ask(transport, server) for _ in range(3))) == [200] * 3
         assert [await ask(transport, server) for _ in range(3)] == [200] * 3
+        await settle()
+        assert server.open == 1
     assert (server.connections, server.requests, len(server.stale)) == (4, 3 + 1 + 3, 1)
 
 
