@@ -117,8 +117,8 @@ class SharedValues:
             return await self._give_back(there)
         if found != self._known:
             if self._stands_here_only:
-                log.warning("operator_change_overruled", what=self._name, version=found.version)
-            audit.info("operator_values_adopted", what=self._name, version=found.version, changed=self._changed(found))
+                log.warning("operator_change_overruled", what=self._name, edition=found.version)
+            audit.info("operator_values_adopted", what=self._name, edition=found.version, changed=self._changed(found))
             self._adopt(found)
         self._stands_here_only = False
         return there
@@ -135,7 +135,7 @@ class SharedValues:
         self._stands_here_only = not given
         if not given:
             return there
-        log.info("operator_values_given_back", what=self._name, version=self._known.version)
+        log.info("operator_values_given_back", what=self._name, edition=self._known.version)
         return _text(self._known)
 
     async def _stored(self, there: bytes | None, edition: Edition) -> bool | None:

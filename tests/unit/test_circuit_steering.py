@@ -268,4 +268,4 @@ async def test_what_comes_from_another_replica_is_told_by_name() -> None:
         await here.looks()
         await here.looks()
     (line,) = [line for line in lines if line["event"] == "operator_values_adopted"]
-    assert (line["what"], line["version"], line["changed"]) == ("circuits", 1, ["openai"])
+    assert (line["what"], line["edition"], line["changed"]) == ("circuits", 1, ["openai"])

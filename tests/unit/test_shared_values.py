@@ -73,7 +73,7 @@ async def test_what_is_adopted_from_redis_is_one_line_that_names_what_changed_an
         assert lines == []
         await there.values.poll()
         await there.values.poll()
-    told = {"what": "values", "version": 2, "changed": ["changed", "none"]}
+    told = {"what": "values", "edition": 2, "changed": ["changed", "none"]}
     assert lines == [{"event": "operator_values_adopted", "log_level": "info", "audit": True, **told}]
 
 
