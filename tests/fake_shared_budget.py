@@ -2,10 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from implementations.accounting.shared_budget import Entry
 
-Field = tuple[int, int, int]
+Field = tuple[int, int, int, int]
+
+
+class Snapshot(NamedTuple):
+    """Sums, and fields of replicas, at one moment."""
+
+    held: dict[str, int]
+    spent: dict[str, int]
+    fields: dict[tuple[str, str], Field]
+
+
+NOTHING = Snapshot({}, {}, {})
 
 
 class FakeSharedBudget:
@@ -26,37 +38,43 @@ class FakeSharedBudget:
 
     def forget(self) -> None:
         """Like a Redis that was started anew."""
-        self.held.clear()
-        self.spent.clear()
-        self.fields.clear()
+        self.restore(NOTHING)
+
+    def snapshot(self) -> "Snapshot":
+        """What it holds now, for `restore`."""
+        return Snapshot(dict(self.held), dict(self.spent), dict(self.fields))
+
+    def restore(self, snapshot: "Snapshot") -> None:
+        """Like a Redis that was started from an old file, or replaced by a replica that lagged behind."""
+        self.held, self.spent, self.fields = dict(snapshot.held), dict(snapshot.spent), dict(snapshot.fields)
 
     def carry_out(self, replica: str, verb: str, epoch: int, entries: Sequence[Entry], ceiling: int) -> list[int]:
         self.messages += 1
-        known = [self.fields.get((period, replica), (-1, 0, 0)) for period, *_ in entries]
+        known = [self.fields.get((period, replica), (-1, 0, 0, 0)) for period, *_ in entries]
         stale = any(one[0] >= epoch if verb == "declare" else one[0] != epoch for one in known)
         if stale:
             return [-1]
         answer = 0
-        for number, ((period, held, spent, limit), (_, old_held, old_spent)) in enumerate(
+        for number, ((period, held, spent, limit), (_, old_held, old_spent, messages)) in enumerate(
             zip(entries, known, strict=True), start=1
         ):
             base = (0, 0) if verb == "declare" else (old_held, old_spent)
-            self._note(period, replica, epoch, base[0] + held, base[1] + spent)
+            self._note(period, replica, (epoch, base[0] + held, base[1] + spent, messages + 1))
             if answer == 0 and limit is not None and self.held[period] + ceiling > limit:
                 answer = number
         reply = [answer]
         for period, *_ in entries:
-            _, held, spent = self.fields[period, replica]
+            _, held, spent, messages = self.fields[period, replica]
             if answer == 0:
-                self._note(period, replica, epoch, held := held + ceiling, spent)
-            reply += [self.held[period] - held, self.spent[period] - spent]
+                self._note(period, replica, (epoch, held := held + ceiling, spent, messages))
+            reply += [self.held[period] - held, self.spent[period] - spent, held, messages]
         return reply
 
-    def _note(self, period: str, replica: str, epoch: int, held: int, spent: int) -> None:
-        _, old_held, old_spent = self.fields.get((period, replica), (-1, 0, 0))
-        self.held[period] = self.held.get(period, 0) + held - old_held
-        self.spent[period] = self.spent.get(period, 0) + spent - old_spent
-        self.fields[period, replica] = (epoch, held, spent)
+    def _note(self, period: str, replica: str, field: Field) -> None:
+        _, old_held, old_spent, _ = self.fields.get((period, replica), (-1, 0, 0, 0))
+        self.held[period] = self.held.get(period, 0) + field[1] - old_held
+        self.spent[period] = self.spent.get(period, 0) + field[2] - old_spent
+        self.fields[period, replica] = field
 
 
 class Door:

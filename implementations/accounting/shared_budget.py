@@ -1,8 +1,8 @@
 """This replica's view of the budget shared through Redis.
 
 Redis keeps a sum per period and each replica's part of it. A replica *declares* what it holds, then sends differences
-and asks for reservations. Any doubt (no answer, Redis lost its data) ends that *epoch*: the replica declares anew, and
-late messages of the old epoch have no effect.
+and asks for reservations. Any doubt (no answer, Redis lost its data or went back to older ones) ends that *epoch*: the
+replica declares anew, and late messages of the old epoch have no effect.
 """
 
 import asyncio
@@ -39,19 +39,23 @@ class Share(NamedTuple):
     spent: int = 0
 
 
+NOTHING = Share()
+
+
 class SharedBudgetStore(Protocol):
     """The sums shared by all replicas."""
 
     async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
         """Atomically apply the entries and reserve the ceiling, in all periods or in none.
 
-        Returns the answer, then what the others hold and spent, period by period; None without a reply.
+        Returns the answer, then for each period what the others hold and spent, what this replica holds, and the number
+        of its messages so far; None without a reply.
         """
         ...
 
 
 class SharedBudget:
-    """others: what the other replicas held and had spent at the last reply, by period."""
+    """others: what the other replicas held and had spent at the last reply, by period; what is spent stays spent."""
 
     def __init__(self, store: SharedBudgetStore, *, local: LocalBudget) -> None:
         self._store = store
@@ -59,6 +63,7 @@ class SharedBudget:
         self._epoch = 0
         self._declared: tuple[Account, Account] | None = None
         self._declaring: asyncio.Task[None] | None = None
+        self._counted = 0  # messages of this replica, by Redis's highest count in this epoch
         self.others: Mapping[str, Share] = {}
 
     @property
@@ -102,20 +107,36 @@ class SharedBudget:
         return entries
 
     async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> BudgetAnswer | None:
+        counted = self._counted
         reply = await self._store.exchange("change", epoch, entries, ceiling=ceiling)
-        answer = self._heard(reply, entries)
+        answer = self._heard(reply, entries, counted)
         if answer is None and epoch == self._epoch:
             self._declared = None
         return answer
 
-    def _heard(self, reply: Sequence[int] | None, entries: Sequence[Entry]) -> BudgetAnswer | None:
+    def _heard(self, reply: Sequence[int] | None, entries: Sequence[Entry], counted: int) -> BudgetAnswer | None:
+        """The answer; None if there is none, or if Redis went back. counted: its count when the message was sent."""
         if not reply or reply[0] == BudgetAnswer.UNKNOWN:
             return None
-        self.others = {
-            entry.period: Share(held, spent)
-            for entry, held, spent in zip(entries, reply[1::2], reply[2::2], strict=True)
-        }
-        return BudgetAnswer(reply[0])
+        answer, held, count = BudgetAnswer(reply[0]), reply[3::4], sum(reply[4::4])
+        shares = zip(entries, reply[1::4], reply[2::4], strict=True)
+        self.others = {entry.period: self._at_least(entry.period, Share(held, spent)) for entry, held, spent in shares}
+        if count <= counted or (answer is BudgetAnswer.DONE and self._exceeds(entries, held)):
+            return None
+        self._counted = max(self._counted, count)
+        return answer
+
+    def _at_least(self, period: str, share: Share) -> Share:
+        """What is spent stays spent, also when Redis has forgotten it."""
+        spent = max(share.spent, self.others.get(period, NOTHING).spent)
+        return Share(max(share.held, spent), spent)
+
+    def _exceeds(self, entries: Sequence[Entry], held: Sequence[int]) -> bool:
+        """Whether it granted more than is left by what is known of the others. held: by this replica."""
+        return any(
+            entry.limit is not None and mine + self.others[entry.period].held > entry.limit
+            for entry, mine in zip(entries, held, strict=True)
+        )
 
     async def _ready(self) -> bool:
         """Whether the accounts are declared in this epoch; declares them if not, once for all waiters."""
@@ -129,10 +150,12 @@ class SharedBudget:
         try:
             accounts, self._declared = self._local.accounts, None
             self._epoch += 1
+            self._counted = 0
             for one in accounts:
                 one.sent_held, one.sent_spent = one.held, one.spent
             entries = [Entry(one.period, one.held, one.spent, None) for one in accounts]
-            if self._heard(await self._store.exchange("declare", self._epoch, entries, ceiling=0), entries) is not None:
+            reply = await self._store.exchange("declare", self._epoch, entries, ceiling=0)
+            if self._heard(reply, entries, 0) is not None:
                 self._declared = accounts
         finally:
             self._declaring = None

@@ -1,7 +1,7 @@
 """The shared budget in Redis: one hash per period, with the totals and each replica's part of them.
 
-Each exchange is one atomic script. A replica's field is "epoch held spent"; a message of another epoch has no effect,
-so a command that timed out but was executed later, or was executed twice, does not count twice.
+Each exchange is one atomic script. A replica's field is "epoch held spent messages"; a message of another epoch has no
+effect, so a command that timed out but was executed later, or was executed twice, does not count twice.
 """
 
 import asyncio
@@ -19,13 +19,14 @@ AT_ONCE = 8
 POOL_TRIES = 4
 
 # ARGV: replica, epoch, "declare" or "change", TTL in seconds, ceiling; then per key: held, spent, limit.
-# Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then per key what the others hold and spent.
+# Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then per key what the others hold and spent,
+# what this replica holds, and its messages so far.
 SCRIPT = """
 local me, epoch, declares, ceiling = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'declare', tonumber(ARGV[5])
 local mine, answer = {}, 0
 for i, key in ipairs(KEYS) do
-  local e, h, s = string.match(redis.call('HGET', key, me) or '-1 0 0', '^(-?%d+) (-?%d+) (-?%d+)$')
-  mine[i] = {epoch = tonumber(e), held = tonumber(h), spent = tonumber(s)}
+  local e, h, s, n = string.match(redis.call('HGET', key, me) or '-1 0 0 0', '^(-?%d+) (-?%d+) (-?%d+) (%d+)$')
+  mine[i] = {epoch = tonumber(e), held = tonumber(h), spent = tonumber(s), messages = tonumber(n) + 1}
   if declares and mine[i].epoch >= epoch or not declares and mine[i].epoch ~= epoch then return {-1} end
 end
 for i, key in ipairs(KEYS) do
@@ -44,10 +45,12 @@ for i, key in ipairs(KEYS) do
     m.held = m.held + ceiling
     m.total = redis.call('HINCRBY', key, 'held', string.format('%.0f', ceiling))
   end
-  redis.call('HSET', key, me, string.format('%.0f %.0f %.0f', epoch, m.held, m.spent))
+  redis.call('HSET', key, me, string.format('%.0f %.0f %.0f %.0f', epoch, m.held, m.spent, m.messages))
   redis.call('EXPIRE', key, ARGV[4])
   reply[#reply + 1] = m.total - m.held
   reply[#reply + 1] = m.total_spent - m.spent
+  reply[#reply + 1] = m.held
+  reply[#reply + 1] = m.messages
 end
 return reply
 """

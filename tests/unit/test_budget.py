@@ -17,7 +17,7 @@ from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from implementations.resilience.call import PATIENCE_S, calling
 from protocols import CostRules, PeriodSpending, Reservation
-from tests.fake_shared_budget import FakeSharedBudget
+from tests.fake_shared_budget import NOTHING, FakeSharedBudget
 from tests.fakes import Calendar, Clock, budget, call, new_metrics, prompt, request, sample, settle
 
 CENT = 10_000
@@ -214,6 +214,33 @@ async def test_a_redis_that_lost_everything_is_told_again_by_each_replica() -> N
     assert fleet.store.held[DAY] == 60 * CENT
 
 
+async def test_a_redis_that_went_back_to_older_figures_is_told_again_by_each_replica() -> None:
+    fleet = Fleet(day=1.0)
+    assert await fleet.buys(0, 0.1)
+    assert await fleet.buys(1, 0.1)
+    older = fleet.store.snapshot()
+    for number in (0, 1, 0, 1):
+        assert await fleet.buys(number, 0.15)
+    fleet.store.restore(older)
+    for one in fleet.budgets:
+        await one.refresh()
+        await one.refresh()
+    assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 80 * CENT
+
+
+async def test_who_comes_back_first_to_a_redis_that_lost_everything_does_not_get_what_the_others_spent() -> None:
+    fleet = Fleet(day=1.0)
+    for number in (0, 1):
+        assert await fleet.buys(number, 0.48)
+    await fleet.budgets[0].refresh()
+    fleet.store.forget()
+    assert [await fleet.buys(0, 0.1) for _ in range(3)] == [False] * 3
+    assert fleet.budgets[0].spent(DAY) == 96 * CENT
+    for one in (*fleet.budgets, *fleet.budgets):
+        await one.refresh()
+    assert fleet.store.held[DAY] == 96 * CENT
+
+
 async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind() -> None:
     fleet = Fleet(day=1.0)
     leaving = [asyncio.create_task(fleet.reserves(0)) for _ in range(3)]
@@ -294,7 +321,9 @@ def test_the_ceiling_is_no_lower_than_what_the_longest_answer_to_the_most_tokens
 Step = tuple[str, int, int]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["reserve", "settle", "refresh", "away", "back", "lose", "keep"]),
+        st.sampled_from(
+            ["reserve", "settle", "refresh", "away", "back", "lose", "keep", "save", "go back", "forget"],
+        ),
         st.integers(0, 1),
         st.integers(0, 10 * CENT),
     ),
@@ -309,6 +338,7 @@ class Race:
         self.fleet = Fleet(day=0.5)
         self.open: list[tuple[int, Reservation]] = []
         self.spent = 0
+        self.saved = self.fleet.store.snapshot()
 
     async def does(self, step: Step) -> None:
         verb, who, amount = step
@@ -328,6 +358,10 @@ class Race:
                 store.away = verb == "away"
             case "lose" | "keep":
                 store.loses_answers = verb == "lose"
+            case "save":
+                self.saved = store.snapshot()
+            case "go back" | "forget":
+                store.restore(self.saved if verb == "go back" else NOTHING)
 
     @property
     def held(self) -> int:
@@ -354,7 +388,7 @@ async def test_two_replicas_that_race_for_the_last_cent_never_overspend_while_re
 ) -> None:
     race = Race()
     for step in steps:
-        if step[0] not in {"away", "lose"}:
+        if step[0] not in {"away", "lose", "go back", "forget"}:
             await race.does(step)
             assert race.held <= micro_usd(0.5)
             assert race.fleet.store.held.get(DAY, 0) <= micro_usd(0.5)
