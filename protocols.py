@@ -416,10 +416,6 @@ class UsageTotals:
         """Field by field, in the order of the fields."""
         return type(self)(*map(add, _figures(self), _figures(other)))
 
-    def at_least(self, other: Self) -> Self:
-        """The larger figure of each field."""
-        return type(self)(*map(max, _figures(self), _figures(other)))
-
 
 _figures = attrgetter(*UsageTotals.__slots__)
 

@@ -74,13 +74,14 @@ async def providers(
     """Every provider's current state; today's requests and costs are the fleet's while Redis answers."""
     settings = runtime_settings.current()
     today = await usage.read(usage.today, usage.today)
-    reports = [_report(status, today.of(status.name)) for status in selector.statuses(settings)]
+    judges = (name for name in ProviderName if (name is ProviderName.MOCK) is (settings.mock is not None))
+    total = sum(map(today.of, judges), UsageTotals())  # also of those that are not listed any more
     body = ProvidersResponse(
-        providers=reports,
+        providers=[_report(status, today.of(status.name)) for status in selector.statuses(settings)],
         default_provider=ProviderName.MOCK if settings.mock else settings.default_provider,
         selection_strategy=settings.selection_strategy,
-        total_requests_today=sum(report.requests_today for report in reports),
-        total_cost_today=sum(report.cost_today_usd for report in reports),
+        total_requests_today=total.requests,
+        total_cost_today=total.cost_usd,
         scope=today.scope,
     )
     return json_answer(body)

@@ -11,17 +11,13 @@ KEPT_DAYS = 62
 Row = tuple[ProviderName, str]
 
 
-Days = dict[date, dict[Row, UsageTotals]]
-
-
 class Ledger:
     """This process's ledger. now: the UTC wall clock; the day only moves forward."""
 
     def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
         self._today = now().date()
-        self._sent: Days = {}
-        self._unsent: Days = {}
+        self._days: dict[date, dict[Row, UsageTotals]] = {}
 
     @property
     def today(self) -> date:
@@ -30,31 +26,26 @@ class Ledger:
         if day > self._today:
             self._today = day
             oldest = day - timedelta(days=KEPT_DAYS)
-            self._sent, self._unsent = _since(oldest, self._sent), _since(oldest, self._unsent)
+            self._days = {kept: rows for kept, rows in self._days.items() if kept >= oldest}
         return self._today
+
+    @property
+    def days(self) -> Mapping[date, Mapping[Row, UsageTotals]]:
+        """The rows of each day; a row that is added to is replaced by a new object."""
+        return self._days
 
     def book(self, provider: ProviderName, model: str, entry: UsageTotals) -> None:
         """Add to today's row of this provider and model."""
-        today = self.today  # first, because a new day replaces the dictionaries
-        _add(self._unsent.setdefault(today, {}), (provider, model), entry)
-
-    def take_news(self) -> Mapping[date, Mapping[Row, UsageTotals]]:
-        """What was recorded since the last call."""
-        news, self._unsent = self._unsent, {}
-        for day, rows in news.items():
-            sent = self._sent.setdefault(day, {})
-            for row, entry in rows.items():
-                _add(sent, row, entry)
-        return news
+        today = self.today  # first, because a new day replaces the dictionary
+        _add(self._days.setdefault(today, {}), (provider, model), entry)
 
     def rows(self, first: date, last: date) -> Mapping[Row, UsageTotals]:
         """Usage from first to last, both inclusive."""
         found: dict[Row, UsageTotals] = {}
-        for days in (self._sent, self._unsent):
-            for day, rows in days.items():
-                if first <= day <= last:
-                    for row, entry in rows.items():
-                        _add(found, row, entry)
+        for day, rows in self._days.items():
+            if first <= day <= last:
+                for row, entry in rows.items():
+                    _add(found, row, entry)
         return found
 
     async def read(self, first: date, last: date) -> UsageRows:
@@ -65,7 +56,3 @@ class Ledger:
 def _add(rows: dict[Row, UsageTotals], row: Row, entry: UsageTotals) -> None:
     known = rows.get(row)
     rows[row] = entry if known is None else known + entry
-
-
-def _since(oldest: date, days: Days) -> Days:
-    return {day: rows for day, rows in days.items() if day >= oldest}

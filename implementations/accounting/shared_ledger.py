@@ -1,10 +1,16 @@
-"""The ledger of all replicas: local entries are sent in the background, and read back together with the others'."""
+"""The ledger of all replicas: each writes its own rows to Redis in the background, and reads those of all.
+
+A row is written as the total of a day, not as a difference: writing it again changes nothing, and a Redis that lost its
+data, or went back to older ones, holds the truth again after the next round of each replica.
+"""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import date, timedelta
 from typing import Protocol
+
+import orjson
 
 from api_models import ProviderName, UsageScope
 from implementations.accounting.ledger import Ledger, Row
@@ -12,29 +18,31 @@ from protocols import UsageRows, UsageTotals
 
 FIGURES = frozenset(one.name for one in fields(UsageTotals))
 PROVIDERS = frozenset(ProviderName)
+LARGEST = 2**63
+
+Texts = Mapping[str, bytes]
 
 
 class SharedUsage(Protocol):
-    """Counters by day and name, shared by all replicas."""
+    """Texts by day, replica and name."""
 
-    async def add(self, number: int, days: Mapping[str, Mapping[str, int]]) -> bool:
-        """Add the differences, once per batch number. False: no answer, so send the same batch again."""
+    async def put(self, days: Mapping[str, Texts]) -> int | None:
+        """Write this replica's texts, by day and name. Returns how many were new; None: no answer."""
         ...
 
-    async def days(self, days: Sequence[str]) -> list[dict[str, int]] | None:
-        """The counters of these days; None: no answer."""
+    async def days(self, days: Sequence[str]) -> Sequence[Iterable[tuple[str, bytes]]] | None:
+        """Name and text of all replicas' rows, for each of these days; None: no answer."""
         ...
 
 
 class SharedLedger:
-    """Unsent entries stay in memory, summed by row, while Redis is down."""
+    """What Redis has not confirmed is written again in the next round."""
 
     def __init__(self, ledger: Ledger, shared: SharedUsage | None) -> None:
         self._ledger = ledger
         self._shared = shared
-        self._batch: Mapping[str, Mapping[str, int]] = {}
-        self._number = 0
-        self._sending = asyncio.Lock()
+        self._written: dict[tuple[date, Row], UsageTotals] = {}
+        self._writing = asyncio.Lock()
 
     @property
     def today(self) -> date:
@@ -42,59 +50,69 @@ class SharedLedger:
         return self._ledger.today
 
     async def read(self, first: date, last: date) -> UsageRows:
-        """The rows of all replicas while Redis answers, at least those of this one; otherwise of this one."""
+        """The rows of all replicas while Redis answers, otherwise of this one."""
         if self._shared is not None and await self.send():
             days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
-            counters = await self._shared.days(days)
-            if counters is not None:
-                rows = _at_least(_rows(counters), self._ledger.rows(first, last))
-                return UsageRows(scope=UsageScope.FLEET, rows=rows)
+            found = await self._shared.days(days)
+            if found is not None:
+                return UsageRows(scope=UsageScope.FLEET, rows=_rows(found))
         return await self._ledger.read(first, last)
 
     async def send(self) -> bool:
-        """Send pending entries. A batch without an answer is kept unchanged and sent again."""
+        """Write what changed, and today's rows in any case: if Redis lost them, everything. False: no answer."""
         if self._shared is None:
             return False
-        async with self._sending:
-            while self._batch or self._take():
-                if not await self._shared.add(self._number, self._batch):
+        async with self._writing:
+            while True:
+                rows = self._rows_to_write()
+                unknown = sum(row not in self._written for row in rows)
+                added = await self._shared.put(_texts(rows)) if rows else 0
+                if added is None:
                     return False
-                self._batch = {}
-            return True
+                has_lost_rows = added > unknown
+                self._written = {} if has_lost_rows else {**self._written, **rows}
+                if not has_lost_rows:
+                    return True
 
-    def _take(self) -> bool:
-        """Make a new batch of what was recorded since the last one; False if there was nothing."""
-        self._batch = _batch(self._ledger.take_news())
-        self._number += 1
-        return bool(self._batch)
-
-
-def _batch(news: Mapping[date, Mapping[Row, UsageTotals]]) -> dict[str, dict[str, int]]:
-    return {
-        day.isoformat(): {
-            f"{name}|{provider}|{model}": count
-            for (provider, model), entry in rows.items()
-            for name, count in asdict(entry).items()
-            if count
+    def _rows_to_write(self) -> dict[tuple[date, Row], UsageTotals]:
+        days = self._ledger.days
+        self._written = {row: entry for row, entry in self._written.items() if row[0] in days}
+        return {
+            (day, row): entry
+            for day, rows in days.items()
+            for row, entry in rows.items()
+            if day == self._ledger.today or self._written.get((day, row)) is not entry
         }
-        for day, rows in news.items()
-    }
 
 
-def _at_least(fleet: Mapping[Row, UsageTotals], own: Mapping[Row, UsageTotals]) -> dict[Row, UsageTotals]:
-    """The fleet's rows; a Redis that lost its data knows less than this replica does."""
-    nothing = UsageTotals()
-    return {row: fleet.get(row, nothing).at_least(own.get(row, nothing)) for row in sorted({*fleet, *own})}
+def _texts(rows: Mapping[tuple[date, Row], UsageTotals]) -> dict[str, dict[str, bytes]]:
+    texts: dict[str, dict[str, bytes]] = {}
+    for (day, (provider, model)), entry in rows.items():
+        figures = {name: count for name, count in asdict(entry).items() if count}
+        texts.setdefault(day.isoformat(), {})[f"{provider}|{model}"] = orjson.dumps(figures)
+    return texts
 
 
-def _rows(days: Sequence[Mapping[str, int]]) -> dict[Row, UsageTotals]:
-    """The counters as rows; unknown ones, written by another version, are ignored."""
-    found: dict[Row, dict[str, int]] = {}
-    for counters in days:
-        for field, count in counters.items():
-            name, _, rest = field.partition("|")
-            provider, _, model = rest.partition("|")
-            if name in FIGURES and provider in PROVIDERS:
-                row = found.setdefault((ProviderName(provider), model), {})
-                row[name] = row.get(name, 0) + count
-    return {row: UsageTotals(**figures) for row, figures in found.items()}
+def _rows(days: Iterable[Iterable[tuple[str, bytes]]]) -> dict[Row, UsageTotals]:
+    """The texts as rows; what another version may have written is ignored."""
+    found: dict[Row, UsageTotals] = {}
+    for texts in days:
+        for name, text in texts:
+            provider, _, model = name.partition("|")
+            if provider in PROVIDERS:
+                row = ProviderName(provider), model
+                found[row] = found.get(row, UsageTotals()) + _totals(text)
+    return dict(sorted(found.items()))
+
+
+def _totals(text: bytes) -> UsageTotals:
+    try:
+        figures = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return UsageTotals()
+    known = figures.items() if isinstance(figures, dict) else ()
+    return UsageTotals(**{name: count for name, count in known if name in FIGURES and _is_count(count)})
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST

@@ -79,16 +79,18 @@ async def test_anything_else_is_no_answer(reply: Any) -> None:
     assert await asked(Connection(reply)) is None
 
 
-async def test_counters_of_another_kind_hold_nothing() -> None:
-    told = [b"requests|openai|a", b"3", b"odd", b"x"]
+async def test_usage_of_another_kind_is_none() -> None:
+    told = [b"one|openai|a", b"{}", b"odd", b"x"]
     store = UsageStore(redis(Connection(told)), prefix="test", replica="one")
-    assert await store.days(["2026-11-23"]) == [{"requests|openai|a": 3}]
-    store = UsageStore(redis(Connection([ResponseError("WRONGTYPE of a key")])), prefix="test", replica="one")
-    assert await store.days(["2026-11-23"]) == [{}]
+    assert await store.days(["2026-11-23"]) == [[("openai|a", b"{}"), ("", b"x")]]
+    refused = [ResponseError("WRONGTYPE of a key")]
+    store = UsageStore(redis(Connection(refused, refused)), prefix="test", replica="one")
+    assert await store.days(["2026-11-23"]) == [[]]
+    assert await store.put({"2026-11-23": {"openai|a": b"{}"}}) is None
 
 
 async def test_without_an_answer_nothing_is_known() -> None:
     store = UsageStore(redis(Connection(*[ConnectionRefusedError()] * 3)), prefix="test", replica="one")
-    assert not await store.add(1, {"2026-11-23": {"requests|openai|a": 1}})
+    assert await store.put({"2026-11-23": {"openai|a": b"{}"}}) is None
     assert await store.days(["2026-11-23"]) is None
     assert await store.mark("once") is None

@@ -2,7 +2,6 @@
 
 from datetime import date, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,25 +49,13 @@ def test_the_day_only_moves_forward() -> None:
     assert booked_today(ledger, OPENAI).cost_micro_usd == 1
 
 
-@pytest.mark.parametrize("is_told", [True, False])
-def test_old_days_are_forgotten(*, is_told: bool) -> None:
+def test_old_days_are_forgotten() -> None:
     calendar = Calendar()
     ledger = Ledger(now=calendar)
     ledger.book(OPENAI, "a", bought(1))
-    if is_told:
-        ledger.take_news()
     calendar.now += (KEPT_DAYS + 1) * DAY
     ledger.book(OPENAI, "a", bought(2))
     assert sum(entry.cost_micro_usd for entry in ledger.rows(date.min, date.max).values()) == 2
-
-
-def test_what_was_told_and_what_is_news_make_one_account() -> None:
-    ledger = Ledger(now=Calendar())
-    ledger.book(OPENAI, "a", bought(1))
-    assert ledger.take_news() == {TODAY: {(OPENAI, "a"): bought(1)}}
-    ledger.book(OPENAI, "a", bought(2))
-    ledger.book(GOOGLE, "b", bought(4))
-    assert ledger.rows(TODAY, TODAY) == {(OPENAI, "a"): bought(1) + bought(2), (GOOGLE, "b"): bought(4)}
 
 
 @given(st.floats(min_value=0, max_value=1e6))
