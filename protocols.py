@@ -226,19 +226,28 @@ class Choice:
     model: str | None = None
 
 
+class TimeShare(StrEnum):
+    """How much of the time left one candidate gets, retries included, by what the candidates after it may do."""
+
+    ALL = "all"  # there are none
+    MOST = "most"  # they may have the answer in their cache
+    HALF = "half"  # they may be asked
+
+
 @value_object
 class Candidate:
     """A provider that may be asked, with its request.
 
     dropped_parameters: the overrides that its model does not accept. is_fallback: it is not the first choice.
-    shut_for_s: tells the seconds until a call may pass its circuit and its pause, as far as known; 0 if one may now.
+    may_be_asked: tells whether a call that comes after so many seconds, with so many left, would pass its circuit and
+    its pause, as far as known.
     """
 
     request: ProviderRequest
     provider: "LLMProviderProtocol"
     dropped_parameters: tuple[str, ...] = ()
     is_fallback: bool = False
-    shut_for_s: Callable[[], float] = float
+    may_be_asked: Callable[[float, float], bool] = lambda _after_s, _left_s: True
 
 
 # --- Nouns: an answer -------------------------------------------------------------------------------------------------
@@ -804,11 +813,11 @@ class AnswersProtocol(Protocol):
     """Answers one candidate's request."""
 
     async def answer(
-        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
+        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, share: TimeShare
     ) -> Answer:
         """From the cache (which has its own timeout), from a flight in progress, or by a new call.
 
-        Within the current call's deadline, half of it unless the candidate is the last. Raises ServiceError.
+        Within this share of the current call's deadline. Raises ServiceError.
         """
         ...
 

@@ -24,6 +24,7 @@ from protocols import (
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     ProviderReply,
+    TimeShare,
 )
 
 LANDING_S = 0.05  # a flight ends this long before the request that started it gives up
@@ -50,7 +51,7 @@ class AnswersImpl:
         self._clock = clock
 
     async def answer(
-        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
+        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, share: TimeShare
     ) -> Answer:
         """Answer from the cache (which has its own timeout), from a flight in progress, or by a new call."""
         key = candidate.request.fingerprint()
@@ -62,24 +63,24 @@ class AnswersImpl:
         if not query.cache_use.buys:
             raise NotCachedError("ask again without only-if-cached")
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
-        reply, started = await self._bought(key, candidate, query, settings, is_last=is_last)
+        reply, started = await self._bought(key, candidate, query, settings, share=share)
         return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
 
     async def _bought(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, is_last: bool
+        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, share: TimeShare
     ) -> tuple[ProviderReply, bool]:
         """The reply, within this candidate's share of the deadline, and whether this request started the flight.
 
         A flight that began before this request may use up its time while this one has time left: it joins the next, if
-        there is no other candidate.
+        no other candidate may be asked.
         """
         call = current_call()
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
         while True:
-            left_s = call.deadline.share(is_last=is_last).remaining_s()
+            left_s = call.deadline.share(share).remaining_s()
             if left_s <= 0:
                 raise _too_late(candidate, provider_was_asked=False)
-            flight = call.apart(call.purchase_deadline.share(is_last=is_last).earlier_by(LANDING_S))
+            flight = call.apart(call.purchase_deadline.share(share).earlier_by(LANDING_S))
             joins = self._flights.is_under_way(flight_key)
             try:
                 return await self._flights.join(
@@ -91,7 +92,7 @@ class AnswersImpl:
             except StillInFlightError:
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
-                goes_on = joins and is_last and failure.ran_out_of_time
+                goes_on = joins and share is not TimeShare.HALF and failure.ran_out_of_time
                 if not goes_on or call.deadline.remaining_s() < SHORTEST_ATTEMPT_S:
                     raise
             finally:

@@ -28,6 +28,7 @@ from protocols import (
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
     RuntimeSettingsProtocol,
+    TimeShare,
     Timings,
 )
 
@@ -125,9 +126,9 @@ class LLMOrchestratorImpl:
         candidates = self._selector.candidates(query, settings)
         failures: list[ServiceError] = []
         for number, candidate in enumerate(candidates, 1):
-            is_last = _are_shut(candidates[number:])
+            share = _share_before(candidates[number:])
             try:
-                return await self._answers.answer(candidate, query, settings, is_last=is_last)
+                return await self._answers.answer(candidate, query, settings, share=share)
             except ServiceError as failure:
                 if not failure.asks_next_provider or (failure.asks_one_other and _repeats(failure, failures)):
                     raise
@@ -144,12 +145,13 @@ class LLMOrchestratorImpl:
         )
 
 
-def _are_shut(others: Sequence[Candidate]) -> bool:
-    """Whether none of the candidates would be asked if its turn came after half of the time left."""
+def _share_before(others: Sequence[Candidate]) -> TimeShare:
+    """The share of a candidate that these come after, if their turn comes."""
     if not others:
-        return True
+        return TimeShare.ALL
     half_s = current_call().deadline.remaining_s() / 2
-    return all(other.shut_for_s() > half_s for other in others)
+    may_be_asked = any(other.may_be_asked(half_s, half_s) for other in others)
+    return TimeShare.HALF if may_be_asked else TimeShare.MOST
 
 
 def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:

@@ -65,7 +65,7 @@ class ProviderSelectorImpl:
                 provider=self._judges[choice.provider].provider,
                 dropped_parameters=dropped,
                 is_fallback=choice is not first,
-                shut_for_s=self._guards[choice.provider].shut_for_s,
+                may_be_asked=self._guards[choice.provider].may_be_asked,
             )
             for choice, (request, dropped) in zip(usable, self._builder.build(query, usable, settings), strict=True)
         ]

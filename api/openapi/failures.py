@@ -63,7 +63,6 @@ JUDGING: tuple[type[ServiceError], ...] = (
     *BODY,
     NotCachedError,
     NoUsableProviderError,
-    OverloadPausedError,
     ProviderUnavailableError,
     ProviderOverloadedError,
     ProviderConnectionError,

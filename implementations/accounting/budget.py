@@ -17,7 +17,7 @@ from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.charges import charge
 from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.money import micro_usd, usd
-from implementations.accounting.shared_budget import BudgetAnswer, Share, SharedBudget
+from implementations.accounting.shared_budget import REFUSALS, BudgetAnswer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
 from metrics import Metrics
 from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
@@ -73,7 +73,7 @@ class Budget:
         if reservation.ceiling and self._rules().has_limits:
             answer = await self._answer(reservation, self._limits())
             if answer is not BudgetAnswer.DONE:
-                self._local.settle(reservation, 0)
+                self._settle(reservation, 0)
                 self._refuse(reservation, answer, request)
         return reservation
 
@@ -173,9 +173,7 @@ class Budget:
 
     def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:
         """Decide within our share of each limit, and within what others are known to have left."""
-        for account, limit, refusal in zip(
-            reservation.accounts, limits, (BudgetAnswer.DAY_REFUSES, BudgetAnswer.MONTH_REFUSES), strict=True
-        ):
+        for account, limit, refusal in zip(reservation.accounts, limits, REFUSALS, strict=True):
             if limit is None:
                 continue
             if account.held > min(limit // self._replicas, limit - self._others(account.period).held):

@@ -26,9 +26,10 @@ class BudgetSync:
 
     def sync_soon(self) -> None:
         """Send pending differences now, unless a send is in progress: others may need what was released."""
-        if self._shared is not None and self._shared.is_heard and not self._is_syncing:
+        shared = self._shared
+        if shared is not None and shared.is_heard and shared.has_news and not self._is_syncing:
             self._is_syncing = True
-            self.start(self._sync(self._shared))
+            self.start(self._sync(shared))
 
     async def finish(self) -> None:
         """Send what is pending; bounded by the Redis timeout."""

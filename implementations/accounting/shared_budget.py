@@ -39,7 +39,15 @@ class Share(NamedTuple):
     spent: int = 0
 
 
+class Heard(NamedTuple):
+    """An answer, and what this replica holds by period, as Redis sees it."""
+
+    answer: BudgetAnswer
+    held: Sequence[int]
+
+
 NOTHING = Share()
+REFUSALS = BudgetAnswer.DAY_REFUSES, BudgetAnswer.MONTH_REFUSES
 
 
 class SharedBudgetStore(Protocol):
@@ -84,12 +92,14 @@ class SharedBudget:
         if not await self._ready() or reservation.accounts != self._local.accounts:
             return None
         epoch, entries = self._epoch, self._differences(limits, less=reservation.ceiling)
-        answer = await self._send(epoch, entries, ceiling=reservation.ceiling)
+        heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
+        if heard is None:
+            return None
         # A declaration made meanwhile (a new epoch) included the ceiling: releasing it is then a difference to send.
-        if answer and epoch == self._epoch:
+        if heard.answer and epoch == self._epoch:
             for account in reservation.accounts:
                 account.sent_held -= reservation.ceiling
-        return answer
+        return heard.answer or self._checked(entries, heard.held)
 
     async def sync(self) -> bool:
         """Send pending differences and learn the others' shares. False: no answer."""
@@ -106,37 +116,38 @@ class SharedBudget:
             entries.append(Entry(account.period, held, spent, limit))
         return entries
 
-    async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> BudgetAnswer | None:
+    async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> Heard | None:
         counted = self._counted
         reply = await self._store.exchange("change", epoch, entries, ceiling=ceiling)
-        answer = self._heard(reply, entries, counted)
-        if answer is None and epoch == self._epoch:
+        heard = self._heard(epoch, reply, entries, counted)
+        if heard is None and epoch == self._epoch:
             self._declared = None
-        return answer
+        return heard
 
-    def _heard(self, reply: Sequence[int] | None, entries: Sequence[Entry], counted: int) -> BudgetAnswer | None:
-        """The answer; None if there is none, or if Redis went back. counted: its count when the message was sent."""
+    def _heard(self, epoch: int, reply: Sequence[int] | None, entries: Sequence[Entry], counted: int) -> Heard | None:
+        """The reply; None if there is none, or if Redis went back. counted: its count when the message was sent."""
         if not reply or reply[0] == BudgetAnswer.UNKNOWN:
             return None
-        answer, held, count = BudgetAnswer(reply[0]), reply[3::4], sum(reply[4::4])
-        shares = zip(entries, reply[1::4], reply[2::4], strict=True)
-        self.others = {entry.period: self._at_least(entry.period, Share(held, spent)) for entry, held, spent in shares}
-        if count <= counted or (answer is BudgetAnswer.DONE and self._exceeds(entries, held)):
-            return None
-        self._counted = max(self._counted, count)
-        return answer
+        count, shares = sum(reply[4::4]), zip(entries, reply[1::4], reply[2::4], strict=True)
+        if epoch == self._epoch:
+            self._counted = max(self._counted, count)
+            self.others = {one.period: self._at_least(one.period, Share(held, spent)) for one, held, spent in shares}
+        return Heard(BudgetAnswer(reply[0]), reply[3::4]) if count > counted else None
+
+    def _checked(self, entries: Sequence[Entry], held: Sequence[int]) -> BudgetAnswer:
+        """What was granted, unless Redis has forgotten what the others are known to have spent. held: by this replica.
+
+        Then the ceiling is released like any other.
+        """
+        for refusal, entry, mine in zip(REFUSALS, entries, held, strict=True):
+            if entry.limit is not None and mine + self.others[entry.period].held > entry.limit:
+                return refusal
+        return BudgetAnswer.DONE
 
     def _at_least(self, period: str, share: Share) -> Share:
         """What is spent stays spent, also when Redis has forgotten it."""
         spent = max(share.spent, self.others.get(period, NOTHING).spent)
         return Share(max(share.held, spent), spent)
-
-    def _exceeds(self, entries: Sequence[Entry], held: Sequence[int]) -> bool:
-        """Whether it granted more than is left by what is known of the others. held: by this replica."""
-        return any(
-            entry.limit is not None and mine + self.others[entry.period].held > entry.limit
-            for entry, mine in zip(entries, held, strict=True)
-        )
 
     async def _ready(self) -> bool:
         """Whether the accounts are declared in this epoch; declares them if not, once for all waiters."""
@@ -155,7 +166,7 @@ class SharedBudget:
                 one.sent_held, one.sent_spent = one.held, one.spent
             entries = [Entry(one.period, one.held, one.spent, None) for one in accounts]
             reply = await self._store.exchange("declare", self._epoch, entries, ceiling=0)
-            if self._heard(reply, entries, 0) is not None:
+            if self._heard(self._epoch, reply, entries, 0) is not None:
                 self._declared = accounts
         finally:
             self._declaring = None

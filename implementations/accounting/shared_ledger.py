@@ -59,7 +59,7 @@ class SharedLedger:
         return await self._ledger.read(first, last)
 
     async def send(self) -> bool:
-        """Write what changed, and today's rows in any case: if Redis lost them, everything. False: no answer."""
+        """Write what changed, and the last two days in any case: if Redis lost them, everything. False: no answer."""
         if self._shared is None:
             return False
         async with self._writing:
@@ -76,12 +76,13 @@ class SharedLedger:
 
     def _rows_to_write(self) -> dict[tuple[date, Row], UsageTotals]:
         days = self._ledger.days
+        last_two = sorted(days)[-2:]  # a loss after midnight does not show in a day that has only new rows
         self._written = {row: entry for row, entry in self._written.items() if row[0] in days}
         return {
             (day, row): entry
             for day, rows in days.items()
             for row, entry in rows.items()
-            if day == self._ledger.today or self._written.get((day, row)) is not entry
+            if day in last_two or self._written.get((day, row)) is not entry
         }
 
 

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from protocols import Attempt, ClockProtocol
+from protocols import Attempt, ClockProtocol, TimeShare
 from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
@@ -31,11 +31,15 @@ class Deadline:
         """Never negative."""
         return max(0.0, self.expires_at_s - self.clock())
 
-    def share(self, *, is_last: bool) -> Self:
-        """The share of one candidate, retries included: all of it for the last candidate, else half."""
-        if is_last:
-            return self
-        return self._until(self.clock() + self.remaining_s() / 2)
+    def share(self, share: TimeShare) -> Self:
+        """The share of one candidate. Most of the time: all but that of a look-up in Redis."""
+        match share:
+            case TimeShare.ALL:
+                return self
+            case TimeShare.MOST:
+                return self.earlier_by(min(PATIENCE_S, self.remaining_s() / 2))
+            case TimeShare.HALF:
+                return self._until(self.clock() + self.remaining_s() / 2)
 
     def at_most(self, expires_at_s: float) -> Self:
         """The earlier of this deadline and the given time."""

@@ -44,7 +44,8 @@ class Metered:
         reservation, call = await self._budget.reserve(request), current_call()
         if call.record.is_forsaken or not call.deadline.remaining_s():
             self._budget.release(reservation)
-            raise AttemptCutShortError("the request had no time left", provider=request.provider)
+            details = "its caller has left" if call.record.is_forsaken else "the request had no time left"
+            raise AttemptCutShortError(details, provider=request.provider)
         began_s = self._clock()
         self._accounting.started(request)
         outcome, purchase = AttemptOutcome.DEFECT, None

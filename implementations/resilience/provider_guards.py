@@ -10,6 +10,7 @@ import structlog
 
 from api_models import CircuitState, HoldReason, ProviderName
 from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.call import SHORTEST_ATTEMPT_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from implementations.resilience.policies import OWN_DECISION
 from implementations.resilience.retry_budget import RetryBudget
@@ -29,11 +30,16 @@ class Guards:
     bulkhead: Bulkhead
     retry_budget: RetryBudget
 
-    def shut_for_s(self) -> float:
-        """Seconds until a call may pass circuit and gate, as far as known; 0 if one may now, or soon after a probe."""
+    def may_be_asked(self, after_s: float, left_s: float) -> bool:
+        """Whether a call that comes after after_s, with left_s left, would pass circuit and gate, as far as known.
+
+        A half-open circuit will soon be open or closed; a call waits at the gate as long as an attempt fits in then.
+        """
         refusal = self.circuit.refusal()
         is_open = refusal is not None and self.circuit.state is not CircuitState.HALF_OPEN
-        return max(refusal.wait_s if refusal is not None and is_open else 0.0, self.gate.remaining_s)
+        if refusal is not None and is_open and refusal.wait_s > after_s:
+            return False
+        return self.gate.remaining_s + SHORTEST_ATTEMPT_S <= after_s + left_s
 
 
 ProviderGuards = Mapping[ProviderName, Guards]

@@ -113,7 +113,6 @@ WORDS: Mapping[str, Kind] = {
     "payload_too_large": RequestRejectedError,
     "max_tokens_exceeded": RequestRejectedError,
     "unprocessable": RequestRejectedError,
-    "invalid_request": RequestRejectedError,
 }
 
 # Matched only with a status that blames the request; for these cases the providers send no code.
@@ -142,6 +141,7 @@ STATUSES: Mapping[int, Kind] = {
     503: ProviderOverloadedError,
     529: ProviderOverloadedError,
 }
+REJECTION, REJECTED = "invalid_request", 400  # a word that says no more than the status
 UNSAID_STATUS = 500
 UNKNOWN_KEY = 401
 MODERATION = 403

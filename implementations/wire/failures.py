@@ -23,6 +23,8 @@ from implementations.wire.failure_tables import (
     LASTING,
     MODERATION,
     PHRASES,
+    REJECTED,
+    REJECTION,
     STATUSES,
     UNKNOWN_KEY,
     UNSAID_STATUS,
@@ -70,7 +72,8 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
     if not at(body, "error"):
         return None
     error_body = ErrorBody.of(body)
-    kind, details = _kind(error_body.code_as_status or UNSAID_STATUS, error_body)
+    unsaid = REJECTED if REJECTION in error_body.words else UNSAID_STATUS
+    kind, details = _kind(error_body.code_as_status or unsaid, error_body)
     return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.forbids_repeating)
 
 

@@ -241,6 +241,39 @@ async def test_who_comes_back_first_to_a_redis_that_lost_everything_does_not_get
     assert fleet.store.held[DAY] == 96 * CENT
 
 
+async def test_what_a_redis_that_forgot_should_not_have_granted_is_refused_and_released() -> None:
+    fleet = Fleet(day=1.0, size=2)
+    for number in (0, 1):
+        assert await fleet.buys(number, 0.48)
+    await fleet.budgets[0].refresh()
+    fleet.store.forget()
+    await fleet.budgets[0].refresh()
+    await fleet.budgets[0].refresh()
+    before = fleet.store.messages
+    assert await fleet.reserves(0) is None
+    await settle()
+    assert fleet.store.held[DAY] == 48 * CENT
+    assert fleet.store.messages == before + 2, "the reservation, and its release"
+    assert not fleet.budgets[0].is_local
+
+
+async def test_an_answer_that_crosses_midnight_belongs_to_the_day_before() -> None:
+    fleet = Fleet(day=1.0)
+    for _ in range(5):
+        assert await fleet.buys(0, 0.01)
+    fleet.store.goes_on.clear()
+    late = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    fleet.calendar.move(days=1)
+    fleet.store.goes_on.set()
+    await late
+    messages = fleet.store.messages
+    assert await fleet.reserves(0)
+    assert fleet.store.messages <= messages + 2, "at most one declaration, and the reservation"
+    assert await fleet.reserves(0)
+    assert fleet.store.messages <= messages + 3
+
+
 async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind() -> None:
     fleet = Fleet(day=1.0)
     leaving = [asyncio.create_task(fleet.reserves(0)) for _ in range(3)]

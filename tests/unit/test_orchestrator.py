@@ -50,7 +50,7 @@ from implementations.llm_orchestrator_impl import COPIES, UNFINISHED, LLMOrchest
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import Record, current_call
+from implementations.resilience.call import PATIENCE_S, Record, current_call
 from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
@@ -652,18 +652,18 @@ async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None
 
 
 @pytest.mark.parametrize(
-    ("circuit", "opens_in_s", "pause_s", "share"),
+    ("circuit", "opens_in_s", "pause_s", "left_s"),
     [
-        (CircuitState.OPEN, None, 0.0, 1.0),
-        (CircuitState.OPEN, 28.0, 0.0, 1.0),
-        (CircuitState.OPEN, 27.0, 0.0, 0.5),
-        (CircuitState.CLOSED, None, 0.0, 0.5),
-        (CircuitState.CLOSED, None, 28.0, 1.0),
-        (CircuitState.CLOSED, None, 27.0, 0.5),
+        (CircuitState.OPEN, None, 0.0, 55.0 - PATIENCE_S),
+        (CircuitState.OPEN, 28.0, 0.0, 55.0 - PATIENCE_S),
+        (CircuitState.OPEN, 27.0, 0.0, 27.5),
+        (CircuitState.CLOSED, None, 0.0, 27.5),
+        (CircuitState.CLOSED, None, 54.5, 55.0 - PATIENCE_S),
+        (CircuitState.CLOSED, None, 54.0, 27.5),
     ],
 )
-async def test_a_candidate_gives_no_time_to_those_that_would_turn_the_question_away(
-    circuit: CircuitState, opens_in_s: float | None, pause_s: float, share: float
+async def test_to_those_that_would_turn_the_question_away_a_candidate_leaves_the_time_of_a_look_up(
+    circuit: CircuitState, opens_in_s: float | None, pause_s: float, left_s: float
 ) -> None:
     left: dict[ProviderName, float] = {}
 
@@ -676,7 +676,7 @@ async def test_a_candidate_gives_no_time_to_those_that_would_turn_the_question_a
         home.guards[name].circuit.force(circuit, reason="maintenance", actor="an operator", for_s=opens_in_s)
         home.guards[name].gate.pause(pause_s)
     await home.compare(query())
-    assert left == pytest.approx({ANTHROPIC: 55.0 * share - LANDING_S})
+    assert left == pytest.approx({ANTHROPIC: left_s - LANDING_S})
 
 
 async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_turn_comes() -> None:
@@ -684,7 +684,18 @@ async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_
     tried.circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator", for_s=0.0)
     tried.circuit.acquire()
     assert (tried.circuit.state, tried.circuit.refusal() is None) == (CircuitState.HALF_OPEN, False)
-    assert tried.shut_for_s() == 0.0
+    assert tried.may_be_asked(1.0, 1.0)
+
+
+async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_when_the_first_one_hangs() -> None:
+    hanging, openai = Held(reply()), FakeProvider(OPENAI_REPLY)
+    home = House({ANTHROPIC: FakeProvider(ProviderUnavailableError("down"), hanging), OPENAI: openai})
+    await home.compare(query())
+    home.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
+    answered = await home.compare(query(timeout_s=0.4))
+    assert (answered.reply, answered.cached) == (OPENAI_REPLY, True)
+    hanging.go.set()
+    await settle()
 
 
 async def test_the_time_of_the_look_up_is_told() -> None:

@@ -90,6 +90,18 @@ async def test_a_redis_that_lost_its_data_is_told_everything_again() -> None:
     assert (await books_of_one.read(TODAY, calendar.now.date())).of(OPENAI) == ONE + ONE + ONE + ONE
 
 
+async def test_a_loss_after_midnight_is_noticed_as_well() -> None:
+    usage, calendar = FakeUsage(), Calendar()
+    ledger, books = replica(usage, calendar)
+    ledger.book(OPENAI, "a", ONE)
+    await books.send()
+    calendar.move(days=1)
+    usage.texts.clear()
+    ledger.book(OPENAI, "a", ONE)
+    await books.send()
+    assert (await books.read(TODAY, TODAY)).of(OPENAI) == ONE
+
+
 async def test_a_redis_that_went_back_to_older_figures_is_told_the_truth() -> None:
     usage = FakeUsage()
     ledger, books = replica(usage)
@@ -102,7 +114,7 @@ async def test_a_redis_that_went_back_to_older_figures_is_told_the_truth() -> No
     assert (await books.read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
 
 
-async def test_only_today_and_what_changed_is_written() -> None:
+async def test_only_the_last_two_days_and_what_changed_is_written() -> None:
     usage, calendar = FakeUsage(), Calendar()
     ledger, door = Ledger(now=calendar), usage.of()
     books = SharedLedger(ledger, door)
@@ -110,12 +122,12 @@ async def test_only_today_and_what_changed_is_written() -> None:
     ledger.book(OPENAI, "a", ONE)
     ledger.book(OPENAI, "b", ONE)
     await books.send()
-    calendar.move(days=1)
+    for _ in range(2):
+        calendar.move(days=1)
+        ledger.book(OPENAI, "c", ONE)
+        await books.send()
     await books.send()
-    ledger.book(OPENAI, "c", ONE)
-    await books.send()
-    await books.send()
-    assert door.rounds == [2, 1, 1]
+    assert door.rounds == [2, 2 + 1, 1 + 1, 1 + 1]
 
 
 async def test_while_redis_is_away_a_replica_reads_its_own_and_loses_nothing() -> None:

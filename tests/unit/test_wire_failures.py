@@ -337,6 +337,22 @@ def test_a_word_classifies_an_error_in_a_200_that_has_no_status() -> None:
         assert type(failure_in_success({"error": {"metadata": {"error_type": word}}})) is RequestRejectedError
 
 
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("This endpoint's maximum context length is 32768 tokens.", ContextTooLongError),
+        ("You have reached your specified API usage limits.", QuotaExceededError),
+        ("API key expired.", ProviderAuthenticationError),
+    ],
+)
+def test_a_phrase_says_more_than_that_the_request_is_invalid(message: str, expected: Kind) -> None:
+    body = openrouter(400, "invalid_request")
+    body["error"]["message"] = message
+    assert type(failed(400, body)) is type(failure_in_success(body)) is expected
+    del body["error"]["code"]
+    assert type(failure_in_success(body)) is expected
+
+
 @pytest.mark.parametrize("body", [{}, {"error": None}, {"error": {}}, {"error": ""}, {"choices": []}])
 def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
     assert failure_in_success(body) is None
