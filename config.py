@@ -718,7 +718,7 @@ class EnvironmentTable(PydanticBaseSettingsSource):
                 found.setdefault(setting.group, {})[setting.field] = _value(setting, variable)
         return {**found, **_unknown(os.environ)}
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  the base's
         """Required by the base class; unused, because `__call__` reads whole groups."""
         return None, field_name, False
 

@@ -116,7 +116,7 @@ class Application(Quart):
 
     async def handle_request(self, request: Request, finish: Finish = lambda _: None) -> ResponseTypes:
         """Run the handler and the error rendering. finish: called with the response."""
-        asked = cast("ServiceRequest", request)
+        asked = cast("ServiceRequest", request)  # our `request_class`, which Quart's signature does not know
         asked.body.memory = self.memory
         with self.request_context(request) as context, self.traced(asked):
             try:

@@ -68,7 +68,7 @@ class Connection(ASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Read, handle, send."""
-        request = cast("ServiceRequest", self._create_request_from_scope(send))
+        request = cast("ServiceRequest", self._create_request_from_scope(send))  # our `request_class`
         request.body.open(receive, within_s=request.body_timeout)
         request.body_timeout = None  # for which Quart would start a task
         try:

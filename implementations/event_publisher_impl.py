@@ -30,7 +30,7 @@ class EventPublisherImpl:
             self._outbox.put(event)
         except Exception as error:  # noqa: BLE001  publishing must not fail the request; it is counted
             self._metrics.events_dropped.of(event.event.topic, EventDropReason.DEFECT).inc()
-            log.error("event_defect", event_type=event.event.event_type, error=type(error).__name__)  # noqa: TRY400
+            log.error("event_defect", event_type=event.event.event_type, error=type(error).__name__)  # noqa: TRY400  no text
 
     def publish_usage(self) -> None:
         """Close the current usage window and publish it."""

@@ -55,7 +55,7 @@ class Supervisor:
                 await work()
                 log.error("background_task_ended", task=name)
             except Exception as error:  # noqa: BLE001  whatever it was, the task must come back
-                log.error("background_task_died", task=name, error=type(error).__name__)  # noqa: TRY400
+                log.error("background_task_died", task=name, error=type(error).__name__)  # noqa: TRY400  no texts
             deaths.inc()
             self._metrics.background_task_up.of(name).set(0)
             self._down.add(name)

@@ -135,7 +135,7 @@ class KafkaConnection:
             self.forbidden = isinstance(failure, Forbidden)
             self.failed(permit)
             return False
-        except BaseException:
+        except BaseException:  # a cancellation or a defect says nothing about Kafka
             permit.ignored()
             raise
         permit.succeeded()

@@ -113,7 +113,7 @@ class KafkaLink:
         except (KafkaError, OSError, TimeoutError):
             await _stopped(producer)
             raise (Forbidden if self._witness.refused else LinkDown) from None
-        except BaseException:
+        except BaseException:  # a cancelled start leaves tasks and sockets behind as well
             await _stopped(producer)
             raise
         self._producer = producer
