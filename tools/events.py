@@ -70,7 +70,7 @@ EXAMPLES: tuple[EventData, ...] = (
         correlation_id=REQUEST,
         metadata=METADATA,
         failure_type=ErrorCode.EXTERNAL_SERVICE_ERROR,
-        error_details="the provider answered with status 503",
+        error_details="it answered 503",
         circuit_breaker_opened=False,
     ),
     CacheHit(provider=ANTHROPIC, correlation_id=REQUEST, metadata=METADATA, cache_key=HASH),

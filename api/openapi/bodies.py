@@ -124,7 +124,7 @@ PROVIDERS = ProvidersResponse(
             requests_today=41,
             cost_today_usd=0.021,
             reason=None,
-            last_probe=ProbeReport(at=NOON, success=True, message="it knows the model"),
+            last_probe=ProbeReport(at=NOON, success=True, message="The key is accepted."),
         )
     ],
     default_provider=ANTHROPIC,
@@ -134,7 +134,7 @@ PROVIDERS = ProvidersResponse(
     scope=UsageScope.FLEET,
 )
 TESTED = ProviderTestResponse(
-    success=True, provider=ANTHROPIC, message="it knows the model", response_time_ms=212, model=MODEL
+    success=True, provider=ANTHROPIC, message="The key is accepted.", response_time_ms=212, model=None
 )
 MODELS = ModelsResponse(
     models=[
@@ -143,13 +143,13 @@ MODELS = ModelsResponse(
             provider=ANTHROPIC,
             tier=ModelTier.CHEAP,
             is_default=True,
-            context_tokens=200_000,
-            max_output_tokens=64_000,
+            context_tokens=1_000_000,
+            max_output_tokens=128_000,
             temperature=TemperatureUse.NEVER,
-            reasoning_efforts=[ReasoningEffort.LOW, ReasoningEffort.MEDIUM, ReasoningEffort.HIGH],
-            min_cacheable_tokens=4096,
+            reasoning_efforts=list(ReasoningEffort),
+            min_cacheable_tokens=512,
             deprecated_on=None,
-            prices_usd_per_million_tokens=ModelPrices(input=1.0, cached_input=0.1, cache_write=1.25, output=5.0),
+            prices_usd_per_million_tokens=ModelPrices(input=0.1, cached_input=0.01, cache_write=0.125, output=0.5),
         )
     ]
 )

@@ -1,6 +1,7 @@
 """The entry store on a real server: every way in which that can fail, one after the other, and what is read then."""
 
 import asyncio
+import contextlib
 import random
 import re
 import time
@@ -193,17 +194,22 @@ POLICY = re.search(r'"--maxmemory-policy", "([a-z-]+)"', COMPOSE)[1]  # type: ig
 BULKY = 100_000
 
 
+async def _share(here: Replica) -> None:
+    """Write what the replicas share besides answers."""
+    await DocumentStore(here.redis, key="test:operator:settings").replace(b"", b"settings")
+    await DocumentStore(here.redis, key="test:operator:circuits").replace(b"", b"orders")
+    period = [("2026-11-23", 5, 5, None)]
+    await BudgetStore(here.redis, prefix="test", replica="one").exchange("declare", 1, period, ceiling=0)
+    usage = UsageStore(here.redis, prefix="test", replica="one")
+    await usage.put({"2026-11-01": {"openai|a": b'{"requests":1}'}})
+    await usage.mark("alert")
+
+
 async def test_a_full_server_drops_answers_and_nothing_else(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--maxmemory", "8mb", "--maxmemory-policy", POLICY) as server:
         async with replica(server.url) as here:
             await here.entries.clear()
-            await DocumentStore(here.redis, key="test:operator:settings").replace(b"", b"settings")
-            await DocumentStore(here.redis, key="test:operator:circuits").replace(b"", b"orders")
-            period = [("2026-11-23", 5, 5, None)]
-            assert await BudgetStore(here.redis, prefix="test", replica="one").exchange("declare", 1, period, ceiling=0)
-            usage = UsageStore(here.redis, prefix="test", replica="one")
-            assert await usage.put({"2026-11-01": {"openai|a": b'{"requests":1}'}}) == 1
-            assert await usage.mark("alert")
+            await _share(here)
             lasting = server.all_keys()
             for number in range(300):
                 await here.put(f"{number:064}", random.randbytes(BULKY).hex().encode())
@@ -226,17 +232,49 @@ async def test_a_wrong_password_is_told_by_its_kind_only(tmp_path: Path) -> None
 
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-GRANT = re.search(r"^ACL SETUSER .* resetchannels (.*)$", README, re.MULTILINE)[1].split()  # type: ignore[index]
+GRANT = re.search(r"^ACL SETUSER judge (\+.*)$", README, re.MULTILINE)[1].split()  # type: ignore[index]
+
+
+@asynccontextmanager
+async def judge(server: RedisServer, *without: str) -> AsyncIterator[Replica]:
+    """A replica with the grants of the README, but for these."""
+    grant = [f"-{command[1:]}" if command in without else command for command in GRANT]
+    server.ask("ACL", "SETUSER", "judge", "on", f">{PASSWORD}", "~test:*", "resetchannels", *grant)
+    async with replica(server.url.replace("redis://", f"redis://judge:{PASSWORD}@")) as here:
+        yield here
+
+
+async def _do_everything(here: Replica) -> None:
+    await here.put()
+    await here.entries.get(NAME)
+    await here.entries.clear()
+    await here.probed(1)
+    await _share(here)
+    await DocumentStore(here.redis, key="test:operator:settings").read()
+    usage = UsageStore(here.redis, prefix="test", replica="one")
+    await usage.days(["2026-11-01"])
+    await usage.unmark(["alert"])
 
 
 async def test_the_commands_that_the_readme_names_are_all_that_a_user_needs(server: RedisServer) -> None:
-    server.ask("ACL", "SETUSER", "judge", "on", f">{PASSWORD}", "~test:*", "resetchannels", *GRANT)
-    async with replica(server.url.replace("redis://", f"redis://judge:{PASSWORD}@")) as here:
+    async with judge(server) as here:
+        await _do_everything(here)
+        assert (here.redis.mode, here.redis.failures) == (RedisMode.UP, 0)
+        assert not here.failures(Fault.DENIED)
+        assert not here.failures(Fault.REFUSED)
+
+
+@pytest.mark.parametrize("command", GRANT)
+async def test_a_user_needs_every_command_that_the_readme_names(server: RedisServer, command: str) -> None:
+    async with judge(server, command) as here:
+        with contextlib.suppress(RedisAwayError):
+            await _do_everything(here)
+        assert here.failures(Fault.DENIED) or here.failures(Fault.REFUSED)  # the latter inside a script
+
+
+async def test_a_user_who_may_only_read_reads_and_one_who_may_not_even_that_is_away(server: RedisServer) -> None:
+    async with judge(server) as here:
         await here.put()
-        assert await here.found() == PAYLOAD
-        assert await here.entries.clear()
-        assert await here.probed(1) is RedisMode.UP
-        assert here.redis.failures == 0
         server.ask("ACL", "SETUSER", "judge", "-set")
         await here.put()
         assert (here.redis.mode, here.redis.cause) == (RedisMode.READ_ONLY, Fault.DENIED)

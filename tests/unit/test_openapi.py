@@ -1,9 +1,11 @@
 """The published description is valid, complete and true to the routes, the failures and the models."""
 
+import ast
 import asyncio
 import re
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # it has no py.typed
@@ -19,7 +21,7 @@ from api.caller_gate import ADMIN_ROUTES, needs_no_caller
 from api.documentation_routes import routes_of
 from api.openapi import failures
 from api.openapi.advice import ADVICE
-from api.openapi.bodies import CORRELATION_ID
+from api.openapi.bodies import CORRELATION_ID, MODELS, VERDICT
 from api.openapi.document import Route, document
 from api.openapi.operations import OPERATIONS
 from api_models import JsonObject
@@ -153,6 +155,20 @@ def test_every_failure_has_an_example_and_advice() -> None:
     assert set(ADVICE) == {(kind.status, kind.code) for kind in exceptions.failures()}
 
 
+def _said() -> Collection[str]:
+    """Every text in the code of the service, but for the examples."""
+    files = (*Path("implementations").rglob("*.py"), *Path("api").glob("*.py"), *Path().glob("*.py"))
+    trees = (ast.walk(ast.parse(path.read_text())) for path in files)
+    return {str(node.value) for tree in trees for node in tree if isinstance(node, ast.Constant)}
+
+
+@pytest.mark.parametrize("failure", failures.EXAMPLES.values(), ids=lambda failure: type(failure).__name__)
+def test_the_details_of_an_example_are_what_the_service_says(failure: exceptions.ServiceError) -> None:
+    assert not failure.details or any(
+        text in failure.details and len(text) > len(failure.details) / 2 for text in _said()
+    ), "most of them stands in the code, as a whole or before and after what is filled in"
+
+
 def test_every_failure_is_described_somewhere() -> None:
     described = {kind for row in OPERATIONS for kind in row.errors} | {*failures.ANYWHERE, *failures.CALLER}
     assert set(exceptions.failures()) - described == set()
@@ -163,6 +179,25 @@ def test_a_failure_is_described_with_its_status_and_code() -> None:
     content = response["content"]["application/json"]
     assert content["schema"]["properties"]["error_type"]["enum"] == [exceptions.CostLimitExceededError.code]
     assert content["examples"]["CostLimitExceeded"]["value"]["error"] == exceptions.CostLimitExceededError.sentence
+
+
+# --- Examples ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_example_of_a_model_is_what_the_service_says_of_it(client: Client) -> None:
+    told = orjson.loads(await (await client.get("/api/v1/models")).get_data(as_text=False))["models"]
+    (example,) = MODELS.model_dump(mode="json")["models"]
+    (found,) = [one for one in told if (one["provider"], one["id"]) == (example["provider"], example["id"])]
+    assert found == example
+
+
+def test_the_example_of_a_verdict_costs_what_the_example_of_its_model_costs() -> None:
+    (prices,) = (one.prices_usd_per_million_tokens for one in MODELS.models)
+    usage, cost_usd = VERDICT.token_usage, VERDICT.cost_estimate
+    assert prices is not None
+    assert cost_usd == pytest.approx(
+        (usage.prompt_tokens * prices.input + usage.completion_tokens * prices.output) / 1e6, rel=0.01
+    )
 
 
 # --- How it is served -------------------------------------------------------------------------------------------------
