@@ -239,15 +239,20 @@ class Candidate:
     """A provider that may be asked, with its request.
 
     dropped_parameters: the overrides that its model does not accept. is_fallback: it is not the first choice.
-    may_be_asked: tells whether a call that comes after so many seconds, with so many left, would pass its circuit and
-    its pause, as far as known.
+    may_be_asked: whether a call that comes after this many seconds, with as many left, would pass its circuit and its
+    pause, as far as known. window_tokens: its model's context window, None if unknown.
     """
 
     request: ProviderRequest
     provider: "LLMProviderProtocol"
     dropped_parameters: tuple[str, ...] = ()
     is_fallback: bool = False
-    may_be_asked: Callable[[float, float], bool] = lambda _after_s, _left_s: True
+    may_be_asked: Callable[[float], bool] = lambda _half_s: True
+    window_tokens: int | None = None
+
+    def holds_more_than(self, other: "Candidate") -> bool:
+        """Whether a question too long for the other may fit here; not if only the other's window is known."""
+        return other.window_tokens is None or (self.window_tokens or 0) > other.window_tokens
 
 
 # --- Nouns: an answer -------------------------------------------------------------------------------------------------
@@ -270,6 +275,7 @@ class FinishReason(StrEnum):
     WINDOW_FULL = "window_full"
     REFUSED = "refused"
     ACCOUNT_REFUSED = "account_refused"
+    ABSENT = "absent"  # there is no output at all
     UNEXPECTED = "unexpected"
 
 

@@ -1,28 +1,20 @@
 """Anthropic's Messages API, with native schemas (`output_config.format`); it rejects prefill and forced tools."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from api_models import JsonObject
 from config import AnthropicSettings
 from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire.endpoint import Endpoint
+from implementations.wire.finish_reasons import ANTHROPIC
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
 from implementations.wire.usage import read_usage
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 
-VERSION = "2026-10-21"
-VERSION_WITH_TEMPERATURE = "2023-06-01"  # newer versions refuse sampling parameters for every model
+API_VERSION = "2026-10-21"
+API_VERSION_WITH_TEMPERATURE = "2023-06-01"  # newer versions refuse sampling parameters for every model
 THINKING_WORDS = frozenset({"disabled", "between_tools"})
-
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "end_turn": FinishReason.COMPLETE,
-    "stop_sequence": FinishReason.COMPLETE,
-    "max_tokens": FinishReason.TRUNCATED,
-    "refusal": FinishReason.REFUSED,
-    "model_context_window_exceeded": FinishReason.WINDOW_FULL,
-}
 
 
 class AnthropicProviderImpl:
@@ -35,13 +27,13 @@ class AnthropicProviderImpl:
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
-        version = VERSION if request.temperature is None else VERSION_WITH_TEMPERATURE
+        version = API_VERSION if request.temperature is None else API_VERSION_WITH_TEMPERATURE
         answer = await self._endpoint.post("/v1/messages", payload(request), {"anthropic-version": version})
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:
         """List the models, which is free and requires the key."""
-        expect(await self._endpoint.get("/v1/models?limit=1", {"anthropic-version": VERSION}), "data", list)
+        expect(await self._endpoint.get("/v1/models?limit=1", {"anthropic-version": API_VERSION}), "data", list)
         return "The key is accepted."
 
 
@@ -93,7 +85,7 @@ def _finish_reason(answer: JsonObject, blocks: list[Any]) -> FinishReason:
     """Details of a refusal are one, whatever the stop reason; a finished answer uses no tool."""
     if at(answer, "stop_details", "type") == "refusal":
         return FinishReason.REFUSED
-    finish_reason = FINISH_REASONS.get(text_at(answer, "stop_reason"), FinishReason.UNEXPECTED)
+    finish_reason = ANTHROPIC.get(text_at(answer, "stop_reason"), FinishReason.UNEXPECTED)
     is_complete = finish_reason is FinishReason.COMPLETE
     is_contradicted = is_complete and any(at(block, "type") == "tool_use" for block in blocks)
     return FinishReason.UNEXPECTED if is_contradicted else finish_reason

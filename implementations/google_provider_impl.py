@@ -1,6 +1,5 @@
 """Google's Gemini API (`generateContent`). The key is sent in a header, never in the URL, which others may log."""
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -8,31 +7,11 @@ from api_models import JsonObject
 from config import GoogleSettings
 from implementations.judging.verdict import FIELDS, VERDICT_SCHEMA, read_reply
 from implementations.wire.endpoint import Endpoint
+from implementations.wire.finish_reasons import GEMINI
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
 from implementations.wire.usage import read_usage
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
-
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "STOP": FinishReason.COMPLETE,
-    "MAX_TOKENS": FinishReason.TRUNCATED,
-    "CONTINUATION": FinishReason.TRUNCATED,
-    "PUP_LIMITED_DISABLED": FinishReason.ACCOUNT_REFUSED,
-    **dict.fromkeys(
-        (
-            "SAFETY",
-            "RECITATION",
-            "BLOCKLIST",
-            "PROHIBITED_CONTENT",
-            "SPII",
-            "LANGUAGE",
-            "ESCALATION",
-            "MODEL_ARMOR",
-            "IMAGE_SAFETY",
-        ),
-        FinishReason.REFUSED,
-    ),
-}
 
 
 class GoogleProviderImpl:
@@ -100,7 +79,7 @@ def _finish_reason(answer: JsonObject, parts: list[Any]) -> FinishReason:
     candidates = list_at(answer, "candidates")
     if len(candidates) != 1:
         return FinishReason.UNEXPECTED
-    finish_reason = FINISH_REASONS.get(text_at(candidates, 0, "finishReason"), FinishReason.UNEXPECTED)
+    finish_reason = GEMINI.get(text_at(candidates, 0, "finishReason"), FinishReason.UNEXPECTED)
     is_complete = finish_reason is FinishReason.COMPLETE
     is_contradicted = is_complete and any(at(part, "functionCall") is not None for part in parts)
     return FinishReason.UNEXPECTED if is_contradicted else finish_reason

@@ -9,6 +9,7 @@ from math import inf
 
 from exceptions import (
     CircuitOpenError,
+    ContextTooLongError,
     CostLimitExceededError,
     DefectError,
     ServiceError,
@@ -123,16 +124,18 @@ class LLMOrchestratorImpl:
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
         """Try the candidates in order, as long as time and the class of each failure allow."""
-        candidates = self._selector.candidates(query, settings)
+        others = self._selector.candidates(query, settings)
         failures: list[ServiceError] = []
-        for number, candidate in enumerate(candidates, 1):
-            share = _share_before(candidates[number:])
+        while others:
+            candidate, *others = others
             try:
-                return await self._answers.answer(candidate, query, settings, share=share)
+                return await self._answers.answer(candidate, query, settings, share=_share_before(others))
             except ServiceError as failure:
                 if not failure.asks_next_provider or (failure.asks_one_other and _repeats(failure, failures)):
                     raise
                 failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
+                if isinstance(failure, ContextTooLongError):
+                    others = [other for other in others if other.holds_more_than(candidate)]
         raise _most_telling(failures)
 
     def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
@@ -146,11 +149,11 @@ class LLMOrchestratorImpl:
 
 
 def _share_before(others: Sequence[Candidate]) -> TimeShare:
-    """The share of a candidate that these come after, if their turn comes."""
+    """How much of the time left a candidate gets, given those that come after it."""
     if not others:
         return TimeShare.ALL
     half_s = current_call().deadline.remaining_s() / 2
-    may_be_asked = any(other.may_be_asked(half_s, half_s) for other in others)
+    may_be_asked = any(other.may_be_asked(half_s) for other in others)
     return TimeShare.HALF if may_be_asked else TimeShare.MOST
 
 

@@ -12,6 +12,7 @@ from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.failures import failure_in_success
+from implementations.wire.finish_reasons import ANTHROPIC, GEMINI
 from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.transport import Transport
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
@@ -21,24 +22,10 @@ MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 
 NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
     **chat.FINISH_REASONS,
-    **dict.fromkeys(("end_turn", "stop_sequence", "STOP", "completed"), FinishReason.COMPLETE),
-    **dict.fromkeys(("max_tokens", "MAX_TOKENS", "max_output_tokens", "CONTINUATION"), FinishReason.TRUNCATED),
-    **dict.fromkeys(
-        (
-            "refusal",
-            "SAFETY",
-            "RECITATION",
-            "BLOCKLIST",
-            "PROHIBITED_CONTENT",
-            "SPII",
-            "LANGUAGE",
-            "ESCALATION",
-            "MODEL_ARMOR",
-            "IMAGE_SAFETY",
-        ),
-        FinishReason.REFUSED,
-    ),
-    "model_context_window_exceeded": FinishReason.WINDOW_FULL,
+    **ANTHROPIC,
+    **GEMINI,
+    "completed": FinishReason.COMPLETE,
+    "max_output_tokens": FinishReason.TRUNCATED,
 }
 
 
@@ -112,9 +99,8 @@ def _failure_of_route(request: ProviderRequest, answer: JsonObject) -> ProviderE
 
 def _purchase(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
     """What a failed route charged; None if it says that it charged nothing, or says nothing at all."""
-    usage, cost_usd = chat.reported_usage(answer), _charged_usd(answer)
-    is_charged = usage.prompt + usage.completion if cost_usd is None else cost_usd
-    return Purchase(model=request.model, usage=usage, cost_usd=cost_usd) if is_charged else None
+    purchase = Purchase(model=request.model, usage=chat.reported_usage(answer), cost_usd=_charged_usd(answer))
+    return purchase if purchase.is_charged else None
 
 
 def _dollars(value: Any) -> float | None:

@@ -66,6 +66,7 @@ class ProviderSelectorImpl:
                 dropped_parameters=dropped,
                 is_fallback=choice is not first,
                 may_be_asked=self._guards[choice.provider].may_be_asked,
+                window_tokens=self._catalogue.traits(choice.provider, request.model).context_tokens,
             )
             for choice, (request, dropped) in zip(usable, self._builder.build(query, usable, settings), strict=True)
         ]

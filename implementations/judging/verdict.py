@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from api_models import MODEL_ID_PATTERN, UNKNOWN_USAGE, JsonObject, Purchase, Winner
 from exceptions import (
+    BrokenReplyError,
     ContentRefusedError,
     ContextTooLongError,
     InvalidReplyError,
@@ -45,6 +46,7 @@ FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
     ),
     FinishReason.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
     FinishReason.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
+    FinishReason.ABSENT: (BrokenReplyError, "the answer holds no choice"),
     FinishReason.UNEXPECTED: (InvalidReplyError, "the model ended with something other than one finished answer"),
 }
 
@@ -61,7 +63,7 @@ def read_reply(request: ProviderRequest, completion: Completion) -> ProviderRepl
     purchase = Purchase(model=model, usage=completion.usage, cost_usd=completion.cost_usd)
     if completion.finish_reason is not FinishReason.COMPLETE:
         _fail(request, completion.finish_reason, purchase)
-    if completion.usage.completion == 0:  # an answer costs tokens: the reported count is not plausible
+    if completion.text and completion.usage.completion == 0:  # a text costs tokens: the count is not plausible
         purchase = replace(purchase, usage=UNKNOWN_USAGE)
     verdict = read_verdict(completion.text)
     if verdict is None:
@@ -117,7 +119,7 @@ def _fail(request: ProviderRequest, finish_reason: FinishReason, purchase: Purch
             larger_max_tokens=_larger_cap(request),
         )
     kind, details = FAILURES[finish_reason]
-    raise kind(details, purchase=purchase)
+    raise kind(details, purchase=purchase if kind.is_billed or purchase.is_charged else None)
 
 
 def _larger_cap(request: ProviderRequest) -> int | None:

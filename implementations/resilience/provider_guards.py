@@ -30,16 +30,16 @@ class Guards:
     bulkhead: Bulkhead
     retry_budget: RetryBudget
 
-    def may_be_asked(self, after_s: float, left_s: float) -> bool:
-        """Whether a call that comes after after_s, with left_s left, would pass circuit and gate, as far as known.
+    def may_be_asked(self, half_s: float) -> bool:
+        """Whether a call that comes after half_s, with as much left, would pass circuit and gate, as far as known.
 
         A half-open circuit will soon be open or closed; a call waits at the gate as long as an attempt fits in then.
         """
         refusal = self.circuit.refusal()
         is_open = refusal is not None and self.circuit.state is not CircuitState.HALF_OPEN
-        if refusal is not None and is_open and refusal.wait_s > after_s:
+        if refusal is not None and is_open and refusal.wait_s > half_s:
             return False
-        return self.gate.remaining_s + SHORTEST_ATTEMPT_S <= after_s + left_s
+        return self.gate.remaining_s + SHORTEST_ATTEMPT_S <= 2 * half_s
 
 
 ProviderGuards = Mapping[ProviderName, Guards]

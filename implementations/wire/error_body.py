@@ -50,6 +50,11 @@ class ErrorBody:
         return any(at(self.error, "metadata", sign) for sign in ("reasons", "flagged_input", "patterns"))
 
     @property
+    def is_of_routed_vendor(self) -> bool:
+        """OpenRouter passes on what another vendor answered."""
+        return isinstance(at(self.error, "metadata", "provider_name"), str)
+
+    @property
     def invites_repeating(self) -> bool:
         """OpenRouter marks the error as retryable."""
         return at(self.error, "availability", "retryable") is True
@@ -68,6 +73,7 @@ def _words(error: Mapping[str, Any]) -> Iterator[str]:
     yield from _text(at(error, "details", "error_code"))
     metadata = error.get("metadata")
     yield from _text(at(metadata, "error_type"))
+    yield from _text(at(metadata, "reason"))
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         yield from _text(at(detail, "reason"))

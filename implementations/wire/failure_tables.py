@@ -68,6 +68,7 @@ WORDS: Mapping[str, Kind] = {
     "linked_organization_billing_unavailable": QuotaExceededError,
     "linked_organization_spend_limit_reached": QuotaExceededError,
     "billing_error": QuotaExceededError,
+    "billing_not_active": QuotaExceededError,
     "payment_required": QuotaExceededError,
     "PerDay": QuotaExceededError,
     # The text itself is refused.
@@ -115,16 +116,29 @@ WORDS: Mapping[str, Kind] = {
     "unprocessable": RequestRejectedError,
 }
 
-# Matched only with a status that blames the request; for these cases the providers send no code.
-PHRASES: Mapping[str, Kind] = {
+# For these cases the providers send no code, only a sentence with one of these statuses.
+BLAMING_PHRASES: Mapping[str, Kind] = {
     "api usage limits": QuotaExceededError,
+    "credit balance is too low": QuotaExceededError,
+    "organization has been disabled": ProviderAuthenticationError,
     "api key not valid": ProviderAuthenticationError,
     "api key expired": ProviderAuthenticationError,
     "prompt is too long": ContextTooLongError,
     "maximum context length": ContextTooLongError,
     "input token count": ContextTooLongError,
+    "is not a valid model id": UnknownModelError,
+    "blocked by content filtering": ContentRefusedError,
 }
-BLAMES_THE_REQUEST = frozenset({400, 413, 422})
+THROTTLING_PHRASES: Mapping[str, Kind] = {
+    "prepayment credits": QuotaExceededError,
+    "spending cap": QuotaExceededError,
+}
+PHRASES: Mapping[int, Mapping[str, Kind]] = {
+    400: BLAMING_PHRASES,
+    413: BLAMING_PHRASES,
+    422: BLAMING_PHRASES,
+    429: THROTTLING_PHRASES,
+}
 
 STATUSES: Mapping[int, Kind] = {
     400: RequestRejectedError,
@@ -144,7 +158,7 @@ STATUSES: Mapping[int, Kind] = {
 REJECTION, REJECTED = "invalid_request", 400  # a word that says no more than the status
 UNSAID_STATUS = 500
 UNKNOWN_KEY = 401
-MODERATION = 403
+FORBIDDEN = 403
 HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
 
 # They would last, if the provider did not say otherwise.

@@ -12,16 +12,17 @@ from exceptions import (
     BrokenReplyError,
     ContentRefusedError,
     NoFileLeftError,
+    ProviderAuthenticationError,
     ProviderError,
     RateLimitedError,
+    UnknownModelError,
 )
 from implementations.wire.error_body import ErrorBody
 from implementations.wire.failure_tables import (
-    BLAMES_THE_REQUEST,
     EXCHANGES,
+    FORBIDDEN,
     HUNDREDS,
     LASTING,
-    MODERATION,
     PHRASES,
     REJECTED,
     REJECTION,
@@ -82,9 +83,11 @@ def _kind(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
 
     A key that is not known stays unknown, whatever is invited.
     """
-    if status == MODERATION and error_body.is_moderated:
+    if status == FORBIDDEN and error_body.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
     kind, details = _blamed(status, error_body)
+    if status == FORBIDDEN and kind is ProviderAuthenticationError and error_body.is_of_routed_vendor:
+        return UnknownModelError, "it answered 403 for the vendor that it chose"  # who refused its key, not ours
     is_shortage = error_body.invites_repeating and kind in LASTING and status != UNKNOWN_KEY
     return (RateLimitedError if is_shortage else kind), details
 
@@ -93,8 +96,8 @@ def _blamed(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
     word = next((word for word in WORDS if word in error_body.words), None)
     if word is not None:
         return WORDS[word], f"it answered {status}, {word}"
-    if status in BLAMES_THE_REQUEST:
-        phrase = next((phrase for phrase in PHRASES if phrase in error_body.sentence), None)
-        if phrase is not None:
-            return PHRASES[phrase], f"it answered {status}, {phrase}"
+    phrases = PHRASES.get(status, {})
+    phrase = next((phrase for phrase in phrases if phrase in error_body.sentence), None)
+    if phrase is not None:
+        return phrases[phrase], f"it answered {status}, {phrase}"
     return STATUSES.get(status) or HUNDREDS.get(status // 100, BrokenReplyError), f"it answered {status}"

@@ -1,7 +1,7 @@
 """How long a failing provider asks us to back off, from all the places where it may say so. Read on errors only.
 
-Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body (OpenRouter's availability, Gemini's
-RetryInfo), the latest rate limit reset, of the exhausted limits if any are known.
+Order: `retry-after-ms`, `retry-after` (seconds or an HTTP date), the body (OpenRouter's availability or metadata,
+Gemini's RetryInfo), the latest rate limit reset, of the exhausted limits if any are known.
 """
 
 import re
@@ -36,6 +36,7 @@ def _waits(headers: Mapping[str, str], error_body: ErrorBody, now_s: float) -> I
     yield _number(after)
     yield _seconds_until(after, now_s)
     yield _number(at(error_body.error, "availability", "retry_after"))
+    yield _number(at(error_body.error, "metadata", "retry_after_seconds"))
     for detail in list_at(error_body.error, "details"):
         yield _duration_s(at(detail, "retryDelay"))
     resets = list(_resets(headers, now_s))

@@ -270,7 +270,7 @@ OPENROUTER = Dialect(
         "throttled": (429, openrouter_error(429, "rate_limit_exceeded")),
         "quota": (402, openrouter_error(402, "payment_required")),
         "key": (401, openrouter_error(401, "authentication", key=KEY)),
-        "forbidden": (403, openrouter_error(403, "permission_denied")),
+        "forbidden": (403, openrouter_error(403, "permission_denied", provider_name=None)),
         "invalid": (400, openrouter_error(400, "invalid_request")),
         "too long": (400, openrouter_error(400, "context_length_exceeded")),
         "model": (404, openrouter_error(404, "not_found")),

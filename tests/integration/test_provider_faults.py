@@ -182,6 +182,11 @@ FAULTS = {
 PECULIAR: dict[tuple[int, str, int], dict[str, tuple[Dialect, int, object]]] = {
     (503, "QUOTA_EXCEEDED", 1): {
         "anthropic's spending limit": (ANTHROPIC, 400, anthropic_error("invalid_request_error", SPENT)),
+        "anthropic's empty credit": (
+            ANTHROPIC,
+            400,
+            anthropic_error("invalid_request_error", f"Your credit balance is too low. {UPSTREAM}"),
+        ),
         "anthropic's billing": (ANTHROPIC, 402, anthropic_error("billing_error")),
         "openai's limit of a project": (OPENAI, 429, openai_error("project_spend_limit_exceeded")),
         "openai's quota told by its type": (OPENAI, 429, openai_error(None, "insufficient_quota")),
@@ -215,6 +220,12 @@ PECULIAR: dict[tuple[int, str, int], dict[str, tuple[Dialect, int, object]]] = {
         "anthropic's full window": (ANTHROPIC, 200, ANTHROPIC.reply("{", "model_context_window_exceeded", None)),
     },
     (503, "CONFIGURATION_ERROR", 1): {
+        "openrouter's unknown model": (
+            OPENROUTER,
+            400,
+            {"error": {"code": 400, "message": f"no/such is not a valid model ID {UPSTREAM}"}},
+        ),
+        "openrouter's vendor refuses its key": (OPENROUTER, 403, openrouter_error(403, "permission_denied")),
         "openrouter's missing route": (OPENROUTER, 404, openrouter_error(404, "constraint_filtered")),
     },
     (502, "INVALID_RESPONSE", 2): {

@@ -31,7 +31,7 @@ from implementations import (
     openrouter_provider_impl,
 )
 from implementations.judging.catalogue import ModelCatalogue
-from implementations.wire import chat_completions
+from implementations.wire import chat_completions, finish_reasons
 from protocols import Completion, FinishReason, ProviderRequest
 from tests.fakes import request
 
@@ -310,21 +310,12 @@ UNEXPECTED = {
 @pytest.mark.parametrize(
     ("vendor", "ours", "theirs"),
     [
-        ("anthropic", anthropic_provider_impl.FINISH_REASONS, get_args(anthropic.StopReason)),
+        ("anthropic", finish_reasons.ANTHROPIC, get_args(anthropic.StopReason)),
         ("openai", chat_completions.FINISH_REASONS, get_args(Choice.model_fields["finish_reason"].annotation)),
-        ("google", google_provider_impl.FINISH_REASONS, [reason.value for reason in google.FinishReason]),
+        ("google", finish_reasons.GEMINI, [reason.value for reason in google.FinishReason]),
     ],
 )
 def test_every_ending_that_an_sdk_knows_was_decided_upon(
     vendor: str, ours: Mapping[str, FinishReason], theirs: Iterable[str]
 ) -> None:
     assert set(theirs) == ours.keys() | UNEXPECTED[vendor]
-
-
-OF_RESPONSES = {"completed": FinishReason.COMPLETE, "max_output_tokens": FinishReason.TRUNCATED}
-
-
-def test_openrouter_reads_a_vendor_s_word_as_that_vendor_s_dialect_does() -> None:
-    dialects = (chat_completions, anthropic_provider_impl, google_provider_impl)
-    known = OF_RESPONSES.items() | {item for dialect in dialects for item in dialect.FINISH_REASONS.items()}
-    assert openrouter_provider_impl.NATIVE_FINISH_REASONS.items() <= known

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from api_models import UNKNOWN_USAGE, JsonObject, Usage
+from api_models import UNKNOWN_USAGE, JsonObject, Purchase, Usage
 from exceptions import (
     BrokenReplyError,
     ContentRefusedError,
@@ -76,6 +76,39 @@ def test_a_verdict_without_tokens_has_no_known_count() -> None:
     usage = Usage(prompt=3000, completion=0)
     told = read_reply(request(), Completion(text=VERDICT, finish_reason=FinishReason.COMPLETE, model="m", usage=usage))
     assert told.purchase.usage == UNKNOWN_USAGE
+
+
+def test_an_empty_answer_may_cost_no_completion_tokens() -> None:
+    usage = Usage(prompt=3000, completion=0)
+    with pytest.raises(InvalidReplyError) as caught:
+        read_reply(request(), Completion(text="", finish_reason=FinishReason.COMPLETE, model="m", usage=usage))
+    assert caught.value.purchase is not None
+    assert caught.value.purchase.usage == usage
+
+
+USAGE = {"prompt_tokens": 900, "completion_tokens": 80}
+
+
+@pytest.mark.parametrize(
+    ("read", "usage", "purchase"),
+    [
+        (chat.completion, None, None),
+        (chat.completion, USAGE, Purchase(model=KNOWN_MODEL, usage=Usage(prompt=900, completion=80), cost_usd=None)),
+        (openrouter.completion, {**USAGE, "cost": 0}, None),
+        (
+            openrouter.completion,
+            {**USAGE, "cost": 0.25},
+            Purchase(model=KNOWN_MODEL, usage=Usage(prompt=900, completion=80), cost_usd=0.25),
+        ),
+    ],
+)
+@pytest.mark.parametrize("choices", [None, [], [{}], "none"])
+def test_an_answer_without_a_choice_is_broken_and_billed_as_it_says(
+    read: Callable[[JsonObject], Completion], usage: JsonObject | None, purchase: Purchase | None, choices: object
+) -> None:
+    with pytest.raises(BrokenReplyError) as caught:
+        read_reply(request(), read({"choices": choices, "usage": usage}))
+    assert caught.value.purchase == purchase
 
 
 def test_words_of_a_guardrail_mean_something_only_with_its_status() -> None:

@@ -33,6 +33,7 @@ REQUIRED = {
     "AllProvidersOpen",
     "NoProviderUsable",
     "ProviderKeyRefused",
+    "ProviderModelGone",
     "CostNearLimit",
     "CostLimitReached",
     "CostUnknown",
@@ -103,6 +104,7 @@ def test_the_runbook_names_only_settings_that_exist() -> None:
     assert named
     assert {name for name in named if PREFIX + name not in known_variables()} <= {
         "CIRCUIT_BREAKER_OPEN",
+        "CONFIGURATION_ERROR",
         "COST_LIMIT_EXCEEDED",
     }
 

@@ -30,6 +30,7 @@ from exceptions import (
     CircuitOpenError,
     ConnectionLostError,
     ContentRefusedError,
+    ContextTooLongError,
     CostLimitExceededError,
     DeadlineExceededError,
     DefectError,
@@ -45,6 +46,7 @@ from exceptions import (
 )
 from implementations.answers_impl import LANDING_S, AnswersImpl
 from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.judging.catalogue import ModelCatalogue
 from implementations.judging.prompt import build_prompt
 from implementations.llm_orchestrator_impl import COPIES, UNFINISHED, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
@@ -62,6 +64,7 @@ from protocols import (
     ComparisonQuery,
     CurrentSettings,
     Judge,
+    ModelTraits,
     ProviderReply,
     ProviderRequest,
 )
@@ -99,7 +102,10 @@ OPENAI_REPLY = reply(provider=OPENAI, model="model-of-openai", cost_usd=0.5)
 class House:
     """The orchestrator with real neighbours; only the judges, the clocks and the events are fakes."""
 
-    def __init__(self, judges: Mapping[ProviderName, FakeProvider], **changes: Any) -> None:
+    def __init__(
+        self, judges: Mapping[ProviderName, FakeProvider], *, catalogue: ModelCatalogue | None = None, **changes: Any
+    ) -> None:
+        catalogue = catalogue or tolerant_catalogue()
         self.clock = Clock()
         self.metrics = new_metrics()
         self.events = Recorder()
@@ -130,8 +136,8 @@ class House:
             ranking=ranking(accounting),
             findings={},
             configured=frozenset(judges),
-            catalogue=tolerant_catalogue(),
-            builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
+            catalogue=catalogue,
+            builder=RequestBuilderImpl(catalogue=catalogue),
             accounting=accounting,
         )
         self._selector, self._settings = selector, FixedSettings(current_settings(**changes))
@@ -684,7 +690,7 @@ async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_
     tried.circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator", for_s=0.0)
     tried.circuit.acquire()
     assert (tried.circuit.state, tried.circuit.refusal() is None) == (CircuitState.HALF_OPEN, False)
-    assert tried.may_be_asked(1.0, 1.0)
+    assert tried.may_be_asked(1.0)
 
 
 async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_when_the_first_one_hangs() -> None:
@@ -794,6 +800,34 @@ async def test_an_attempt_never_has_more_time_than_a_request() -> None:
 
     await house(note, request_timeout_s=8.0, attempt_timeout_s=30.0).compare(query())
     assert usual == [8.0], "or a provider that hangs would always count as cut short, and its circuit never open"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_asked"),
+    [
+        (200, 1000, True),
+        (200, 200, False),
+        (200, 100, False),
+        (200, None, False),
+        (None, 100, True),
+        (None, None, True),
+    ],
+)
+async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
+    first: int | None, second: int | None, *, is_asked: bool
+) -> None:
+    other = FakeProvider(OPENAI_REPLY)
+    windows = {ANTHROPIC: ModelTraits(context_tokens=first), OPENAI: ModelTraits(context_tokens=second)}
+    home = House(
+        {ANTHROPIC: FakeProvider(ContextTooLongError("it answered 400")), OPENAI: other},
+        catalogue=ModelCatalogue({name: {"*": traits} for name, traits in windows.items()}),
+    )
+    if is_asked:
+        assert (await home.compare(query())).reply == OPENAI_REPLY
+    else:
+        with pytest.raises(ContextTooLongError):
+            await home.compare(query())
+    assert len(other.requests) == is_asked
 
 
 async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:

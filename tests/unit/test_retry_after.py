@@ -89,6 +89,7 @@ def test_what_cannot_be_read_gives_way_to_the_next_place() -> None:
     assert waited({"retry-after-ms": "nan", "retry-after": "soon"}, AVAILABILITY) == 4.0
     unread = {"availability": {"retry_after": True}}
     assert waited({"retry-after": "inf"}, {**unread, **RETRY_INFO}) == 5.5
+    assert waited({}, {**unread, "metadata": {"retry_after_seconds": 17}}) == 17.0
 
 
 @pytest.mark.parametrize(
