@@ -13,12 +13,11 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY --from=builder /venv /venv
-COPY pyproject.toml app.py startup_setup.py di.py config.py protocols.py metrics.py exceptions.py api_models.py \
-    value_object.py ./
+COPY pyproject.toml *.py ./
 COPY api api
 COPY implementations implementations
 RUN python -m compileall -qq .
-# Only /tmp is written to: the root file system may be mounted read-only.
+# Nothing is written: the root file system may be mounted read-only.
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM

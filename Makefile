@@ -20,7 +20,7 @@ define installed
 @$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 endef
 
-# A stamp holds what was installed; the development lock contains the other one.
+# The time of a stamp is that of the installation. The development lock includes the other one, so it renews both.
 .venv/run.stamp: requirements.lock | $(BIN)/python
 	@echo "Installing the service's packages (once) ..."
 	$(call installed,requirements.lock)

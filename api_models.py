@@ -1,4 +1,4 @@
-"""The published vocabulary: HTTP bodies, event payloads and the enums in them; internal are `Usage` and `Purchase`.
+"""The published vocabulary: HTTP bodies, event payloads, their enums, metric labels; internal: `Usage`, `Purchase`.
 
 Pydantic validates what comes from outside; what we send is built from the same models. Nothing here depends on how an
 answer is produced.
@@ -79,31 +79,6 @@ class ErrorCode(StrEnum):
 
 
 ANONYMOUS, ADMIN = "anonymous", "admin"  # the caller's name without authentication, and with the administrator's key
-
-
-class Door(StrEnum):
-    """What a key gives access to."""
-
-    CALLER = "caller"
-    ADMIN = "admin"
-
-
-class CallerOutcome(StrEnum):
-    """How a caller's request ended: answered, refused (4xx), failed (5xx), or the caller disconnected."""
-
-    SUCCESS = "success"
-    REFUSED = "refused"
-    FAILED = "failed"
-    LEFT = "left"
-
-
-class AccessRefusal(StrEnum):
-    """Why access was denied."""
-
-    NO_KEY = "no_key"
-    WRONG_KEY = "wrong_key"
-    ADDRESS = "address"
-    TOO_OFTEN = "too_often"
 
 
 class ProviderName(StrEnum):
@@ -247,6 +222,86 @@ class DependencyStatus(StrEnum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     DISABLED = "disabled"
+
+
+class UnknownPrice(StrEnum):
+    """What happens to a call of unknown price: it is never free."""
+
+    CHARGE = "charge"
+    REFUSE = "refuse"
+
+
+class UsageScope(StrEnum):
+    """What the figures cover: all replicas, or, without a reachable Redis, only the one that answers."""
+
+    FLEET = "fleet"
+    REPLICA = "replica"
+
+
+# --- Metric labels ----------------------------------------------------------------------------------------------------
+
+
+class Door(StrEnum):
+    """What a key gives access to."""
+
+    CALLER = "caller"
+    ADMIN = "admin"
+
+
+class CallerOutcome(StrEnum):
+    """How a caller's request ended: answered, refused (4xx), failed (5xx), or the caller disconnected."""
+
+    SUCCESS = "success"
+    REFUSED = "refused"
+    FAILED = "failed"
+    LEFT = "left"
+
+
+class AccessRefusal(StrEnum):
+    """Why access was denied."""
+
+    NO_KEY = "no_key"
+    WRONG_KEY = "wrong_key"
+    ADDRESS = "address"
+    TOO_OFTEN = "too_often"
+
+
+class RejectReason(StrEnum):
+    """Why a request was rejected before any provider was asked."""
+
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    CONTENT_TYPE = "content_type"
+    UNKNOWN_PATH = "unknown_path"
+    UNKNOWN_METHOD = "unknown_method"
+    UNAUTHORIZED = "unauthorized"
+    TOO_OFTEN = "too_often"
+    STALE_VERSION = "stale_version"
+
+
+class ShedReason(StrEnum):
+    """Why a request was shed: queue full, no slot free in time, no memory left, or the service is stopping."""
+
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
+    MEMORY = "memory"
+    STOPPING = "stopping"
+
+
+class RequestPhase(StrEnum):
+    """The request body is being read, or the response is being produced."""
+
+    READING = "reading"
+    ANSWERING = "answering"
+
+
+class HoldReason(StrEnum):
+    """Why a circuit is held: the provider refused our key, our credit is exhausted, or an operator decided so."""
+
+    AUTHENTICATION = "authentication"
+    QUOTA = "quota"
+    OPERATOR = "operator"
 
 
 # --- POST /api/v1/comparison: the request -----------------------------------------------------------------------------
@@ -437,7 +492,7 @@ class Provenance:
     __pydantic_config__ = TOLD
 
     prompt_sha256: str
-    """SHA-256 over system and user prompt as sent."""
+    """SHA-256, in hex, over system and user prompt, each in UTF-8 and preceded by its length in 8 bytes, big-endian."""
     prompt_version: str
     """The version of the service's own prompt text."""
     replicate: int
@@ -532,20 +587,6 @@ class RoutingRule(BaseModel):
     """The preferred provider."""
     model: ModelId | None = None
     """The preferred model; null: the provider's default."""
-
-
-class UnknownPrice(StrEnum):
-    """What happens to a call of unknown price: it is never free."""
-
-    CHARGE = "charge"
-    REFUSE = "refuse"
-
-
-class UsageScope(StrEnum):
-    """What the figures cover: all replicas, or, without a reachable Redis, only the one that answers."""
-
-    FLEET = "fleet"
-    REPLICA = "replica"
 
 
 # --- Providers and health ---------------------------------------------------------------------------------------------
@@ -997,36 +1038,6 @@ class EventDropReason(StrEnum):
     DEFECT = "defect"
 
 
-class RejectReason(StrEnum):
-    """Why a request was rejected before any provider was asked."""
-
-    INVALID = "invalid"
-    TOO_LARGE = "too_large"
-    TOO_SLOW = "too_slow"
-    CONTENT_TYPE = "content_type"
-    UNKNOWN_PATH = "unknown_path"
-    UNKNOWN_METHOD = "unknown_method"
-    UNAUTHORIZED = "unauthorized"
-    TOO_OFTEN = "too_often"
-    STALE_VERSION = "stale_version"
-
-
-class ShedReason(StrEnum):
-    """Why a request was shed: queue full, no slot free in time, no memory left, or the service is stopping."""
-
-    QUEUE_FULL = "queue_full"
-    QUEUE_TIMEOUT = "queue_timeout"
-    MEMORY = "memory"
-    STOPPING = "stopping"
-
-
-class RequestPhase(StrEnum):
-    """The request body is being read, or the response is being produced."""
-
-    READING = "reading"
-    ANSWERING = "answering"
-
-
 class DegradedMode(StrEnum):
     """Ways to serve while impaired; each has a gauge, a warning and a runbook entry."""
 
@@ -1037,14 +1048,6 @@ class DegradedMode(StrEnum):
     EVENTS_SPOOL_FAULT = "events_spool_fault"
     PROVIDER_OPEN = "provider_open"
     BUDGET_LOCAL = "budget_local"
-
-
-class HoldReason(StrEnum):
-    """Why a circuit is held: the provider refused our key, our credit is exhausted, or an operator decided so."""
-
-    AUTHENTICATION = "authentication"
-    QUOTA = "quota"
-    OPERATOR = "operator"
 
 
 class CostAlertType(StrEnum):
@@ -1293,7 +1296,7 @@ class RecentError(_Body):
     """Identifies the request in the log."""
 
 
-class PlacesReport(_Body):
+class SlotsReport(_Body):
     """The load of one bulkhead."""
 
     in_flight: int
@@ -1304,7 +1307,7 @@ class PlacesReport(_Body):
     """Calls queued for a slot."""
 
 
-class ProviderPlacesReport(PlacesReport):
+class ProviderSlotsReport(SlotsReport):
     """The load of one provider."""
 
     paused_s: float
@@ -1314,9 +1317,9 @@ class ProviderPlacesReport(PlacesReport):
 class SaturationReport(_Body):
     """The load of the service and of each provider."""
 
-    service: PlacesReport
+    service: SlotsReport
     """Comparisons."""
-    providers: dict[ProviderName, ProviderPlacesReport]
+    providers: dict[ProviderName, ProviderSlotsReport]
     """Calls to each provider listed by /api/v1/providers."""
 
 

@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 
-# uvloop's threads, of which half look up names, and new connections need one as well: a few names that hang, of Redis
-# or of Kafka, would hold up every call to a provider.
+# libuv uses at most half of its threads for name look-ups, and each new connection needs one: with the default of four,
+# two hanging look-ups of Redis or Kafka would block every call to a provider.
 os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
 
 if __name__ == "__main__":

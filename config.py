@@ -45,7 +45,8 @@ FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
 MIB = 1024 * 1024
-MEMORY_OF_BODY = 32  # six copies of a text, fourfold where one character is beyond the BMP, in three quarters of it
+# Six copies of a text, four bytes a character, divided by the three quarters of the memory that queries may use.
+MEMORY_OF_BODY = 32
 MOST_USD = 1e9  # keeps all arithmetic far from overflow
 LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24

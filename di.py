@@ -20,7 +20,7 @@ from config import MIB, VERSION, Settings, secret_file
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
 from implementations.access.keys_file import KeysFile
-from implementations.access.tries import WrongKeys
+from implementations.access.wrong_keys import WrongKeys
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.budget import Budget
@@ -36,6 +36,7 @@ from implementations.answers_impl import AnswersImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.audit_impl import AuditImpl
 from implementations.background.loop_lag import LoopLag
+from implementations.background.provider_monitor import ProviderMonitor
 from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.cache.local_cache import LocalCache
@@ -65,7 +66,6 @@ from implementations.observability.traced import Traced, TracedCache
 from implementations.observability.tracing import tracing
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
-from implementations.provider_monitor_impl import ProviderMonitorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -522,9 +522,9 @@ class RequestProvider(Provider):
         runtime_settings: RuntimeSettingsProtocol,
         clock: ClockProtocol,
         sleep: SleepProtocol,
-    ) -> ProviderMonitorImpl:
+    ) -> ProviderMonitor:
         """Probes idle and failing providers."""
-        return ProviderMonitorImpl(
+        return ProviderMonitor(
             judges=judges,
             selector=selector,
             findings=findings,
@@ -814,7 +814,7 @@ class ProcessProvider(Provider):
     async def supervisor(
         self,
         settings: Settings,
-        monitor: ProviderMonitorImpl,
+        monitor: ProviderMonitor,
         bookkeeper: Bookkeeper,
         shared: SharedState,
         follower: Follower,

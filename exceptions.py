@@ -33,7 +33,7 @@ class ServiceError(Exception):
     asks_next_provider: ClassVar[bool] = False
     asks_one_other: ClassVar[bool] = False
     provider_was_asked: bool = False
-    ran_out_of_time: bool = False  # of a purchase: its own time was used up
+    ran_out_of_time: bool = False  # a flight's own deadline is used up: who has time left may join the next
     rejection: ClassVar[RejectReason | None] = None
     shed: ShedReason | None = None
 

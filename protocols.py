@@ -1,7 +1,7 @@
 """The data classes that modules exchange (nouns) and the protocols they implement (verbs).
 
-All data classes are frozen except `Account` and `Reservation`. A `ProviderRequest` is complete: in its parameters
-`None` means "not sent". Implementations conform structurally; mypy checks that in `di.py`.
+Data classes are read-only (decision 17), except `Account` and `Reservation`. A `ProviderRequest` is complete: in its
+parameters `None` means "not sent". Implementations conform structurally; mypy checks that in `di.py`.
 """
 
 import hashlib
@@ -883,7 +883,7 @@ class LLMCacheManagerProtocol(Protocol):
 
     @property
     def generation(self) -> int:
-        """Raised when the cache is cleared: what was bought under an earlier one is not stored."""
+        """Incremented when the cache is cleared: what was bought under an earlier one is not stored."""
         ...
 
     async def get(self, key: str) -> CachedReply | None:

@@ -1,4 +1,4 @@
-"""The routes of callers and dashboards under /api/v1."""
+"""Comparisons, providers and models."""
 
 from dataclasses import asdict
 

@@ -8,11 +8,11 @@ from api_models import (
     EventsReport,
     LatencyReport,
     MoneyReport,
-    PlacesReport,
     ProviderName,
-    ProviderPlacesReport,
+    ProviderSlotsReport,
     RecentError,
     SaturationReport,
+    SlotsReport,
     TrafficReport,
 )
 from config import JudgingSettings
@@ -62,13 +62,13 @@ def recent_error(failure: Failure) -> RecentError:
 def saturation(metrics: Metrics, judging: JudgingSettings, names: Sequence[ProviderName]) -> SaturationReport:
     """Load of the service and of these providers."""
     return SaturationReport(
-        service=PlacesReport(
+        service=SlotsReport(
             in_flight=round(count_of(metrics.in_flight)),
             limit=judging.max_in_flight,
             waiting=round(count_of(metrics.admission_queue)),
         ),
         providers={
-            name: ProviderPlacesReport(
+            name: ProviderSlotsReport(
                 in_flight=round(count_of(metrics.concurrent.of(name))),
                 limit=judging.max_concurrent,
                 waiting=round(count_of(metrics.queued.of(name))),

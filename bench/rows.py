@@ -101,7 +101,7 @@ class Report:
     def write(self, name: str) -> None:
         """Keep it."""
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2) + b"\n")
+        (RESULTS / f"{name}.json").write_bytes(orjson.dumps(asdict(self)) + b"\n")
 
 
 def _row(kept: dict[str, Any]) -> Row:

@@ -11,7 +11,7 @@ import structlog
 from api_models import AccessRefusal, Door
 from exceptions import AdminAddressRefusedError, AdminKeyRefusedError, AdminTriedTooOftenError, ServiceError
 from implementations.access.admin_key import AdminKey
-from implementations.access.tries import WrongKeys
+from implementations.access.wrong_keys import WrongKeys
 from metrics import Metrics
 
 log = structlog.get_logger("admin")

@@ -63,16 +63,16 @@ class AnswersImpl:
         if not query.cache_use.buys:
             raise NotCachedError("ask again without only-if-cached")
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
-        reply, started = await self._bought(key, candidate, query, settings, share=share)
+        reply, started = await self._from_flight(key, candidate, query, settings, share=share)
         return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
 
-    async def _bought(
+    async def _from_flight(
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, share: TimeShare
     ) -> tuple[ProviderReply, bool]:
         """The reply, within this candidate's share of the deadline, and whether this request started the flight.
 
-        A flight that began before this request may use up its time while this one has time left: it joins the next, if
-        no other candidate may be asked.
+        The flight of another request may use up its own time while this one has some left: it then joins or starts the
+        next, unless another candidate may be asked.
         """
         call = current_call()
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
@@ -85,7 +85,7 @@ class AnswersImpl:
             try:
                 return await self._flights.join(
                     flight_key,
-                    partial(self._buy, key, candidate, query, settings, flight),
+                    partial(self._purchase, key, candidate, query, settings, flight),
                     within_s=left_s,
                     on_start=call.holds_slot_for,
                 )
@@ -97,7 +97,7 @@ class AnswersImpl:
                     raise
             finally:
                 call.record.add(flight.record)
-                flight.record.is_forsaken = query.cache_use is CacheUse.BYPASS
+                flight.record.is_abandoned = query.cache_use is CacheUse.BYPASS
 
     async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()
@@ -106,7 +106,7 @@ class AnswersImpl:
         self._events.publish(request_events.looked_up(query, candidate, key, known=known is not None))
         return known
 
-    async def _buy(
+    async def _purchase(
         self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, flight: Call
     ) -> ProviderReply:
         """The flight: it belongs to no single request, so its deadline is a candidate's share of a full request's."""

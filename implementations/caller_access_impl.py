@@ -12,7 +12,7 @@ from api_models import ADMIN, ANONYMOUS, AccessRefusal, Door
 from exceptions import CallerKeyRefusedError
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
-from implementations.access.tries import WrongKeys
+from implementations.access.wrong_keys import WrongKeys
 from metrics import Metrics
 
 HOW = "send it as Authorization: Bearer, or as X-API-Key"

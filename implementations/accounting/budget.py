@@ -161,12 +161,12 @@ class Budget:
             with waiting_for_redis() as patience_s:
                 await asyncio.wait({asking}, timeout=patience_s)
         except asyncio.CancelledError:
-            asking.add_done_callback(lambda _: self._forsaken(reservation))
+            asking.add_done_callback(lambda _: self._abandoned(reservation))
             raise
         answer = asking.result() if asking.done() else None
         return self._own_answer(reservation, limits) if answer is None else answer
 
-    def _forsaken(self, reservation: Reservation) -> None:
+    def _abandoned(self, reservation: Reservation) -> None:
         """Release the reservation of a cancelled caller: nothing was bought."""
         self._local.settle(reservation, 0)
         self._sync_soon()

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 
-from api_models import ProviderName, UsageScope
-from protocols import UsageRows, UsageTotals
+from api_models import ProviderName
+from protocols import UsageTotals
 
 KEPT_DAYS = 62
 
@@ -47,10 +47,6 @@ class Ledger:
                 for row, entry in rows.items():
                     _add(found, row, entry)
         return found
-
-    async def read(self, first: date, last: date) -> UsageRows:
-        """The rows of this replica, first to last inclusive."""
-        return UsageRows(scope=UsageScope.REPLICA, rows=self.rows(first, last))
 
 
 def _add(rows: dict[Row, UsageTotals], row: Row, entry: UsageTotals) -> None:

@@ -56,7 +56,7 @@ class SharedLedger:
             found = await self._shared.days(days)
             if found is not None:
                 return UsageRows(scope=UsageScope.FLEET, rows=_rows(found))
-        return await self._ledger.read(first, last)
+        return UsageRows(scope=UsageScope.REPLICA, rows=self._ledger.rows(first, last))
 
     async def send(self) -> bool:
         """Write what changed, and the last two days in any case: if Redis lost them, everything. False: no answer."""

@@ -8,9 +8,8 @@ from operator import add
 from typing import Self
 
 from api_models import CacheHit, CacheMiss, CostTracked, EventData, ProviderUsage, RequestCompleted, UsageReported
+from metrics import NOBODY
 from protocols import SleepProtocol
-
-NOBODY = "none"
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Admit the current task. Raises ServiceStoppingError when closed, or if `turn_out` cancelled the task."""
+        """Admit the current task. Raises ServiceStoppingError when closed, or if `cancel_all` cancelled the task."""
         task = asyncio.current_task()
         if not self._open or task is None:
             raise ServiceStoppingError
@@ -53,7 +53,7 @@ class Admission:
         self._draining = True
         self._open = False
 
-    def turn_out(self) -> None:
+    def cancel_all(self) -> None:
         """Cancel every admitted task; their callers get ServiceStoppingError."""
         for task in self._inside - self._turned_out:
             self._turned_out.add(task)

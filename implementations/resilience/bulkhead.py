@@ -34,7 +34,7 @@ class Slot:
 class Bulkhead:
     """limit: slots. queue_limit: how many may wait for one; None for no limit. queueing: entered while waiting.
 
-    memory: shared by running and waiting requests, possibly with other bulkheads.
+    memory: shared by running and waiting requests.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ class Deadline:
 class Record:
     """Attempts in order, and seconds spent by kind. redis_s: all waits for Redis, those before a flight included.
 
-    is_forsaken: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
+    is_abandoned: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Record:
     queued_s: float = 0.0
     upstream_s: float = 0.0
     replaced_connection: bool = False
-    is_forsaken: bool = False
+    is_abandoned: bool = False
 
     def add(self, other: Self) -> None:
         """Merge another record, as far as it is complete by now."""

@@ -4,23 +4,14 @@ Load balancers learn of the shutdown with a delay, from a probe or from Kubernet
 requests here, so admission closes only after the delay.
 """
 
-import asyncio
-from typing import Any, Protocol
+from typing import Any
 
 from implementations.resilience.admission import Admission
+from implementations.resilience.single_flight import SingleFlight
 from protocols import ClockProtocol, SleepProtocol
 
 POLL_S = 0.02
 ABORT_S = 1.0
-
-
-class Outliving(Protocol):
-    """Work that may outlive the request that started it."""
-
-    @property
-    def tasks(self) -> frozenset[asyncio.Task[Any]]:
-        """The tasks in progress."""
-        ...
 
 
 class Drain:
@@ -32,7 +23,7 @@ class Drain:
     def __init__(
         self,
         admission: Admission,
-        flights: Outliving,
+        flights: SingleFlight[Any],
         *,
         delay_s: float,
         grace_s: float,
@@ -62,7 +53,7 @@ class Drain:
         self._admission.close()
         for flight in self._flights.tasks:
             flight.cancel()
-        self._admission.turn_out()
+        self._admission.cancel_all()
 
     async def _empty_within(self, seconds: float) -> bool:
         ends_s = self._clock() + seconds

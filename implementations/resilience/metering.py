@@ -42,9 +42,9 @@ class Metered:
         is recorded: AttemptCutShortError.
         """
         reservation, call = await self._budget.reserve(request), current_call()
-        if call.record.is_forsaken or not call.deadline.remaining_s():
+        if call.record.is_abandoned or not call.deadline.remaining_s():
             self._budget.release(reservation)
-            details = "its caller has left" if call.record.is_forsaken else "the request had no time left"
+            details = "its caller has left" if call.record.is_abandoned else "the request had no time left"
             raise AttemptCutShortError(details, provider=request.provider)
         began_s = self._clock()
         self._accounting.started(request)

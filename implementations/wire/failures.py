@@ -17,7 +17,6 @@ from exceptions import (
     RateLimitedError,
     UnknownModelError,
 )
-from implementations.wire.error_body import ErrorBody
 from implementations.wire.failure_tables import (
     EXCHANGES,
     FORBIDDEN,
@@ -34,6 +33,7 @@ from implementations.wire.failure_tables import (
 )
 from implementations.wire.json_reading import at
 from implementations.wire.retry_after import wait_s
+from implementations.wire.vendor_error import VendorError
 
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -59,7 +59,7 @@ def without_frames(error: BaseException) -> BaseException:
 
 def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, now_s: float) -> ProviderError:
     """The class for an error response. body: its JSON, None if it is not JSON; now_s: epoch seconds."""
-    error_body = ErrorBody.of(body)
+    error_body = VendorError.of(body)
     kind, details = _kind(status, error_body)
     return kind(
         details,
@@ -72,13 +72,13 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
     """The class for an error inside a 2xx response, None if there is none; its code replaces the status."""
     if not at(body, "error"):
         return None
-    error_body = ErrorBody.of(body)
+    error_body = VendorError.of(body)
     unsaid = REJECTED if REJECTION in error_body.words else UNSAID_STATUS
     kind, details = _kind(error_body.code_as_status or unsaid, error_body)
     return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.forbids_repeating)
 
 
-def _kind(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
+def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:
     """The class and our own details. An error that the provider marks as retryable is a temporary shortage.
 
     A key that is not known stays unknown, whatever is invited.
@@ -92,7 +92,7 @@ def _kind(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
     return (RateLimitedError if is_shortage else kind), details
 
 
-def _blamed(status: int, error_body: ErrorBody) -> tuple[Kind, str]:
+def _blamed(status: int, error_body: VendorError) -> tuple[Kind, str]:
     word = next((word for word in WORDS if word in error_body.words), None)
     if word is not None:
         return WORDS[word], f"it answered {status}, {word}"

@@ -10,8 +10,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
-from implementations.wire.error_body import ErrorBody
 from implementations.wire.json_reading import at, list_at
+from implementations.wire.vendor_error import VendorError
 
 MILLISECONDS_PER_SECOND = 1000
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -21,7 +21,7 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
 _RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*)$")
 
 
-def wait_s(headers: Mapping[str, str], error_body: ErrorBody, *, now_s: float) -> float | None:
+def wait_s(headers: Mapping[str, str], error_body: VendorError, *, now_s: float) -> float | None:
     """Seconds, from 0 to LONGEST_S; None if not given. now_s: epoch seconds, the reference for dates."""
     for wait in _waits(headers, error_body, now_s):
         if wait is not None and isfinite(wait):
@@ -29,7 +29,7 @@ def wait_s(headers: Mapping[str, str], error_body: ErrorBody, *, now_s: float) -
     return None
 
 
-def _waits(headers: Mapping[str, str], error_body: ErrorBody, now_s: float) -> Iterator[float | None]:
+def _waits(headers: Mapping[str, str], error_body: VendorError, now_s: float) -> Iterator[float | None]:
     milliseconds = _number(headers.get("retry-after-ms"))
     yield None if milliseconds is None else milliseconds / MILLISECONDS_PER_SECOND
     after = headers.get("retry-after")

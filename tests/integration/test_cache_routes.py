@@ -6,7 +6,7 @@ import orjson
 import pytest
 from quart.typing import TestClientProtocol as Client
 
-from implementations.access.tries import MOST_FAILURES
+from implementations.access.wrong_keys import MOST_FAILURES
 from tests.integration.test_http_contract import compare, content, mocked, refusal, serving
 
 KEY = "kanarienvogel-of-the-administrator"

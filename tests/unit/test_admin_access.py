@@ -9,7 +9,7 @@ from api_models import AccessRefusal, Door
 from config import IPNetwork
 from exceptions import AdminAddressRefusedError, AdminKeyRefusedError, AdminTriedTooOftenError
 from implementations.access.admin_key import AdminKey
-from implementations.access.tries import MOST_FAILURES, WINDOW_S, WrongKeys
+from implementations.access.wrong_keys import MOST_FAILURES, WINDOW_S, WrongKeys
 from implementations.admin_access_impl import AdminAccessImpl
 from metrics import Metrics
 from tests.fakes import Clock, new_metrics, sample

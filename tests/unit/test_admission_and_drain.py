@@ -72,8 +72,8 @@ async def test_who_is_turned_out_answers_that_the_service_stops() -> None:
     admission = Admission()
     task = asyncio.create_task(guest(admission, asyncio.Event()))
     await settle()
-    admission.turn_out()
-    admission.turn_out()
+    admission.cancel_all()
+    admission.cancel_all()
     with pytest.raises(ServiceStoppingError):
         await task
     assert task.cancelling() == 0

@@ -10,7 +10,7 @@ from api_models import ADMIN, ANONYMOUS, AccessRefusal, Door
 from exceptions import CallerKeyRefusedError
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
-from implementations.access.tries import MOST_FAILURES, WINDOW_S, WrongKeys
+from implementations.access.wrong_keys import MOST_FAILURES, WINDOW_S, WrongKeys
 from implementations.caller_access_impl import CallerAccessImpl
 from metrics import Metrics
 from tests.fakes import Clock, new_metrics, sample

@@ -8,6 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+WIDTH = 120
+GENERATED = {ROOT / "docs/api.md", ROOT / "docs/benchmarks.md"}
+WRITTEN = [ROOT / "bench/page.md", *(page for page in PAGES if page not in GENERATED)]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
@@ -35,3 +38,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_the_readme_leads_to_every_page() -> None:
     known = {(ROOT / link.partition("#")[0]).resolve() for link in links(ROOT / "README.md")}
     assert set((ROOT / "docs").glob("*.md")) <= known
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_wrapped(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in prose.splitlines() if len(line) > WIDTH and not line.startswith(("|", "<", "!["))] == []

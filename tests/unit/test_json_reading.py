@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from api_models import UNKNOWN_USAGE, Usage
 from exceptions import BrokenReplyError, InvalidReplyError, ProviderError, UnreadableReplyError
-from implementations.wire.error_body import ErrorBody
 from implementations.wire.json_reading import MOST_VALUES, at, list_at, read_json, read_object, text_at
 from implementations.wire.usage import MOST_TOKENS, read_usage
+from implementations.wire.vendor_error import VendorError
 
 pytestmark = pytest.mark.untraced
 
@@ -147,7 +147,7 @@ def test_a_path_leads_to_a_value_or_to_none(path: tuple[str | int, ...], found: 
 def test_looking_something_up_never_fails(value: Any, path: list[str | int]) -> None:
     assert isinstance(text_at(value, *path), str)
     assert isinstance(list_at(value, *path), list)
-    assert isinstance(ErrorBody.of(value).sentence, str)
+    assert isinstance(VendorError.of(value).sentence, str)
 
 
 def test_what_has_another_type_is_as_good_as_absent() -> None:

@@ -739,10 +739,10 @@ async def test_a_wait_that_nobody_knows_is_not_the_smallest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("use", "is_forsaken"), [(CacheUse.NORMAL, False), (CacheUse.REFRESH, False), (CacheUse.BYPASS, True)]
+    ("use", "is_abandoned"), [(CacheUse.NORMAL, False), (CacheUse.REFRESH, False), (CacheUse.BYPASS, True)]
 )
-async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_forsaken(
-    use: CacheUse, *, is_forsaken: bool
+async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandoned(
+    use: CacheUse, *, is_abandoned: bool
 ) -> None:
     records: list[Record] = []
 
@@ -754,10 +754,10 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_forsake
     home = house(hang)
     task = asyncio.create_task(home.compare(query(cache_use=use)))
     await settle()
-    assert [record.is_forsaken for record in records] == [False]
+    assert [record.is_abandoned for record in records] == [False]
     task.cancel()
     await settle()
-    assert [record.is_forsaken for record in records] == [is_forsaken]
+    assert [record.is_abandoned for record in records] == [is_abandoned]
     for flight in home.flights.tasks:
         flight.cancel()
     await settle()

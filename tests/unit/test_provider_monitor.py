@@ -8,7 +8,7 @@ import pytest
 from api_models import AttemptOutcome, CircuitState, ProviderName
 from exceptions import ProviderAuthenticationError
 from implementations.accounting.ledger import Ledger
-from implementations.provider_monitor_impl import ProviderMonitorImpl
+from implementations.background.provider_monitor import ProviderMonitor
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from protocols import Judge, ProbeFinding
@@ -73,7 +73,7 @@ class Watch:
             accounting=self.accounting,
             findings=self.findings,
         )
-        self.monitor = ProviderMonitorImpl(
+        self.monitor = ProviderMonitor(
             judges=judges,
             selector=selector,
             findings=self.findings,

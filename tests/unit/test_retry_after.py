@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from implementations.wire.error_body import ErrorBody
 from implementations.wire.failures import failure_of_answer
 from implementations.wire.retry_after import LONGEST_S, wait_s
+from implementations.wire.vendor_error import VendorError
 
 pytestmark = pytest.mark.untraced
 
@@ -39,7 +39,7 @@ SLOTS: list[tuple[dict[str, str], dict[str, Any], float]] = [
 
 
 def waited(headers: Mapping[str, str], error: Any = None) -> float | None:
-    return wait_s(CIMultiDict(headers), ErrorBody.of({"error": error}), now_s=NOW_S)
+    return wait_s(CIMultiDict(headers), VendorError.of({"error": error}), now_s=NOW_S)
 
 
 @pytest.mark.parametrize(("headers", "error", "expected"), SLOTS)

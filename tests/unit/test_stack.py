@@ -364,7 +364,7 @@ async def test_a_pause_of_an_overloaded_provider_is_told_as_its_overload() -> No
 @pytest.mark.parametrize("outcome", [ProviderUnavailableError("down"), InvalidReplyError("a tie"), reply()])
 async def test_what_nobody_waits_for_any_more_is_not_bought_again(outcome: ProviderReply | ProviderError) -> None:
     async def abandoned(_: ProviderRequest) -> ProviderReply:
-        current_call().record.is_forsaken = True
+        current_call().record.is_abandoned = True
         if isinstance(outcome, ProviderError):
             raise outcome
         return outcome

@@ -1,6 +1,6 @@
 """What was tried in vain is counted for each who tries, in a window that moves, and is not remembered without end."""
 
-from implementations.access.tries import MOST_FAILURES, MOST_PEERS, WINDOW_S, WrongKeys
+from implementations.access.wrong_keys import MOST_FAILURES, MOST_PEERS, WINDOW_S, WrongKeys
 from tests.fakes import Clock
 
 

@@ -25,7 +25,7 @@ PROBE_TIMEOUT_S = 10.0
 JITTER = 0.1
 
 
-class ProviderMonitorImpl:
+class ProviderMonitor:
     """interval_s: seconds between two rounds, and how long a provider must be idle to be probed."""
 
     def __init__(

@@ -17,7 +17,7 @@ STATUS_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorBody:
+class VendorError:
     """error: as sent, empty if there is none; words: codes that classify it; sentence: its message in lower case."""
 
     error: Mapping[str, Any]
