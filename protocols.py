@@ -439,15 +439,21 @@ _figures = attrgetter(*UsageTotals.__slots__)
 class Account:
     """This process's part of one period's money, in micro-dollars. held: spent plus reserved.
 
-    sent_held, sent_spent: the amounts that are already shared with the other replicas. period: a UTC day or month in
-    ISO 8601.
+    asked: the part of it that waits for an answer of the shared budget. sent_held, sent_spent: the amounts that are
+    already shared with the other replicas. period: a UTC day or month in ISO 8601.
     """
 
     period: str
     held: int = 0
+    asked: int = 0
     spent: int = 0
     sent_held: int = 0
     sent_spent: int = 0
+
+    @property
+    def decided(self) -> int:
+        """What is held whatever the answers will be: what the other replicas are told."""
+        return self.held - self.asked
 
 
 @dataclass(slots=True, kw_only=True)
@@ -456,6 +462,7 @@ class Reservation:
 
     ceiling: int
     accounts: tuple[Account, Account]
+    is_asked: bool = True
     is_open: bool = True
 
 

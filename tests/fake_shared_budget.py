@@ -1,7 +1,8 @@
 """The shared budget in memory, as the script in Redis keeps it; it can be away, lose answers and lose everything."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from implementations.accounting.shared_budget import Entry
@@ -21,7 +22,10 @@ NOTHING = Snapshot({}, {}, {})
 
 
 class FakeSharedBudget:
-    """What all replicas share; `of` gives one of them its door."""
+    """What all replicas share; `of` gives one of them its door.
+
+    turns: of the event loop that each message takes on its way, and each reply on its way back.
+    """
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
@@ -32,6 +36,7 @@ class FakeSharedBudget:
         self.loses_answers = False
         self.goes_on = asyncio.Event()
         self.goes_on.set()
+        self.turns: Iterator[int] = repeat(1)
 
     def of(self, replica: str) -> "Door":
         return Door(self, replica)
@@ -85,10 +90,14 @@ class Door:
         self._replica = replica
 
     async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
-        await asyncio.sleep(0)
+        await self._on_its_way()
         await self._store.goes_on.wait()
         if self._store.away:
             return None
         reply = self._store.carry_out(self._replica, verb, epoch, entries, ceiling)
-        await asyncio.sleep(0)
+        await self._on_its_way()
         return None if self._store.loses_answers else reply
+
+    async def _on_its_way(self) -> None:
+        for _ in range(next(self._store.turns)):
+            await asyncio.sleep(0)

@@ -70,11 +70,16 @@ class Budget:
         except CostLimitExceededError:
             self._metrics.limit_refusals.of(UNKNOWN_PRICE).inc()
             raise
-        if reservation.ceiling and self._rules().has_limits:
+        if not reservation.ceiling or not self._rules().has_limits:
+            self._local.decide(reservation)
+            return reservation
+        try:
             answer = await self._answer(reservation, self._limits())
             if answer is not BudgetAnswer.DONE:
-                self._settle(reservation, 0)
                 self._refuse(reservation, answer, request)
+        except BaseException:  # a cancelled caller's among them
+            self.release(reservation)
+            raise
         return reservation
 
     def release(self, reservation: Reservation) -> None:
@@ -150,25 +155,23 @@ class Budget:
         return self._shared is not None and self._shared.is_heard
 
     async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:
-        """The fleet's answer; our own if Redis does not answer within the call's remaining Redis timeout.
-
-        A cancelled caller's reservation is released.
-        """
-        if self._shared is None:
+        """The fleet's answer; our own if Redis does not answer within the call's remaining Redis timeout."""
+        if self._shared is None or self._sync.is_busy:
+            self._local.decide(reservation)
             return self._own_answer(reservation, limits)
         asking = self._sync.start(self._shared.take(reservation, limits))
         try:
             with waiting_for_redis() as patience_s:
                 await asyncio.wait({asking}, timeout=patience_s)
-        except asyncio.CancelledError:
-            asking.add_done_callback(lambda _: self._abandoned(reservation))
-            raise
-        answer = asking.result() if asking.done() else None
+        finally:
+            answer = asking.result() if asking.done() else None
+            if answer is None:
+                asking.add_done_callback(lambda _: self._answered_late(reservation))
         return self._own_answer(reservation, limits) if answer is None else answer
 
-    def _abandoned(self, reservation: Reservation) -> None:
-        """Release the reservation of a cancelled caller: nothing was bought."""
-        self._local.settle(reservation, 0)
+    def _answered_late(self, reservation: Reservation) -> None:
+        """Whatever the answer, what was decided without it (or that the caller left) is told to the others."""
+        self._local.decide(reservation)
         self._sync_soon()
 
     def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:

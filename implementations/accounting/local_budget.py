@@ -29,17 +29,26 @@ class LocalBudget:
         return self._accounts
 
     def hold(self, ceiling: int) -> Reservation:
-        """Reserve the ceiling, in micro-dollars, without checking any limit."""
+        """Reserve the ceiling, in micro-dollars, without checking any limit; it has to be decided upon."""
         accounts = self.accounts
         for account in accounts:
             account.held += ceiling
+            account.asked += ceiling
         return Reservation(ceiling=ceiling, accounts=accounts)
 
     @staticmethod
-    def settle(reservation: Reservation, cost: int) -> bool:
+    def decide(reservation: Reservation) -> None:
+        """It is granted: from now on the other replicas are told of it. Without effect a second time."""
+        if reservation.is_asked:
+            reservation.is_asked = False
+            for account in reservation.accounts:
+                account.asked -= reservation.ceiling
+
+    def settle(self, reservation: Reservation, cost: int) -> bool:
         """Spend cost, in micro-dollars, and release the rest; once. False if it was settled before."""
         if not reservation.is_open:
             return False
+        self.decide(reservation)
         reservation.is_open = False
         for account in reservation.accounts:
             account.held += cost - reservation.ceiling

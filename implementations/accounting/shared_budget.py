@@ -82,24 +82,25 @@ class SharedBudget:
     @property
     def has_news(self) -> bool:
         """There are differences not sent yet."""
-        return any(one.held != one.sent_held or one.spent != one.sent_spent for one in self._local.accounts)
+        return any(one.decided != one.sent_held or one.spent != one.sent_spent for one in self._local.accounts)
 
     async def take(self, reservation: Reservation, limits: Sequence[int | None]) -> BudgetAnswer | None:
-        """Request a reservation that the local budget already holds. None: Redis is down; the reservation is unchanged.
+        """Request a reservation that the local budget already holds, and decide upon it if it is granted.
 
-        Must not be cancelled: the request may still be granted.
+        None: Redis is down. Must not be cancelled: the request may still be granted. No message tells of a ceiling
+        before its own request is answered, because messages overtake each other.
         """
         if not await self._ready() or reservation.accounts != self._local.accounts:
             return None
-        epoch, entries = self._epoch, self._differences(limits, less=reservation.ceiling)
+        epoch, entries = self._epoch, self._differences(limits)
         heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
-        if heard is None:
-            return None
-        # A declaration made meanwhile (a new epoch) included the ceiling: releasing it is then a difference to send.
-        if heard.answer and epoch == self._epoch:
+        if heard is None or heard.answer:
+            return heard and heard.answer
+        self._local.decide(reservation)
+        if epoch == self._epoch:  # a declaration made meanwhile lacks the ceiling: it is then a difference to send
             for account in reservation.accounts:
-                account.sent_held -= reservation.ceiling
-        return heard.answer or self._checked(entries, heard.held)
+                account.sent_held += reservation.ceiling
+        return self._checked(entries, heard.held)
 
     async def sync(self) -> bool:
         """Send pending differences and learn the others' shares. False: no answer."""
@@ -107,12 +108,12 @@ class SharedBudget:
             return False
         return await self._send(self._epoch, self._differences((None, None)), ceiling=0) is not None
 
-    def _differences(self, limits: Sequence[int | None], *, less: int = 0) -> list[Entry]:
-        """Pending differences, marked as sent. less: the ceiling, which is requested instead of reported."""
+    def _differences(self, limits: Sequence[int | None]) -> list[Entry]:
+        """Pending differences, marked as sent."""
         entries = []
         for account, limit in zip(self._local.accounts, limits, strict=True):
-            held, spent = account.held - less - account.sent_held, account.spent - account.sent_spent
-            account.sent_held, account.sent_spent = account.held, account.spent
+            held, spent = account.decided - account.sent_held, account.spent - account.sent_spent
+            account.sent_held, account.sent_spent = account.decided, account.spent
             entries.append(Entry(account.period, held, spent, limit))
         return entries
 
@@ -140,7 +141,8 @@ class SharedBudget:
         Then the ceiling is released like any other.
         """
         for refusal, entry, mine in zip(REFUSALS, entries, held, strict=True):
-            if entry.limit is not None and mine + self.others[entry.period].held > entry.limit:
+            others = self.others.get(entry.period, NOTHING)  # the day may be over
+            if entry.limit is not None and mine + others.held > entry.limit:
                 return refusal
         return BudgetAnswer.DONE
 
@@ -163,8 +165,8 @@ class SharedBudget:
             self._epoch += 1
             self._counted = 0
             for one in accounts:
-                one.sent_held, one.sent_spent = one.held, one.spent
-            entries = [Entry(one.period, one.held, one.spent, None) for one in accounts]
+                one.sent_held, one.sent_spent = one.decided, one.spent
+            entries = [Entry(one.period, one.decided, one.spent, None) for one in accounts]
             reply = await self._store.exchange("declare", self._epoch, entries, ceiling=0)
             if self._heard(self._epoch, reply, entries, 0) is not None:
                 self._declared = accounts

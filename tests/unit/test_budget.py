@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import cycle, repeat
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -12,11 +14,13 @@ from hypothesis import strategies as st
 from api_models import AttemptOutcome, ProviderName, Purchase, UnknownPrice, Usage, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.budget import Budget
+from implementations.accounting.budget_sync import MOST_MESSAGES
+from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.charges import MAY_BE_BILLED
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from implementations.resilience.call import PATIENCE_S, calling
-from protocols import CostRules, PeriodSpending, Reservation
+from protocols import CostRules, PeriodSpending, ProviderRequest, Reservation
 from tests.fake_shared_budget import NOTHING, FakeSharedBudget
 from tests.fakes import Calendar, Clock, budget, call, new_metrics, prompt, request, sample, settle
 
@@ -76,6 +80,59 @@ async def test_the_fleet_reserves_no_more_than_the_limit_however_many_ask_at_onc
     assert sum(one is not None for one in taken) == 10
     assert fleet.store.held[DAY] == micro_usd(1.0)
     assert sample(fleet.metrics, "llm_provider_cost_limit_refusals_total", reason="day") == 40.0
+
+
+async def test_messages_that_overtake_each_other_grant_what_is_there_and_no_more() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.turns = cycle([9, 1, 5, 2, 7])
+    granted = 0
+    for _ in range(5):
+        taken = await asyncio.gather(*(fleet.reserves(number % 2) for number in range(8)))
+        granted += sum(one is not None for one in taken)
+        assert fleet.store.held[DAY] <= micro_usd(1.0)
+    assert granted == 10
+
+
+async def test_a_call_that_asks_for_too_much_takes_nothing_from_one_that_asks_with_it() -> None:
+    fleet = Fleet(day=1.0, size=1)
+    dear = replace(request(), provider=ProviderName.OPENAI)
+
+    async def asks(asked: ProviderRequest) -> bool:
+        try:
+            return bool(await fleet.budgets[0].reserve(asked))
+        except CostLimitExceededError:
+            return False
+
+    with patch.object(Ceilings, "of", lambda _, asked: micro_usd(2.0 if asked is dear else 0.05)):
+        assert list(await asyncio.gather(asks(request()), asks(dear), asks(request()))) == [True, False, True]
+        assert list(await asyncio.gather(asks(dear), asks(request()))) == [False, True]
+
+
+async def test_an_answer_to_the_day_before_grants_what_was_asked_and_leaves_nothing_behind() -> None:
+    fleet = Fleet(day=1.0, month=100.0, size=1)
+    await fleet.budgets[0].refresh()
+    fleet.store.turns = iter([1, 20, 1, 1, *repeat(1, 100)])
+    asking = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    fleet.calendar.move(days=1)
+    await fleet.budgets[0].refresh()
+    reservation = await asking
+    assert reservation is not None
+    fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.02))
+    await settle()
+    await fleet.budgets[0].refresh()
+    assert fleet.store.held[MONTH] == fleet.store.spent[MONTH] == micro_usd(0.02)
+
+
+async def test_more_calls_than_redis_keeps_up_with_are_decided_here() -> None:
+    fleet = Fleet(day=1.0)
+    await fleet.budgets[0].refresh()
+    fleet.store.goes_on.clear()
+    asking = [asyncio.create_task(fleet.reserves(0)) for _ in range(MOST_MESSAGES)]
+    await settle()
+    assert await fleet.reserves(0) is None  # the others might still be granted everything
+    fleet.store.goes_on.set()
+    assert sum(one is not None for one in await asyncio.gather(*asking)) == 10
 
 
 async def test_what_was_put_aside_and_not_spent_can_be_taken_by_another_replica() -> None:
@@ -415,11 +472,12 @@ async def test_reserved_is_settled_plus_open_whatever_redis_does(steps: list[Ste
     assert race.fleet.store.spent.get(DAY, 0) == race.spent
 
 
-@given(STEPS)
+@given(STEPS, st.lists(st.integers(1, 6), min_size=1, max_size=20))
 async def test_two_replicas_that_race_for_the_last_cent_never_overspend_while_redis_answers(
-    steps: list[Step],
+    steps: list[Step], turns: list[int]
 ) -> None:
     race = Race()
+    race.fleet.store.turns = cycle(turns)
     for step in steps:
         if step[0] not in {"away", "lose", "go back", "forget"}:
             await race.does(step)
