@@ -112,8 +112,7 @@ class EntryStore:
 
     def _learn(self, reply: object) -> None:
         """Adopt a higher generation. A lower one means that Redis lost it: write it back."""
-        known = isinstance(reply, bytes) and reply.isdigit() and len(reply) <= LONGEST_NUMBER
-        number = int(reply) if known and isinstance(reply, bytes) else 0
+        number = int(reply) if isinstance(reply, bytes) and reply.isdigit() and len(reply) <= LONGEST_NUMBER else 0
         if number < self._generation.number and not self._clear_pending:
             self._behind.start(self._quietly(("SET", self._generation_key, self._generation.number)))
         self._generation.advance_to(number)

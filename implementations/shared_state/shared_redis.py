@@ -9,6 +9,7 @@ for at most as long as its caller would have waited.
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from protocols import ClockProtocol
 from value_object import value_object
 
 SLOW_S = 0.15
+ONE_STALL_S = 0.05  # our own event loop was held up: all that was awaited comes due in the same moment
 FAILURE_THRESHOLD = 3
 
 log = structlog.get_logger("redis")
@@ -73,6 +75,7 @@ class SharedRedis:
         }
         self._running: set[asyncio.Task[Exchange]] = set()
         self._logged = RedisMode.UP
+        self._late_since_s = -inf
         self.failures = 0
         self.cause: Fault | None = None
         for fault in Fault:  # rates need a first zero
@@ -131,7 +134,7 @@ class SharedRedis:
     async def _exchange(
         self, access: Access, commands: tuple[Command, ...], patience_s: float, *, time_counts: bool = True
     ) -> Exchange:
-        permit = self._circuits[access].acquire() if self.works(access) else None
+        permit = self._circuits[access].acquire() if self.works(access) else Permit(None, 0)
         task = asyncio.create_task(self._bounded(access, permit, commands, patience_s, time_counts=time_counts))
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -146,7 +149,7 @@ class SharedRedis:
     async def _bounded(
         self,
         access: Access,
-        permit: Permit | None,
+        permit: Permit,
         commands: tuple[Command, ...],
         patience_s: float,
         *,
@@ -161,28 +164,22 @@ class SharedRedis:
             fault = fault_of(error)
             if fault is not Fault.TIMEOUT or time_counts:
                 self._failed(access, permit, fault)
-            elif permit is not None:
-                permit.ignored()
             raise RedisAwayError(fault) from None
         finally:
             elapsed_s = self._clock() - began_s
             self._metrics.redis_command_duration.of(access).observe(elapsed_s)
         in_time = elapsed_s < SLOW_S
-        if in_time and permit is not None:
+        if in_time:
             permit.succeeded()
-        elif not in_time and time_counts:
+        elif time_counts:
             self._failed(access, permit, Fault.SLOW)
-        elif permit is not None:
-            permit.ignored()
         return Exchange(replies=replies, in_time=in_time)
 
-    def _failed(self, access: Access, permit: Permit | None, fault: Fault) -> None:
+    def _failed(self, access: Access, permit: Permit, fault: Fault) -> None:
         """Count it. Some faults open a circuit at once; an exhausted pool says nothing about Redis."""
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
-        if fault is Fault.POOL:
-            if permit is not None:
-                permit.ignored()
+        if fault is Fault.POOL or (fault in {Fault.TIMEOUT, Fault.SLOW} and self._is_same_stall()):
             return
         self.cause = fault
         match fault:
@@ -192,8 +189,16 @@ class SharedRedis:
                 self._shut(Access.READ, fault)
             case Fault.DENIED:
                 self._shut(access, fault)
-            case _ if permit is not None:
+            case _:
                 permit.failed()
+
+    def _is_same_stall(self) -> bool:
+        """Whether another command was late a moment ago."""
+        now_s = self._clock()
+        if now_s < self._late_since_s + ONE_STALL_S:
+            return True
+        self._late_since_s = now_s
+        return False
 
     def _shut(self, access: Access, fault: Fault) -> None:
         if self.works(access):

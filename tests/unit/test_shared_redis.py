@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from unittest.mock import patch
 
 import pytest
 from redis import exceptions
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state import shared_redis
+from implementations.shared_state.connections import Command
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, SLOW_S, RedisMode
@@ -225,6 +227,27 @@ async def test_answers_that_are_slow_again_and_again_are_worse_than_none() -> No
     await replica.probed(GOOD_PROBES)
 
     assert mode_of(replica) is RedisMode.UP
+
+
+async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answer() -> None:
+    replica, goes_on = Replica(), asyncio.Event()
+
+    async def send(*_: Command) -> list[bytes]:
+        await goes_on.wait()
+        return [b""]
+
+    for _ in range(FAILURE_THRESHOLD - 1):
+        goes_on.clear()
+        with patch.object(replica.server, "send", send):
+            reads = [asyncio.create_task(replica.redis.read(READ)) for _ in range(10)]
+            await settle()
+            replica.clock.advance(SLOW_S + 0.01)
+            goes_on.set()
+            assert await asyncio.gather(*reads) == [[b""]] * 10
+    assert mode_of(replica) is RedisMode.UP
+    replica.server.takes_s = SLOW_S + 0.01
+    await replica.redis.read(READ)
+    assert mode_of(replica) is RedisMode.DOWN
 
 
 async def test_a_hang_ends_when_the_caller_s_patience_does() -> None:
