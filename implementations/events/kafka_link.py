@@ -133,7 +133,7 @@ class KafkaLink:
                 )
         except (KafkaError, OSError, TimeoutError) as error:
             failure = link_failure(error)
-            if isinstance(failure, TopicMissing) and not await producer.client.force_metadata_update():
+            if isinstance(failure, TopicMissing) and not await _is_answered(producer):
                 failure = LinkDown()  # no broker answers, so the topic may exist
             raise failure from None
         return posted
@@ -154,6 +154,15 @@ def link_failure(error: BaseException) -> LinkFailure:
         (REFUSES_US, Forbidden),
     )
     return next((failure() for kinds, failure in table if isinstance(error, kinds)), LinkDown())
+
+
+async def _is_answered(producer: AIOKafkaProducer) -> bool:
+    """Whether a broker answers; one whose client is closed meanwhile would never say."""
+    try:
+        async with asyncio.timeout(POST_TIMEOUT_S):
+            return bool(await producer.client.force_metadata_update())
+    except TimeoutError:
+        return False
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

@@ -47,7 +47,11 @@ class Lane:
                 self.waits_for = None
             await self._queue.wait(self._event)
             session = await self._connection.session()
-            failure = await self._send(session, await self._connection.permit())
+            permit = await self._connection.permit()
+            if session.broken.is_set():  # while the circuit was open
+                permit.ignored()
+                continue
+            failure = await self._send(session, permit)
             self.waits_for = _reason(failure)
             if failure is None:
                 self._backoff.reset()
@@ -70,8 +74,10 @@ class Lane:
         if reported is not None or (isinstance(refusal, LinkDown) and not posted):
             self._broken(reported or LinkDown(), session, held)
             return reported or refusal
-        if posted:
+        if any(map(_is_acknowledged, posted)):
             self._connection.delivered(held)
+        elif held is not None:
+            held.ignored()
         return None if isinstance(refusal, LinkDown) else refusal
 
     async def _post(self, chunk: list[Message], session: Session, posted: Posted) -> LinkFailure | None:
@@ -164,12 +170,18 @@ class Lane:
     def _broken(self, failure: LinkFailure, session: Session, held: Permit | None) -> None:
         """Replace a producer that reported a failure: its sequence has a gap. Acts once per session."""
         if session.broken.is_set():
+            if held is not None:
+                held.ignored()
             return
         if isinstance(failure, TooLarge):
             self._connection.one_by_one = not self._connection.one_by_one
         else:
             self._connection.failed(held)
         session.broken.set()
+
+
+def _is_acknowledged(future: asyncio.Future[None]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _read(future: asyncio.Future[None]) -> None:

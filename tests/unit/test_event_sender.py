@@ -113,6 +113,37 @@ async def test_a_hang_of_minutes_gets_a_fresh_producer() -> None:
     assert len(room.link.opened) > 1
 
 
+async def test_a_session_that_broke_while_the_circuit_was_open_is_not_sent_through() -> None:
+    room = Room()
+    room.link.acknowledges = False
+    async with running(room):
+        earlier = await room.connection.session()
+        room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
+        room.publish(miss(1))
+        await settle()
+        earlier.broken.set()
+        await settle()
+        room.circuit.reset()
+        await settle()
+        assert len(room.link.opened) == 2
+        room.link.acknowledge()
+        await until_empty(room)
+    assert len(room.link.posts) == 1
+
+
+async def test_a_session_that_ends_before_anything_is_acknowledged_proves_nothing() -> None:
+    room = Room()
+    room.link.acknowledges = False
+    room.publish(miss(1))
+    async with running(room):
+        room.connection.failed(None)
+        (await room.connection.session()).over.set()
+        await settle()
+        assert not room.connection.is_well
+        room.link.acknowledge()
+        await until_empty(room)
+
+
 async def test_an_open_circuit_closes_at_once_when_what_hung_is_delivered() -> None:
     room = Room()
     room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
