@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LOOKS_AFTER_S = 0.05
 SEND_TIMEOUT_S = 60.0
+GONE = "the handler is closed"  # uvloop's words where the caller left in the same turn
 
 
 class ServiceRequest(Request):
@@ -109,6 +110,9 @@ class Connection(ASGIHTTPConnection):
                 await send({"type": "http.response.body", "body": body, "more_body": False})
         except TimeoutError:
             return  # the server closes a connection with an incomplete response
+        except RuntimeError as error:
+            if GONE not in str(error):
+                raise
 
 
 class _CallerWatched:

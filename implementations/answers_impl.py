@@ -97,7 +97,7 @@ class AnswersImpl:
                     raise
             finally:
                 call.record.add(flight.record)
-                flight.record.is_abandoned = query.cache_use is CacheUse.BYPASS
+                flight.record.is_abandoned = query.cache_use is not CacheUse.NORMAL and not _keeps(query, settings)
 
     async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()
@@ -120,9 +120,14 @@ class AnswersImpl:
             failure.ran_out_of_time = flight.deadline.remaining_s() < SHORTEST_ATTEMPT_S
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
-        if settings.cache_enabled and query.cache_use.writes and generation == self._cache.generation:
+        if _keeps(query, settings) and generation == self._cache.generation:
             self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
         return reply
+
+
+def _keeps(query: ComparisonQuery, settings: CurrentSettings) -> bool:
+    """Whether the answer will serve others, by the cache."""
+    return settings.cache_enabled and query.cache_use.writes
 
 
 def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
@@ -352,6 +353,20 @@ async def test_a_caller_who_takes_no_answer_is_given_up(app: Quart, monkeypatch:
         await ask(app, caller)
 
     assert begun == ["http.response.start"]
+
+
+@pytest.mark.parametrize("text", ["unable to perform operation on <TCPTransport>; the handler is closed", "a defect"])
+async def test_a_connection_that_closes_in_the_turn_of_the_answer_is_no_defect(
+    app: Quart, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    caller = Caller(part(b"one"))
+
+    async def send(_: ASGISendEvent) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(caller, "send", send)
+    with nullcontext() if connection.GONE in text else pytest.raises(RuntimeError):
+        await ask(app, caller)
 
 
 async def test_who_leaves_while_the_body_is_read_beside_the_watcher_is_not_answered(app: Quart) -> None:

@@ -739,10 +739,17 @@ async def test_a_wait_that_nobody_knows_is_not_the_smallest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("use", "is_abandoned"), [(CacheUse.NORMAL, False), (CacheUse.REFRESH, False), (CacheUse.BYPASS, True)]
+    ("use", "cache_enabled", "is_abandoned"),
+    [
+        (CacheUse.NORMAL, True, False),
+        (CacheUse.NORMAL, False, False),  # others may have joined it
+        (CacheUse.REFRESH, True, False),
+        (CacheUse.REFRESH, False, True),
+        (CacheUse.BYPASS, True, True),
+    ],
 )
 async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandoned(
-    use: CacheUse, *, is_abandoned: bool
+    use: CacheUse, *, cache_enabled: bool, is_abandoned: bool
 ) -> None:
     records: list[Record] = []
 
@@ -751,7 +758,7 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandon
         await asyncio.sleep(3600)
         pytest.fail("nobody waits so long")
 
-    home = house(hang)
+    home = house(hang, cache_enabled=cache_enabled)
     task = asyncio.create_task(home.compare(query(cache_use=use)))
     await settle()
     assert [record.is_abandoned for record in records] == [False]
