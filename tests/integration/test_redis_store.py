@@ -231,13 +231,13 @@ async def test_a_wrong_password_is_told_by_its_kind_only(tmp_path: Path) -> None
             assert without.redis.mode is RedisMode.DOWN
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-GRANT = re.search(r"^ACL SETUSER judge (\+.*)$", README, re.MULTILINE)[1].split()  # type: ignore[index]
+GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+GRANT = re.search(r"^ACL SETUSER judge (\+.*)$", GUIDE, re.MULTILINE)[1].split()  # type: ignore[index]
 
 
 @asynccontextmanager
 async def judge(server: RedisServer, *without: str) -> AsyncIterator[Replica]:
-    """A replica with the grants of the README, but for these."""
+    """A replica with the grants of the guide, but for these."""
     grant = [f"-{command[1:]}" if command in without else command for command in GRANT]
     server.ask("ACL", "SETUSER", "judge", "on", f">{PASSWORD}", "~test:*", "resetchannels", *grant)
     async with replica(server.url.replace("redis://", f"redis://judge:{PASSWORD}@")) as here:
@@ -256,7 +256,7 @@ async def _do_everything(here: Replica) -> None:
     await usage.unmark(["alert"])
 
 
-async def test_the_commands_that_the_readme_names_are_all_that_a_user_needs(server: RedisServer) -> None:
+async def test_the_commands_that_the_guide_names_are_all_that_a_user_needs(server: RedisServer) -> None:
     async with judge(server) as here:
         await _do_everything(here)
         assert (here.redis.mode, here.redis.failures) == (RedisMode.UP, 0)
@@ -265,7 +265,7 @@ async def test_the_commands_that_the_readme_names_are_all_that_a_user_needs(serv
 
 
 @pytest.mark.parametrize("command", GRANT)
-async def test_a_user_needs_every_command_that_the_readme_names(server: RedisServer, command: str) -> None:
+async def test_a_user_needs_every_command_that_the_guide_names(server: RedisServer, command: str) -> None:
     async with judge(server, command) as here:
         with contextlib.suppress(RedisAwayError):
             await _do_everything(here)
