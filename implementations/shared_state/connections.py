@@ -99,6 +99,8 @@ class Connections:
 
     async def _take(self) -> Connection:
         """A connection of one's own, perhaps not yet open. Raises MaxConnectionsError after POOL_WAIT_S."""
+        if not self._free.empty():
+            return self._free.get_nowait()
         try:
             async with asyncio.timeout(POOL_WAIT_S):
                 return await self._free.get()
