@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import uvloop
 from rich.console import Console
@@ -15,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from bench import footprint, peers, scaling
 from bench.burst import burst
 from bench.goals import Goal, of_footprint, of_full, of_peers, of_short
-from bench.machine import cores
+from bench.machine import cores, need
 from bench.measuring import FULL, SHORT, Spans
 from bench.page import PAGE, SCALING, page, scaling_page
 from bench.plots import draw
@@ -28,12 +30,17 @@ from bench.table import table_of, table_of_goals
 from bench.turns import ROUNDS, ROWS, SPANS, rounds
 
 IN_A_FILE = 150  # columns, where no terminal says how wide it is
+FEWEST_ROUNDS, FEWEST_REQUESTS, FEWEST_MINUTES = 5, 100_000, 5.0  # less is a trial, whose results are not kept
+NEEDS: Mapping[str, Sequence[str]] = {"peers": ("node", "npm"), "scaling": ("haproxy",)}
 GOALS: Mapping[str, Callable[[Report], Iterable[Goal]]] = {
     "short": of_short,
     "full": of_full,
     "peers": of_peers,
     "footprint": of_footprint,
 }
+
+
+T = TypeVar("T", int, float)
 
 
 class Bench:
@@ -115,11 +122,32 @@ def main() -> None:
     """Measure, or write down what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("short", "full", "peers", "footprint", "scaling", "profile", "page"))
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of peers")
-    parser.add_argument("--requests", type=int, default=100_000, help="of footprint")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of faults, of footprint")
-    parser.add_argument("--length", type=float, default=1.0, help="multiplies all spans; below 1 to try commands out")
+    parser.add_argument("--rounds", type=_positive(int), default=ROUNDS, help="of peers")
+    parser.add_argument("--requests", type=_positive(int), default=FEWEST_REQUESTS, help="of footprint")
+    parser.add_argument("--minutes", type=_positive(float), default=FEWEST_MINUTES, help="of faults, of footprint")
+    parser.add_argument(
+        "--length", type=_positive(float), default=1.0, help="multiplies all spans; below 1 nothing is kept"
+    )
     options = parser.parse_args()
+    need(*NEEDS.get(options.what, ()))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))  # so that nothing is left running
+    try:
+        _do(options)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")
+
+
+def _positive(kind: Callable[[str], T]) -> Callable[[str], T]:
+    def number(text: str) -> T:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError("must be more than 0")
+        return value
+
+    return number
+
+
+def _do(options: argparse.Namespace) -> None:
     if options.what == "page":
         draw()
         PAGE.write_text(page())
@@ -144,8 +172,14 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
             server_core=server_core, other_core=other_core, directory=Path(directory), say=progress.console.print
         )
         report: Report = getattr(Bench(stage, progress, options), options.what)()
-    report.write(options.what)
-    console.print(table_of(report.rows) if report.rows else report.more)
+    is_trial = (
+        options.length < 1
+        or options.rounds < FEWEST_ROUNDS
+        or options.requests < FEWEST_REQUESTS
+        or options.minutes < FEWEST_MINUTES
+    )
+    report.write(f"trial-{options.what}" if is_trial else options.what)
+    console.print(table_of(report.rows, is_wide=console.width >= IN_A_FILE) if report.rows else report.more)
     if options.what in GOALS:
         console.print(table_of_goals(GOALS[options.what](report)))
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,16 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
+def need(*programs: str) -> None:
+    """Raises SystemExit when one is not installed."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        raise SystemExit(f"Install {' and '.join(missing)} first.")
+
+
 def _git(*command: str) -> str:
+    """What git says; nothing without git."""
+    if shutil.which("git") is None:
+        return ""
     done = subprocess.run(("git", *command), capture_output=True, text=True, check=False)  # noqa: S603, S607
     return done.stdout.strip()

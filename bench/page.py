@@ -37,6 +37,7 @@ def scaling_page() -> str:
     """docs/scaling.md with fresh tables between its marks."""
     found, text = Report.read("scaling"), SCALING.read_text()
     for name, lines in (
+        ("source", _source(found)),
         ("sizes", _sizes(found)),
         ("restarts", _restarts(found)),
         ("under way", _under_way(found)),
@@ -45,6 +46,10 @@ def scaling_page() -> str:
         before, _, rest = text.partition(begin)
         text = "\n".join((before + begin, *lines, end + rest.partition(end)[2]))
     return text
+
+
+def _source(found: Report) -> Iterator[str]:
+    yield f"Measured {found.date} with `{found.command}` at {found.commit}, on {found.machine['processor']}."
 
 
 def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:

@@ -92,7 +92,8 @@ def beside(settings: Settings, more: Settings) -> Settings:
 
 OPENAI_ONLY = judged_by(OPENAI)
 CAPACITY = Run(connections=ENOUGH)
-STEPS = tuple(Run(connections=ENOUGH, share=share) for share in SHARES)
+# The speed of a machine drifts, so the capacity is measured again before each share of it.
+STEPS = tuple(run for share in SHARES for run in (CAPACITY, Run(connections=ENOUGH, share=share)))
 WIDTHS = tuple(Run(connections=connections) for connections in CONNECTIONS)
 
 

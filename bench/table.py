@@ -1,6 +1,7 @@
 """Rows and goals as tables for the terminal."""
 
 from collections.abc import Iterable, Mapping
+from itertools import compress
 
 from rich.table import Table
 
@@ -11,16 +12,21 @@ HEADINGS = (
     "setup", "conn", "load", "due", "rps", "p50 ms", "p90", "p99", "p99.9", "own p50", "own p99", "CPU µs", "MiB",
     "calls", "late",
 )  # fmt: skip
+NARROW = frozenset({"setup", "conn", "load", "rps", "p50 ms", "p99", "CPU µs", "calls"})
 GOAL_HEADINGS = ("figure", "target", "found", "95 % interval", "pass-through", "met")
 
 
-def table_of(rows: Iterable[Row]) -> Table:
-    """own: all but the provider call, as Server-Timing says. calls: provider calls per answer."""
-    table = Table(*HEADINGS)
+def table_of(rows: Iterable[Row], *, is_wide: bool) -> Table:
+    """own: all but the provider call, as Server-Timing says. calls: provider calls per answer.
+
+    What a narrow table lacks is in the file.
+    """
+    shown = [is_wide or heading in NARROW for heading in HEADINGS]
+    table = Table(*compress(HEADINGS, shown))
     for heading in table.columns[1:]:
-        heading.justify = "right"
+        heading.justify, heading.no_wrap = "right", True
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*compress(_cells(row), shown))
     return table
 
 
