@@ -62,8 +62,8 @@ REDIS_URL_OPTIONS: Mapping[str, frozenset[str]] = {
     "rediss": frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
     "unix": frozenset({"db"}),
 }
-KAFKA_SERVERS = (
-    r"^(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}(?:,(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5})*$"
+KAFKA_SERVER = re.compile(
+    r"(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})"
 )
 
 CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -93,6 +93,16 @@ def _base_url(text: str) -> str:
 
 # A URL is shown in tables and logs, so it must not contain credentials; paths are appended to it.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+def _kafka_server(text: str) -> str:
+    match = KAFKA_SERVER.fullmatch(text)
+    if match is None or not 1 <= int(match["port"]) <= MAX_PORT:
+        raise ValueError("must be host:port, comma-separated")
+    return text
+
+
+KafkaServer = Annotated[str, AfterValidator(_kafka_server)]
 
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -416,11 +426,8 @@ class EventSettings(Group):
     """Events to the platform, through Kafka."""
 
     enabled: bool = setting("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
-    kafka_servers: str | None = setting(
-        "KAFKA_BOOTSTRAP_SERVERS",
-        None,
-        "Kafka brokers, host:port, comma-separated; without them events are only counted",
-        pattern=KAFKA_SERVERS,
+    kafka_servers: tuple[KafkaServer, ...] = setting(
+        "KAFKA_BOOTSTRAP_SERVERS", (), "Kafka brokers, host:port; without them events are only counted"
     )
     queue_size: int = setting(
         "KAFKA_FALLBACK_QUEUE_SIZE", 10_000, "events buffered while Kafka is away (64 MiB at most)", ge=1, le=10_000_000
@@ -690,10 +697,10 @@ class Setting:
 
     def spellings(self) -> Iterator[str]:
         """The accepted variables, in order of precedence."""
-        for name in (self.variable, *self.bare):
-            yield name
+        for names in ((self.variable,), self.bare):
+            yield from names
             if self.is_secret:
-                yield name + FILE_SUFFIX
+                yield from (name + FILE_SUFFIX for name in names)
 
 
 def _alternatives(annotation: object) -> tuple[object, ...]:

@@ -693,7 +693,7 @@ class EventsProvider(Provider):
     ) -> Iterator[Outbox]:
         """The outbox to Kafka; NoOutbox without Kafka."""
         wanted = settings.events
-        if not wanted.enabled or wanted.kafka_servers is None:
+        if not wanted.enabled or not wanted.kafka_servers:
             yield NoOutbox()
             return
         spool = (
@@ -703,7 +703,7 @@ class EventsProvider(Provider):
             max_messages=wanted.queue_size, max_bytes=64 * MIB, spool=spool, metrics=metrics, clock=time.monotonic
         )
         connection = KafkaConnection(
-            KafkaLink(wanted.kafka_servers, security, client_id=settings.service.name),
+            KafkaLink(",".join(wanted.kafka_servers), security, client_id=settings.service.name),
             self._circuit(settings, metrics),
             metrics=metrics,
             sleep=asyncio.sleep,

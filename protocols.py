@@ -275,7 +275,6 @@ class FinishReason(StrEnum):
     WINDOW_FULL = "window_full"
     REFUSED = "refused"
     ACCOUNT_REFUSED = "account_refused"
-    ABSENT = "absent"  # there is no output at all
     UNEXPECTED = "unexpected"
 
 

@@ -88,7 +88,10 @@ class LLMOrchestratorImpl:
             await asyncio.sleep(0)  # others that are ready go first (decision 14)
             return self._answered(query, answer, call.record, self._clock() - began_s)
         except asyncio.CancelledError:
-            self._events.publish(request_events.unanswered(query, UNFINISHED, self._clock() - began_s, cost_usd=0.0))
+            elapsed_s = self._clock() - began_s
+            self._events.publish(
+                request_events.unanswered(query, UNFINISHED, elapsed_s, provider=query.provider, cost_usd=0.0)
+            )
             raise
         except Exception as failure:
             self._failed(query, failure, call.record, self._clock() - began_s)
@@ -112,9 +115,12 @@ class LLMOrchestratorImpl:
     def _failed(self, query: ComparisonQuery, failure: Exception, record: Record, elapsed_s: float) -> None:
         known = failure if isinstance(failure, ServiceError) else DefectError("")
         known.attempts = [attempt.in_words for attempt in record.attempts]
-        self._events.publish(request_events.unanswered(query, known.sentence, elapsed_s, cost_usd=record.cost_usd))
+        provider = known.provider or query.provider
+        self._events.publish(
+            request_events.unanswered(query, known.sentence, elapsed_s, provider=provider, cost_usd=record.cost_usd)
+        )
         self._metrics.comparison_ended(
-            provider=known.provider or query.provider,
+            provider=provider,
             model=None,
             error=known.code,
             cache_outcome=None,
@@ -162,7 +168,7 @@ def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:
 
 
 def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
-    """The last failure of a provider that was asked; if none was, the open circuit with the shortest wait.
+    """The last failure of a provider that was asked; if none was, an open circuit, with the shortest wait of all.
 
     Failing that, a failure that a short wait may resolve takes precedence over our cost limit.
     """
@@ -171,9 +177,12 @@ def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
     asked = [failure for failure in failures if failure.provider_was_asked]
     if asked:
         return asked[-1]
-    closed_doors = [failure for failure in failures if isinstance(failure, CircuitOpenError)]
-    others = [failure for failure in failures if not isinstance(failure, CostLimitExceededError)]
-    return min(closed_doors, key=_known_wait_s, default=(others or failures)[-1])
+    passing = [failure for failure in failures if not isinstance(failure, CostLimitExceededError)] or failures
+    nearest = min(reversed(passing), key=_known_wait_s)
+    open_circuits = [failure for failure in passing if isinstance(failure, CircuitOpenError)]
+    told = min(open_circuits, key=_known_wait_s, default=nearest)
+    told.retry_after_s = nearest.retry_after_s
+    return told
 
 
 def _known_wait_s(failure: ServiceError) -> float:

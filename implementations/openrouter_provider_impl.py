@@ -7,7 +7,7 @@ from typing import Any
 
 from api_models import JsonObject, Purchase
 from config import OpenRouterSettings
-from exceptions import ProviderError, ProviderUnavailableError
+from exceptions import BrokenReplyError, ProviderError, ProviderUnavailableError
 from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
@@ -87,9 +87,11 @@ def _charged_usd(answer: JsonObject) -> float | None:
 
 
 def _failure_of_route(request: ProviderRequest, answer: JsonObject) -> ProviderError | None:
-    """The error of the answer or of its choice, with what was charged nevertheless."""
+    """The error of the answer or of its choice, or their lack, with what was charged nevertheless."""
     choice = at(answer, "choices", 0)
     failure = failure_in_success(answer) or failure_in_success(choice)
+    if failure is None and not choice:
+        failure = BrokenReplyError("the answer holds no choice")
     if failure is None and at(choice, "finish_reason") == "error":
         failure = ProviderUnavailableError("the route failed during the answer")
     if failure is not None:

@@ -141,10 +141,6 @@ class Timeline:
         self.now_s = moment_s
 
 
-def instant_sleep(clock: Clock | None = None) -> InstantSleep:
-    return InstantSleep(clock)
-
-
 def middle(low: float, high: float) -> float:
     """Draw nothing: jitter without any."""
     return (low + high) / 2

@@ -85,7 +85,7 @@ def _events() -> Sequence[EventData]:
     query = ComparisonQuery(
         user_prompt="t", essay_a="a", essay_b="b", correlation_id=uuid4(), metadata={"batch": "b-17"}
     )
-    return request_events.started(query), request_events.unanswered(query, "No.", 1.0, cost_usd=0.0)
+    return request_events.started(query), request_events.unanswered(query, "No.", 1.0, provider=None, cost_usd=0.0)
 
 
 @contextmanager

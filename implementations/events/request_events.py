@@ -3,7 +3,15 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from api_models import CacheHit, CacheMiss, CostTracked, ProviderFailed, RequestCompleted, RequestStarted
+from api_models import (
+    CacheHit,
+    CacheMiss,
+    CostTracked,
+    ProviderFailed,
+    ProviderName,
+    RequestCompleted,
+    RequestStarted,
+)
 from exceptions import ProviderError, ServiceError
 from protocols import Attempt, Candidate, ComparisonQuery, ComparisonResult, ProviderRequest
 
@@ -41,10 +49,21 @@ def answered(query: ComparisonQuery, result: ComparisonResult) -> RequestComplet
     )
 
 
-def unanswered(query: ComparisonQuery, message: str, elapsed_s: float, *, cost_usd: float | None) -> RequestCompleted:
-    """The query ended without a verdict; message: one of our own sentences; cost_usd: what it cost nonetheless."""
+def unanswered(
+    query: ComparisonQuery,
+    message: str,
+    elapsed_s: float,
+    *,
+    provider: ProviderName | None,
+    cost_usd: float | None,
+) -> RequestCompleted:
+    """The query ended without a verdict.
+
+    message: one of our own sentences; provider: the one that failed last, or was asked for; cost_usd: what it cost
+    nonetheless.
+    """
     return RequestCompleted(
-        provider=query.provider,
+        provider=provider,
         correlation_id=query.correlation_id,
         metadata=query.metadata,
         request_type=REQUEST_TYPE,

@@ -44,7 +44,7 @@ def opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
             rows = _prepared(path)
         except BlockingIOError:
             raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: another process uses it.") from None
-        except (OSError, sqlite3.Error):
+        except (OSError, ValueError, sqlite3.Error):  # ValueError: a path without a name
             raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: cannot be used as the spool's database.") from None
         stack.pop_all()
     return lock, rows

@@ -14,7 +14,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from api_models import JsonObject, ModelId, ProviderName
-from config import ConfigurationError
+from config import PREFIX, ConfigurationError
 from protocols import ModelTraits
 
 SHIPPED = Path(__file__).with_name("models.json")
@@ -48,7 +48,7 @@ class ModelCatalogue:
                 )
             )
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"MODEL_CATALOG_PATH: {_complaint(error)}.") from None
+            raise ConfigurationError(f"{PREFIX}MODEL_CATALOG_PATH: {_complaint(error)}.") from None
 
     def traits(self, provider: ProviderName, model: str) -> ModelTraits:
         """The traits of a model; conservative for an unlisted one, unless its provider has a `*` entry.

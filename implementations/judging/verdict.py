@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 from api_models import MODEL_ID_PATTERN, UNKNOWN_USAGE, JsonObject, Purchase, Winner
 from exceptions import (
-    BrokenReplyError,
     ContentRefusedError,
     ContextTooLongError,
     InvalidReplyError,
@@ -46,11 +45,11 @@ FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
     ),
     FinishReason.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
     FinishReason.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
-    FinishReason.ABSENT: (BrokenReplyError, "the answer holds no choice"),
     FinishReason.UNEXPECTED: (InvalidReplyError, "the model ended with something other than one finished answer"),
 }
 
 _MODEL_ID = re.compile(MODEL_ID_PATTERN)
+_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # not \t, \n
 _IN_PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 
 
@@ -92,19 +91,21 @@ def read_verdict(text: str) -> Verdict | None:
 
 def _verdict(fields: dict[str, Any]) -> Verdict | None:
     justification, winner, confidence = map(fields.__getitem__, FIELDS)
-    if not isinstance(justification, str) or not 0 < len(justification.strip()) <= MAX_JUSTIFICATION:
+    if not isinstance(justification, str) or len(justification) > MAX_JUSTIFICATION:
+        return None
+    shown = _shown(justification)
+    if not shown.strip():
         return None
     if not isinstance(winner, str) or winner not in WINNERS:
         return None
     if isinstance(confidence, bool) or confidence not in CONFIDENCES:
         return None
-    return Verdict(winner=WINNERS[winner], justification=_encodable(justification), confidence=float(confidence))
+    return Verdict(winner=WINNERS[winner], justification=shown, confidence=float(confidence))
 
 
-def _encodable(text: str) -> str:
-    """Replace NUL and lone surrogates, which JSON admits but consumers reject, by U+FFFD."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return whole.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+def _shown(text: str) -> str:
+    """The text without control and direction characters, which terminals obey, and with U+FFFD for lone surrogates."""
+    return _UNSHOWN.sub("", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def _is_model_id(name: str) -> bool:
@@ -119,7 +120,7 @@ def _fail(request: ProviderRequest, finish_reason: FinishReason, purchase: Purch
             larger_max_tokens=_larger_cap(request),
         )
     kind, details = FAILURES[finish_reason]
-    raise kind(details, purchase=purchase if kind.is_billed or purchase.is_charged else None)
+    raise kind(details, purchase=purchase)
 
 
 def _larger_cap(request: ProviderRequest) -> int | None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from api_models import JsonObject, Usage
-from implementations.wire.json_reading import at, expect, text_at
+from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.usage import read_usage
 from protocols import KEPT_CHARACTERS, Completion, FinishReason, PromptProtocol, ProviderRequest
 
@@ -60,21 +60,18 @@ def completion(
     answer: JsonObject, finish_reason_of: Callable[[Any], FinishReason] = stated_finish_reason
 ) -> Completion:
     """What the model wrote in its only choice. finish_reason_of: reads why a choice ended."""
-    choice = at(answer, "choices", 0)
+    choices = list_at(answer, "choices")
+    choice = at(choices, 0)
     return Completion(
         text=text_at(choice, "message", "content"),
-        finish_reason=_finish_reason(choice, finish_reason_of, of=len(answer["choices"]))
-        if choice
-        else FinishReason.ABSENT,
+        finish_reason=_finish_reason(choice, finish_reason_of) if len(choices) == 1 else FinishReason.UNEXPECTED,
         model=text_at(answer, "model"),
         usage=reported_usage(answer),
     )
 
 
-def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason], *, of: int) -> FinishReason:
-    """A refusal of any shape is one; a finished answer calls no tool. of: the number of choices; one was asked for."""
-    if of > 1:
-        return FinishReason.UNEXPECTED
+def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason]) -> FinishReason:
+    """A refusal of any shape is one; a finished answer calls no tool."""
     message = at(choice, "message")
     if at(message, "refusal"):
         return FinishReason.REFUSED

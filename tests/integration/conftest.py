@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.integration.dialects import CANARIES
 from tests.integration.kafka_broker import Broker, broker, mock_broker
+from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +34,20 @@ def perishable(kafka: Broker) -> Iterator[Broker]:
     yield kafka
     if not kafka.answers():
         kafka.start()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of its own for each test, because many break it."""
+    with redis_server(tmp_path, "--enable-debug-command", "yes") as running:
+        yield running
+
+
+@pytest.fixture
+def locked_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """One that wants a password, which nothing may show."""
+    with redis_server(tmp_path, "--enable-debug-command", "yes", password=PASSWORD) as running:
+        yield running
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ mock cluster: it speaks the protocol, but its topics appear by themselves and it
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from tests.integration.certificates import Certificate, certificate
 from tests.integration.mock_cluster import MockCluster, mock_cluster
-from tests.integration.service_process import PREFIX, wait_until
+from tests.integration.service_process import PREFIX, free_port, wait_until
 
 GIVEN = ("KAFKA_BOOTSTRAP_SERVERS", f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS")
 VERSION = "4.1.1"
@@ -177,7 +176,7 @@ def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
 def apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
     """Apache Kafka; directory and tell as above."""
     jars = _assembled(tell)
-    ports = {listener: _free_port() for listener in LISTENERS}
+    ports = {listener: free_port() for listener in LISTENERS}
     ours, theirs = certificate(directory, "ours"), certificate(directory, "theirs")
     properties = directory / "server.properties"
     properties.write_text(_properties(directory / "data", ports, trusted=ours, own=theirs))
@@ -271,10 +270,3 @@ listener.name.{listener}.scram-sha-512.sasl.jaas.config={SCRAM} required;"""
 
 def _admin(servers: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": servers, "log_level": 0})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.integration.service_process import wait_until
+from tests.integration.service_process import free_port, wait_until
 
 PASSWORD = "kanarienvogel-redis"  # noqa: S105  it opens a server that lives for one test
 
@@ -32,9 +32,7 @@ class RedisServer:
     """One server that keeps its port when it is started again, and nothing of its data."""
 
     def __init__(self, directory: Path, *options: str, password: str | None = None) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._directory = directory
         self._options = ["--save", "", *options, *(("--requirepass", password) if password else ())]
         self._password = password

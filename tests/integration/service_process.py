@@ -148,7 +148,7 @@ def service(
     stdout: int | None = None,
 ) -> Iterator[ServiceProcess]:
     """Run `python app.py` until the block ends; directory takes its output, unless stdout goes elsewhere."""
-    port = _free_port()
+    port = free_port()
     out, err = directory / f"out-{port}", directory / f"err-{port}"
     with out.open("wb") as out_file, err.open("wb") as err_file:
         process = subprocess.Popen(
@@ -185,7 +185,8 @@ def _answer(response: http.client.HTTPResponse) -> Answer:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -28,19 +28,12 @@ from protocols import CostRules, UsageTotals
 from tests.fakes import NOON, Calendar, budget, new_metrics, reply, request
 from tests.integration.dialects import ESSAY, OPENAI
 from tests.integration.pointed_service import serving
-from tests.integration.redis_server import RedisServer, redis_server
+from tests.integration.redis_server import RedisServer
 from tests.integration.service_process import ServiceProcess, prefixed, service, wait_until
 from tests.integration.stand_in import answer, standing_in
 
 KEPT = {"Cache-Control": "max-age=60"}
 DAY = NOON.date()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """One of its own for each test."""
-    with redis_server(tmp_path) as running:
-        yield running
 
 
 @pytest.fixture

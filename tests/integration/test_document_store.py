@@ -3,8 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,14 +12,7 @@ from implementations.shared_state.document_store import ANOTHER_TYPE, LAST_BYTE,
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from tests.fakes import new_metrics
-from tests.integration.redis_server import RedisServer, redis_server
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """One that each test may kill."""
-    with redis_server(tmp_path) as running:
-        yield running
+from tests.integration.redis_server import RedisServer
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from implementations.shared_state.envelope import SCHEMA
-from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
+from tests.integration.redis_server import PASSWORD, RedisServer
 from tests.integration.service_process import (
     PREFIX,
     ROOT,
@@ -23,13 +22,6 @@ from tests.integration.service_process import (
 
 ADMIN_KEY = "kanarienvogel-of-the-administrator"
 HEALTHY = {"cache_mode": "healthy", "local_cache_available": True, "redis_available": True}
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that wants a password, so that none of these tests may show it."""
-    with redis_server(tmp_path, "--enable-debug-command", "yes", password=PASSWORD) as running:
-        yield running
 
 
 def beside(url: str, **settings: str) -> dict[str, str]:
@@ -66,14 +58,14 @@ def silent_listener(stack: ExitStack) -> str:
 
 @pytest.mark.parametrize("trouble", ["refused", "silent", "no such name", "wrong password"])
 def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
-    trouble: str, tmp_path: Path, server: RedisServer
+    trouble: str, tmp_path: Path, locked_server: RedisServer
 ) -> None:
     with ExitStack() as stack:
         url = {
             "refused": f"redis://:{PASSWORD}@127.0.0.1:9/0",
             "silent": silent_listener(stack),
             "no such name": f"redis://:{PASSWORD}@redis.invalid:6379/0",
-            "wrong password": server.url.replace(PASSWORD, f"{PASSWORD}-of-yesterday"),
+            "wrong password": locked_server.url.replace(PASSWORD, f"{PASSWORD}-of-yesterday"),
         }[trouble]
         running = stack.enter_context(service(tmp_path, beside(url)))
         assert outcome(running) == "MISS"
@@ -88,23 +80,23 @@ def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
 
 
 def test_a_redis_that_dies_under_load_costs_no_answer_and_is_used_again_without_any_traffic(
-    tmp_path: Path, server: RedisServer
+    tmp_path: Path, locked_server: RedisServer
 ) -> None:
-    with service(tmp_path, beside(server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
+    with service(tmp_path, beside(locked_server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
         assert outcome(running, "known") == "MISS"
         assert outcome(running, "known") == "HIT"
         assert mode(running) == "healthy"
-        server.kill()
+        locked_server.kill()
         for number in range(30):
             assert outcome(running, "known") == "HIT"
             assert outcome(running, f"essay {number}") == "MISS"
         assert mode(running) == "degraded"
         assert changes(running) == [("up", "down")]
-        server.start()
+        locked_server.start()
         wait_until(lambda: mode(running) == "healthy")
         assert changes(running) == [("up", "down"), ("down", "up")]
         assert outcome(running, "known") == "HIT"
-        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in server.all_keys()))
+        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in locked_server.all_keys()))
         metrics = running.ask("/metrics").text
     assert "llm_provider_redis_mode 0.0" in metrics
     assert 'llm_provider_redis_transitions_total{mode="down"} 1.0' in metrics
@@ -112,38 +104,40 @@ def test_a_redis_that_dies_under_load_costs_no_answer_and_is_used_again_without_
     assert PASSWORD not in running.written() + metrics
 
 
-def test_a_frozen_redis_costs_no_answer_and_is_used_again_when_it_goes_on(tmp_path: Path, server: RedisServer) -> None:
-    with service(tmp_path, beside(server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
+def test_a_frozen_redis_costs_no_answer_and_is_used_again_when_it_goes_on(
+    tmp_path: Path, locked_server: RedisServer
+) -> None:
+    with service(tmp_path, beside(locked_server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
         assert outcome(running, "known") == "MISS"
-        server.freeze()
+        locked_server.freeze()
         for _ in range(10):
             assert outcome(running, "known") == "HIT"
         assert mode(running) == "degraded"
-        server.thaw()
+        locked_server.thaw()
         wait_until(lambda: mode(running) == "healthy")
     assert changes(running) == [("up", "down"), ("down", "up")]
 
 
-def test_a_redis_that_takes_no_writes_is_shown_as_read_only(tmp_path: Path, server: RedisServer) -> None:
-    with service(tmp_path, beside(server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
+def test_a_redis_that_takes_no_writes_is_shown_as_read_only(tmp_path: Path, locked_server: RedisServer) -> None:
+    with service(tmp_path, beside(locked_server.url, NEAR_CACHE_TTL_SECONDS="0")) as running:
         assert outcome(running, "known") == "MISS"
-        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in server.all_keys()))
-        server.ask("CONFIG", "SET", "maxmemory", "1")
+        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in locked_server.all_keys()))
+        locked_server.ask("CONFIG", "SET", "maxmemory", "1")
         wait_until(lambda: mode(running) == "read_only")
         assert running.ask("/healthz").json()["dependencies"]["redis"] == "healthy"
         assert outcome(running, "known") == "HIT"
         assert outcome(running, "new") == "MISS"
         assert outcome(running, "new") == "HIT"
-        server.ask("CONFIG", "SET", "maxmemory", "0")
+        locked_server.ask("CONFIG", "SET", "maxmemory", "0")
         wait_until(lambda: mode(running) == "healthy")
     assert changes(running) == [("up", "read_only"), ("read_only", "up")]
 
 
-def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, server: RedisServer) -> None:
+def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, locked_server: RedisServer) -> None:
     admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    with service(tmp_path, beside(server.url)) as here, service(tmp_path, beside(server.url)) as there:
+    with service(tmp_path, beside(locked_server.url)) as here, service(tmp_path, beside(locked_server.url)) as there:
         assert outcome(here) == "MISS"
-        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in server.all_keys()))
+        wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in locked_server.all_keys()))
         bought_elsewhere = there.compare(essay_b="An essay.")
         assert bought_elsewhere.headers["x-cache"] == "HIT"
         assert int(bought_elsewhere.headers["age"]) <= 30
@@ -161,8 +155,8 @@ def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, serv
     assert ADMIN_KEY not in here.written() + there.written()
 
 
-def test_all_is_well_is_said_in_the_words_that_callers_look_for(tmp_path: Path, server: RedisServer) -> None:
-    with service(tmp_path, beside(server.url)) as running:
+def test_all_is_well_is_said_in_the_words_that_callers_look_for(tmp_path: Path, locked_server: RedisServer) -> None:
+    with service(tmp_path, beside(locked_server.url)) as running:
         told = running.ask("/healthz").json()
     assert (told["status"], told["dependencies"]["redis"]) == ("healthy", "healthy")
     assert told["dependencies"]["cache"] == {**HEALTHY, "redis_failure_count": 0}

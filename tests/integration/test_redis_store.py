@@ -5,7 +5,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,13 +32,6 @@ from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
 
 NAME = "f" * 64
 PAYLOAD = b'{"winner": "Essay A"}'
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of its own for each test: most of them break it."""
-    with redis_server(tmp_path, "--enable-debug-command", "yes") as running:
-        yield running
 
 
 class Replica:

@@ -1,6 +1,5 @@
 """Replicas as processes beside a real Redis: what one is told the others follow, whatever happens to Redis."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
+from tests.integration.redis_server import PASSWORD, RedisServer
 from tests.integration.service_process import Answer, ServiceProcess, mocked, service, wait_until
 
 ADMIN_KEY = "kanarienvogel-of-the-administrator"
@@ -18,15 +17,8 @@ EVENTS = "llm_provider_events_total"
 TOLD = f'{EVENTS}{{event_type="llm_provider.admin.changed"}}'
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that wants a password, so that none of these tests may show it."""
-    with redis_server(tmp_path, password=PASSWORD) as running:
-        yield running
-
-
-def variables(server: RedisServer) -> dict[str, str]:
-    return mocked(ENVIRONMENT="production", REDIS_URL=server.url, ADMIN_API_KEY=ADMIN_KEY)
+def variables(locked_server: RedisServer) -> dict[str, str]:
+    return mocked(ENVIRONMENT="production", REDIS_URL=locked_server.url, ADMIN_API_KEY=ADMIN_KEY)
 
 
 def act(running: ServiceProcess, method: str, path: str, body: object = None, **headers: str) -> Answer:
@@ -73,17 +65,17 @@ def told(running: ServiceProcess) -> tuple[int, int]:
 
 
 def test_a_change_reaches_the_other_replica_survives_restarts_and_is_told_once(
-    tmp_path: Path, server: RedisServer
+    tmp_path: Path, locked_server: RedisServer
 ) -> None:
-    with service(tmp_path, variables(server)) as there:
-        with service(tmp_path, variables(server)) as here:
+    with service(tmp_path, variables(locked_server)) as there:
+        with service(tmp_path, variables(locked_server)) as here:
             report = done(here, "PATCH", SETTINGS, {"provider_selection_strategy": "random"})
             assert (report["version"], report["scope"]) == (1, "fleet")
             wait_until(lambda: strategy(there) == "random", within_s=WITHIN_S)
             done(here, "PUT", CIRCUITS, {"state": "open", "reason": "they bill twice", "for_s": 600})
             wait_until(lambda: circuit(there) == ("open", "they bill twice"), within_s=WITHIN_S)
             assert (told(here), told(there)) == ((2, 2), (0, 0))
-        with service(tmp_path, variables(server)) as again:
+        with service(tmp_path, variables(locked_server)) as again:
             assert strategy(again) == "random"
             assert circuit(again) == ("open", "they bill twice")
             assert act(there, "PATCH", SETTINGS, {"llm_cache_ttl": 60}, **{"If-Match": '"0"'}).status == 412
@@ -99,39 +91,39 @@ def test_a_change_reaches_the_other_replica_survives_restarts_and_is_told_once(
 
 
 def test_whoever_asks_for_the_circuits_is_told_what_another_replica_was_told_just_now(
-    tmp_path: Path, server: RedisServer
+    tmp_path: Path, locked_server: RedisServer
 ) -> None:
-    with service(tmp_path, variables(server)) as here, service(tmp_path, variables(server)) as there:
+    with service(tmp_path, variables(locked_server)) as here, service(tmp_path, variables(locked_server)) as there:
         for reason in ("first", "second", "third"):
             done(here, "PUT", CIRCUITS, {"state": "open", "reason": reason})
             listed = done(there, "GET", "/circuits")["circuits"]
             assert [one["reason"] for one in listed if one["provider"] == "openai"] == [reason]
 
 
-def test_a_redis_that_dies_and_returns_with_nothing_costs_no_change(tmp_path: Path, server: RedisServer) -> None:
-    with service(tmp_path, variables(server)) as here, service(tmp_path, variables(server)) as there:
+def test_a_redis_that_dies_and_returns_with_nothing_costs_no_change(tmp_path: Path, locked_server: RedisServer) -> None:
+    with service(tmp_path, variables(locked_server)) as here, service(tmp_path, variables(locked_server)) as there:
         done(here, "PATCH", SETTINGS, {"provider_selection_strategy": "random"})
         done(here, "PUT", CIRCUITS, {"state": "open", "reason": "they bill twice"})
         wait_until(lambda: strategy(there) == "random", within_s=WITHIN_S)
         wait_until(lambda: circuit(there)[0] == "open", within_s=WITHIN_S)
-        server.kill()
+        locked_server.kill()
         wait_until(lambda: scope(there) == scope(here) == "replica")
         assert strategy(there) == strategy(here) == "random"
         assert circuit(there) == circuit(here) == ("open", "they bill twice")
         report = done(here, "PATCH", SETTINGS, {"llm_cache_ttl": 60})
         assert (report["version"], report["scope"]) == (2, "replica")
         assert overrides(there) == {"provider_selection_strategy": "random"}
-        server.start()
+        locked_server.start()
         both = {"provider_selection_strategy": "random", "llm_cache_ttl": 60}
         wait_until(lambda: overrides(there) == both, within_s=20)
         wait_until(lambda: scope(there) == scope(here) == "fleet")
         assert told(here) == (3, 3)
-    with service(tmp_path, variables(server)) as again:
+    with service(tmp_path, variables(locked_server)) as again:
         assert overrides(again) == both
         assert circuit(again) == ("open", "they bill twice")
 
 
-def test_administrators_of_two_replicas_at_once_lose_no_change(tmp_path: Path, server: RedisServer) -> None:
+def test_administrators_of_two_replicas_at_once_lose_no_change(tmp_path: Path, locked_server: RedisServer) -> None:
     changes = {
         "llm_cache_ttl": 61.0,
         "cost_limit_usd_per_day": 5.0,
@@ -143,8 +135,8 @@ def test_administrators_of_two_replicas_at_once_lose_no_change(tmp_path: Path, s
         "provider_selection_strategy": "round-robin",
     }
     with (
-        service(tmp_path, variables(server)) as here,
-        service(tmp_path, variables(server)) as there,
+        service(tmp_path, variables(locked_server)) as here,
+        service(tmp_path, variables(locked_server)) as there,
         ThreadPoolExecutor(max_workers=len(changes)) as crowd,
     ):
         asked = {
@@ -164,12 +156,12 @@ def test_administrators_of_two_replicas_at_once_lose_no_change(tmp_path: Path, s
     ids=["no JSON", "another type", "another version's"],
 )
 def test_what_stands_in_redis_and_does_not_fit_stops_nothing(
-    command: tuple[str, str], tmp_path: Path, server: RedisServer
+    command: tuple[str, str], tmp_path: Path, locked_server: RedisServer
 ) -> None:
     verb, text = command
     for key in ("settings", "circuits"):
-        server.ask(verb, f"llm_cache:operator:{key}", text)
-    with service(tmp_path, variables(server)) as running:
+        locked_server.ask(verb, f"llm_cache:operator:{key}", text)
+    with service(tmp_path, variables(locked_server)) as running:
         assert running.compare().status == 200
         assert overrides(running) == {}
         scrape = running.ask("/metrics").text
@@ -177,13 +169,13 @@ def test_what_stands_in_redis_and_does_not_fit_stops_nothing(
         assert "llm_provider_redis_mode 0.0" in scrape
         done(running, "PATCH", SETTINGS, {"llm_cache_ttl": 60})
         done(running, "PUT", CIRCUITS, {"state": "open", "reason": "they bill twice"})
-    with service(tmp_path, variables(server)) as again:
+    with service(tmp_path, variables(locked_server)) as again:
         assert overrides(again) == {"llm_cache_ttl": 60}
         assert circuit(again)[0] == "open"
 
 
-def test_alerts_that_are_reset_are_forgotten_by_redis(tmp_path: Path, server: RedisServer) -> None:
-    with service(tmp_path, variables(server)) as running:
+def test_alerts_that_are_reset_are_forgotten_by_redis(tmp_path: Path, locked_server: RedisServer) -> None:
+    with service(tmp_path, variables(locked_server)) as running:
         assert done(running, "POST", "/alerts/reset") == {"reset": True, "everywhere": True, "forgotten": 0}
-        server.kill()
+        locked_server.kill()
         wait_until(lambda: not done(running, "POST", "/alerts/reset")["everywhere"])

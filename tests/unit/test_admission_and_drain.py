@@ -8,7 +8,7 @@ from exceptions import ServiceStoppingError
 from implementations.resilience.admission import Admission
 from implementations.resilience.drain import POLL_S, Drain
 from implementations.resilience.single_flight import SingleFlight
-from tests.fakes import Clock, InstantSleep, instant_sleep, settle
+from tests.fakes import Clock, InstantSleep, settle
 
 
 class House:
@@ -18,7 +18,7 @@ class House:
         self.admission = Admission()
         self.flights = SingleFlight[str]()
         self.clock = Clock()
-        self.sleep: InstantSleep = instant_sleep(self.clock)
+        self.sleep: InstantSleep = InstantSleep(self.clock)
         self.drain = Drain(
             self.admission, self.flights, delay_s=delay_s, grace_s=grace_s, clock=self.clock, sleep=self.sleep
         )

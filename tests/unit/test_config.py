@@ -132,6 +132,21 @@ def test_both_bare_names_of_google_are_read(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings.from_environment().google.api_key == SecretStr("first")
 
 
+def test_a_bare_name_precedes_the_file_of_another_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from a file")
+    monkeypatch.setenv("GOOGLE_API_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("GEMINI_API_KEY", "bare")
+    assert Settings.from_environment().google.api_key == SecretStr("bare")
+
+
+@pytest.mark.parametrize(
+    "text", ["kafka-1:9092,[::1]:9093", "kafka-1:9092, [::1]:9093", '["kafka-1:9092", "[::1]:9093"]']
+)
+def test_kafka_s_servers_are_a_list(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS", text)
+    assert Settings.from_environment().events.kafka_servers == ("kafka-1:9092", "[::1]:9093")
+
+
 @pytest.mark.parametrize("text", ["openai, google", '["openai", "google"]', "openai,google,"])
 def test_a_list_is_comma_separated_or_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}PROVIDER_PRIORITY_ORDER", text)
@@ -175,6 +190,7 @@ def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyP
         ("OTLP_ENDPOINT", f"http://user:{CANARY}@jaeger:4318"),
         ("KAFKA_BOOTSTRAP_SERVERS", CANARY),
         ("KAFKA_BOOTSTRAP_SERVERS", f"user:{CANARY}@kafka:9092"),
+        *(("KAFKA_BOOTSTRAP_SERVERS", f"{CANARY}{rest}") for rest in (":0", ":99999", "..a:9092", "x" * 60 + ":9092")),
         ("KAFKA_SASL_MECHANISM", CANARY),
         ("OPENAI_API_KEY_FILE", f"/nowhere/{CANARY}"),
         ("OPENAI_ORG_ID", f"{CANARY}\r\nX-Evil: 1"),

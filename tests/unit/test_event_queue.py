@@ -31,7 +31,7 @@ ALERT = CostAlerted(
     alert_type=CostAlertType.DAILY_LIMIT, provider=None, current_cost=80.0, threshold=80.0, period="2026-11-23"
 )
 STARTED = request_events.started(query())
-COMPLETED = request_events.unanswered(query(), "No.", 1.0, cost_usd=0.0)
+COMPLETED = request_events.unanswered(query(), "No.", 1.0, provider=None, cost_usd=0.0)
 HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
 
 

@@ -259,7 +259,7 @@ def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "text").write_text("no database at all, but long enough to be read as one" * 100)
-    for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db"):
+    for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db", tmp_path, Path("/")):
         monkeypatch.setenv("LLM_PROVIDER_SERVICE_EVENT_SPOOL_PATH", str(wrong))
         with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: cannot be used as"):
             create_container(Settings.from_environment())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api_models import ModelTier, ProviderName, ReasoningEffort, TemperatureUse
-from config import ConfigurationError, Settings
+from config import PREFIX, ConfigurationError, Settings
 from implementations.judging.catalogue import SHIPPED, ModelCatalogue
 from implementations.request_builder_impl import RequestBuilderImpl
 from protocols import CHARACTERS_PER_TOKEN, Choice, ModelTraits, ProviderRequest
@@ -154,7 +154,7 @@ WRONG: dict[str, Any] = {
 def test_a_wrong_file_is_refused_by_the_name_of_its_setting_and_never_shown(tmp_path: Path, content: Any) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         corrected(tmp_path, content)
-    assert str(refusal.value).startswith("MODEL_CATALOG_PATH: ")
+    assert str(refusal.value).startswith(f"{PREFIX}MODEL_CATALOG_PATH: ")
     assert SECRET not in str(refusal.value)
     assert refusal.value.__cause__ is None
 
@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_path(tmp_path: Path) 
     for path in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(ConfigurationError) as refusal:
             ModelCatalogue.load(path)
-        assert str(refusal.value) == "MODEL_CATALOG_PATH: the file cannot be read."
+        assert str(refusal.value) == f"{PREFIX}MODEL_CATALOG_PATH: the file cannot be read."
 
 
 def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:

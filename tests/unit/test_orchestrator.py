@@ -40,9 +40,11 @@ from exceptions import (
     ProviderError,
     ProviderTimeoutError,
     ProviderUnavailableError,
+    RequestRejectedError,
     ServiceError,
     ServiceOverloadedError,
     ServiceStoppingError,
+    ThrottlePausedError,
 )
 from implementations.answers_impl import LANDING_S, AnswersImpl
 from implementations.cache_manager_impl import CacheManagerImpl
@@ -726,16 +728,40 @@ async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
     await settle()
 
 
-async def test_a_wait_that_nobody_knows_is_not_the_smallest() -> None:
-    home = House(
-        {
-            ANTHROPIC: FakeProvider(CircuitOpenError("held open")),
-            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=12.0)),
-        }
-    )
-    with pytest.raises(CircuitOpenError) as told:
+@pytest.mark.parametrize(
+    ("first", "second", "told", "wait_s"),
+    [
+        (CircuitOpenError("held"), CircuitOpenError("open", retry_after_s=12.0), CircuitOpenError, 12.0),
+        (CircuitOpenError("held"), CircuitOpenError("held"), CircuitOpenError, None),
+        (CircuitOpenError("held"), ThrottlePausedError("paused", retry_after_s=70.0), CircuitOpenError, 70.0),
+        (
+            CircuitOpenError("open", retry_after_s=3000.0),
+            ThrottlePausedError("paused", retry_after_s=70.0),
+            CircuitOpenError,
+            70.0,
+        ),
+        (
+            ThrottlePausedError("paused", retry_after_s=60.0),
+            ThrottlePausedError("paused", retry_after_s=3000.0),
+            ThrottlePausedError,
+            60.0,
+        ),
+    ],
+)
+async def test_where_nobody_was_asked_the_smallest_wait_is_told(
+    first: ServiceError, second: ServiceError, told: type[ServiceError], wait_s: float | None
+) -> None:
+    home = House({ANTHROPIC: FakeProvider(first), OPENAI: FakeProvider(second)})
+    with pytest.raises(told) as caught:
         await home.compare(query())
-    assert told.value.retry_after_s == 12.0
+    assert caught.value.retry_after_s == wait_s
+
+
+async def test_the_end_of_a_failed_question_names_the_provider_that_failed() -> None:
+    home = House({ANTHROPIC: FakeProvider(RequestRejectedError("it answered 400", provider=ANTHROPIC))})
+    with pytest.raises(RequestRejectedError):
+        await home.compare(query())
+    assert home.completed().provider is ANTHROPIC
 
 
 @pytest.mark.parametrize(

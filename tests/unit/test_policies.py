@@ -32,11 +32,11 @@ from tests.fakes import (
     FakeProvider,
     FixedPrices,
     Held,
+    InstantSleep,
     Step,
     books,
     budget,
     call,
-    instant_sleep,
     new_metrics,
     reply,
     request,
@@ -261,7 +261,7 @@ async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
     provider = FakeProvider(cut, reply())
     with calling(call(Clock())):
         await Retrying(
-            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
         ).generate_comparison(request())
     assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
 
@@ -273,7 +273,7 @@ async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_trunc
     provider = FakeProvider(cut, rejection)
     with calling(call(Clock())), pytest.raises(TruncatedReplyError) as passed:
         await Retrying(
-            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
         ).generate_comparison(request())
     assert passed.value is cut
     assert cut.asks_next_provider
@@ -285,6 +285,6 @@ async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_a
     provider = FakeProvider(TruncatedReplyError("that was all", purchase=bought, larger_max_tokens=None))
     with calling(call(Clock())), pytest.raises(TruncatedReplyError):
         await Retrying(
-            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
         ).generate_comparison(request())
     assert len(provider.requests) == 1

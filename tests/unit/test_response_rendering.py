@@ -13,9 +13,9 @@ from tests.fakes import (
     Clock,
     FakeProvider,
     FixedPrices,
+    InstantSleep,
     books,
     call,
-    instant_sleep,
     new_metrics,
     reply,
     request,
@@ -39,7 +39,7 @@ async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
         clock.advance(2.0)
         return reply()
 
-    sleep, asked = instant_sleep(clock), call(clock)
+    sleep, asked = InstantSleep(clock), call(clock)
     accounting = books(FixedPrices(), metrics=new_metrics(), now=Calendar())
     metered = Metered(FakeProvider(slowly_failing, slowly), budget=unlimited(), accounting=accounting, clock=clock)
     with calling(asked):

@@ -21,7 +21,7 @@ from implementations.retry_manager_impl import (
     MAX_ATTEMPTS,
     RetryManagerImpl,
 )
-from tests.fakes import Clock, call, instant_sleep
+from tests.fakes import Clock, InstantSleep, call
 
 
 class Operation:
@@ -41,7 +41,7 @@ class Operation:
 
 
 async def test_a_first_success_needs_no_second_attempt() -> None:
-    sleep, operation = instant_sleep(), Operation(0)
+    sleep, operation = InstantSleep(), Operation(0)
     with calling(call(Clock())):
         assert await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation) == "done"
     assert (operation.calls, sleep.naps) == (1, [])
@@ -50,7 +50,7 @@ async def test_a_first_success_needs_no_second_attempt() -> None:
 async def test_a_transient_failure_is_overcome() -> None:
     operation = Operation(2)
     with calling(call(Clock())):
-        assert await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation) == "done"
+        assert await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation) == "done"
     assert operation.calls == 3
 
 
@@ -63,7 +63,7 @@ async def test_every_repetition_is_told_also_one_that_is_no_burden() -> None:
             raise failures.pop(0)
         return "done"
 
-    manager = RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep(), on_retry=lambda: told.append(None))
+    manager = RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep(), on_retry=lambda: told.append(None))
     with calling(call(Clock())):
         await manager.run(operation)
     assert len(told) == 2
@@ -73,21 +73,21 @@ async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
     failure = ProviderUnavailableError("overloaded")
     operation = Operation(99, failure)
     with calling(call(Clock())), pytest.raises(ProviderUnavailableError) as last:
-        await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
     assert last.value is failure
     assert operation.calls == MAX_ATTEMPTS == 3
 
 
 @pytest.mark.parametrize("failure", [DeadlineExceededError("late"), ValueError("a defect"), asyncio.CancelledError()])
 async def test_what_may_not_be_repeated_is_not(failure: BaseException) -> None:
-    sleep, operation = instant_sleep(), Operation(99, failure)
+    sleep, operation = InstantSleep(), Operation(99, failure)
     with calling(call(Clock())), pytest.raises(type(failure)):
         await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
     assert (operation.calls, sleep.naps) == (1, [])
 
 
 async def test_the_back_off_stays_within_its_growing_bounds() -> None:
-    sleep = instant_sleep()
+    sleep = InstantSleep()
     for _ in range(50):
         with calling(call(Clock())):
             await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(Operation(2))
@@ -100,7 +100,7 @@ async def test_the_back_off_stays_within_its_growing_bounds() -> None:
 
 
 async def test_who_is_throttled_waits_longer() -> None:
-    sleep = instant_sleep()
+    sleep = InstantSleep()
     for _ in range(50):
         with calling(call(Clock())):
             await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(Operation(1, ProviderOverloadedError("busy")))
@@ -108,7 +108,7 @@ async def test_who_is_throttled_waits_longer() -> None:
 
 
 async def test_a_wait_that_the_provider_asks_for_is_not_cut_short_and_not_ended_by_all_at_once() -> None:
-    sleep = instant_sleep()
+    sleep = InstantSleep()
     for _ in range(20):
         with calling(call(Clock())):
             await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
@@ -119,7 +119,7 @@ async def test_a_wait_that_the_provider_asks_for_is_not_cut_short_and_not_ended_
 
 
 async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it() -> None:
-    sleep = instant_sleep()
+    sleep = InstantSleep()
     with calling(call(Clock(), remaining_s=12.0 + SHORTEST_ATTEMPT_S)):
         await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
             Operation(1, RateLimitedError("slow down", retry_after_s=12.0))
@@ -130,7 +130,7 @@ async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it() 
 async def test_only_the_first_invitation_is_free_of_charge() -> None:
     budget = RetryBudget()
     with calling(call(Clock())):
-        await RetryManagerImpl(budget=budget, sleep=instant_sleep()).run(
+        await RetryManagerImpl(budget=budget, sleep=InstantSleep()).run(
             Operation(2, RateLimitedError("slow down", retry_after_s=2.0))
         )
     assert budget.tokens == TOKENS - 1
@@ -150,7 +150,7 @@ async def test_who_is_invited_to_come_back_by_a_provider_that_works_burdens_nobo
     failure: ProviderError, charged: int
 ) -> None:
     budget = RetryBudget()
-    manager = RetryManagerImpl(budget=budget, sleep=instant_sleep())
+    manager = RetryManagerImpl(budget=budget, sleep=InstantSleep())
     for _ in range(5):
         with calling(call(Clock())):
             await manager.run(Operation(1, failure))
@@ -158,14 +158,14 @@ async def test_who_is_invited_to_come_back_by_a_provider_that_works_burdens_nobo
 
 
 async def test_a_wait_beyond_the_deadline_is_not_begun_and_its_figure_is_passed_on() -> None:
-    sleep, operation = instant_sleep(), Operation(99, RateLimitedError("slow down", retry_after_s=3600.0))
+    sleep, operation = InstantSleep(), Operation(99, RateLimitedError("slow down", retry_after_s=3600.0))
     with calling(call(Clock())), pytest.raises(RateLimitedError) as told:
         await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
     assert (operation.calls, sleep.naps, told.value.retry_after_s) == (1, [], 3600.0)
 
 
 async def test_a_provider_in_trouble_is_burdened_with_few_repetitions() -> None:
-    manager, calls = RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()), 0
+    manager, calls = RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()), 0
 
     async def down() -> str:
         nonlocal calls
@@ -195,19 +195,19 @@ async def test_a_repetition_that_meets_an_obstacle_of_ours_ends_with_the_failure
         raise failures.pop(0)
 
     with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
     assert failures == []
 
 
 async def test_a_provider_may_forbid_the_repetition_of_what_could_be_repeated() -> None:
     operation = Operation(99, ProviderUnavailableError("down", is_final=True))
     with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation)
+        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
     assert operation.calls == 1
 
 
 async def test_an_answer_that_is_no_verdict_is_asked_for_once_more_and_at_once() -> None:
-    sleep, calls = instant_sleep(), 0
+    sleep, calls = InstantSleep(), 0
 
     async def no_verdict() -> str:
         nonlocal calls
@@ -228,11 +228,11 @@ async def test_an_answer_that_is_no_verdict_after_another_failure_still_has_its_
         return "done"
 
     with calling(call(Clock())):
-        assert await RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep()).run(operation) == "done"
+        assert await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation) == "done"
 
 
 async def test_no_attempt_is_made_for_which_no_time_would_be_left() -> None:
-    sleep, operation = instant_sleep(), Operation(99)
+    sleep, operation = InstantSleep(), Operation(99)
     with calling(call(Clock(), remaining_s=SHORTEST_ATTEMPT_S / 2)), pytest.raises(ProviderUnavailableError):
         await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
     assert (operation.calls, sleep.naps) == (1, [])
@@ -240,7 +240,7 @@ async def test_no_attempt_is_made_for_which_no_time_would_be_left() -> None:
 
 async def test_the_time_that_waiting_took_counts() -> None:
     clock = Clock()
-    sleep = instant_sleep(clock)
+    sleep = InstantSleep(clock)
     under_way = call(clock, remaining_s=20.0)
 
     async def slow_failure() -> str:
@@ -273,7 +273,7 @@ async def test_a_caller_who_leaves_during_the_back_off_is_let_go() -> None:
 
 
 async def test_concurrent_runs_do_not_disturb_each_others_attempts() -> None:
-    manager = RetryManagerImpl(budget=RetryBudget(), sleep=instant_sleep())
+    manager = RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
     operations = [Operation(number % 5) for number in range(5)]
 
     async def ask(operation: Operation) -> str:

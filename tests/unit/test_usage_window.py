@@ -36,8 +36,10 @@ def bought(cost_usd: float | None) -> CostTracked:
 def test_a_window_adds_up_what_was_published() -> None:
     calendar = Calendar()
     window = UsageWindow(now=calendar)
-    failed = request_events.unanswered(query(provider=ProviderName.OPENAI), "No.", 0.3, cost_usd=0.0)
-    nobody = request_events.unanswered(query(), "No.", 0.1, cost_usd=0.0)
+    failed = request_events.unanswered(
+        query(provider=ProviderName.OPENAI), "No.", 0.3, provider=ProviderName.OPENAI, cost_usd=0.0
+    )
+    nobody = request_events.unanswered(query(), "No.", 0.1, provider=None, cost_usd=0.0)
     for event in (HIT, MISS, MISS, MISS, bought(0.5), bought(None), failed, nobody):
         window.observe(event)
     calendar.move(seconds=60)

@@ -100,11 +100,12 @@ def test_a_justification_is_kept_letter_by_letter(justification: str) -> None:
         ("a\\ud800b", "a\N{REPLACEMENT CHARACTER}b"),
         ("a\\udc00", "a\N{REPLACEMENT CHARACTER}"),
         ("\\udc00\\ud800", "\N{REPLACEMENT CHARACTER}" * 2),
-        ("a\\u0000b", "a\N{REPLACEMENT CHARACTER}b"),
+        ("a\\u0000b", "ab"),
+        ("\\u001b[31mred\\u0007\\r\\n\\u202efed\\u2066", "[31mred\nfed"),
         ("\\ud83d\\ude42", "🙂"),
     ],
 )
-def test_what_cannot_be_encoded_is_replaced(literal: str, kept: str) -> None:
+def test_what_cannot_be_encoded_is_replaced_and_what_terminals_obey_is_left_out(literal: str, kept: str) -> None:
     verdict = read_verdict(TEXT.replace("It gives reasons.", literal))
     assert verdict == replace(READ, justification=kept)
     assert verdict.justification.encode()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 import pytest
 from hypothesis import given, settings
@@ -203,8 +204,9 @@ def plainly_read(text: str) -> tuple[str, str, float]:
     assert float(fields["confidence"]) in {1.0, 2.0, 3.0, 4.0, 5.0}
     assert fields["winner"] in {"Essay A", "Essay B"}
     assert isinstance(fields["justification"], str)
-    assert fields["justification"].strip()
-    return fields["winner"], fields["justification"], float(fields["confidence"])
+    shown = "".join(letter for letter in fields["justification"] if letter in "\t\n" or category(letter) != "Cc")
+    assert shown.strip()
+    return fields["winner"], shown, float(fields["confidence"])
 
 
 def assert_sane(reply: ProviderReply) -> None:

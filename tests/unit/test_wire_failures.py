@@ -463,6 +463,8 @@ async def test_what_is_not_the_json_of_an_answer_has_a_class_as_well(status: int
         ),
         ({"choices": [{"finish_reason": "error", "message": {"content": "{"}}]}, ProviderUnavailableError),
         ({"error": {"code": 502, "message": "gone"}}, ProviderUnavailableError),
+        ({"choices": None}, BrokenReplyError),
+        ({"choices": [{}]}, BrokenReplyError),
         ({"error": {"code": 429, "message": "busy"}, "choices": [{"finish_reason": "error"}]}, RateLimitedError),
     ],
 )
