@@ -1,6 +1,7 @@
 """The request body: read as a whole when awaited, bounded in time, size and memory."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -12,6 +13,7 @@ from exceptions import ServiceOverloadedError
 from protocols import MemoryProtocol
 
 SMALL_BYTES = 64 * 1024
+DISCARD_S = 2.0
 
 
 class UnlimitedMemory:
@@ -63,6 +65,15 @@ class Body:
         self.memory.give_back(self._taken_bytes)
         self._taken_bytes = 0
         self._parts.clear()
+
+    async def discard(self) -> None:
+        """Receive and drop the rest, for DISCARD_S at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_S), self._turn:
+                goes_on = not (self.is_whole or self.caller_left)
+                while goes_on:
+                    message = await self._receive()
+                    goes_on = message["type"] == "http.request" and message.get("more_body", False)
 
     async def until_caller_leaves(self) -> None:
         """Wait for the disconnect. Body parts received meanwhile are kept for the reader."""

@@ -78,6 +78,8 @@ class Connection(ASGIHTTPConnection):
                     response = await self.app.handle_request(request, finish)
                 if self._leaves_the_end_in_doubt(request):
                     response.headers["Connection"] = "close"  # or the server awaits the rest, or takes it for a request
+                if self._closes_under_the_body(request):
+                    await request.body.discard()  # or the caller, who is still sending, gets a reset and no answer
                 await asyncio.sleep(0)  # let other ready requests go first (decision 14)
                 await self._send_response(send, response)
         except asyncio.CancelledError:
@@ -91,6 +93,13 @@ class Connection(ASGIHTTPConnection):
         """Whether the end of this request is unknown. A server that does not upgrade ignores the body of an upgrade."""
         unread = not request.body.is_whole and (request.lines(b"expect") or request.body.is_late)
         return bool(unread or request.lines(b"upgrade"))
+
+    @staticmethod
+    def _closes_under_the_body(request: ServiceRequest) -> bool:
+        """Whether the server would close a connection on which a body is still arriving, as its caller asked."""
+        body = request.body
+        is_arriving = not (body.is_whole or body.is_late or body.caller_left or request.lines(b"expect"))
+        return is_arriving and any("close" in line.lower() for line in request.lines(b"connection"))
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         """Send two messages; Quart sends three or more."""

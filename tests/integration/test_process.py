@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from config import MIB
 from tests.integration.dialects import OPENAI
 from tests.integration.service_process import (
     COMPARISON,
@@ -434,6 +435,15 @@ def test_a_body_over_the_limit_is_refused_however_it_is_framed(tmp_path: Path, f
     assert answer.status == 413
     assert answer.json()["error_type"] == "VALIDATION_ERROR"
     assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
+
+
+def test_a_body_over_the_limit_is_refused_to_a_caller_who_sends_it_all_before_he_reads(tmp_path: Path) -> None:
+    with service(tmp_path, mocked()) as running:
+        for _ in range(5):
+            with running.connected() as plain:
+                head = f"{POST_HEAD}Connection: close\r\nContent-Length: {8 * MIB}\r\n\r\n"
+                plain.sendall(head.encode() + b"x" * (8 * MIB))
+                assert received(plain).status == 413
 
 
 def test_a_body_that_arrives_too_slowly_is_refused(tmp_path: Path) -> None:

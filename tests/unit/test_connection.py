@@ -401,6 +401,24 @@ async def test_whoever_waits_to_send_too_much_is_told_to_close(app: Quart) -> No
     assert (b"connection", b"close") in caller.headers
 
 
+@pytest.mark.parametrize("wish", ["close", "Close, TE", "keep-alive"])
+async def test_a_refused_body_is_received_to_its_end_where_the_connection_closes(app: Quart, wish: str) -> None:
+    caller = Caller(*[part(b"x" * MOST_BYTES, more=True)] * 3, part(b"x"), LEFT)
+    await ask(app, caller, **{"content-length": str(4 * MOST_BYTES)}, connection=wish)
+
+    assert caller.status == 413
+    assert (await caller.receive() == LEFT) is (wish != "keep-alive")
+
+
+async def test_a_refused_body_that_never_ends_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_S", 0.01)
+    caller = Caller(part(b"x", more=True))
+    async with asyncio.timeout(5):
+        await ask(app, caller, **{"content-length": str(2 * MOST_BYTES)}, connection="close")
+
+    assert caller.status == 413
+
+
 async def test_messages_may_leave_out_what_is_usual(app: Quart) -> None:
     caller = Caller(cast("ASGIReceiveEvent", {"type": "http.request"}))
     await ask(app, caller)
