@@ -537,7 +537,7 @@ class ComparisonResponse:
     token_usage: TokenUsage
     """Tokens of the purchase that gave the answer; of the original one when the answer was cached or shared."""
     cost_estimate: float | None
-    """US dollars of all known purchases of this call: 0 when cached, shared or mocked; null when a price is unknown."""
+    """US dollars of this call's purchases: 0 if cached, shared or mocked and nobody was asked before; null: unknown."""
     correlation_id: UUID
     """The correlation id of this request."""
     trace_id: str | None

@@ -28,6 +28,7 @@ from implementations.observability.log_writer import LINES
 from startup_setup import SERVER_GRACE_S, create_app
 
 EXIT_CONFIGURATION = 2
+KEEP_ALIVE_S = 75  # longer than clients keep connections (aiohttp: 15 s), or they send into one that closes
 RESERVED_FILES = 300
 FEWEST_CONNECTIONS = 50
 OBJECTS_PER_COLLECTION = 10_000
@@ -119,6 +120,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,  # Uvicorn would trust any header sent from this machine
         limit_concurrency=most_connections(),
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SERVER_GRACE_S,
     )
     uvicorn.Server(config).run(sockets=sockets)

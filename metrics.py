@@ -415,9 +415,14 @@ class Metrics:
         self.circuit_state.of(provider).set(CIRCUIT_STATES.index(state))
         self.circuit_transitions.of(provider, state).inc()
 
-    def introduce_models(self, names: Iterable[str]) -> None:
-        """Keep these models apart from now on; never names that a caller chose."""
+    def introduce_models(self, names: Iterable[str], *, defaults: Mapping[ProviderName, str]) -> None:
+        """Keep these models apart from now on; never names that a caller chose.
+
+        The series that tells of a default that its provider does not offer starts at zero: an alert uses it.
+        """
         self._known_models.update(names)
+        for provider, model in defaults.items():
+            self.attempts.of(provider, self.model_label(model), AttemptOutcome.UNKNOWN_MODEL)
 
     def model_label(self, model: str) -> str:
         """The model, or `other` when it is unknown."""

@@ -41,7 +41,7 @@ class RuntimeSettingsImpl:
         self._in_force = environment
         self._overrides: Values = {}
         self._current = snapshot_of(environment)
-        metrics.introduce_models(self._current.models)
+        metrics.introduce_models(self._current.models, defaults=self._current.default_models)
         self._left_out = 0
         self._shared = SharedValues(SETTINGS, document, take=self._take, flawed=self._flawed)
         metrics.stored_left_out.of(SETTINGS).set_function(lambda: self._left_out + self._shared.is_unreadable)
@@ -107,7 +107,7 @@ class RuntimeSettingsImpl:
         self._overrides, self._in_force = self._fitting(dict(values))
         self._left_out = sum(self._overrides.get(name, ...) != value for name, value in values.items())
         self._current = snapshot_of(self._in_force)
-        self._metrics.introduce_models(self._current.models)
+        self._metrics.introduce_models(self._current.models, defaults=self._current.default_models)
         if self._in_force.service.log_level != before:
             self._on_log_level(self._in_force.service.log_level)
 

@@ -34,7 +34,8 @@ class FakeRedis:
         self.closed = False
         self._clock = clock
 
-    async def send(self, *commands: Command) -> list[Any]:
+    async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
+        on_turn()
         self.sent.extend(commands)
         await asyncio.sleep(0)
         if self.hangs:

@@ -70,16 +70,15 @@ class Budget:
         except CostLimitExceededError:
             self._metrics.limit_refusals.of(UNKNOWN_PRICE).inc()
             raise
-        if not reservation.ceiling or not self._rules().has_limits:
-            self._local.decide(reservation)
-            return reservation
-        try:
-            answer = await self._answer(reservation, self._limits())
-            if answer is not BudgetAnswer.DONE:
-                self._refuse(reservation, answer, request)
-        except BaseException:  # a cancelled caller's among them
-            self.release(reservation)
-            raise
+        if reservation.ceiling and self._rules().has_limits:
+            try:
+                answer = await self._answer(reservation, self._limits())
+                if answer is not BudgetAnswer.DONE:
+                    self._refuse(reservation, answer, request)
+            except BaseException:  # a cancelled caller's among them
+                self.release(reservation)
+                raise
+        self._local.decide(reservation)
         return reservation
 
     def release(self, reservation: Reservation) -> None:
@@ -156,23 +155,14 @@ class Budget:
 
     async def _answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:
         """The fleet's answer; our own if Redis does not answer within the call's remaining Redis timeout."""
-        if self._shared is None or self._sync.is_busy:
-            self._local.decide(reservation)
+        if self._shared is None:
             return self._own_answer(reservation, limits)
         asking = self._sync.start(self._shared.take(reservation, limits))
-        try:
-            with waiting_for_redis() as patience_s:
-                await asyncio.wait({asking}, timeout=patience_s)
-        finally:
-            answer = asking.result() if asking.done() else None
-            if answer is None:
-                asking.add_done_callback(lambda _: self._answered_late(reservation))
+        asking.add_done_callback(lambda _: self._sync_soon())  # what is granted too late is given back
+        with waiting_for_redis() as patience_s:
+            await asyncio.wait({asking}, timeout=patience_s)
+        answer = asking.result() if asking.done() else None
         return self._own_answer(reservation, limits) if answer is None else answer
-
-    def _answered_late(self, reservation: Reservation) -> None:
-        """Whatever the answer, what was decided without it (or that the caller left) is told to the others."""
-        self._local.decide(reservation)
-        self._sync_soon()
 
     def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:
         """Decide within our share of each limit, and within what others are known to have left."""

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from implementations.accounting.shared_budget import SharedBudget
 
 T = TypeVar("T")
-MOST_MESSAGES = 64  # on their way: a slow Redis is not asked by more calls at a time
 
 
 class BudgetSync:
@@ -17,11 +16,6 @@ class BudgetSync:
         self._shared = shared
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_syncing = False
-
-    @property
-    def is_busy(self) -> bool:
-        """Nothing more should be asked."""
-        return len(self._tasks) >= MOST_MESSAGES
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run it as a separate task, referenced until it ends."""

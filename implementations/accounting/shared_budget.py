@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 from implementations.accounting.local_budget import LocalBudget
 from protocols import Account, Reservation
 
+AT_ONCE = 8  # messages: a burst of purchases must not take every connection
+
 
 class BudgetAnswer(IntEnum):
     """The shared budget's answer."""
@@ -71,6 +73,7 @@ class SharedBudget:
         self._epoch = 0
         self._declared: tuple[Account, Account] | None = None
         self._declaring: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._counted = 0  # messages of this replica, by Redis's highest count in this epoch
         self.others: Mapping[str, Share] = {}
 
@@ -87,13 +90,15 @@ class SharedBudget:
     async def take(self, reservation: Reservation, limits: Sequence[int | None]) -> BudgetAnswer | None:
         """Request a reservation that the local budget already holds, and decide upon it if it is granted.
 
-        None: Redis is down. Must not be cancelled: the request may still be granted. No message tells of a ceiling
-        before its own request is answered, because messages overtake each other.
+        None: Redis is down, or the reservation was decided upon meanwhile. Must not be cancelled: the request may still
+        be granted. No message tells of a ceiling before its own request is answered, because messages overtake each
+        other.
         """
-        if not await self._ready() or reservation.accounts != self._local.accounts:
-            return None
-        epoch, entries = self._epoch, self._differences(limits)
-        heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
+        async with self._turns:
+            if not reservation.is_asked or not await self._ready() or reservation.accounts != self._local.accounts:
+                return None
+            epoch, entries = self._epoch, self._differences(limits)
+            heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
         if heard is None or heard.answer:
             return heard and heard.answer
         self._local.decide(reservation)
@@ -104,9 +109,10 @@ class SharedBudget:
 
     async def sync(self) -> bool:
         """Send pending differences and learn the others' shares. False: no answer."""
-        if not await self._ready():
-            return False
-        return await self._send(self._epoch, self._differences((None, None)), ceiling=0) is not None
+        async with self._turns:
+            if not await self._ready():
+                return False
+            return await self._send(self._epoch, self._differences((None, None)), ceiling=0) is not None
 
     def _differences(self, limits: Sequence[int | None]) -> list[Entry]:
         """Pending differences, marked as sent."""

@@ -4,7 +4,6 @@ Each exchange is one atomic script. A replica's field is "epoch held spent messa
 effect, so a command that timed out but was executed later, or was executed twice, does not count twice.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,7 @@ from implementations.shared_state.shared_redis import SharedRedis
 
 KEPT_S = 70 * 86_400
 NO_LIMIT = -1
-# A burst of purchases queues here, so as not to take every connection; each exchange is short.
-AT_ONCE = 8
-POOL_TRIES = 4
+POOL_TRIES = 2
 
 # ARGV: replica, epoch, "declare" or "change", TTL in seconds, ceiling; then per key: held, spent, limit.
 # Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then per key what the others hold and spent,
@@ -63,7 +60,6 @@ class BudgetStore:
         self._redis = redis
         self._prefix = prefix
         self._replica = replica
-        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def exchange(
         self, verb: str, epoch: int, entries: Sequence[tuple[str, int, int, int | None]], *, ceiling: int
@@ -80,8 +76,7 @@ class BudgetStore:
         ]
         command: Command = ("EVAL", SCRIPT, len(keys), *keys, self._replica, epoch, verb, KEPT_S, ceiling, *figures)
         try:
-            async with self._slots:
-                return _numbers(await self._sent(command))
+            return _numbers(await self._sent(command))
         except RedisAwayError:
             return None
 

@@ -7,6 +7,7 @@ bypassed for the function calls that they cost.
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MaxConnectionsError, ResponseError
 
 CONNECTIONS = 32
-POOL_WAIT_S = 0.05
+POOL_WAIT_S = 0.2
 CLOSE_S = 1.0
 KNOWN_S = 10.0
 
@@ -26,8 +27,11 @@ Command = tuple[str | bytes | int, ...]
 class ConnectionsProtocol(Protocol):
     """Exchanges commands for replies."""
 
-    async def send(self, *commands: Command) -> list[Any]:
-        """The reply to each command, in order; a reply may be an exception. Raises connection errors."""
+    async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
+        """The reply to each command, in order; a reply may be an exception. Raises connection errors.
+
+        on_turn: called when a connection is free for them.
+        """
         ...
 
     async def close(self) -> None:
@@ -59,9 +63,10 @@ class Connections:
         self._look_up: asyncio.Task[OSError | None] | None = None
         self._known_until_s = 0.0
 
-    async def send(self, *commands: Command) -> list[Any]:
+    async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
         """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
         connection = await self._take()
+        on_turn()
         try:
             if not connection.is_connected:
                 await self._name_is_known()

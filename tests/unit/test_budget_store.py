@@ -1,5 +1,6 @@
 """The shared budget asks Redis as often as it must and never takes an error for an answer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ class Connection:
         self.script = list(script)
         self.sent: list[Command] = []
 
-    async def send(self, *commands: Command) -> list[Any]:
+    async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
+        on_turn()
         self.sent.extend(commands)
         step = self.script.pop(0)
         if isinstance(step, list) and step and isinstance(step[0], Exception):
@@ -62,7 +64,7 @@ async def test_one_exchange_carries_both_periods_and_the_ceiling() -> None:
 
 
 async def test_a_full_pool_is_waited_for() -> None:
-    assert await asked(Connection(MaxConnectionsError(), MaxConnectionsError(), [0])) == [0]
+    assert await asked(Connection(*[MaxConnectionsError()] * (POOL_TRIES - 1), [0])) == [0]
 
 
 async def test_a_pool_that_stays_full_and_a_redis_that_does_not_answer_are_no_answer() -> None:

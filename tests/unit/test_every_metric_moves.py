@@ -101,7 +101,7 @@ def call_every_method(metrics: Metrics) -> set[str]:
         )
     metrics.circuit_changed(ANTHROPIC, CircuitState.OPEN)
     metrics.introduce_callers({"a-caller"})
-    metrics.introduce_models({KNOWN_MODEL})
+    metrics.introduce_models({KNOWN_MODEL}, defaults={ProviderName.OPENAI: KNOWN_MODEL})
     metrics.caller_purchased(caller_purchase("a-caller", cost_usd=0.25))
     metrics.turned_away(InvalidQueryError("essay_a: must not be blank"))
     metrics.turned_away(ServiceStoppingError())

@@ -132,7 +132,7 @@ def test_a_model_that_is_not_known_is_other_everywhere() -> None:
     assert {one["model"] for one in labels if "model" in one} - {"none"} == {"other"}
     assert metrics.model_label(invented) == "other"
     assert metrics.model_label(KNOWN_MODEL) == KNOWN_MODEL
-    metrics.introduce_models({invented})
+    metrics.introduce_models({invented}, defaults={})
     assert metrics.model_label(invented) == invented
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
@@ -232,7 +233,8 @@ async def test_answers_that_are_slow_again_and_again_are_worse_than_none() -> No
 async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answer() -> None:
     replica, goes_on = Replica(), asyncio.Event()
 
-    async def send(*_: Command) -> list[bytes]:
+    async def send(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+        on_turn()
         await goes_on.wait()
         return [b""]
 
@@ -248,6 +250,22 @@ async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answe
     replica.server.takes_s = SLOW_S + 0.01
     await replica.redis.read(READ)
     assert mode_of(replica) is RedisMode.DOWN
+
+
+@pytest.mark.parametrize(("waits_s", "mode"), [(SLOW_S, RedisMode.UP), (0.0, RedisMode.DOWN)])
+async def test_the_wait_for_a_connection_does_not_make_redis_slow(waits_s: float, mode: RedisMode) -> None:
+    replica = Replica()
+
+    async def send(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+        replica.clock.advance(waits_s)
+        on_turn()
+        replica.clock.advance(SLOW_S - waits_s)
+        return [b""]
+
+    with patch.object(replica.server, "send", send):
+        for _ in range(FAILURE_THRESHOLD):
+            await replica.redis.read(READ)
+    assert mode_of(replica) is mode
 
 
 async def test_a_hang_ends_when_the_caller_s_patience_does() -> None:
