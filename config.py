@@ -427,7 +427,9 @@ class EventSettings(Group):
 
     enabled: bool = setting("PUBLISH_LLM_USAGE_EVENTS", True, "publish events")
     kafka_servers: tuple[KafkaServer, ...] = setting(
-        "KAFKA_BOOTSTRAP_SERVERS", (), "Kafka brokers, host:port; without them events are only counted"
+        "KAFKA_BOOTSTRAP_SERVERS",
+        (),
+        "Kafka brokers, host:port, comma-separated or JSON; without them events are only counted",
     )
     queue_size: int = setting(
         "KAFKA_FALLBACK_QUEUE_SIZE", 10_000, "events buffered while Kafka is away (64 MiB at most)", ge=1, le=10_000_000
@@ -866,7 +868,7 @@ def secret_in(path: Path) -> str | Wrong:
 
 
 def _list_items(text: str) -> object:
-    if not text.lstrip().startswith("["):
+    if not (text.lstrip().startswith("[") and text.rstrip().endswith("]")):  # an IPv6 address has brackets as well
         return [item.strip() for item in text.split(",") if item.strip()]
     return _json(text, "comma-separated or a JSON list")
 

@@ -78,7 +78,7 @@ class Connection(ASGIHTTPConnection):
                     response = await self.app.handle_request(request, finish)
                 if self._leaves_the_end_in_doubt(request):
                     response.headers["Connection"] = "close"  # or the server awaits the rest, or takes it for a request
-                if self._closes_under_the_body(request):
+                if self._closes_under_the_body(request, response):
                     await request.body.discard()  # or the caller, who is still sending, gets a reset and no answer
                 await asyncio.sleep(0)  # let other ready requests go first (decision 14)
                 await self._send_response(send, response)
@@ -95,11 +95,13 @@ class Connection(ASGIHTTPConnection):
         return bool(unread or request.lines(b"upgrade"))
 
     @staticmethod
-    def _closes_under_the_body(request: ServiceRequest) -> bool:
-        """Whether the server would close a connection on which a body is still arriving, as its caller asked."""
+    def _closes_under_the_body(request: ServiceRequest, response: ResponseTypes) -> bool:
+        """Whether the server would close a connection on which a body is still arriving, as its caller or we asked."""
         body = request.body
-        is_arriving = not (body.is_whole or body.is_late or body.caller_left or request.lines(b"expect"))
-        return is_arriving and any("close" in line.lower() for line in request.lines(b"connection"))
+        if body.is_whole or body.is_late or body.caller_left or request.lines(b"expect") or request.lines(b"upgrade"):
+            return False
+        wishes = (*request.lines(b"connection"), response.headers.get("Connection", ""))
+        return request.scope["http_version"] == "1.0" or any("close" in wish.lower() for wish in wishes)
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         """Send two messages; Quart sends three or more."""

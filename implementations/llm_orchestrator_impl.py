@@ -5,6 +5,7 @@ How one candidate answers is in `answers_impl.py`.
 
 import asyncio
 from collections.abc import Sequence
+from copy import copy
 from math import inf
 
 from exceptions import (
@@ -181,7 +182,9 @@ def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
     nearest = min(reversed(passing), key=_known_wait_s)
     open_circuits = [failure for failure in passing if isinstance(failure, CircuitOpenError)]
     told = min(open_circuits, key=_known_wait_s, default=nearest)
-    told.retry_after_s = nearest.retry_after_s
+    if told is not nearest:
+        told = copy(told)  # others who share the flight get the original
+        told.retry_after_s = nearest.retry_after_s
     return told
 
 

@@ -24,6 +24,7 @@ NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
     **chat.FINISH_REASONS,
     **ANTHROPIC,
     **GEMINI,
+    "PUP_LIMITED_DISABLED": FinishReason.UNEXPECTED,  # the account is OpenRouter's, not ours
     "completed": FinishReason.COMPLETE,
     "max_output_tokens": FinishReason.TRUNCATED,
 }

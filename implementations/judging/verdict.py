@@ -50,6 +50,7 @@ FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
 
 _MODEL_ID = re.compile(MODEL_ID_PATTERN)
 _UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # not \t, \n
+_LINE_END = re.compile(r"\r\n|[\r\x85]")
 _IN_PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 
 
@@ -105,7 +106,8 @@ def _verdict(fields: dict[str, Any]) -> Verdict | None:
 
 def _shown(text: str) -> str:
     """The text without control and direction characters, which terminals obey, and with U+FFFD for lone surrogates."""
-    return _UNSHOWN.sub("", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _UNSHOWN.sub("", _LINE_END.sub("\n", whole))
 
 
 def _is_model_id(name: str) -> bool:

@@ -140,11 +140,11 @@ def test_a_bare_name_precedes_the_file_of_another_one(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "text", ["kafka-1:9092,[::1]:9093", "kafka-1:9092, [::1]:9093", '["kafka-1:9092", "[::1]:9093"]']
+    "text", ["[::1]:9093,kafka-1:9092", "[::1]:9093, kafka-1:9092", '["[::1]:9093", "kafka-1:9092"]']
 )
 def test_kafka_s_servers_are_a_list(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS", text)
-    assert Settings.from_environment().events.kafka_servers == ("kafka-1:9092", "[::1]:9093")
+    assert Settings.from_environment().events.kafka_servers == ("[::1]:9093", "kafka-1:9092")
 
 
 @pytest.mark.parametrize("text", ["openai, google", '["openai", "google"]', "openai,google,"])

@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,7 @@ from quart.asgi import ASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from api import body, connection
-from api.application import Application
+from api.application import Application, Finish
 from api.connection import Connection
 from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import MemoryLimit
@@ -399,6 +399,19 @@ async def test_whoever_waits_to_send_too_much_is_told_to_close(app: Quart) -> No
 
     assert caller.status == 413
     assert (b"connection", b"close") in caller.headers
+
+
+async def test_a_refused_body_is_received_where_it_is_we_who_close(app: Application) -> None:
+    @contextmanager
+    def scoped(_: object) -> Iterator[Finish]:
+        yield lambda response: response.headers.set("Connection", "close")
+
+    app.scoped = scoped
+    caller = Caller(part(b"x" * MOST_BYTES, more=True), part(b"x"), LEFT)
+    await ask(app, caller, **{"content-length": str(2 * MOST_BYTES)})
+
+    assert caller.status == 413
+    assert await caller.receive() == LEFT
 
 
 @pytest.mark.parametrize("wish", ["close", "Close, TE", "keep-alive"])

@@ -102,6 +102,7 @@ def test_a_justification_is_kept_letter_by_letter(justification: str) -> None:
         ("\\udc00\\ud800", "\N{REPLACEMENT CHARACTER}" * 2),
         ("a\\u0000b", "ab"),
         ("\\u001b[31mred\\u0007\\r\\n\\u202efed\\u2066", "[31mred\nfed"),
+        ("a\\rb\\u0085c", "a\nb\nc"),
         ("\\ud83d\\ude42", "🙂"),
     ],
 )

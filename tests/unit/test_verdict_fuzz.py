@@ -4,6 +4,7 @@ The judge of that is a second, plainer reading of the text, which shares no code
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -204,7 +205,8 @@ def plainly_read(text: str) -> tuple[str, str, float]:
     assert float(fields["confidence"]) in {1.0, 2.0, 3.0, 4.0, 5.0}
     assert fields["winner"] in {"Essay A", "Essay B"}
     assert isinstance(fields["justification"], str)
-    shown = "".join(letter for letter in fields["justification"] if letter in "\t\n" or category(letter) != "Cc")
+    lines = "\n".join(re.split(r"\r\n|[\n\r\x85]", fields["justification"]))
+    shown = "".join(letter for letter in lines if letter in "\t\n" or category(letter) != "Cc")
     assert shown.strip()
     return fields["winner"], shown, float(fields["confidence"])
 
