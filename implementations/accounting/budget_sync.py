@@ -33,7 +33,7 @@ class BudgetSync:
 
     async def finish(self) -> None:
         """Send what is pending; bounded by the Redis timeout."""
-        if self._tasks:
+        while self._tasks:  # one that ends may start another
             await asyncio.wait(self._tasks)
         if self._shared is not None and self._shared.has_news:
             await self._shared.sync()

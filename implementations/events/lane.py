@@ -175,6 +175,8 @@ class Lane:
             return
         if isinstance(failure, TooLarge):
             self._connection.one_by_one = not self._connection.one_by_one
+            if held is not None:
+                held.ignored()
         else:
             self._connection.failed(held)
         session.broken.set()

@@ -75,7 +75,7 @@ class SharedRedis:
         }
         self._running: set[asyncio.Task[Exchange]] = set()
         self._logged = RedisMode.UP
-        self._late_since_s = -inf
+        self._late_since_s = self._replied_s = -inf
         self.failures = 0
         self.cause: Fault | None = None
         for fault in Fault:  # rates need a first zero
@@ -155,7 +155,8 @@ class SharedRedis:
         *,
         time_counts: bool,
     ) -> Exchange:
-        began_s = turn_s = self._clock()
+        began_s = self._clock()
+        turn_s: float | None = None
 
         def on_turn() -> None:
             nonlocal turn_s
@@ -167,13 +168,17 @@ class SharedRedis:
             _raise_refusal(replies)
         except Exception as error:  # noqa: BLE001  the boundary to a library: `fault_of` classifies it
             fault = fault_of(error)
-            if fault is not Fault.TIMEOUT or (time_counts and turn_s - began_s < SLOW_S):
+            if fault is Fault.TIMEOUT and turn_s is None:
+                fault = Fault.POOL
+            had_s = patience_s - ((turn_s or began_s) - began_s)
+            if fault is not Fault.TIMEOUT or (time_counts and self._is_silent(had_s, since_s=began_s)):
                 self._failed(access, permit, fault)
             raise RedisAwayError(fault) from None
         finally:
             ended_s = self._clock()
             self._metrics.redis_command_duration.of(access).observe(ended_s - began_s)
-        in_time = ended_s - turn_s < SLOW_S  # without the wait for a connection, which is of our making
+        self._replied_s = ended_s
+        in_time = ended_s - (turn_s or began_s) < SLOW_S  # the wait for a connection is of our making
         if in_time:
             permit.succeeded()
         elif time_counts:
@@ -196,6 +201,10 @@ class SharedRedis:
                 self._shut(access, fault)
             case _:
                 permit.failed()
+
+    def _is_silent(self, had_s: float, *, since_s: float) -> bool:
+        """Whether a timeout tells of Redis: it had time enough, or has replied to nobody since."""
+        return had_s >= SLOW_S or self._replied_s <= since_s
 
     def _is_same_stall(self) -> bool:
         """Whether another command was late a moment ago."""

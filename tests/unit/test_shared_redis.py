@@ -268,6 +268,63 @@ async def test_the_wait_for_a_connection_does_not_make_redis_slow(waits_s: float
     assert mode_of(replica) is mode
 
 
+async def _hangs(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+    on_turn()
+    await asyncio.Event().wait()
+    return []
+
+
+async def _has_no_connection(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+    await asyncio.Event().wait()
+    return []
+
+
+@pytest.mark.parametrize(
+    ("send", "fault", "mode"),
+    [(_hangs, Fault.TIMEOUT, RedisMode.DOWN), (_has_no_connection, Fault.POOL, RedisMode.UP)],
+)
+async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
+    monkeypatch: pytest.MonkeyPatch, send: Callable[..., object], fault: Fault, mode: RedisMode
+) -> None:
+    monkeypatch.setattr(shared_redis, "SLOW_S", 0.001)
+    monkeypatch.setattr(shared_redis, "ONE_STALL_S", 0.0)
+    replica = Replica()
+    with patch.object(replica.server, "send", send):
+        for _ in range(FAILURE_THRESHOLD):
+            with pytest.raises(RedisAwayError) as away:
+                await replica.redis.read(READ, patience_s=0.002)
+            assert away.value.fault is fault
+    assert mode_of(replica) is mode
+
+
+@pytest.mark.parametrize(("others_are_answered", "mode"), [(True, RedisMode.UP), (False, RedisMode.DOWN)])
+async def test_who_got_a_connection_late_may_say_that_redis_hangs_only_if_nobody_is_answered(
+    monkeypatch: pytest.MonkeyPatch, *, others_are_answered: bool, mode: RedisMode
+) -> None:
+    monkeypatch.setattr(shared_redis, "SLOW_S", 0.001)
+    monkeypatch.setattr(shared_redis, "ONE_STALL_S", 0.0)
+    replica = Replica()
+
+    async def late(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+        replica.clock.advance(0.0015)
+        on_turn()
+        if others_are_answered:
+            with patch.object(replica.server, "send", answers):
+                await replica.redis.read_report(READ)
+        await asyncio.Event().wait()
+        return []
+
+    async def answers(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+        on_turn()
+        replica.clock.advance(0.0001)
+        return [b""]
+
+    for _ in range(FAILURE_THRESHOLD):
+        with patch.object(replica.server, "send", late), pytest.raises(RedisAwayError):
+            await replica.redis.read(READ, patience_s=0.002)
+    assert mode_of(replica) is mode
+
+
 async def test_a_hang_ends_when_the_caller_s_patience_does() -> None:
     replica = Replica()
     replica.server.hangs = True
