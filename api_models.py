@@ -463,11 +463,6 @@ class Purchase:
     usage: Usage
     cost_usd: float | None
 
-    @property
-    def is_charged(self) -> bool:
-        """Whether the provider says so, by its figure or else by token counts."""
-        return bool(self.usage.prompt + self.usage.completion if self.cost_usd is None else self.cost_usd)
-
 
 @value_object
 class AttemptReport:

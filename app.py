@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 import contextlib
 import errno
-import gc
 import resource
 import socket
 from typing import NoReturn
@@ -24,6 +23,7 @@ from typing import NoReturn
 import uvicorn
 
 from config import PREFIX, ConfigurationError, Settings
+from implementations.background.garbage_collection import settle
 from implementations.observability.log_writer import LINES
 from startup_setup import SERVER_GRACE_S, create_app
 
@@ -31,7 +31,6 @@ EXIT_CONFIGURATION = 2
 KEEP_ALIVE_S = 75  # longer than clients keep connections (aiohttp: 15 s), or they send into one that closes
 RESERVED_FILES = 300
 FEWEST_CONNECTIONS = 50
-OBJECTS_PER_COLLECTION = 10_000
 BLAMED_ON_PORT = {
     errno.EADDRINUSE: "already in use",
     errno.EACCES: "no permission to listen on it",
@@ -82,16 +81,6 @@ try:
     app = create_app(settings)
 except ConfigurationError as wrong:
     refuse_to_start(wrong)
-
-
-async def settle() -> None:
-    """Freeze what exists now, which lives as long as the process, and collect rarely: requests create no cycles.
-
-    Exceptions must not form reference cycles: they would keep essays alive until the next collection.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(OBJECTS_PER_COLLECTION)
 
 
 def leave() -> NoReturn:

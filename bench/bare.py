@@ -6,7 +6,6 @@ The lean ones run with the garbage collector and the server set as in `app.py`. 
 is bounded in time.
 """
 
-import gc
 import sys
 
 import aiohttp
@@ -15,6 +14,7 @@ import uvicorn
 from quart import Quart, Response, request
 
 from bench.question import COMPARISON_PATH
+from implementations.background.garbage_collection import settle
 
 app = Quart(__name__, static_folder=None)
 
@@ -67,18 +67,11 @@ async def ready() -> Response:
     return Response("")
 
 
-async def tuned() -> None:
-    """As `settle` in `app.py`, which cannot be imported without the service."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000)
-
-
 def main(port: int, kind: str, *url: str) -> None:
     """Serve."""
     is_plain = kind == "plain"
     if not is_plain:
-        app.before_serving(tuned)
+        app.before_serving(settle)
     if url:
         passing_on = PassingOn(*url)
         app.before_serving(passing_on.open)

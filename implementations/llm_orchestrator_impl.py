@@ -5,19 +5,16 @@ How one candidate answers is in `answers_impl.py`.
 
 import asyncio
 from collections.abc import Sequence
-from copy import copy
-from math import inf
 
 from exceptions import (
-    CircuitOpenError,
     ContextTooLongError,
-    CostLimitExceededError,
     DefectError,
     ServiceError,
 )
 from implementations.events import request_events
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import Call, Deadline, Record, calling, current_call
+from implementations.resilience.most_telling import most_telling
 from metrics import Metrics
 from protocols import (
     Answer,
@@ -143,7 +140,7 @@ class LLMOrchestratorImpl:
                 failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
                 if isinstance(failure, ContextTooLongError):
                     others = [other for other in others if other.holds_more_than(candidate)]
-        raise _most_telling(failures)
+        raise most_telling(failures)
 
     def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
         """That of a request whose caller sets none."""
@@ -166,31 +163,6 @@ def _share_before(others: Sequence[Candidate]) -> TimeShare:
 
 def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:
     return any(type(one) is type(failure) for one in earlier)
-
-
-def _most_telling(failures: Sequence[ServiceError]) -> ServiceError:
-    """The last failure of a provider that was asked; if none was, an open circuit, with the shortest wait of all.
-
-    Failing that, a failure that a short wait may resolve takes precedence over our cost limit.
-    """
-    if not failures:
-        return DefectError("the selector promises at least one candidate")
-    asked = [failure for failure in failures if failure.provider_was_asked]
-    if asked:
-        return asked[-1]
-    passing = [failure for failure in failures if not isinstance(failure, CostLimitExceededError)] or failures
-    nearest = min(reversed(passing), key=_known_wait_s)
-    open_circuits = [failure for failure in passing if isinstance(failure, CircuitOpenError)]
-    told = min(open_circuits, key=_known_wait_s, default=nearest)
-    if told is not nearest:
-        told = copy(told)  # others who share the flight get the original
-        told.retry_after_s = nearest.retry_after_s
-    return told
-
-
-def _known_wait_s(failure: ServiceError) -> float:
-    """Infinite if nobody knows."""
-    return inf if failure.retry_after_s is None else failure.retry_after_s
 
 
 def _result(answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:

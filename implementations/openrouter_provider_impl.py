@@ -102,8 +102,9 @@ def _failure_of_route(request: ProviderRequest, answer: JsonObject) -> ProviderE
 
 def _purchase(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
     """What a failed route charged; None if it says that it charged nothing, or says nothing at all."""
-    purchase = Purchase(model=request.model, usage=chat.reported_usage(answer), cost_usd=_charged_usd(answer))
-    return purchase if purchase.is_charged else None
+    usage, cost_usd = chat.reported_usage(answer), _charged_usd(answer)
+    is_charged = usage.prompt + usage.completion if cost_usd is None else cost_usd
+    return Purchase(model=request.model, usage=usage, cost_usd=cost_usd) if is_charged else None
 
 
 def _dollars(value: Any) -> float | None:

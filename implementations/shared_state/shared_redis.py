@@ -9,7 +9,6 @@ for at most as long as its caller would have waited.
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum
-from math import inf
 from typing import Any
 
 import structlog
@@ -20,12 +19,11 @@ from implementations.resilience.call import PATIENCE_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
 from implementations.shared_state.connections import Command, ConnectionsProtocol
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_wrong_type
+from implementations.shared_state.lateness import Lateness, Timing
 from metrics import Metrics
 from protocols import ClockProtocol
 from value_object import value_object
 
-SLOW_S = 0.12  # so that a request that looks up and reserves fits into PATIENCE_S
-ONE_STALL_S = 0.05  # our own event loop was held up: all that was awaited comes due in the same moment
 FAILURE_THRESHOLD = 3
 
 log = structlog.get_logger("redis")
@@ -75,7 +73,7 @@ class SharedRedis:
         }
         self._running: set[asyncio.Task[Exchange]] = set()
         self._logged = RedisMode.UP
-        self._late_since_s = self._replied_s = -inf
+        self._lateness = Lateness(clock)
         self.failures = 0
         self.cause: Fault | None = None
         for fault in Fault:  # rates need a first zero
@@ -99,8 +97,7 @@ class SharedRedis:
         """The replies; one to a key of another type is an exception. Raises RedisAwayError, within patience_s."""
         if not self.works(Access.READ) or patience_s <= 0:
             raise RedisAwayError(Fault.AWAY)
-        is_telling = patience_s >= SLOW_S  # a very short timeout does not prove that Redis was slow
-        return (await self._exchange(Access.READ, commands, patience_s, time_counts=is_telling)).replies
+        return (await self._exchange(Access.READ, commands, patience_s)).replies
 
     async def read_report(self, *commands: Command) -> list[Any]:
         """Like `read`, but not judging Redis by the time, which is that of a large reply: others notice a hang."""
@@ -155,30 +152,22 @@ class SharedRedis:
         *,
         time_counts: bool,
     ) -> Exchange:
-        began_s = self._clock()
-        turn_s: float | None = None
-
-        def on_turn() -> None:
-            nonlocal turn_s
-            turn_s = self._clock()
-
+        timing = Timing(self._lateness, patience_s)
         try:
             async with asyncio.timeout(patience_s):
-                replies = await self._connections.send(*commands, on_turn=on_turn)
+                replies = await self._connections.send(*commands, on_turn=timing.turn)
             _raise_refusal(replies)
         except Exception as error:  # noqa: BLE001  the boundary to a library: `fault_of` classifies it
             fault = fault_of(error)
-            if fault is Fault.TIMEOUT and turn_s is None:
+            if fault is Fault.TIMEOUT and timing.had_no_turn:
                 fault = Fault.POOL
-            had_s = patience_s - ((turn_s or began_s) - began_s)
-            if fault is not Fault.TIMEOUT or (time_counts and self._is_silent(had_s, since_s=began_s)):
+            if fault is not Fault.TIMEOUT or (time_counts and timing.tells_of_redis):
                 self._failed(access, permit, fault)
             raise RedisAwayError(fault) from None
         finally:
-            ended_s = self._clock()
-            self._metrics.redis_command_duration.of(access).observe(ended_s - began_s)
-        self._replied_s = ended_s
-        in_time = ended_s - (turn_s or began_s) < SLOW_S  # the wait for a connection is of our making
+            self._metrics.redis_command_duration.of(access).observe(timing.elapsed_s)
+        timing.replied()
+        in_time = not timing.is_slow
         if in_time:
             permit.succeeded()
         elif time_counts:
@@ -189,7 +178,7 @@ class SharedRedis:
         """Count it. Some faults open a circuit at once; an exhausted pool says nothing about Redis."""
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
-        if fault is Fault.POOL or (fault in {Fault.TIMEOUT, Fault.SLOW} and self._is_same_stall()):
+        if fault is Fault.POOL or (fault in {Fault.TIMEOUT, Fault.SLOW} and self._lateness.is_same_stall()):
             return
         self.cause = fault
         match fault:
@@ -201,18 +190,6 @@ class SharedRedis:
                 self._shut(access, fault)
             case _:
                 permit.failed()
-
-    def _is_silent(self, had_s: float, *, since_s: float) -> bool:
-        """Whether a timeout tells of Redis: it had time enough, or has replied to nobody since."""
-        return had_s >= SLOW_S or self._replied_s <= since_s
-
-    def _is_same_stall(self) -> bool:
-        """Whether another command was late a moment ago."""
-        now_s = self._clock()
-        if now_s < self._late_since_s + ONE_STALL_S:
-            return True
-        self._late_since_s = now_s
-        return False
 
     def _shut(self, access: Access, fault: Fault) -> None:
         if self.works(access):

@@ -19,7 +19,7 @@ from implementations.accounting.ledger import Ledger
 from implementations.accounting.money import micro_usd
 from implementations.accounting.shared_ledger import SharedLedger
 from implementations.resilience import call
-from implementations.shared_state import connections, shared_redis
+from implementations.shared_state import connections, lateness, shared_redis
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.shared_redis import Access, SharedRedis
@@ -42,7 +42,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "POOL_WAIT_S", 30.0)
     monkeypatch.setattr(shared_redis, "PATIENCE_S", 30.0)
     monkeypatch.setattr(call, "PATIENCE_S", 30.0)
-    monkeypatch.setattr(shared_redis, "SLOW_S", 30.0)
+    monkeypatch.setattr(lateness, "SLOW_S", 30.0)
 
 
 class Replica:

@@ -33,6 +33,7 @@ from tests.integration.service_process import (
 
 CANARY = "kanarienvogel"
 NOBODY = 65534
+UVICORN_KEEPS_S = 5  # by default
 POST_HEAD = f"POST {COMPARISON} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -470,6 +471,14 @@ def test_the_time_in_which_a_body_arrives_is_the_request_s_own(tmp_path: Path) -
                 plain.sendall(body[40:])
                 answer = received(plain)
             assert answer.status == status, waits_s
+
+
+def test_an_idle_connection_is_kept_longer_than_by_the_server_s_default(tmp_path: Path) -> None:
+    with service(tmp_path, mocked()) as running, running.connected() as plain:
+        for idle_s in (0.0, UVICORN_KEEPS_S + 0.5):
+            time.sleep(idle_s)
+            plain.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert received(plain).status == 200
 
 
 @pytest.mark.parametrize(("path", "status"), [(COMPARISON, 405), ("/nowhere", 404)])

@@ -10,11 +10,12 @@ from redis import exceptions
 from structlog.testing import capture_logs
 
 from implementations.resilience.call import PATIENCE_S
-from implementations.shared_state import shared_redis
+from implementations.shared_state import lateness, shared_redis
 from implementations.shared_state.connections import Command
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
+from implementations.shared_state.lateness import SLOW_S
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
-from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, SLOW_S, RedisMode
+from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode
 from tests.fake_redis import WRONG_TYPE, Replica
 from tests.fakes import sample, settle
 
@@ -286,8 +287,8 @@ async def _has_no_connection(*_: Command, on_turn: Callable[[], object]) -> list
 async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
     monkeypatch: pytest.MonkeyPatch, send: Callable[..., object], fault: Fault, mode: RedisMode
 ) -> None:
-    monkeypatch.setattr(shared_redis, "SLOW_S", 0.001)
-    monkeypatch.setattr(shared_redis, "ONE_STALL_S", 0.0)
+    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
+    monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
     replica = Replica()
     with patch.object(replica.server, "send", send):
         for _ in range(FAILURE_THRESHOLD):
@@ -301,8 +302,8 @@ async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
 async def test_who_got_a_connection_late_may_say_that_redis_hangs_only_if_nobody_is_answered(
     monkeypatch: pytest.MonkeyPatch, *, others_are_answered: bool, mode: RedisMode
 ) -> None:
-    monkeypatch.setattr(shared_redis, "SLOW_S", 0.001)
-    monkeypatch.setattr(shared_redis, "ONE_STALL_S", 0.0)
+    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
+    monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
     replica = Replica()
 
     async def late(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
