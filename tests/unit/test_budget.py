@@ -19,10 +19,12 @@ from implementations.accounting.charges import MAY_BE_BILLED
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from implementations.accounting.shared_budget import AT_ONCE
-from implementations.resilience.call import PATIENCE_S, calling
+from implementations.resilience.call import calling
 from protocols import CostRules, PeriodSpending, ProviderRequest, Reservation
 from tests.fake_shared_budget import NOTHING, FakeSharedBudget
 from tests.fakes import Calendar, Clock, budget, call, new_metrics, prompt, request, sample, settle
+
+pytestmark = pytest.mark.usefixtures("patience_s")
 
 CENT = 10_000
 PRICED = 0.1  # what a call of unknown price is reserved at
@@ -349,12 +351,14 @@ async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind()
     assert fleet.store.held[DAY] == 0
 
 
-async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_and_no_money_is_lost() -> None:
+async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_and_no_money_is_lost(
+    patience_s: float,
+) -> None:
     fleet = Fleet(day=1.0)
     await fleet.budgets[0].refresh()
     fleet.store.goes_on.clear()
     with calling(call(Clock())) as running:
-        running.record.redis_s = PATIENCE_S
+        running.record.redis_s = patience_s
         reservation = await fleet.reserves(0)
     assert reservation is not None
     fleet.store.goes_on.set()

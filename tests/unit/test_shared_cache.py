@@ -7,10 +7,12 @@ from redis import exceptions
 
 from api_models import CacheMode, DependencyStatus
 from implementations.cache_manager_impl import CacheManagerImpl
-from implementations.resilience.call import PATIENCE_S, calling
+from implementations.resilience.call import calling
 from protocols import CacheCleared, CachedReply, CacheHealth, TierStatistics
 from tests.fake_redis import FakeRedis, Replica
 from tests.fakes import Clock, call, local_cache, middle, reply, sample
+
+pytestmark = pytest.mark.usefixtures("patience_s")
 
 OTHER = reply(model="another model")
 
@@ -179,12 +181,12 @@ async def test_the_time_to_live_is_drawn_within_a_tenth() -> None:
     assert shelf.server.ttl_ms[shelf.server.key_of("key")] == 3_960_000
 
 
-async def test_the_candidates_of_one_request_share_their_patience_with_redis() -> None:
+async def test_the_candidates_of_one_request_share_their_patience_with_redis(patience_s: float) -> None:
     shelf = Shelf()
     await shelf.kept()
     shelf.pass_time(2.0)
     with calling(call(shelf.clock)) as running:
-        running.record.redis_s = PATIENCE_S
+        running.record.redis_s = patience_s
         assert await shelf.cache.get("key") is not None
 
     assert shelf.reads == 0

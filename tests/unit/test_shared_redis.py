@@ -242,7 +242,7 @@ async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answe
     for _ in range(FAILURE_THRESHOLD - 1):
         goes_on.clear()
         with patch.object(replica.server, "send", send):
-            reads = [asyncio.create_task(replica.redis.read(READ)) for _ in range(10)]
+            reads = [asyncio.create_task(replica.redis.read(READ, patience_s=60.0)) for _ in range(10)]
             await settle()
             replica.clock.advance(SLOW_S + 0.01)
             goes_on.set()
