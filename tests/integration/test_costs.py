@@ -119,6 +119,7 @@ async def test_500_at_once_that_cost_less_than_was_put_aside_never_overspend(ser
         assert micro_usd(0.9) < one.spent + other.spent <= micro_usd(1.0)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_redis_killed_in_the_middle_leaves_each_its_part_and_hears_of_everything_later(
     server: RedisServer,
 ) -> None:

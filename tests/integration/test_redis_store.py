@@ -295,7 +295,7 @@ async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an
     async with replica(server.url, connections=1) as here:
         await here.put()
         server.ask("CLIENT", "PAUSE", "100", "ALL")
-        outcomes = await asyncio.gather(*(here.found() for _ in range(50)), return_exceptions=True)
+        outcomes = await asyncio.gather(*(here.found(patience_s=30.0) for _ in range(50)), return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {bytes, RedisAwayError}
         assert here.failures(Fault.POOL) == sum(isinstance(outcome, RedisAwayError) for outcome in outcomes)
         assert here.redis.mode is RedisMode.UP
