@@ -155,11 +155,7 @@ STATUSES: Mapping[int, Kind] = {
     503: ProviderOverloadedError,
     529: ProviderOverloadedError,
 }
-REJECTION, REJECTED = "invalid_request", 400  # a word that says no more than the status
-UNSAID_STATUS = 500
-UNKNOWN_KEY = 401
-FORBIDDEN = 403
-HUNDREDS: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
+STATUS_CLASSES: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
 
 # They would last, if the provider did not say otherwise.
 LASTING = frozenset({QuotaExceededError, UnknownModelError, ProviderAuthenticationError, RequestRejectedError})

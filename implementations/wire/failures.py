@@ -6,6 +6,7 @@ What each of them means is in `failure_tables.py`.
 
 import errno
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from api_models import JsonObject
 from exceptions import (
@@ -19,15 +20,10 @@ from exceptions import (
 )
 from implementations.wire.failure_tables import (
     EXCHANGES,
-    FORBIDDEN,
-    HUNDREDS,
     LASTING,
     PHRASES,
-    REJECTED,
-    REJECTION,
+    STATUS_CLASSES,
     STATUSES,
-    UNKNOWN_KEY,
-    UNSAID_STATUS,
     WORDS,
     Kind,
 )
@@ -35,6 +31,7 @@ from implementations.wire.json_reading import at
 from implementations.wire.retry_after import wait_s
 from implementations.wire.vendor_error import VendorError
 
+INVALID_REQUEST = "invalid_request"  # in no table: it says no more than the status
 NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -69,12 +66,16 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
 
 
 def failure_in_success(body: JsonObject) -> ProviderError | None:
-    """The class for an error inside a 2xx response, None if there is none; its code replaces the status."""
+    """The class for an error inside a 2xx response, None if there is none.
+
+    Its code replaces the status; without one it counts as 500, or as 400 if it says so in a word.
+    """
     if not at(body, "error"):
         return None
     error_body = VendorError.of(body)
-    unsaid = REJECTED if REJECTION in error_body.words else UNSAID_STATUS
-    kind, details = _kind(error_body.code_as_status or unsaid, error_body)
+    is_rejection = INVALID_REQUEST in error_body.words
+    implied = HTTPStatus.BAD_REQUEST if is_rejection else HTTPStatus.INTERNAL_SERVER_ERROR
+    kind, details = _kind(error_body.code_as_status or implied, error_body)
     return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.forbids_repeating)
 
 
@@ -83,12 +84,13 @@ def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:
 
     A key that is not known stays unknown, whatever is invited.
     """
-    if status == FORBIDDEN and error_body.is_moderated:
+    if status == HTTPStatus.FORBIDDEN and error_body.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
     kind, details = _blamed(status, error_body)
-    if status == FORBIDDEN and kind is ProviderAuthenticationError and error_body.is_of_routed_vendor:
+    is_refused_key = status == HTTPStatus.FORBIDDEN and kind is ProviderAuthenticationError
+    if is_refused_key and error_body.is_of_routed_vendor:
         return UnknownModelError, "it answered 403 for the vendor that it chose"  # who refused its key, not ours
-    is_shortage = error_body.invites_repeating and kind in LASTING and status != UNKNOWN_KEY
+    is_shortage = error_body.invites_repeating and kind in LASTING and status != HTTPStatus.UNAUTHORIZED
     return (RateLimitedError if is_shortage else kind), details
 
 
@@ -100,4 +102,4 @@ def _blamed(status: int, error_body: VendorError) -> tuple[Kind, str]:
     phrase = next((phrase for phrase in phrases if phrase in error_body.sentence), None)
     if phrase is not None:
         return phrases[phrase], f"it answered {status}, {phrase}"
-    return STATUSES.get(status) or HUNDREDS.get(status // 100, BrokenReplyError), f"it answered {status}"
+    return STATUSES.get(status) or STATUS_CLASSES.get(status // 100, BrokenReplyError), f"it answered {status}"
