@@ -1,7 +1,7 @@
 """The data classes that modules exchange (nouns) and the protocols they implement (verbs).
 
-Data classes are read-only (decision 17), except `Account` and `Reservation`. A `ProviderRequest` is complete: in its
-parameters `None` means "not sent". Implementations conform structurally; mypy checks that in `di.py`.
+Data classes are read-only (decision 17), except `Account`, `Reservation` and `ProviderActivity`. A `ProviderRequest` is
+complete: in its parameters `None` means "not sent". Implementations conform structurally; mypy checks that in `di.py`.
 """
 
 import hashlib
@@ -527,7 +527,7 @@ class CurrentSettings:
         return frozenset(self.default_models.values()) | {rule.model for rule in self.routing_rules if rule.model}
 
 
-@value_object
+@dataclass(slots=True, kw_only=True)
 class ProviderActivity:
     """How one provider is doing in this process. Times are UTC; last_heard_s: of the last outcome, monotonic."""
 

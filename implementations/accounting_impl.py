@@ -1,8 +1,10 @@
 """Records every attempt: its cost, its outcome and the provider's current state."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from operator import attrgetter
 
 from api_models import AttemptOutcome, ProviderName, Purchase
 from implementations.accounting.ledger import Ledger
@@ -11,22 +13,6 @@ from metrics import Metrics
 from protocols import ClockProtocol, PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest, UsageTotals
 
 NEWEST_WEIGHT = 0.2
-
-
-@dataclass(slots=True)
-class _Book:
-    """One provider's activity that is not in the ledger."""
-
-    in_flight: int = 0
-    failure_count: int = 0
-    last_success: datetime | None = None
-    last_failure: datetime | None = None
-    last_heard_s: float | None = None
-    average_response_s: float | None = None
-
-    def calls(self) -> float:
-        """Calls in flight."""
-        return self.in_flight
 
 
 class AccountingImpl:
@@ -46,21 +32,21 @@ class AccountingImpl:
         self._metrics = metrics
         self._now = now
         self._clock = clock
-        self._books = {name: _Book() for name in ProviderName}
-        for name, book in self._books.items():
-            metrics.concurrent.of(name).set_function(book.calls)
+        self._activities = {name: ProviderActivity() for name in ProviderName}
+        for name, activity in self._activities.items():
+            metrics.concurrent.of(name).set_function(partial(attrgetter("in_flight"), activity))
 
     def started(self, request: ProviderRequest) -> None:
         """Record that an attempt has started."""
-        self._books[request.provider].in_flight += 1
+        self._activities[request.provider].in_flight += 1
         self._book(request, UsageTotals(requests=1))
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
         """Record the purchase; return the reply with its price."""
         self._ended(request, AttemptOutcome.SUCCESS, elapsed_s)
-        book = self._books[request.provider]
-        book.last_success, book.last_heard_s = self._now(), self._clock()
-        book.average_response_s = _decayed(book.average_response_s, elapsed_s)
+        activity = self._activities[request.provider]
+        activity.last_success, activity.last_heard_s = self._now(), self._clock()
+        activity.average_response_s = _decayed(activity.average_response_s, elapsed_s)
         return ProviderReply(
             verdict=reply.verdict,
             provider=reply.provider,
@@ -74,9 +60,9 @@ class AccountingImpl:
         """Record a failure and what was billed for it; a cancelled attempt does not count against the provider."""
         self._ended(request, outcome, elapsed_s)
         if outcome is not AttemptOutcome.CANCELLED:
-            book = self._books[request.provider]
-            book.last_failure, book.last_heard_s = self._now(), self._clock()
-            book.failure_count += 1
+            activity = self._activities[request.provider]
+            activity.last_failure, activity.last_heard_s = self._now(), self._clock()
+            activity.failure_count += 1
             self._book(request, UsageTotals(failures=1))
         return None if purchase is None else self._bought(request, purchase)
 
@@ -86,8 +72,8 @@ class AccountingImpl:
         self._book(request, UsageTotals(cache_hits=1, saved_micro_usd=saved))
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
-        """The provider's current activity."""
-        return ProviderActivity(**asdict(self._books[provider]))
+        """A copy of the provider's current activity."""
+        return replace(self._activities[provider])
 
     def _bought(self, request: ProviderRequest, purchase: Purchase, *, successes: int = 0) -> Purchase:
         cost_usd = self._prices.cost_usd(request.provider, purchase, asked=request.model)
@@ -109,7 +95,7 @@ class AccountingImpl:
         self._ledger.book(request.provider, self._metrics.model_label(request.model), entry)
 
     def _ended(self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float) -> None:
-        self._books[request.provider].in_flight -= 1
+        self._activities[request.provider].in_flight -= 1
         self._metrics.attempt_ended(
             provider=request.provider, model=request.model, outcome=outcome, elapsed_s=elapsed_s
         )
