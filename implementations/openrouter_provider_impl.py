@@ -12,7 +12,7 @@ from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.failures import failure_in_success
-from implementations.wire.finish_reasons import ANTHROPIC, GEMINI
+from implementations.wire.finish_reasons import ANTHROPIC, CHAT_COMPLETIONS, GEMINI
 from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.transport import Transport
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
@@ -21,7 +21,7 @@ GEMINI_ROUTES = "google/"  # they accept enums of strings only
 MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 
 NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
-    **chat.FINISH_REASONS,
+    **CHAT_COMPLETIONS,
     **ANTHROPIC,
     **GEMINI,
     "PUP_LIMITED_DISABLED": FinishReason.UNEXPECTED,  # the account is OpenRouter's, not ours

@@ -1,23 +1,18 @@
 """The chat completions format shared by OpenAI, OpenRouter and self-hosted servers; each adds its own parameters."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from api_models import JsonObject, Usage
+from implementations.wire.finish_reasons import CHAT_COMPLETIONS
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.usage import read_usage
 from protocols import KEPT_CHARACTERS, Completion, FinishReason, PromptProtocol, ProviderRequest
 
 PATH = "/chat/completions"
 GROUP_HEX_DIGITS = 32
-
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "stop": FinishReason.COMPLETE,
-    "length": FinishReason.TRUNCATED,
-    "content_filter": FinishReason.REFUSED,
-}
 
 
 def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> JsonObject:
@@ -53,7 +48,7 @@ _kept_name = lru_cache(maxsize=8)(_name)  # many questions share one prefix
 
 def stated_finish_reason(choice: Any) -> FinishReason:
     """Why the choice ended, by its `finish_reason`."""
-    return FINISH_REASONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED)
+    return CHAT_COMPLETIONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED)
 
 
 def completion(

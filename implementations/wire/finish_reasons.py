@@ -1,8 +1,17 @@
-"""Why a model stopped, in its vendor's words, as data. OpenRouter passes them on. Any other word is unexpected."""
+"""Why a model stopped, in the words of each API, as data. Any other word is unexpected.
+
+OpenRouter passes on the vendor's word beside its own.
+"""
 
 from collections.abc import Mapping
 
 from protocols import FinishReason
+
+CHAT_COMPLETIONS: Mapping[str, FinishReason] = {
+    "stop": FinishReason.COMPLETE,
+    "length": FinishReason.TRUNCATED,
+    "content_filter": FinishReason.REFUSED,
+}
 
 ANTHROPIC: Mapping[str, FinishReason] = {
     "end_turn": FinishReason.COMPLETE,

@@ -311,7 +311,7 @@ UNEXPECTED = {
     ("vendor", "ours", "theirs"),
     [
         ("anthropic", finish_reasons.ANTHROPIC, get_args(anthropic.StopReason)),
-        ("openai", chat_completions.FINISH_REASONS, get_args(Choice.model_fields["finish_reason"].annotation)),
+        ("openai", finish_reasons.CHAT_COMPLETIONS, get_args(Choice.model_fields["finish_reason"].annotation)),
         ("google", finish_reasons.GEMINI, [reason.value for reason in google.FinishReason]),
     ],
 )
