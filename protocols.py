@@ -617,7 +617,7 @@ class Failure:
 
 
 @value_object
-class Pace:
+class Latency:
     """Latency of the answers of the last window_s seconds, in seconds; None without any."""
 
     window_s: float
@@ -1149,7 +1149,7 @@ class HistoryProtocol(Protocol):
         """Record an error response."""
         ...
 
-    def pace(self) -> Pace:
+    def latency(self) -> Latency:
         """The latency of recent answers."""
         ...
 

@@ -17,7 +17,7 @@ from api_models import (
 )
 from config import JudgingSettings
 from metrics import SUCCESS, Metrics, count_of, total_of
-from protocols import EventHealth, Failure, HistoryProtocol, Pace, Spending
+from protocols import EventHealth, Failure, HistoryProtocol, Latency, Spending
 
 
 def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
@@ -32,14 +32,14 @@ def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
     )
 
 
-def latency(pace: Pace) -> LatencyReport:
+def latency(recent: Latency) -> LatencyReport:
     """Latency of recent answers, in milliseconds."""
     return LatencyReport(
-        window_s=pace.window_s,
-        answers=pace.answers,
-        median_ms=_ms(pace.median_s),
-        p95_ms=_ms(pace.p95_s),
-        slowest_ms=_ms(pace.slowest_s),
+        window_s=recent.window_s,
+        answers=recent.answers,
+        median_ms=_ms(recent.median_s),
+        p95_ms=_ms(recent.p95_s),
+        slowest_ms=_ms(recent.slowest_s),
     )
 
 

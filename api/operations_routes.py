@@ -45,7 +45,7 @@ async def operations(
         degraded_modes=[mode for mode in DegradedMode if count_of(metrics.degraded_mode.of(mode))],
         tasks_down=sorted(background.down),
         traffic=rendered.traffic(metrics, history),
-        latency=rendered.latency(history.pace()),
+        latency=rendered.latency(history.latency()),
         recent_errors=[rendered.recent_error(failure) for failure in history.failures()],
         saturation=rendered.saturation(metrics, settings.judging, [one.name for one in selector.statuses(current)]),
         events=rendered.events(metrics, events.health()),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from api_models import ErrorCode
 from exceptions import ServiceError
-from protocols import ClockProtocol, Failure, Pace
+from protocols import ClockProtocol, Failure, Latency
 
 MOST_FAILURES = 50
 MOST_ANSWERS = 1000
@@ -50,13 +50,13 @@ class HistoryImpl:
             )
         )
 
-    def pace(self) -> Pace:
+    def latency(self) -> Latency:
         """Latencies of the last minute, at most of its latest thousand answers."""
         since_s = self._clock() - WINDOW_S
         times = sorted(elapsed_s for at_s, elapsed_s in self._answers if at_s >= since_s)
         if not times:
-            return Pace(window_s=WINDOW_S, answers=0)
-        return Pace(
+            return Latency(window_s=WINDOW_S, answers=0)
+        return Latency(
             window_s=WINDOW_S,
             answers=len(times),
             median_s=_quantile(times, 0.5),

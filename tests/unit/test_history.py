@@ -36,26 +36,26 @@ def test_it_begins_when_it_is_built(history: HistoryImpl, clock: Clock) -> None:
     assert (history.began_at, history.uptime_s) == (NOON, 90.0)
 
 
-def test_without_answers_there_is_no_pace(history: HistoryImpl) -> None:
-    pace = history.pace()
-    assert (pace.answers, pace.median_s, pace.p95_s, pace.slowest_s) == (0, None, None, None)
+def test_without_answers_there_is_no_latency(history: HistoryImpl) -> None:
+    latency = history.latency()
+    assert (latency.answers, latency.median_s, latency.p95_s, latency.slowest_s) == (0, None, None, None)
 
 
-def test_the_pace_is_one_of_the_measured_times(history: HistoryImpl) -> None:
+def test_the_latency_is_one_of_the_measured_times(history: HistoryImpl) -> None:
     for hundredths in range(100, 0, -1):
         history.answered(hundredths / 100)
-    pace = history.pace()
-    assert (pace.answers, pace.median_s, pace.p95_s, pace.slowest_s) == (100, 0.5, 0.95, 1.0)
+    latency = history.latency()
+    assert (latency.answers, latency.median_s, latency.p95_s, latency.slowest_s) == (100, 0.5, 0.95, 1.0)
 
 
-def test_the_pace_forgets_what_is_older_than_its_window(history: HistoryImpl, clock: Clock) -> None:
+def test_the_latency_forgets_what_is_older_than_its_window(history: HistoryImpl, clock: Clock) -> None:
     history.answered(9.0)
     clock.advance(WINDOW_S / 2)
     history.answered(1.0)
     clock.advance(WINDOW_S / 2 + 1)
-    assert (history.pace().answers, history.pace().slowest_s) == (1, 1.0)
+    assert (history.latency().answers, history.latency().slowest_s) == (1, 1.0)
     clock.advance(WINDOW_S)
-    assert history.pace().answers == 0
+    assert history.latency().answers == 0
 
 
 def test_a_failure_is_kept_with_what_its_class_says_and_without_its_details(
@@ -91,4 +91,4 @@ def test_failures_are_counted_by_code_the_most_frequent_first(history: HistoryIm
 def test_memory_is_bounded_whatever_comes(history: HistoryImpl) -> None:
     for _ in range(MOST_ANSWERS + 1):
         history.answered(0.1)
-    assert history.pace().answers == MOST_ANSWERS
+    assert history.latency().answers == MOST_ANSWERS
