@@ -157,10 +157,11 @@ async def settle() -> None:
 
 
 class FakeProvider:
-    """Plays its script, one step a call, and takes down what it was asked."""
+    """Plays its script, one step a call; records the requests and counts the probes."""
 
-    def __init__(self, *script: Step, probe: str | BaseException = "The look-up went well.") -> None:
+    def __init__(self, *script: Step, probe: str | BaseException = "The key is accepted.") -> None:
         self.requests: list[ProviderRequest] = []
+        self.probes = 0
         self._script = list(script)
         self._probe = probe
 
@@ -175,6 +176,7 @@ class FakeProvider:
         return await step(request)
 
     async def probe(self) -> str:
+        self.probes += 1
         if isinstance(self._probe, BaseException):
             raise self._probe
         return self._probe

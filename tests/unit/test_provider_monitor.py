@@ -36,22 +36,10 @@ INTERVAL_S = 60.0
 A_ROUND_S = INTERVAL_S * 1.1
 
 
-class Witness(FakeProvider):
-    """Counts its look-ups."""
-
-    def __init__(self, found: str | BaseException = "The key is accepted.") -> None:
-        super().__init__(probe=found)
-        self.probes = 0
-
-    async def probe(self) -> str:
-        self.probes += 1
-        return await super().probe()
-
-
 class Watch:
     """A monitor of two providers, in virtual time."""
 
-    def __init__(self, anthropic: Witness, openai: Witness, **settings: object) -> None:
+    def __init__(self, anthropic: FakeProvider, openai: FakeProvider, **settings: object) -> None:
         self.time, self.calendar = Timeline(), Calendar()
         self.settings = current_settings(**settings)
         self.findings: dict[ProviderName, ProbeFinding] = {}
@@ -98,7 +86,7 @@ class Watch:
 
 
 async def test_whom_nobody_asks_is_looked_up_once_a_round() -> None:
-    anthropic, openai = Witness(), Witness(ProviderAuthenticationError("401"))
+    anthropic, openai = FakeProvider(), FakeProvider(probe=ProviderAuthenticationError("401"))
     watch = Watch(anthropic, openai)
     await watch.rounds(1)
     assert (anthropic.probes, openai.probes) == (1, 1)
@@ -109,7 +97,7 @@ async def test_whom_nobody_asks_is_looked_up_once_a_round() -> None:
 
 
 async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds() -> None:
-    watch = Watch(Witness(), Witness(ProviderAuthenticationError("401")))
+    watch = Watch(FakeProvider(), FakeProvider(probe=ProviderAuthenticationError("401")))
     watch.accounting.started(request(provider=OPENAI))
     watch.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
     await watch.time.pass_until(watch.time() + INTERVAL_S)
@@ -127,13 +115,13 @@ async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds() -> None:
 
 
 async def test_nobody_is_looked_up_at_the_start() -> None:
-    anthropic, openai = Witness(), Witness()
+    anthropic, openai = FakeProvider(), FakeProvider()
     await Watch(anthropic, openai).rounds(0)
     assert (anthropic.probes, openai.probes) == (0, 0)
 
 
 async def test_who_was_heard_lately_is_left_alone_until_silent_whatever_the_wall_clock_does() -> None:
-    anthropic, openai = Witness(), Witness()
+    anthropic, openai = FakeProvider(), FakeProvider()
     watch = Watch(anthropic, openai)
     watching = asyncio.create_task(watch.monitor.run())
     await watch.time.pass_until(watch.time() + INTERVAL_S / 2)
@@ -148,7 +136,7 @@ async def test_who_was_heard_lately_is_left_alone_until_silent_whatever_the_wall
 
 
 async def test_an_open_circuit_is_looked_up_and_stays_open_whatever_is_found() -> None:
-    anthropic, openai = Witness(), Witness()
+    anthropic, openai = FakeProvider(), FakeProvider()
     watch = Watch(anthropic, openai)
     watch.accounting.started(request())
     watch.accounting.succeeded(request(), reply(), 1.0)
@@ -160,12 +148,12 @@ async def test_an_open_circuit_is_looked_up_and_stays_open_whatever_is_found() -
 
 
 async def test_who_may_not_be_asked_is_not_looked_up() -> None:
-    anthropic, openai = Witness(), Witness()
+    anthropic, openai = FakeProvider(), FakeProvider()
     await Watch(anthropic, openai, enabled_providers=frozenset({OPENAI})).rounds(1)
     assert (anthropic.probes, openai.probes) == (0, 1)
 
 
 async def test_while_the_mock_judges_nobody_is_looked_up() -> None:
-    anthropic, openai = Witness(), Witness()
+    anthropic, openai = FakeProvider(), FakeProvider()
     await Watch(anthropic, openai, mock=KNOBS).rounds(1)
     assert (anthropic.probes, openai.probes) == (0, 0)

@@ -34,7 +34,6 @@ from tests.fakes import (
     FixedSettings,
     Held,
     Recorder,
-    Step,
     books,
     current_settings,
     new_metrics,
@@ -49,19 +48,7 @@ ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderN
 TOO_LATE = "The provider did not answer within ten seconds."
 
 
-class Witness(FakeProvider):
-    """A fake judge that also takes down how often it was looked up."""
-
-    def __init__(self, *script: Step, probe: str | BaseException = "The look-up went well.") -> None:
-        super().__init__(*script, probe=probe)
-        self.probes = 0
-
-    async def probe(self) -> str:
-        self.probes += 1
-        return await super().probe()
-
-
-class Hanging(Witness):
+class Hanging(FakeProvider):
     """A judge whose look-up never ends."""
 
     async def probe(self) -> str:
@@ -98,7 +85,7 @@ class Bench:
 
     def __init__(
         self,
-        judges: dict[ProviderName, Witness],
+        judges: dict[ProviderName, FakeProvider],
         *,
         enabled: bool = True,
         configured: bool = True,
@@ -133,7 +120,7 @@ class Bench:
 
 
 async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
-    judge = Witness(probe="The key is accepted.")
+    judge = FakeProvider()
     report = await Bench({ANTHROPIC: judge}).test()
 
     assert report == TrialReport(
@@ -143,7 +130,7 @@ async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
 
 
 async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:
-    judge = Witness()
+    judge = FakeProvider()
     bench = Bench({ANTHROPIC: judge})
     for _ in range(5):
         assert (await bench.test()).success
@@ -153,14 +140,14 @@ async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:
 
 async def test_a_failure_is_reported_with_its_sentence_and_raises_nothing() -> None:
     failure = ProviderUnavailableError("the connection was refused", provider=ANTHROPIC)
-    report = await Bench({ANTHROPIC: Witness(probe=failure)}).test()
+    report = await Bench({ANTHROPIC: FakeProvider(probe=failure)}).test()
 
     assert (report.success, report.model) == (False, None)
     assert report.message == "The provider is not available. (the connection was refused)"
 
 
 async def test_a_verdict_that_fails_is_reported_with_its_sentence() -> None:
-    judge = Witness(ProviderUnavailableError("the connection was refused", provider=ANTHROPIC))
+    judge = FakeProvider(ProviderUnavailableError("the connection was refused", provider=ANTHROPIC))
     report = await Bench({ANTHROPIC: judge}).test(deep=True)
 
     assert not report.success
@@ -168,7 +155,7 @@ async def test_a_verdict_that_fails_is_reported_with_its_sentence() -> None:
 
 
 async def test_a_look_up_that_runs_out_of_time_by_itself_is_told_as_such() -> None:
-    report = await Bench({ANTHROPIC: Witness(probe=TimeoutError())}).test()
+    report = await Bench({ANTHROPIC: FakeProvider(probe=TimeoutError())}).test()
 
     assert (report.success, report.message) == (False, TOO_LATE)
 
@@ -184,7 +171,7 @@ async def test_a_test_that_hangs_ends_by_itself(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_deep_test_buys_one_verdict_past_the_policies_and_tells_the_model() -> None:
-    judge = Witness(reply())
+    judge = FakeProvider(reply())
     bench = Bench({ANTHROPIC: judge})
     report = await bench.test(deep=True)
 
@@ -196,7 +183,7 @@ async def test_a_deep_test_buys_one_verdict_past_the_policies_and_tells_the_mode
 
 async def test_what_a_deep_test_pays_for_is_told_though_whoever_asked_has_left() -> None:
     held = Held(reply())
-    bench = Bench({ANTHROPIC: Witness(held)})
+    bench = Bench({ANTHROPIC: FakeProvider(held)})
     asked = asyncio.create_task(bench.test(deep=True))
     await held.reached.wait()
     asked.cancel()
@@ -209,7 +196,7 @@ async def test_what_a_deep_test_pays_for_is_told_though_whoever_asked_has_left()
 
 
 async def test_a_deep_test_is_allowed_once_a_minute() -> None:
-    judge = Witness(reply(), reply())
+    judge = FakeProvider(reply(), reply())
     bench = Bench({ANTHROPIC: judge})
     await bench.test(deep=True)
     bench.clock.advance(45)
@@ -224,7 +211,7 @@ async def test_a_deep_test_is_allowed_once_a_minute() -> None:
 
 
 async def test_a_deep_test_that_failed_counts_as_well() -> None:
-    bench = Bench({ANTHROPIC: Witness(ProviderUnavailableError("it was down", provider=ANTHROPIC))})
+    bench = Bench({ANTHROPIC: FakeProvider(ProviderUnavailableError("it was down", provider=ANTHROPIC))})
     await bench.test(deep=True)
 
     with pytest.raises(exceptions.TestedTooOftenError):
@@ -233,7 +220,7 @@ async def test_a_deep_test_that_failed_counts_as_well() -> None:
 
 async def test_deep_tests_that_arrive_together_buy_one_verdict() -> None:
     held = Held(reply())
-    judge = Witness(held)
+    judge = FakeProvider(held)
     bench = Bench({ANTHROPIC: judge})
     first = asyncio.create_task(bench.test(deep=True))
     await held.reached.wait()
@@ -246,7 +233,7 @@ async def test_deep_tests_that_arrive_together_buy_one_verdict() -> None:
 
 
 async def test_every_provider_has_a_minute_of_its_own() -> None:
-    bench = Bench({ANTHROPIC: Witness(reply()), OPENAI: Witness(reply(provider=OPENAI))})
+    bench = Bench({ANTHROPIC: FakeProvider(reply()), OPENAI: FakeProvider(reply(provider=OPENAI))})
 
     assert (await bench.test(ANTHROPIC, deep=True)).success
     assert (await bench.test(OPENAI, deep=True)).success
@@ -260,7 +247,7 @@ async def test_every_provider_has_a_minute_of_its_own() -> None:
 async def test_a_provider_that_is_disabled_or_not_configured_is_never_asked(
     *, enabled: bool, configured: bool, reason: str, deep: bool
 ) -> None:
-    judge = Witness()
+    judge = FakeProvider()
     bench = Bench({ANTHROPIC: judge}, enabled=enabled, configured=configured, reason=reason)
     reports = [await bench.test(deep=deep) for _ in range(2)]
 
@@ -270,7 +257,7 @@ async def test_a_provider_that_is_disabled_or_not_configured_is_never_asked(
 
 
 async def test_while_the_mock_judges_it_is_the_one_that_is_tested() -> None:
-    real, mock = Witness(), Witness()
+    real, mock = FakeProvider(), FakeProvider()
     report = await Bench({ANTHROPIC: real, MOCK: mock}, mock=KNOBS).test(ANTHROPIC)
 
     assert (report.success, report.provider) == (True, MOCK)
