@@ -1,7 +1,8 @@
-"""Stand-ins for Kafka: a link that does what the test says, and the room of events around it."""
+"""A fake link to Kafka that does what the test says, and a harness: the whole delivery of events on top of it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -18,7 +19,7 @@ from implementations.events.outbox import KafkaOutbox
 from implementations.events.spool import Spool
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from metrics import Metrics
-from tests.fakes import NOON, Calendar, Clock, InstantSleep, new_metrics, sample
+from tests.fakes import NOON, Calendar, Clock, InstantSleep, new_metrics, sample, settle
 
 SERVICE = "llm-provider-service"
 
@@ -87,7 +88,7 @@ class FakeLink:
 
 
 @dataclass(kw_only=True)
-class Room:
+class Harness:
     """The whole sender on a fake link and a clock that moves when somebody sleeps."""
 
     link: FakeLink = field(default_factory=FakeLink)
@@ -170,6 +171,20 @@ class Room:
     def _changed(self, _: CircuitState, after: CircuitState) -> None:
         self.metrics.kafka_circuit_transitions.of(after).inc()
         self.transitions.append(after)
+
+
+@asynccontextmanager
+async def running(harness: Harness) -> AsyncIterator[Harness]:
+    """Send in the background; at the end, every event must be accounted for."""
+    sender = asyncio.create_task(harness.outbox.run())
+    try:
+        await settle()
+        yield harness
+        assert harness.balances()
+    finally:
+        sender.cancel()
+        await asyncio.wait([sender])
+    assert harness.balances()
 
 
 def total(metrics: Metrics, name: str) -> float:

@@ -22,7 +22,7 @@ from implementations.events.event_queue import CLASSES
 from implementations.events.message import TRUNCATED, message_of
 from implementations.events.usage_window import UsageWindow
 from tests.fakes import CORRELATION_ID, NOON, Calendar, query
-from tests.kafka_fakes import SERVICE, Room, keys, message, miss
+from tests.kafka_fakes import SERVICE, Harness, keys, message, miss
 
 pytestmark = pytest.mark.untraced
 
@@ -49,90 +49,90 @@ def test_the_name_of_an_event_is_its_topic_without_the_prefix_of_the_platform() 
 
 
 def test_without_room_the_oldest_of_the_lowest_class_goes() -> None:
-    room = Room(max_messages=3)
-    room.publish(miss(1), STARTED, ALERT, miss(2))
-    room.publish(COMPLETED)
+    harness = Harness(max_messages=3)
+    harness.publish(miss(1), STARTED, ALERT, miss(2))
+    harness.publish(COMPLETED)
 
-    assert room.dropped(MISS, "overflow") == 2.0
-    room.publish(COMPLETED)
-    assert room.dropped(STARTED.event, "overflow") == 1.0
-    room.publish(miss(3))
-    assert room.dropped(MISS, "overflow") == 3.0
-    assert room.balances()
-    assert room.queue.pending == 3
+    assert harness.dropped(MISS, "overflow") == 2.0
+    harness.publish(COMPLETED)
+    assert harness.dropped(STARTED.event, "overflow") == 1.0
+    harness.publish(miss(3))
+    assert harness.dropped(MISS, "overflow") == 3.0
+    assert harness.balances()
+    assert harness.queue.pending == 3
 
 
 def test_within_a_class_the_oldest_goes_whatever_its_kind() -> None:
-    room = Room(max_messages=2)
+    harness = Harness(max_messages=2)
     for event in (HIT, miss(1), HIT):
-        room.publish(event)
-        room.clock.advance(1.0)
+        harness.publish(event)
+        harness.clock.advance(1.0)
 
-    assert (room.dropped(HIT.event, "overflow"), room.dropped(MISS, "overflow")) == (1.0, 0.0)
+    assert (harness.dropped(HIT.event, "overflow"), harness.dropped(MISS, "overflow")) == (1.0, 0.0)
 
 
 def test_the_bytes_are_bounded_too() -> None:
-    room = Room(max_bytes=10_000)
+    harness = Harness(max_bytes=10_000)
     big = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="k", metadata={"note": "x" * 4000})
-    room.publish(big, big, big)
+    harness.publish(big, big, big)
 
-    assert room.queue.pending == 1
-    room.publish(
+    assert harness.queue.pending == 1
+    harness.publish(
         RequestStarted(provider=None, correlation_id=CORRELATION_ID, request_type="c", user_id="x" * 20_000, caller="c")
     )
-    assert room.queue.pending == 0
-    assert room.balances()
+    assert harness.queue.pending == 0
+    assert harness.balances()
 
 
 def test_what_is_under_way_is_not_given_up() -> None:
-    room = Room(max_messages=2)
-    room.publish(miss(1), miss(2))
-    taken = room.queue.take(MISS, 10)
-    room.publish(ALERT)
+    harness = Harness(max_messages=2)
+    harness.publish(miss(1), miss(2))
+    taken = harness.queue.take(MISS, 10)
+    harness.publish(ALERT)
 
-    assert room.dropped(ALERT.event, "overflow") == 1.0
-    room.queue.give_back(MISS, taken)
-    assert [one.key for one in room.queue.take(MISS, 10)] == keys([1, 2])
+    assert harness.dropped(ALERT.event, "overflow") == 1.0
+    harness.queue.give_back(MISS, taken)
+    assert [one.key for one in harness.queue.take(MISS, 10)] == keys([1, 2])
 
 
 def test_what_waits_for_too_long_goes_with_its_reason() -> None:
-    room = Room(max_age_s=60.0)
-    room.publish(miss(1))
-    room.clock.advance(30.0)
-    room.publish(miss(2), STARTED)
-    room.clock.advance(31.0)
-    room.queue.expire(60.0, lambda _: EventDropReason.UNKNOWN_TOPIC)
+    harness = Harness(max_age_s=60.0)
+    harness.publish(miss(1))
+    harness.clock.advance(30.0)
+    harness.publish(miss(2), STARTED)
+    harness.clock.advance(31.0)
+    harness.queue.expire(60.0, lambda _: EventDropReason.UNKNOWN_TOPIC)
 
-    assert room.dropped(MISS, "unknown_topic") == 1.0
-    assert room.queue.pending == 2
-    assert room.balances()
+    assert harness.dropped(MISS, "unknown_topic") == 1.0
+    assert harness.queue.pending == 2
+    assert harness.balances()
 
 
 @settings(deadline=None)  # a busy machine is no finding
 @given(st.lists(st.tuples(st.sampled_from("ptdgxe"), st.integers(0, 3)), max_size=60))
 def test_nothing_leaves_uncounted_whatever_happens(steps: list[tuple[str, int]]) -> None:
-    room = Room(max_messages=4)
+    harness = Harness(max_messages=4)
     events: tuple[EventData, ...] = (miss(1), STARTED, COMPLETED, ALERT)
     under_way = []
     for step, number in steps:
         kind = events[number].event
         if step == "p":
-            room.publish(events[number])
+            harness.publish(events[number])
         elif step == "t":
-            under_way += [room.queue.take(kind, number)]
+            under_way += [harness.queue.take(kind, number)]
         elif step == "x":
-            room.clock.advance(20.0)
+            harness.clock.advance(20.0)
         elif step == "e":
-            room.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
+            harness.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
         elif under_way and (chunk := under_way.pop()):
             if step == "d":
-                room.queue.delivered(chunk)
+                harness.queue.delivered(chunk)
             else:
-                room.queue.give_back(chunk[0].event, chunk)
-        assert room.balances()
-        assert room.queue.pending <= 4
-    room.queue.close()
-    assert room.balances()
+                harness.queue.give_back(chunk[0].event, chunk)
+        assert harness.balances()
+        assert harness.queue.pending <= 4
+    harness.queue.close()
+    assert harness.balances()
 
 
 def test_the_envelope_is_that_of_the_platform() -> None:

@@ -1,8 +1,6 @@
 """The sender on a link that fails as Kafka does: nothing is lost uncounted, nothing overtakes, nobody is blocked."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
@@ -15,174 +13,161 @@ from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
 from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing
 from implementations.events.message import TRUNCATED, Message
 from tests.fakes import CORRELATION_ID, sample, settle
-from tests.kafka_fakes import FakeLink, Room, keys, miss
+from tests.kafka_fakes import FakeLink, Harness, keys, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
 
 
-@asynccontextmanager
-async def running(room: Room) -> AsyncIterator[Room]:
-    sender = asyncio.create_task(room.outbox.run())
-    try:
-        await settle()
-        yield room
-        assert room.balances()
-    finally:
-        sender.cancel()
-        await asyncio.wait([sender])
-    assert room.balances()
-
-
-async def until_empty(room: Room) -> None:
+async def until_empty(harness: Harness) -> None:
     for _ in range(200):
-        if not room.queue.pending:
+        if not harness.queue.pending:
             return
         await settle()
     raise AssertionError("events are still pending")
 
 
 async def test_events_are_delivered_in_order() -> None:
-    async with running(Room()) as room:
-        room.publish(*(miss(number) for number in range(250)))
-        await until_empty(room)
+    async with running(Harness()) as harness:
+        harness.publish(*(miss(number) for number in range(250)))
+        await until_empty(harness)
 
-    assert room.link.delivered_keys() == keys(range(250))
-    assert room.counts()["delivered"] == 250.0
-    assert room.link.closed == 1
+    assert harness.link.delivered_keys() == keys(range(250))
+    assert harness.counts()["delivered"] == 250.0
+    assert harness.link.closed == 1
 
 
 async def test_health_is_what_is_known() -> None:
-    room = Room()
-    assert room.outbox.health().kafka is DependencyStatus.UNHEALTHY
-    async with running(room):
-        assert room.outbox.health().kafka is DependencyStatus.HEALTHY
-        assert sample(room.metrics, "llm_provider_kafka_up") == 1.0
+    harness = Harness()
+    assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
+    async with running(harness):
+        assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
+        assert sample(harness.metrics, "llm_provider_kafka_up") == 1.0
 
 
 async def test_a_kafka_that_is_away_at_the_start_is_tried_again_after_growing_waits() -> None:
-    room = Room(link=FakeLink(*[LinkDown()] * 7))
-    room.publish(miss(1))
-    async with running(room):
-        await until_empty(room)
+    harness = Harness(link=FakeLink(*[LinkDown()] * 7))
+    harness.publish(miss(1))
+    async with running(harness):
+        await until_empty(harness)
 
-    waits = [nap for nap in room.sleep.naps if nap in {2.0, 4.0, 8.0, 16.0, 30.0}]
+    waits = [nap for nap in harness.sleep.naps if nap in {2.0, 4.0, 8.0, 16.0, 30.0}]
     assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert len(room.link.opened) == 8
+    assert len(harness.link.opened) == 8
 
 
 async def test_a_kafka_that_stays_away_opens_the_circuit() -> None:
-    async with running(Room(link=FakeLink(*[LinkDown()] * 12))) as room:
+    async with running(Harness(link=FakeLink(*[LinkDown()] * 12))) as harness:
         for _ in range(100):
             await settle()
 
-    assert room.transitions[:2] == [CircuitState.OPEN, CircuitState.HALF_OPEN]
-    assert room.outbox.health().kafka is DependencyStatus.HEALTHY
+    assert harness.transitions[:2] == [CircuitState.OPEN, CircuitState.HALF_OPEN]
+    assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
 
 
 async def test_what_hangs_is_waited_for_and_never_sent_twice() -> None:
-    room = Room()
-    room.link.acknowledges = False
-    room.publish(miss(1))
-    async with running(room):
-        room.clock.now_s -= 10_000.0
+    harness = Harness()
+    harness.link.acknowledges = False
+    harness.publish(miss(1))
+    async with running(harness):
+        harness.clock.now_s -= 10_000.0
         for _ in range(3):
             await settle()
-        assert room.outbox.health().kafka is DependencyStatus.UNHEALTHY
-        assert room.queue.pending == 1
-        room.link.acknowledge()
-        await until_empty(room)
-        assert room.outbox.health().kafka is DependencyStatus.HEALTHY
+        assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
+        assert harness.queue.pending == 1
+        harness.link.acknowledge()
+        await until_empty(harness)
+        assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
 
-    assert len(room.link.posts) == 1
+    assert len(harness.link.posts) == 1
 
 
 async def test_a_hang_of_minutes_gets_a_fresh_producer() -> None:
-    room = Room()
-    room.link.acknowledges = False
-    room.publish(miss(1), miss(2))
-    async with running(room):
+    harness = Harness()
+    harness.link.acknowledges = False
+    harness.publish(miss(1), miss(2))
+    async with running(harness):
         for _ in range(100):
-            if room.link.closed:
+            if harness.link.closed:
                 break
             await settle()
-        room.link.acknowledges = True
-        await until_empty(room)
+        harness.link.acknowledges = True
+        await until_empty(harness)
 
-    assert room.link.delivered_keys()[-2:] == keys([1, 2])
-    assert len(room.link.opened) > 1
+    assert harness.link.delivered_keys()[-2:] == keys([1, 2])
+    assert len(harness.link.opened) > 1
 
 
 async def test_a_session_that_broke_while_the_circuit_was_open_is_not_sent_through() -> None:
-    room = Room()
-    room.link.acknowledges = False
-    async with running(room):
-        earlier = await room.connection.session()
-        room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
-        room.publish(miss(1))
+    harness = Harness()
+    harness.link.acknowledges = False
+    async with running(harness):
+        earlier = await harness.connection.session()
+        harness.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
+        harness.publish(miss(1))
         await settle()
         earlier.broken.set()
         await settle()
-        room.circuit.reset()
+        harness.circuit.reset()
         await settle()
-        assert len(room.link.opened) == 2
-        room.link.acknowledge()
-        await until_empty(room)
-    assert len(room.link.posts) == 1
+        assert len(harness.link.opened) == 2
+        harness.link.acknowledge()
+        await until_empty(harness)
+    assert len(harness.link.posts) == 1
 
 
 async def test_a_session_that_ends_before_anything_is_acknowledged_proves_nothing() -> None:
-    room = Room()
-    room.link.acknowledges = False
-    room.publish(miss(1))
-    async with running(room):
-        room.connection.failed(None)
-        (await room.connection.session()).over.set()
+    harness = Harness()
+    harness.link.acknowledges = False
+    harness.publish(miss(1))
+    async with running(harness):
+        harness.connection.failed(None)
+        (await harness.connection.session()).over.set()
         await settle()
-        assert not room.connection.is_well
-        room.link.acknowledge()
-        await until_empty(room)
+        assert not harness.connection.is_well
+        harness.link.acknowledge()
+        await until_empty(harness)
 
 
 async def test_an_open_circuit_closes_at_once_when_what_hung_is_delivered() -> None:
-    room = Room()
-    room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
-    room.connection.delivered(None)
+    harness = Harness()
+    harness.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
+    harness.connection.delivered(None)
 
-    assert room.circuit.state is CircuitState.CLOSED
+    assert harness.circuit.state is CircuitState.CLOSED
 
 
 async def test_a_missing_topic_waits_and_the_others_flow() -> None:
-    room = Room()
-    room.link.refusals[MISS] = TopicMissing()
-    room.publish(miss(1), HIT, miss(2))
-    async with running(room):
-        assert [posted.event for posted in room.link.posts] == [HIT.event]
-        assert room.outbox.health().kafka is DependencyStatus.HEALTHY
-        del room.link.refusals[MISS]
-        await until_empty(room)
+    harness = Harness()
+    harness.link.refusals[MISS] = TopicMissing()
+    harness.publish(miss(1), HIT, miss(2))
+    async with running(harness):
+        assert [posted.event for posted in harness.link.posts] == [HIT.event]
+        assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
+        del harness.link.refusals[MISS]
+        await until_empty(harness)
 
-    assert room.link.delivered_keys()[1:] == keys([1, 2])
+    assert harness.link.delivered_keys()[1:] == keys([1, 2])
 
 
 @pytest.mark.parametrize(("refusal", "reason"), [(TopicMissing(), "unknown_topic"), (Forbidden(), "auth")])
 async def test_what_expires_in_front_of_a_topic_says_what_it_waited_for(refusal: LinkFailure, reason: str) -> None:
-    room = Room(max_age_s=600.0)
-    room.link.refusals[MISS] = refusal
-    room.publish(miss(1))
-    async with running(room):
-        await until_empty(room)
+    harness = Harness(max_age_s=600.0)
+    harness.link.refusals[MISS] = refusal
+    harness.publish(miss(1))
+    async with running(harness):
+        await until_empty(harness)
 
-    assert room.dropped(MISS, reason) == 1.0
+    assert harness.dropped(MISS, reason) == 1.0
 
 
 async def test_what_expires_because_kafka_refuses_us_says_so() -> None:
-    room = Room(link=FakeLink(*[Forbidden()] * 1000), max_age_s=600.0)
-    room.publish(miss(1))
-    async with running(room):
-        await until_empty(room)
+    harness = Harness(link=FakeLink(*[Forbidden()] * 1000), max_age_s=600.0)
+    harness.publish(miss(1))
+    async with running(harness):
+        await until_empty(harness)
 
-    assert room.dropped(MISS, "auth") == 1.0
+    assert harness.dropped(MISS, "auth") == 1.0
 
 
 class Narrow(FakeLink):
@@ -201,92 +186,92 @@ def hit(**changes: object) -> CacheHit:
 
 
 async def test_an_event_that_is_too_large_loses_its_metadata_and_one_that_still_is_goes() -> None:
-    room = Room(link=Narrow())
-    room.publish(hit(metadata={"note": "x" * 600}), hit(cache_key="x" * 600), HIT)
-    async with running(room):
-        await until_empty(room)
+    harness = Harness(link=Narrow())
+    harness.publish(hit(metadata={"note": "x" * 600}), hit(cache_key="x" * 600), HIT)
+    async with running(harness):
+        await until_empty(harness)
 
-    assert room.dropped(HIT.event, "too_large") == 1.0
-    assert [posted.is_truncated for posted in room.link.posts] == [True, False]
-    assert b'"truncated":true' in room.link.posts[0].encoded()
+    assert harness.dropped(HIT.event, "too_large") == 1.0
+    assert [posted.is_truncated for posted in harness.link.posts] == [True, False]
+    assert b'"truncated":true' in harness.link.posts[0].encoded()
     assert TRUNCATED == {"truncated": True}
 
 
 async def test_a_batch_that_the_broker_finds_too_large_is_sent_one_by_one_before_anything_is_cut() -> None:
-    room = Room()
-    room.link.batch_errors = [MessageSizeTooLargeError(), MessageSizeTooLargeError()]
-    room.publish(miss(1), miss(2), miss(3))
-    async with running(room):
-        await until_empty(room)
+    harness = Harness()
+    harness.link.batch_errors = [MessageSizeTooLargeError(), MessageSizeTooLargeError()]
+    harness.publish(miss(1), miss(2), miss(3))
+    async with running(harness):
+        await until_empty(harness)
 
-    assert room.link.opened == [False, True]
-    assert not any(posted.is_truncated for posted in room.link.posts)
-    assert room.counts()["delivered"] == 3.0
+    assert harness.link.opened == [False, True]
+    assert not any(posted.is_truncated for posted in harness.link.posts)
+    assert harness.counts()["delivered"] == 3.0
 
 
 async def test_a_message_that_the_broker_finds_too_large_alone_is_cut_and_then_dropped() -> None:
-    room = Room()
-    room.link.batch_errors = [MessageSizeTooLargeError()] * 4
-    room.publish(miss(1))
-    async with running(room):
-        await until_empty(room)
+    harness = Harness()
+    harness.link.batch_errors = [MessageSizeTooLargeError()] * 4
+    harness.publish(miss(1))
+    async with running(harness):
+        await until_empty(harness)
 
-    assert room.link.opened == [False, True, False, True, False]
-    assert room.dropped(MISS, "too_large") == 1.0
+    assert harness.link.opened == [False, True, False, True, False]
+    assert harness.dropped(MISS, "too_large") == 1.0
 
 
 async def test_a_producer_that_reports_a_failure_is_replaced_and_nothing_overtakes() -> None:
-    room = Room()
-    room.link.batch_errors = [None, OutOfOrderSequenceNumber(), KafkaError()]
-    room.publish(miss(1), miss(2), miss(3), miss(4))
-    async with running(room):
-        await until_empty(room)
+    harness = Harness()
+    harness.link.batch_errors = [None, OutOfOrderSequenceNumber(), KafkaError()]
+    harness.publish(miss(1), miss(2), miss(3), miss(4))
+    async with running(harness):
+        await until_empty(harness)
 
-    assert room.link.delivered_keys() == keys([1, 2, 3, 4, 2, 3])
-    assert room.counts()["delivered"] == 4.0
+    assert harness.link.delivered_keys() == keys([1, 2, 3, 4, 2, 3])
+    assert harness.counts()["delivered"] == 4.0
 
 
 async def test_a_link_that_takes_nothing_is_replaced() -> None:
-    room = Room()
-    room.link.refusals[MISS] = LinkDown()
-    room.publish(miss(1))
-    async with running(room):
-        assert room.outbox.health().kafka is DependencyStatus.UNHEALTHY
-        room.link.refusals.clear()
-        await until_empty(room)
+    harness = Harness()
+    harness.link.refusals[MISS] = LinkDown()
+    harness.publish(miss(1))
+    async with running(harness):
+        assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
+        harness.link.refusals.clear()
+        await until_empty(harness)
 
-    assert len(room.link.opened) > 1
+    assert len(harness.link.opened) > 1
 
 
 async def test_an_event_without_a_form_in_json_is_dropped_and_stops_no_other() -> None:
-    room = Room()
-    room.publish(miss(1))
+    harness = Harness()
+    harness.publish(miss(1))
     broken = hit(cache_key=object())
-    room.publish(broken, HIT)
-    async with running(room):
-        await until_empty(room)
+    harness.publish(broken, HIT)
+    async with running(harness):
+        await until_empty(harness)
 
-    assert room.dropped(HIT.event, "defect") == 1.0
-    assert room.counts()["delivered"] == 2.0
+    assert harness.dropped(HIT.event, "defect") == 1.0
+    assert harness.counts()["delivered"] == 2.0
 
 
 async def test_stopping_gives_back_what_is_under_way_and_counts_it_as_lost() -> None:
-    room = Room()
-    room.link.acknowledges = False
-    room.publish(miss(1), miss(2))
-    async with running(room):
-        assert room.queue.pending == 2
-    room.outbox.close()
+    harness = Harness()
+    harness.link.acknowledges = False
+    harness.publish(miss(1), miss(2))
+    async with running(harness):
+        assert harness.queue.pending == 2
+    harness.outbox.close()
 
-    assert room.counts()["lost"] == 2.0
-    assert room.counts()["pending"] == 0.0
+    assert harness.counts()["lost"] == 2.0
+    assert harness.counts()["pending"] == 0.0
 
 
 async def test_flushing_ends_when_all_is_acknowledged_or_after_five_seconds() -> None:
-    room = Room()
-    await room.outbox.flush()
-    assert room.sleep.naps == []
-    room.publish(miss(1))
-    before_s = room.clock.now_s
-    await room.outbox.flush()
-    assert 5.0 <= room.clock.now_s - before_s < 5.1
+    harness = Harness()
+    await harness.outbox.flush()
+    assert harness.sleep.naps == []
+    harness.publish(miss(1))
+    before_s = harness.clock.now_s
+    await harness.outbox.flush()
+    assert 5.0 <= harness.clock.now_s - before_s < 5.1

@@ -14,14 +14,14 @@ from di import create_container
 from implementations.events import spool_file
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
 from tests.fakes import sample
-from tests.kafka_fakes import Room, keys, message, miss
+from tests.kafka_fakes import Harness, keys, message, miss
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 FAILURES = "llm_provider_event_spool_failures_total"
 UNREADABLE = "llm_provider_events_unreadable"
 
 
-Opened = Callable[..., Room]
+Opened = Callable[..., Harness]
 
 
 @pytest.fixture
@@ -32,22 +32,22 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Opened]:
-    """Make a room on the spool; all of them are gone after the test."""
-    rooms: list[Room] = []
+    """Make a harness on the spool; all of them are gone after the test."""
+    harnesses: list[Harness] = []
 
-    def new(**wishes: float) -> Room:
-        rooms.append(Room(spool_path=path, **wishes))  # type: ignore[arg-type]  # the wishes fit
-        return rooms[-1]
+    def new(**wishes: float) -> Harness:
+        harnesses.append(Harness(spool_path=path, **wishes))  # type: ignore[arg-type]  # the wishes fit
+        return harnesses[-1]
 
     yield new
-    for room in rooms:
-        died(room)
+    for harness in harnesses:
+        died(harness)
 
 
-def died(room: Room) -> None:
+def died(harness: Harness) -> None:
     """As after a SIGKILL: no farewell, but the system takes the lock back."""
-    assert room.spool is not None
-    room.spool.close()
+    assert harness.spool is not None
+    harness.spool.close()
 
 
 def damage(path: Path) -> None:
@@ -56,10 +56,10 @@ def damage(path: Path) -> None:
     path.write_bytes(pages[:4096] + bytes(len(pages) - 4096))
 
 
-def fault(room: Room) -> tuple[str | None, float | None]:
+def fault(harness: Harness) -> tuple[str | None, float | None]:
     return (
-        room.outbox.health().spool_fault,
-        sample(room.metrics, "llm_provider_degraded_mode", mode=DegradedMode.EVENTS_SPOOL_FAULT),
+        harness.outbox.health().spool_fault,
+        sample(harness.metrics, "llm_provider_degraded_mode", mode=DegradedMode.EVENTS_SPOOL_FAULT),
     )
 
 
@@ -101,67 +101,67 @@ def test_what_was_dropped_is_not_sent_after_all(opened: Opened) -> None:
 
 
 def test_what_is_pending_at_the_end_is_kept_and_not_lost(opened: Opened) -> None:
-    room = opened()
-    room.publish(miss(1))
-    room.outbox.close()
+    harness = opened()
+    harness.publish(miss(1))
+    harness.outbox.close()
 
-    assert (room.counts()["pending"], room.counts()["lost"]) == (1.0, 0.0)
+    assert (harness.counts()["pending"], harness.counts()["lost"]) == (1.0, 0.0)
 
 
 def test_what_the_disk_refused_is_lost_at_the_end_and_not_called_kept(opened: Opened) -> None:
-    room = opened()
-    room.publish(miss(1))
-    died(room)
-    room.publish(miss(2), miss(3))
-    room.outbox.close()
+    harness = opened()
+    harness.publish(miss(1))
+    died(harness)
+    harness.publish(miss(2), miss(3))
+    harness.outbox.close()
 
-    assert (room.counts()["pending"], room.counts()["lost"]) == (1.0, 2.0)
+    assert (harness.counts()["pending"], harness.counts()["lost"]) == (1.0, 2.0)
 
 
 def test_a_checkpoint_that_fails_is_counted_and_harms_nobody(opened: Opened, path: Path) -> None:
-    room = opened()
-    assert room.spool is not None
-    died(room)
+    harness = opened()
+    assert harness.spool is not None
+    died(harness)
     for file in path.parent.iterdir():
         file.unlink()
     path.mkdir()
-    room.spool.checkpoint()
+    harness.spool.checkpoint()
 
-    assert sample(room.metrics, FAILURES) == 1.0
+    assert sample(harness.metrics, FAILURES) == 1.0
 
 
 def test_a_checkpoint_moves_the_rows_into_the_database(opened: Opened, path: Path) -> None:
-    room = opened()
-    room.publish(miss(1))
-    assert room.spool is not None
+    harness = opened()
+    harness.publish(miss(1))
+    assert harness.spool is not None
     size = path.stat().st_size
-    room.spool.checkpoint()
+    harness.spool.checkpoint()
 
     assert path.stat().st_size > size
 
 
 def test_a_disk_that_refuses_leaves_the_event_in_memory_and_is_counted(opened: Opened) -> None:
-    room = opened()
-    died(room)
-    room.publish(miss(1), miss(2))
+    harness = opened()
+    died(harness)
+    harness.publish(miss(1), miss(2))
 
-    assert room.queue.pending == 2
-    assert sample(room.metrics, FAILURES) == 2.0
+    assert harness.queue.pending == 2
+    assert sample(harness.metrics, FAILURES) == 2.0
 
 
 def test_a_transaction_that_fails_leaves_none_open(opened: Opened, path: Path) -> None:
-    room = opened()
-    assert room.spool is not None
-    room.publish(miss(1))
+    harness = opened()
+    assert harness.spool is not None
+    harness.publish(miss(1))
     with sqlite3.connect(path, isolation_level=None) as other:
         other.execute("CREATE TRIGGER refuse BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
-        room.queue.delivered(room.queue.take(MISS, 1))
+        harness.queue.delivered(harness.queue.take(MISS, 1))
         other.execute("DROP TRIGGER refuse")
     other.close()
-    assert sample(room.metrics, FAILURES) == 1.0
-    room.publish(miss(2))
-    assert [one.key for one in room.spool.kept()] == keys([1, 2])
-    assert sample(room.metrics, FAILURES) == 1.0
+    assert sample(harness.metrics, FAILURES) == 1.0
+    harness.publish(miss(2))
+    assert [one.key for one in harness.spool.kept()] == keys([1, 2])
+    assert sample(harness.metrics, FAILURES) == 1.0
 
 
 def test_an_event_of_an_unknown_type_stays_in_the_spool_and_the_others_are_sent(opened: Opened, path: Path) -> None:
@@ -233,25 +233,25 @@ def test_a_spool_whose_columns_are_others_is_refused(path: Path) -> None:
 
 
 def test_a_spool_that_cannot_be_written_is_a_degraded_mode_until_it_can(opened: Opened, path: Path) -> None:
-    room = opened()
-    assert room.spool is not None
-    assert fault(room) == (None, 0.0)
+    harness = opened()
+    assert harness.spool is not None
+    assert fault(harness) == (None, 0.0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
-        room.publish(miss(1))
-        room.spool.checkpoint()
-        assert fault(room) == (FAILED_WRITES, 1.0)
+        harness.publish(miss(1))
+        harness.spool.checkpoint()
+        assert fault(harness) == (FAILED_WRITES, 1.0)
         other.execute("DROP TRIGGER refuse")
-    room.publish(miss(2))
-    assert fault(room) == (None, 0.0)
+    harness.publish(miss(2))
+    assert fault(harness) == (None, 0.0)
 
 
 def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:
     spool_file.check_spool(path)
-    room = opened()
+    harness = opened()
     with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: another process uses it"):
         spool_file.check_spool(path)
-    died(room)
+    died(harness)
     spool_file.check_spool(path)
 
 
@@ -266,8 +266,8 @@ def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
 
 
 def test_without_a_spool_nothing_is_encoded_when_it_is_published() -> None:
-    room = Room()
-    room.publish(miss(1))
+    harness = Harness()
+    harness.publish(miss(1))
 
-    assert room.queue.take(MISS, 1)[0].value is None
+    assert harness.queue.take(MISS, 1)[0].value is None
     assert message(miss(1)).value is None

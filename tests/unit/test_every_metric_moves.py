@@ -51,7 +51,7 @@ from tests.fakes import (
     request,
     settle,
 )
-from tests.kafka_fakes import Room, miss
+from tests.kafka_fakes import Harness, miss
 from tests.unit.test_metrics import caller_purchase
 
 ANTHROPIC = ProviderName.ANTHROPIC
@@ -165,23 +165,23 @@ async def drive_the_budget(watch: Watch) -> None:
 
 def drive_the_events(watch: Watch, spool_path: Path) -> None:
     """Delivered, dropped, restored, refused by the spool and lost; and a circuit that opens."""
-    room = Room(metrics=watch.metrics, max_messages=2, spool_path=spool_path)
-    assert room.spool is not None
+    harness = Harness(metrics=watch.metrics, max_messages=2, spool_path=spool_path)
+    assert harness.spool is not None
     publisher = EventPublisherImpl(
-        enabled=True, outbox=room.outbox, usage=UsageWindow(now=room.calendar), metrics=watch.metrics
+        enabled=True, outbox=harness.outbox, usage=UsageWindow(now=harness.calendar), metrics=watch.metrics
     )
     for number in range(3):
         publisher.publish(miss(number))
-    room.queue.delivered(room.queue.take(miss(0).event, 1))
-    room.clock.advance(5.0)
-    room.queue.expire(3600.0, lambda _: EventDropReason.EXPIRED)
-    room.connection.delivered(None)
-    room.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
-    room.queue.restore(room.spool.kept())
-    room.spool.close()
+    harness.queue.delivered(harness.queue.take(miss(0).event, 1))
+    harness.clock.advance(5.0)
+    harness.queue.expire(3600.0, lambda _: EventDropReason.EXPIRED)
+    harness.connection.delivered(None)
+    harness.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
+    harness.queue.restore(harness.spool.kept())
+    harness.spool.close()
     publisher.publish(miss(4))
     watch.look()
-    lossy = Room(metrics=watch.metrics)
+    lossy = Harness(metrics=watch.metrics)
     lossy.publish(miss(5))
     lossy.queue.close()
     watch.look()
