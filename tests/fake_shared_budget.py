@@ -38,8 +38,8 @@ class FakeSharedBudget:
         self.goes_on.set()
         self.turns: Iterator[int] = repeat(1)
 
-    def of(self, replica: str) -> "Door":
-        return Door(self, replica)
+    def of(self, replica: str) -> "FakeBudgetStore":
+        return FakeBudgetStore(self, replica)
 
     def forget(self) -> None:
         """Like a Redis that was started anew."""
@@ -82,8 +82,8 @@ class FakeSharedBudget:
         self.fields[period, replica] = field
 
 
-class Door:
-    """The budget as one replica meets it."""
+class FakeBudgetStore:
+    """The shared budget as one replica sees it."""
 
     def __init__(self, store: FakeSharedBudget, replica: str) -> None:
         self._store = store

@@ -247,7 +247,7 @@ def tolerant_catalogue() -> ModelCatalogue:
     return ModelCatalogue({name: {"*": everything} for name in ProviderName})
 
 
-def books(
+def accounting_of(
     prices: PricesProtocol,
     *,
     metrics: Metrics,
@@ -269,7 +269,7 @@ def booked_today(ledger: Ledger, provider: ProviderName) -> UsageTotals:
 
 
 def unlimited() -> Budget:
-    """Money is no question."""
+    """A budget without limits."""
     return budget(CostRules(), metrics=new_metrics())
 
 

@@ -53,7 +53,7 @@ class Replica:
         self.spent = 0
         self.usage = UsageStore(redis, prefix="test", replica=name)
         self.ledger = Ledger(now=Calendar())
-        self.books = SharedLedger(self.ledger, self.usage)
+        self.shared_ledger = SharedLedger(self.ledger, self.usage)
         self.budget: Budget = budget(
             CostRules(limit_usd_per_day=limit_usd, unknown_ceiling_usd=0.1),
             metrics=new_metrics(),
@@ -144,14 +144,14 @@ async def test_the_ledger_is_merged_and_its_keys_go_by_themselves(server: RedisS
     async with fleet(server.url, 1.0) as (one, other):
         for replica in (one, other):
             replica.ledger.book(ProviderName.OPENAI, "a|model", UsageTotals(requests=1, cost_micro_usd=5))
-            await replica.books.send()
-        read = await one.books.read(DAY, DAY)
+            await replica.shared_ledger.send()
+        read = await one.shared_ledger.read(DAY, DAY)
         assert read.scope is UsageScope.FLEET
         assert read.rows == {(ProviderName.OPENAI, "a|model"): UsageTotals(requests=2, cost_micro_usd=10)}
         server.ask("FLUSHALL")
-        assert (await other.books.read(DAY, DAY)).of(ProviderName.OPENAI).requests == 1
-        await one.books.send()
-        assert (await other.books.read(DAY, DAY)).of(ProviderName.OPENAI).requests == 2
+        assert (await other.shared_ledger.read(DAY, DAY)).of(ProviderName.OPENAI).requests == 1
+        await one.shared_ledger.send()
+        assert (await other.shared_ledger.read(DAY, DAY)).of(ProviderName.OPENAI).requests == 2
         await one.budget.refresh()
         assert (await one.usage.mark("once"), await other.usage.mark("once")) == (True, False)
     assert all(int(server.ask("TTL", key)[1:-2]) > 0 for key in server.all_keys())

@@ -1,4 +1,4 @@
-"""The door counts who is inside, and the service is empty before it stops."""
+"""Admission tracks the running requests, and the drain waits for them before the service stops."""
 
 import asyncio
 
@@ -11,8 +11,8 @@ from implementations.resilience.single_flight import SingleFlight
 from tests.fakes import Clock, InstantSleep, settle
 
 
-class House:
-    """A door, flights and a drain whose sleeping takes no time."""
+class Harness:
+    """Admission, flights and a drain whose sleeping takes no time."""
 
     def __init__(self, *, delay_s: float = 0.0, grace_s: float = 1.0) -> None:
         self.admission = Admission()
@@ -24,23 +24,23 @@ class House:
         )
 
 
-async def guest(admission: Admission, leave: asyncio.Event) -> str:
+async def handle(admission: Admission, finish: asyncio.Event) -> str:
     with admission.admit():
-        await leave.wait()
+        await finish.wait()
         return "served"
 
 
-async def test_the_door_counts_who_is_inside() -> None:
-    admission, leave = Admission(), asyncio.Event()
-    guests = [asyncio.create_task(guest(admission, leave)) for _ in range(3)]
+async def test_admission_tracks_the_running_requests() -> None:
+    admission, finish = Admission(), asyncio.Event()
+    requests = [asyncio.create_task(handle(admission, finish)) for _ in range(3)]
     await settle()
-    assert admission.inside == frozenset(guests)
-    leave.set()
-    await asyncio.gather(*guests)
+    assert admission.inside == frozenset(requests)
+    finish.set()
+    await asyncio.gather(*requests)
     assert admission.inside == frozenset()
 
 
-async def test_a_closed_door_refuses_with_a_hint_when_to_come_back() -> None:
+async def test_closed_it_refuses_with_a_hint_when_to_come_back() -> None:
     admission = Admission()
     assert not admission.is_draining
     admission.close()
@@ -60,7 +60,7 @@ async def test_a_failure_inside_frees_the_place() -> None:
 
 async def test_a_caller_that_leaves_stays_cancelled() -> None:
     admission = Admission()
-    task = asyncio.create_task(guest(admission, asyncio.Event()))
+    task = asyncio.create_task(handle(admission, asyncio.Event()))
     await settle()
     task.cancel()
     await settle()
@@ -70,7 +70,7 @@ async def test_a_caller_that_leaves_stays_cancelled() -> None:
 
 async def test_who_is_turned_out_answers_that_the_service_stops() -> None:
     admission = Admission()
-    task = asyncio.create_task(guest(admission, asyncio.Event()))
+    task = asyncio.create_task(handle(admission, asyncio.Event()))
     await settle()
     admission.cancel_all()
     admission.cancel_all()
@@ -81,53 +81,53 @@ async def test_who_is_turned_out_answers_that_the_service_stops() -> None:
 
 
 async def test_an_empty_service_drains_at_once() -> None:
-    house = House(delay_s=3.0)
-    assert await house.drain.run()
-    assert house.admission.is_draining
-    assert house.sleep.naps == [3.0]
+    harness = Harness(delay_s=3.0)
+    assert await harness.drain.run()
+    assert harness.admission.is_draining
+    assert harness.sleep.naps == [3.0]
 
 
 async def test_until_balancers_know_of_the_end_whoever_comes_is_served() -> None:
-    house, end_of_delay = House(), asyncio.Event()
+    harness, end_of_delay = Harness(), asyncio.Event()
 
     async def delay(_: float) -> None:
         await end_of_delay.wait()
 
-    drain = Drain(house.admission, house.flights, delay_s=5.0, grace_s=1.0, clock=house.clock, sleep=delay)
+    drain = Drain(harness.admission, harness.flights, delay_s=5.0, grace_s=1.0, clock=harness.clock, sleep=delay)
     draining = asyncio.create_task(drain.run())
     await settle()
-    assert house.admission.is_draining
-    with house.admission.admit():
+    assert harness.admission.is_draining
+    with harness.admission.admit():
         pass
     end_of_delay.set()
     assert await draining
-    with pytest.raises(ServiceStoppingError), house.admission.admit():
+    with pytest.raises(ServiceStoppingError), harness.admission.admit():
         pytest.fail("nobody enters")
 
 
 async def test_the_drain_waits_for_running_requests() -> None:
-    house, leave = House(), asyncio.Event()
-    inside = asyncio.create_task(guest(house.admission, leave))
+    harness, finish = Harness(), asyncio.Event()
+    inside = asyncio.create_task(handle(harness.admission, finish))
     await settle()
-    draining = asyncio.create_task(house.drain.run())
+    draining = asyncio.create_task(harness.drain.run())
     await settle()
     assert not draining.done()
-    leave.set()
+    finish.set()
     assert await draining
     assert await inside == "served"
 
 
 async def test_the_drain_waits_for_flights_that_everybody_left() -> None:
-    house, land = House(), asyncio.Event()
+    harness, land = Harness(), asyncio.Event()
 
     async def work() -> str:
         await land.wait()
         return "bought"
 
-    caller = asyncio.create_task(house.flights.join("key", work))
+    caller = asyncio.create_task(harness.flights.join("key", work))
     await settle()
     caller.cancel()
-    draining = asyncio.create_task(house.drain.run())
+    draining = asyncio.create_task(harness.drain.run())
     await settle()
     assert not draining.done()
     land.set()
@@ -135,41 +135,41 @@ async def test_the_drain_waits_for_flights_that_everybody_left() -> None:
 
 
 async def test_after_the_grace_what_remains_is_ended_and_the_drain_says_so() -> None:
-    house = House(grace_s=0.2)
+    harness = Harness(grace_s=0.2)
 
     async def work() -> str:
         await asyncio.Event().wait()
         return "never"
 
-    inside = asyncio.create_task(guest(house.admission, asyncio.Event()))
-    flying = asyncio.create_task(house.flights.join("key", work))
+    inside = asyncio.create_task(handle(harness.admission, asyncio.Event()))
+    flying = asyncio.create_task(harness.flights.join("key", work))
     await settle()
-    assert not await house.drain.run()
+    assert not await harness.drain.run()
     outcomes = await asyncio.gather(inside, flying, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ServiceStoppingError] * 2
-    assert house.flights.tasks == frozenset()
-    assert house.sleep.naps[1:11] == pytest.approx([POLL_S] * 10)
+    assert harness.flights.tasks == frozenset()
+    assert harness.sleep.naps[1:11] == pytest.approx([POLL_S] * 10)
 
 
 async def test_the_grace_is_counted_in_seconds_however_slowly_the_loop_turns() -> None:
-    house = House(grace_s=1.0)
-    inside = asyncio.create_task(guest(house.admission, asyncio.Event()))
+    harness = Harness(grace_s=1.0)
+    inside = asyncio.create_task(handle(harness.admission, asyncio.Event()))
     await settle()
-    began_s = house.clock()
+    began_s = harness.clock()
 
     async def late(seconds: float) -> None:
-        house.clock.advance(seconds + 0.03)
+        harness.clock.advance(seconds + 0.03)
         await asyncio.sleep(0)
 
-    drain = Drain(house.admission, house.flights, delay_s=0.0, grace_s=1.0, clock=house.clock, sleep=late)
+    drain = Drain(harness.admission, harness.flights, delay_s=0.0, grace_s=1.0, clock=harness.clock, sleep=late)
     assert not await drain.run()
-    assert house.clock() - began_s < 1.2
+    assert harness.clock() - began_s < 1.2
     assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceStoppingError)
 
 
 async def test_without_grace_the_drain_looks_once_and_ends() -> None:
-    house = House(grace_s=0.0)
-    inside = asyncio.create_task(guest(house.admission, asyncio.Event()))
+    harness = Harness(grace_s=0.0)
+    inside = asyncio.create_task(handle(harness.admission, asyncio.Event()))
     await settle()
-    assert not await house.drain.run()
+    assert not await harness.drain.run()
     assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceStoppingError)

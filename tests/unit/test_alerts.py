@@ -37,7 +37,7 @@ class FakeMarks:
 
 
 @dataclass
-class Office:
+class Replica:
     """One replica's budget and alerts; several may share a budget and marks."""
 
     rules: CostRules
@@ -47,7 +47,7 @@ class Office:
     name: str = "one"
 
     def __post_init__(self) -> None:
-        """Open the books."""
+        """Build them."""
         self.metrics = new_metrics()
         self.budget = budget(
             self.rules, metrics=self.metrics, now=self.calendar, shared=self.store.of(self.name), replicas=2
@@ -75,61 +75,61 @@ class Office:
 
 
 async def test_each_level_of_a_limit_is_told_once_a_day() -> None:
-    office = Office(CostRules(limit_usd_per_day=10.0))
-    await office.spends(7.9)
-    assert await office.tells() == []
-    await office.spends(0.2)
-    assert await office.tells() == [(DAILY, 8.1, 8.0, DAY)]
-    assert await office.tells() == []
-    office.calendar.move(days=1)
-    await office.spends(9.0)
-    assert await office.tells() == [(DAILY, 9.0, 8.0, "2026-11-24")]
-    assert sample(office.metrics, "llm_provider_cost_alerts_total", alert_type=DAILY) == 2.0
+    replica = Replica(CostRules(limit_usd_per_day=10.0))
+    await replica.spends(7.9)
+    assert await replica.tells() == []
+    await replica.spends(0.2)
+    assert await replica.tells() == [(DAILY, 8.1, 8.0, DAY)]
+    assert await replica.tells() == []
+    replica.calendar.move(days=1)
+    await replica.spends(9.0)
+    assert await replica.tells() == [(DAILY, 9.0, 8.0, "2026-11-24")]
+    assert sample(replica.metrics, "llm_provider_cost_alerts_total", alert_type=DAILY) == 2.0
 
 
 async def test_the_limit_itself_is_told_when_a_call_is_refused() -> None:
-    office = Office(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
-    await office.spends(0.95)
-    assert await office.tells() == []
+    replica = Replica(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
+    await replica.spends(0.95)
+    assert await replica.tells() == []
     with pytest.raises(CostLimitExceededError):
-        await office.budget.reserve(request())
-    assert await office.tells() == [(DAILY, 0.95, 1.0, DAY)]
+        await replica.budget.reserve(request())
+    assert await replica.tells() == [(DAILY, 0.95, 1.0, DAY)]
 
 
 async def test_a_call_that_is_refused_long_before_the_limit_tells_nothing() -> None:
-    office = Office(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,), unknown_ceiling_usd=0.4))
-    held = [await office.budget.reserve(request()), await office.budget.reserve(request())]
+    replica = Replica(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,), unknown_ceiling_usd=0.4))
+    held = [await replica.budget.reserve(request()), await replica.budget.reserve(request())]
     with pytest.raises(CostLimitExceededError):
-        await office.budget.reserve(request())
-    assert await office.tells() == []
+        await replica.budget.reserve(request())
+    assert await replica.tells() == []
     for reservation in held:
-        office.budget.release(reservation)
-    await office.spends(0.55)
-    await office.spends(0.35)
-    assert await office.tells() == []
+        replica.budget.release(reservation)
+    await replica.spends(0.55)
+    await replica.spends(0.35)
+    assert await replica.tells() == []
     with pytest.raises(CostLimitExceededError):
-        await office.budget.reserve(request())
-    assert await office.tells() == [(DAILY, 0.9, 1.0, DAY)]
+        await replica.budget.reserve(request())
+    assert await replica.tells() == [(DAILY, 0.9, 1.0, DAY)]
 
 
 async def test_a_month_has_its_own_levels() -> None:
-    office = Office(CostRules(limit_usd_per_month=10.0))
+    replica = Replica(CostRules(limit_usd_per_month=10.0))
     for _ in range(3):
-        await office.spends(3.0)
-        office.calendar.move(days=1)
-    assert await office.tells() == [(MONTHLY, 9.0, 8.0, MONTH)]
+        await replica.spends(3.0)
+        replica.calendar.move(days=1)
+    assert await replica.tells() == [(MONTHLY, 9.0, 8.0, MONTH)]
 
 
 async def test_a_day_that_passes_the_threshold_is_told_without_any_limit() -> None:
-    office = Office(CostRules(alert_threshold_usd=2.0))
-    await office.spends(2.0)
-    assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
+    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    await replica.spends(2.0)
+    assert await replica.tells() == [(DAILY, 2.0, 2.0, DAY)]
 
 
 async def test_a_fleet_tells_once_from_what_all_of_it_spent() -> None:
     rules = CostRules(alert_threshold_usd=2.0)
-    one = Office(rules)
-    other = Office(rules, one.store, one.marks, one.calendar, name="other")
+    one = Replica(rules)
+    other = Replica(rules, one.store, one.marks, one.calendar, name="other")
     await one.spends(1.5)
     await other.spends(1.5)
     await one.budget.refresh()
@@ -138,32 +138,32 @@ async def test_a_fleet_tells_once_from_what_all_of_it_spent() -> None:
 
 
 async def test_while_redis_is_away_each_replica_tells_for_itself_and_only_once() -> None:
-    office = Office(CostRules(alert_threshold_usd=2.0))
-    office.marks.away = office.store.away = True
-    await office.spends(2.0)
-    assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
-    office.marks.away = office.store.away = False
-    assert await office.tells() == []
+    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    replica.marks.away = replica.store.away = True
+    await replica.spends(2.0)
+    assert await replica.tells() == [(DAILY, 2.0, 2.0, DAY)]
+    replica.marks.away = replica.store.away = False
+    assert await replica.tells() == []
 
 
 async def test_an_hour_far_above_the_usual_is_told_once() -> None:
-    office = Office(CostRules())
-    await office.tells()
+    replica = Replica(CostRules())
+    await replica.tells()
     for _ in range(4):
-        await office.spends(1.0)
-        assert await office.tells() == []
-        office.calendar.move(hours=1)
-    await office.spends(2.9)
-    assert await office.tells() == []
-    await office.spends(0.2)
-    assert await office.tells() == [(SPIKE, 3.1, 3.0, "2026-11-23T16")]
-    assert await office.tells() == []
+        await replica.spends(1.0)
+        assert await replica.tells() == []
+        replica.calendar.move(hours=1)
+    await replica.spends(2.9)
+    assert await replica.tells() == []
+    await replica.spends(0.2)
+    assert await replica.tells() == [(SPIKE, 3.1, 3.0, "2026-11-23T16")]
+    assert await replica.tells() == []
 
 
 async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:
     rules = CostRules(alert_threshold_usd=2.0)
-    one = Office(rules)
-    other = Office(rules, one.store, one.marks, one.calendar, name="other")
+    one = Replica(rules)
+    other = Replica(rules, one.store, one.marks, one.calendar, name="other")
     await one.spends(3.0)
     assert await one.tells() == [(DAILY, 3.0, 2.0, DAY)]
     assert await other.tells() == []
@@ -174,12 +174,12 @@ async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fl
 
 
 async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> None:
-    office = Office(CostRules(alert_threshold_usd=2.0))
-    office.marks.away = office.store.away = True
-    await office.spends(2.0)
-    await office.tells()
-    assert await office.alerts.reset() == AlertsReset(forgotten=1, everywhere=False)
-    assert await office.tells() == [(DAILY, 2.0, 2.0, DAY)]
+    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    replica.marks.away = replica.store.away = True
+    await replica.spends(2.0)
+    await replica.tells()
+    assert await replica.alerts.reset() == AlertsReset(forgotten=1, everywhere=False)
+    assert await replica.tells() == [(DAILY, 2.0, 2.0, DAY)]
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
@@ -191,12 +191,12 @@ async def test_without_redis_a_reset_holds_everywhere_only_of_a_single_replica(*
 
 
 async def test_a_reset_tells_nothing_that_is_not_passed_any_more() -> None:
-    office = Office(CostRules(alert_threshold_usd=2.0))
-    await office.spends(2.0)
-    await office.tells()
-    office.calendar.move(days=1)
-    await office.alerts.reset()
-    assert await office.tells() == []
+    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    await replica.spends(2.0)
+    await replica.tells()
+    replica.calendar.move(days=1)
+    await replica.alerts.reset()
+    assert await replica.tells() == []
 
 
 def test_small_change_is_no_spike() -> None:

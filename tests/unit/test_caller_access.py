@@ -28,7 +28,7 @@ def ring() -> KeyRing:
     return KeyRing({"one": frozenset({digest(OLD), digest(NEW)}), "two": frozenset({digest(OTHER)})})
 
 
-class Gate:
+class Harness:
     """The access with its clock and metrics."""
 
     def __init__(self, keys: KeyRing | None = None, *, admin_at: str | None = None) -> None:
@@ -55,16 +55,16 @@ class Gate:
 
 @pytest.mark.parametrize(("key", "name"), [(OLD, "one"), (NEW, "one"), (OTHER, "two"), (ADMIN_KEY, ADMIN)])
 def test_a_key_says_who_asks(key: str, name: str) -> None:
-    assert Gate().asks(key) == name
+    assert Harness().asks(key) == name
 
 
 @pytest.mark.parametrize(
     "key", [None, "", OLD[:-1], OLD + "x", OLD.upper(), digest(OLD).hex(), "schlüssel-中文", "\udcff", "\x00", "one"]
 )
 def test_nothing_else_lets_anybody_in(key: str | None) -> None:
-    gate = Gate()
-    assert gate.asks(key) is None
-    assert gate.refusals(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY) == 1.0
+    harness = Harness()
+    assert harness.asks(key) is None
+    assert harness.refusals(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY) == 1.0
 
 
 def test_where_no_key_is_asked_for_everybody_is_anonymous() -> None:
@@ -73,49 +73,49 @@ def test_where_no_key_is_asked_for_everybody_is_anonymous() -> None:
 
 
 def test_the_administrator_may_not_do_what_costs() -> None:
-    assert Gate().asks(ADMIN_KEY, admin_may=False) is None
+    assert Harness().asks(ADMIN_KEY, admin_may=False) is None
 
 
 def test_the_administrator_is_let_in_from_where_administrators_are() -> None:
-    gate = Gate(admin_at="10.0.0.8/32")
-    assert gate.asks(ADMIN_KEY, peer=NEIGHBOUR) == ADMIN
-    assert gate.asks(ADMIN_KEY, peer=PEER) is None
-    assert gate.asks(OLD, peer=PEER) == "one"
+    harness = Harness(admin_at="10.0.0.8/32")
+    assert harness.asks(ADMIN_KEY, peer=NEIGHBOUR) == ADMIN
+    assert harness.asks(ADMIN_KEY, peer=PEER) is None
+    assert harness.asks(OLD, peer=PEER) == "one"
 
 
 def test_wrong_keys_lock_out_no_caller_behind_the_same_address_but_the_administrator_s_key_for_a_while() -> None:
-    gate = Gate()
+    harness = Harness()
     for _ in range(MOST_FAILURES):
-        gate.asks("wrong")
-    assert gate.asks(OLD) == "one"
-    assert gate.asks(ADMIN_KEY) is None
-    assert gate.asks(ADMIN_KEY, peer=NEIGHBOUR) == ADMIN
-    gate.clock.advance(WINDOW_S)
-    assert gate.asks(ADMIN_KEY) == ADMIN
+        harness.asks("wrong")
+    assert harness.asks(OLD) == "one"
+    assert harness.asks(ADMIN_KEY) is None
+    assert harness.asks(ADMIN_KEY, peer=NEIGHBOUR) == ADMIN
+    harness.clock.advance(WINDOW_S)
+    assert harness.asks(ADMIN_KEY) == ADMIN
 
 
 def test_who_shows_no_key_yet_may_still_show_the_administrator_s() -> None:
-    gate = Gate()
+    harness = Harness()
     for _ in range(2 * MOST_FAILURES):
-        gate.asks(None)
-    assert gate.asks(ADMIN_KEY) == ADMIN
+        harness.asks(None)
+    assert harness.asks(ADMIN_KEY) == ADMIN
 
 
 def test_of_many_wrong_keys_all_are_counted_a_few_told_and_none_shown() -> None:
-    gate = Gate()
+    harness = Harness()
     with capture_logs() as lines:
         for _ in range(100):
-            gate.asks("wrong")
+            harness.asks("wrong")
     line = {"event": "caller_refused", "log_level": "warning", "peer": PEER, "reason": "wrong_key"}
     assert lines == [line] * MOST_FAILURES
-    assert gate.refusals(AccessRefusal.WRONG_KEY) == 100.0
+    assert harness.refusals(AccessRefusal.WRONG_KEY) == 100.0
 
 
 def test_a_ring_that_is_replaced_knows_the_new_keys_only() -> None:
-    gate = Gate()
-    assert gate.ring.replace({"one": frozenset({digest(NEW)}), "three": frozenset({digest(OTHER)})})
-    assert [gate.asks(key) for key in (OLD, NEW, OTHER)] == [None, "one", "three"]
-    assert gate.ring.names == {"one", "three"}
+    harness = Harness()
+    assert harness.ring.replace({"one": frozenset({digest(NEW)}), "three": frozenset({digest(OTHER)})})
+    assert [harness.asks(key) for key in (OLD, NEW, OTHER)] == [None, "one", "three"]
+    assert harness.ring.names == {"one", "three"}
 
 
 def test_a_ring_that_is_replaced_by_an_equal_one_did_not_change() -> None:

@@ -23,7 +23,7 @@ SECRET = "kanarienvogel-of-openai"  # noqa: S105  it opens nothing
 
 
 @dataclass
-class Office:
+class Replica:
     """One replica's circuits, and what it told."""
 
     document: FakeDocument | None = field(default_factory=FakeDocument)
@@ -69,12 +69,12 @@ class Office:
             self.circuits[OPENAI].acquire().failed()
 
 
-def other_replica(of: Office) -> Office:
-    return Office(document=of.document, calendar=of.calendar)
+def other_replica(of: Replica) -> Replica:
+    return Replica(document=of.document, calendar=of.calendar)
 
 
 async def test_a_circuit_is_held_open_everywhere_and_says_by_whom() -> None:
-    here = Office()
+    here = Replica()
     there = other_replica(here)
     told = await here.forces(ForcedState.OPEN, for_s=600)
     assert await there.looks() is OPEN
@@ -96,7 +96,7 @@ async def test_a_circuit_is_held_open_everywhere_and_says_by_whom() -> None:
 
 
 async def test_a_circuit_that_is_held_closed_survives_failures() -> None:
-    here = Office()
+    here = Replica()
     here.fails()
     assert here.circuits[OPENAI].state is OPEN
     await here.forces(ForcedState.CLOSED)
@@ -105,7 +105,7 @@ async def test_a_circuit_that_is_held_closed_survives_failures() -> None:
 
 
 async def test_an_order_is_followed_once_so_what_happens_here_stays_here() -> None:
-    here = Office()
+    here = Replica()
     there = other_replica(here)
     await here.forces(ForcedState.OPEN)
     await there.looks()
@@ -117,7 +117,7 @@ async def test_an_order_is_followed_once_so_what_happens_here_stays_here() -> No
 
 
 async def test_a_reset_forgets_in_every_replica_what_was_forced_and_what_was_counted() -> None:
-    here = Office()
+    here = Replica()
     there = other_replica(here)
     there.circuits[OPENAI].force(OPEN, reason="authentication", actor=OWN_DECISION, for_s=300)
     here.fails(4)
@@ -130,22 +130,22 @@ async def test_a_reset_forgets_in_every_replica_what_was_forced_and_what_was_cou
 
 
 async def test_a_reset_lifts_a_throttle_pause_in_every_replica_and_no_other_order_does() -> None:
-    here = Office()
+    here = Replica()
     there = other_replica(here)
-    for office in (here, there):
+    for replica in (here, there):
         for provider in (OPENAI, GOOGLE):
-            office.guards[provider].gate.pause(3600)
+            replica.guards[provider].gate.pause(3600)
     await here.forces(ForcedState.OPEN)
     await there.looks()
     assert there.guards[OPENAI].gate.remaining_s == 3600
     await here.steering.reset(OPENAI, by=ADMIN)
     await there.looks()
-    for office in (here, there):
-        assert (office.guards[OPENAI].gate.remaining_s, office.guards[GOOGLE].gate.remaining_s) == (0, 3600)
+    for replica in (here, there):
+        assert (replica.guards[OPENAI].gate.remaining_s, replica.guards[GOOGLE].gate.remaining_s) == (0, 3600)
 
 
 async def test_what_the_service_decides_itself_stays_local() -> None:
-    here = Office()
+    here = Replica()
     there = other_replica(here)
     here.circuits[OPENAI].force(OPEN, reason="quota", actor=OWN_DECISION, for_s=300)
     await here.steering.poll()
@@ -154,7 +154,7 @@ async def test_what_the_service_decides_itself_stays_local() -> None:
 
 
 async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
-    here = Office()
+    here = Replica()
     await here.forces(ForcedState.OPEN, for_s=600)
     here.waits(500)
     again = other_replica(here)
@@ -167,8 +167,8 @@ async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
 
 
 async def test_a_replica_whose_clock_is_behind_holds_no_longer_than_was_ordered() -> None:
-    here = Office()
-    behind = Office(document=here.document)
+    here = Replica()
+    behind = Replica(document=here.document)
     behind.calendar.move(seconds=-86_400)
     await here.forces(ForcedState.OPEN, for_s=600)
     await behind.looks()
@@ -176,7 +176,7 @@ async def test_a_replica_whose_clock_is_behind_holds_no_longer_than_was_ordered(
 
 
 async def test_an_order_whose_time_is_over_ends_the_one_before() -> None:
-    here = Office()
+    here = Replica()
     there = other_replica(here)
     await here.forces(ForcedState.CLOSED)
     await there.looks()
@@ -187,14 +187,14 @@ async def test_an_order_whose_time_is_over_ends_the_one_before() -> None:
 
 
 async def test_without_redis_an_order_holds_here() -> None:
-    alone = Office(document=None)
+    alone = Replica(document=None)
     told = await alone.forces(ForcedState.OPEN)
     assert (told.circuit_breaker_state, told.scope) == (OPEN, UsageScope.REPLICA)
 
 
 async def test_while_redis_is_away_orders_hold_and_are_told_later() -> None:
     document = FakeDocument(away=True)
-    here = Office(document=document)
+    here = Replica(document=document)
     there = other_replica(here)
     await here.forces(ForcedState.OPEN)
     assert await there.looks() is CLOSED
@@ -206,16 +206,16 @@ async def test_while_redis_is_away_orders_hold_and_are_told_later() -> None:
 @pytest.mark.parametrize("stored", [1, {}, {"state": "half_open"}, {"state": "open", "reason": 1}])
 async def test_what_is_no_order_is_left_out_and_counted(stored: object) -> None:
     text = orjson.dumps({"version": 3, "values": {OPENAI.value: stored, "somebody": stored}})
-    office = Office(document=FakeDocument(text=text))
-    assert await office.looks() is CLOSED
-    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
-    assert sample(office.metrics, "llm_provider_stored_values_left_out", what="circuits") == 1
-    await office.steering.reset(OPENAI, by=ADMIN)
-    assert sample(office.metrics, "llm_provider_stored_values_left_out", what="circuits") == 0
+    replica = Replica(document=FakeDocument(text=text))
+    assert await replica.looks() is CLOSED
+    assert sample(replica.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+    assert sample(replica.metrics, "llm_provider_stored_values_left_out", what="circuits") == 1
+    await replica.steering.reset(OPENAI, by=ADMIN)
+    assert sample(replica.metrics, "llm_provider_stored_values_left_out", what="circuits") == 0
 
 
 async def test_an_order_whose_time_is_over_leaves_the_service_its_own_decision() -> None:
-    here = Office()
+    here = Replica()
     there = other_replica(here)
     await here.forces(ForcedState.OPEN, for_s=1)
     here.waits(2)
@@ -224,7 +224,7 @@ async def test_an_order_whose_time_is_over_leaves_the_service_its_own_decision()
 
 
 async def test_an_order_that_is_gone_from_redis_ends() -> None:
-    here = Office()
+    here = Replica()
     await here.forces(ForcedState.OPEN)
     assert here.document is not None
     here.document.text = orjson.dumps({"version": 9, "values": {}})
@@ -232,7 +232,7 @@ async def test_an_order_that_is_gone_from_redis_ends() -> None:
 
 
 async def test_who_ordered_what_is_told_before_and_after() -> None:
-    here = Office()
+    here = Replica()
     await here.forces(ForcedState.OPEN, for_s=60)
     await here.steering.reset(OPENAI, by=ADMIN)
     closed = {"circuit_breaker_state": "closed", "reason": None, "expires_in_s": None}
@@ -244,7 +244,7 @@ async def test_who_ordered_what_is_told_before_and_after() -> None:
 
 
 async def test_a_reason_that_holds_a_key_is_refused() -> None:
-    here = Office()
+    here = Replica()
     with pytest.raises(InvalidQueryError) as refusal:
         await here.forces(ForcedState.OPEN, reason=f"it refuses {SECRET}")
     assert SECRET not in refusal.value.details
@@ -252,7 +252,7 @@ async def test_a_reason_that_holds_a_key_is_refused() -> None:
 
 
 async def test_what_was_in_force_before_is_what_another_replica_had_ordered() -> None:
-    there = Office()
+    there = Replica()
     here = other_replica(there)
     await there.forces(ForcedState.OPEN)
     await here.forces(ForcedState.CLOSED)
@@ -261,7 +261,7 @@ async def test_what_was_in_force_before_is_what_another_replica_had_ordered() ->
 
 
 async def test_what_comes_from_another_replica_is_told_by_name() -> None:
-    there = Office()
+    there = Replica()
     here = other_replica(there)
     await there.forces(ForcedState.OPEN)
     with capture_logs() as lines:

@@ -26,8 +26,8 @@ class AwakeError(Exception):
     """Ends what would never end."""
 
 
-class Desk:
-    """A file of keys and who looks at it."""
+class Harness:
+    """A file of keys, and what polls it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "keys.json"
@@ -47,78 +47,78 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def harness(tmp_path: Path) -> Harness:
+    return Harness(tmp_path)
 
 
-async def test_a_key_is_rotated_in_two_steps(desk: Desk) -> None:
-    await desk.file.reload()
-    assert desk.reloads("taken") == 0.0
-    desk.path.write_text(written(one=[FIRST, SECOND]))
-    await desk.file.reload()
-    assert desk.owners() == ["one", "one"]
-    desk.path.write_text(written(one=[SECOND]))
-    await desk.file.reload()
-    assert desk.owners() == [None, "one"]
-    assert (desk.reloads("taken"), desk.reloads("refused")) == (2.0, 0.0)
+async def test_a_key_is_rotated_in_two_steps(harness: Harness) -> None:
+    await harness.file.reload()
+    assert harness.reloads("taken") == 0.0
+    harness.path.write_text(written(one=[FIRST, SECOND]))
+    await harness.file.reload()
+    assert harness.owners() == ["one", "one"]
+    harness.path.write_text(written(one=[SECOND]))
+    await harness.file.reload()
+    assert harness.owners() == [None, "one"]
+    assert (harness.reloads("taken"), harness.reloads("refused")) == (2.0, 0.0)
 
 
-async def test_a_new_caller_has_series_before_it_asks(desk: Desk) -> None:
-    desk.path.write_text(written(one=[FIRST], two=[SECOND]))
+async def test_a_new_caller_has_series_before_it_asks(harness: Harness) -> None:
+    harness.path.write_text(written(one=[FIRST], two=[SECOND]))
     with capture_logs() as lines:
-        await desk.file.reload()
-    assert desk.owners() == ["one", "two"]
-    assert sample(desk.metrics, "llm_provider_caller_requests_total", caller="two", status="success") == 0.0
+        await harness.file.reload()
+    assert harness.owners() == ["one", "two"]
+    assert sample(harness.metrics, "llm_provider_caller_requests_total", caller="two", status="success") == 0.0
     assert lines == [{"event": "caller_keys_changed", "log_level": "warning", "callers": ["one", "two"]}]
 
 
 @pytest.mark.parametrize(
     "content", ["", "{", "{}", "[]", '{"one": []}', '{"one": ["llmp_first-key"]}', "\xff", "x" * 70_000]
 )
-async def test_what_cannot_be_read_is_told_once_and_changes_nothing(content: str, desk: Desk) -> None:
-    desk.path.write_text(content, encoding="latin-1")
+async def test_what_cannot_be_read_is_told_once_and_changes_nothing(content: str, harness: Harness) -> None:
+    harness.path.write_text(content, encoding="latin-1")
     with capture_logs() as lines:
-        await desk.file.reload()
-        await desk.file.reload()
-    assert desk.owners() == ["one", None]
-    assert (desk.reloads("taken"), desk.reloads("refused")) == (0.0, 1.0)
-    assert desk.is_refused() == 1.0
+        await harness.file.reload()
+        await harness.file.reload()
+    assert harness.owners() == ["one", None]
+    assert (harness.reloads("taken"), harness.reloads("refused")) == (0.0, 1.0)
+    assert harness.is_refused() == 1.0
     assert [line["event"] for line in lines] == ["caller_keys_refused"]
     assert not [private for private in (FIRST, "xx", "\xff") if private in str(lines)]
 
 
-async def test_a_file_that_is_gone_takes_no_key_away_and_one_that_is_back_is_read(desk: Desk) -> None:
-    desk.path.unlink()
-    await desk.file.reload()
-    assert desk.owners() == ["one", None]
-    desk.path.write_text(written(one=[SECOND]))
-    assert desk.is_refused() == 1.0
-    await desk.file.reload()
-    assert (desk.owners(), desk.is_refused()) == ([None, "one"], 0.0)
+async def test_a_file_that_is_gone_takes_no_key_away_and_one_that_is_back_is_read(harness: Harness) -> None:
+    harness.path.unlink()
+    await harness.file.reload()
+    assert harness.owners() == ["one", None]
+    harness.path.write_text(written(one=[SECOND]))
+    assert harness.is_refused() == 1.0
+    await harness.file.reload()
+    assert (harness.owners(), harness.is_refused()) == ([None, "one"], 0.0)
 
 
-async def test_a_link_that_is_swapped_is_noticed(desk: Desk, tmp_path: Path) -> None:
+async def test_a_link_that_is_swapped_is_noticed(harness: Harness, tmp_path: Path) -> None:
     """As a Kubernetes volume does it; size and times may be those of the file before."""
     other = tmp_path / "..data"
     other.write_text(written(one=[SECOND]))
-    desk.path.unlink()
-    desk.path.symlink_to(other)
-    await desk.file.reload()
-    assert desk.owners() == [None, "one"]
+    harness.path.unlink()
+    harness.path.symlink_to(other)
+    await harness.file.reload()
+    assert harness.owners() == [None, "one"]
 
 
-async def test_it_looks_again_and_again(desk: Desk) -> None:
+async def test_it_looks_again_and_again(harness: Harness) -> None:
     naps: list[float] = []
 
     async def writes_while_asleep(seconds: float) -> None:
         naps.append(seconds)
         if len(naps) == 3:
             raise AwakeError
-        desk.path.write_text(written(one=[FIRST, SECOND][: len(naps)]))
+        harness.path.write_text(written(one=[FIRST, SECOND][: len(naps)]))
 
     with pytest.raises(AwakeError):
-        await KeysFile(desk.path, desk.ring, metrics=desk.metrics, sleep=writes_while_asleep).run()
-    assert desk.owners() == ["one", "one"]
+        await KeysFile(harness.path, harness.ring, metrics=harness.metrics, sleep=writes_while_asleep).run()
+    assert harness.owners() == ["one", "one"]
     assert naps == [LOOK_S] * 3
 
 

@@ -26,7 +26,7 @@ def as_fields() -> dict[str, Any]:
     return fields
 
 
-class Shelf:
+class Harness:
     """A cache manager with everything around it."""
 
     def __init__(self, *, local_ttl_s: float = 60.0) -> None:
@@ -308,46 +308,46 @@ def test_a_field_of_the_wrong_type_makes_it_no_reply(damage: Damage) -> None:
 
 
 async def test_the_manager_returns_what_it_was_given_with_its_age() -> None:
-    shelf = Shelf()
-    shelf.manager.put("key", reply(), ttl_s=30)
-    shelf.clock.advance(5)
+    harness = Harness()
+    harness.manager.put("key", reply(), ttl_s=30)
+    harness.clock.advance(5)
 
-    assert await shelf.manager.get("key") == CachedReply(reply=reply(), age_s=5.0)
+    assert await harness.manager.get("key") == CachedReply(reply=reply(), age_s=5.0)
 
 
 @pytest.mark.parametrize(("local_ttl_s", "ttl_s"), [(60.0, 20.0), (20.0, 60.0)])
 async def test_the_smaller_of_the_two_times_to_live_counts(local_ttl_s: float, ttl_s: float) -> None:
-    shelf = Shelf(local_ttl_s=local_ttl_s)
-    shelf.manager.put("key", reply(), ttl_s=ttl_s)
-    shelf.clock.advance(19.9)
-    assert await shelf.manager.get("key") is not None
-    shelf.clock.advance(0.1)
+    harness = Harness(local_ttl_s=local_ttl_s)
+    harness.manager.put("key", reply(), ttl_s=ttl_s)
+    harness.clock.advance(19.9)
+    assert await harness.manager.get("key") is not None
+    harness.clock.advance(0.1)
 
-    assert await shelf.manager.get("key") is None
+    assert await harness.manager.get("key") is None
 
 
 async def test_hits_misses_entries_and_bytes_are_measured() -> None:
-    shelf = Shelf()
-    await shelf.manager.get("key")
-    shelf.manager.put("key", reply(), ttl_s=30)
-    await shelf.manager.get("key")
-    await shelf.manager.get("key")
+    harness = Harness()
+    await harness.manager.get("key")
+    harness.manager.put("key", reply(), ttl_s=30)
+    await harness.manager.get("key")
+    await harness.manager.get("key")
 
-    assert (shelf.figure("hits_total"), shelf.figure("misses_total")) == (2.0, 1.0)
-    assert shelf.figure("entries") == 1.0
-    assert shelf.figure("size_bytes") == len(encode(reply()))
+    assert (harness.figure("hits_total"), harness.figure("misses_total")) == (2.0, 1.0)
+    assert harness.figure("entries") == 1.0
+    assert harness.figure("size_bytes") == len(encode(reply()))
 
 
 async def test_the_measured_size_shrinks_when_entries_expire_and_nobody_asks() -> None:
-    shelf = Shelf()
+    harness = Harness()
     for key, ttl_s in {"a": 10, "b": 10, "c": 11}.items():
-        shelf.manager.put(key, reply(), ttl_s=ttl_s)
-    assert (shelf.figure("entries"), shelf.figure("size_bytes")) == (3.0, 3 * len(encode(reply())))
-    shelf.clock.advance(10)
-    assert (shelf.figure("entries"), shelf.figure("size_bytes")) == (1.0, len(encode(reply())))
-    shelf.clock.advance(1)
+        harness.manager.put(key, reply(), ttl_s=ttl_s)
+    assert (harness.figure("entries"), harness.figure("size_bytes")) == (3.0, 3 * len(encode(reply())))
+    harness.clock.advance(10)
+    assert (harness.figure("entries"), harness.figure("size_bytes")) == (1.0, len(encode(reply())))
+    harness.clock.advance(1)
 
-    assert (shelf.figure("entries"), shelf.figure("size_bytes")) == (0.0, 0.0)
+    assert (harness.figure("entries"), harness.figure("size_bytes")) == (0.0, 0.0)
 
 
 def test_the_bytes_of_the_payloads_are_counted_however_entries_come_and_go() -> None:
@@ -368,16 +368,16 @@ def test_the_bytes_of_the_payloads_are_counted_however_entries_come_and_go() -> 
 
 
 async def test_a_corrupt_entry_is_a_miss_and_can_be_replaced() -> None:
-    shelf = Shelf()
-    shelf.local.put("0:key", encode(reply())[:-1], ttl_s=30)
-    assert await shelf.manager.get("key") is None
-    assert (shelf.figure("hits_total"), shelf.figure("misses_total")) == (0.0, 1.0)
-    shelf.manager.put("key", reply(), ttl_s=30)
+    harness = Harness()
+    harness.local.put("0:key", encode(reply())[:-1], ttl_s=30)
+    assert await harness.manager.get("key") is None
+    assert (harness.figure("hits_total"), harness.figure("misses_total")) == (0.0, 1.0)
+    harness.manager.put("key", reply(), ttl_s=30)
 
-    assert await shelf.manager.get("key") is not None
+    assert await harness.manager.get("key") is not None
 
 
 def test_the_local_cache_is_healthy_and_knows_no_redis() -> None:
     healthy = CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
 
-    assert Shelf().manager.health() == healthy
+    assert Harness().manager.health() == healthy

@@ -81,7 +81,7 @@ from tests.fakes import (
     FixedSettings,
     Held,
     Recorder,
-    books,
+    accounting_of,
     current_settings,
     guards,
     local_cache,
@@ -101,7 +101,7 @@ ANTHROPIC, OPENAI = ProviderName.ANTHROPIC, ProviderName.OPENAI
 OPENAI_REPLY = reply(provider=OPENAI, model="model-of-openai", cost_usd=0.5)
 
 
-class House:
+class Harness:
     """The orchestrator with real neighbours; only the judges, the clocks and the events are fakes."""
 
     def __init__(
@@ -124,7 +124,7 @@ class House:
             metrics=self.metrics,
             jitter=middle,
         )
-        self.accounting = accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
+        self.accounting = accounting = accounting_of(FixedPrices(), metrics=self.metrics, now=Calendar())
         selector = ProviderSelectorImpl(
             judges={
                 name: Judge(
@@ -175,8 +175,8 @@ class House:
         return event
 
 
-def house(*script: Any, **changes: Any) -> House:
-    return House({ANTHROPIC: FakeProvider(*script)}, **changes)
+def harness(*script: Any, **changes: Any) -> Harness:
+    return Harness({ANTHROPIC: FakeProvider(*script)}, **changes)
 
 
 async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
@@ -184,7 +184,7 @@ async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
         home.clock.advance(2.0)
         return reply()
 
-    home = house(slowly)
+    home = harness(slowly)
     result = await home.compare(query())
     assert home.events.names == [
         ProcessingEvent.LLM_REQUEST_STARTED,
@@ -201,7 +201,7 @@ async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
 
 
 async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
-    home = house(reply())
+    home = harness(reply())
     result = await home.compare(query())
     (started,), (tracked,), completed = (
         home.events.of(RequestStarted),
@@ -219,7 +219,7 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
 
 
 async def test_a_known_answer_is_free_and_tells_its_age() -> None:
-    home = house(reply())
+    home = harness(reply())
     await home.compare(query())
     home.clock.advance(60)
     home.events.events.clear()
@@ -236,14 +236,14 @@ async def test_a_known_answer_is_free_and_tells_its_age() -> None:
 
 
 async def test_another_replicate_of_the_question_is_bought_anew() -> None:
-    home = house(reply(), reply())
+    home = harness(reply(), reply())
     await home.compare(query())
     assert (await home.compare(query(replicate=1))).cache_outcome is CacheOutcome.MISS
 
 
 async def test_identical_questions_share_one_purchase() -> None:
     held = Held(reply())
-    home = house(held)
+    home = harness(held)
     tasks = [asyncio.create_task(home.compare(query())) for _ in range(50)]
     await held.reached.wait()
     await settle()
@@ -262,7 +262,7 @@ async def test_identical_questions_share_one_purchase() -> None:
 @pytest.mark.parametrize("failure", [ProviderTimeoutError("late"), AttemptCutShortError("too late")])
 async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failure: ServiceError) -> None:
     first, second = Held(failure), Held(reply())
-    home = house(first, second)
+    home = harness(first, second)
     starter = asyncio.create_task(home.compare(query()))
     await first.reached.wait()
     home.clock.advance(50.0)
@@ -281,7 +281,7 @@ async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failu
 
 async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() -> None:
     held = Held(ProviderTimeoutError("late"))
-    home = house(held)
+    home = harness(held)
     asked = [asyncio.create_task(home.compare(query())) for _ in range(3)]
     await held.reached.wait()
     await settle()
@@ -292,7 +292,7 @@ async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() ->
 
 async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
     first, other = Held(ProviderTimeoutError("late")), FakeProvider(OPENAI_REPLY)
-    home = House({ANTHROPIC: FakeProvider(first), OPENAI: other})
+    home = Harness({ANTHROPIC: FakeProvider(first), OPENAI: other})
     starter = asyncio.create_task(home.compare(query(provider=ANTHROPIC)))
     await first.reached.wait()
     home.clock.advance(50.0)
@@ -307,7 +307,7 @@ async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_i
 
 async def test_what_was_bought_before_the_cache_was_cleared_is_neither_kept_nor_shared() -> None:
     before, after = Held(reply()), Held(reply(cost_usd=0.5))
-    home = house(before, after)
+    home = harness(before, after)
     early = asyncio.create_task(home.compare(query()))
     await before.reached.wait()
     await home.cache.clear()
@@ -322,7 +322,7 @@ async def test_what_was_bought_before_the_cache_was_cleared_is_neither_kept_nor_
 
 @pytest.mark.parametrize("failure", [ProviderUnavailableError("overloaded"), ProviderTimeoutError("late")])
 async def test_a_failure_that_asks_for_it_is_answered_by_the_next_provider(failure: ServiceError) -> None:
-    home = House({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    home = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
     result = await home.compare(query())
     assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
     assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
@@ -340,7 +340,7 @@ async def test_a_failure_that_asks_for_it_is_answered_by_the_next_provider(failu
 async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() -> None:
     failure = NoUsableProviderError("asked without settings", provider=ANTHROPIC)
     second = FakeProvider(OPENAI_REPLY)
-    home = House({ANTHROPIC: FakeProvider(failure), OPENAI: second})
+    home = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: second})
     with pytest.raises(NoUsableProviderError) as passed:
         await home.compare(query())
     assert passed.value is failure
@@ -348,7 +348,7 @@ async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() ->
 
 
 async def test_our_own_limit_is_told_as_no_failure_of_a_provider() -> None:
-    home = House({name: FakeProvider(CostLimitExceededError("nothing is left")) for name in (ANTHROPIC, OPENAI)})
+    home = Harness({name: FakeProvider(CostLimitExceededError("nothing is left")) for name in (ANTHROPIC, OPENAI)})
     with pytest.raises(CostLimitExceededError):
         await home.compare(query())
     assert home.events.of(ProviderFailed) == []
@@ -356,7 +356,7 @@ async def test_our_own_limit_is_told_as_no_failure_of_a_provider() -> None:
 
 
 async def test_what_is_too_dear_here_may_be_free_elsewhere() -> None:
-    home = House(
+    home = Harness(
         {ANTHROPIC: FakeProvider(CostLimitExceededError("nothing is left")), OPENAI: FakeProvider(OPENAI_REPLY)}
     )
     assert (await home.compare(query())).reply == OPENAI_REPLY
@@ -364,7 +364,7 @@ async def test_what_is_too_dear_here_may_be_free_elsewhere() -> None:
 
 async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> None:
     failed = ProviderUnavailableError("overloaded")
-    home = House(
+    home = Harness(
         {ANTHROPIC: FakeProvider(failed), OPENAI: FakeProvider(CostLimitExceededError("nobody knows what it costs"))}
     )
     with pytest.raises(ProviderUnavailableError) as told:
@@ -374,14 +374,14 @@ async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> 
 
 async def test_what_a_wait_may_mend_is_told_before_a_limit_of_ours() -> None:
     crowded = ServiceOverloadedError("too many wait already", retry_after_s=1.0)
-    home = House({ANTHROPIC: FakeProvider(crowded), OPENAI: FakeProvider(CostLimitExceededError("nothing is left"))})
+    home = Harness({ANTHROPIC: FakeProvider(crowded), OPENAI: FakeProvider(CostLimitExceededError("nothing is left"))})
     with pytest.raises(ServiceOverloadedError) as told:
         await home.compare(query())
     assert told.value is crowded
 
 
 async def test_a_failure_says_what_was_tried_before_it() -> None:
-    home = House({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
+    home = Harness({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
     with pytest.raises(ProviderUnavailableError) as told:
         await home.compare(query())
     assert told.value.attempts == ["anthropic: unavailable after 0 ms", "openai: unavailable after 0 ms"]
@@ -389,7 +389,7 @@ async def test_a_failure_says_what_was_tried_before_it() -> None:
 
 async def test_a_pinned_provider_is_never_silently_replaced() -> None:
     second = FakeProvider(OPENAI_REPLY)
-    home = House({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: second})
+    home = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: second})
     with pytest.raises(ProviderUnavailableError):
         await home.compare(query(provider=ANTHROPIC))
     assert second.requests == []
@@ -398,14 +398,16 @@ async def test_a_pinned_provider_is_never_silently_replaced() -> None:
 
 
 async def test_a_pinned_provider_is_replaced_when_the_caller_allows_it() -> None:
-    home = House({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(OPENAI_REPLY)})
+    home = Harness(
+        {ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(OPENAI_REPLY)}
+    )
     result = await home.compare(query(provider=ANTHROPIC, allow_fallback=True))
     assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
 
 
 async def test_when_everybody_fails_the_error_is_that_of_the_last_one_asked() -> None:
     last = ProviderTimeoutError("late", provider=OPENAI)
-    home = House(
+    home = Harness(
         {ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(last)},
     )
     with pytest.raises(ProviderTimeoutError) as passed:
@@ -423,7 +425,7 @@ async def test_when_everybody_fails_the_error_is_that_of_the_last_one_asked() ->
 
 async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:
     held = Held(ProviderUnavailableError("overloaded"))
-    home = house(held)
+    home = harness(held)
     tasks = [asyncio.create_task(home.compare(query())) for _ in range(10)]
     await held.reached.wait()
     await settle()
@@ -436,7 +438,7 @@ async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None
 
 async def test_a_candidate_that_fails_after_its_caller_left_is_still_told() -> None:
     held = Held(ProviderUnavailableError("overloaded"))
-    home = house(held)
+    home = harness(held)
     task = asyncio.create_task(home.compare(query()))
     await held.reached.wait()
     task.cancel()
@@ -447,7 +449,7 @@ async def test_a_candidate_that_fails_after_its_caller_left_is_still_told() -> N
 
 
 async def test_nobody_usable_is_completed_too() -> None:
-    home = House({})
+    home = Harness({})
     with pytest.raises(NoUsableProviderError):
         await home.compare(query())
     assert home.events.names == [ProcessingEvent.LLM_REQUEST_STARTED, ProcessingEvent.LLM_REQUEST_COMPLETED]
@@ -456,7 +458,7 @@ async def test_nobody_usable_is_completed_too() -> None:
 
 async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and_is_kept() -> None:
     held = Held(reply())
-    home = house(held)
+    home = harness(held)
     with pytest.raises(DeadlineExceededError) as late:
         await home.compare(query(timeout_s=0.001))
     assert late.value.provider is ANTHROPIC
@@ -475,7 +477,7 @@ async def test_a_candidate_that_was_not_asked_for_lack_of_time_does_not_hide_the
         raise ProviderUnavailableError("overloaded")
 
     second = FakeProvider()
-    home = House({ANTHROPIC: FakeProvider(exhausted), OPENAI: second})
+    home = Harness({ANTHROPIC: FakeProvider(exhausted), OPENAI: second})
     with pytest.raises(ProviderUnavailableError) as failed:
         await home.compare(query())
     assert failed.value.provider is ANTHROPIC
@@ -483,7 +485,7 @@ async def test_a_candidate_that_was_not_asked_for_lack_of_time_does_not_hide_the
 
 
 async def test_a_callers_wish_never_lengthens_the_request() -> None:
-    home = house(Held(reply()), request_timeout_s=0.1)
+    home = harness(Held(reply()), request_timeout_s=0.1)
     with pytest.raises(DeadlineExceededError):
         await home.compare(query(timeout_s=9999.0))
     for flight in home.flights.tasks:
@@ -493,7 +495,7 @@ async def test_a_callers_wish_never_lengthens_the_request() -> None:
 
 async def test_the_time_of_a_request_begins_with_its_first_byte() -> None:
     judge = FakeProvider(reply())
-    home = House({ANTHROPIC: judge}, request_timeout_s=55.0)
+    home = Harness({ANTHROPIC: judge}, request_timeout_s=55.0)
     with pytest.raises(DeadlineExceededError):
         await home.compare(query(reading_s=55.0))
     assert judge.requests == [], "nothing is bought for a request whose time is over"
@@ -503,13 +505,13 @@ async def test_the_time_of_a_request_begins_with_its_first_byte() -> None:
 
 
 async def test_a_known_answer_is_given_to_who_has_no_time_left() -> None:
-    home = house(reply())
+    home = harness(reply())
     await home.compare(query())
     assert (await home.compare(query(reading_s=99.0))).cache_outcome is CacheOutcome.HIT
 
 
 async def test_a_defect_of_the_counting_is_completed_once() -> None:
-    home = house(reply())
+    home = harness(reply())
     with (
         patch.object(home.metrics, "comparison_ended", side_effect=[ZeroDivisionError, None]),
         pytest.raises(ZeroDivisionError),
@@ -520,7 +522,7 @@ async def test_a_defect_of_the_counting_is_completed_once() -> None:
 
 async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() -> None:
     held = Held(reply())
-    home = house(held)
+    home = harness(held)
     task = asyncio.create_task(home.compare(query()))
     await held.reached.wait()
     task.cancel()
@@ -536,7 +538,7 @@ async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() 
 
 
 async def test_no_store_neither_reads_nor_writes_nor_shares() -> None:
-    home = house(reply(), reply(), reply(), reply())
+    home = harness(reply(), reply(), reply(), reply())
     await home.compare(query())
     await home.compare(query())
     tasks = [home.compare(query(cache_use=CacheUse.BYPASS)) for _ in range(2)]
@@ -550,7 +552,7 @@ async def test_no_store_neither_reads_nor_writes_nor_shares() -> None:
 
 async def test_no_cache_asks_anew_without_sharing_and_keeps_the_answer() -> None:
     fresh = reply(cost_usd=0.75)
-    home = house(reply(), fresh)
+    home = harness(reply(), fresh)
     await home.compare(query())
     result = await home.compare(query(cache_use=CacheUse.REFRESH))
     assert (result.cache_outcome, result.cost_usd, result.age_s) == (CacheOutcome.BYPASS, 0.75, None)
@@ -558,7 +560,7 @@ async def test_no_cache_asks_anew_without_sharing_and_keeps_the_answer() -> None
 
 
 async def test_only_if_cached_never_buys() -> None:
-    home = house(reply())
+    home = harness(reply())
     with pytest.raises(NotCachedError):
         await home.compare(query(cache_use=CacheUse.ONLY))
     assert home.events.of(CostTracked) == []
@@ -568,7 +570,7 @@ async def test_only_if_cached_never_buys() -> None:
 
 
 async def test_only_if_cached_finds_the_answer_of_a_later_candidate() -> None:
-    home = House(
+    home = Harness(
         {ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)), OPENAI: FakeProvider(OPENAI_REPLY)}
     )
     await home.compare(query())
@@ -577,7 +579,7 @@ async def test_only_if_cached_finds_the_answer_of_a_later_candidate() -> None:
 
 async def test_without_a_cache_nothing_is_looked_up_or_kept_but_flights_are_shared() -> None:
     held = Held(reply())
-    home = house(held, reply(), cache_enabled=False)
+    home = harness(held, reply(), cache_enabled=False)
     tasks = [asyncio.create_task(home.compare(query())) for _ in range(2)]
     await held.reached.wait()
     await settle()
@@ -589,7 +591,7 @@ async def test_without_a_cache_nothing_is_looked_up_or_kept_but_flights_are_shar
 
 
 async def test_a_defect_is_completed_as_one_and_its_text_stays_inside() -> None:
-    home = house(ValueError("the essay says so"))
+    home = harness(ValueError("the essay says so"))
     with pytest.raises(ValueError, match="the essay says so"):
         await home.compare(query())
     completed = home.completed()
@@ -601,7 +603,7 @@ async def test_a_defect_is_completed_as_one_and_its_text_stays_inside() -> None:
 
 async def test_a_flight_that_the_shutdown_cancels_completes_its_requests() -> None:
     held = Held(reply())
-    home = house(held)
+    home = harness(held)
     task = asyncio.create_task(home.compare(query()))
     await held.reached.wait()
     for flight in home.flights.tasks:
@@ -612,7 +614,7 @@ async def test_a_flight_that_the_shutdown_cancels_completes_its_requests() -> No
 
 
 async def test_an_answer_of_unknown_price_costs_nothing_known() -> None:
-    home = house(reply(cost_usd=None))
+    home = harness(reply(cost_usd=None))
     result = await home.compare(query())
     assert result.cost_usd is None
     assert home.completed().cost_estimate is None
@@ -630,7 +632,7 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
         def status(self, *_: Any) -> Any:
             pytest.fail("nobody asks for a status here")
 
-    home = house()
+    home = harness()
     orchestrator = LLMOrchestratorImpl(
         runtime_settings=FixedSettings(current_settings()),
         selector=Empty(),
@@ -652,7 +654,7 @@ async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None
         home.clock.advance(5.0)
         raise ProviderUnavailableError("down")
 
-    home = House({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
+    home = Harness({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
     with pytest.raises(ProviderUnavailableError):
         await home.compare(query())
     usual = {ANTHROPIC: 27.5, OPENAI: 25.0, ProviderName.GOOGLE: 45.0}
@@ -679,7 +681,7 @@ async def test_to_those_that_would_turn_the_question_away_a_candidate_leaves_the
         left[asked.provider] = current_call().deadline.remaining_s()
         return reply()
 
-    home = House({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
+    home = Harness({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
     for name in (OPENAI, ProviderName.GOOGLE):
         home.guards[name].circuit.force(circuit, reason="maintenance", actor="an operator", for_s=opens_in_s)
         home.guards[name].gate.pause(pause_s)
@@ -688,7 +690,7 @@ async def test_to_those_that_would_turn_the_question_away_a_candidate_leaves_the
 
 
 async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_turn_comes() -> None:
-    tried = House({}).guards[ANTHROPIC]
+    tried = Harness({}).guards[ANTHROPIC]
     tried.circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator", for_s=0.0)
     tried.circuit.acquire()
     assert (tried.circuit.state, tried.circuit.refusal() is None) == (CircuitState.HALF_OPEN, False)
@@ -697,7 +699,7 @@ async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_
 
 async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_when_the_first_one_hangs() -> None:
     hanging, openai = Held(reply()), FakeProvider(OPENAI_REPLY)
-    home = House({ANTHROPIC: FakeProvider(ProviderUnavailableError("down"), hanging), OPENAI: openai})
+    home = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("down"), hanging), OPENAI: openai})
     await home.compare(query())
     home.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
     answered = await home.compare(query(timeout_s=0.4))
@@ -707,7 +709,7 @@ async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_whe
 
 
 async def test_the_time_of_the_look_up_is_told() -> None:
-    home = house(reply())
+    home = harness(reply())
     look_up = home.cache.get
 
     async def slowly(key: str) -> CachedReply | None:
@@ -721,7 +723,7 @@ async def test_the_time_of_the_look_up_is_told() -> None:
 
 async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
     held = Held(reply())
-    home = House({ANTHROPIC: FakeProvider(held), OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0))})
+    home = Harness({ANTHROPIC: FakeProvider(held), OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0))})
     with pytest.raises(DeadlineExceededError):
         await home.compare(query(timeout_s=0.05))
     held.go.set()
@@ -751,14 +753,14 @@ async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
 async def test_where_nobody_was_asked_the_smallest_wait_is_told(
     first: ServiceError, second: ServiceError, told: type[ServiceError], wait_s: float | None
 ) -> None:
-    home = House({ANTHROPIC: FakeProvider(first), OPENAI: FakeProvider(second)})
+    home = Harness({ANTHROPIC: FakeProvider(first), OPENAI: FakeProvider(second)})
     with pytest.raises(told) as caught:
         await home.compare(query())
     assert caught.value.retry_after_s == wait_s
 
 
 async def test_the_end_of_a_failed_question_names_the_provider_that_failed() -> None:
-    home = House({ANTHROPIC: FakeProvider(RequestRejectedError("it answered 400", provider=ANTHROPIC))})
+    home = Harness({ANTHROPIC: FakeProvider(RequestRejectedError("it answered 400", provider=ANTHROPIC))})
     with pytest.raises(RequestRejectedError):
         await home.compare(query())
     assert home.completed().provider is ANTHROPIC
@@ -784,7 +786,7 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandon
         await asyncio.sleep(3600)
         pytest.fail("nobody waits so long")
 
-    home = house(hang, cache_enabled=cache_enabled)
+    home = harness(hang, cache_enabled=cache_enabled)
     task = asyncio.create_task(home.compare(query(cache_use=use)))
     await settle()
     assert [record.is_abandoned for record in records] == [False]
@@ -803,7 +805,7 @@ async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> 
         left.append(current_call().deadline.remaining_s())
         return reply()
 
-    await house(note).compare(query(timeout_s=2.0))
+    await harness(note).compare(query(timeout_s=2.0))
     assert left == pytest.approx([55.0 - LANDING_S])
 
 
@@ -816,7 +818,7 @@ async def test_a_flight_ends_before_the_request_that_started_it_gives_up(reading
         ends_s.append(current_call().deadline.expires_at_s)
         raise ProviderTimeoutError("late")
 
-    home = House({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
+    home = Harness({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
     began_s = home.clock() - reading_s
     with pytest.raises(ProviderTimeoutError):
         await home.compare(query(reading_s=reading_s))
@@ -831,7 +833,7 @@ async def test_an_attempt_never_has_more_time_than_a_request() -> None:
         usual.append(current_call().deadline.attempt_timeout_s)
         return reply()
 
-    await house(note, request_timeout_s=8.0, attempt_timeout_s=30.0).compare(query())
+    await harness(note, request_timeout_s=8.0, attempt_timeout_s=30.0).compare(query())
     assert usual == [8.0], "or a provider that hangs would always count as cut short, and its circuit never open"
 
 
@@ -851,7 +853,7 @@ async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
 ) -> None:
     other = FakeProvider(OPENAI_REPLY)
     windows = {ANTHROPIC: ModelTraits(context_tokens=first), OPENAI: ModelTraits(context_tokens=second)}
-    home = House(
+    home = Harness(
         {ANTHROPIC: FakeProvider(ContextTooLongError("it answered 400")), OPENAI: other},
         catalogue=ModelCatalogue({name: {"*": traits} for name, traits in windows.items()}),
     )
@@ -866,7 +868,7 @@ async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
 async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:
     declined = FakeProvider(ContentRefusedError("declined"))
     third = FakeProvider(OPENAI_REPLY)
-    home = House(
+    home = Harness(
         {ANTHROPIC: declined, OPENAI: FakeProvider(ContentRefusedError("declined")), ProviderName.GOOGLE: third}
     )
     with pytest.raises(ContentRefusedError):
@@ -876,7 +878,7 @@ async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> 
 
 async def test_after_a_refusal_a_provider_that_is_down_does_not_count_as_the_one_other() -> None:
     google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
-    home = House(
+    home = Harness(
         {
             ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
             OPENAI: FakeProvider(ProviderUnavailableError("down")),
@@ -887,7 +889,7 @@ async def test_after_a_refusal_a_provider_that_is_down_does_not_count_as_the_one
 
 
 async def test_when_several_failed_the_error_is_that_of_the_last_one_really_asked() -> None:
-    home = House(
+    home = Harness(
         {
             ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
             OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
@@ -898,7 +900,7 @@ async def test_when_several_failed_the_error_is_that_of_the_last_one_really_aske
 
 
 async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
-    home = House(
+    home = Harness(
         {
             ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=30.0)),
             OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
@@ -911,7 +913,7 @@ async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
 
 
 async def test_a_known_answer_is_given_although_its_judge_cannot_be_asked_now() -> None:
-    home = house(reply())
+    home = harness(reply())
     await home.compare(query())
     assert (await home.compare(query())).cached
 
@@ -919,7 +921,7 @@ async def test_a_known_answer_is_given_although_its_judge_cannot_be_asked_now() 
 async def test_the_failure_that_opened_a_circuit_says_so_in_its_event() -> None:
     opening = ProviderUnavailableError("down")
     opening.opened_circuit = True
-    home = House({ANTHROPIC: FakeProvider(opening), OPENAI: FakeProvider(ProviderUnavailableError("down"))})
+    home = Harness({ANTHROPIC: FakeProvider(opening), OPENAI: FakeProvider(ProviderUnavailableError("down"))})
     with pytest.raises(ProviderUnavailableError):
         await home.compare(query())
     assert [event.circuit_breaker_opened for event in home.events.of(ProviderFailed)] == [True, False]
@@ -927,7 +929,7 @@ async def test_the_failure_that_opened_a_circuit_says_so_in_its_event() -> None:
 
 async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> None:
     held = Held(reply())
-    home = house(held)
+    home = harness(held)
     asked = asyncio.create_task(home.compare(query()))
     await held.reached.wait()
     asked.cancel()
@@ -941,7 +943,7 @@ async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> No
 
 async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() -> None:
     held, memory = Held(reply()), MemoryLimit(1_000_000)
-    home = house(held)
+    home = harness(held)
     home.capacity = Bulkhead(limit=1, memory=memory)
     home.rebuild()
     asked = asyncio.create_task(home.compare(query()))
@@ -963,7 +965,7 @@ def test_a_rare_character_makes_a_text_take_more_memory() -> None:
 
 async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> None:
     useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
-    home = House(
+    home = Harness(
         {ANTHROPIC: FakeProvider(ContentRefusedError("declined", purchase=useless)), OPENAI: FakeProvider(OPENAI_REPLY)}
     )
     result = await home.compare(query())
@@ -977,7 +979,7 @@ async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> Non
     "failure", [ProviderTimeoutError("late"), ConnectionLostError("gone"), BrokenReplyError("half")]
 )
 async def test_what_an_attempt_without_a_reply_cost_is_unknown_and_counts_nothing(failure: ProviderError) -> None:
-    home = House({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    home = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
     assert (await home.compare(query())).cost_usd == 0.5
     assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.5]
 
@@ -990,7 +992,7 @@ async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_la
         home.clock.advance(-30)  # the first one's share was nothing, the second one has time
         return await late(request)
 
-    home = House({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
+    home = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
     answer = asyncio.create_task(home.compare(query(timeout_s=0.001)))
     await quick.reached.wait()
     for held in (late, quick) if late_one_lands == "before the answer" else (quick, late):
@@ -1006,14 +1008,14 @@ async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_la
 
 async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
     useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
-    home = house(InvalidReplyError("prose", purchase=useless))
+    home = harness(InvalidReplyError("prose", purchase=useless))
     with pytest.raises(InvalidReplyError):
         await home.compare(query())
     assert (home.completed().success, home.completed().cost_estimate) == (False, 0.125)
 
 
 async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() -> None:
-    home = House(
+    home = Harness(
         {ANTHROPIC: FakeProvider(ContentRefusedError("declined")), OPENAI: FakeProvider(ServiceStoppingError())}
     )
     with pytest.raises(ServiceStoppingError):
@@ -1022,7 +1024,7 @@ async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() 
 
 async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
     held = Held(reply())
-    home = house(held, reply())
+    home = harness(held, reply())
     home.capacity = Bulkhead(limit=1, queue_limit=1)
     home.rebuild()
     first = asyncio.create_task(home.compare(query()))
@@ -1038,7 +1040,7 @@ async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
 
 async def test_who_finds_the_service_full_is_told_so_and_nothing_is_announced() -> None:
     held = Held(reply())
-    home = house(held)
+    home = harness(held)
     home.capacity = Bulkhead(limit=1, queue_limit=0)
     home.rebuild()
     first = asyncio.create_task(home.compare(query()))

@@ -34,7 +34,7 @@ from tests.fakes import (
     Held,
     InstantSleep,
     Step,
-    books,
+    accounting_of,
     budget,
     call,
     new_metrics,
@@ -57,13 +57,13 @@ class Twice:
             return await operation()
 
 
-class Desk:
-    """A metered judge with its books."""
+class Harness:
+    """A metered provider and its accounting."""
 
     def __init__(self, *script: Step) -> None:
         self.clock = Clock()
         self.metrics = new_metrics()
-        self.accounting = books(FixedPrices(0.5), metrics=self.metrics, now=Calendar())
+        self.accounting = accounting_of(FixedPrices(0.5), metrics=self.metrics, now=Calendar())
         self.judge = FakeProvider(*script)
         self.metered = Metered(self.judge, budget=unlimited(), accounting=self.accounting, clock=self.clock)
         self.call = call(self.clock)
@@ -90,13 +90,13 @@ async def test_retrying_leaves_the_decision_to_the_retry_manager() -> None:
 
 async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
     async def slowly(_: ProviderRequest) -> ProviderReply:
-        desk.clock.advance(1.5)
+        harness.clock.advance(1.5)
         return reply(cost_usd=None)
 
-    desk = Desk(slowly)
-    answer = await desk.ask()
+    harness = Harness(slowly)
+    answer = await harness.ask()
     assert answer.purchase.cost_usd == 0.5
-    assert desk.call.record.attempts == [
+    assert harness.call.record.attempts == [
         Attempt(
             provider=ProviderName.ANTHROPIC,
             model=KNOWN_MODEL,
@@ -105,9 +105,9 @@ async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
             purchase=answer.purchase,
         )
     ]
-    assert desk.call.record.upstream_s == 1.5
-    assert desk.booked(AttemptOutcome.SUCCESS) == 1
-    assert desk.accounting.activity(ProviderName.ANTHROPIC).in_flight == 0
+    assert harness.call.record.upstream_s == 1.5
+    assert harness.booked(AttemptOutcome.SUCCESS) == 1
+    assert harness.accounting.activity(ProviderName.ANTHROPIC).in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -123,36 +123,36 @@ async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
 async def test_a_failed_attempt_is_booked_under_its_outcome_and_passed_on(
     failure: Exception, outcome: AttemptOutcome
 ) -> None:
-    desk = Desk(failure)
+    harness = Harness(failure)
     with pytest.raises(type(failure)) as passed:
-        await desk.ask()
+        await harness.ask()
     assert passed.value is failure
-    assert [attempt.outcome for attempt in desk.call.record.attempts] == [outcome]
-    assert desk.booked(outcome) == 1
-    activity = desk.accounting.activity(ProviderName.ANTHROPIC)
+    assert [attempt.outcome for attempt in harness.call.record.attempts] == [outcome]
+    assert harness.booked(outcome) == 1
+    activity = harness.accounting.activity(ProviderName.ANTHROPIC)
     assert (activity.in_flight, activity.failure_count) == (0, 1)
 
 
 async def test_a_cancelled_attempt_is_booked_but_says_nothing_about_the_provider() -> None:
     held = Held(reply())
-    desk = Desk(held)
-    task = asyncio.create_task(desk.ask())
+    harness = Harness(held)
+    task = asyncio.create_task(harness.ask())
     await held.reached.wait()
-    assert desk.accounting.activity(ProviderName.ANTHROPIC).in_flight == 1
+    assert harness.accounting.activity(ProviderName.ANTHROPIC).in_flight == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [attempt.outcome for attempt in desk.call.record.attempts] == [AttemptOutcome.CANCELLED]
-    assert desk.booked(AttemptOutcome.CANCELLED) == 1
-    activity = desk.accounting.activity(ProviderName.ANTHROPIC)
+    assert [attempt.outcome for attempt in harness.call.record.attempts] == [AttemptOutcome.CANCELLED]
+    assert harness.booked(AttemptOutcome.CANCELLED) == 1
+    activity = harness.accounting.activity(ProviderName.ANTHROPIC)
     assert (activity.in_flight, activity.failure_count, activity.last_failure) == (0, 0, None)
 
 
 async def test_every_attempt_of_a_call_is_recorded_in_order() -> None:
-    desk = Desk(ProviderUnavailableError("overloaded"), reply())
-    with calling(desk.call):
-        await Retrying(desk.metered, retries=Twice()).generate_comparison(request())
-    outcomes = [attempt.outcome for attempt in desk.call.record.attempts]
+    harness = Harness(ProviderUnavailableError("overloaded"), reply())
+    with calling(harness.call):
+        await Retrying(harness.metered, retries=Twice()).generate_comparison(request())
+    outcomes = [attempt.outcome for attempt in harness.call.record.attempts]
     assert outcomes == [AttemptOutcome.UNAVAILABLE, AttemptOutcome.SUCCESS]
 
 
@@ -171,7 +171,7 @@ async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
 
 async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_took_all_the_time() -> None:
     money = budget(CostRules(limit_usd_per_day=10.0), metrics=new_metrics())
-    judge, books_ = FakeProvider(reply()), books(FixedPrices(0.5), metrics=new_metrics(), now=Calendar())
+    judge, books_ = FakeProvider(reply()), accounting_of(FixedPrices(0.5), metrics=new_metrics(), now=Calendar())
     late = call(Clock(), remaining_s=0.0)
     with calling(late), pytest.raises(AttemptCutShortError):
         await Metered(judge, budget=money, accounting=books_, clock=Clock()).generate_comparison(request())
@@ -237,22 +237,22 @@ async def test_a_foreign_time_out_is_a_defect_and_not_taken_for_the_end_of_the_a
 
 
 async def test_a_failure_leaves_with_the_name_of_its_provider() -> None:
-    desk = Desk(ProviderUnavailableError("down"))
+    harness = Harness(ProviderUnavailableError("down"))
     with pytest.raises(ProviderUnavailableError) as failure:
-        await desk.ask()
+        await harness.ask()
     assert failure.value.provider is ProviderName.ANTHROPIC
 
 
 async def test_what_was_billed_for_nothing_is_booked_priced_and_recorded() -> None:
     bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=None)
-    desk = Desk(InvalidReplyError("prose", purchase=bought))
+    harness = Harness(InvalidReplyError("prose", purchase=bought))
     with pytest.raises(InvalidReplyError):
-        await desk.ask()
-    (attempt,) = desk.call.record.attempts
+        await harness.ask()
+    (attempt,) = harness.call.record.attempts
     assert (attempt.outcome, attempt.purchase) == (AttemptOutcome.MALFORMED, replace(bought, cost_usd=0.5))
     labels = {"provider": ProviderName.ANTHROPIC, "model": KNOWN_MODEL}
-    assert sample(desk.metrics, "llm_provider_cost_dollars_total", **labels) == 0.5
-    assert desk.call.record.cost_usd == 0.5
+    assert sample(harness.metrics, "llm_provider_cost_dollars_total", **labels) == 0.5
+    assert harness.call.record.cost_usd == 0.5
 
 
 async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:

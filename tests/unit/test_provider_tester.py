@@ -34,7 +34,7 @@ from tests.fakes import (
     FixedSettings,
     Held,
     Recorder,
-    books,
+    accounting_of,
     current_settings,
     new_metrics,
     receipts,
@@ -80,7 +80,7 @@ class OneStatus:
         )
 
 
-class Bench:
+class Harness:
     """A tester with judges whose stack of policies must never be asked."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Bench:
         self.stack = FakeProvider()
         self.events = Recorder()
         self.metrics = new_metrics()
-        accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
+        accounting = accounting_of(FixedPrices(), metrics=self.metrics, now=Calendar())
         self.flights = SingleFlight[ProviderReply]()
         self.tester = ProviderTesterImpl(
             judges={
@@ -121,7 +121,7 @@ class Bench:
 
 async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
     judge = FakeProvider()
-    report = await Bench({ANTHROPIC: judge}).test()
+    report = await Harness({ANTHROPIC: judge}).test()
 
     assert report == TrialReport(
         success=True, provider=ANTHROPIC, message="The key is accepted.", elapsed_s=0.0, model=None
@@ -131,16 +131,16 @@ async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
 
 async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:
     judge = FakeProvider()
-    bench = Bench({ANTHROPIC: judge})
+    harness = Harness({ANTHROPIC: judge})
     for _ in range(5):
-        assert (await bench.test()).success
+        assert (await harness.test()).success
 
     assert judge.probes == 5
 
 
 async def test_a_failure_is_reported_with_its_sentence_and_raises_nothing() -> None:
     failure = ProviderUnavailableError("the connection was refused", provider=ANTHROPIC)
-    report = await Bench({ANTHROPIC: FakeProvider(probe=failure)}).test()
+    report = await Harness({ANTHROPIC: FakeProvider(probe=failure)}).test()
 
     assert (report.success, report.model) == (False, None)
     assert report.message == "The provider is not available. (the connection was refused)"
@@ -148,14 +148,14 @@ async def test_a_failure_is_reported_with_its_sentence_and_raises_nothing() -> N
 
 async def test_a_verdict_that_fails_is_reported_with_its_sentence() -> None:
     judge = FakeProvider(ProviderUnavailableError("the connection was refused", provider=ANTHROPIC))
-    report = await Bench({ANTHROPIC: judge}).test(deep=True)
+    report = await Harness({ANTHROPIC: judge}).test(deep=True)
 
     assert not report.success
     assert report.message.startswith(ProviderUnavailableError.sentence)
 
 
 async def test_a_look_up_that_runs_out_of_time_by_itself_is_told_as_such() -> None:
-    report = await Bench({ANTHROPIC: FakeProvider(probe=TimeoutError())}).test()
+    report = await Harness({ANTHROPIC: FakeProvider(probe=TimeoutError())}).test()
 
     assert (report.success, report.message) == (False, TOO_LATE)
 
@@ -163,69 +163,69 @@ async def test_a_look_up_that_runs_out_of_time_by_itself_is_told_as_such() -> No
 async def test_a_test_that_hangs_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert provider_tester_impl.TEST_TIMEOUT_S < 10.0
     monkeypatch.setattr(provider_tester_impl, "TEST_TIMEOUT_S", 0.01)
-    bench = Bench({ANTHROPIC: Hanging(Held(reply()))})
+    harness = Harness({ANTHROPIC: Hanging(Held(reply()))})
     async with asyncio.timeout(5):
-        reports = [await bench.test(deep=False), await bench.test(deep=True)]
+        reports = [await harness.test(deep=False), await harness.test(deep=True)]
 
     assert [(report.success, report.message) for report in reports] == [(False, TOO_LATE)] * 2
 
 
 async def test_a_deep_test_buys_one_verdict_past_the_policies_and_tells_the_model() -> None:
     judge = FakeProvider(reply())
-    bench = Bench({ANTHROPIC: judge})
-    report = await bench.test(deep=True)
+    harness = Harness({ANTHROPIC: judge})
+    report = await harness.test(deep=True)
 
     assert (report.success, report.model) == (True, KNOWN_MODEL)
     assert report.message == "The provider judged a pair: Essay A."
     assert len(judge.requests) == 1
-    assert (judge.probes, bench.stack.requests) == (0, [])
+    assert (judge.probes, harness.stack.requests) == (0, [])
 
 
 async def test_what_a_deep_test_pays_for_is_told_though_whoever_asked_has_left() -> None:
     held = Held(reply())
-    bench = Bench({ANTHROPIC: FakeProvider(held)})
-    asked = asyncio.create_task(bench.test(deep=True))
+    harness = Harness({ANTHROPIC: FakeProvider(held)})
+    asked = asyncio.create_task(harness.test(deep=True))
     await held.reached.wait()
     asked.cancel()
     await asyncio.wait([asked])
-    assert len(bench.flights.tasks) == 1
+    assert len(harness.flights.tasks) == 1
     held.go.set()
     await settle()
-    assert not bench.flights.tasks
-    assert [event.cost_estimate_usd for event in bench.events.of(CostTracked)] == [reply().purchase.cost_usd]
+    assert not harness.flights.tasks
+    assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [reply().purchase.cost_usd]
 
 
 async def test_a_deep_test_is_allowed_once_a_minute() -> None:
     judge = FakeProvider(reply(), reply())
-    bench = Bench({ANTHROPIC: judge})
-    await bench.test(deep=True)
-    bench.clock.advance(45)
+    harness = Harness({ANTHROPIC: judge})
+    await harness.test(deep=True)
+    harness.clock.advance(45)
     with pytest.raises(exceptions.TestedTooOftenError) as refused:
-        await bench.test(deep=True)
+        await harness.test(deep=True)
     assert (refused.value.provider, refused.value.retry_after_s) == (ANTHROPIC, 15.0)
     assert len(judge.requests) == 1
-    assert (await bench.test(deep=False)).success
-    bench.clock.advance(15)
+    assert (await harness.test(deep=False)).success
+    harness.clock.advance(15)
 
-    assert (await bench.test(deep=True)).success
+    assert (await harness.test(deep=True)).success
 
 
 async def test_a_deep_test_that_failed_counts_as_well() -> None:
-    bench = Bench({ANTHROPIC: FakeProvider(ProviderUnavailableError("it was down", provider=ANTHROPIC))})
-    await bench.test(deep=True)
+    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("it was down", provider=ANTHROPIC))})
+    await harness.test(deep=True)
 
     with pytest.raises(exceptions.TestedTooOftenError):
-        await bench.test(deep=True)
+        await harness.test(deep=True)
 
 
 async def test_deep_tests_that_arrive_together_buy_one_verdict() -> None:
     held = Held(reply())
     judge = FakeProvider(held)
-    bench = Bench({ANTHROPIC: judge})
-    first = asyncio.create_task(bench.test(deep=True))
+    harness = Harness({ANTHROPIC: judge})
+    first = asyncio.create_task(harness.test(deep=True))
     await held.reached.wait()
     with pytest.raises(exceptions.TestedTooOftenError):
-        await bench.test(deep=True)
+        await harness.test(deep=True)
     held.go.set()
 
     assert (await first).success
@@ -233,10 +233,10 @@ async def test_deep_tests_that_arrive_together_buy_one_verdict() -> None:
 
 
 async def test_every_provider_has_a_minute_of_its_own() -> None:
-    bench = Bench({ANTHROPIC: FakeProvider(reply()), OPENAI: FakeProvider(reply(provider=OPENAI))})
+    harness = Harness({ANTHROPIC: FakeProvider(reply()), OPENAI: FakeProvider(reply(provider=OPENAI))})
 
-    assert (await bench.test(ANTHROPIC, deep=True)).success
-    assert (await bench.test(OPENAI, deep=True)).success
+    assert (await harness.test(ANTHROPIC, deep=True)).success
+    assert (await harness.test(OPENAI, deep=True)).success
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -248,8 +248,8 @@ async def test_a_provider_that_is_disabled_or_not_configured_is_never_asked(
     *, enabled: bool, configured: bool, reason: str, deep: bool
 ) -> None:
     judge = FakeProvider()
-    bench = Bench({ANTHROPIC: judge}, enabled=enabled, configured=configured, reason=reason)
-    reports = [await bench.test(deep=deep) for _ in range(2)]
+    harness = Harness({ANTHROPIC: judge}, enabled=enabled, configured=configured, reason=reason)
+    reports = [await harness.test(deep=deep) for _ in range(2)]
 
     assert [report.message for report in reports] == [f"The provider cannot be asked: {reason}."] * 2
     assert not any(report.success for report in reports)
@@ -258,7 +258,7 @@ async def test_a_provider_that_is_disabled_or_not_configured_is_never_asked(
 
 async def test_while_the_mock_judges_it_is_the_one_that_is_tested() -> None:
     real, mock = FakeProvider(), FakeProvider()
-    report = await Bench({ANTHROPIC: real, MOCK: mock}, mock=KNOBS).test(ANTHROPIC)
+    report = await Harness({ANTHROPIC: real, MOCK: mock}, mock=KNOBS).test(ANTHROPIC)
 
     assert (report.success, report.provider) == (True, MOCK)
     assert (real.probes, mock.probes) == (0, 1)

@@ -9,7 +9,17 @@ import pytest
 from api_models import ProviderName, Purchase, SelectionStrategy
 from implementations.selection.ranking import EXPLORATION_INTERVAL, KEPT_ORDERS, Ranking
 from protocols import CacheUse, Rates
-from tests.fakes import Calendar, Clock, FixedPrices, books, current_settings, new_metrics, query, reply, request
+from tests.fakes import (
+    Calendar,
+    Clock,
+    FixedPrices,
+    accounting_of,
+    current_settings,
+    new_metrics,
+    query,
+    reply,
+    request,
+)
 
 A, B, C = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
 NAMES = (A, B, C)
@@ -32,12 +42,12 @@ def rates(input_usd: float, output_usd: float) -> Rates:
     return Rates(input=input_usd, cached_input=0.0, cache_write=0.0, output=output_usd)
 
 
-class Bench:
-    """A ranking with its books."""
+class Harness:
+    """A ranking and its accounting."""
 
     def __init__(self, prices: dict[ProviderName, Rates] | None = None) -> None:
         self.calendar, self.clock = Calendar(), Clock()
-        self.accounting = books(FixedPrices(0.0), metrics=new_metrics(), now=self.calendar, clock=self.clock)
+        self.accounting = accounting_of(FixedPrices(0.0), metrics=new_metrics(), now=self.calendar, clock=self.clock)
         self.ranking = Ranking(prices=PriceList(prices or {}), accounting=self.accounting, chance=Random(7))
 
     def order(self, strategy: SelectionStrategy, *, essay: str = "short", **more: Any) -> list[ProviderName]:
@@ -55,91 +65,91 @@ class Bench:
 
 
 def test_by_priority_the_order_is_the_operators() -> None:
-    assert Bench().order(SelectionStrategy.PRIORITY) == list(NAMES)
+    assert Harness().order(SelectionStrategy.PRIORITY) == list(NAMES)
 
 
 def test_round_robin_gives_everybody_the_same_share() -> None:
-    bench = Bench()
-    firsts = Counter(bench.order(SelectionStrategy.ROUND_ROBIN)[0] for _ in range(30))
+    harness = Harness()
+    firsts = Counter(harness.order(SelectionStrategy.ROUND_ROBIN)[0] for _ in range(30))
     assert firsts == {A: 10, B: 10, C: 10}
 
 
 def test_at_random_everybody_comes_first_at_times() -> None:
-    bench = Bench()
-    orders = [bench.order(SelectionStrategy.RANDOM) for _ in range(300)]
+    harness = Harness()
+    orders = [harness.order(SelectionStrategy.RANDOM) for _ in range(300)]
     assert all(sorted(order) == sorted(NAMES) for order in orders)
     assert min(Counter(order[0] for order in orders).values()) > 50
 
 
 def test_the_cheapest_for_this_size_comes_first_and_an_unknown_price_last() -> None:
-    bench = Bench({B: rates(1.0, 10.0), C: rates(5.0, 1.0)})
-    assert bench.order(SelectionStrategy.LEAST_COST) == [C, B, A]
-    assert bench.order(SelectionStrategy.LEAST_COST, essay="long " * 4000) == [B, C, A]
+    harness = Harness({B: rates(1.0, 10.0), C: rates(5.0, 1.0)})
+    assert harness.order(SelectionStrategy.LEAST_COST) == [C, B, A]
+    assert harness.order(SelectionStrategy.LEAST_COST, essay="long " * 4000) == [B, C, A]
 
 
 def test_of_equal_price_the_one_with_fewer_calls_under_way_comes_first() -> None:
-    bench = Bench(dict.fromkeys(NAMES, rates(1.0, 1.0)))
-    bench.accounting.started(request(provider=A))
-    assert bench.order(SelectionStrategy.LEAST_COST) == [B, C, A]
+    harness = Harness(dict.fromkeys(NAMES, rates(1.0, 1.0)))
+    harness.accounting.started(request(provider=A))
+    assert harness.order(SelectionStrategy.LEAST_COST) == [B, C, A]
 
 
 def test_the_quickest_comes_first_and_who_was_never_asked_before_all() -> None:
-    bench = Bench()
-    bench.answered(A, within_s=2.0)
-    bench.answered(B, within_s=1.0)
-    assert bench.order(SelectionStrategy.LEAST_LATENCY) == [C, B, A]
+    harness = Harness()
+    harness.answered(A, within_s=2.0)
+    harness.answered(B, within_s=1.0)
+    assert harness.order(SelectionStrategy.LEAST_LATENCY) == [C, B, A]
 
 
 @pytest.mark.parametrize("step_minutes", [5, -60], ids=["goes on", "is set back"])
 def test_now_and_then_whoever_was_not_asked_for_longest_goes_first_whatever_the_wall_clock_does(
     step_minutes: int,
 ) -> None:
-    bench = Bench()
-    bench.answered(A, within_s=30.0)
-    bench.clock.advance(300.0)
-    bench.calendar.move(minutes=step_minutes)
-    bench.answered(B, within_s=1.0)
-    bench.answered(C, within_s=2.0)
-    orders = [bench.order(SelectionStrategy.LEAST_LATENCY) for _ in range(EXPLORATION_INTERVAL)]
+    harness = Harness()
+    harness.answered(A, within_s=30.0)
+    harness.clock.advance(300.0)
+    harness.calendar.move(minutes=step_minutes)
+    harness.answered(B, within_s=1.0)
+    harness.answered(C, within_s=2.0)
+    orders = [harness.order(SelectionStrategy.LEAST_LATENCY) for _ in range(EXPLORATION_INTERVAL)]
     assert [order[0] for order in orders] == [B] * (EXPLORATION_INTERVAL - 1) + [A]
     assert orders[-1] == [A, B, C]
 
 
 @pytest.mark.parametrize("strategy", SelectionStrategy)
 def test_the_same_question_keeps_its_order_whatever_happens_meanwhile(strategy: SelectionStrategy) -> None:
-    bench = Bench(dict.fromkeys(NAMES, rates(1.0, 1.0)))
-    first = bench.order_of(strategy)
+    harness = Harness(dict.fromkeys(NAMES, rates(1.0, 1.0)))
+    first = harness.order_of(strategy)
     for number in range(EXPLORATION_INTERVAL + 1):
-        bench.accounting.started(request(provider=first[0]))
-        bench.answered(first[1], within_s=0.1)
-        bench.order_of(strategy, essay=f"another one, number {number}")
-    assert bench.order_of(strategy) == first
+        harness.accounting.started(request(provider=first[0]))
+        harness.answered(first[1], within_s=0.1)
+        harness.order_of(strategy, essay=f"another one, number {number}")
+    assert harness.order_of(strategy) == first
 
 
 def test_another_question_or_an_independent_judgement_takes_its_own_turn() -> None:
-    bench = Bench()
-    firsts = [bench.order_of(SelectionStrategy.ROUND_ROBIN, essay=str(number))[0] for number in range(3)]
-    replicates = [bench.order_of(SelectionStrategy.ROUND_ROBIN, replicate=number)[0] for number in range(3)]
+    harness = Harness()
+    firsts = [harness.order_of(SelectionStrategy.ROUND_ROBIN, essay=str(number))[0] for number in range(3)]
+    replicates = [harness.order_of(SelectionStrategy.ROUND_ROBIN, replicate=number)[0] for number in range(3)]
     assert set(firsts) == set(replicates) == set(NAMES)
 
 
 def test_each_replica_has_an_order_of_its_own() -> None:
-    here, there = Bench(), Bench()
+    here, there = Harness(), Harness()
     there.order_of(SelectionStrategy.ROUND_ROBIN, essay="another one")
     assert here.order_of(SelectionStrategy.ROUND_ROBIN) != there.order_of(SelectionStrategy.ROUND_ROBIN)
 
 
 def test_a_strategy_that_is_changed_ranks_anew_and_old_orders_are_forgotten() -> None:
-    bench = Bench({A: rates(3.0, 3.0), B: rates(2.0, 2.0), C: rates(1.0, 1.0)})
-    assert bench.order_of(SelectionStrategy.ROUND_ROBIN) == [B, C, A]
-    assert bench.order_of(SelectionStrategy.LEAST_COST) == [C, B, A]
+    harness = Harness({A: rates(3.0, 3.0), B: rates(2.0, 2.0), C: rates(1.0, 1.0)})
+    assert harness.order_of(SelectionStrategy.ROUND_ROBIN) == [B, C, A]
+    assert harness.order_of(SelectionStrategy.LEAST_COST) == [C, B, A]
     for number in range(KEPT_ORDERS + 1):
-        bench.order_of(SelectionStrategy.ROUND_ROBIN, essay=str(number))
-    assert bench.order_of(SelectionStrategy.ROUND_ROBIN) == [C, A, B]
+        harness.order_of(SelectionStrategy.ROUND_ROBIN, essay=str(number))
+    assert harness.order_of(SelectionStrategy.ROUND_ROBIN) == [C, A, B]
 
 
 def test_nobody_can_be_ranked_in_any_way() -> None:
-    bench = Bench()
+    harness = Harness()
     for strategy in SelectionStrategy:
         settings = current_settings(selection_strategy=strategy)
-        assert list(bench.ranking.ranked((), query(), settings)) == []
+        assert list(harness.ranking.ranked((), query(), settings)) == []

@@ -14,7 +14,7 @@ from tests.fakes import (
     FakeProvider,
     FixedPrices,
     InstantSleep,
-    books,
+    accounting_of,
     call,
     new_metrics,
     reply,
@@ -40,7 +40,7 @@ async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
         return reply()
 
     sleep, asked = InstantSleep(clock), call(clock)
-    accounting = books(FixedPrices(), metrics=new_metrics(), now=Calendar())
+    accounting = accounting_of(FixedPrices(), metrics=new_metrics(), now=Calendar())
     metered = Metered(FakeProvider(slowly_failing, slowly), budget=unlimited(), accounting=accounting, clock=clock)
     with calling(asked):
         await Retrying(metered, retries=RetryManagerImpl(budget=RetryBudget(), sleep=sleep)).generate_comparison(

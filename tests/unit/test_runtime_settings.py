@@ -54,7 +54,7 @@ def always(version: int) -> bool:
     return True
 
 
-class Office:
+class Replica:
     """One replica's settings, and what it told."""
 
     def __init__(self, document: FakeDocument | None = None, metrics: Metrics | None = None) -> None:
@@ -96,25 +96,25 @@ def row(report: SettingsResponse, name: str) -> SettingReport:
 
 @pytest.mark.parametrize("setting", CHANGEABLE, ids=lambda setting: setting.name)
 async def test_each_changeable_setting_reaches_the_snapshot_and_returns(setting: Setting) -> None:
-    office, value = Office(FakeDocument()), OTHER[setting.name]
-    own = office.settings.current()
-    changed = row(await office.changes({setting.name: value}), setting.name)
+    replica, value = Replica(FakeDocument()), OTHER[setting.name]
+    own = replica.settings.current()
+    changed = row(await replica.changes({setting.name: value}), setting.name)
     assert (changed.value, changed.source, changed.changeable) == (value, SettingSource.OPERATOR, True)
     assert changed.environment_value != value
-    assert office.settings.current() != own
-    back = row(await office.withdraws(setting.name), setting.name)
+    assert replica.settings.current() != own
+    back = row(await replica.withdraws(setting.name), setting.name)
     assert (back.value, back.source) == (changed.environment_value, SettingSource.ENVIRONMENT)
-    assert office.settings.current() == own
-    assert office.audit.told == [
+    assert replica.settings.current() == own
+    assert replica.audit.told == [
         (ADMIN.actor, AdminAction.SETTING_CHANGED, setting.name, changed.environment_value, value),
         (ADMIN.actor, AdminAction.SETTING_WITHDRAWN, setting.name, value, changed.environment_value),
     ]
 
 
 async def test_all_of_the_snapshot_that_is_meant_to_change_does() -> None:
-    office = Office()
-    before = office.settings.current()
-    after = (await office.changes(OTHER), office.settings.current())[1]
+    replica = Replica()
+    before = replica.settings.current()
+    after = (await replica.changes(OTHER), replica.settings.current())[1]
     unchanged = {one.name for one in fields(CurrentSettings) if getattr(before, one.name) == getattr(after, one.name)}
     assert unchanged == NOT_STEERED
     assert {
@@ -123,36 +123,36 @@ async def test_all_of_the_snapshot_that_is_meant_to_change_does() -> None:
 
 
 async def test_models_that_the_operator_names_are_told_apart_in_metrics_and_ledger() -> None:
-    office = Office()
+    replica = Replica()
     named: dict[str, JsonValue] = {
         "openai_default_model": "my/default",
         "routing_rules": [{"provider": "openai", "model": "my/routed"}],
     }
-    models = (office.settings.current().default_models[ProviderName.ANTHROPIC], "my/default", "my/routed")
-    assert [office.metrics.model_label(model) for model in models] == [models[0], "other", "other"]
-    await office.changes(named)
-    assert [office.metrics.model_label(model) for model in models] == list(models)
+    models = (replica.settings.current().default_models[ProviderName.ANTHROPIC], "my/default", "my/routed")
+    assert [replica.metrics.model_label(model) for model in models] == [models[0], "other", "other"]
+    await replica.changes(named)
+    assert [replica.metrics.model_label(model) for model in models] == list(models)
 
 
 @pytest.mark.parametrize("setting", FIXED, ids=lambda setting: setting.name)
 async def test_each_other_setting_is_refused_by_its_name(setting: Setting) -> None:
-    office = Office()
-    told = await office.refuses({setting.name: setting.info.default, "llm_cache_ttl": 60.0})
+    replica = Replica()
+    told = await replica.refuses({setting.name: setting.info.default, "llm_cache_ttl": 60.0})
     assert told == f"{setting.name}: does not change while the service runs"
     with pytest.raises(InvalidQueryError, match=setting.name):
-        await office.withdraws(setting.name)
+        await replica.withdraws(setting.name)
 
 
 @pytest.mark.parametrize("name", ["api_key", "base_url", "__class__", "costs", "selection", "llm_cache_ttl "])
 async def test_what_is_no_setting_is_refused(name: str) -> None:
-    office = Office()
-    assert "there is no such setting" in await office.refuses({name: {"enabled": False}, "llm_cache_ttl": 60.0})
+    replica = Replica()
+    assert "there is no such setting" in await replica.refuses({name: {"enabled": False}, "llm_cache_ttl": 60.0})
 
 
 async def test_a_misspelt_name_is_helped_and_a_strange_one_is_not_repeated() -> None:
-    office = Office()
-    assert "did you mean llm_cache_ttl?" in await office.refuses({"llm_cache_tl": 1.0})
-    assert "kanarienvogel" not in await office.refuses({"kanarienvogel\n" * 100: 1})
+    replica = Replica()
+    assert "did you mean llm_cache_ttl?" in await replica.refuses({"llm_cache_tl": 1.0})
+    assert "kanarienvogel" not in await replica.refuses({"kanarienvogel\n" * 100: 1})
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ async def test_a_misspelt_name_is_helped_and_a_strange_one_is_not_repeated() -> 
     ],
 )
 async def test_a_half_valid_change_applies_nothing_and_names_what_is_wrong(name: str, value: Any) -> None:
-    told = await Office().refuses({"llm_default_max_tokens": 7, name: value})
+    told = await Replica().refuses({"llm_default_max_tokens": 7, name: value})
     assert told.startswith(f"{name}: ")
     assert "kanarienvogel" not in told
 
@@ -195,43 +195,43 @@ async def test_a_half_valid_change_applies_nothing_and_names_what_is_wrong(name:
 @pytest.mark.parametrize("name", ["cost_limit_usd_per_day", "llm_default_temperature", "default_llm_provider"])
 async def test_null_is_a_value_where_there_may_be_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}{name.upper()}", {"default_llm_provider": "google"}.get(name, "1"))
-    changed = row(await Office().changes({name: None}), name)
+    changed = row(await Replica().changes({name: None}), name)
     assert (changed.value, changed.source) == (None, SettingSource.OPERATOR)
     assert changed.environment_value is not None
 
 
 async def test_a_snapshot_that_was_taken_stays_as_it_is() -> None:
-    office = Office()
-    taken = office.settings.current()
-    await office.changes({"provider_selection_strategy": "random", "openai_enabled": False})
+    replica = Replica()
+    taken = replica.settings.current()
+    await replica.changes({"provider_selection_strategy": "random", "openai_enabled": False})
     assert taken.selection_strategy is SelectionStrategy.PRIORITY
     assert ProviderName.OPENAI in taken.enabled_providers
-    assert ProviderName.OPENAI not in office.settings.current().enabled_providers
+    assert ProviderName.OPENAI not in replica.settings.current().enabled_providers
 
 
 async def test_a_version_that_was_not_meant_is_refused() -> None:
-    office = Office()
-    await office.changes({"llm_cache_ttl": 60.0})
+    replica = Replica()
+    await replica.changes({"llm_cache_ttl": 60.0})
     with pytest.raises(StaleVersionError):
-        await office.changes({"llm_cache_ttl": 70.0}, lambda version: version == 0)
-    assert office.settings.current().cache_ttl_s == 60.0
-    assert (await office.changes({"llm_cache_ttl": 70.0}, lambda version: version == 1)).version == 2
+        await replica.changes({"llm_cache_ttl": 70.0}, lambda version: version == 0)
+    assert replica.settings.current().cache_ttl_s == 60.0
+    assert (await replica.changes({"llm_cache_ttl": 70.0}, lambda version: version == 1)).version == 2
 
 
 async def test_everything_returns_to_the_environment_at_once() -> None:
-    office = Office()
-    own = office.settings.current()
-    await office.changes(OTHER)
-    report = await office.withdraws()
-    assert office.settings.current() == own
+    replica = Replica()
+    own = replica.settings.current()
+    await replica.changes(OTHER)
+    report = await replica.withdraws()
+    assert replica.settings.current() == own
     assert {setting.source for setting in report.settings} == {SettingSource.ENVIRONMENT}
-    assert len(office.audit.told) == 2 * len(OTHER)
-    assert (await office.withdraws()).version == report.version
+    assert len(replica.audit.told) == 2 * len(OTHER)
+    assert (await replica.withdraws()).version == report.version
 
 
 async def test_the_level_of_the_log_follows_and_is_set_only_when_it_changed() -> None:
     document = FakeDocument()
-    here, there = Office(document), Office(document)
+    here, there = Replica(document), Replica(document)
     await here.changes({"log_level": "ERROR"})
     await here.changes({"llm_cache_ttl": 60.0})
     await there.settings.poll()
@@ -242,50 +242,50 @@ async def test_the_level_of_the_log_follows_and_is_set_only_when_it_changed() ->
 async def test_what_another_version_stored_is_left_out_counted_and_kept() -> None:
     values = {"llm_cache_ttl": 60.0, "setting_of_tomorrow": 1, "llm_default_max_tokens": -1, "port": 1}
     document = FakeDocument(text=orjson.dumps({"version": 7, "values": values}))
-    office = Office(document)
-    report = await office.settings.report()
+    replica = Replica(document)
+    report = await replica.settings.report()
     assert report.version == 7
     assert [one.name for one in report.settings if one.source is SettingSource.OPERATOR] == ["llm_cache_ttl"]
-    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
-    await office.changes({"cost_limit_usd_per_day": 5.0})
+    assert sample(replica.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
+    await replica.changes({"cost_limit_usd_per_day": 5.0})
     assert orjson.loads(document.text) == {"version": 8, "values": {**values, "cost_limit_usd_per_day": 5.0}}
-    assert office.settings.current().cache_ttl_s == 60.0
+    assert replica.settings.current().cache_ttl_s == 60.0
 
 
 async def test_what_another_version_stored_can_be_removed_by_name() -> None:
     values = {"llm_cache_ttl": 60.0, "setting_of_tomorrow": 1, "llm_default_max_tokens": -1}
-    office = Office(FakeDocument(text=orjson.dumps({"version": 7, "values": values})))
-    await office.settings.poll()
-    assert sample(office.metrics, LEFT_OUT, what="settings") == 2
+    replica = Replica(FakeDocument(text=orjson.dumps({"version": 7, "values": values})))
+    await replica.settings.poll()
+    assert sample(replica.metrics, LEFT_OUT, what="settings") == 2
     for number, name in enumerate(("setting_of_tomorrow", "llm_default_max_tokens"), 1):
-        report = await office.settings.withdraw(name, by=ADMIN, matches=lambda _: True)
-        assert sample(office.metrics, LEFT_OUT, what="settings") == 2 - number
+        report = await replica.settings.withdraw(name, by=ADMIN, matches=lambda _: True)
+        assert sample(replica.metrics, LEFT_OUT, what="settings") == 2 - number
     assert [one.name for one in report.settings if one.source is SettingSource.OPERATOR] == ["llm_cache_ttl"]
-    assert office.audit.told[0] == (ADMIN.actor, AdminAction.SETTING_WITHDRAWN, "setting_of_tomorrow", None, None)
-    assert len(office.audit.told) == 2
+    assert replica.audit.told[0] == (ADMIN.actor, AdminAction.SETTING_WITHDRAWN, "setting_of_tomorrow", None, None)
+    assert len(replica.audit.told) == 2
     with pytest.raises(InvalidQueryError, match="setting_of_tomorrow: there is no such setting"):
-        await office.settings.withdraw("setting_of_tomorrow", by=ADMIN, matches=lambda _: True)
+        await replica.settings.withdraw("setting_of_tomorrow", by=ADMIN, matches=lambda _: True)
 
 
 async def test_text_that_is_none_of_ours_changes_nothing_and_is_counted() -> None:
-    office = Office(FakeDocument(text=b"garbage"))
-    own = office.settings.current()
-    await office.settings.poll()
-    await office.settings.poll()
-    assert office.settings.current() is own
-    assert sample(office.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
-    assert sample(office.metrics, LEFT_OUT, what="settings") == 1
-    await office.changes({"llm_cache_ttl": 60.0})
-    await office.settings.poll()
-    assert sample(office.metrics, LEFT_OUT, what="settings") == 0
+    replica = Replica(FakeDocument(text=b"garbage"))
+    own = replica.settings.current()
+    await replica.settings.poll()
+    await replica.settings.poll()
+    assert replica.settings.current() is own
+    assert sample(replica.metrics, "llm_provider_config_reload_errors_total", source="stored") == 1
+    assert sample(replica.metrics, LEFT_OUT, what="settings") == 1
+    await replica.changes({"llm_cache_ttl": 60.0})
+    await replica.settings.poll()
+    assert sample(replica.metrics, LEFT_OUT, what="settings") == 0
 
 
 async def test_no_secret_is_shown_or_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}REDIS_URL", f"redis://user:{PASSWORD}@localhost:6379/0")
     monkeypatch.setenv(f"{PREFIX}OPENAI_API_KEY", KEY)
     document = FakeDocument()
-    office = Office(document)
-    report = await office.settings.report()
+    replica = Replica(document)
+    report = await replica.settings.report()
     text = report.model_dump_json()
     assert PASSWORD not in text
     assert KEY not in text
@@ -294,7 +294,7 @@ async def test_no_secret_is_shown_or_taken(monkeypatch: pytest.MonkeyPatch) -> N
     rule: JsonValue = {"metadata": {"tier": f"x{PASSWORD}"}, "provider": "openai"}
     changes: list[dict[str, JsonValue]] = [{"openai_default_model": KEY}, {"routing_rules": [rule]}]
     for change in changes:
-        told = await office.refuses(change)
+        told = await replica.refuses(change)
         assert "secrets" in told
         assert "kanarienvogel" not in told
     assert document.text == b""

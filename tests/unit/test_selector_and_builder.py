@@ -20,7 +20,7 @@ from tests.fakes import (
     Clock,
     FakeProvider,
     FixedPrices,
-    books,
+    accounting_of,
     current_settings,
     guards,
     new_metrics,
@@ -47,7 +47,7 @@ def selector(
     findings: Mapping[ProviderName, ProbeFinding] | None = None,
 ) -> ProviderSelectorImpl:
     metrics = new_metrics()
-    accounting = books(FixedPrices(), metrics=metrics, now=Calendar())
+    accounting = accounting_of(FixedPrices(), metrics=metrics, now=Calendar())
     return ProviderSelectorImpl(
         judges=judges or {name: judge() for name in ProviderName},
         guards=known_guards or guards(metrics, Clock()),

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("patience_s")
 OTHER = reply(model="another model")
 
 
-class Shelf(Replica):
+class CachingReplica(Replica):
     """A replica with its cache manager."""
 
     def __init__(self, server: FakeRedis | None = None, *, clock: Clock | None = None, **changes: Any) -> None:
@@ -53,10 +53,10 @@ class Shelf(Replica):
         return sample(self.metrics, "llm_provider_cache_tier_lookups_total", tier=tier, result=result)
 
 
-def pair() -> tuple[Shelf, Shelf]:
+def pair() -> tuple[CachingReplica, CachingReplica]:
     clock = Clock()
     server = FakeRedis(clock)
-    here, there = Shelf(server, clock=clock), Shelf(server, clock=clock)
+    here, there = CachingReplica(server, clock=clock), CachingReplica(server, clock=clock)
     there.calendar = here.calendar
     return here, there
 
@@ -72,27 +72,27 @@ async def test_what_one_replica_bought_another_one_knows_with_its_true_age() -> 
 
 
 async def test_a_near_answer_is_given_without_asking_redis() -> None:
-    shelf = Shelf()
-    await shelf.kept()
-    shelf.pass_time(1.9)
-    assert await shelf.cache.get("key") is not None
-    assert shelf.reads == 0
-    shelf.pass_time(0.1)
-    assert await shelf.cache.get("key") is not None
-    assert shelf.reads == 1
-    shelf.pass_time(1.9)
-    assert await shelf.cache.get("key") is not None
+    replica = CachingReplica()
+    await replica.kept()
+    replica.pass_time(1.9)
+    assert await replica.cache.get("key") is not None
+    assert replica.reads == 0
+    replica.pass_time(0.1)
+    assert await replica.cache.get("key") is not None
+    assert replica.reads == 1
+    replica.pass_time(1.9)
+    assert await replica.cache.get("key") is not None
 
-    assert shelf.reads == 1
-    assert (shelf.looked_up("local", "hit"), shelf.looked_up("redis", "hit")) == (2.0, 1.0)
+    assert replica.reads == 1
+    assert (replica.looked_up("local", "hit"), replica.looked_up("redis", "hit")) == (2.0, 1.0)
 
 
 async def test_without_a_near_time_redis_is_always_asked() -> None:
-    shelf = Shelf(near_ttl_s=0.0)
-    await shelf.kept()
-    await shelf.cache.get("key")
+    replica = CachingReplica(near_ttl_s=0.0)
+    await replica.kept()
+    await replica.cache.get("key")
 
-    assert shelf.reads == 1
+    assert replica.reads == 1
 
 
 async def test_a_newer_answer_of_another_replica_replaces_the_local_one() -> None:
@@ -119,16 +119,16 @@ async def test_an_answer_from_redis_is_kept_here_no_longer_than_it_has_left() ->
 
 
 async def test_the_local_tier_answers_alone_while_redis_is_away() -> None:
-    shelf = Shelf()
-    await shelf.kept()
-    shelf.server.broken = ConnectionRefusedError()
+    replica = CachingReplica()
+    await replica.kept()
+    replica.server.broken = ConnectionRefusedError()
     for _ in range(20):
-        shelf.pass_time(10.0)
-        assert await shelf.cache.get("key") is not None
-    assert await shelf.cache.get("another key") is None
+        replica.pass_time(10.0)
+        assert await replica.cache.get("key") is not None
+    assert await replica.cache.get("another key") is None
 
-    assert shelf.reads == 3
-    assert shelf.cache.health() == CacheHealth(
+    assert replica.reads == 3
+    assert replica.cache.health() == CacheHealth(
         mode=CacheMode.DEGRADED, redis=DependencyStatus.UNHEALTHY, redis_failure_count=3, cause="connection"
     )
 
@@ -160,11 +160,11 @@ async def test_a_redis_that_lost_its_data_gets_back_what_is_asked_for() -> None:
 
 
 async def test_a_payload_that_is_no_reply_is_a_miss() -> None:
-    shelf = Shelf()
-    shelf.entries.put("key", b'{"winner": "Essay C"}', ttl_s=60)
-    await shelf.written()
+    replica = CachingReplica()
+    replica.entries.put("key", b'{"winner": "Essay C"}', ttl_s=60)
+    await replica.written()
 
-    assert await shelf.cache.get("key") is None
+    assert await replica.cache.get("key") is None
 
 
 async def test_the_time_to_live_is_drawn_within_a_tenth() -> None:
@@ -174,33 +174,33 @@ async def test_the_time_to_live_is_drawn_within_a_tenth() -> None:
         bounds.append((low, high))
         return high
 
-    shelf = Shelf(jitter=draw)
-    await shelf.kept()
+    replica = CachingReplica(jitter=draw)
+    await replica.kept()
 
     assert bounds == [(0.9, 1.1)]
-    assert shelf.server.ttl_ms[shelf.server.key_of("key")] == 3_960_000
+    assert replica.server.ttl_ms[replica.server.key_of("key")] == 3_960_000
 
 
 async def test_the_candidates_of_one_request_share_their_patience_with_redis(patience_s: float) -> None:
-    shelf = Shelf()
-    await shelf.kept()
-    shelf.pass_time(2.0)
-    with calling(call(shelf.clock)) as running:
+    replica = CachingReplica()
+    await replica.kept()
+    replica.pass_time(2.0)
+    with calling(call(replica.clock)) as running:
         running.record.redis_s = patience_s
-        assert await shelf.cache.get("key") is not None
+        assert await replica.cache.get("key") is not None
 
-    assert shelf.reads == 0
-    assert shelf.looked_up("redis", "unavailable") == 1.0
+    assert replica.reads == 0
+    assert replica.looked_up("redis", "unavailable") == 1.0
 
 
 async def test_redis_gets_no_more_time_than_the_request_has() -> None:
-    shelf = Shelf()
-    await shelf.kept()
-    shelf.pass_time(2.0)
-    with calling(call(shelf.clock, remaining_s=0.0)):
-        assert await shelf.cache.get("key") is not None
+    replica = CachingReplica()
+    await replica.kept()
+    replica.pass_time(2.0)
+    with calling(call(replica.clock, remaining_s=0.0)):
+        assert await replica.cache.get("key") is not None
 
-    assert shelf.reads == 0
+    assert replica.reads == 0
 
 
 async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
@@ -217,13 +217,13 @@ async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
 
 
 async def test_clearing_without_redis_empties_the_local_tier_and_says_so() -> None:
-    here = Shelf(shared=None)
+    here = CachingReplica(shared=None)
     await here.kept()
     assert await here.cache.clear() == CacheCleared(generation=1, everywhere=True)
     assert await here.cache.get("key") is None
-    of_several = Shelf(shared=None, is_alone=False)
+    of_several = CachingReplica(shared=None, is_alone=False)
     assert await of_several.cache.clear() == CacheCleared(generation=1, everywhere=False)
-    away = Shelf()
+    away = CachingReplica()
     await away.kept()
     away.server.broken = ConnectionRefusedError()
 
@@ -243,22 +243,22 @@ async def test_the_statistics_tell_of_each_tier_and_of_what_was_saved() -> None:
     assert told.redis == TierStatistics(hits=1, misses=1, stores=0, evictions=None, entries=None, size_bytes=None)
     size = there.local.payload_bytes
     assert told.local == TierStatistics(hits=1, misses=2, stores=1, evictions=0, entries=1, size_bytes=size)
-    assert Shelf(shared=None).cache.statistics().redis is None
+    assert CachingReplica(shared=None).cache.statistics().redis is None
 
 
 async def test_a_hit_of_unknown_price_saves_nothing_that_we_know_of() -> None:
-    shelf = Shelf()
-    await shelf.kept(reply(cost_usd=None))
-    await shelf.cache.get("key")
+    replica = CachingReplica()
+    await replica.kept(reply(cost_usd=None))
+    await replica.cache.get("key")
 
-    assert shelf.cache.statistics().saved_usd == 0.0
+    assert replica.cache.statistics().saved_usd == 0.0
 
 
 @pytest.mark.parametrize("fault", [TimeoutError(), ValueError("a lie"), exceptions.InvalidResponse("HTTP/1.1 400")])
 async def test_no_fault_of_redis_reaches_the_caller(fault: Exception) -> None:
-    shelf = Shelf()
-    shelf.server.broken = fault
-    await shelf.kept()
-    shelf.pass_time(2.0)
+    replica = CachingReplica()
+    replica.server.broken = fault
+    await replica.kept()
+    replica.pass_time(2.0)
 
-    assert await shelf.cache.get("key") is not None
+    assert await replica.cache.get("key") is not None

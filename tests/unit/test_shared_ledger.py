@@ -20,19 +20,19 @@ ONE = UsageTotals(requests=1, cost_micro_usd=7)
 
 
 class FakeUsage:
-    """Texts that replicas share; `of` is one replica's door."""
+    """Texts that replicas share; `of` is one replica's store."""
 
     def __init__(self) -> None:
         self.texts: dict[str, dict[tuple[str, str], bytes]] = {}
         self.away = False
         self.loses_answers = False
 
-    def of(self) -> "Door":
-        return Door(self, str(uuid4()))
+    def of(self) -> "FakeUsageStore":
+        return FakeUsageStore(self, str(uuid4()))
 
 
-class Door:
-    """The texts as one replica meets them."""
+class FakeUsageStore:
+    """The texts as one replica sees them."""
 
     def __init__(self, usage: FakeUsage, replica: str) -> None:
         self._usage = usage
@@ -64,90 +64,90 @@ def replica(usage: FakeUsage | None, calendar: Calendar | None = None) -> tuple[
 
 async def test_a_fleet_reads_what_all_of_it_booked() -> None:
     usage = FakeUsage()
-    (one, books_of_one), (other, books_of_other) = replica(usage), replica(usage)
+    (one, shared_of_one), (other, shared_of_other) = replica(usage), replica(usage)
     one.book(OPENAI, "a|b", ONE)
     other.book(OPENAI, "a|b", ONE)
     other.book(OPENAI, "c", ONE)
-    await books_of_other.send()
-    read = await books_of_one.read(TODAY, TODAY)
+    await shared_of_other.send()
+    read = await shared_of_one.read(TODAY, TODAY)
     assert (read.scope, read.rows) == (UsageScope.FLEET, {(OPENAI, "a|b"): ONE + ONE, (OPENAI, "c"): ONE})
     assert read.of(OPENAI) == ONE + ONE + ONE
 
 
 async def test_a_redis_that_lost_its_data_is_told_everything_again() -> None:
     usage, calendar = FakeUsage(), Calendar()
-    (one, books_of_one), (other, books_of_other) = replica(usage, calendar), replica(usage, calendar)
-    for ledger, books in ((one, books_of_one), (other, books_of_other)):
+    (one, shared_of_one), (other, shared_of_other) = replica(usage, calendar), replica(usage, calendar)
+    for ledger, shared in ((one, shared_of_one), (other, shared_of_other)):
         ledger.book(OPENAI, "a", ONE)
-        await books.send()
+        await shared.send()
     calendar.move(days=1)
-    for ledger, books in ((one, books_of_one), (other, books_of_other)):
+    for ledger, shared in ((one, shared_of_one), (other, shared_of_other)):
         ledger.book(OPENAI, "b", ONE)
-        await books.send()
+        await shared.send()
     usage.texts.clear()
-    assert (await books_of_one.read(TODAY, calendar.now.date())).of(OPENAI) == ONE + ONE
-    await books_of_other.send()
-    assert (await books_of_one.read(TODAY, calendar.now.date())).of(OPENAI) == ONE + ONE + ONE + ONE
+    assert (await shared_of_one.read(TODAY, calendar.now.date())).of(OPENAI) == ONE + ONE
+    await shared_of_other.send()
+    assert (await shared_of_one.read(TODAY, calendar.now.date())).of(OPENAI) == ONE + ONE + ONE + ONE
 
 
 async def test_a_loss_after_midnight_is_noticed_as_well() -> None:
     usage, calendar = FakeUsage(), Calendar()
-    ledger, books = replica(usage, calendar)
+    ledger, shared = replica(usage, calendar)
     ledger.book(OPENAI, "a", ONE)
-    await books.send()
+    await shared.send()
     calendar.move(days=1)
     usage.texts.clear()
     ledger.book(OPENAI, "a", ONE)
-    await books.send()
-    assert (await books.read(TODAY, TODAY)).of(OPENAI) == ONE
+    await shared.send()
+    assert (await shared.read(TODAY, TODAY)).of(OPENAI) == ONE
 
 
 async def test_a_redis_that_went_back_to_older_figures_is_told_the_truth() -> None:
     usage = FakeUsage()
-    ledger, books = replica(usage)
+    ledger, shared = replica(usage)
     ledger.book(OPENAI, "a", ONE)
-    await books.send()
+    await shared.send()
     older = deepcopy(usage.texts)
     ledger.book(OPENAI, "a", ONE)
-    await books.send()
+    await shared.send()
     usage.texts = older
-    assert (await books.read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
+    assert (await shared.read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
 
 
 async def test_only_the_last_two_days_and_what_changed_is_written() -> None:
     usage, calendar = FakeUsage(), Calendar()
-    ledger, door = Ledger(now=calendar), usage.of()
-    books = SharedLedger(ledger, door)
-    await books.send()
+    ledger, store = Ledger(now=calendar), usage.of()
+    shared = SharedLedger(ledger, store)
+    await shared.send()
     ledger.book(OPENAI, "a", ONE)
     ledger.book(OPENAI, "b", ONE)
-    await books.send()
+    await shared.send()
     for _ in range(2):
         calendar.move(days=1)
         ledger.book(OPENAI, "c", ONE)
-        await books.send()
-    await books.send()
-    assert door.rounds == [2, 2 + 1, 1 + 1, 1 + 1]
+        await shared.send()
+    await shared.send()
+    assert store.rounds == [2, 2 + 1, 1 + 1, 1 + 1]
 
 
 async def test_while_redis_is_away_a_replica_reads_its_own_and_loses_nothing() -> None:
     usage = FakeUsage()
     usage.away = True
-    ledger, books = replica(usage)
+    ledger, shared = replica(usage)
     for _ in range(2):
         ledger.book(OPENAI, "a", ONE)
-        read = await books.read(TODAY, TODAY)
+        read = await shared.read(TODAY, TODAY)
     assert (read.scope, read.rows) == (UsageScope.REPLICA, {(OPENAI, "a"): ONE + ONE})
     usage.away = False
-    assert (await books.read(TODAY, TODAY)).scope is UsageScope.FLEET
+    assert (await shared.read(TODAY, TODAY)).scope is UsageScope.FLEET
     assert [*usage.texts[TODAY.isoformat()].values()] == [b'{"requests":2,"cost_micro_usd":14}']
 
 
 async def test_without_redis_the_scope_is_the_replica() -> None:
-    ledger, books = replica(None)
+    ledger, shared = replica(None)
     ledger.book(OPENAI, "a", ONE)
-    assert (await books.read(TODAY, TODAY)).scope is UsageScope.REPLICA
-    assert books.today == TODAY
+    assert (await shared.read(TODAY, TODAY)).scope is UsageScope.REPLICA
+    assert shared.today == TODAY
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ async def test_without_redis_the_scope_is_the_replica() -> None:
 async def test_what_we_do_not_know_is_left_out(name: str, text: bytes) -> None:
     usage = FakeUsage()
     usage.texts[TODAY.isoformat()] = {("another", name): text, ("a third", "openai|a"): b'{"requests":2}'}
-    _, books = replica(usage)
-    assert (await books.read(TODAY, TODAY)).rows == {(OPENAI, "a"): UsageTotals(requests=2)}
+    _, shared = replica(usage)
+    assert (await shared.read(TODAY, TODAY)).rows == {(OPENAI, "a"): UsageTotals(requests=2)}
 
 
 @given(
@@ -180,14 +180,14 @@ async def test_what_we_do_not_know_is_left_out(name: str, text: bytes) -> None:
 async def test_booked_is_counted_plus_pending_whatever_redis_does(steps: list[str]) -> None:
     usage, booked = FakeUsage(), 0
     saved = usage.texts
-    ledger, books = replica(usage)
+    ledger, shared = replica(usage)
     for step in steps:
         match step:
             case "book":
                 ledger.book(OPENAI, "a", ONE)
                 booked += 1
             case "send":
-                await books.send()
+                await shared.send()
             case "away" | "back":
                 usage.away = step == "away"
             case "forget":
@@ -199,6 +199,6 @@ async def test_booked_is_counted_plus_pending_whatever_redis_does(steps: list[st
             case _:
                 usage.loses_answers = step == "lose"
     usage.away = usage.loses_answers = False
-    assert (await books.read(TODAY, TODAY)).of(OPENAI).requests == booked
-    assert await books.send()
-    assert (await books.read(TODAY, TODAY)).of(OPENAI).requests == booked
+    assert (await shared.read(TODAY, TODAY)).of(OPENAI).requests == booked
+    assert await shared.send()
+    assert (await shared.read(TODAY, TODAY)).of(OPENAI).requests == booked

@@ -37,7 +37,7 @@ from tests.fakes import (
     FixedPrices,
     Held,
     Timeline,
-    books,
+    accounting_of,
     new_metrics,
     reply,
     request,
@@ -83,7 +83,7 @@ class Stack:
         self.guards = guards_of(
             ANTHROPIC, CircuitRules(), slots=slots, queue_limit=100, metrics=self.metrics, clock=self.time
         )
-        accounting = books(FixedPrices(), metrics=self.metrics, now=Calendar())
+        accounting = accounting_of(FixedPrices(), metrics=self.metrics, now=Calendar())
         self.provider = guarded(
             self.upstream,
             self.guards,

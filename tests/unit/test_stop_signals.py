@@ -27,19 +27,19 @@ def heard_by_server() -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-class House:
-    """Somebody is inside until told to leave."""
+class Harness:
+    """The signals of a service with one request, which runs until `finish` is set."""
 
     def __init__(self) -> None:
-        self.admission, self.leaves = Admission(), asyncio.Event()
+        self.admission, self.finish = Admission(), asyncio.Event()
         flights = SingleFlight[str]()
         self.signals = StopSignals(
             Drain(self.admission, flights, delay_s=0.0, grace_s=60.0, clock=time.monotonic, sleep=asyncio.sleep)
         )
-        self.guest = asyncio.create_task(self._visit())
+        self.request = asyncio.create_task(self._handle())
 
-    async def closes(self) -> asyncio.Task[None]:
-        """The last work, which has begun and takes a minute."""
+    async def begin_cleanup(self) -> asyncio.Task[None]:
+        """The final cleanup, which has begun and takes a minute."""
         begun = asyncio.Event()
 
         async def send_what_waits() -> None:
@@ -50,9 +50,9 @@ class House:
         await begun.wait()
         return last
 
-    async def _visit(self) -> None:
+    async def _handle(self) -> None:
         with self.admission.admit():
-            await self.leaves.wait()
+            await self.finish.wait()
 
 
 async def received(number: signal.Signals) -> None:
@@ -64,82 +64,82 @@ async def received(number: signal.Signals) -> None:
 async def test_the_server_is_told_when_the_last_one_has_left(
     number: signal.Signals, heard_by_server: list[int]
 ) -> None:
-    house = House()
-    house.signals.take_over()
+    harness = Harness()
+    harness.signals.take_over()
     await received(number)
-    assert (heard_by_server, house.admission.is_draining, house.guest.done()) == ([], True, False)
-    house.leaves.set()
-    await asyncio.wait_for(house.guest, timeout=5)
+    assert (heard_by_server, harness.admission.is_draining, harness.request.done()) == ([], True, False)
+    harness.finish.set()
+    await asyncio.wait_for(harness.request, timeout=5)
     await asyncio.sleep(2 * POLL_S)
     assert heard_by_server == [TERM]
-    assert not house.guest.cancelled()
-    house.signals.give_back()
+    assert not harness.request.cancelled()
+    harness.signals.give_back()
 
 
 async def test_a_second_one_ends_what_runs_and_the_server_and_a_third_changes_nothing(
     heard_by_server: list[int],
 ) -> None:
-    house = House()
-    house.signals.take_over()
+    harness = Harness()
+    harness.signals.take_over()
     await received(TERM)
     await received(TERM)
     with pytest.raises(ServiceStoppingError):
-        await house.guest
+        await harness.request
     await received(TERM)
     assert heard_by_server == [TERM, INTERRUPT]
-    house.signals.give_back()
+    harness.signals.give_back()
 
 
 async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int]) -> None:
-    house = House()
-    house.signals.take_over()
+    harness = Harness()
+    harness.signals.take_over()
     await received(TERM)
-    last = await house.closes()
+    last = await harness.begin_cleanup()
     await received(TERM)
     await asyncio.wait_for(last, timeout=5)
     assert heard_by_server
-    house.guest.cancel()
-    house.signals.give_back()
+    harness.request.cancel()
+    harness.signals.give_back()
 
 
 async def test_when_the_server_heard_the_first_one_itself_the_next_one_hurries(heard_by_server: list[int]) -> None:
-    house = House()
-    house.signals.take_over()
-    last = await house.closes()
+    harness = Harness()
+    harness.signals.take_over()
+    last = await harness.begin_cleanup()
     await received(TERM)
     await asyncio.wait_for(last, timeout=5)
     assert heard_by_server
     with pytest.raises(ServiceStoppingError):
-        await house.guest
-    house.signals.give_back()
+        await harness.request
+    harness.signals.give_back()
 
 
 async def test_a_failure_of_the_last_work_is_not_lost() -> None:
     async def fail() -> None:
         raise ValueError("the last work")
 
-    house = House()
+    harness = Harness()
     with pytest.raises(ValueError, match="the last work"):
-        await house.signals.unless_hurried(fail())
-    house.guest.cancel()
+        await harness.signals.unless_hurried(fail())
+    harness.request.cancel()
 
 
 async def test_afterwards_nothing_of_ours_is_in_the_way(heard_by_server: list[int]) -> None:
-    house = House()
-    house.signals.take_over()
-    house.signals.give_back()
+    harness = Harness()
+    harness.signals.take_over()
+    harness.signals.give_back()
     assert signal.getsignal(TERM) is signal.SIG_DFL
     assert heard_by_server == []
-    house.guest.cancel()
+    harness.request.cancel()
 
 
 async def test_a_signal_that_nobody_handles_keeps_its_effect(heard_by_server: list[int]) -> None:
     signal.signal(TERM, signal.SIG_DFL)
     signal.signal(INTERRUPT, signal.default_int_handler)
-    house = House()
-    house.signals.take_over()
+    harness = Harness()
+    harness.signals.take_over()
     assert signal.getsignal(TERM) is signal.SIG_DFL
     assert signal.getsignal(INTERRUPT) is signal.default_int_handler
     assert heard_by_server == []
-    house.guest.cancel()
+    harness.request.cancel()
     await settle()

@@ -26,7 +26,7 @@ from tests.fakes import (
     FakeProvider,
     FixedPrices,
     InstantSleep,
-    books,
+    accounting_of,
     call,
     local_cache,
     middle,
@@ -211,7 +211,7 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
     judge = guarded(
         provider,
         guards_of(ANTHROPIC, CircuitRules(), slots=1, queue_limit=1, metrics=metrics, clock=clock),
-        books(FixedPrices(), metrics=metrics, now=Calendar()),
+        accounting_of(FixedPrices(), metrics=metrics, now=Calendar()),
         unlimited(),
         clock=clock,
         sleep=InstantSleep(clock),
