@@ -66,12 +66,15 @@ class ProviderTesterImpl:
             self._allow_deep(name)
         try:
             async with brief_call(TEST_TIMEOUT_S, self._clock):
-                message, model = await (self._deep(name, judge, caller) if deep else self._probe(judge))
+                if not deep:
+                    return self._report(name, began_s, await judge.probe.probe(), success=True)
+                reply = await self._paid_verdict(name, judge, caller)
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:
             return self._report(name, began_s, f"{failure.sentence} ({failure.details})")
-        return self._report(name, began_s, message, model=model, success=True)
+        message = f"The provider judged a pair: {reply.verdict.winner}."
+        return self._report(name, began_s, message, model=reply.purchase.model, success=True)
 
     def _allow_deep(self, name: ProviderName) -> None:
         now_s = self._clock()
@@ -80,15 +83,12 @@ class ProviderTesterImpl:
             raise TestedTooOftenError("a paid test is allowed once a minute", provider=name, retry_after_s=wait_s)
         self._last_deep_s[name] = now_s
 
-    async def _probe(self, judge: Judge) -> tuple[str, str | None]:
-        return await judge.probe.probe(), None
-
-    async def _deep(self, name: ProviderName, judge: Judge, caller: str) -> tuple[str, str | None]:
+    async def _paid_verdict(self, name: ProviderName, judge: Judge, caller: str) -> ProviderReply:
         query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
         # A paid call is finished and accounted for even if the operator disconnects.
         reply, _ = await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
-        return f"The provider judged a pair: {reply.verdict.winner}.", reply.purchase.model
+        return reply
 
     async def _buy(self, query: ComparisonQuery, request: ProviderRequest, judge: Judge) -> ProviderReply:
         with self._receipts.issued(query, request, current_call().record.attempts):
