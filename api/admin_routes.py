@@ -5,7 +5,7 @@ from quart import Blueprint, Request, Response, request
 from quart_dishka import inject
 
 from api.admin_requests import administrator, run_to_completion
-from api.request_scope import asked_by, current_scope
+from api.request_scope import attribute_to, current_scope
 from api.response_rendering import json_answer
 from api.shown_key import shown_key
 from api_models import ADMIN, AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
@@ -65,4 +65,4 @@ async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[Aud
 def check(asked: Request, access: AdminAccessProtocol) -> None:
     """Require the administrator's key. Every admin route starts with this."""
     access.check(shown_key(asked), peer=current_scope().peer())
-    asked_by(ADMIN)
+    attribute_to(ADMIN)

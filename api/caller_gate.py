@@ -6,7 +6,7 @@ from functools import partial
 from api.application import Application
 from api.connection import ServiceRequest
 from api.peer import address_of
-from api.request_scope import asked_by, current_scope
+from api.request_scope import attribute_to, current_scope
 from api.shown_key import shown_key
 from config import IPNetwork
 from protocols import CallerAccessProtocol
@@ -25,7 +25,7 @@ def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: 
         peer = current_scope().peer = partial(address_of, asked.remote_addr, asked.headers, trusted_proxies)
         if needs_no_caller(asked.path):
             return
-        asked_by(access.identify(partial(shown_key, asked), peer=peer, admin_may=_is_for_operators(asked)))
+        attribute_to(access.identify(partial(shown_key, asked), peer=peer, admin_may=_is_for_operators(asked)))
 
     app.checked = identify
 

@@ -8,7 +8,7 @@ import structlog
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.request_scope import current_scope, fail
+from api.request_scope import current_scope, note_failure
 from api_models import ErrorBody
 from exceptions import (
     AdminAddressRefusedError,
@@ -54,7 +54,7 @@ def install(app: Quart, *, history: HistoryProtocol) -> None:
         failure = _known(error)
         if isinstance(failure, DefectError):
             log.error("defect", exc_info=error)
-        fail(failure)
+        note_failure(failure)
         if not isinstance(failure, SAYS_NOTHING_OF_US):
             history.failed(failure, correlation_id=current_scope().correlation_id)
         return _rendered(failure, error)

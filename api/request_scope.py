@@ -68,7 +68,7 @@ def caller() -> str:
     return found
 
 
-def asked_by(name: str) -> None:
+def attribute_to(name: str) -> None:
     """Attribute this request to a caller; the name must come from a closed set."""
     scope = current_scope()
     scope.caller = scope.notes["caller"] = name
@@ -79,7 +79,7 @@ def note(**fields: object) -> None:
     current_scope().notes.update(fields)
 
 
-def fail(failure: ServiceError) -> None:
+def note_failure(failure: ServiceError) -> None:
     """Record why this request fails."""
     current_scope().failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
