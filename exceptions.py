@@ -1,9 +1,7 @@
 """What can go wrong and how it is handled: one class per decision.
 
-The class answers every question about a failure: its code and status, whether to retry it (and then once at most, or
-after a longer wait), whether it counts against the provider's circuit, whether the next provider may be asked (or just
-one other), and how a refused request is counted: as the caller's mistake (rejection) or for lack of capacity (shed).
-Callers see only `sentence` and `details`; neither ever contains a prompt, an essay, a key or foreign text.
+The class answers every question about a failure, by the attributes that `ServiceError` lists. Callers see only
+`sentence` and `details`; neither ever contains a prompt, an essay, a key or foreign text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,21 +19,25 @@ class ServiceError(Exception):
     seconds until a retry is worthwhile. attempts: the calls made for the request that ends with this failure.
     """
 
+    # The response.
     code: ClassVar[ErrorCode]
     status: ClassVar[int]
     sentence: ClassVar[str]
-    is_retryable: ClassVar[bool] = False
-    repeats_once: ClassVar[bool] = False
-    throttles: ClassVar[bool] = False
-    trips_circuit: ClassVar[bool] = False
-    forces_open: ClassVar[bool] = False
-    is_billed: ClassVar[bool] = False
+    # Is the same provider asked again, and when?
+    is_retryable: ClassVar[bool] = False  # unless the provider itself rules it out
+    repeats_once: ClassVar[bool] = False  # and at once, but not after a second failure of this class
+    throttles: ClassVar[bool] = False  # after a longer wait; its Retry-After holds back all calls to it
+    trips_circuit: ClassVar[bool] = False  # the failure counts against its circuit
+    forces_open: ClassVar[bool] = False  # the failure opens its circuit for minutes
+    # Are other providers asked?
     asks_next_provider: ClassVar[bool] = False
-    asks_one_other: ClassVar[bool] = False
+    asks_one_other: ClassVar[bool] = False  # but none after a second failure of this class
+    # What happened, and how is it counted?
     provider_was_asked: bool = False
+    is_billed: ClassVar[bool] = False  # even if the usage cannot be read
     ran_out_of_time: bool = False  # a flight's own deadline is used up: who has time left may join the next
-    rejection: ClassVar[RejectReason | None] = None
-    shed: ShedReason | None = None
+    rejection: ClassVar[RejectReason | None] = None  # the request is refused as the caller's mistake
+    shed: ShedReason | None = None  # it is refused for lack of capacity
 
     def __init__(
         self, details: str, *, provider: ProviderName | None = None, retry_after_s: float | None = None
