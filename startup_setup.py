@@ -87,11 +87,11 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
     documentation_routes.install(app)
     container = create_container(settings, *overrides)
     app.provide_from(container)
-    _live(app, container, settings)
+    _install_lifespan(app, container, settings)
     return app
 
 
-def _live(app: Application, container: AsyncContainer, settings: Settings) -> None:
+def _install_lifespan(app: Application, container: AsyncContainer, settings: Settings) -> None:
     @app.before_serving
     async def start() -> None:
         try:
