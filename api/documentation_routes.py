@@ -6,8 +6,8 @@ import re
 import orjson
 from quart import Blueprint, Quart, Response, current_app, request
 
-from api.kept_texts import Kept, page
 from api.openapi.document import Route, document
+from api.static_texts import StaticText, page
 
 PLACEHOLDER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 EXTENSION = "openapi"
@@ -22,17 +22,17 @@ class Description:
     def __init__(self, app: Quart) -> None:
         self._app = app
         self._turn = asyncio.Lock()
-        self._kept: Kept | None = None
+        self._text: StaticText | None = None
 
-    async def kept(self) -> Kept:
+    async def text(self) -> StaticText:
         """The document; concurrent requests wait for the same one."""
         async with self._turn:
-            if self._kept is None:
-                self._kept = await asyncio.to_thread(self._made)
-        return self._kept
+            if self._text is None:
+                self._text = await asyncio.to_thread(self._made)
+        return self._text
 
-    def _made(self) -> Kept:
-        return Kept(text=orjson.dumps(document(routes_of(self._app))), content_type="application/json")
+    def _made(self) -> StaticText:
+        return StaticText(text=orjson.dumps(document(routes_of(self._app))), content_type="application/json")
 
 
 def install(app: Quart) -> None:
@@ -53,7 +53,7 @@ def routes_of(app: Quart) -> frozenset[Route]:
 async def describe() -> Response:
     """The OpenAPI document of the service as it runs."""
     description: Description = current_app.extensions[EXTENSION]
-    return (await description.kept()).answer(request)
+    return (await description.text()).answer(request)
 
 
 @blueprint.get("/docs")

@@ -2,7 +2,7 @@
 
 from quart import Blueprint, Response, request
 
-from api.kept_texts import page
+from api.static_texts import page
 
 PAGE = page("operations.html")
 

@@ -12,7 +12,7 @@ PAGES = Path(__file__).with_name("pages")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StaticText:
     """A text that clients may cache; they revalidate it with its ETag and get 304 while it is unchanged."""
 
     text: bytes
@@ -32,7 +32,7 @@ class Kept:
         return response
 
 
-def page(name: str) -> Kept:
+def page(name: str) -> StaticText:
     """A file of `pages` with a policy that allows only its own script and style, and no text to become HTML."""
     text = PAGES.joinpath(name).read_text()
     script, style = (_digest(text, tag) for tag in ("script", "style"))
@@ -41,7 +41,7 @@ def page(name: str) -> Kept:
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
-    return Kept(
+    return StaticText(
         text=text.encode(),
         content_type="text/html; charset=utf-8",
         headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"},
