@@ -175,18 +175,19 @@ class Harness:
         return event
 
 
-def harness(*script: Any, **changes: Any) -> Harness:
+def harness_of(*script: Any, **changes: Any) -> Harness:
+    """With one provider, which plays this script."""
     return Harness({ANTHROPIC: FakeProvider(*script)}, **changes)
 
 
 async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
     async def slowly(_: ProviderRequest) -> ProviderReply:
-        home.clock.advance(2.0)
+        harness.clock.advance(2.0)
         return reply()
 
-    home = harness(slowly)
-    result = await home.compare(query())
-    assert home.events.names == [
+    harness = harness_of(slowly)
+    result = await harness.compare(query())
+    assert harness.events.names == [
         ProcessingEvent.LLM_REQUEST_STARTED,
         ProcessingEvent.LLM_CACHE_MISS,
         ProcessingEvent.LLM_COST_TRACKING,
@@ -196,17 +197,17 @@ async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
     assert (result.age_s, result.fallback_used, result.cached, result.coalesced) == (None, False, False, False)
     assert (result.timings.total_s, result.timings.upstream_s) == (2.0, 2.0)
     assert [attempt.outcome for attempt in result.attempts] == [AttemptOutcome.SUCCESS]
-    for event in home.events.of(RequestEventData):
+    for event in harness.events.of(RequestEventData):
         assert (event.correlation_id, event.metadata) == (CORRELATION_ID, {"batch": "b-1"})
 
 
 async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
-    home = harness(reply())
-    result = await home.compare(query())
+    harness = harness_of(reply())
+    result = await harness.compare(query())
     (started,), (tracked,), completed = (
-        home.events.of(RequestStarted),
-        home.events.of(CostTracked),
-        home.completed(),
+        harness.events.of(RequestStarted),
+        harness.events.of(CostTracked),
+        harness.completed(),
     )
     assert (started.provider, started.request_type, started.user_id) == (None, "comparison", "teacher-7")
     assert (tracked.provider, tracked.cost_estimate_usd, tracked.cached) == (ANTHROPIC, 0.25, False)
@@ -219,32 +220,32 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
 
 
 async def test_a_known_answer_is_free_and_tells_its_age() -> None:
-    home = harness(reply())
-    await home.compare(query())
-    home.clock.advance(60)
-    home.events.events.clear()
-    result = await home.compare(query(correlation_id=CORRELATION_ID))
+    harness = harness_of(reply())
+    await harness.compare(query())
+    harness.clock.advance(60)
+    harness.events.events.clear()
+    result = await harness.compare(query(correlation_id=CORRELATION_ID))
     assert (result.cache_outcome, result.age_s, result.cost_usd, result.attempts) == (CacheOutcome.HIT, 60, 0.0, ())
     assert result.reply.purchase.usage == reply().purchase.usage
-    assert home.events.names == [
+    assert harness.events.names == [
         ProcessingEvent.LLM_REQUEST_STARTED,
         ProcessingEvent.LLM_CACHE_HIT,
         ProcessingEvent.LLM_REQUEST_COMPLETED,
     ]
-    assert home.events.of(CacheHit)[0].cache_key
-    assert (home.completed().cached, home.completed().cost_estimate) == (True, 0.0)
+    assert harness.events.of(CacheHit)[0].cache_key
+    assert (harness.completed().cached, harness.completed().cost_estimate) == (True, 0.0)
 
 
 async def test_another_replicate_of_the_question_is_bought_anew() -> None:
-    home = harness(reply(), reply())
-    await home.compare(query())
-    assert (await home.compare(query(replicate=1))).cache_outcome is CacheOutcome.MISS
+    harness = harness_of(reply(), reply())
+    await harness.compare(query())
+    assert (await harness.compare(query(replicate=1))).cache_outcome is CacheOutcome.MISS
 
 
 async def test_identical_questions_share_one_purchase() -> None:
     held = Held(reply())
-    home = harness(held)
-    tasks = [asyncio.create_task(home.compare(query())) for _ in range(50)]
+    harness = harness_of(held)
+    tasks = [asyncio.create_task(harness.compare(query())) for _ in range(50)]
     await held.reached.wait()
     await settle()
     held.go.set()
@@ -253,22 +254,22 @@ async def test_identical_questions_share_one_purchase() -> None:
     for other in others:
         assert (other.cache_outcome, other.cost_usd, other.coalesced) == (CacheOutcome.COALESCED, 0.0, True)
         assert (other.reply, other.attempts) == (reply(), ())
-    assert len(home.events.of(CostTracked)) == 1
-    assert len(home.events.of(RequestStarted)) == len(home.events.of(RequestCompleted)) == 50
-    assert sum(event.cost_estimate or 0.0 for event in home.events.of(RequestCompleted)) == 0.25
-    assert sample(home.metrics, "llm_provider_coalesced_requests_total") == 49
+    assert len(harness.events.of(CostTracked)) == 1
+    assert len(harness.events.of(RequestStarted)) == len(harness.events.of(RequestCompleted)) == 50
+    assert sum(event.cost_estimate or 0.0 for event in harness.events.of(RequestCompleted)) == 0.25
+    assert sample(harness.metrics, "llm_provider_coalesced_requests_total") == 49
 
 
 @pytest.mark.parametrize("failure", [ProviderTimeoutError("late"), AttemptCutShortError("too late")])
 async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failure: ServiceError) -> None:
     first, second = Held(failure), Held(reply())
-    home = harness(first, second)
-    starter = asyncio.create_task(home.compare(query()))
+    harness = harness_of(first, second)
+    starter = asyncio.create_task(harness.compare(query()))
     await first.reached.wait()
-    home.clock.advance(50.0)
-    late = [asyncio.create_task(home.compare(query())) for _ in range(3)]
+    harness.clock.advance(50.0)
+    late = [asyncio.create_task(harness.compare(query())) for _ in range(3)]
     await settle()
-    home.clock.advance(4.5)
+    harness.clock.advance(4.5)
     first.go.set()
     with pytest.raises(type(failure)):
         await starter
@@ -281,8 +282,8 @@ async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failu
 
 async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() -> None:
     held = Held(ProviderTimeoutError("late"))
-    home = harness(held)
-    asked = [asyncio.create_task(home.compare(query())) for _ in range(3)]
+    harness = harness_of(held)
+    asked = [asyncio.create_task(harness.compare(query())) for _ in range(3)]
     await held.reached.wait()
     await settle()
     held.go.set()
@@ -292,13 +293,13 @@ async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() ->
 
 async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
     first, other = Held(ProviderTimeoutError("late")), FakeProvider(OPENAI_REPLY)
-    home = Harness({ANTHROPIC: FakeProvider(first), OPENAI: other})
-    starter = asyncio.create_task(home.compare(query(provider=ANTHROPIC)))
+    harness = Harness({ANTHROPIC: FakeProvider(first), OPENAI: other})
+    starter = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
     await first.reached.wait()
-    home.clock.advance(50.0)
-    late = asyncio.create_task(home.compare(query()))
+    harness.clock.advance(50.0)
+    late = asyncio.create_task(harness.compare(query()))
     await settle()
-    home.clock.advance(4.5)
+    harness.clock.advance(4.5)
     first.go.set()
     with pytest.raises(ProviderTimeoutError):
         await starter
@@ -307,26 +308,26 @@ async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_i
 
 async def test_what_was_bought_before_the_cache_was_cleared_is_neither_kept_nor_shared() -> None:
     before, after = Held(reply()), Held(reply(cost_usd=0.5))
-    home = harness(before, after)
-    early = asyncio.create_task(home.compare(query()))
+    harness = harness_of(before, after)
+    early = asyncio.create_task(harness.compare(query()))
     await before.reached.wait()
-    await home.cache.clear()
-    afterwards = asyncio.create_task(home.compare(query()))
+    await harness.cache.clear()
+    afterwards = asyncio.create_task(harness.compare(query()))
     await after.reached.wait()
     for held, task in ((after, afterwards), (before, early)):
         held.go.set()
         assert (await task).cache_outcome is CacheOutcome.MISS
-    known = await home.compare(query())
+    known = await harness.compare(query())
     assert (known.cache_outcome, known.reply.purchase.cost_usd) == (CacheOutcome.HIT, 0.5)
 
 
 @pytest.mark.parametrize("failure", [ProviderUnavailableError("overloaded"), ProviderTimeoutError("late")])
 async def test_a_failure_that_asks_for_it_is_answered_by_the_next_provider(failure: ServiceError) -> None:
-    home = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
-    result = await home.compare(query())
+    harness = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    result = await harness.compare(query())
     assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
     assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
-    assert home.events.names == [
+    assert harness.events.names == [
         ProcessingEvent.LLM_REQUEST_STARTED,
         ProcessingEvent.LLM_CACHE_MISS,
         ProcessingEvent.LLM_PROVIDER_FAILURE,
@@ -334,291 +335,293 @@ async def test_a_failure_that_asks_for_it_is_answered_by_the_next_provider(failu
         ProcessingEvent.LLM_COST_TRACKING,
         ProcessingEvent.LLM_REQUEST_COMPLETED,
     ]
-    assert [event.provider for event in home.events.of(CacheMiss)] == [ANTHROPIC, OPENAI]
+    assert [event.provider for event in harness.events.of(CacheMiss)] == [ANTHROPIC, OPENAI]
 
 
 async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() -> None:
     failure = NoUsableProviderError("asked without settings", provider=ANTHROPIC)
     second = FakeProvider(OPENAI_REPLY)
-    home = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: second})
+    harness = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: second})
     with pytest.raises(NoUsableProviderError) as passed:
-        await home.compare(query())
+        await harness.compare(query())
     assert passed.value is failure
     assert second.requests == []
 
 
 async def test_our_own_limit_is_told_as_no_failure_of_a_provider() -> None:
-    home = Harness({name: FakeProvider(CostLimitExceededError("nothing is left")) for name in (ANTHROPIC, OPENAI)})
+    harness = Harness({name: FakeProvider(CostLimitExceededError("nothing is left")) for name in (ANTHROPIC, OPENAI)})
     with pytest.raises(CostLimitExceededError):
-        await home.compare(query())
-    assert home.events.of(ProviderFailed) == []
-    assert home.completed().success is False
+        await harness.compare(query())
+    assert harness.events.of(ProviderFailed) == []
+    assert harness.completed().success is False
 
 
 async def test_what_is_too_dear_here_may_be_free_elsewhere() -> None:
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(CostLimitExceededError("nothing is left")), OPENAI: FakeProvider(OPENAI_REPLY)}
     )
-    assert (await home.compare(query())).reply == OPENAI_REPLY
+    assert (await harness.compare(query())).reply == OPENAI_REPLY
 
 
 async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> None:
     failed = ProviderUnavailableError("overloaded")
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(failed), OPENAI: FakeProvider(CostLimitExceededError("nobody knows what it costs"))}
     )
     with pytest.raises(ProviderUnavailableError) as told:
-        await home.compare(query())
+        await harness.compare(query())
     assert told.value is failed
 
 
 async def test_what_a_wait_may_mend_is_told_before_a_limit_of_ours() -> None:
     crowded = ServiceOverloadedError("too many wait already", retry_after_s=1.0)
-    home = Harness({ANTHROPIC: FakeProvider(crowded), OPENAI: FakeProvider(CostLimitExceededError("nothing is left"))})
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(crowded), OPENAI: FakeProvider(CostLimitExceededError("nothing is left"))}
+    )
     with pytest.raises(ServiceOverloadedError) as told:
-        await home.compare(query())
+        await harness.compare(query())
     assert told.value is crowded
 
 
 async def test_a_failure_says_what_was_tried_before_it() -> None:
-    home = Harness({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
+    harness = Harness({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
     with pytest.raises(ProviderUnavailableError) as told:
-        await home.compare(query())
+        await harness.compare(query())
     assert told.value.attempts == ["anthropic: unavailable after 0 ms", "openai: unavailable after 0 ms"]
 
 
 async def test_a_pinned_provider_is_never_silently_replaced() -> None:
     second = FakeProvider(OPENAI_REPLY)
-    home = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: second})
+    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: second})
     with pytest.raises(ProviderUnavailableError):
-        await home.compare(query(provider=ANTHROPIC))
+        await harness.compare(query(provider=ANTHROPIC))
     assert second.requests == []
-    assert not home.completed().success
-    assert home.completed().provider is ANTHROPIC
+    assert not harness.completed().success
+    assert harness.completed().provider is ANTHROPIC
 
 
 async def test_a_pinned_provider_is_replaced_when_the_caller_allows_it() -> None:
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(OPENAI_REPLY)}
     )
-    result = await home.compare(query(provider=ANTHROPIC, allow_fallback=True))
+    result = await harness.compare(query(provider=ANTHROPIC, allow_fallback=True))
     assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
 
 
 async def test_when_everybody_fails_the_error_is_that_of_the_last_one_asked() -> None:
     last = ProviderTimeoutError("late", provider=OPENAI)
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(last)},
     )
     with pytest.raises(ProviderTimeoutError) as passed:
-        await home.compare(query())
+        await harness.compare(query())
     assert passed.value is last
-    failed = home.events.of(ProviderFailed)
+    failed = harness.events.of(ProviderFailed)
     assert [(event.provider, event.failure_type) for event in failed] == [
         (ANTHROPIC, ErrorCode.EXTERNAL_SERVICE_ERROR),
         (OPENAI, ErrorCode.TIMEOUT),
     ]
-    assert home.completed().error_message == last.sentence
+    assert harness.completed().error_message == last.sentence
     labels = {"provider": "openai", "model": "none", "request_type": "comparison", "status": "timeout"}
-    assert sample(home.metrics, "llm_provider_requests_total", **labels) == 1
+    assert sample(harness.metrics, "llm_provider_requests_total", **labels) == 1
 
 
 async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:
     held = Held(ProviderUnavailableError("overloaded"))
-    home = harness(held)
-    tasks = [asyncio.create_task(home.compare(query())) for _ in range(10)]
+    harness = harness_of(held)
+    tasks = [asyncio.create_task(harness.compare(query())) for _ in range(10)]
     await held.reached.wait()
     await settle()
     held.go.set()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(outcome, ProviderUnavailableError) for outcome in outcomes)
-    assert len(home.events.of(ProviderFailed)) == 1
-    assert len(home.events.of(RequestCompleted)) == 10
+    assert len(harness.events.of(ProviderFailed)) == 1
+    assert len(harness.events.of(RequestCompleted)) == 10
 
 
 async def test_a_candidate_that_fails_after_its_caller_left_is_still_told() -> None:
     held = Held(ProviderUnavailableError("overloaded"))
-    home = harness(held)
-    task = asyncio.create_task(home.compare(query()))
+    harness = harness_of(held)
+    task = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
     task.cancel()
     await settle()
     held.go.set()
     await settle()
-    assert len(home.events.of(ProviderFailed)) == len(home.events.of(RequestCompleted)) == 1
+    assert len(harness.events.of(ProviderFailed)) == len(harness.events.of(RequestCompleted)) == 1
 
 
 async def test_nobody_usable_is_completed_too() -> None:
-    home = Harness({})
+    harness = Harness({})
     with pytest.raises(NoUsableProviderError):
-        await home.compare(query())
-    assert home.events.names == [ProcessingEvent.LLM_REQUEST_STARTED, ProcessingEvent.LLM_REQUEST_COMPLETED]
-    assert not home.completed().success
+        await harness.compare(query())
+    assert harness.events.names == [ProcessingEvent.LLM_REQUEST_STARTED, ProcessingEvent.LLM_REQUEST_COMPLETED]
+    assert not harness.completed().success
 
 
 async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and_is_kept() -> None:
     held = Held(reply())
-    home = harness(held)
+    harness = harness_of(held)
     with pytest.raises(DeadlineExceededError) as late:
-        await home.compare(query(timeout_s=0.001))
+        await harness.compare(query(timeout_s=0.001))
     assert late.value.provider is ANTHROPIC
-    assert home.completed().error_message == DeadlineExceededError.sentence
+    assert harness.completed().error_message == DeadlineExceededError.sentence
     await held.reached.wait()
     held.go.set()
     await settle()
-    assert len(home.events.of(CostTracked)) == 1
-    assert (await home.compare(query())).cache_outcome is CacheOutcome.HIT
-    assert home.flights.tasks == frozenset()
+    assert len(harness.events.of(CostTracked)) == 1
+    assert (await harness.compare(query())).cache_outcome is CacheOutcome.HIT
+    assert harness.flights.tasks == frozenset()
 
 
 async def test_a_candidate_that_was_not_asked_for_lack_of_time_does_not_hide_the_failure_of_the_one_before() -> None:
     async def exhausted(_: ProviderRequest) -> ProviderReply:
-        home.clock.advance(60.0)
+        harness.clock.advance(60.0)
         raise ProviderUnavailableError("overloaded")
 
     second = FakeProvider()
-    home = Harness({ANTHROPIC: FakeProvider(exhausted), OPENAI: second})
+    harness = Harness({ANTHROPIC: FakeProvider(exhausted), OPENAI: second})
     with pytest.raises(ProviderUnavailableError) as failed:
-        await home.compare(query())
+        await harness.compare(query())
     assert failed.value.provider is ANTHROPIC
     assert second.requests == []
 
 
 async def test_a_callers_wish_never_lengthens_the_request() -> None:
-    home = harness(Held(reply()), request_timeout_s=0.1)
+    harness = harness_of(Held(reply()), request_timeout_s=0.1)
     with pytest.raises(DeadlineExceededError):
-        await home.compare(query(timeout_s=9999.0))
-    for flight in home.flights.tasks:
+        await harness.compare(query(timeout_s=9999.0))
+    for flight in harness.flights.tasks:
         flight.cancel()
     await settle()
 
 
 async def test_the_time_of_a_request_begins_with_its_first_byte() -> None:
     judge = FakeProvider(reply())
-    home = Harness({ANTHROPIC: judge}, request_timeout_s=55.0)
+    harness = Harness({ANTHROPIC: judge}, request_timeout_s=55.0)
     with pytest.raises(DeadlineExceededError):
-        await home.compare(query(reading_s=55.0))
+        await harness.compare(query(reading_s=55.0))
     assert judge.requests == [], "nothing is bought for a request whose time is over"
-    assert home.completed().response_time_ms == 55_000
-    result = await home.compare(query(reading_s=15.0))
+    assert harness.completed().response_time_ms == 55_000
+    result = await harness.compare(query(reading_s=15.0))
     assert result.timings.total_s == 15.0
 
 
 async def test_a_known_answer_is_given_to_who_has_no_time_left() -> None:
-    home = harness(reply())
-    await home.compare(query())
-    assert (await home.compare(query(reading_s=99.0))).cache_outcome is CacheOutcome.HIT
+    harness = harness_of(reply())
+    await harness.compare(query())
+    assert (await harness.compare(query(reading_s=99.0))).cache_outcome is CacheOutcome.HIT
 
 
 async def test_a_defect_of_the_counting_is_completed_once() -> None:
-    home = harness(reply())
+    harness = harness_of(reply())
     with (
-        patch.object(home.metrics, "comparison_ended", side_effect=[ZeroDivisionError, None]),
+        patch.object(harness.metrics, "comparison_ended", side_effect=[ZeroDivisionError, None]),
         pytest.raises(ZeroDivisionError),
     ):
-        await home.compare(query())
-    assert not home.completed().success
+        await harness.compare(query())
+    assert not harness.completed().success
 
 
 async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() -> None:
     held = Held(reply())
-    home = harness(held)
-    task = asyncio.create_task(home.compare(query()))
+    harness = harness_of(held)
+    task = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    completed = home.completed()
+    completed = harness.completed()
     assert (completed.success, completed.error_message, completed.cost_estimate) == (False, UNFINISHED, 0.0)
     held.go.set()
     await settle()
-    assert len(home.events.of(CostTracked)) == 1
-    assert len(home.events.of(RequestCompleted)) == 1
-    assert (await home.compare(query())).cache_outcome is CacheOutcome.HIT
+    assert len(harness.events.of(CostTracked)) == 1
+    assert len(harness.events.of(RequestCompleted)) == 1
+    assert (await harness.compare(query())).cache_outcome is CacheOutcome.HIT
 
 
 async def test_no_store_neither_reads_nor_writes_nor_shares() -> None:
-    home = harness(reply(), reply(), reply(), reply())
-    await home.compare(query())
-    await home.compare(query())
-    tasks = [home.compare(query(cache_use=CacheUse.BYPASS)) for _ in range(2)]
+    harness = harness_of(reply(), reply(), reply(), reply())
+    await harness.compare(query())
+    await harness.compare(query())
+    tasks = [harness.compare(query(cache_use=CacheUse.BYPASS)) for _ in range(2)]
     results = await asyncio.gather(*tasks)
     assert [(result.cache_outcome, result.cost_usd) for result in results] == [(CacheOutcome.BYPASS, 0.25)] * 2
-    assert len(home.events.of(CostTracked)) == 3
-    await home.compare(query(cache_use=CacheUse.BYPASS, replicate=3))
+    assert len(harness.events.of(CostTracked)) == 3
+    await harness.compare(query(cache_use=CacheUse.BYPASS, replicate=3))
     with pytest.raises(NotCachedError):
-        await home.compare(query(cache_use=CacheUse.ONLY, replicate=3))
+        await harness.compare(query(cache_use=CacheUse.ONLY, replicate=3))
 
 
 async def test_no_cache_asks_anew_without_sharing_and_keeps_the_answer() -> None:
     fresh = reply(cost_usd=0.75)
-    home = harness(reply(), fresh)
-    await home.compare(query())
-    result = await home.compare(query(cache_use=CacheUse.REFRESH))
+    harness = harness_of(reply(), fresh)
+    await harness.compare(query())
+    result = await harness.compare(query(cache_use=CacheUse.REFRESH))
     assert (result.cache_outcome, result.cost_usd, result.age_s) == (CacheOutcome.BYPASS, 0.75, None)
-    assert (await home.compare(query())).reply == fresh
+    assert (await harness.compare(query())).reply == fresh
 
 
 async def test_only_if_cached_never_buys() -> None:
-    home = harness(reply())
+    harness = harness_of(reply())
     with pytest.raises(NotCachedError):
-        await home.compare(query(cache_use=CacheUse.ONLY))
-    assert home.events.of(CostTracked) == []
-    assert not home.completed().success
-    await home.compare(query())
-    assert (await home.compare(query(cache_use=CacheUse.ONLY))).cache_outcome is CacheOutcome.HIT
+        await harness.compare(query(cache_use=CacheUse.ONLY))
+    assert harness.events.of(CostTracked) == []
+    assert not harness.completed().success
+    await harness.compare(query())
+    assert (await harness.compare(query(cache_use=CacheUse.ONLY))).cache_outcome is CacheOutcome.HIT
 
 
 async def test_only_if_cached_finds_the_answer_of_a_later_candidate() -> None:
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)), OPENAI: FakeProvider(OPENAI_REPLY)}
     )
-    await home.compare(query())
-    assert (await home.compare(query(cache_use=CacheUse.ONLY))).reply == OPENAI_REPLY
+    await harness.compare(query())
+    assert (await harness.compare(query(cache_use=CacheUse.ONLY))).reply == OPENAI_REPLY
 
 
 async def test_without_a_cache_nothing_is_looked_up_or_kept_but_flights_are_shared() -> None:
     held = Held(reply())
-    home = harness(held, reply(), cache_enabled=False)
-    tasks = [asyncio.create_task(home.compare(query())) for _ in range(2)]
+    harness = harness_of(held, reply(), cache_enabled=False)
+    tasks = [asyncio.create_task(harness.compare(query())) for _ in range(2)]
     await held.reached.wait()
     await settle()
     held.go.set()
     outcomes = [result.cache_outcome for result in await asyncio.gather(*tasks)]
     assert outcomes == [CacheOutcome.BYPASS, CacheOutcome.COALESCED]
-    assert (await home.compare(query())).cache_outcome is CacheOutcome.BYPASS
-    assert home.events.of(CacheMiss) == []
+    assert (await harness.compare(query())).cache_outcome is CacheOutcome.BYPASS
+    assert harness.events.of(CacheMiss) == []
 
 
 async def test_a_defect_is_completed_as_one_and_its_text_stays_inside() -> None:
-    home = harness(ValueError("the essay says so"))
+    harness = harness_of(ValueError("the essay says so"))
     with pytest.raises(ValueError, match="the essay says so"):
-        await home.compare(query())
-    completed = home.completed()
+        await harness.compare(query())
+    completed = harness.completed()
     assert (completed.success, completed.error_message) == (False, DefectError.sentence)
-    assert home.events.of(ProviderFailed) == []
+    assert harness.events.of(ProviderFailed) == []
     labels = {"provider": "none", "model": "none", "request_type": "comparison", "status": "unknown_error"}
-    assert sample(home.metrics, "llm_provider_requests_total", **labels) == 1
+    assert sample(harness.metrics, "llm_provider_requests_total", **labels) == 1
 
 
 async def test_a_flight_that_the_shutdown_cancels_completes_its_requests() -> None:
     held = Held(reply())
-    home = harness(held)
-    task = asyncio.create_task(home.compare(query()))
+    harness = harness_of(held)
+    task = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
-    for flight in home.flights.tasks:
+    for flight in harness.flights.tasks:
         flight.cancel()
     with pytest.raises(ServiceStoppingError):
         await task
-    assert home.completed().error_message == ServiceStoppingError.sentence
+    assert harness.completed().error_message == ServiceStoppingError.sentence
 
 
 async def test_an_answer_of_unknown_price_costs_nothing_known() -> None:
-    home = harness(reply(cost_usd=None))
-    result = await home.compare(query())
+    harness = harness_of(reply(cost_usd=None))
+    result = await harness.compare(query())
     assert result.cost_usd is None
-    assert home.completed().cost_estimate is None
-    assert home.events.of(CostTracked)[0].cost_estimate_usd is None
+    assert harness.completed().cost_estimate is None
+    assert harness.events.of(CostTracked)[0].cost_estimate_usd is None
 
 
 async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
@@ -632,15 +635,15 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
         def status(self, *_: Any) -> Any:
             pytest.fail("nobody asks for a status here")
 
-    home = harness()
+    harness = harness_of()
     orchestrator = LLMOrchestratorImpl(
         runtime_settings=FixedSettings(current_settings()),
         selector=Empty(),
-        answers=home.answers(),
-        capacity=home.capacity,
-        events=home.events,
-        metrics=home.metrics,
-        clock=home.clock,
+        answers=harness.answers(),
+        capacity=harness.capacity,
+        events=harness.events,
+        metrics=harness.metrics,
+        clock=harness.clock,
     )
     with pytest.raises(DefectError):
         await orchestrator.compare(query())
@@ -651,12 +654,12 @@ async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None
 
     async def note(asked: ProviderRequest) -> ProviderReply:
         left[asked.provider] = current_call().deadline.remaining_s()
-        home.clock.advance(5.0)
+        harness.clock.advance(5.0)
         raise ProviderUnavailableError("down")
 
-    home = Harness({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
+    harness = Harness({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
     with pytest.raises(ProviderUnavailableError):
-        await home.compare(query())
+        await harness.compare(query())
     usual = {ANTHROPIC: 27.5, OPENAI: 25.0, ProviderName.GOOGLE: 45.0}
     assert left == pytest.approx({name: left_s - LANDING_S for name, left_s in usual.items()})
 
@@ -681,11 +684,11 @@ async def test_to_those_that_would_turn_the_question_away_a_candidate_leaves_the
         left[asked.provider] = current_call().deadline.remaining_s()
         return reply()
 
-    home = Harness({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
+    harness = Harness({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
     for name in (OPENAI, ProviderName.GOOGLE):
-        home.guards[name].circuit.force(circuit, reason="maintenance", actor="an operator", for_s=opens_in_s)
-        home.guards[name].gate.pause(pause_s)
-    await home.compare(query())
+        harness.guards[name].circuit.force(circuit, reason="maintenance", actor="an operator", for_s=opens_in_s)
+        harness.guards[name].gate.pause(pause_s)
+    await harness.compare(query())
     assert left == pytest.approx({ANTHROPIC: left_s - LANDING_S})
 
 
@@ -699,33 +702,35 @@ async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_
 
 async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_when_the_first_one_hangs() -> None:
     hanging, openai = Held(reply()), FakeProvider(OPENAI_REPLY)
-    home = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("down"), hanging), OPENAI: openai})
-    await home.compare(query())
-    home.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
-    answered = await home.compare(query(timeout_s=0.4))
+    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("down"), hanging), OPENAI: openai})
+    await harness.compare(query())
+    harness.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
+    answered = await harness.compare(query(timeout_s=0.4))
     assert (answered.reply, answered.cached) == (OPENAI_REPLY, True)
     hanging.go.set()
     await settle()
 
 
 async def test_the_time_of_the_look_up_is_told() -> None:
-    home = harness(reply())
-    look_up = home.cache.get
+    harness = harness_of(reply())
+    look_up = harness.cache.get
 
     async def slowly(key: str) -> CachedReply | None:
-        home.clock.advance(0.25)
+        harness.clock.advance(0.25)
         return await look_up(key)
 
-    with patch.object(home.cache, "get", slowly):
-        timings = (await home.compare(query())).timings
+    with patch.object(harness.cache, "get", slowly):
+        timings = (await harness.compare(query())).timings
     assert (timings.cache_s, timings.total_s) == (0.25, 0.25)
 
 
 async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
     held = Held(reply())
-    home = Harness({ANTHROPIC: FakeProvider(held), OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0))})
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(held), OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0))}
+    )
     with pytest.raises(DeadlineExceededError):
-        await home.compare(query(timeout_s=0.05))
+        await harness.compare(query(timeout_s=0.05))
     held.go.set()
     await settle()
 
@@ -753,17 +758,17 @@ async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
 async def test_where_nobody_was_asked_the_smallest_wait_is_told(
     first: ServiceError, second: ServiceError, told: type[ServiceError], wait_s: float | None
 ) -> None:
-    home = Harness({ANTHROPIC: FakeProvider(first), OPENAI: FakeProvider(second)})
+    harness = Harness({ANTHROPIC: FakeProvider(first), OPENAI: FakeProvider(second)})
     with pytest.raises(told) as caught:
-        await home.compare(query())
+        await harness.compare(query())
     assert caught.value.retry_after_s == wait_s
 
 
 async def test_the_end_of_a_failed_question_names_the_provider_that_failed() -> None:
-    home = Harness({ANTHROPIC: FakeProvider(RequestRejectedError("it answered 400", provider=ANTHROPIC))})
+    harness = Harness({ANTHROPIC: FakeProvider(RequestRejectedError("it answered 400", provider=ANTHROPIC))})
     with pytest.raises(RequestRejectedError):
-        await home.compare(query())
-    assert home.completed().provider is ANTHROPIC
+        await harness.compare(query())
+    assert harness.completed().provider is ANTHROPIC
 
 
 @pytest.mark.parametrize(
@@ -786,14 +791,14 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandon
         await asyncio.sleep(3600)
         pytest.fail("nobody waits so long")
 
-    home = harness(hang, cache_enabled=cache_enabled)
-    task = asyncio.create_task(home.compare(query(cache_use=use)))
+    harness = harness_of(hang, cache_enabled=cache_enabled)
+    task = asyncio.create_task(harness.compare(query(cache_use=use)))
     await settle()
     assert [record.is_abandoned for record in records] == [False]
     task.cancel()
     await settle()
     assert [record.is_abandoned for record in records] == [is_abandoned]
-    for flight in home.flights.tasks:
+    for flight in harness.flights.tasks:
         flight.cancel()
     await settle()
 
@@ -805,7 +810,7 @@ async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> 
         left.append(current_call().deadline.remaining_s())
         return reply()
 
-    await harness(note).compare(query(timeout_s=2.0))
+    await harness_of(note).compare(query(timeout_s=2.0))
     assert left == pytest.approx([55.0 - LANDING_S])
 
 
@@ -818,11 +823,11 @@ async def test_a_flight_ends_before_the_request_that_started_it_gives_up(reading
         ends_s.append(current_call().deadline.expires_at_s)
         raise ProviderTimeoutError("late")
 
-    home = Harness({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
-    began_s = home.clock() - reading_s
+    harness = Harness({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
+    began_s = harness.clock() - reading_s
     with pytest.raises(ProviderTimeoutError):
-        await home.compare(query(reading_s=reading_s))
-    first_patience_s, whole_s = home.clock() + (55.0 - reading_s) / 2, began_s + 55.0
+        await harness.compare(query(reading_s=reading_s))
+    first_patience_s, whole_s = harness.clock() + (55.0 - reading_s) / 2, began_s + 55.0
     assert ends_s == pytest.approx([first_patience_s - LANDING_S, whole_s - LANDING_S])
 
 
@@ -833,7 +838,7 @@ async def test_an_attempt_never_has_more_time_than_a_request() -> None:
         usual.append(current_call().deadline.attempt_timeout_s)
         return reply()
 
-    await harness(note, request_timeout_s=8.0, attempt_timeout_s=30.0).compare(query())
+    await harness_of(note, request_timeout_s=8.0, attempt_timeout_s=30.0).compare(query())
     assert usual == [8.0], "or a provider that hangs would always count as cut short, and its circuit never open"
 
 
@@ -853,54 +858,54 @@ async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
 ) -> None:
     other = FakeProvider(OPENAI_REPLY)
     windows = {ANTHROPIC: ModelTraits(context_tokens=first), OPENAI: ModelTraits(context_tokens=second)}
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(ContextTooLongError("it answered 400")), OPENAI: other},
         catalogue=ModelCatalogue({name: {"*": traits} for name, traits in windows.items()}),
     )
     if is_asked:
-        assert (await home.compare(query())).reply == OPENAI_REPLY
+        assert (await harness.compare(query())).reply == OPENAI_REPLY
     else:
         with pytest.raises(ContextTooLongError):
-            await home.compare(query())
+            await harness.compare(query())
     assert len(other.requests) == is_asked
 
 
 async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:
     declined = FakeProvider(ContentRefusedError("declined"))
     third = FakeProvider(OPENAI_REPLY)
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: declined, OPENAI: FakeProvider(ContentRefusedError("declined")), ProviderName.GOOGLE: third}
     )
     with pytest.raises(ContentRefusedError):
-        await home.compare(query())
+        await harness.compare(query())
     assert third.requests == []
 
 
 async def test_after_a_refusal_a_provider_that_is_down_does_not_count_as_the_one_other() -> None:
     google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
-    home = Harness(
+    harness = Harness(
         {
             ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
             OPENAI: FakeProvider(ProviderUnavailableError("down")),
             ProviderName.GOOGLE: FakeProvider(google),
         }
     )
-    assert (await home.compare(query())).reply == google
+    assert (await harness.compare(query())).reply == google
 
 
 async def test_when_several_failed_the_error_is_that_of_the_last_one_really_asked() -> None:
-    home = Harness(
+    harness = Harness(
         {
             ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
             OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
         }
     )
     with pytest.raises(ContentRefusedError):
-        await home.compare(query())
+        await harness.compare(query())
 
 
 async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
-    home = Harness(
+    harness = Harness(
         {
             ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=30.0)),
             OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
@@ -908,45 +913,45 @@ async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
         }
     )
     with pytest.raises(CircuitOpenError) as told:
-        await home.compare(query())
+        await harness.compare(query())
     assert told.value.retry_after_s == 3.0
 
 
 async def test_a_known_answer_is_given_although_its_judge_cannot_be_asked_now() -> None:
-    home = harness(reply())
-    await home.compare(query())
-    assert (await home.compare(query())).cached
+    harness = harness_of(reply())
+    await harness.compare(query())
+    assert (await harness.compare(query())).cached
 
 
 async def test_the_failure_that_opened_a_circuit_says_so_in_its_event() -> None:
     opening = ProviderUnavailableError("down")
     opening.opened_circuit = True
-    home = Harness({ANTHROPIC: FakeProvider(opening), OPENAI: FakeProvider(ProviderUnavailableError("down"))})
+    harness = Harness({ANTHROPIC: FakeProvider(opening), OPENAI: FakeProvider(ProviderUnavailableError("down"))})
     with pytest.raises(ProviderUnavailableError):
-        await home.compare(query())
-    assert [event.circuit_breaker_opened for event in home.events.of(ProviderFailed)] == [True, False]
+        await harness.compare(query())
+    assert [event.circuit_breaker_opened for event in harness.events.of(ProviderFailed)] == [True, False]
 
 
 async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> None:
     held = Held(reply())
-    home = harness(held)
-    asked = asyncio.create_task(home.compare(query()))
+    harness = harness_of(held)
+    asked = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
-    assert home.capacity.inside == 1
+    assert harness.capacity.inside == 1
     held.go.set()
     await settle()
-    assert home.capacity.inside == 0
+    assert harness.capacity.inside == 0
 
 
 async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() -> None:
     held, memory = Held(reply()), MemoryLimit(1_000_000)
-    home = harness(held)
-    home.capacity = Bulkhead(limit=1, memory=memory)
-    home.rebuild()
-    asked = asyncio.create_task(home.compare(query()))
+    harness = harness_of(held)
+    harness.capacity = Bulkhead(limit=1, memory=memory)
+    harness.rebuild()
+    asked = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
     assert memory.taken_bytes == COPIES * query().size_bytes > 0
     asked.cancel()
@@ -965,23 +970,23 @@ def test_a_rare_character_makes_a_text_take_more_memory() -> None:
 
 async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> None:
     useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(ContentRefusedError("declined", purchase=useless)), OPENAI: FakeProvider(OPENAI_REPLY)}
     )
-    result = await home.compare(query())
+    result = await harness.compare(query())
     assert result.cost_usd == 0.625
-    assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.125, 0.5]
-    assert home.completed().cost_estimate == 0.625
-    assert home.completed().token_usage == OPENAI_REPLY.purchase.usage.as_token_usage()
+    assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [0.125, 0.5]
+    assert harness.completed().cost_estimate == 0.625
+    assert harness.completed().token_usage == OPENAI_REPLY.purchase.usage.as_token_usage()
 
 
 @pytest.mark.parametrize(
     "failure", [ProviderTimeoutError("late"), ConnectionLostError("gone"), BrokenReplyError("half")]
 )
 async def test_what_an_attempt_without_a_reply_cost_is_unknown_and_counts_nothing(failure: ProviderError) -> None:
-    home = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
-    assert (await home.compare(query())).cost_usd == 0.5
-    assert [event.cost_estimate_usd for event in home.events.of(CostTracked)] == [0.5]
+    harness = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    assert (await harness.compare(query())).cost_usd == 0.5
+    assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [0.5]
 
 
 @pytest.mark.parametrize("late_one_lands", ["before the answer", "after it"])
@@ -989,49 +994,49 @@ async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_la
     late, quick = Held(reply()), Held(OPENAI_REPLY)
 
     async def asked(request: ProviderRequest) -> ProviderReply:
-        home.clock.advance(-30)  # the first one's share was nothing, the second one has time
+        harness.clock.advance(-30)  # the first one's share was nothing, the second one has time
         return await late(request)
 
-    home = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
-    answer = asyncio.create_task(home.compare(query(timeout_s=0.001)))
+    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
+    answer = asyncio.create_task(harness.compare(query(timeout_s=0.001)))
     await quick.reached.wait()
     for held in (late, quick) if late_one_lands == "before the answer" else (quick, late):
         held.go.set()
         await settle()
     result = await answer
     assert [attempt.provider for attempt in result.attempts] == [OPENAI]
-    assert result.cost_usd == home.completed().cost_estimate == 0.5
-    told = {event.provider: event.cost_estimate_usd for event in home.events.of(CostTracked)}
-    assert (len(home.events.of(CostTracked)), told) == (2, {ANTHROPIC: 0.25, OPENAI: 0.5})
-    assert sample(home.metrics, "llm_provider_caller_cost_dollars_total", caller=query().caller) == 0.75
+    assert result.cost_usd == harness.completed().cost_estimate == 0.5
+    told = {event.provider: event.cost_estimate_usd for event in harness.events.of(CostTracked)}
+    assert (len(harness.events.of(CostTracked)), told) == (2, {ANTHROPIC: 0.25, OPENAI: 0.5})
+    assert sample(harness.metrics, "llm_provider_caller_cost_dollars_total", caller=query().caller) == 0.75
 
 
 async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
     useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
-    home = harness(InvalidReplyError("prose", purchase=useless))
+    harness = harness_of(InvalidReplyError("prose", purchase=useless))
     with pytest.raises(InvalidReplyError):
-        await home.compare(query())
-    assert (home.completed().success, home.completed().cost_estimate) == (False, 0.125)
+        await harness.compare(query())
+    assert (harness.completed().success, harness.completed().cost_estimate) == (False, 0.125)
 
 
 async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() -> None:
-    home = Harness(
+    harness = Harness(
         {ANTHROPIC: FakeProvider(ContentRefusedError("declined")), OPENAI: FakeProvider(ServiceStoppingError())}
     )
     with pytest.raises(ServiceStoppingError):
-        await home.compare(query())
+        await harness.compare(query())
 
 
 async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
     held = Held(reply())
-    home = harness(held, reply())
-    home.capacity = Bulkhead(limit=1, queue_limit=1)
-    home.rebuild()
-    first = asyncio.create_task(home.compare(query()))
+    harness = harness_of(held, reply())
+    harness.capacity = Bulkhead(limit=1, queue_limit=1)
+    harness.rebuild()
+    first = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
-    second = asyncio.create_task(home.compare(query(replicate=1)))
+    second = asyncio.create_task(harness.compare(query(replicate=1)))
     await settle()
-    home.clock.advance(3.0)
+    harness.clock.advance(3.0)
     held.go.set()
     await first
     timings = (await second).timings
@@ -1040,14 +1045,14 @@ async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
 
 async def test_who_finds_the_service_full_is_told_so_and_nothing_is_announced() -> None:
     held = Held(reply())
-    home = harness(held)
-    home.capacity = Bulkhead(limit=1, queue_limit=0)
-    home.rebuild()
-    first = asyncio.create_task(home.compare(query()))
+    harness = harness_of(held)
+    harness.capacity = Bulkhead(limit=1, queue_limit=0)
+    harness.rebuild()
+    first = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
-    told = len(home.events.events)
+    told = len(harness.events.events)
     with pytest.raises(ServiceOverloadedError):
-        await home.compare(query(replicate=1))
-    assert len(home.events.events) == told
+        await harness.compare(query(replicate=1))
+    assert len(harness.events.events) == told
     held.go.set()
     await first
