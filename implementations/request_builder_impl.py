@@ -63,7 +63,7 @@ class RequestBuilderImpl:
             max_tokens_limit=most_tokens,
             temperature=wished_temperature if takes_temperature else None,
             reasoning=reasoning or None,
-            marks_prefix=_is_worth_keeping(prompt, traits),
+            marks_prefix=_is_cacheable_prefix(prompt, traits),
             verdict_schema=SCHEMA_VERSION,
             replicate=query.replicate,
         )
@@ -97,7 +97,7 @@ def _takes_temperature(traits: ModelTraits, reasoning: str | None) -> bool:
     return traits.temperature is TemperatureUse.ALWAYS
 
 
-def _is_worth_keeping(prompt: PromptProtocol, traits: ModelTraits) -> bool:
+def _is_cacheable_prefix(prompt: PromptProtocol, traits: ModelTraits) -> bool:
     """The stable prefix ends in text and is, by estimate, at least the provider's minimum cacheable length."""
     if traits.min_cacheable_tokens is None or not prompt.lead.strip():
         return False

@@ -1,4 +1,4 @@
-"""Bounds the memory of all questions in progress: one that does not fit is shed, before the process is OOM-killed."""
+"""Bounds the memory for what callers send: a request that does not fit is shed, before the process is OOM-killed."""
 
 from api_models import ShedReason
 from exceptions import ServiceOverloadedError
