@@ -141,12 +141,12 @@ QuestionMemory = NewType("QuestionMemory", MemoryLimit)
 class SharedState:
     """The state shared through Redis, and its prober; all None without Redis."""
 
-    entries: EntryStore | None
-    prober: Prober | None
-    budget: BudgetStore | None
-    usage: UsageStore | None
-    settings: DocumentStore | None
-    circuits: DocumentStore | None
+    entries: EntryStore | None = None
+    prober: Prober | None = None
+    budget: BudgetStore | None = None
+    usage: UsageStore | None = None
+    settings: DocumentStore | None = None
+    circuits: DocumentStore | None = None
 
 
 utc_now = partial(datetime.now, UTC)  # for the dates of events and bookings; time.monotonic measures durations
@@ -579,7 +579,7 @@ class SharedStateProvider(Provider):
     ) -> AsyncIterator[SharedState]:
         """Redis behind its circuits, the stores on it, and the prober."""
         if settings.cache.redis_url is None:
-            yield SharedState(entries=None, prober=None, budget=None, usage=None, settings=None, circuits=None)
+            yield SharedState()
             return
         redis = SharedRedis(
             Connections(settings.cache.redis_url.get_secret_value()),
