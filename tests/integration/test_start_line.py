@@ -7,17 +7,17 @@ import orjson
 import pytest
 from dishka import Provider, Scope, provide
 
-from api_models import CircuitState, ProviderName
+from api_models import ProviderName
 from config import PREFIX, Settings
 from protocols import (
     Candidate,
     ComparisonQuery,
     CurrentSettings,
     LLMProviderSelectorProtocol,
-    ProviderActivity,
     ProviderStatus,
 )
 from startup_setup import create_app
+from tests.fakes import provider_status
 
 Lines = list[dict[str, Any]]
 
@@ -32,15 +32,8 @@ class TwoOfThree:
         return [self.status(name, settings) for name in (ProviderName.GOOGLE, ProviderName.OPENAI, ProviderName.MOCK)]
 
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
-        return ProviderStatus(
-            name=name,
-            enabled=True,
-            configured=name is not ProviderName.OPENAI,
-            circuit_state=CircuitState.CLOSED,
-            default_model="model",
-            reason="not configured" if name is ProviderName.OPENAI else None,
-            activity=ProviderActivity(),
-        )
+        is_configured = name is not ProviderName.OPENAI
+        return provider_status(name=name, configured=is_configured, reason=None if is_configured else "not configured")
 
 
 class Knowing(Provider):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 import exceptions  # as a module: pytest would collect a class called Tested...
-from api_models import CircuitState, CostTracked, ProviderName
+from api_models import CostTracked, ProviderName
 from exceptions import ProviderUnavailableError
 from implementations import provider_tester_impl
 from implementations.provider_tester_impl import ProviderTesterImpl
@@ -19,7 +19,6 @@ from protocols import (
     CurrentSettings,
     Judge,
     MockKnobs,
-    ProviderActivity,
     ProviderReply,
     ProviderStatus,
     TrialReport,
@@ -37,6 +36,7 @@ from tests.fakes import (
     accounting_of,
     current_settings,
     new_metrics,
+    provider_status,
     receipts,
     reply,
     settle,
@@ -69,15 +69,7 @@ class OneStatus:
         raise NotImplementedError
 
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
-        return ProviderStatus(
-            name=name,
-            enabled=self._enabled,
-            configured=self._configured,
-            circuit_state=CircuitState.CLOSED,
-            default_model=KNOWN_MODEL,
-            reason=self._reason,
-            activity=ProviderActivity(),
-        )
+        return provider_status(name=name, enabled=self._enabled, configured=self._configured, reason=self._reason)
 
 
 class Harness:
