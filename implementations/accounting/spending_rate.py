@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from api_models import UsageScope
 from implementations.accounting.money import MICRO
 
 # The newest hour weighs a fifth, so the norm adapts slowly and a single outlier does not shift it much.
@@ -23,9 +24,9 @@ class SpendingRate:
         self._of_hour = 0
         self._norm = 0.0
         self._learnt = 0
-        self._last: tuple[str, str, int] | None = None
+        self._last: tuple[UsageScope, str, int] | None = None
 
-    def observe(self, month: str, spent: int, *, covers: str) -> tuple[str, int, int] | None:
+    def observe(self, month: str, spent: int, *, covers: UsageScope) -> tuple[str, int, int] | None:
         """On a spike the hour, its spending and the threshold (both in micro-dollars); else None.
 
         spent: so far in that month, in micro-dollars; a drop means that Redis lost data and will be told again.

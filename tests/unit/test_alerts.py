@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from api_models import AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage
+from api_models import AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
 from protocols import AlertsReset, CostRules
@@ -204,23 +204,23 @@ def test_small_change_is_no_spike() -> None:
     rate = SpendingRate(now=calendar)
     spent = 0
     for _ in range(5):
-        rate.observe(MONTH, spent, covers="fleet")
+        rate.observe(MONTH, spent, covers=UsageScope.FLEET)
         calendar.move(hours=1)
-    assert rate.observe(MONTH, FLOOR_MICRO, covers="fleet") is None
-    assert rate.observe(MONTH, FLOOR_MICRO + 1, covers="fleet") is not None
+    assert rate.observe(MONTH, FLOOR_MICRO, covers=UsageScope.FLEET) is None
+    assert rate.observe(MONTH, FLOOR_MICRO + 1, covers=UsageScope.FLEET) is not None
 
 
 def test_what_others_spent_before_we_heard_of_them_is_no_spike_and_neither_is_a_redis_that_forgot() -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
     for _ in range(5):
-        rate.observe(MONTH, 0, covers="replica")
+        rate.observe(MONTH, 0, covers=UsageScope.REPLICA)
         calendar.move(hours=1)
     for spent in (900 * FLOOR_MICRO, 0, 900 * FLOOR_MICRO):
-        assert rate.observe(MONTH, spent, covers="fleet") is None
+        assert rate.observe(MONTH, spent, covers=UsageScope.FLEET) is None
 
 
 def test_a_new_service_knows_no_usual_hour() -> None:
     rate = SpendingRate(now=Calendar())
-    rate.observe(MONTH, 0, covers="fleet")
-    assert rate.observe(MONTH, 900 * FLOOR_MICRO, covers="fleet") is None
+    rate.observe(MONTH, 0, covers=UsageScope.FLEET)
+    assert rate.observe(MONTH, 900 * FLOOR_MICRO, covers=UsageScope.FLEET) is None
