@@ -1074,7 +1074,7 @@ class AuditProtocol(Protocol):
 class LLMProviderTesterProtocol(Protocol):
     """Tests one provider on demand."""
 
-    async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> TrialReport:
         """Within ten seconds: the free probe, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 

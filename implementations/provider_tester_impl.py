@@ -3,7 +3,7 @@
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from api_models import ANONYMOUS, ProviderName
+from api_models import ProviderName
 from exceptions import ServiceError, TestedTooOftenError
 from implementations.events.receipts import Receipts
 from implementations.resilience.call import brief_call, current_call
@@ -55,7 +55,7 @@ class ProviderTesterImpl:
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
 
-    async def test(self, provider: ProviderName, *, deep: bool, caller: str = ANONYMOUS) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> TrialReport:
         """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
         judge, began_s = self._judges[name], self._clock()
