@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import uvicorn
 
+from api.server_protocol import ServerProtocol
 from config import PREFIX, ConfigurationError, Settings
 from implementations.background.garbage_collection import settle
 from implementations.observability.log_writer import LINES
@@ -102,7 +103,7 @@ def main() -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=ServerProtocol,
         ws="none",
         log_config=None,
         access_log=False,

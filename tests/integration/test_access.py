@@ -337,6 +337,17 @@ def test_nobody_on_this_machine_is_believed_unless_it_is_trusted(tmp_path: Path)
         assert running.ask(CLEAR, method="POST", headers=behind).status == 403
 
 
+def test_a_trailer_is_not_the_header_of_a_trusted_proxy(tmp_path: Path) -> None:
+    variables = mocked(**GUARDED, ADMIN_ALLOWED_IPS="198.51.100.7", TRUSTED_PROXIES="127.0.0.1")
+    head = f"POST {CLEAR} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+    for proxied, status in (("203.0.113.9", 403), ("198.51.100.7", 200)):
+        with service(tmp_path, variables) as running, running.connected() as plain:
+            plain.sendall(
+                f"{head}X-Forwarded-For: {proxied}\r\n\r\n0\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n".encode()
+            )
+            assert received(plain).status == status
+
+
 def test_keys_change_without_a_restart_and_none_is_written_anywhere(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_bytes(orjson.dumps({"one": KEYS["one"]}))

@@ -40,7 +40,7 @@ FENCES = {
     "dishka": {"api", "startup_setup.py", "di.py"},
     "werkzeug": {"api"},
     "hypercorn": {"api"},
-    "uvicorn": {"app.py"},
+    "uvicorn": {"app.py", "api/server_protocol.py"},
     "pydantic_settings": {"config.py"},
     "prometheus_client": {"metrics.py"},
 }

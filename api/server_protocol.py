@@ -1,0 +1,83 @@
+"""Uvicorn's HTTP protocol with what it lacks: bounds for a request's head, and trailers that are no headers.
+
+Without them a connection could fill the memory or wait for ever before anybody is asked for a key.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
+
+
+class ServerProtocol(HttpToolsProtocol):
+    """A connection closes when it has no complete head for as long as an idle one is kept.
+
+    Trailers are ignored: Uvicorn would append them to the headers, where a forged `X-Forwarded-For` would follow, and
+    so replace, that of a trusted proxy.
+    """
+
+    _reads_head = False
+    _unread_bytes = 0  # received since the last head or piece of a body
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in Uvicorn
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._limit_wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._end_wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the data; refuse a head or trailers that are too large."""
+        self._unread_bytes += len(data)
+        super().data_received(data)
+        if self._unread_bytes > MOST_HEAD_BYTES:
+            self._refuse()
+        elif self._reads_head and self._head_timer is None:
+            self._limit_wait()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._reads_head = True
+
+    def on_headers_complete(self) -> None:
+        """Start the request; what the parser calls a header from now on is a trailer."""
+        super().on_headers_complete()
+        self.headers = []
+        self._reads_head = False
+        self._unread_bytes = 0
+        self._end_wait()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        super().on_body(body)
+        self._unread_bytes = 0
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self) -> None:
+        if self._is_answering:
+            self.transport.close()
+        else:
+            self.send_400_response("The head of the request is too large.")
+
+    def _limit_wait(self) -> None:
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._waited)
+
+    def _end_wait(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _waited(self) -> None:
+        if self._is_answering:  # the head of the next request may take as long once more
+            self._limit_wait()
+        else:
+            self.transport.close()

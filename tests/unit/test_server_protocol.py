@@ -1,0 +1,170 @@
+"""What the server bounds, and leaves out, before the service sees a request."""
+
+import asyncio
+from typing import Any
+from unittest.mock import Mock, patch
+
+import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from api.server_protocol import MOST_HEAD_BYTES, ServerProtocol
+
+KEEP_ALIVE_S = 75
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nX-Forwarded-For: 203.0.113.9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+TRAILER = b"X-Forwarded-For: 10.0.0.5\r\n"
+END = b"\r\n"
+
+
+class Harness:
+    """A connection to an application that answers when it may, with what its requests said."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[dict[bytes, bytes], bytes]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.transport = Mock(spec=asyncio.Transport)
+        self.transport.get_extra_info.return_value = None
+        self.transport.is_closing.return_value = False
+        config = Config(
+            self.answer,
+            interface="asgi3",
+            ws="none",
+            log_config=None,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        config.load()
+        self.protocol = ServerProtocol(config, ServerState(), {})
+        self.timers: list[tuple[float, Mock, Any]] = []
+        with self.timed():
+            self.protocol.connection_made(self.transport)
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive()).get("more_body") or message["body"]:
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        self.seen.append((dict(scope["headers"]), body))
+        await self.may_answer.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    def timed(self) -> Any:
+        """Take down the timers, which only the test ends."""
+        return patch.object(asyncio.get_running_loop(), "call_later", self._set_timer)
+
+    def _set_timer(self, delay_s: float, ends: Any) -> Mock:
+        timer = Mock(spec=asyncio.TimerHandle)
+        self.timers.append((delay_s, timer, ends))
+        return timer
+
+    async def receives(self, *pieces: bytes) -> None:
+        with self.timed():
+            for piece in pieces:
+                self.protocol.data_received(piece)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+
+    @property
+    def sent(self) -> bytes:
+        return b"".join(call.args[0] for call in self.transport.write.call_args_list)
+
+    @property
+    def waits(self) -> list[float]:
+        """Those not cancelled, in seconds."""
+        return [delay_s for delay_s, timer, _ in self.timers if not timer.cancel.called]
+
+    def time_is_up(self) -> None:
+        with self.timed():
+            self.timers[-1][2]()
+
+
+@pytest.mark.parametrize("pieces", [(CHUNKED + TRAILER + END,), (CHUNKED, TRAILER + END), (CHUNKED, TRAILER, END)])
+async def test_a_trailer_is_no_header(pieces: tuple[bytes, ...]) -> None:
+    harness = Harness()
+    await harness.receives(*pieces, GET)
+    (headers, body), (next_headers, _) = harness.seen
+    assert (headers[b"x-forwarded-for"], body) == (b"203.0.113.9", b"{}")
+    assert next_headers == {b"host": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"GET / HTTP/1.1\r\n", b"X: " + b"x" * 997 + END),
+        (b"GET / HTTP/1.1\r\nX: ", b"x" * 1000),
+        (b"GET /", b"x" * 1000),
+    ],
+)
+async def test_a_head_without_an_end_is_refused(begins: bytes, goes_on: bytes) -> None:
+    harness = Harness()
+    await harness.receives(begins, *[goes_on] * (MOST_HEAD_BYTES // 1000))
+    assert not harness.transport.close.called
+    await harness.receives(goes_on)
+    assert harness.sent.startswith(b"HTTP/1.1 400 ")
+    assert harness.transport.close.called
+    assert harness.seen == []
+
+
+@pytest.mark.parametrize("goes_on", [b"X: " + b"x" * 997 + END, b"x" * 1000])
+async def test_trailers_without_an_end_close_the_connection(goes_on: bytes) -> None:
+    harness = Harness()
+    await harness.receives(CHUNKED, *[goes_on] * (1 + MOST_HEAD_BYTES // 1000))
+    assert harness.transport.close.called
+    assert harness.sent == b""
+
+
+async def test_a_body_of_any_size_and_a_complete_head_in_one_piece_pass() -> None:
+    harness = Harness()
+    size = 10 * MOST_HEAD_BYTES
+    await harness.receives(
+        b"POST / HTTP/1.1\r\nContent-Length: %d\r\nX: %b\r\n\r\n" % (size, b"x" * 2 * MOST_HEAD_BYTES),
+        *[b"x" * 1000] * (size // 1000),
+        b"x" * (size % 1000) + GET,
+    )
+    assert [len(body) for _, body in harness.seen] == [size, 0]
+    assert not harness.transport.close.called
+
+
+@pytest.mark.parametrize("pieces", [(), (GET[:-1],), (GET[:1], GET[1:-1])])
+async def test_a_first_head_has_the_time_of_an_idle_connection(pieces: tuple[bytes, ...]) -> None:
+    harness = Harness()
+    await harness.receives(*pieces)
+    assert harness.waits == [KEEP_ALIVE_S]
+    harness.time_is_up()
+    assert harness.transport.close.called
+
+
+async def test_a_later_head_has_that_time_from_its_first_byte() -> None:
+    harness = Harness()
+    await harness.receives(GET)
+    assert harness.waits == [KEEP_ALIVE_S]  # Uvicorn's own, for an idle connection
+    await harness.receives(GET[:-1])
+    assert harness.waits == [KEEP_ALIVE_S]
+    await harness.receives(GET[-1:])
+    assert len(harness.seen) == 2
+    assert not harness.transport.close.called
+
+
+async def test_a_request_in_progress_is_answered_although_the_next_head_is_late() -> None:
+    harness = Harness()
+    harness.may_answer.clear()
+    await harness.receives(GET + GET[:-1])
+    harness.time_is_up()
+    assert not harness.transport.close.called
+    assert harness.waits[-1:] == [KEEP_ALIVE_S]
+    harness.may_answer.set()
+    await harness.receives(b"")
+    assert harness.sent.startswith(b"HTTP/1.1 204 ")
+    harness.time_is_up()
+    assert harness.transport.close.called
+
+
+async def test_a_lost_connection_waits_for_nothing() -> None:
+    harness = Harness()
+    await harness.receives(GET[:-1])
+    harness.protocol.connection_lost(None)
+    assert harness.waits == []
