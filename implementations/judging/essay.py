@@ -31,7 +31,7 @@ def _alike(letter: str) -> str:
 
 
 _WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
-_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?!\w))", re.IGNORECASE)
+_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[{_UNSEEN}]))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
