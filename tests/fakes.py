@@ -270,11 +270,11 @@ def booked_today(ledger: Ledger, provider: ProviderName) -> UsageTotals:
 
 def unlimited() -> Budget:
     """A budget without limits."""
-    return budget(CostRules(), metrics=new_metrics())
+    return budget(CostRules, metrics=new_metrics())
 
 
 def budget(
-    rules: CostRules,
+    rules: Callable[[], CostRules],
     *,
     metrics: Metrics,
     prices: PricesProtocol | None = None,
@@ -287,9 +287,9 @@ def budget(
     local = LocalBudget(today=lambda: ledger.today)
     return Budget(
         local=local,
-        ceilings=Ceilings(prices=prices or FixedPrices(), rules=lambda: rules),
+        ceilings=Ceilings(prices=prices or FixedPrices(), rules=rules),
         shared=None if shared is None else SharedBudget(shared, local=local),
-        rules=lambda: rules,
+        rules=rules,
         replicas=replicas,
         metrics=metrics,
     )
@@ -297,7 +297,7 @@ def budget(
 
 def alerts(
     budget: Budget,
-    rules: CostRules,
+    rules: Callable[[], CostRules],
     *,
     metrics: Metrics,
     now: Calendar,
@@ -308,7 +308,7 @@ def alerts(
     recorder = Recorder()
     looking = Alerts(
         budget=budget,
-        rules=lambda: rules,
+        rules=rules,
         marks=marks,
         is_alone=is_alone,
         events=recorder,

@@ -115,7 +115,7 @@ class Alerts:
             for level in rules.alert_levels:
                 mark = micro_usd(limit_usd * level)
                 # Calls are refused before the limit is fully spent, so spending alone would never reach it.
-                exhausted = level >= WHOLE and self._budget.is_exhausted(period)
+                exhausted = level >= WHOLE and self._budget.is_exhausted(period, micro_usd(limit_usd))
                 if exhausted or self._budget.spent(period) >= mark > 0:
                     yield Alert(kind=kind, current=self._budget.spent(period), threshold=mark, period=period)
 

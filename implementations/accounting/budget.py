@@ -50,7 +50,7 @@ class Budget:
         self._metrics = metrics
         self._sync = BudgetSync(shared)
         self._logged_local = False
-        self._exhausted: set[str] = set()
+        self._exhausted: set[tuple[str, int]] = set()  # periods and limits
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
             metrics.budget_left_ratio.of(period).set_function(partial(self._left_ratio, index))
@@ -100,9 +100,9 @@ class Budget:
         heard = self._shared is not None and self._shared.others
         return UsageScope.FLEET if heard else UsageScope.REPLICA
 
-    def is_exhausted(self, period: str) -> bool:
-        """Whether a call was refused when most of this period's limit was spent; a large one may be refused earlier."""
-        return period in self._exhausted
+    def is_exhausted(self, period: str, limit: int) -> bool:
+        """Whether this limit (micro-dollars) refused a call when most of it was spent; a large one may be earlier."""
+        return (period, limit) in self._exhausted
 
     def spent(self, period: str) -> int:
         """Spent by all replicas as far as known, in micro-dollars; this replica's part is 0 for a past period."""
@@ -179,9 +179,10 @@ class Budget:
     def _refuse(self, reservation: Reservation, answer: BudgetAnswer, request: ProviderRequest) -> None:
         index = 1 if answer is BudgetAnswer.MONTH_REFUSES else 0
         period, limit = reservation.accounts[index].period, self._limits()[index]
-        self._exhausted &= {account.period for account in self.accounts}
+        current = {account.period for account in self.accounts}
+        self._exhausted = {one for one in self._exhausted if one[0] in current}
         if limit is not None and self.spent(period) >= limit * NEARLY:
-            self._exhausted.add(period)
+            self._exhausted.add((period, limit))
         self._metrics.limit_refusals.of(PERIODS[index]).inc()
         raise CostLimitExceededError(
             f"what is left for this {PERIODS[index]} (UTC) may not be enough for this call", provider=request.provider

@@ -55,7 +55,7 @@ class Replica:
         self.ledger = Ledger(now=Calendar())
         self.shared_ledger = SharedLedger(self.ledger, self.usage)
         self.budget: Budget = budget(
-            CostRules(limit_usd_per_day=limit_usd, unknown_ceiling_usd=0.1),
+            lambda: CostRules(limit_usd_per_day=limit_usd, unknown_ceiling_usd=0.1),
             metrics=new_metrics(),
             shared=BudgetStore(redis, prefix="test", replica=name),
             replicas=2,

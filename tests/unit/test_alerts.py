@@ -50,10 +50,10 @@ class Replica:
         """Build them."""
         self.metrics = new_metrics()
         self.budget = budget(
-            self.rules, metrics=self.metrics, now=self.calendar, shared=self.store.of(self.name), replicas=2
+            lambda: self.rules, metrics=self.metrics, now=self.calendar, shared=self.store.of(self.name), replicas=2
         )
         self.alerts, self.recorder = alerts(
-            self.budget, self.rules, metrics=self.metrics, now=self.calendar, marks=self.marks
+            self.budget, lambda: self.rules, metrics=self.metrics, now=self.calendar, marks=self.marks
         )
 
     async def spends(self, dollars: float) -> None:
@@ -94,6 +94,20 @@ async def test_the_limit_itself_is_told_when_a_call_is_refused() -> None:
     with pytest.raises(CostLimitExceededError):
         await replica.budget.reserve(request())
     assert await replica.tells() == [(DAILY, 0.95, 1.0, DAY)]
+
+
+async def test_a_limit_that_is_raised_after_it_is_told_is_told_again_only_when_it_is_reached() -> None:
+    replica = Replica(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
+    await replica.spends(0.95)
+    with pytest.raises(CostLimitExceededError):
+        await replica.budget.reserve(request())
+    assert await replica.tells() == [(DAILY, 0.95, 1.0, DAY)]
+    replica.rules = CostRules(limit_usd_per_day=2.0, alert_levels=(1.0,))
+    assert await replica.tells() == []
+    await replica.spends(1.0)
+    with pytest.raises(CostLimitExceededError):
+        await replica.budget.reserve(request())
+    assert await replica.tells() == [(DAILY, 1.95, 2.0, DAY)]
 
 
 async def test_a_call_that_is_refused_long_before_the_limit_tells_nothing() -> None:
@@ -184,9 +198,9 @@ async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> Non
 
 @pytest.mark.parametrize("is_alone", [True, False])
 async def test_without_redis_a_reset_holds_everywhere_only_of_a_single_replica(*, is_alone: bool) -> None:
-    metrics, calendar, rules = new_metrics(), Calendar(), CostRules()
-    own = budget(rules, metrics=metrics, now=calendar)
-    here, _ = alerts(own, rules, metrics=metrics, now=calendar, is_alone=is_alone)
+    metrics, calendar = new_metrics(), Calendar()
+    own = budget(CostRules, metrics=metrics, now=calendar)
+    here, _ = alerts(own, CostRules, metrics=metrics, now=calendar, is_alone=is_alone)
     assert await here.reset() == AlertsReset(forgotten=0, everywhere=is_alone)
 
 

@@ -52,7 +52,7 @@ class Fleet:
         rules = CostRules(limit_usd_per_day=self.day, limit_usd_per_month=self.month, unknown_ceiling_usd=PRICED)
         self.budgets: Sequence[Budget] = [
             budget(
-                rules,
+                lambda: rules,
                 metrics=self.metrics,
                 now=self.calendar,
                 shared=self.store.of(f"replica-{number}") if self.shared else None,
@@ -206,7 +206,7 @@ async def test_a_purchase_of_unknown_price_is_charged_at_the_ceiling_and_never_f
 
 async def test_an_unknown_price_is_refused_when_the_operator_says_so_even_without_a_limit() -> None:
     metrics = new_metrics()
-    strict = budget(CostRules(unknown_price=UnknownPrice.REFUSE), metrics=metrics)
+    strict = budget(lambda: CostRules(unknown_price=UnknownPrice.REFUSE), metrics=metrics)
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
     assert sample(metrics, "llm_provider_cost_limit_refusals_total", reason="unknown_price") == 1.0
@@ -215,7 +215,7 @@ async def test_an_unknown_price_is_refused_when_the_operator_says_so_even_withou
 async def test_what_is_free_is_answered_when_nothing_is_left() -> None:
     calendar = Calendar()
     poor = budget(
-        CostRules(limit_usd_per_day=0.0), metrics=new_metrics(), prices=Prices({}, now=calendar), now=calendar
+        lambda: CostRules(limit_usd_per_day=0.0), metrics=new_metrics(), prices=Prices({}, now=calendar), now=calendar
     )
     assert (await poor.reserve(request(provider=ProviderName.MOCK))).ceiling == 0
     with pytest.raises(CostLimitExceededError):
@@ -379,7 +379,7 @@ async def test_what_is_left_is_shown() -> None:
 @pytest.mark.parametrize(("limit_usd", "left"), [(None, 1.0), (4.0, 1.0), (0.0, 0.0)])
 def test_a_replica_that_is_alone_measures_what_is_left_by_its_own_part(limit_usd: float | None, left: float) -> None:
     metrics = new_metrics()
-    budget(CostRules(limit_usd_per_day=limit_usd), metrics=metrics, replicas=4)
+    budget(lambda: CostRules(limit_usd_per_day=limit_usd), metrics=metrics, replicas=4)
 
     assert sample(metrics, "llm_provider_budget_left_ratio", period="day") == left
 
@@ -412,7 +412,7 @@ def test_the_ceiling_is_no_lower_than_what_the_longest_answer_to_the_most_tokens
     asked = request(provider=ProviderName.OPENAI, model="gpt-6-luna", max_tokens=1000)
     size = len((prompt().system + "".join(prompt().user)).encode())
     dearest = Purchase(model=asked.model, usage=Usage(prompt=size, completion=1000), cost_usd=None)
-    reserved = budget(CostRules(), metrics=new_metrics(), prices=prices)._ceilings.of(asked)  # noqa: SLF001
+    reserved = budget(CostRules, metrics=new_metrics(), prices=prices)._ceilings.of(asked)  # noqa: SLF001
     cost_usd = prices.cost_usd(asked.provider, dearest, asked=asked.model)
     assert cost_usd is not None
     assert reserved >= micro_usd(cost_usd) > 0

@@ -156,10 +156,10 @@ async def drive_the_budget(watch: Watch) -> None:
     store = FakeSharedBudget()
     store.away = True
     rules = CostRules(limit_usd_per_day=0.0)
-    strict = budget(rules, metrics=watch.metrics, shared=store.of("one"))
+    strict = budget(lambda: rules, metrics=watch.metrics, shared=store.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
-    await alerts(strict, rules, metrics=watch.metrics, now=Calendar())[0].check()
+    await alerts(strict, lambda: rules, metrics=watch.metrics, now=Calendar())[0].check()
     watch.look()
 
 
