@@ -409,6 +409,15 @@ async def test_the_bounds_themselves_are_accepted(client: Client) -> None:
     assert (await client.post(COMPARISON, data=raw(metadata=nested(63)), headers=JSON)).status_code == 200
 
 
+async def test_the_two_zeros_are_one_temperature(client: Client) -> None:
+    outcomes = []
+    for zero in ("0", "-0.0", "0.0", "-0", "1e-400"):
+        body = raw(llm_config_overrides=f'{{"temperature_override": {zero}}}')
+        response = await client.post(COMPARISON, data=body, headers=JSON)
+        outcomes.append(response.headers["X-Cache"])
+    assert outcomes == ["MISS", *["HIT"] * 4]
+
+
 async def test_the_body_s_correlation_id_comes_before_the_header_s(client: Client) -> None:
     mine, other = str(uuid4()), str(uuid4())
     by_body = await compare(client, {"X-Correlation-ID": other}, correlation_id=mine)
