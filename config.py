@@ -885,11 +885,11 @@ def _complaints(error: ValidationError) -> Iterator[str]:
     table = {(setting.group, setting.field): setting for setting in settings_table()}
     messages: dict[str, str] = {}
     for mistake in error.errors(include_url=False, include_context=False):
-        group, field, *_ = (*map(str, mistake["loc"]), "")
+        group, field, *inside = (*map(str, mistake["loc"]), "")
         setting = table.get((group, field))
         name = variable_in_force(setting, os.environ) or setting.variable if setting else group
         value = mistake["input"]
-        messages.setdefault(
-            name, value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
-        )
+        message = value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
+        place = "" if setting is None or setting.is_secret else ".".join(filter(None, inside))
+        messages.setdefault(name, f"{message} (at {place})" if place else message)
     return (f"{name}: {message}." for name, message in messages.items())

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from api_models import CircuitState, DegradedMode, ProviderName
+from api_models import CircuitState, DegradedMode, DependencyStatus, ProviderName
 from protocols import CacheHealth, EventHealth, ProviderStatus
 
 MOCK = "the mock judges: no verdict is real"
@@ -12,6 +12,7 @@ DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"
 TRIED_NEXT = "the next call tries it again"
+KAFKA_AWAY = "Kafka does not answer, but no event waits for it"
 MODES = {
     DegradedMode.CACHE_READ_ONLY: "Redis takes no new answers",
     DegradedMode.CACHE_LOCAL_ONLY: "Redis is away, each replica answers from its own cache",
@@ -59,6 +60,8 @@ def mode_warnings(cache: CacheHealth, events: EventHealth, *, budget_is_local: b
         yield _mode(cache.degraded_mode, cache.cause)
     if events.buffering is not None:
         yield _mode(DegradedMode.EVENTS_BUFFERING, events.buffering)
+    elif events.kafka is DependencyStatus.UNHEALTHY:
+        yield KAFKA_AWAY
     if events.dropping:
         yield _mode(DegradedMode.EVENTS_DROPPING)
     if events.spool_fault is not None:

@@ -11,6 +11,7 @@ from api.request_reading import read_comparison
 from api.request_scope import caller, current_scope, note
 from api.response_rendering import json_answer, render_result
 from api_models import (
+    AttemptOutcome,
     ModelPrices,
     ModelReport,
     ModelsResponse,
@@ -61,6 +62,9 @@ async def compare(
         prompt_tokens=result.reply.purchase.usage.prompt,
         completion_tokens=result.reply.purchase.usage.completion,
     )
+    failed = [attempt.in_words for attempt in result.attempts if attempt.outcome is not AttemptOutcome.SUCCESS]
+    if failed:
+        note(failed_attempts=failed)
     return render_result(query, result)
 
 

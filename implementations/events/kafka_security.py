@@ -15,10 +15,12 @@ class Security:
 
     @classmethod
     def of(cls, settings: EventSettings) -> "Security":
-        """Read the certificates. Raises ConfigurationError, also if a name or a password is missing."""
+        """Read the certificates. Raises ConfigurationError, also if a setting is missing or would be ignored."""
         arguments: dict[str, Any] = {"security_protocol": settings.security_protocol}
         if settings.security_protocol.endswith("SSL"):
             arguments["ssl_context"] = _ssl_context(settings)
+        elif settings.ssl_ca_path or settings.ssl_certificate_path or settings.ssl_key_path:
+            raise _ignored("KAFKA_SSL_*", settings)
         if settings.security_protocol.startswith("SASL"):
             if not settings.sasl_username or not settings.sasl_password:
                 raise ConfigurationError(
@@ -28,7 +30,16 @@ class Security:
             arguments["sasl_mechanism"] = settings.sasl_mechanism
             arguments["sasl_plain_username"] = settings.sasl_username
             arguments["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+        elif settings.sasl_username or settings.sasl_password:
+            raise _ignored("KAFKA_SASL_*", settings)
         return cls(arguments=arguments)
+
+
+def _ignored(names: str, settings: EventSettings) -> ConfigurationError:
+    """Events would leave in clear text, or without a login, although the operator means them not to."""
+    return ConfigurationError(
+        f"{PREFIX}{names}: not used while KAFKA_SECURITY_PROTOCOL is {settings.security_protocol}."
+    )
 
 
 def _ssl_context(settings: EventSettings) -> ssl.SSLContext:

@@ -63,7 +63,10 @@ def guards_of(
 
     def log_change(before: CircuitState, after: CircuitState) -> None:
         metrics.circuit_changed(name, after)
-        log.warning("circuit_changed", provider=name, before=before, after=after)
+        held = guards.circuit.override
+        log.warning(
+            "circuit_changed", provider=name, before=before, after=after, reason=None if held is None else held.reason
+        )
 
     guards = Guards(
         circuit=CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=log_change),

@@ -7,9 +7,9 @@ import pytest
 from dishka import Provider, Scope, provide
 
 from api import health_warnings
-from api_models import CircuitState, ProviderName
+from api_models import CacheMode, CircuitState, DependencyStatus, ProviderName
 from config import Settings
-from protocols import BackgroundProtocol, ProbeFinding, ProviderFindings
+from protocols import BackgroundProtocol, CacheHealth, EventHealth, ProbeFinding, ProviderFindings
 from startup_setup import create_app
 from tests.fakes import NOON, provider_status
 from tests.integration.service_process import PREFIX
@@ -68,6 +68,23 @@ def test_a_circuit_whose_time_is_over_says_that_it_will_be_tried() -> None:
     waiting = provider_status(circuit_state=CircuitState.OPEN)
     (warning,) = health_warnings.warnings_of([waiting], ranked={waiting.name}, mock=False, draining=False)
     assert warning == "provider_open: a provider is not asked at the moment (anthropic: the next call tries it again)"
+
+
+@pytest.mark.parametrize(
+    ("kafka", "buffering", "warnings"),
+    [
+        (DependencyStatus.HEALTHY, None, []),
+        (DependencyStatus.DISABLED, None, []),
+        (DependencyStatus.UNHEALTHY, None, ["Kafka does not answer, but no event waits for it"]),
+        (DependencyStatus.UNHEALTHY, "auth", ["events_buffering: events wait in this process (auth)"]),
+    ],
+)
+def test_a_kafka_that_does_not_answer_is_told(
+    kafka: DependencyStatus, buffering: str | None, warnings: list[str]
+) -> None:
+    cache = CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
+    events = EventHealth(kafka=kafka, buffering=buffering)
+    assert list(health_warnings.mode_warnings(cache, events, budget_is_local=False)) == warnings
 
 
 async def test_that_nobody_answers_who_names_no_provider_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,22 @@ def test_sasl_without_a_name_or_a_password_is_a_wrong_configuration(given: dict[
         link("127.0.0.1:9", security_protocol="SASL_SSL", **given)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "given", "names"),
+    [
+        ("PLAINTEXT", {"sasl_username": "u", "sasl_password": SecretStr("p")}, "SASL"),
+        ("SSL", {"sasl_password": SecretStr("p")}, "SASL"),
+        ("PLAINTEXT", {"ssl_ca_path": "/ca.pem"}, "SSL"),
+        ("SASL_PLAINTEXT", {"sasl_username": "u", "sasl_password": SecretStr("p"), "ssl_key_path": "/k.pem"}, "SSL"),
+    ],
+)
+def test_a_login_or_a_certificate_that_would_be_ignored_is_a_wrong_configuration(
+    protocol: str, given: dict[str, object], names: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"KAFKA_{names}_\*: not used while .* is {protocol}"):
+        link("127.0.0.1:9", security_protocol=protocol, **given)
+
+
 def test_no_rendering_of_the_security_shows_the_password() -> None:
     settings = EventSettings(security_protocol="SASL_PLAINTEXT", sasl_username="u", sasl_password=SecretStr("canary"))
 

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import orjson
+import pytest
+
 from api_models import JsonObject
 from tests.integration.dialects import ANTHROPIC, OPENAI, OPENROUTER, Dialect
 from tests.integration.pointed_service import Service, Told, running
@@ -37,6 +40,16 @@ async def test_another_judge_answers_when_the_first_one_fails() -> None:
     assert (told.status, body["provider"], body["provenance"]["fallback_used"]) == (200, "openai", True)
     assert attempts(told) == [("anthropic", "unavailable")] * 3 + [("openai", "success")]
     assert (len(anthropic.requests), len(openai.requests)) == (3, 1)
+
+
+async def test_the_log_says_why_the_first_judge_did_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    told, _, _ = await outcome(failing(ANTHROPIC, "key"), ENVIRONMENT="production")
+    lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (changed,) = (line for line in lines if line["event"] == "circuit_changed")
+    (finished,) = (line for line in lines if line["event"] == "request_finished")
+    assert (changed["provider"], changed["after"], changed["reason"]) == ("anthropic", "open", "authentication")
+    assert (told.status, finished["provider"], finished["attempts"]) == (200, "openai", 2)
+    assert [one.partition(" after ")[0] for one in finished["failed_attempts"]] == ["anthropic: authentication"]
 
 
 async def test_a_refusal_goes_to_another_judge_and_is_paid_for() -> None:

@@ -204,6 +204,22 @@ def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, monkeypat
     assert CANARY not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("PRICE_OVERRIDES", '{"m-x": {"input": 1}}', "m-x.output"),
+        ("ROUTING_RULES", '[{"user_id": "u", "provider": "openai"}, {"user_id": "v"}]', "1.provider"),
+        ("COST_ALERT_LEVELS", "0.5,7", "1"),
+    ],
+)
+def test_a_wrong_part_of_a_value_is_told_by_its_place(
+    name: str, value: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(ConfigurationError, match=rf"^{PREFIX}{name}: .* \(at {place}\)\.$"):
+        Settings.from_environment()
+
+
 @pytest.mark.parametrize(("name", "taken", "refused"), BOUNDS)
 def test_a_number_is_bounded(name: str, taken: str, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PREFIX + name, taken)
