@@ -64,7 +64,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         if self._is_answering:
-            self.transport.close()
+            self.flow.pause_reading()  # Uvicorn resumes when it has answered; what follows is then refused
         else:
             self.send_400_response("The head of the request is too large.")
 

@@ -110,11 +110,25 @@ async def test_a_head_without_an_end_is_refused(begins: bytes, goes_on: bytes) -
 
 
 @pytest.mark.parametrize("goes_on", [b"X: " + b"x" * 997 + END, b"x" * 1000])
-async def test_trailers_without_an_end_close_the_connection(goes_on: bytes) -> None:
+async def test_trailers_without_an_end_are_read_no_further(goes_on: bytes) -> None:
     harness = Harness()
-    await harness.receives(CHUNKED, *[goes_on] * (1 + MOST_HEAD_BYTES // 1000))
+    await harness.receives(CHUNKED, *[goes_on] * (MOST_HEAD_BYTES // 1000))
+    assert not harness.transport.pause_reading.called
+    await harness.receives(goes_on)
+    assert harness.transport.pause_reading.called
+
+
+async def test_the_next_head_without_an_end_is_refused_when_the_request_before_it_is_answered() -> None:
+    harness = Harness()
+    harness.may_answer.clear()
+    await harness.receives(GET + GET[:-4], b"x" * (MOST_HEAD_BYTES + 1))
+    assert (harness.sent, harness.transport.close.called) == (b"", False)
+    harness.may_answer.set()
+    await harness.receives(b"x")
+    await harness.receives(b"x")
+    assert harness.sent.startswith(b"HTTP/1.1 204 ")
+    assert b"HTTP/1.1 400 " in harness.sent
     assert harness.transport.close.called
-    assert harness.sent == b""
 
 
 async def test_a_body_of_any_size_and_a_complete_head_in_one_piece_pass() -> None:
