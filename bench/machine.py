@@ -45,9 +45,10 @@ def described() -> dict[str, str]:
 
 
 def commit() -> str:
-    """What was measured; "+" when there were changes beside."""
+    """What was measured; "+" when something but the results had changed."""
     known = _git("rev-parse", "--short", "HEAD")
-    return known + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+    return known + ("+" if changes else "")
 
 
 def _processor() -> str:

@@ -25,6 +25,7 @@ def page() -> str:
         "peers": _peers(Rounds(peers.rows)),
         "rounds": _rounds(peers),
         "leanest": _leanest(Rounds(peers.rows)),
+        "redis": _redis(Rounds(peers.rows)),
         "footprint": _footprint(footprint),
     }
     text = TEXT.read_text()
@@ -123,6 +124,14 @@ def _leanest(rounds: Rounds) -> Iterator[str]:
         f"Against the leanest route that we could write, the plain one takes {bare:.2f} times as much CPU time, a "
         f"local hit {hit:.2f} times and a judged miss {miss:.2f} times as much."
     )
+
+
+def _redis(rounds: Rounds) -> Iterator[str]:
+    """What an exchange with Redis costs: an answer from it beside a local one."""
+    redis, local = (rounds.each(name, MANY, lambda row: 1000 * row.cpu_ms) for name in (REDIS_HIT.name, HIT.name))
+    costs = [theirs - ours for theirs, ours in zip(redis, local, strict=True)]
+    spread = f"{min(costs):.0f}\N{EN DASH}{max(costs):.0f}"
+    yield f"An answer from Redis takes {median(costs):.0f} µs ({spread}) more CPU time of the service than a local one."
 
 
 def _footprint(report: Report) -> Iterator[str]:

@@ -23,6 +23,7 @@ from bench.stage import Stage
 ROUNDS = 11
 SPANS = Spans(warm_s=0.5, counted_s=0.8)
 SLOW_TO_RESUME = {PORTKEY: 3.0}  # times warm_s: Node's CPU time per answer falls for a second after a suspension
+SLOW_TO_ANSWER = {LITELLM: 3.0}  # times counted_s: its answers come in cohorts, a fifth of a second apart
 PAUSE_S = 0.1  # all is answered by then; what a server still does in the background ends before it is suspended
 WARMING, WARM_ANSWERS, MOST_WARMINGS = Spans(warm_s=0.0, counted_s=3.0), 12_000, 12
 MANY, ONE = Run(), Run(connections=1)
@@ -53,10 +54,17 @@ async def _round(subjects: Sequence[Subject], run: Run, spans: Spans, world: Wor
     windows: dict[str, list[Window]] = {subject.name: [] for subject in subjects}
     for subject in (*subjects, *reversed(subjects)):
         async with _its_turn(subject.server, world):
-            warm_s = spans.warm_s * SLOW_TO_RESUME.get(subject.name, 1.0)
-            windows[subject.name].append(await counted(subject, run, replace(spans, warm_s=warm_s)))
+            windows[subject.name].append(await counted(subject, run, _spans_of(subject, spans)))
     for subject in subjects:
         yield row_of(subject, run, windows[subject.name])
+
+
+def _spans_of(subject: Subject, spans: Spans) -> Spans:
+    return replace(
+        spans,
+        warm_s=spans.warm_s * SLOW_TO_RESUME.get(subject.name, 1.0),
+        counted_s=spans.counted_s * SLOW_TO_ANSWER.get(subject.name, 1.0),
+    )
 
 
 async def _subjects(stage: Stage, stack: ExitStack, world: World) -> AsyncIterator[Subject]:
