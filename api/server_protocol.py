@@ -35,6 +35,8 @@ class ServerProtocol(HttpToolsProtocol):
         """Parse the data; refuse a head or trailers that are too large."""
         self._unread_bytes += len(data)
         super().data_received(data)
+        if self.transport.is_closing():  # refused already
+            return
         if self._unread_bytes > MOST_HEAD_BYTES:
             self._refuse()
         elif self._reads_head and self._head_timer is None:

@@ -26,7 +26,7 @@ class Harness:
         self.may_answer.set()
         self.transport = Mock(spec=asyncio.Transport)
         self.transport.get_extra_info.return_value = None
-        self.transport.is_closing.return_value = False
+        self.transport.is_closing.side_effect = lambda: self.transport.close.called
         config = Config(
             self.answer,
             interface="asgi3",
@@ -107,6 +107,13 @@ async def test_a_head_without_an_end_is_refused(begins: bytes, goes_on: bytes) -
     assert harness.sent.startswith(b"HTTP/1.1 400 ")
     assert harness.transport.close.called
     assert harness.seen == []
+
+
+async def test_what_is_no_http_is_refused_once() -> None:
+    harness = Harness()
+    await harness.receives(b"x" * (MOST_HEAD_BYTES + 1))
+    assert harness.sent.startswith(b"HTTP/1.1 400 ")
+    assert harness.transport.write.call_count == harness.transport.close.call_count == 1
 
 
 @pytest.mark.parametrize("goes_on", [b"X: " + b"x" * 997 + END, b"x" * 1000])
