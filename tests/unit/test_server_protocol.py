@@ -42,11 +42,10 @@ class Harness:
             self.protocol.connection_made(self.transport)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
-        body = b""
-        while (message := await receive()).get("more_body") or message["body"]:
-            body += message["body"]
-            if not message["more_body"]:
-                break
+        body, goes_on = b"", True
+        while goes_on:
+            message = await receive()
+            body, goes_on = body + message["body"], message["more_body"]
         self.seen.append((dict(scope["headers"]), body))
         await self.may_answer.wait()
         await send({"type": "http.response.start", "status": 204, "headers": []})
