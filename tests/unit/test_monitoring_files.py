@@ -87,6 +87,7 @@ def test_every_degraded_mode_has_a_warning_and_a_paragraph(mode: DegradedMode) -
         health_warnings.ONLY_NAMED,
         health_warnings.DRAINING,
         health_warnings.LOOK_UP_FAILED,
+        health_warnings.KAFKA_AWAY,
         health_warnings.HELD_CLOSED,
     ],
 )
