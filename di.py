@@ -136,6 +136,8 @@ log = structlog.get_logger("service")
 Flights = SingleFlight[ProviderReply]
 QuestionMemory = NewType("QuestionMemory", MemoryLimit)
 
+OF_ONE_REPLICA = {"service": {"host", "port"}, "events": {"spool_path"}}  # settings that replicas on one host differ in
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedState:
@@ -807,7 +809,8 @@ class ProcessProvider(Provider):
         """All metrics in one registry."""
         listed = {model for name in ProviderName for model in catalogue.models(name)}
         priced = {key.partition("/")[2] for key in settings.models.price_overrides}
-        digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]  # secrets are dumped as asterisks
+        common = settings.model_dump_json(exclude=OF_ONE_REPLICA)  # secrets are dumped as asterisks
+        digest = hashlib.sha256(common.encode()).hexdigest()[:16]
         return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *priced}, settings_digest=digest)
 
     @provide

@@ -406,7 +406,7 @@ class Metrics:
         declare.info("build", "What is running.", version=self.version)
         declare.info(
             "config",
-            "Digest of the environment's settings without secrets; equal on all replicas.",
+            "Digest of the environment's settings without secrets, address and spool; equal on all replicas.",
             digest=settings_digest,
         )
 

@@ -1,4 +1,4 @@
-"""The container: what it gives is made at once, so it needs no lock against making it twice."""
+"""The container: what it gives is made at once, so it needs no lock; the digest of the settings it is made from."""
 
 import re
 from collections.abc import Coroutine
@@ -51,3 +51,25 @@ async def test_nothing_waits_while_it_is_made(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(StopIteration):  # the end of a coroutine that never gave way
             making.send(None)
     await container.close()
+
+
+async def digest(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
+    with monkeypatch.context() as environment:
+        for name, value in prefixed(**settings).items():
+            environment.setenv(name, value)
+        container = create_container(Settings.from_environment())
+    shown = (await container.get(Metrics)).exposition("text/plain")[0].decode()
+    await container.close()
+    return shown.partition('llm_provider_config_info{digest="')[2].partition('"')[0]
+
+
+async def test_replicas_on_one_host_show_one_digest_and_another_setting_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replicas = [
+        {"PORT": str(port), "EVENT_SPOOL_PATH": str(tmp_path / f"{port}.sqlite"), "OPENAI_API_KEY": "k" * port}
+        for port in (81, 82)
+    ]
+    one, two = [await digest(monkeypatch, **settings) for settings in replicas]
+    assert one == two
+    assert one != await digest(monkeypatch, **replicas[0], LLM_CACHE_TTL="60")
