@@ -113,11 +113,11 @@ class KafkaConnection:
             permit.succeeded()
         self._is(well=True)
 
-    def failed(self, permit: Permit | None) -> None:
-        """Kafka did not acknowledge, or not in time."""
+    def failed(self, permit: Permit | None, reason: str) -> None:
+        """Kafka did not acknowledge, or not in time. reason: for the log, without any text of Kafka's."""
         if permit is not None:
             permit.failed()
-        self._is(well=False)
+        self._is(well=False, reason=reason)
 
     async def keep_open(self) -> None:
         """Keep a session open, forever."""
@@ -133,7 +133,7 @@ class KafkaConnection:
             await self._link.open(one_by_one=self.one_by_one)
         except LinkFailure as failure:
             self.forbidden = isinstance(failure, Forbidden)
-            self.failed(permit)
+            self.failed(permit, failure.reason)
             return False
         except BaseException:  # a cancellation or a defect says nothing about Kafka
             permit.ignored()
@@ -154,10 +154,11 @@ class KafkaConnection:
             await self._link.close()
             session.over.set()
 
-    def _is(self, *, well: bool) -> None:
+    def _is(self, *, well: bool, reason: str | None = None) -> None:
         """Set the gauge; log changes."""
         self._metrics.kafka_up.set(well)
-        if well is not self._well:
-            write = log.info if well else log.error
-            write("kafka_takes_events" if well else "kafka_takes_no_events", refused=self.forbidden)
+        if well and not self._well:
+            log.info("kafka_takes_events")
+        elif not well and self._well is not False:
+            log.error("kafka_takes_no_events", reason=reason)
         self._well = well

@@ -7,7 +7,6 @@ A lost connection is therefore not a failure here, only a long wait; a failure m
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
 
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no py.typed
 from aiokafka.errors import (  # type: ignore[import-untyped]  # likewise
@@ -50,7 +49,11 @@ REFUSES_US = (
 
 
 class LinkFailure(Exception):  # noqa: N818  its four subclasses have telling names
-    """A failure of aiokafka, without its text."""
+    """A failure of aiokafka. reason: the name of its exception, whose text may quote what is not for a log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class TooLarge(LinkFailure):
@@ -74,14 +77,14 @@ class _Witness(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.refused = False
+        self.refusal: Exception | None = None
         lines = logging.getLogger("aiokafka")
         lines.propagate = False
         lines.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         arguments = record.args if isinstance(record.args, tuple) else ()
-        self.refused = self.refused or any(isinstance(one, REFUSES_US) for one in arguments)
+        self.refusal = self.refusal or next((one for one in arguments if isinstance(one, REFUSES_US)), None)
 
 
 class KafkaLink:
@@ -96,7 +99,7 @@ class KafkaLink:
 
     async def open(self, *, one_by_one: bool) -> None:
         """Connect. one_by_one: no batching, so that a failure concerns one message. Raises Forbidden or LinkDown."""
-        self._witness.refused = False
+        self._witness.refusal = None
         producer = AIOKafkaProducer(
             bootstrap_servers=self._servers,
             client_id=self._client_id,
@@ -110,9 +113,9 @@ class KafkaLink:
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await producer.start()
-        except (KafkaError, OSError, TimeoutError):
+        except (KafkaError, OSError, TimeoutError) as error:
             await _stopped(producer)
-            raise (Forbidden if self._witness.refused else LinkDown) from None
+            raise link_failure(self._witness.refusal or error) from None
         except BaseException:  # a cancelled start leaves tasks and sockets behind as well
             await _stopped(producer)
             raise
@@ -125,7 +128,7 @@ class KafkaLink:
         """
         producer = self._producer
         if producer is None:
-            raise LinkDown
+            raise LinkDown("closed")
         try:
             async with asyncio.timeout(POST_TIMEOUT_S):
                 posted: asyncio.Future[None] = await producer.send(
@@ -134,7 +137,7 @@ class KafkaLink:
         except (KafkaError, OSError, TimeoutError) as error:
             failure = link_failure(error)
             if isinstance(failure, TopicMissing) and not await _is_answered(producer):
-                failure = LinkDown()  # no broker answers, so the topic may exist
+                failure = LinkDown(failure.reason)  # no broker answers, so the topic may exist
             raise failure from None
         return posted
 
@@ -147,13 +150,14 @@ class KafkaLink:
 
 def link_failure(error: BaseException) -> LinkFailure:
     """The LinkFailure for an exception of aiokafka."""
-    table: tuple[tuple[tuple[type[BaseException], ...], Callable[[], LinkFailure]], ...] = (
+    table: tuple[tuple[tuple[type[BaseException], ...], type[LinkFailure]], ...] = (
         (TOO_LARGE, TooLarge),
         (NOT_THERE, TopicMissing),
         (NOT_ALLOWED, Forbidden),
         (REFUSES_US, Forbidden),
     )
-    return next((failure() for kinds, failure in table if isinstance(error, kinds)), LinkDown())
+    kind = next((failure for errors, failure in table if isinstance(error, errors)), LinkDown)
+    return kind(type(error).__name__)
 
 
 async def _is_answered(producer: AIOKafkaProducer) -> bool:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from api_models import EventDropReason, ProcessingEvent
 from implementations.events.connection import Backoff, KafkaConnection, Session
 from implementations.events.event_queue import EventQueue
@@ -15,6 +17,9 @@ CHUNK = 100  # messages in flight at once; this paces a replay
 BREATH = 20  # messages sent before yielding to the event loop
 ACK_TIMEOUT_S = 10.0
 FRESH_PRODUCER_AFTER_S = 120.0
+NO_ANSWER = "no acknowledgement"
+
+log = structlog.get_logger("events")
 
 Posted = dict[asyncio.Future[None], Message]
 
@@ -52,11 +57,17 @@ class Lane:
                 permit.ignored()
                 continue
             failure = await self._send(session, permit)
-            self.waits_for = _reason(failure)
+            self._wait_for(_reason(failure))
             if failure is None:
                 self._backoff.reset()
             elif not isinstance(failure, TooLarge):
                 await self._sleep(self._backoff.next_s())
+
+    def _wait_for(self, reason: EventDropReason | None) -> None:
+        """Note what the topic lacks; log it once, since the degraded mode names the reason and not the topic."""
+        if reason is not None and reason is not self.waits_for:
+            log.error("topic_takes_no_events", topic=self._event.topic, reason=reason)
+        self.waits_for = reason
 
     async def _send(self, session: Session, permit: Permit) -> LinkFailure | None:
         """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
@@ -71,9 +82,10 @@ class Lane:
             reported = self._settle(chunk, posted)
             if not posted:
                 permit.ignored()
-        if reported is not None or (isinstance(refusal, LinkDown) and not posted):
-            self._broken(reported or LinkDown(), session, held)
-            return reported or refusal
+        failure = reported or (refusal if isinstance(refusal, LinkDown) and not posted else None)
+        if failure is not None:
+            self._broken(failure, session, held)
+            return failure
         if any(map(_is_acknowledged, posted)):
             self._connection.delivered(held)
         elif held is not None:
@@ -135,7 +147,7 @@ class Lane:
                     bound.cancel()
                 if any(end.done() for end in ends):
                     return held
-                self._connection.failed(held)
+                self._connection.failed(held, NO_ANSWER)
                 held = self._connection.try_permit()
                 if self._clock() - began_s >= FRESH_PRODUCER_AFTER_S:
                     session.broken.set()
@@ -178,7 +190,7 @@ class Lane:
             if held is not None:
                 held.ignored()
         else:
-            self._connection.failed(held)
+            self._connection.failed(held, failure.reason)
         session.broken.set()
 
 

@@ -32,13 +32,16 @@ async def test_events_that_wait_for_kafka_are_a_mode_that_ends_with_their_delive
 
 
 async def test_a_kafka_that_refuses_us_is_named_as_the_cause() -> None:
-    harness = Harness(link=FakeLink(*[Forbidden()] * 1000), max_age_s=1e9)
+    harness = Harness(link=FakeLink(*[Forbidden("SaslAuthenticationFailed")] * 1000), max_age_s=1e9)
     harness.publish(miss(1))
     async with running(harness):
         assert harness.outbox.health() == EventHealth(kafka=UNHEALTHY, buffering="auth")
 
 
-@pytest.mark.parametrize(("refusal", "cause"), [(TopicMissing(), "unknown_topic"), (Forbidden(), "auth")])
+@pytest.mark.parametrize(
+    ("refusal", "cause"),
+    [(TopicMissing("InvalidTopicError"), "unknown_topic"), (Forbidden("SaslAuthenticationFailed"), "auth")],
+)
 async def test_one_topic_that_waits_is_a_mode_although_kafka_is_well(refusal: LinkFailure, cause: str) -> None:
     harness = Harness(max_age_s=600.0)
     harness.link.refusals[MISS] = refusal
@@ -59,8 +62,31 @@ def test_events_that_were_given_up_are_a_mode_for_a_minute() -> None:
     assert (harness.outbox.health().dropping, gauges(harness)) == (False, (1.0, 0.0))
 
 
+async def test_why_kafka_takes_nothing_is_told_once() -> None:
+    harness = Harness(link=FakeLink(*[LinkDown("NodeNotReadyError")] * 7))
+    harness.publish(miss(1))
+    with capture_logs() as lines:
+        async with running(harness):
+            for _ in range(100):
+                await settle()
+    told = [(line["event"], line.get("reason")) for line in lines if line["event"].startswith("kafka_")]
+    assert told == [("kafka_takes_no_events", "NodeNotReadyError"), ("kafka_takes_events", None)]
+
+
+async def test_the_topic_that_waits_is_named_once() -> None:
+    harness = Harness(max_age_s=600.0)
+    harness.link.refusals[MISS] = TopicMissing("InvalidTopicError")
+    harness.publish(miss(1), miss(2))
+    with capture_logs() as lines:
+        async with running(harness):
+            for _ in range(100):
+                await settle()
+    told = [(line["topic"], line["reason"]) for line in lines if line["event"] == "topic_takes_no_events"]
+    assert told == [(MISS.topic, "unknown_topic")]
+
+
 async def test_entering_and_leaving_a_mode_is_told_once() -> None:
-    harness = Harness(link=FakeLink(*[LinkDown()] * 7), max_messages=1)
+    harness = Harness(link=FakeLink(*[LinkDown("NodeNotReadyError")] * 7), max_messages=1)
     harness.publish(miss(1), miss(2))
     with capture_logs() as lines:
         async with running(harness):

@@ -46,7 +46,7 @@ async def test_health_is_what_is_known() -> None:
 
 
 async def test_a_kafka_that_is_away_at_the_start_is_tried_again_after_growing_waits() -> None:
-    harness = Harness(link=FakeLink(*[LinkDown()] * 7))
+    harness = Harness(link=FakeLink(*[LinkDown("NodeNotReadyError")] * 7))
     harness.publish(miss(1))
     async with running(harness):
         await until_empty(harness)
@@ -57,7 +57,7 @@ async def test_a_kafka_that_is_away_at_the_start_is_tried_again_after_growing_wa
 
 
 async def test_a_kafka_that_stays_away_opens_the_circuit() -> None:
-    async with running(Harness(link=FakeLink(*[LinkDown()] * 12))) as harness:
+    async with running(Harness(link=FakeLink(*[LinkDown("NodeNotReadyError")] * 12))) as harness:
         for _ in range(100):
             await settle()
 
@@ -121,7 +121,7 @@ async def test_a_session_that_ends_before_anything_is_acknowledged_proves_nothin
     harness.link.acknowledges = False
     harness.publish(miss(1))
     async with running(harness):
-        harness.connection.failed(None)
+        harness.connection.failed(None, "NodeNotReadyError")
         (await harness.connection.session()).over.set()
         await settle()
         assert not harness.connection.is_well
@@ -139,7 +139,7 @@ async def test_an_open_circuit_closes_at_once_when_what_hung_is_delivered() -> N
 
 async def test_a_missing_topic_waits_and_the_others_flow() -> None:
     harness = Harness()
-    harness.link.refusals[MISS] = TopicMissing()
+    harness.link.refusals[MISS] = TopicMissing("InvalidTopicError")
     harness.publish(miss(1), HIT, miss(2))
     async with running(harness):
         assert [posted.event for posted in harness.link.posts] == [HIT.event]
@@ -150,7 +150,10 @@ async def test_a_missing_topic_waits_and_the_others_flow() -> None:
     assert harness.link.delivered_keys()[1:] == keys([1, 2])
 
 
-@pytest.mark.parametrize(("refusal", "reason"), [(TopicMissing(), "unknown_topic"), (Forbidden(), "auth")])
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [(TopicMissing("InvalidTopicError"), "unknown_topic"), (Forbidden("SaslAuthenticationFailed"), "auth")],
+)
 async def test_what_expires_in_front_of_a_topic_says_what_it_waited_for(refusal: LinkFailure, reason: str) -> None:
     harness = Harness(max_age_s=600.0)
     harness.link.refusals[MISS] = refusal
@@ -162,7 +165,7 @@ async def test_what_expires_in_front_of_a_topic_says_what_it_waited_for(refusal:
 
 
 async def test_what_expires_because_kafka_refuses_us_says_so() -> None:
-    harness = Harness(link=FakeLink(*[Forbidden()] * 1000), max_age_s=600.0)
+    harness = Harness(link=FakeLink(*[Forbidden("SaslAuthenticationFailed")] * 1000), max_age_s=600.0)
     harness.publish(miss(1))
     async with running(harness):
         await until_empty(harness)
@@ -177,7 +180,7 @@ class Narrow(FakeLink):
 
     async def post(self, message: Message) -> asyncio.Future[None]:
         if len(message.encoded()) > self.limit:
-            raise TooLarge
+            raise TooLarge("RecordTooLargeError")
         return await super().post(message)
 
 
@@ -233,7 +236,7 @@ async def test_a_producer_that_reports_a_failure_is_replaced_and_nothing_overtak
 
 async def test_a_link_that_takes_nothing_is_replaced() -> None:
     harness = Harness()
-    harness.link.refusals[MISS] = LinkDown()
+    harness.link.refusals[MISS] = LinkDown("NodeNotReadyError")
     harness.publish(miss(1))
     async with running(harness):
         assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
