@@ -75,6 +75,7 @@ class SharedBudget:
         self._declaring: asyncio.Task[None] | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._counted = 0  # messages of this replica, by Redis's highest count in this epoch
+        self._answered = 0  # likewise, by the answers heard: each has a count of its own, unless Redis went back
         self.others: Mapping[str, Share] = {}
 
     @property
@@ -125,22 +126,22 @@ class SharedBudget:
         return entries
 
     async def _send(self, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> Heard | None:
-        counted = self._counted
         reply = await self._store.exchange("change", epoch, entries, ceiling=ceiling)
-        heard = self._heard(epoch, reply, entries, counted)
+        heard = self._heard(epoch, reply, entries)
         if heard is None and epoch == self._epoch:
             self._declared = None
         return heard
 
-    def _heard(self, epoch: int, reply: Sequence[int] | None, entries: Sequence[Entry], counted: int) -> Heard | None:
-        """The reply; None if there is none, or if Redis went back. counted: its count when the message was sent."""
+    def _heard(self, epoch: int, reply: Sequence[int] | None, entries: Sequence[Entry]) -> Heard | None:
+        """The reply; None if there is none, or if Redis went back: there are then more answers than it counts."""
         if not reply or reply[0] == BudgetAnswer.UNKNOWN:
             return None
-        count, shares = sum(reply[4::4]), zip(entries, reply[1::4], reply[2::4], strict=True)
         if epoch == self._epoch:
-            self._counted = max(self._counted, count)
+            self._counted = max(self._counted, sum(reply[4::4]))
+            self._answered += len(entries)
+            shares = zip(entries, reply[1::4], reply[2::4], strict=True)
             self.others = {one.period: self._at_least(one.period, Share(held, spent)) for one, held, spent in shares}
-        return Heard(BudgetAnswer(reply[0]), reply[3::4]) if count > counted else None
+        return Heard(BudgetAnswer(reply[0]), reply[3::4]) if self._answered <= self._counted else None
 
     def _checked(self, entries: Sequence[Entry], held: Sequence[int]) -> BudgetAnswer:
         """What was granted, unless Redis has forgotten what the others are known to have spent. held: by this replica.
@@ -170,12 +171,12 @@ class SharedBudget:
         try:
             accounts, self._declared = self._local.accounts, None
             self._epoch += 1
-            self._counted = 0
+            self._counted = self._answered = 0
             for one in accounts:
                 one.sent_held, one.sent_spent = one.decided, one.spent
             entries = [Entry(one.period, one.decided, one.spent, None) for one in accounts]
             reply = await self._store.exchange("declare", self._epoch, entries, ceiling=0)
-            if self._heard(self._epoch, reply, entries, 0) is not None:
-                self._declared = accounts
+            if self._heard(self._epoch, reply, entries) is not None:
+                self._declared, self._answered = accounts, self._counted
         finally:
             self._declaring = None

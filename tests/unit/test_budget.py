@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import cycle, repeat
+from itertools import chain, cycle, repeat
 from unittest.mock import patch
 
 import pytest
@@ -291,6 +291,22 @@ async def test_a_redis_that_went_back_to_older_figures_is_told_again_by_each_rep
         await one.refresh()
         await one.refresh()
     assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 80 * CENT
+
+
+async def test_a_redis_that_went_back_while_messages_were_on_their_way_is_told_again() -> None:
+    fleet = Fleet(day=1.0, size=1)
+    assert await fleet.buys(0, 0.1)
+    older = fleet.store.snapshot()
+    answered = AT_ONCE // 2
+    fleet.store.turns = chain([1] * answered, [100] * (AT_ONCE - answered), repeat(1))
+    asking = [asyncio.create_task(fleet.reserves(0)) for _ in range(AT_ONCE)]
+    await settle()
+    assert fleet.store.held[DAY] == 10 * CENT + micro_usd(PRICED) * answered
+    fleet.store.restore(older)
+    assert all(await asyncio.gather(*asking))
+    for _ in range(2):
+        await fleet.budgets[0].refresh()
+    assert fleet.store.held[DAY] == 10 * CENT + micro_usd(PRICED) * AT_ONCE
 
 
 async def test_who_comes_back_first_to_a_redis_that_lost_everything_does_not_get_what_the_others_spent() -> None:
