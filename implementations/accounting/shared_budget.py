@@ -14,6 +14,7 @@ from implementations.accounting.local_budget import LocalBudget
 from protocols import Account, Reservation
 
 AT_ONCE = 8  # messages: a burst of purchases must not take every connection
+EPOCHS = 2  # in which a reservation is requested
 
 
 class BudgetAnswer(IntEnum):
@@ -93,14 +94,17 @@ class SharedBudget:
 
         None: Redis is down, or the reservation was decided upon meanwhile. Must not be cancelled: the request may still
         be granted. No message tells of a ceiling before its own request is answered, because messages overtake each
-        other.
+        other. A request that ends the epoch is repeated in the next one: a Redis that lost its data can answer then.
         """
         async with self._turns:
-            is_ready = reservation.is_asked and await self._ready()
-            if not is_ready or not reservation.is_asked or reservation.accounts != self._local.accounts:
-                return None
-            epoch, entries = self._epoch, self._differences(limits)
-            heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
+            for _ in range(EPOCHS):
+                is_ready = reservation.is_asked and await self._ready()
+                if not is_ready or not reservation.is_asked or reservation.accounts != self._local.accounts:
+                    return None
+                epoch, entries = self._epoch, self._differences(limits)
+                heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
+                if heard is not None:
+                    break
         if heard is None or heard.answer:
             return heard and heard.answer
         self._local.decide(reservation)

@@ -279,6 +279,16 @@ async def test_a_redis_that_lost_everything_is_told_again_by_each_replica() -> N
     assert fleet.store.held[DAY] == 60 * CENT
 
 
+async def test_calls_that_find_that_redis_lost_everything_get_what_is_left_of_the_limit_not_of_a_part() -> None:
+    fleet = Fleet(day=1.0)
+    for _ in range(5):
+        assert await fleet.buys(0, 0.1)
+    fleet.store.forget()
+    taken = await asyncio.gather(*(fleet.reserves(0) for _ in range(AT_ONCE)))
+    assert sum(one is not None for one in taken) == 5
+    assert fleet.store.held[DAY] == micro_usd(1.0)
+
+
 async def test_a_redis_that_went_back_to_older_figures_is_told_again_by_each_replica() -> None:
     fleet = Fleet(day=1.0)
     assert await fleet.buys(0, 0.1)
