@@ -12,7 +12,7 @@ from quart.globals import _cv_app, _cv_request
 from quart.sessions import NullSession
 from quart.typing import ResponseReturnValue, ResponseTypes
 from quart.wrappers import BaseRequestWebsocket
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, MapAdapter
 
 from api.body import UnlimitedMemory
@@ -22,6 +22,7 @@ from protocols import MemoryProtocol
 Finish = Callable[[ResponseTypes], None]
 NO_SESSION = NullSession()
 KEPT_PATHS, LONGEST_KEPT_PATH = 64, 100
+DOUBLED_SLASH = "//"
 
 
 class KeptMatch(MapAdapter):
@@ -62,6 +63,13 @@ class Context(RequestContext):
         self._tokens = _cv_app.set(self.app.context), _cv_request.set(self)
         self.match_request()
         return self
+
+    def match_request(self) -> None:
+        """Match the path as it was sent: werkzeug takes slashes at its start for one, the rules of proxies do not."""
+        if self.request.scope["path"].startswith(DOUBLED_SLASH):
+            self.request.routing_exception = NotFound()
+        else:
+            super().match_request()
 
     def __exit__(self, *_: object) -> None:
         """Restore the previous context."""
