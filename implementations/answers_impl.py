@@ -71,8 +71,8 @@ class AnswersImpl:
     ) -> tuple[ProviderReply, bool]:
         """The reply, within this candidate's share of the deadline, and whether this request started the flight.
 
-        The flight of another request may use up its own time while this one has some left: it then joins or starts the
-        next, unless another candidate may be asked.
+        The flight of another request may have too little time for what this one has time for, an attempt or a pause
+        that the provider asks for: it then joins or starts the next, unless another candidate may be asked.
         """
         call = current_call()
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
@@ -93,7 +93,7 @@ class AnswersImpl:
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
                 goes_on = joins and share is not TimeShare.HALF and failure.ran_out_of_time
-                if not goes_on or call.deadline.remaining_s() < SHORTEST_ATTEMPT_S:
+                if not goes_on or call.deadline.share(share).remaining_s() < _needed_s(failure):
                     raise
             finally:
                 call.record.add(flight.record)
@@ -117,7 +117,7 @@ class AnswersImpl:
         except CostLimitExceededError:  # our own limit, not a provider failure
             raise
         except ServiceError as failure:
-            failure.ran_out_of_time = flight.deadline.remaining_s() < SHORTEST_ATTEMPT_S
+            failure.ran_out_of_time = flight.deadline.remaining_s() < _needed_s(failure)
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
         if _keeps(query, settings) and generation == self._cache.generation:
@@ -128,6 +128,11 @@ class AnswersImpl:
 def _keeps(query: ComparisonQuery, settings: CurrentSettings) -> bool:
     """Whether the answer will serve others, by the cache."""
     return settings.cache_enabled and query.cache_use.writes
+
+
+def _needed_s(failure: ServiceError) -> float:
+    """The least time in which another attempt could follow: after the pause that the provider asks for, if any."""
+    return SHORTEST_ATTEMPT_S + ((failure.retry_after_s or 0.0) if failure.throttles else 0.0)
 
 
 def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:

@@ -39,8 +39,11 @@ from exceptions import (
     NotCachedError,
     NoUsableProviderError,
     ProviderError,
+    ProviderOverloadedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
     RequestRejectedError,
     ServiceError,
     ServiceOverloadedError,
@@ -290,6 +293,39 @@ async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() ->
     held.go.set()
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 3
+
+
+PAUSES = (RateLimitedError, ProviderOverloadedError, ThrottlePausedError)
+
+
+async def beside_one_who_may_ask_others(failure: ServiceError) -> tuple[ProviderReply | BaseException, int]:
+    """What a caller who named the provider gets of the same flight's failure, and how often it was asked."""
+    held = Held(failure)
+    pinned = FakeProvider(held, reply())
+    harness = Harness({ANTHROPIC: pinned, OPENAI: FakeProvider(OPENAI_REPLY)})
+    free = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    bound = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
+    await settle()
+    held.go.set()
+    assert (await free).reply == OPENAI_REPLY
+    (outcome,) = await asyncio.gather(bound, return_exceptions=True)
+    return outcome if isinstance(outcome, BaseException) else outcome.reply, len(pinned.requests)
+
+
+@pytest.mark.parametrize("kind", PAUSES)
+async def test_a_pause_too_long_for_a_flight_is_waited_out_by_who_joined_it_and_has_the_time(
+    kind: type[ServiceError],
+) -> None:
+    assert await beside_one_who_may_ask_others(kind("come back later", retry_after_s=40)) == (reply(), 2)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [*(kind("come back later", retry_after_s=55) for kind in PAUSES), QuotaExceededError("no", retry_after_s=40)],
+)
+async def test_a_pause_that_nobody_has_time_for_ends_all_who_joined(failure: ServiceError) -> None:
+    assert await beside_one_who_may_ask_others(failure) == (failure, 1)
 
 
 async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
