@@ -51,9 +51,9 @@ class Connections:
             health_check_interval=0,
             socket_timeout=None,
             socket_connect_timeout=None,
-            socket_keepalive=None if url.startswith("unix:") else True,
             protocol=2,
             driver_info=None,
+            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
         )
         made = [self._pool.make_connection() for _ in range(connections)]  # type: ignore[no-untyped-call]  # redis-py's
         self._all: list[Connection] = made

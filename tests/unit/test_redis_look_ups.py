@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +80,19 @@ async def test_a_look_up_that_nobody_waits_for_any_more_ends_in_silence(resolver
             await connections.send(("PING",))
     await connections.close()
     resolver.may_answer.set()  # the loop waits for its thread
+
+
+async def test_a_unix_socket_has_no_name_and_is_asked_like_any_other_address(
+    tmp_path: Path, resolver: Resolver
+) -> None:
+    async def redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            writer.write(b"+PONG\r\n")
+        writer.close()
+
+    path = tmp_path / "redis.sock"
+    async with await asyncio.start_unix_server(redis, path):
+        connections = Connections(f"unix://{path}")
+        assert await connections.send(("PING",)) == [b"PONG"]
+        await connections.close()
+    assert resolver.asked == 0
