@@ -6,6 +6,7 @@ Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; a blank string count
 """
 
 import difflib
+import hashlib
 import ipaddress
 import json
 import os
@@ -68,6 +69,7 @@ KAFKA_SERVER = re.compile(
 
 CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
+DIGEST_OF_NOTHING = hashlib.sha256().digest()  # what a script makes of a variable that it forgot to set
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
@@ -156,7 +158,10 @@ def _digests_of(name: str, listed: object) -> frozenset[bytes]:
         raise ValueError(CALLER_KEYS_FORM)
     if not all(isinstance(digest, str) and SHA256_HEX.fullmatch(digest) for digest in listed):
         raise ValueError(CALLER_KEYS_FORM)
-    return frozenset(map(bytes.fromhex, listed))
+    digests = frozenset(map(bytes.fromhex, listed))
+    if DIGEST_OF_NOTHING in digests:
+        raise ValueError("holds the digest of an empty key, which everybody has")
+    return digests
 
 
 def _check_redis_url(text: str) -> None:

@@ -1,5 +1,6 @@
 """Every variable of the table is read, in the stated order, and a wrong one is named but never shown."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -473,6 +474,7 @@ def test_a_secret_that_stands_in_the_environment_has_no_file(monkeypatch: pytest
         f'{{"one": ["{CANARY}"]}}',
         f'{{"one": ["{DIGEST}0"]}}',
         f'{{"one": ["{DIGEST} "]}}',
+        f'{{"one": ["{DIGEST}", "{hashlib.sha256().hexdigest().upper()}"]}}',
         f'{{"{CANARY} x": ["{DIGEST}"]}}',
         f'{{"{CANARY.upper()}": ["{DIGEST}"]}}',
         f'{{"admin": ["{DIGEST}"], "{CANARY}": ["{ANOTHER_DIGEST}"]}}',
