@@ -39,8 +39,8 @@ class ServerProtocol(HttpToolsProtocol):
             return
         if self._unread_bytes > MOST_HEAD_BYTES:
             self._refuse()
-        elif self._reads_head and self._head_timer is None:
-            self._limit_wait()
+        elif self._head_timer is None and (self._reads_head or not self._is_answering):
+            self._limit_wait()  # Uvicorn ends its own limit when anything arrives, also what belongs to no head
 
     def on_message_begin(self) -> None:
         """A head begins."""

@@ -12,6 +12,7 @@ from api.server_protocol import MOST_HEAD_BYTES, ServerProtocol
 
 KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n{"
 CHUNKED = b"POST / HTTP/1.1\r\nX-Forwarded-For: 203.0.113.9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
 TRAILER = b"X-Forwarded-For: 10.0.0.5\r\n"
 END = b"\r\n"
@@ -24,6 +25,7 @@ class Harness:
         self.seen: list[tuple[dict[bytes, bytes], bytes]] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.reads_bodies = True
         self.transport = Mock(spec=asyncio.Transport)
         self.transport.get_extra_info.return_value = None
         self.transport.is_closing.side_effect = lambda: self.transport.close.called
@@ -42,7 +44,7 @@ class Harness:
             self.protocol.connection_made(self.transport)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
-        body, goes_on = b"", True
+        body, goes_on = b"", self.reads_bodies
         while goes_on:
             message = await receive()
             body, goes_on = body + message["body"], message["more_body"]
@@ -167,6 +169,18 @@ async def test_a_later_head_has_that_time_from_its_first_byte() -> None:
     await harness.receives(GET[-1:])
     assert len(harness.seen) == 2
     assert not harness.transport.close.called
+
+
+@pytest.mark.parametrize("asked", [GET, POST])
+async def test_what_follows_an_answer_and_is_no_head_does_not_keep_the_connection(asked: bytes) -> None:
+    harness = Harness()
+    harness.reads_bodies = False
+    await harness.receives(asked)
+    assert harness.sent.startswith(b"HTTP/1.1 204 ")
+    await harness.receives(END, END)
+    assert harness.waits == [KEEP_ALIVE_S]
+    harness.time_is_up()
+    assert harness.transport.close.called
 
 
 async def test_a_request_in_progress_is_answered_although_the_next_head_is_late() -> None:
