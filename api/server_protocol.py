@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol with what it lacks: bounds for a request's head, and trailers that are no headers.
+"""Uvicorn's HTTP protocol with what it lacks: bounds for heads and their number, and trailers that are no headers.
 
 Without them a connection could fill the memory or wait for ever before anybody is asked for a key.
 """
@@ -8,6 +8,7 @@ import asyncio
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
+MOST_WAITING = 32  # requests sent ahead of the answer to the one before them: thousands fit into a piece
 
 
 class ServerProtocol(HttpToolsProtocol):
@@ -43,7 +44,9 @@ class ServerProtocol(HttpToolsProtocol):
             self._limit_wait()  # Uvicorn ends its own limit when anything arrives, also what belongs to no head
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """A head begins. Raises BufferError if too many wait, upon which Uvicorn answers 400 and reads no further."""
+        if len(self.pipeline) >= MOST_WAITING:
+            raise BufferError
         super().on_message_begin()
         self._reads_head = True
 

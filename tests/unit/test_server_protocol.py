@@ -8,7 +8,7 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from api.server_protocol import MOST_HEAD_BYTES, ServerProtocol
+from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING, ServerProtocol
 
 KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -137,6 +137,17 @@ async def test_the_next_head_without_an_end_is_refused_when_the_request_before_i
     assert harness.sent.startswith(b"HTTP/1.1 204 ")
     assert b"HTTP/1.1 400 " in harness.sent
     assert harness.transport.close.called
+
+
+async def test_requests_that_wait_for_an_answer_are_few() -> None:
+    harness = Harness()
+    harness.may_answer.clear()
+    await harness.receives(GET * (1 + MOST_WAITING))
+    assert not harness.transport.close.called
+    await harness.receives(GET * 1000)
+    assert harness.sent.startswith(b"HTTP/1.1 400 ")
+    assert harness.transport.close.called
+    assert len(harness.protocol.pipeline) == MOST_WAITING
 
 
 async def test_a_body_of_any_size_and_a_complete_head_in_one_piece_pass() -> None:
