@@ -128,19 +128,20 @@ async def _warm(
 
 
 async def _ask(session: aiohttp.ClientSession, line: str) -> Outcome:
+    """What became of one request. An answer that is not the service's own, but a proxy's, is a failure like others."""
     began_s = time.monotonic()
     try:
         async with session.post(
             "/api/v1/comparison", data=line, headers={"Content-Type": "application/json"}
         ) as answer:
             body = orjson.loads(await answer.read())
-    except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as error:
+        elapsed_s = time.monotonic() - began_s
+        if answer.status != 200:  # noqa: PLR2004  the one status that means a verdict
+            return Outcome(fate=Fate.FAILED, elapsed_s=elapsed_s, error=str(body["error_type"]))
+        fate = Fate.HIT if body["cached"] else Fate.BOUGHT
+        return Outcome(fate=fate, elapsed_s=elapsed_s, cost_usd=body["cost_estimate"])
+    except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError, LookupError, TypeError) as error:
         return Outcome(fate=Fate.FAILED, elapsed_s=time.monotonic() - began_s, error=type(error).__name__)
-    elapsed_s = time.monotonic() - began_s
-    if answer.status != 200:  # noqa: PLR2004  the one status that means a verdict
-        return Outcome(fate=Fate.FAILED, elapsed_s=elapsed_s, error=str(body.get("error_type")))
-    fate = Fate.HIT if body["cached"] else Fate.BOUGHT
-    return Outcome(fate=fate, elapsed_s=elapsed_s, cost_usd=body["cost_estimate"])
 
 
 async def _forecast(session: aiohttp.ClientSession, ledger: Ledger) -> Forecast:

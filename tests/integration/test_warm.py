@@ -1,5 +1,6 @@
 """The cache is filled through a running service by the command that the README names."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,13 +9,14 @@ from pathlib import Path
 import orjson
 
 from implementations.access.digests import digest_of
-from tests.integration.service_process import QUESTION, ROOT, ServiceProcess, environment, mocked, service
+from tests.integration.service_process import QUESTION, ROOT, environment, mocked, service
+from tests.integration.stand_in import answer, standing_in
 
 
 def warmed(
-    running: ServiceProcess, pairs: Path, *arguments: str, variables: Mapping[str, str] | None = None
+    port: int, pairs: Path, *arguments: str, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    url = f"http://127.0.0.1:{running.port}"
+    url = f"http://127.0.0.1:{port}"
     return subprocess.run(
         [sys.executable, "-m", "tools.warm", str(pairs), "--url", url, *arguments],
         cwd=ROOT,
@@ -32,11 +34,11 @@ def test_a_file_of_pairs_is_judged_once_and_what_is_wrong_in_it_can_be_fed_again
     good = [orjson.dumps({**QUESTION, "essay_b": f"Essay {number}."}).decode() for number in range(10)]
     pairs.write_text("\n".join([*good, '{"user_prompt": "no essays"}', "garbage"]))
     with service(tmp_path, mocked()) as running:
-        unasked = warmed(running, pairs)
+        unasked = warmed(running.port, pairs)
         assert (unasked.returncode, "12 requests" in unasked.stdout) == (2, True)
         assert running.ask("/api/v1/cache/stats").json()["misses"] == 0
-        first = warmed(running, pairs, "--yes")
-        again = warmed(running, pairs, "--yes")
+        first = warmed(running.port, pairs, "--yes")
+        again = warmed(running.port, pairs, "--yes")
         assert all(running.compare(essay_b=f"Essay {number}.").headers["x-cache"] == "HIT" for number in range(10))
     assert first.returncode == again.returncode == 1
     assert "VALIDATION_ERROR" in first.stdout
@@ -49,8 +51,8 @@ def test_where_callers_show_keys_it_shows_the_one_in_its_environment(tmp_path: P
     pairs.write_bytes(orjson.dumps(QUESTION))
     guarded = mocked(AUTH_MODE="api_key", CALLER_API_KEYS=f'{{"warm": ["{digest_of(key).hex()}"]}}')
     with service(tmp_path, guarded) as running:
-        refused = warmed(running, pairs, "--yes")
-        let_in = warmed(running, pairs, "--yes", variables={"LLM_PROVIDER_KEY": key})
+        refused = warmed(running.port, pairs, "--yes")
+        let_in = warmed(running.port, pairs, "--yes", variables={"LLM_PROVIDER_KEY": key})
     assert (refused.returncode, "cannot be read" in refused.stdout) == (2, True)
     assert let_in.returncode == 0
     assert key not in let_in.stdout + let_in.stderr
@@ -71,3 +73,17 @@ def test_a_service_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "cannot be read" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+async def test_what_a_proxy_answers_in_the_service_s_place_fails_one_request_and_not_the_others(tmp_path: Path) -> None:
+    lines = [f'{{"replicate":{number}}}' for number in range(5)]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(lines))
+    known = {"providers": [], "default_provider": "mock"}
+    bad = [answer("bad gateway", 502), answer([], 502), answer({}, 502), answer({})]
+    async with standing_in(
+        answer(known), answer({"models": []}), *bad, answer({"cached": True, "cost_estimate": 0.0})
+    ) as proxy:
+        done = await asyncio.to_thread(warmed, int(proxy.url.rpartition(":")[2]), pairs, "--yes", "--concurrency", "1")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert (tmp_path / "pairs.jsonl.failed").read_text().splitlines() == lines[:4]
