@@ -45,7 +45,8 @@ JsonObject = dict[str, Any]
 # --- What the published schema says beyond the types ------------------------------------------------------------------
 
 WITHOUT_NUL = r"^[^\x00]*$"
-NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
+UNSEEN = r"\s\u00ad\u115f\u1160\u200b-\u200f\u2060-\u2064\u2800\u3164\ufeff\uffa0"  # a file may hold its BOM alone
+NOT_BLANK = rf"^[^\x00]*[^\x00{UNSEEN}][^\x00]*$"
 IN_PAIRS: JsonObject = {
     "if": {"pattern": r"\{essay_a\}"},
     "then": {"pattern": r"\{essay_b\}"},
@@ -306,9 +307,16 @@ class HoldReason(StrEnum):
 
 # --- POST /api/v1/comparison: the request -----------------------------------------------------------------------------
 
+SEEN = re.compile(f"[^{UNSEEN}]")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen."""
+    return SEEN.search(text) is None
+
 
 def _not_blank(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise PydanticCustomError("blank", "must not be blank")
     return text
 

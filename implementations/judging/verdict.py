@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from api_models import MODEL_ID_PATTERN, UNKNOWN_USAGE, JsonObject, Purchase, Winner
+from api_models import MODEL_ID_PATTERN, UNKNOWN_USAGE, JsonObject, Purchase, Winner, is_blank
 from exceptions import (
     ContentRefusedError,
     ContextTooLongError,
@@ -95,7 +95,7 @@ def _verdict(fields: dict[str, Any]) -> Verdict | None:
     if not isinstance(justification, str) or len(justification) > MAX_JUSTIFICATION:
         return None
     shown = _shown(justification)
-    if not shown.strip():
+    if is_blank(shown):
         return None
     if not isinstance(winner, str) or winner not in WINNERS:
         return None

@@ -156,6 +156,7 @@ WRONG: dict[str, str] = {
     **{name: name for name in ("", " ", "null", "true", "7", '"Essay B"', "[]", "Essay B", "NaN")},
     "an empty justification": changed(justification=""),
     "a blank justification": changed(justification=" \n\t\u00a0"),
+    "a justification that cannot be seen": changed(justification="\ufeff\u200b"),
     "no justification": changed(justification=None),
     "a list as justification": changed(justification=["It gives reasons."]),
     "a number as justification": changed(justification=1),
