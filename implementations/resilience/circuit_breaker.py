@@ -56,7 +56,7 @@ class Refused(Exception):  # noqa: N818  not an error: the answer to a request f
 
 
 class Permit:
-    """The right to one call. Only its first report counts."""
+    """The right to one call. Only its first report counts, and only until the circuit's next transition."""
 
     def __init__(self, breaker: "CircuitBreaker | None", generation: int) -> None:
         self._breaker = breaker
@@ -65,26 +65,26 @@ class Permit:
     def succeeded(self) -> None:
         """The call succeeded."""
         if breaker := self._used():
-            breaker.report_success(self._generation)
+            breaker.report_success()
 
     def failed(self, *, retry_after_s: float = 0.0) -> bool:
         """The call failed. True if this failure opened the circuit."""
         breaker = self._used()
-        return breaker is not None and breaker.report_failure(self._generation, retry_after_s)
+        return breaker is not None and breaker.report_failure(retry_after_s)
 
     def forced_open(self, *, reason: str, actor: str, for_s: float) -> bool:
         """The call failed, and others would for long. True if this forced the circuit open; a forced state stays."""
         breaker = self._used()
-        return breaker is not None and breaker.report_lasting_failure(self._generation, reason, actor, for_s)
+        return breaker is not None and breaker.report_lasting_failure(reason, actor, for_s)
 
     def ignored(self) -> None:
         """The call says nothing about the dependency. A no-op after another report, so it is safe in a `finally`."""
         if breaker := self._used():
-            breaker.report_ignored(self._generation)
+            breaker.report_ignored()
 
     def _used(self) -> "CircuitBreaker | None":
         breaker, self._breaker = self._breaker, None
-        return breaker
+        return breaker if breaker is not None and breaker.is_current(self._generation) else None
 
 
 class CircuitBreaker:
@@ -161,11 +161,13 @@ class CircuitBreaker:
         self._start(CircuitState.CLOSED)
         self._notify(before, CircuitState.CLOSED)
 
-    def report_success(self, generation: int) -> None:
-        """For permits only."""
+    def is_current(self, generation: int) -> bool:
+        """For permits, like the four reports below: whether there was no transition since this generation began."""
         self._notice_time()
-        if generation != self._generation:
-            return
+        return generation == self._generation
+
+    def report_success(self) -> None:
+        """Count it; enough good probes close the circuit."""
         if self._state is CircuitState.HALF_OPEN:
             self._probe_since_s = None
             self._good_probes += 1
@@ -175,10 +177,9 @@ class CircuitBreaker:
             self._consecutive_failures = 0
             self._window.count(self._clock(), failed=False)
 
-    def report_failure(self, generation: int, retry_after_s: float) -> bool:
-        """For permits only."""
-        self._notice_time()
-        if generation != self._generation or self._override is not None:
+    def report_failure(self, retry_after_s: float) -> bool:
+        """Count it; True if it opened the circuit."""
+        if self._override is not None:
             return False
         if self._state is CircuitState.HALF_OPEN:
             self._open(retry_after_s)
@@ -191,19 +192,16 @@ class CircuitBreaker:
             return True
         return False
 
-    def report_lasting_failure(self, generation: int, reason: str, actor: str, for_s: float) -> bool:
-        """For permits only."""
-        self._notice_time()
-        if generation != self._generation or self._override is not None:
+    def report_lasting_failure(self, reason: str, actor: str, for_s: float) -> bool:
+        """Force the circuit open, unless it is forced already; True if so."""
+        if self._override is not None:
             return False
         self.force(CircuitState.OPEN, reason=reason, actor=actor, for_s=for_s)
         return True
 
-    def report_ignored(self, generation: int) -> None:
-        """For permits only."""
-        self._notice_time()
-        if generation == self._generation:
-            self._probe_since_s = None
+    def report_ignored(self) -> None:
+        """Let another call be the probe."""
+        self._probe_since_s = None
 
     @property
     def _longest_probe_s(self) -> float:
