@@ -62,7 +62,7 @@ from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
 from implementations.mock_provider_impl import MockProviderImpl
 from implementations.observability.logging_setup import set_level
 from implementations.observability.propagation import outbound_headers, queueing, traceparent
-from implementations.observability.traced import Traced, TracedCache
+from implementations.observability.traced import Traced, traced_look_up
 from implementations.observability.tracing import tracing
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
@@ -399,11 +399,18 @@ class RequestProvider(Provider):
         accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
         receipts: Receipts,
+        tracer: TracerProtocol,
         clock: ClockProtocol,
     ) -> AnswersProtocol:
         """Answers from one candidate."""
         return AnswersImpl(
-            cache=cache, flights=flights, accounting=accounting, events=events, receipts=receipts, clock=clock
+            cache=cache,
+            look_up=traced_look_up(cache.get, tracer=tracer) if tracer.records else cache.get,
+            flights=flights,
+            accounting=accounting,
+            events=events,
+            receipts=receipts,
+            clock=clock,
         )
 
     @provide
@@ -447,7 +454,6 @@ class RequestProvider(Provider):
         shared: SharedState,
         generation: Generation,
         metrics: Metrics,
-        tracer: TracerProtocol,
         clock: ClockProtocol,
     ) -> LLMCacheManagerProtocol:
         """The answer cache: in this process and, where configured, in Redis."""
@@ -457,7 +463,7 @@ class RequestProvider(Provider):
             clock=clock,
             on_evict=metrics.cache_evictions.inc,
         )
-        cache = CacheManagerImpl(
+        return CacheManagerImpl(
             local=local,
             shared=shared.entries,
             generation=generation,
@@ -467,7 +473,6 @@ class RequestProvider(Provider):
             metrics=metrics,
             jitter=random.uniform,
         )
-        return TracedCache(cache, tracer=tracer) if tracer.records else cache
 
     @provide
     def capacity(

@@ -885,6 +885,9 @@ class PricesProtocol(Protocol):
         ...
 
 
+LookUp = Callable[[str], Awaitable[CachedReply | None]]  # in the cache, by a request's fingerprint
+
+
 class LLMCacheManagerProtocol(Protocol):
     """Caches validated replies by their request's fingerprint. Its own faults never raise."""
 

@@ -23,6 +23,7 @@ from protocols import (
     LLMAccountingProtocol,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
+    LookUp,
     ProviderReply,
     TimeShare,
 )
@@ -31,12 +32,13 @@ LANDING_S = 0.05  # a flight ends this long before the request that started it g
 
 
 class AnswersImpl:
-    """clock: monotonic seconds."""
+    """look_up: in this cache, with spans where they are recorded. clock: monotonic seconds."""
 
     def __init__(
         self,
         *,
         cache: LLMCacheManagerProtocol,
+        look_up: LookUp,
         flights: SingleFlight[ProviderReply],
         accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
@@ -44,6 +46,7 @@ class AnswersImpl:
         clock: ClockProtocol,
     ) -> None:
         self._cache = cache
+        self._look_up = look_up
         self._flights = flights
         self._accounting = accounting
         self._events = events
@@ -56,7 +59,7 @@ class AnswersImpl:
         """Answer from the cache (which has its own timeout), from a flight in progress, or by a new call."""
         key = candidate.request.fingerprint()
         reads = settings.cache_enabled and query.cache_use.reads
-        known = await self._look_up(key, candidate, query) if reads else None
+        known = await self._known(key, candidate, query) if reads else None
         if known is not None:
             self._accounting.saved(candidate.request, known.reply)
             return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
@@ -99,9 +102,9 @@ class AnswersImpl:
                 call.record.add(flight.record)
                 flight.record.is_abandoned = query.cache_use is not CacheUse.NORMAL and not _keeps(query, settings)
 
-    async def _look_up(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
+    async def _known(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()
-        known = await self._cache.get(key)
+        known = await self._look_up(key)
         current_call().record.cache_s += self._clock() - began_s
         self._events.publish(request_events.looked_up(query, candidate, key, known=known is not None))
         return known

@@ -9,12 +9,9 @@ from exceptions import ProviderError
 from implementations.observability.gen_ai import outcome_attributes, request_attributes, span_name, usage_attributes
 from protocols import (
     Attributes,
-    CacheCleared,
     CachedReply,
-    CacheHealth,
-    CacheStatistics,
-    LLMCacheManagerProtocol,
     LLMProviderProtocol,
+    LookUp,
     ProviderReply,
     ProviderRequest,
     SpanKind,
@@ -45,40 +42,16 @@ class Traced:
             return reply
 
 
-class TracedCache:
-    """One span per look-up; everything else is delegated."""
+def traced_look_up(look_up: LookUp, *, tracer: TracerProtocol) -> LookUp:
+    """The same look-up, with one span each time."""
 
-    def __init__(self, cache: LLMCacheManagerProtocol, *, tracer: TracerProtocol) -> None:
-        self._cache = cache
-        self._tracer = tracer
-
-    @property
-    def generation(self) -> int:
-        """The number in every key."""
-        return self._cache.generation
-
-    async def get(self, key: str) -> CachedReply | None:
-        """The reply, or None."""
-        with self._tracer.span("cache lookup", attributes={}) as span:
-            found = await self._cache.get(key)
+    async def traced(key: str) -> CachedReply | None:
+        with tracer.span("cache lookup", attributes={}) as span:
+            found = await look_up(key)
             span.set_attributes({"llm_provider.cache.hit": found is not None})
             return found
 
-    def put(self, key: str, reply: ProviderReply, *, ttl_s: float) -> None:
-        """Keep the reply."""
-        self._cache.put(key, reply, ttl_s=ttl_s)
-
-    def health(self) -> CacheHealth:
-        """The known state."""
-        return self._cache.health()
-
-    def statistics(self) -> CacheStatistics:
-        """What was found, kept and saved."""
-        return self._cache.statistics()
-
-    async def clear(self) -> CacheCleared:
-        """Forget every reply."""
-        return await self._cache.clear()
+    return traced
 
 
 def _address(base_url: str | None) -> Attributes:

@@ -10,16 +10,14 @@ from opentelemetry.trace import StatusCode
 from api_models import ProviderName, Purchase, Usage
 from di import guarded
 from exceptions import CircuitOpenError, InvalidReplyError, ProviderError, ProviderUnavailableError, RateLimitedError
-from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.observability.propagation import outbound_headers, queueing, traceparent
-from implementations.observability.traced import Traced, TracedCache
+from implementations.observability.traced import Traced, traced_look_up
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import calling
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from implementations.resilience.throttle_gate import ThrottleGate
-from implementations.shared_state.generation import Generation
-from protocols import ProviderRequest, SpanKind, TraceContext
+from protocols import CachedReply, ProviderRequest, SpanKind, TraceContext
 from tests.fakes import (
     Calendar,
     Clock,
@@ -28,8 +26,6 @@ from tests.fakes import (
     InstantSleep,
     accounting_of,
     call,
-    local_cache,
-    middle,
     new_metrics,
     reply,
     request,
@@ -231,28 +227,14 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
 
 
 async def test_a_look_into_the_cache_tells_whether_it_was_there(spans: RecordedSpans) -> None:
-    inner = CacheManagerImpl(
-        local=local_cache(),
-        shared=None,
-        generation=Generation(),
-        local_ttl_s=600,
-        near_ttl_s=2.0,
-        is_alone=True,
-        metrics=new_metrics(),
-        jitter=middle,
-    )
-    cache = TracedCache(inner, tracer=spans.own)
-    assert await cache.get("key") is None
-    cache.put("key", reply(), ttl_s=60)
-    found = await cache.get("key")
-    assert found is not None
-    assert found.reply == reply()
+    cached = {"there": CachedReply(reply=reply(), age_s=1.0)}
+
+    async def look_up(key: str) -> CachedReply | None:
+        return cached.get(key)
+
+    look = traced_look_up(look_up, tracer=spans.own)
+    assert [await look("missing"), await look("there")] == [None, cached["there"]]
     assert [told(span) for span in spans.all()] == [{"llm_provider.cache.hit": hit} for hit in (False, True)]
-    assert cache.health() == inner.health()
-    assert cache.statistics() == inner.statistics()
-    cleared = await cache.clear()
-    assert cleared.everywhere
-    assert await inner.get("key") is None
 
 
 async def test_only_who_waits_for_a_place_has_a_span_for_it(spans: RecordedSpans) -> None:
