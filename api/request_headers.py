@@ -9,6 +9,7 @@ from exceptions import InvalidQueryError, UnsupportedContentTypeError
 from protocols import CacheUse
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+TIMEOUT_LINE = TIMEOUT_HEADER.lower().encode()
 LONGEST_TIMEOUT_MS = 10**18 - 1
 USUAL = ["application/json"]
 JSON_TYPE = re.compile(r"application/(json|[\w.-]+\+json)")
@@ -43,7 +44,7 @@ def cache_use(request: ServiceRequest) -> CacheUse:
 
 def timeout_s(request: ServiceRequest) -> float | None:
     """The caller's time limit in seconds, possibly longer than ours. Raises InvalidQueryError."""
-    lines = request.lines(TIMEOUT_HEADER.lower().encode())
+    lines = request.lines(TIMEOUT_LINE)
     if not lines:
         return None
     header = lines[0]
