@@ -193,10 +193,9 @@ class MockKnobs:
 class ProviderRequest:
     """One complete question to one model.
 
-    max_tokens_limit: the most that max_tokens may be raised to, None for the mock. reasoning: the effort, in the
-    model's own vocabulary. marks_prefix: whether the stable prefix is long enough for the provider to cache. mock: the
-    mock's settings, None for real judges. base_url: of the server that is asked; another one may know a different model
-    by the same name.
+    max_tokens_limit: the most that max_tokens may be raised to. reasoning: the effort, in the model's own vocabulary.
+    marks_prefix: whether the stable prefix is long enough for the provider to cache. mock: the mock's settings, None
+    for real judges. base_url: of the server that is asked; another one may know a different model by the same name.
     """
 
     provider: ProviderName
@@ -204,7 +203,7 @@ class ProviderRequest:
     model: str
     prompt: PromptProtocol
     max_tokens: int
-    max_tokens_limit: int | None = None
+    max_tokens_limit: int
     temperature: float | None
     reasoning: str | None
     marks_prefix: bool = False

@@ -77,12 +77,14 @@ class RequestBuilderImpl:
 
 
 def _mock_request(query: ComparisonQuery, prompt: PromptProtocol, settings: CurrentSettings) -> ProviderRequest:
-    """The mock takes every parameter, so each override changes the request's identity."""
+    """The mock takes every parameter, so each override changes the request's identity. It truncates nothing."""
+    max_tokens = query.max_tokens or settings.default_max_tokens
     return ProviderRequest(
         provider=ProviderName.MOCK,
         model=MOCK_MODEL,
         prompt=prompt,
-        max_tokens=query.max_tokens or settings.default_max_tokens,
+        max_tokens=max_tokens,
+        max_tokens_limit=max_tokens,
         temperature=settings.default_temperature if query.temperature is None else query.temperature,
         reasoning=query.reasoning_effort,
         verdict_schema=SCHEMA_VERSION,

@@ -357,6 +357,7 @@ def request(**changes: Any) -> ProviderRequest:
         model=KNOWN_MODEL,
         prompt=prompt(),
         max_tokens=512,
+        max_tokens_limit=128_000,
         temperature=None,
         reasoning=None,
         verdict_schema="1",

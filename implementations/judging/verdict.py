@@ -127,6 +127,5 @@ def _fail(request: ProviderRequest, finish_reason: FinishReason, purchase: Purch
 
 def _larger_cap(request: ProviderRequest) -> int | None:
     """Twice the cap, up to the model's limit; None if the cap is at that limit already."""
-    doubled = request.max_tokens * LARGER_CAP_FACTOR
-    larger = doubled if request.max_tokens_limit is None else min(doubled, request.max_tokens_limit)
+    larger = min(request.max_tokens * LARGER_CAP_FACTOR, request.max_tokens_limit)
     return larger if larger > request.max_tokens else None

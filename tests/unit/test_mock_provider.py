@@ -70,6 +70,7 @@ def ask(essay_a: str, essay_b: str, knobs: MockKnobs | None = KNOBS, replicate: 
         model=MOCK_MODEL,
         prompt=prompt,
         max_tokens=500,
+        max_tokens_limit=500,
         temperature=None,
         reasoning=None,
         verdict_schema="{}",
