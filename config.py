@@ -46,7 +46,7 @@ FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
 MIB = 1024 * 1024
-# Six copies of a text, four bytes a character, divided by the three quarters of the memory that queries may use.
+# Six copies of a text, four bytes a character, divided by the share of the memory that queries may use.
 MEMORY_OF_BODY = 32
 MOST_USD = 1e9  # keeps all arithmetic far from overflow
 LONGEST_TTL_S = 366 * 86_400.0
@@ -233,6 +233,16 @@ class ServiceSettings(Group):
         ge=0,
     )
     drain_grace_s: float = setting("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
+
+    @property
+    def reading_bytes(self) -> int:
+        """Memory for bodies being read: a quarter, so that slow senders cannot block the queries."""
+        return self.max_memory_mb * MIB // 4
+
+    @property
+    def answering_bytes(self) -> int:
+        """Memory for queries in progress: the rest."""
+        return self.max_memory_mb * MIB - self.reading_bytes
 
     @field_validator("max_memory_mb")
     @classmethod

@@ -487,15 +487,15 @@ class RequestProvider(Provider):
 
     @provide
     def question_memory(self, settings: Settings, metrics: Metrics) -> QuestionMemory:
-        """Memory for queries in progress: three quarters of MAX_REQUEST_MEMORY_MB."""
-        memory = QuestionMemory(MemoryLimit(settings.service.max_memory_mb * MIB * 3 // 4))
+        """Memory for queries in progress."""
+        memory = QuestionMemory(MemoryLimit(settings.service.answering_bytes))
         metrics.request_memory.of(RequestPhase.ANSWERING).set_function(lambda: memory.taken_bytes)
         return memory
 
     @provide
     def body_memory(self, settings: Settings, metrics: Metrics) -> MemoryProtocol:
-        """Memory for bodies being read: the last quarter, so that slow senders cannot block the queries."""
-        memory = MemoryLimit(settings.service.max_memory_mb * MIB // 4)
+        """Memory for bodies being read."""
+        memory = MemoryLimit(settings.service.reading_bytes)
         metrics.request_memory.of(RequestPhase.READING).set_function(lambda: memory.taken_bytes)
         return memory
 

@@ -24,7 +24,7 @@ from api_models import (
     RequestStarted,
     Usage,
 )
-from config import MEMORY_OF_BODY
+from config import MEMORY_OF_BODY, MIB, ServiceSettings
 from exceptions import (
     AttemptCutShortError,
     BrokenReplyError,
@@ -986,8 +986,9 @@ async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> No
 
 
 def test_the_least_memory_that_may_be_set_holds_the_largest_question() -> None:
-    """Of all memory queries may use three quarters (`di.py`); a character takes four bytes at most."""
-    assert MEMORY_OF_BODY * 3 // 4 == COPIES * 4
+    """A character takes four bytes at most."""
+    least = ServiceSettings(max_request_bytes=MIB, max_memory_mb=MEMORY_OF_BODY)
+    assert least.answering_bytes == COPIES * 4 * least.max_request_bytes
 
 
 async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() -> None:
