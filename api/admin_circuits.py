@@ -1,7 +1,7 @@
 """Circuits held open or closed by an administrator."""
 
 from dishka import FromDishka
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from quart_dishka import inject
 
 from api.admin_requests import administrator, read, run_to_completion
@@ -18,7 +18,7 @@ blueprint = Blueprint("admin_circuits", __name__, url_prefix="/api/v1/admin/circ
 @inject
 async def circuits(access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]) -> Response:
     """Every circuit of this replica and, if it is held, by whom."""
-    check(request, access)
+    check(access)
     await steering.poll()
     return json_answer(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
 
@@ -29,7 +29,7 @@ async def force(
     provider: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]
 ) -> Response:
     """Hold a circuit open or closed."""
-    check(request, access)
+    check(access)
     name, order = word_of(ProviderName, "provider", provider), await read(CircuitOrder)
     return json_answer(await run_to_completion(steering.force(name, order, by=administrator())))
 
@@ -40,7 +40,7 @@ async def reset(
     provider: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]
 ) -> Response:
     """Clear the override, the counts and a pause that the provider asked for."""
-    check(request, access)
+    check(access)
     return json_answer(
         await run_to_completion(steering.reset(word_of(ProviderName, "provider", provider), by=administrator()))
     )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from quart import Request
 
 from api.request_reading import complaints, read_object
 from api.request_scope import current_scope
@@ -22,8 +21,9 @@ def administrator() -> Administrator:
     return Administrator(actor=f"{ADMIN}@{current_scope().peer()}", request_id=current_scope().correlation_id)
 
 
-def meant_version(asked: Request) -> Callable[[int], bool]:
+def meant_version() -> Callable[[int], bool]:
     """A predicate: whether If-Match names this version; always true without the header."""
+    asked = current_scope().asked
     if "If-Match" not in asked.headers:
         return lambda _: True
     return lambda version: asked.if_match.contains(str(version))

@@ -1,7 +1,7 @@
 """Administrative actions on the running service. Without a key in force these routes are not registered."""
 
 from dishka import FromDishka
-from quart import Blueprint, Request, Response, request
+from quart import Blueprint, Response
 from quart_dishka import inject
 
 from api.admin_requests import administrator, run_to_completion
@@ -22,7 +22,7 @@ async def clear_cache(
     audit: FromDishka[AuditProtocol],
 ) -> Response:
     """Clear the answer cache in all replicas."""
-    check(request, access)
+    check(access)
     by = administrator()
 
     async def cleared() -> CacheClearedResponse:
@@ -42,7 +42,7 @@ async def reset_alerts(
     audit: FromDishka[AuditProtocol],
 ) -> Response:
     """Let spending alerts be sent again if their thresholds are still passed."""
-    check(request, access)
+    check(access)
     by = administrator()
 
     async def reset() -> AlertsResetResponse:
@@ -58,11 +58,12 @@ async def reset_alerts(
 @inject
 async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[AuditProtocol]) -> Response:
     """The latest changes made through this replica."""
-    check(request, access)
+    check(access)
     return json_answer(ChangesResponse(list(audit.latest())))
 
 
-def check(asked: Request, access: AdminAccessProtocol) -> None:
+def check(access: AdminAccessProtocol) -> None:
     """Require the administrator's key. Every admin route starts with this."""
-    access.check(shown_key(asked), peer=current_scope().peer())
+    scope = current_scope()
+    access.check(shown_key(scope.asked), peer=scope.peer())
     attribute_to(ADMIN)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from dishka import FromDishka
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from quart_dishka import inject
 
 from api.admin_requests import administrator, json_object, meant_version, run_to_completion
@@ -40,7 +40,7 @@ SettingsChange: type[BaseModel] = create_model(
 @inject
 async def report(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
     """Every setting in force."""
-    check(request, access)
+    check(access)
     return await _versioned(steering.report())
 
 
@@ -48,9 +48,9 @@ async def report(access: FromDishka[AdminAccessProtocol], steering: FromDishka[S
 @inject
 async def change(access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]) -> Response:
     """Override some of the environment's values, all or none."""
-    check(request, access)
+    check(access)
     changes = await json_object()
-    return await _versioned(steering.change(changes, by=administrator(), matches=meant_version(request)))
+    return await _versioned(steering.change(changes, by=administrator(), matches=meant_version()))
 
 
 @blueprint.delete("")
@@ -59,8 +59,8 @@ async def withdraw_all(
     access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
 ) -> Response:
     """Reset all settings to the environment's values."""
-    check(request, access)
-    return await _versioned(steering.withdraw(None, by=administrator(), matches=meant_version(request)))
+    check(access)
+    return await _versioned(steering.withdraw(None, by=administrator(), matches=meant_version()))
 
 
 @blueprint.delete("/<name>")
@@ -69,8 +69,8 @@ async def withdraw(
     name: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[SettingsSteeringProtocol]
 ) -> Response:
     """Reset one setting to the environment's value."""
-    check(request, access)
-    return await _versioned(steering.withdraw(name, by=administrator(), matches=meant_version(request)))
+    check(access)
+    return await _versioned(steering.withdraw(name, by=administrator(), matches=meant_version()))
 
 
 async def _versioned(work: Coroutine[Any, Any, SettingsResponse]) -> Response:
