@@ -245,10 +245,10 @@ class Candidate:
 
     request: ProviderRequest
     provider: "LLMProviderProtocol"
-    dropped_parameters: tuple[str, ...] = ()
-    is_fallback: bool = False
-    may_be_asked: Callable[[float], bool] = lambda _half_s: True
-    window_tokens: int | None = None
+    dropped_parameters: tuple[str, ...]
+    is_fallback: bool
+    may_be_asked: Callable[[float], bool]
+    window_tokens: int | None
 
     def holds_more_than(self, other: "Candidate") -> bool:
         """Whether a question too long for the other may fit here; not if only the other's window is known."""
@@ -315,7 +315,7 @@ class Attempt:
     model: str
     outcome: AttemptOutcome
     duration_s: float
-    purchase: Purchase | None = None
+    purchase: Purchase | None
 
     @property
     def in_words(self) -> str:
@@ -519,7 +519,7 @@ class CurrentSettings:
     cache_ttl_s: float
     log_level: str
     mock: MockKnobs | None
-    costs: CostRules = field(default_factory=CostRules)
+    costs: CostRules
 
     @property
     def models(self) -> frozenset[str]:
@@ -562,8 +562,8 @@ class ProviderStatus:
     default_model: str
     reason: str | None
     activity: ProviderActivity
-    last_probe: ProbeFinding | None = None
-    held_because: str | None = None
+    last_probe: ProbeFinding | None
+    held_because: str | None
 
     @property
     def available(self) -> bool:

@@ -5,7 +5,6 @@ gates.
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from api_models import ProviderName, TemperatureUse
 from implementations.judging.catalogue import MOCK_MODEL
@@ -29,9 +28,7 @@ LARGEST_CAP = 1_000_000  # tokens, for a model whose limit is unknown
 class RequestBuilderImpl:
     """Resolves every override and default. base_urls: of the providers that are called over the network."""
 
-    def __init__(
-        self, *, catalogue: ModelCatalogueProtocol, base_urls: Mapping[ProviderName, str | None] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, *, catalogue: ModelCatalogueProtocol, base_urls: Mapping[ProviderName, str | None]) -> None:
         self._catalogue = catalogue
         self._base_urls = base_urls
 

@@ -399,6 +399,7 @@ def current_settings(**changes: Any) -> CurrentSettings:
         cache_ttl_s=3600.0,
         log_level="INFO",
         mock=None,
+        costs=CostRules(),
     )
     return replace(plain, **changes)
 
@@ -412,6 +413,8 @@ def provider_status(**changes: Any) -> ProviderStatus:
         default_model=KNOWN_MODEL,
         reason=None,
         activity=ProviderActivity(),
+        last_probe=None,
+        held_because=None,
     )
     return replace(plain, **changes)
 

@@ -12,7 +12,7 @@ from implementations.access.digests import digest_of
 class AdminKey:
     """key: None if there is none, then no key matches. allowed: networks of administrators; empty: any address."""
 
-    def __init__(self, key: str | None, *, allowed: Sequence[IPNetwork] = ()) -> None:
+    def __init__(self, key: str | None, *, allowed: Sequence[IPNetwork]) -> None:
         self._digest = secrets.token_bytes(32) if key is None else digest_of(key)
         self._allowed = allowed
 

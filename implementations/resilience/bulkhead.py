@@ -32,7 +32,7 @@ class Slot:
 
 
 class Bulkhead:
-    """limit: slots. queue_limit: how many may wait for one; None for no limit. queueing: entered while waiting.
+    """limit: slots. queue_limit: how many may wait for one. queueing: entered while waiting.
 
     memory: shared by running and waiting requests.
     """
@@ -41,7 +41,7 @@ class Bulkhead:
         self,
         *,
         limit: int,
-        queue_limit: int | None = None,
+        queue_limit: int,
         queueing: Callable[[], AbstractContextManager[object]] = nullcontext,
         memory: MemoryLimit | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Bulkhead:
         return Slot(partial(self._left, size_bytes))
 
     async def _wait(self, within_s: float) -> None:
-        if self._queue_limit is not None and self._waiting >= self._queue_limit:
+        if self._waiting >= self._queue_limit:
             raise ServiceOverloadedError(
                 "the wait queue is full", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
             )

@@ -16,7 +16,7 @@ async def endless() -> None:
 
 
 async def test_slots_are_given_until_there_are_none() -> None:
-    bulkhead = Bulkhead(limit=2)
+    bulkhead = Bulkhead(limit=2, queue_limit=9)
     first, second = await bulkhead.enter(within_s=0), await bulkhead.enter(within_s=0)
     assert bulkhead.inside == 2
     with pytest.raises(ServiceOverloadedError) as crowded:
@@ -28,7 +28,7 @@ async def test_slots_are_given_until_there_are_none() -> None:
 
 
 async def test_who_came_first_is_served_first() -> None:
-    bulkhead, served = Bulkhead(limit=1), list[int]()
+    bulkhead, served = Bulkhead(limit=1, queue_limit=9), list[int]()
     slot = await bulkhead.enter(within_s=0)
 
     async def wait(number: int) -> None:
@@ -45,7 +45,7 @@ async def test_who_came_first_is_served_first() -> None:
 
 
 async def test_a_newcomer_does_not_overtake_the_queue() -> None:
-    bulkhead = Bulkhead(limit=1)
+    bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
     waiting = asyncio.create_task(bulkhead.enter(within_s=60))
     await settle()
@@ -70,7 +70,7 @@ async def test_a_full_queue_turns_away_at_once() -> None:
 
 
 async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
-    bulkhead = Bulkhead(limit=1)
+    bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
     waiting = [asyncio.create_task(bulkhead.enter(within_s=60)) for _ in range(3)]
     await settle()
@@ -84,7 +84,7 @@ async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
 
 
 async def test_a_slot_is_held_for_what_goes_on_after_its_owner_left() -> None:
-    bulkhead = Bulkhead(limit=1)
+    bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
     flight = asyncio.create_task(endless())
     slot.keep_for(flight)
@@ -96,7 +96,7 @@ async def test_a_slot_is_held_for_what_goes_on_after_its_owner_left() -> None:
 
 
 async def test_a_slot_whose_work_ended_first_is_free_when_its_owner_leaves() -> None:
-    bulkhead = Bulkhead(limit=1)
+    bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
     flight = asyncio.create_task(asyncio.sleep(0))
     slot.keep_for(flight)
@@ -109,7 +109,7 @@ async def test_a_slot_whose_work_ended_first_is_free_when_its_owner_leaves() -> 
 
 async def test_who_needs_more_memory_than_is_left_is_turned_away_and_takes_none() -> None:
     memory = MemoryLimit(100)
-    bulkhead = Bulkhead(limit=5, memory=memory)
+    bulkhead = Bulkhead(limit=5, queue_limit=9, memory=memory)
     slot = await bulkhead.enter(within_s=0, size_bytes=60)
     with pytest.raises(ServiceOverloadedError) as full:
         await bulkhead.enter(within_s=60, size_bytes=41)
@@ -122,7 +122,7 @@ async def test_who_needs_more_memory_than_is_left_is_turned_away_and_takes_none(
 
 async def test_who_waits_for_a_slot_has_memory_already_and_gives_it_back_when_there_is_none() -> None:
     memory = MemoryLimit(100)
-    bulkhead = Bulkhead(limit=1, memory=memory)
+    bulkhead = Bulkhead(limit=1, queue_limit=9, memory=memory)
     slot = await bulkhead.enter(within_s=0, size_bytes=10)
     waiting = asyncio.create_task(bulkhead.enter(within_s=60, size_bytes=20))
     await settle()
@@ -138,7 +138,7 @@ async def test_who_waits_for_a_slot_has_memory_already_and_gives_it_back_when_th
 
 async def test_memory_is_kept_as_long_as_the_place() -> None:
     memory = MemoryLimit(100)
-    slot = await Bulkhead(limit=1, memory=memory).enter(within_s=0, size_bytes=10)
+    slot = await Bulkhead(limit=1, queue_limit=9, memory=memory).enter(within_s=0, size_bytes=10)
     going_on = asyncio.create_task(endless())
     slot.keep_for(going_on)
     slot.leave()

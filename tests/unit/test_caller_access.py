@@ -68,7 +68,9 @@ def test_nothing_else_lets_anybody_in(key: str | None) -> None:
 
 
 def test_where_no_key_is_asked_for_everybody_is_anonymous() -> None:
-    access = CallerAccessImpl(None, admin=AdminKey(None), tries=WrongKeys(clock=Clock()), metrics=new_metrics())
+    access = CallerAccessImpl(
+        None, admin=AdminKey(None, allowed=()), tries=WrongKeys(clock=Clock()), metrics=new_metrics()
+    )
     assert {access.identify(pytest.fail, peer=lambda: PEER, admin_may=may) for may in (False, True)} == {ANONYMOUS}
 
 

@@ -80,7 +80,7 @@ def test_text_that_moves_from_one_part_to_the_next_is_another_question() -> None
 
 
 def test_essays_that_differ_only_after_two_thousand_characters_are_different_questions() -> None:
-    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue()), current_settings()
+    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}), current_settings()
     beginning = "The same beginning. " * 150
     ((one, _),) = builder.build(query(essay_a=beginning + "x"), (Choice(provider=ProviderName.OPENAI),), settings)
     ((other, _),) = builder.build(query(essay_a=beginning + "y"), (Choice(provider=ProviderName.OPENAI),), settings)
@@ -89,7 +89,7 @@ def test_essays_that_differ_only_after_two_thousand_characters_are_different_que
 
 
 def test_swapped_essays_are_another_question() -> None:
-    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue()), current_settings()
+    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}), current_settings()
     ((one, _),) = builder.build(
         query(essay_a="left", essay_b="right"), (Choice(provider=ProviderName.OPENAI),), settings
     )
@@ -109,7 +109,7 @@ def test_the_same_model_name_at_another_server_is_another_question() -> None:
 
 
 def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
-    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue()), current_settings()
+    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}), current_settings()
     ((one, _),) = builder.build(query(), (Choice(provider=ProviderName.OPENAI),), settings)
     asked_by_another = query(
         correlation_id=UUID(int=1), user_id="somebody", caller="another", metadata={"other": 1}, timeout_s=3.0

@@ -31,7 +31,9 @@ def corrected(folder: Path, content: Any) -> ModelCatalogue:
 def built(provider: ProviderName, model: str, **wishes: Any) -> tuple[ProviderRequest, tuple[str, ...]]:
     settings = current_settings(**wishes.pop("settings", {}))
     wished = query(provider=provider, model=model, **wishes)
-    (one,) = RequestBuilderImpl(catalogue=CATALOGUE).build(wished, (Choice(provider=provider, model=model),), settings)
+    (one,) = RequestBuilderImpl(catalogue=CATALOGUE, base_urls={}).build(
+        wished, (Choice(provider=provider, model=model),), settings
+    )
     return one
 
 

@@ -143,7 +143,7 @@ class Harness:
             findings={},
             configured=frozenset(judges),
             catalogue=catalogue,
-            builder=RequestBuilderImpl(catalogue=catalogue),
+            builder=RequestBuilderImpl(catalogue=catalogue, base_urls={}),
             accounting=accounting,
         )
         self._selector, self._settings = selector, FixedSettings(current_settings(**changes))
@@ -994,7 +994,7 @@ def test_the_least_memory_that_may_be_set_holds_the_largest_question() -> None:
 async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() -> None:
     held, memory = Held(reply()), MemoryLimit(1_000_000)
     harness = harness_of(held)
-    harness.capacity = Bulkhead(limit=1, memory=memory)
+    harness.capacity = Bulkhead(limit=1, queue_limit=9, memory=memory)
     harness.rebuild()
     asked = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()

@@ -59,7 +59,7 @@ class Harness:
             configured=frozenset(judges),
             catalogue=tolerant_catalogue(),
             ranking=ranking(self.accounting),
-            builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
+            builder=RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}),
             accounting=self.accounting,
             findings=self.findings,
         )

@@ -100,7 +100,7 @@ class Harness:
                 for name, one in judges.items()
             },
             selector=OneStatus(enabled=enabled, configured=configured, reason=reason),
-            builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
+            builder=RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}),
             runtime_settings=FixedSettings(current_settings(mock=mock)),
             flights=self.flights,
             receipts=receipts(self.events, self.metrics),

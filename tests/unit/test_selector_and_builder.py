@@ -54,7 +54,7 @@ def selector(
         configured=frozenset(configured),
         catalogue=catalogue or tolerant_catalogue(),
         ranking=ranking(accounting),
-        builder=RequestBuilderImpl(catalogue=tolerant_catalogue()),
+        builder=RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}),
         accounting=accounting,
         findings=findings or {},
     )
@@ -66,7 +66,7 @@ def asked(chosen: ProviderSelectorImpl, settings: dict[str, Any] | None = None, 
 
 
 def built(settings: dict[str, Any] | None = None, name: ProviderName = ANTHROPIC, **wishes: Any) -> ProviderRequest:
-    builder = RequestBuilderImpl(catalogue=tolerant_catalogue())
+    builder = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={})
     choice = Choice(provider=name, model=wishes.get("model"))
     ((complete, dropped),) = builder.build(query(**wishes), (choice,), current_settings(**settings or {}))
     assert dropped == ()

@@ -238,7 +238,7 @@ async def test_a_look_into_the_cache_tells_whether_it_was_there(spans: RecordedS
 
 
 async def test_only_who_waits_for_a_place_has_a_span_for_it(spans: RecordedSpans) -> None:
-    bulkhead = Bulkhead(limit=1, queueing=queueing(spans.own, ANTHROPIC))
+    bulkhead = Bulkhead(limit=1, queue_limit=9, queueing=queueing(spans.own, ANTHROPIC))
     slot = await bulkhead.enter(within_s=1)
     assert spans.all() == []
     waiting = asyncio.create_task(bulkhead.enter(within_s=60))
