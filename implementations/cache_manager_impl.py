@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 
 from api_models import CacheMode, DegradedMode, DependencyStatus
-from implementations.cache.entry_codec import decode_kept, encode
-from implementations.cache.local_cache import KeptEntry, LocalCache
+from implementations.cache.entry_codec import decode_once, encode
+from implementations.cache.local_cache import LocalCache, LocalEntry
 from implementations.resilience.call import waiting_for_redis
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.faults import RedisAwayError
@@ -69,9 +69,9 @@ class CacheManagerImpl:
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None if absent or expired. A request waits at most a quarter of a second for Redis."""
-        kept = self._kept(key)
-        if self._shared is None or (kept is not None and kept.kept_s < self._near_ttl_s):
-            tier, found = LOCAL, _reply_in(kept)
+        local = self._local_entry(key)
+        if self._shared is None or (local is not None and local.here_s < self._near_ttl_s):
+            tier, found = LOCAL, _reply_in(local)
         else:
             tier, found = await self._from_both(key, self._shared)
         self._looked_up(LOCAL, found=found is not None and tier == LOCAL)
@@ -82,7 +82,7 @@ class CacheManagerImpl:
         """Store the reply for ttl_s seconds, plus or minus a tenth: locally at once, in Redis in the background."""
         payload = encode(reply)
         drawn_s = ttl_s * self._jitter(SHORTEST_TTL, LONGEST_TTL)
-        self._keep(key, payload, ttl_s=drawn_s, age_s=0.0)
+        self._store_locally(key, payload, ttl_s=drawn_s, age_s=0.0)
         if self._shared is not None:
             self._shared.put(key, payload, ttl_s=drawn_s)
 
@@ -133,21 +133,21 @@ class CacheManagerImpl:
                 entry = await shared.get(key, patience_s=patience_s)
         except RedisAwayError:
             self._metrics.cache_lookups.of(REDIS, "unavailable").inc()
-            return LOCAL, _reply_in(self._kept(key))
-        reply = None if entry is None else decode_kept(entry.payload)
+            return LOCAL, _reply_in(self._local_entry(key))
+        reply = None if entry is None else decode_once(entry.payload)
         self._looked_up(REDIS, found=reply is not None)
         if entry is None or reply is None:
-            kept = self._kept(key)
-            if kept is not None:  # Redis lost the entry or never stored it: write it back, with the TTL it has left
-                shared.put(key, kept.payload, ttl_s=kept.left_s, age_s=kept.age_s)
-            return LOCAL, _reply_in(kept)
-        self._keep(key, entry.payload, ttl_s=entry.left_s, age_s=entry.age_s)
+            local = self._local_entry(key)
+            if local is not None:  # Redis lost the entry or never stored it: write it back, with the TTL it has left
+                shared.put(key, local.payload, ttl_s=local.left_s, age_s=local.age_s)
+            return LOCAL, _reply_in(local)
+        self._store_locally(key, entry.payload, ttl_s=entry.left_s, age_s=entry.age_s)
         return REDIS, CachedReply(reply=reply, age_s=entry.age_s)
 
-    def _kept(self, key: str) -> KeptEntry | None:
+    def _local_entry(self, key: str) -> LocalEntry | None:
         return self._local.get(self._name(key))
 
-    def _keep(self, key: str, payload: bytes, *, ttl_s: float, age_s: float) -> None:
+    def _store_locally(self, key: str, payload: bytes, *, ttl_s: float, age_s: float) -> None:
         self._local.put(self._name(key), payload, ttl_s=min(ttl_s, self._local_ttl_s), age_s=age_s)
         self._metrics.cache_stores.of(LOCAL, "stored").inc()
 
@@ -178,6 +178,6 @@ class CacheManagerImpl:
         )
 
 
-def _reply_in(kept: KeptEntry | None) -> CachedReply | None:
-    reply = None if kept is None else decode_kept(kept.payload)
-    return None if kept is None or reply is None else CachedReply(reply=reply, age_s=kept.age_s)
+def _reply_in(entry: LocalEntry | None) -> CachedReply | None:
+    reply = None if entry is None else decode_once(entry.payload)
+    return None if entry is None or reply is None else CachedReply(reply=reply, age_s=entry.age_s)

@@ -27,6 +27,6 @@ def decode(entry: bytes) -> ProviderReply | None:
 
 
 @lru_cache(maxsize=LATELY_READ)
-def decode_kept(entry: bytes) -> ProviderReply | None:
-    """As `decode`, memoized for cached payloads: each look-up passes the same bytes object, whose hash is cached."""
+def decode_once(entry: bytes) -> ProviderReply | None:
+    """As `decode`, memoized: each look-up passes the same bytes object, whose hash is cached."""
     return decode(entry)

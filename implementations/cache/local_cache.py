@@ -24,12 +24,12 @@ class Entry:
 
 
 @value_object
-class KeptEntry:
+class LocalEntry:
     """A cache hit. Seconds: since it was bought, since it was stored here, until it expires."""
 
     payload: bytes
     age_s: float
-    kept_s: float
+    here_s: float
     left_s: float
 
 
@@ -51,7 +51,7 @@ class LocalCache:
         self.size_bytes = 0  # as counted against the limit
         self._payload_bytes = 0
 
-    def get(self, key: str) -> KeptEntry | None:
+    def get(self, key: str) -> LocalEntry | None:
         """The entry with its age, or None."""
         entry, now_s = self._entries.get(key), self._clock()
         if entry is None:
@@ -60,10 +60,10 @@ class LocalCache:
             self.remove(key)
             return None
         self._entries.move_to_end(key)
-        return KeptEntry(
+        return LocalEntry(
             payload=entry.payload,
             age_s=now_s - entry.born_at_s,
-            kept_s=now_s - entry.stored_at_s,
+            here_s=now_s - entry.stored_at_s,
             left_s=entry.expires_at_s - now_s,
         )
 

@@ -10,7 +10,7 @@ import pytest
 
 from api_models import CacheMode, DependencyStatus, ProviderName, Usage, Winner
 from implementations.cache.entry_codec import decode, encode
-from implementations.cache.local_cache import OVERHEAD_BYTES, KeptEntry, LocalCache
+from implementations.cache.local_cache import OVERHEAD_BYTES, LocalCache, LocalEntry
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.shared_state.envelope import SCHEMA
 from implementations.shared_state.generation import Generation
@@ -58,7 +58,7 @@ def test_a_payload_comes_back_with_its_age() -> None:
     kept.put("key", b"payload", ttl_s=10)
     clock.advance(4)
 
-    assert kept.get("key") == KeptEntry(payload=b"payload", age_s=4.0, kept_s=4.0, left_s=6.0)
+    assert kept.get("key") == LocalEntry(payload=b"payload", age_s=4.0, here_s=4.0, left_s=6.0)
     assert kept.get("another key") is None
 
 
@@ -84,7 +84,7 @@ def test_putting_again_replaces_the_payload_and_starts_its_time_anew() -> None:
     kept.put("key", b"new", ttl_s=10)
     clock.advance(8)
 
-    assert kept.get("key") == KeptEntry(payload=b"new", age_s=8.0, kept_s=8.0, left_s=2.0)
+    assert kept.get("key") == LocalEntry(payload=b"new", age_s=8.0, here_s=8.0, left_s=2.0)
     assert len(kept) == 1
 
 
@@ -169,7 +169,7 @@ def test_a_payload_that_was_bought_earlier_is_older_than_its_stay() -> None:
     kept.put("key", b"payload", ttl_s=10, age_s=100)
     clock.advance(4)
 
-    assert kept.get("key") == KeptEntry(payload=b"payload", age_s=104.0, kept_s=4.0, left_s=6.0)
+    assert kept.get("key") == LocalEntry(payload=b"payload", age_s=104.0, here_s=4.0, left_s=6.0)
 
 
 def test_clearing_forgets_everything_and_tells_of_no_eviction() -> None:
