@@ -66,14 +66,16 @@ class AnswersImpl:
         if not query.cache_use.buys:
             raise NotCachedError("ask again without only-if-cached")
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
-        reply, started = await self._from_flight(key, candidate, query, settings, share=share)
+        ttl_s = settings.cache_ttl_s if settings.cache_enabled and query.cache_use.writes else None
+        reply, started = await self._from_flight(key, candidate, query, ttl_s, share=share)
         return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
 
     async def _from_flight(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, share: TimeShare
+        self, key: str, candidate: Candidate, query: ComparisonQuery, ttl_s: float | None, *, share: TimeShare
     ) -> tuple[ProviderReply, bool]:
         """The reply, within this candidate's share of the deadline, and whether this request started the flight.
 
+        ttl_s: how long the answer serves others, by the cache; None if it does not.
         The flight of another request may have too little time for what this one has time for, an attempt or a pause
         that the provider asks for: it then joins or starts the next, unless another candidate may be asked.
         """
@@ -88,7 +90,7 @@ class AnswersImpl:
             try:
                 return await self._flights.join(
                     flight_key,
-                    partial(self._purchase, key, candidate, query, settings, flight),
+                    partial(self._purchase, key, candidate, query, ttl_s, flight),
                     within_s=left_s,
                     on_start=call.holds_slot_for,
                 )
@@ -100,7 +102,7 @@ class AnswersImpl:
                     raise
             finally:
                 call.record.add(flight.record)
-                flight.record.is_abandoned = query.cache_use is not CacheUse.NORMAL and not _keeps(query, settings)
+                flight.record.is_abandoned = query.cache_use is not CacheUse.NORMAL and ttl_s is None
 
     async def _known(self, key: str, candidate: Candidate, query: ComparisonQuery) -> CachedReply | None:
         began_s = self._clock()
@@ -110,7 +112,7 @@ class AnswersImpl:
         return known
 
     async def _purchase(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, flight: Call
+        self, key: str, candidate: Candidate, query: ComparisonQuery, ttl_s: float | None, flight: Call
     ) -> ProviderReply:
         """The flight: it belongs to no single request, so its deadline is a candidate's share of a full request's."""
         generation = self._cache.generation
@@ -123,14 +125,9 @@ class AnswersImpl:
             failure.ran_out_of_time = flight.deadline.remaining_s() < _needed_s(failure)
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
-        if _keeps(query, settings) and generation == self._cache.generation:
-            self._cache.put(key, reply, ttl_s=settings.cache_ttl_s)
+        if ttl_s is not None and generation == self._cache.generation:
+            self._cache.put(key, reply, ttl_s=ttl_s)
         return reply
-
-
-def _keeps(query: ComparisonQuery, settings: CurrentSettings) -> bool:
-    """Whether the answer will serve others, by the cache."""
-    return settings.cache_enabled and query.cache_use.writes
 
 
 def _needed_s(failure: ServiceError) -> float:
