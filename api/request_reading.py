@@ -13,7 +13,7 @@ from api.request_scope import adopt_correlation_id, caller, current_scope
 from api.strict_json import parse_object
 from api_models import ComparisonRequest, LLMConfigOverrides, RequestPhase
 from exceptions import InvalidQueryError
-from protocols import CacheUse, ComparisonQuery
+from protocols import ComparisonQuery
 
 MAX_COMPLAINTS = 5
 
@@ -62,13 +62,7 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
     except ValidationError as error:
         raise InvalidQueryError(complaints(error)) from None
     await asyncio.sleep(0)  # let other ready requests go first (decision 14)
-    return _query(
-        comparison,
-        correlation_id,
-        cache_use=cache_use(request),
-        timeout_s=timeout_s(request),
-        reading_s=time.perf_counter() - scope.began_s,
-    )
+    return _query(request, comparison, correlation_id)
 
 
 async def read_object(request: ServiceRequest) -> dict[str, object]:
@@ -99,14 +93,7 @@ def _complaint(mistake: ErrorDetails) -> str:
     return f"{path}: {SENTENCES.get(kind, 'is not valid')}"
 
 
-def _query(
-    comparison: ComparisonRequest,
-    correlation_id: UUID,
-    *,
-    cache_use: CacheUse,
-    timeout_s: float | None,
-    reading_s: float,
-) -> ComparisonQuery:
+def _query(request: ServiceRequest, comparison: ComparisonRequest, correlation_id: UUID) -> ComparisonQuery:
     overrides = comparison.llm_config_overrides or LLMConfigOverrides()
     return ComparisonQuery(
         user_prompt=comparison.user_prompt,
@@ -124,7 +111,7 @@ def _query(
         caller=caller(),
         metadata=comparison.metadata,
         replicate=comparison.replicate,
-        cache_use=cache_use,
-        timeout_s=timeout_s,
-        reading_s=reading_s,
+        cache_use=cache_use(request),
+        timeout_s=timeout_s(request),
+        reading_s=time.perf_counter() - current_scope().began_s,
     )
