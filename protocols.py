@@ -389,6 +389,9 @@ class ModelTraits:
     deprecated_on: date | None = None
 
 
+RATED_TOKENS = 1_000_000  # so many tokens cost what a rate says
+
+
 @value_object
 class Rates:
     """US dollars per million tokens, in the lowest tier of prompt length."""
@@ -397,6 +400,9 @@ class Rates:
     cached_input: float
     cache_write: float
     output: float
+
+
+MICRO = 1_000_000  # micro-dollars in a dollar
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,12 +425,12 @@ class UsageTotals:
     @property
     def cost_usd(self) -> float:
         """In US dollars."""
-        return self.cost_micro_usd / 1_000_000
+        return self.cost_micro_usd / MICRO
 
     @property
     def saved_usd(self) -> float:
         """Likewise."""
-        return self.saved_micro_usd / 1_000_000
+        return self.saved_micro_usd / MICRO
 
     def __add__(self, other: Self) -> Self:
         """Field by field, in the order of the fields."""

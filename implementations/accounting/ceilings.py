@@ -5,13 +5,12 @@ from collections.abc import Callable
 from api_models import ProviderName, Purchase, UnknownPrice, Usage
 from exceptions import CostLimitExceededError
 from implementations.accounting.money import micro_usd_at_least
-from protocols import CostRules, PricesProtocol, ProviderRequest, Rates
+from protocols import RATED_TOKENS, CostRules, PricesProtocol, ProviderRequest, Rates
 
 # The verdict's schema, the tool that some APIs turn it into, and what a provider adds around them.
 ENVELOPE_TOKENS = 1_000
 # Longer prompts may fall into a more expensive tier, which the rates for a usual size do not show.
 USUAL_TOKENS = 100_000
-MILLION = 1_000_000
 
 
 class Ceilings:
@@ -38,7 +37,7 @@ class Ceilings:
         """Assumes one token per byte, a tokenizer's worst case; English text has about one per four bytes."""
         tokens = ENVELOPE_TOKENS + request.prompt.size_bytes
         dearest = max(rates.input, rates.cached_input, rates.cache_write)
-        usual_usd = (tokens * dearest + request.max_tokens * rates.output) / MILLION
+        usual_usd = (tokens * dearest + request.max_tokens * rates.output) / RATED_TOKENS
         if tokens <= USUAL_TOKENS:
             return usual_usd
         written = (0, tokens)

@@ -2,7 +2,7 @@
 
 from math import ceil, floor
 
-MICRO = 1_000_000
+from protocols import MICRO
 
 
 def micro_usd(usd: float) -> int:

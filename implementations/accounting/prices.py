@@ -14,9 +14,8 @@ from genai_prices.types import PriceCalculation, TieredPrices
 
 from api_models import ProviderName, Purchase, Usage
 from config import PriceOverride
-from protocols import Rates
+from protocols import RATED_TOKENS, Rates
 
-MILLION = 1_000_000
 SMALL_PROMPT = 1_000  # within the first tier of every price
 DIGITS = 6
 KEPT = 1024
@@ -91,14 +90,14 @@ def _tier_starts(provider: ProviderName, model: str, day: date) -> tuple[int, ..
 def _listed_rates(provider: ProviderName, model: str, day: date, size: int) -> Rates | None:
     """The rates for prompts of size tokens, derived from the cost of each kind of token."""
 
-    def micro_usd(**counts: int) -> float | None:
-        cost = _listed_cost(provider, model, Usage(**counts), datetime.combine(day, time(), UTC))
-        return None if cost is None else cost * MILLION
+    def rated(**counts: int) -> float | None:
+        cost_usd = _listed_cost(provider, model, Usage(**counts), datetime.combine(day, time(), UTC))
+        return None if cost_usd is None else cost_usd * RATED_TOKENS
 
-    fresh = micro_usd(prompt=size, completion=0)
-    cached = micro_usd(prompt=size, completion=0, cached=size)
-    written = micro_usd(prompt=size, completion=0, written=size)
-    answered = micro_usd(prompt=size, completion=size)
+    fresh = rated(prompt=size, completion=0)
+    cached = rated(prompt=size, completion=0, cached=size)
+    written = rated(prompt=size, completion=0, written=size)
+    answered = rated(prompt=size, completion=size)
     if fresh is None or cached is None or written is None or answered is None:
         return None
     rates = (round(total / size, DIGITS) for total in (fresh, cached, written, answered - fresh))
@@ -140,4 +139,4 @@ def _at(rates: Rates, usage: Usage) -> float:
         + usage.cached * rates.cached_input
         + usage.written * rates.cache_write
         + usage.completion * rates.output
-    ) / MILLION
+    ) / RATED_TOKENS

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from api_models import UsageScope
-from implementations.accounting.money import MICRO
+from protocols import MICRO
 
 # The newest hour weighs a fifth, so the norm adapts slowly and a single outlier does not shift it much.
 NEWEST_WEIGHT = 0.2
