@@ -712,6 +712,10 @@ class Setting:
         """Whether its value is a JSON object."""
         return get_origin(self.info.annotation) is Mapping
 
+    def value_in(self, settings: "Settings") -> Any:
+        """Its value in these settings."""
+        return getattr(getattr(settings, self.group), self.field)
+
     def spellings(self) -> Iterator[str]:
         """The accepted variables, in order of precedence."""
         for names in ((self.variable,), self.bare):

@@ -42,9 +42,8 @@ def main() -> int:
 def effective(settings: Settings) -> Iterator[str]:
     """One line per setting: variable, value, origin, meaning; secrets are masked."""
     for setting in settings_table():
-        value = getattr(getattr(settings, setting.group), setting.field)
         origin = variable_in_force(setting, os.environ) or "default"
-        yield f"{setting.variable:<58} {shown(value):<28} {origin:<44} {setting.info.description}"
+        yield f"{setting.variable:<58} {shown(setting.value_in(settings)):<28} {origin:<44} {setting.info.description}"
 
 
 def shown(value: object) -> str:

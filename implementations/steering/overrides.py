@@ -45,7 +45,7 @@ def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settin
 
 def shown(setting: Setting, settings: Settings) -> JsonValue:
     """The value as JSON; a secret only as a mask if it is set."""
-    value = getattr(getattr(settings, setting.group), setting.field)
+    value = setting.value_in(settings)
     if setting.is_secret:
         return None if value is None else MASK
     rendered: JsonValue = to_jsonable_python(value, exclude_none=True)

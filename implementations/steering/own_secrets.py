@@ -13,7 +13,7 @@ PASSWORD_IN_URL = re.compile(r"://[^/@]*:([^/@]+)@")
 
 def secrets_of(settings: Settings) -> frozenset[str]:
     """Every secret, and every password in a URL, that is long enough to be distinguishable from other text."""
-    values = (getattr(getattr(settings, row.group), row.field) for row in settings_table() if row.is_secret)
+    values = (row.value_in(settings) for row in settings_table() if row.is_secret)
     texts = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
     passwords = {match[1] for text in texts if (match := PASSWORD_IN_URL.search(text))}
     return frozenset(text for text in texts | passwords if len(text) >= SHORTEST_SECRET)

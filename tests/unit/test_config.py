@@ -100,16 +100,12 @@ def another(setting: Setting) -> str:
     return str(default + 1) if isinstance(default, int | float) else "changed"
 
 
-def value_of(settings: Settings, setting: Setting) -> object:
-    return getattr(getattr(settings, setting.group), setting.field)
-
-
 @pytest.mark.parametrize("setting", settings_table(), ids=lambda setting: setting.variable)
 def test_every_variable_of_the_table_is_read(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS", NEEDED.get(setting.variable.removeprefix(PREFIX), ""))
-    before = value_of(Settings.from_environment(), setting)
+    before = setting.value_in(Settings.from_environment())
     monkeypatch.setenv(setting.variable, another(setting))
-    after = value_of(Settings.from_environment(), setting)
+    after = setting.value_in(Settings.from_environment())
     assert after != before
     assert setting.info.description
 
