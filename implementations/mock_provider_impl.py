@@ -32,7 +32,7 @@ CLOSE_PAIR_FACTOR = 1.2
 POINTS_PER_CONFIDENCE_STEP = 0.75
 LOWEST_CONFIDENCE, HIGHEST_CONFIDENCE = 1.0, 5.0
 
-ENVELOPE_TOKENS = 20
+JSON_TOKENS = 20  # of a verdict, around its justification
 MILLISECONDS_PER_SECOND = 1000
 MOST_NAMED = 2
 
@@ -63,7 +63,7 @@ class MockProviderImpl:
             raise ProviderUnavailableError(message, provider=ProviderName.MOCK)
         verdict = _judge(request.prompt, request.replicate, knobs)
         asked = len(request.prompt.system) + len(request.prompt.user_text)
-        answered = len(verdict.justification) // CHARACTERS_PER_TOKEN + ENVELOPE_TOKENS
+        answered = len(verdict.justification) // CHARACTERS_PER_TOKEN + JSON_TOKENS
         usage = Usage(prompt=max(1, asked // CHARACTERS_PER_TOKEN), completion=answered)
         return ProviderReply(
             verdict=verdict,

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from yarl import URL
 
-from tools.warming import Account, Fate, Forecast, Ledger, Outcome, warm
+from tools.warming import Fate, Forecast, Journal, Outcome, Tally, warm
 
 TIMEOUT_S = 60.0
 MOST_AT_ONCE = 1000
@@ -84,45 +84,45 @@ def _concurrency(argument: str) -> int:
 
 
 async def _run(wishes: argparse.Namespace, console: Console) -> int:
-    ledger, account = Ledger(wishes.pairs), Account()
+    journal, tally = Journal(wishes.pairs), Tally()
     key, timeout = os.environ.get("LLM_PROVIDER_KEY"), aiohttp.ClientTimeout(total=TIMEOUT_S)
     shown = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(wishes.url, headers=shown, timeout=timeout) as session:
-        forecast = await _forecast(session, ledger)
+        forecast = await _forecast(session, journal)
         console.print(_forecast_line(forecast))
         if forecast.requests == 0:
             return 0
         if not wishes.yes and not _agreed(console):
             return EXIT_REFUSED
         try:
-            whole = await _warm(session, ledger, account, forecast.requests, wishes.concurrency, console)
+            whole = await _warm(session, journal, tally, forecast.requests, wishes.concurrency, console)
         finally:
-            console.print(_summary(account))
+            console.print(_summary(tally))
     if not whole:
         console.print("Too many consecutive failures: the remaining requests were not sent.")
-    if account.counts[Fate.FAILED]:
-        console.print(f"The failed requests can be used as input again: {ledger.failed_path}")
+    if tally.counts[Fate.FAILED]:
+        console.print(f"The failed requests can be used as input again: {journal.failed_path}")
         return EXIT_FAILURES
     return 0
 
 
 async def _warm(
-    session: aiohttp.ClientSession, ledger: Ledger, account: Account, total: int, concurrency: int, console: Console
+    session: aiohttp.ClientSession, journal: Journal, tally: Tally, total: int, concurrency: int, console: Console
 ) -> bool:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    ledger.begin()
+    journal.begin()
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=total)
 
         def show(line: str, outcome: Outcome) -> None:
-            ledger.note(line, outcome)
-            progress.update(bar, advance=1, description=f"{account.cost_usd:.4f} USD")
+            journal.note(line, outcome)
+            progress.update(bar, advance=1, description=f"{tally.cost_usd:.4f} USD")
 
         return await warm(
-            ledger.open_lines(),
+            journal.open_lines(),
             ask=lambda line: _ask(session, line),
             concurrency=concurrency,
-            account=account,
+            tally=tally,
             show=show,
         )
 
@@ -144,10 +144,10 @@ async def _ask(session: aiohttp.ClientSession, line: str) -> Outcome:
         return Outcome(fate=Fate.FAILED, elapsed_s=time.monotonic() - began_s, error=type(error).__name__)
 
 
-async def _forecast(session: aiohttp.ClientSession, ledger: Ledger) -> Forecast:
+async def _forecast(session: aiohttp.ClientSession, journal: Journal) -> Forecast:
     price = await _price(session)
     forecast = Forecast()
-    for line in ledger.open_lines():
+    for line in journal.open_lines():
         forecast.add(line, price)
     return forecast
 
@@ -186,14 +186,14 @@ def _agreed(console: Console) -> bool:
     return console.input("Continue? [y/N] ").strip().lower() in {"y", "yes"}
 
 
-def _summary(account: Account) -> Table:
+def _summary(tally: Tally) -> Table:
     table = Table("", "", show_header=False)
     for fate in Fate:
-        table.add_row(fate, str(account.counts[fate]))
-    unknown = f" (and {account.unpriced} of unknown price)" if account.unpriced else ""
-    table.add_row("cost", f"{account.cost_usd:.4f} USD{unknown}")
-    table.add_row("p50 / p95", f"{account.percentile_s(0.5):.3f} s / {account.percentile_s(0.95):.3f} s")
-    for error, count in sorted(account.errors.items()):
+        table.add_row(fate, str(tally.counts[fate]))
+    unknown = f" (and {tally.unpriced} of unknown price)" if tally.unpriced else ""
+    table.add_row("cost", f"{tally.cost_usd:.4f} USD{unknown}")
+    table.add_row("p50 / p95", f"{tally.percentile_s(0.5):.3f} s / {tally.percentile_s(0.95):.3f} s")
+    for error, count in sorted(tally.errors.items()):
         table.add_row(error, str(count))
     return table
 

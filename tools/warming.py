@@ -35,7 +35,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Account:
+class Tally:
     """The totals so far."""
 
     counts: dict[Fate, int] = field(default_factory=lambda: dict.fromkeys(Fate, 0))
@@ -63,7 +63,7 @@ class Account:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
-class Ledger:
+class Journal:
     """Files next to the list: the lines done, so that a second run resumes, and those failed, as input for another."""
 
     def __init__(self, pairs: Path) -> None:
@@ -99,24 +99,24 @@ async def warm(
     *,
     ask: Callable[[str], Awaitable[Outcome]],
     concurrency: int,
-    account: Account,
+    tally: Tally,
     show: Callable[[str, Outcome], None],
 ) -> bool:
     """Send all lines; False after too many consecutive failures. show: called with each outcome."""
 
     async def work() -> None:
-        while account.failures_in_a_row < MOST_FAILURES_IN_A_ROW:
+        while tally.failures_in_a_row < MOST_FAILURES_IN_A_ROW:
             line = next(lines, None)
             if line is None:
                 return
             outcome = await ask(line)
-            account.add(outcome)
+            tally.add(outcome)
             show(line, outcome)
 
     async with asyncio.TaskGroup() as workers:
         for _ in range(concurrency):
             workers.create_task(work())
-    return account.failures_in_a_row < MOST_FAILURES_IN_A_ROW
+    return tally.failures_in_a_row < MOST_FAILURES_IN_A_ROW
 
 
 @dataclass(slots=True)

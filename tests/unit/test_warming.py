@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tools import warm as warm_tool
-from tools.warming import MOST_FAILURES_IN_A_ROW, Account, Fate, Forecast, Ledger, Outcome, warm
+from tools.warming import MOST_FAILURES_IN_A_ROW, Fate, Forecast, Journal, Outcome, Tally, warm
 
 BOUGHT = Outcome(fate=Fate.BOUGHT, elapsed_s=1.0, cost_usd=0.5)
 HIT = Outcome(fate=Fate.HIT, elapsed_s=0.1)
@@ -41,27 +41,27 @@ class Service:
         return self._outcomes[(len(self.asked) - 1) % len(self._outcomes)]
 
 
-async def run(ledger: Ledger, service: Service, *, concurrency: int = 1) -> tuple[bool, Account]:
-    account = Account()
-    ledger.begin()
-    whole = await warm(ledger.open_lines(), ask=service.ask, concurrency=concurrency, account=account, show=ledger.note)
-    return whole, account
+async def run(journal: Journal, service: Service, *, concurrency: int = 1) -> tuple[bool, Tally]:
+    tally = Tally()
+    journal.begin()
+    whole = await warm(journal.open_lines(), ask=service.ask, concurrency=concurrency, tally=tally, show=journal.note)
+    return whole, tally
 
 
 async def test_every_line_is_asked_once_and_never_more_than_so_many_at_once(tmp_path: Path) -> None:
     service = Service(BOUGHT)
-    whole, account = await run(Ledger(listed(tmp_path, 20)), service, concurrency=3)
+    whole, tally = await run(Journal(listed(tmp_path, 20)), service, concurrency=3)
 
     assert whole
     assert (len(set(service.asked)), len(service.asked), service.most_at_once) == (20, 20, 3)
-    assert (account.counts[Fate.BOUGHT], account.cost_usd) == (20, 10.0)
+    assert (tally.counts[Fate.BOUGHT], tally.cost_usd) == (20, 10.0)
 
 
 async def test_a_second_run_asks_only_for_what_is_not_done(tmp_path: Path) -> None:
     pairs = listed(tmp_path, 3)
-    await run(Ledger(pairs), Service(BOUGHT, FAILED, HIT))
+    await run(Journal(pairs), Service(BOUGHT, FAILED, HIT))
     again = Service(BOUGHT)
-    await run(Ledger(pairs), again)
+    await run(Journal(pairs), again)
 
     assert again.asked == ['{"user_prompt": "1"}']
 
@@ -76,41 +76,41 @@ async def test_an_interrupt_loses_nothing_that_was_answered(tmp_path: Path) -> N
                 await asyncio.Event().wait()
             return await super().ask(line)
 
-    running = asyncio.create_task(run(Ledger(pairs), Hanging(BOUGHT)))
+    running = asyncio.create_task(run(Journal(pairs), Hanging(BOUGHT)))
     await answered.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert len(list(Ledger(pairs).open_lines())) == 3
+    assert len(list(Journal(pairs).open_lines())) == 3
 
 
 async def test_what_failed_can_be_fed_again(tmp_path: Path) -> None:
-    ledger = Ledger(listed(tmp_path, 4))
-    _, account = await run(ledger, Service(BOUGHT, FAILED))
+    journal = Journal(listed(tmp_path, 4))
+    _, tally = await run(journal, Service(BOUGHT, FAILED))
     fed = Service(BOUGHT)
-    await run(Ledger(ledger.failed_path), fed)
+    await run(Journal(journal.failed_path), fed)
 
-    assert account.errors == {"RATE_LIMIT": 2}
+    assert tally.errors == {"RATE_LIMIT": 2}
     assert fed.asked == ['{"user_prompt": "1"}', '{"user_prompt": "3"}']
 
 
 async def test_it_gives_up_when_everything_fails(tmp_path: Path) -> None:
     service = Service(FAILED)
-    whole, account = await run(Ledger(listed(tmp_path, 100)), service)
+    whole, tally = await run(Journal(listed(tmp_path, 100)), service)
 
     assert not whole
-    assert account.counts[Fate.FAILED] == len(service.asked) == MOST_FAILURES_IN_A_ROW
+    assert tally.counts[Fate.FAILED] == len(service.asked) == MOST_FAILURES_IN_A_ROW
 
 
 def test_the_account_tells_percentiles_of_answers_and_prices_that_are_unknown() -> None:
-    account = Account()
-    assert account.percentile_s(0.95) == 0.0
+    tally = Tally()
+    assert tally.percentile_s(0.95) == 0.0
     for number in range(100):
-        account.add(Outcome(fate=Fate.BOUGHT, elapsed_s=float(number), cost_usd=None))
-    account.add(Outcome(fate=Fate.FAILED, elapsed_s=1e6, error="TIMEOUT"))
+        tally.add(Outcome(fate=Fate.BOUGHT, elapsed_s=float(number), cost_usd=None))
+    tally.add(Outcome(fate=Fate.FAILED, elapsed_s=1e6, error="TIMEOUT"))
 
-    assert (account.percentile_s(0.5), account.percentile_s(0.95), account.unpriced) == (50.0, 95.0, 100)
+    assert (tally.percentile_s(0.5), tally.percentile_s(0.95), tally.unpriced) == (50.0, 95.0, 100)
 
 
 def test_the_forecast_prices_every_request_by_the_model_it_chooses() -> None:
