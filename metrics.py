@@ -440,25 +440,21 @@ class Metrics:
         if failure.shed is not None:
             self.shed.of(failure.provider or NOBODY, failure.shed).inc()
 
-    def comparison_ended(
-        self,
-        *,
-        provider: ProviderName | None,
-        model: str | None,
-        error: ErrorCode | None,
-        cache_outcome: CacheOutcome | None,
-        elapsed_s: float,
-        queued_s: float,
+    def comparison_answered(
+        self, *, provider: ProviderName, model: str, outcome: CacheOutcome, elapsed_s: float, queued_s: float
     ) -> None:
-        """Count one comparison; provider and model are None when none was chosen."""
-        name, known = provider or NOBODY, self.model_label(model) if model else NOBODY
+        """Count one comparison that ended with a verdict."""
+        known, cached = self.model_label(model), "true" if outcome is CacheOutcome.HIT else "false"
         self.queue_wait.observe(queued_s)
-        self.requests.of(name, known, "comparison", error.lower() if error else SUCCESS).inc()
-        if error is None:
-            cached = "true" if cache_outcome is CacheOutcome.HIT else "false"
-            self.response_duration.of(name, known, cached).observe(elapsed_s)
-        if cache_outcome is CacheOutcome.COALESCED:
+        self.requests.of(provider, known, "comparison", SUCCESS).inc()
+        self.response_duration.of(provider, known, cached).observe(elapsed_s)
+        if outcome is CacheOutcome.COALESCED:
             self.coalesced.inc()
+
+    def comparison_failed(self, *, provider: ProviderName | None, error: ErrorCode, queued_s: float) -> None:
+        """Count one that ended without; provider is None when none was chosen."""
+        self.queue_wait.observe(queued_s)
+        self.requests.of(provider or NOBODY, NOBODY, "comparison", error.lower()).inc()
 
     def attempt_ended(self, *, provider: ProviderName, model: str, outcome: AttemptOutcome, elapsed_s: float) -> None:
         """Count one call to a provider."""

@@ -99,11 +99,10 @@ class LLMOrchestratorImpl:
 
     def _answered(self, query: ComparisonQuery, answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
         result = _result(answer, record, elapsed_s)
-        self._metrics.comparison_ended(
+        self._metrics.comparison_answered(
             provider=result.reply.provider,
             model=answer.candidate.request.model,
-            error=None,
-            cache_outcome=result.cache_outcome,
+            outcome=result.cache_outcome,
             elapsed_s=elapsed_s,
             queued_s=record.queued_s,
         )
@@ -117,14 +116,7 @@ class LLMOrchestratorImpl:
         self._events.publish(
             request_events.unanswered(query, known.sentence, elapsed_s, provider=provider, cost_usd=record.cost_usd)
         )
-        self._metrics.comparison_ended(
-            provider=provider,
-            model=None,
-            error=known.code,
-            cache_outcome=None,
-            elapsed_s=elapsed_s,
-            queued_s=record.queued_s,
-        )
+        self._metrics.comparison_failed(provider=provider, error=known.code, queued_s=record.queued_s)
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
         """Try the candidates in order, as long as time and the class of each failure allow."""

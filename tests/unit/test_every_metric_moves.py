@@ -13,6 +13,7 @@ from api_models import (
     CallerOutcome,
     CircuitState,
     Door,
+    ErrorCode,
     EventDropReason,
     ProviderName,
     RequestPhase,
@@ -86,14 +87,10 @@ class Watch:
 def call_every_method(metrics: Metrics) -> set[str]:
     """Call every public method; the names of those called."""
     metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.01)
-    metrics.comparison_ended(
-        provider=ANTHROPIC,
-        model=KNOWN_MODEL,
-        error=None,
-        cache_outcome=CacheOutcome.COALESCED,
-        elapsed_s=1.5,
-        queued_s=0.2,
+    metrics.comparison_answered(
+        provider=ANTHROPIC, model=KNOWN_MODEL, outcome=CacheOutcome.COALESCED, elapsed_s=1.5, queued_s=0.2
     )
+    metrics.comparison_failed(provider=None, error=ErrorCode.TIMEOUT, queued_s=0.2)
     metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
     for cost_usd in (0.25, None):
         metrics.purchased(
@@ -109,7 +106,8 @@ def call_every_method(metrics: Metrics) -> set[str]:
     metrics.model_label("any")
     return {
         "http_request_ended",
-        "comparison_ended",
+        "comparison_answered",
+        "comparison_failed",
         "attempt_ended",
         "purchased",
         "circuit_changed",

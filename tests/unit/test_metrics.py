@@ -37,17 +37,8 @@ def samples(metrics: Metrics) -> Samples:
     }
 
 
-def end_comparison(
-    metrics: Metrics,
-    *,
-    model: str | None = KNOWN_MODEL,
-    provider: ProviderName | None = ANTHROPIC,
-    error: ErrorCode | None = None,
-    outcome: CacheOutcome | None = CacheOutcome.MISS,
-) -> None:
-    metrics.comparison_ended(
-        provider=provider, model=model, error=error, cache_outcome=outcome, elapsed_s=1.5, queued_s=0.2
-    )
+def answer(metrics: Metrics, *, model: str = KNOWN_MODEL, outcome: CacheOutcome = CacheOutcome.MISS) -> None:
+    metrics.comparison_answered(provider=ANTHROPIC, model=model, outcome=outcome, elapsed_s=1.5, queued_s=0.2)
 
 
 def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MODEL) -> None:
@@ -124,7 +115,7 @@ def test_a_purchase_is_booked_on_whom_it_was_made_for(cost_usd: float | None, do
 def test_a_model_that_is_not_known_is_other_everywhere() -> None:
     metrics = new_metrics()
     invented = "a-model-that-a-caller-made-up"
-    end_comparison(metrics, model=invented)
+    answer(metrics, model=invented)
     metrics.attempt_ended(provider=ANTHROPIC, model=invented, outcome=AttemptOutcome.TIMEOUT, elapsed_s=1.0)
     purchase(metrics, cost_usd=0.25, model=invented)
     labels = [dict(labels) for family in samples(metrics).values() for _, labels in family]
@@ -138,7 +129,7 @@ def test_a_model_that_is_not_known_is_other_everywhere() -> None:
 
 def test_a_comparison_that_reached_nobody_is_counted_under_none() -> None:
     metrics = new_metrics()
-    end_comparison(metrics, provider=None, model=None, error=ErrorCode.SERVICE_UNAVAILABLE, outcome=None)
+    metrics.comparison_failed(provider=None, error=ErrorCode.SERVICE_UNAVAILABLE, queued_s=0.2)
     labels = {"provider": "none", "model": "none", "request_type": "comparison", "status": "service_unavailable"}
 
     assert sample(metrics, "llm_provider_requests_total", **labels) == 1.0
@@ -146,9 +137,9 @@ def test_a_comparison_that_reached_nobody_is_counted_under_none() -> None:
 
 def test_only_comparisons_with_a_verdict_are_timed() -> None:
     metrics = new_metrics()
-    end_comparison(metrics, error=ErrorCode.TIMEOUT)
+    metrics.comparison_failed(provider=ANTHROPIC, error=ErrorCode.TIMEOUT, queued_s=0.2)
     assert samples(metrics)["llm_provider_response_duration_seconds"] == {}
-    end_comparison(metrics)
+    answer(metrics)
     labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL, "cached": "false"}
 
     assert sample(metrics, "llm_provider_response_duration_seconds_sum", **labels) == 1.5
@@ -165,7 +156,7 @@ def test_only_comparisons_with_a_verdict_are_timed() -> None:
 )
 def test_known_and_shared_answers_are_told_apart(outcome: CacheOutcome, cached: str, coalesced: float) -> None:
     metrics = new_metrics()
-    end_comparison(metrics, outcome=outcome)
+    answer(metrics, outcome=outcome)
     labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL, "cached": cached}
 
     assert sample(metrics, "llm_provider_response_duration_seconds_count", **labels) == 1.0
@@ -190,9 +181,9 @@ def test_the_exposition_is_open_metrics_when_the_scraper_asks_for_it() -> None:
 
 def test_a_total_adds_up_the_children_that_bear_every_given_value() -> None:
     metrics = new_metrics()
-    end_comparison(metrics)
-    end_comparison(metrics, model=None)
-    end_comparison(metrics, error=ErrorCode.TIMEOUT)
+    answer(metrics)
+    answer(metrics, model="another-model")
+    metrics.comparison_failed(provider=ANTHROPIC, error=ErrorCode.TIMEOUT, queued_s=0.2)
     assert total_of(metrics.requests) == 3.0
     assert total_of(metrics.requests, SUCCESS) == 2.0
     assert total_of(metrics.requests, SUCCESS, KNOWN_MODEL) == 1.0
@@ -201,7 +192,7 @@ def test_a_total_adds_up_the_children_that_bear_every_given_value() -> None:
 
 def test_no_series_tells_when_it_was_created() -> None:
     metrics = new_metrics()
-    end_comparison(metrics)
+    answer(metrics)
     purchase(metrics, cost_usd=0.25)
 
     assert all(b"_created" not in metrics.exposition(accept)[0] for accept in ("", OPEN_METRICS))

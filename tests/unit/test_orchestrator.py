@@ -554,7 +554,7 @@ async def test_a_known_answer_is_given_to_who_has_no_time_left() -> None:
 async def test_a_defect_of_the_counting_is_completed_once() -> None:
     harness = harness_of(reply())
     with (
-        patch.object(harness.metrics, "comparison_ended", side_effect=[ZeroDivisionError, None]),
+        patch.object(harness.metrics, "comparison_answered", side_effect=ZeroDivisionError),
         pytest.raises(ZeroDivisionError),
     ):
         await harness.compare(query())
