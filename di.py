@@ -1,4 +1,4 @@
-"""The composition root: wires the service. Besides it, only startup_setup.py names concrete classes."""
+"""The composition root: wires the service. Besides it, only startup_setup.py imports a class that ends in `Impl`."""
 
 import asyncio
 import hashlib
