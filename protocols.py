@@ -582,12 +582,6 @@ class ProviderStatus:
         return self.enabled and self.configured
 
 
-CACHE_MODES: Mapping[CacheMode, DegradedMode] = {
-    CacheMode.READ_ONLY: DegradedMode.CACHE_READ_ONLY,
-    CacheMode.DEGRADED: DegradedMode.CACHE_LOCAL_ONLY,
-}
-
-
 @value_object
 class PeriodSpending:
     """Spending in one UTC day or month, in US dollars. limit_usd, left_usd: None without a limit.
@@ -635,17 +629,13 @@ class Latency:
 
 @value_object
 class CacheHealth:
-    """The state of the cache and of the Redis behind it. cause: what is wrong, in a word."""
+    """The state of the cache and of the Redis behind it. degraded_mode, cause (in a word): None while it is healthy."""
 
     mode: CacheMode
     redis: DependencyStatus
     redis_failure_count: int
+    degraded_mode: DegradedMode | None = None
     cause: str | None = None
-
-    @property
-    def degraded_mode(self) -> DegradedMode | None:
-        """The corresponding degraded mode; None when the cache is healthy."""
-        return CACHE_MODES.get(self.mode)
 
 
 @value_object

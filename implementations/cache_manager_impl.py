@@ -5,7 +5,7 @@ local copy. If Redis has none or is unavailable, the unexpired local entry is se
 back to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from api_models import CacheMode, DegradedMode, DependencyStatus
@@ -21,10 +21,11 @@ from protocols import CacheCleared, CachedReply, CacheHealth, CacheStatistics, P
 
 LOCAL, REDIS = "local", "redis"
 SHORTEST_TTL, LONGEST_TTL = 0.9, 1.1
-MODES = {
-    RedisMode.UP: CacheMode.HEALTHY,
-    RedisMode.READ_ONLY: CacheMode.READ_ONLY,
-    RedisMode.DOWN: CacheMode.DEGRADED,
+# One state in the words of Redis' log lines and metrics, of the health report, and of the degraded modes.
+MODES: Mapping[RedisMode, tuple[CacheMode, DegradedMode | None]] = {
+    RedisMode.UP: (CacheMode.HEALTHY, None),
+    RedisMode.READ_ONLY: (CacheMode.READ_ONLY, DegradedMode.CACHE_READ_ONLY),
+    RedisMode.DOWN: (CacheMode.DEGRADED, DegradedMode.CACHE_LOCAL_ONLY),
 }
 
 
@@ -98,12 +99,13 @@ class CacheManagerImpl:
         if self._shared is None:
             return CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
         redis = self._shared.redis
-        mode = MODES[redis.mode]
+        mode, degraded_mode = MODES[redis.mode]
         return CacheHealth(
             mode=mode,
-            redis=DependencyStatus.UNHEALTHY if mode is CacheMode.DEGRADED else DependencyStatus.HEALTHY,
+            redis=DependencyStatus.UNHEALTHY if redis.mode is RedisMode.DOWN else DependencyStatus.HEALTHY,
             redis_failure_count=redis.failures,
-            cause=None if mode is CacheMode.HEALTHY else redis.cause,
+            degraded_mode=degraded_mode,
+            cause=None if degraded_mode is None else redis.cause,
         )
 
     def _is_in(self, mode: DegradedMode) -> float:

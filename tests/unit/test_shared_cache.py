@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from api_models import CacheMode, DependencyStatus
+from api_models import CacheMode, DegradedMode, DependencyStatus
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.resilience.call import calling
 from protocols import CacheCleared, CachedReply, CacheHealth, TierStatistics
@@ -129,7 +129,11 @@ async def test_the_local_tier_answers_alone_while_redis_is_away() -> None:
 
     assert replica.reads == 3
     assert replica.cache.health() == CacheHealth(
-        mode=CacheMode.DEGRADED, redis=DependencyStatus.UNHEALTHY, redis_failure_count=3, cause="connection"
+        mode=CacheMode.DEGRADED,
+        redis=DependencyStatus.UNHEALTHY,
+        redis_failure_count=3,
+        degraded_mode=DegradedMode.CACHE_LOCAL_ONLY,
+        cause="connection",
     )
 
 
@@ -140,7 +144,11 @@ async def test_a_redis_that_can_only_be_read_goes_on_giving_answers() -> None:
     await there.kept(OTHER)
 
     assert there.cache.health() == CacheHealth(
-        mode=CacheMode.READ_ONLY, redis=DependencyStatus.HEALTHY, redis_failure_count=1, cause="read_only"
+        mode=CacheMode.READ_ONLY,
+        redis=DependencyStatus.HEALTHY,
+        redis_failure_count=1,
+        degraded_mode=DegradedMode.CACHE_READ_ONLY,
+        cause="read_only",
     )
     there.pass_time(2.0)
     found = await there.cache.get("key")
