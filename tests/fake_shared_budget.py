@@ -24,7 +24,7 @@ NOTHING = Snapshot({}, {}, {})
 class FakeSharedBudget:
     """What all replicas share; `of` gives one of them its door.
 
-    turns: of the event loop that each message takes on its way, and each reply on its way back.
+    turns: of the event loop that each message takes on its way, and each reply on its way back. messages: sent to it.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,6 @@ class FakeSharedBudget:
         self.held, self.spent, self.fields = dict(snapshot.held), dict(snapshot.spent), dict(snapshot.fields)
 
     def carry_out(self, replica: str, verb: str, epoch: int, entries: Sequence[Entry], ceiling: int) -> list[int]:
-        self.messages += 1
         known = [self.fields.get((period, replica), (-1, 0, 0, 0)) for period, *_ in entries]
         stale = any(one[0] >= epoch if verb == "declare" else one[0] != epoch for one in known)
         if stale:
@@ -90,6 +89,7 @@ class FakeBudgetStore:
         self._replica = replica
 
     async def exchange(self, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int) -> list[int] | None:
+        self._store.messages += 1
         await self._on_its_way()
         await self._store.goes_on.wait()
         if self._store.away:

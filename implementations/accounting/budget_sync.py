@@ -40,7 +40,7 @@ class BudgetSync:
 
     async def _sync(self, shared: SharedBudget) -> None:
         try:
-            while shared.has_news and await shared.sync():
-                pass
+            while shared.is_heard and shared.has_news:
+                await shared.sync()
         finally:
             self._is_syncing = False

@@ -113,12 +113,11 @@ class SharedBudget:
                 account.sent_held += reservation.ceiling
         return self._checked(entries, heard.held)
 
-    async def sync(self) -> bool:
-        """Send pending differences and learn the others' shares. False: no answer."""
+    async def sync(self) -> None:
+        """Send pending differences and learn the others' shares."""
         async with self._turns:
-            if not await self._ready():
-                return False
-            return await self._send(self._epoch, self._differences((None, None)), ceiling=0) is not None
+            if await self._ready():
+                await self._send(self._epoch, self._differences((None, None)), ceiling=0)
 
     def _differences(self, limits: Sequence[int | None]) -> list[Entry]:
         """Pending differences, marked as sent."""
@@ -169,7 +168,7 @@ class SharedBudget:
             if self._declaring is None:
                 self._declaring = asyncio.create_task(self._declare())
             await asyncio.shield(self._declaring)
-        return self._declared is not None and self._declared == self._local.accounts
+        return self._declared == self._local.accounts
 
     async def _declare(self) -> None:
         try:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("patience_s")
 
 CENT = 10_000
 PRICED = 0.1  # what a call of unknown price is reserved at
-DAY, MONTH = "2026-11-23", "2026-11"
+DAY, TOMORROW, MONTH = "2026-11-23", "2026-11-24", "2026-11"
 
 
 def bought(cost_usd: float | None) -> Purchase:
@@ -129,18 +129,211 @@ async def test_an_answer_to_the_day_before_grants_what_was_asked_and_leaves_noth
 async def test_calls_that_gave_up_waiting_for_their_turn_send_nothing() -> None:
     fleet = Fleet(day=1.0)
     await fleet.budgets[0].refresh()
+    before = fleet.store.messages
     fleet.store.goes_on.clear()
     asking = [asyncio.create_task(fleet.reserves(0)) for _ in range(100)]
     await settle()
     for one in asking[AT_ONCE:]:
         one.cancel()
     await settle()
-    before = fleet.store.messages
     fleet.store.goes_on.set()
     await asyncio.gather(*asking, return_exceptions=True)
     await settle()
     assert fleet.store.messages - before <= AT_ONCE + 1
     assert fleet.store.held[DAY] == micro_usd(PRICED) * AT_ONCE
+
+
+async def test_calls_that_gave_up_on_a_redis_that_hangs_do_not_try_it_one_after_the_other() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.goes_on.clear()
+    asking = [asyncio.create_task(fleet.reserves(0)) for _ in range(100)]
+    await settle()
+    for one in asking:
+        one.cancel()
+    await settle()
+    fleet.store.away = True
+    fleet.store.goes_on.set()
+    await settle()
+    assert fleet.store.messages == 1
+
+
+async def test_the_first_calls_share_one_declaration() -> None:
+    fleet = Fleet(day=1.0)
+    await asyncio.gather(*(fleet.reserves(0) for _ in range(AT_ONCE)))
+    assert fleet.store.messages == 1 + AT_ONCE
+
+
+async def test_a_call_asks_a_redis_that_does_not_answer_only_once() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.away = True
+    assert await fleet.reserves(0) is not None
+    assert fleet.store.messages == 1
+
+
+async def test_a_caller_who_leaves_during_the_declaration_asks_for_nothing() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.goes_on.clear()
+    leaving = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    leaving.cancel()
+    await settle()
+    fleet.store.goes_on.set()
+    await settle()
+    assert (fleet.store.messages, fleet.store.held[DAY]) == (1, 0)
+
+
+async def test_a_round_that_is_cancelled_during_the_declaration_does_not_end_it_for_a_caller() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.goes_on.clear()
+    refreshing = asyncio.create_task(fleet.budgets[0].refresh())
+    await settle()
+    asking = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    refreshing.cancel()
+    await settle()
+    fleet.store.goes_on.set()
+    assert await asking is not None
+    assert fleet.store.held[DAY] == micro_usd(PRICED)
+
+
+async def test_a_declaration_that_crosses_midnight_is_no_silence_and_the_new_day_is_declared_next() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.goes_on.clear()
+    refreshing = asyncio.create_task(fleet.budgets[0].refresh())
+    await settle()
+    fleet.calendar.move(days=1)
+    fleet.store.goes_on.set()
+    await refreshing
+    assert (fleet.store.messages, fleet.budgets[0].is_local) == (1, False)
+    assert await fleet.reserves(0) is not None
+    assert fleet.store.held == {DAY: 0, TOMORROW: micro_usd(PRICED), MONTH: micro_usd(PRICED)}
+
+
+async def test_a_call_that_waited_for_its_turn_over_midnight_takes_nothing_of_the_new_day() -> None:
+    fleet = Fleet(day=2.0, month=2.0, size=1)
+    await fleet.budgets[0].refresh()
+    fleet.store.goes_on.clear()
+    asking = [asyncio.create_task(fleet.reserves(0)) for _ in range(AT_ONCE + 1)]
+    await settle()
+    fleet.calendar.move(days=1)
+    fleet.store.goes_on.set()
+    for reservation in await asyncio.gather(*asking):
+        assert reservation is not None
+        fleet.budgets[0].release(reservation)
+    await settle()
+    await fleet.budgets[0].refresh()
+    assert (fleet.store.held[TOMORROW], fleet.store.held[MONTH]) == (0, 0)
+
+
+async def test_a_grant_that_arrives_after_a_new_declaration_is_told_to_redis_again() -> None:
+    fleet = Fleet(day=1.0)
+    await fleet.budgets[0].refresh()
+    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
+    asking = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    fleet.store.loses_answers = True
+    await fleet.budgets[0].refresh()
+    fleet.store.loses_answers = False
+    await fleet.budgets[0].refresh()
+    assert fleet.store.held[DAY] == 0
+    assert await asking is not None
+    await fleet.budgets[0].refresh()
+    assert fleet.store.held[DAY] == fleet.store.held[MONTH] == micro_usd(PRICED)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_an_answer_from_before_a_loss_says_nothing_about_the_redis_of_now(*, is_lost: bool) -> None:
+    fleet = Fleet(day=1.0)
+    for _ in range(5):
+        assert await fleet.buys(0, 0.01)
+    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
+    asking = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    fleet.store.forget()
+    await fleet.budgets[0].refresh()
+    assert fleet.budgets[0].is_local
+    await fleet.budgets[0].refresh()
+    fleet.store.loses_answers = is_lost
+    assert await asking is not None
+    fleet.store.loses_answers = False
+    await settle()
+    assert not fleet.budgets[0].is_local
+
+
+async def test_a_refusal_of_the_fleet_stands_although_redis_lost_its_data_before_it_arrived() -> None:
+    fleet = Fleet(day=2 * PRICED, size=2)
+    for _ in range(2):
+        assert await fleet.reserves(1) is not None
+    await fleet.budgets[0].refresh()
+    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
+    asking = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    fleet.store.forget()
+    for _ in range(2):
+        await fleet.budgets[0].refresh()
+    assert fleet.budgets[0].left_usd(0) == pytest.approx(PRICED), "the other's is not known any more"
+    assert await asking is None
+
+
+async def test_a_redis_that_forgot_no_more_than_the_last_message_is_told_again() -> None:
+    fleet = Fleet(day=1.0)
+    await fleet.budgets[0].refresh()
+    older = fleet.store.snapshot()
+    assert await fleet.reserves(0) is not None
+    fleet.store.restore(older)
+    for _ in range(2):
+        await fleet.budgets[0].refresh()
+    assert fleet.store.held[DAY] == micro_usd(PRICED)
+
+
+async def test_what_was_spent_is_told_although_it_is_no_less_than_was_put_aside() -> None:
+    fleet = Fleet(day=1.0)
+    assert await fleet.buys(0, PRICED)
+    assert fleet.store.spent[DAY] == fleet.store.spent[MONTH] == micro_usd(PRICED)
+
+
+async def test_what_is_settled_while_a_message_is_under_way_is_told_right_after_it() -> None:
+    fleet = Fleet(day=1.0)
+    first, second = await fleet.reserves(0), await fleet.reserves(0)
+    assert first is not None
+    assert second is not None
+    fleet.store.goes_on.clear()
+    fleet.budgets[0].release(first)
+    await settle()
+    fleet.budgets[0].release(second)
+    fleet.store.goes_on.set()
+    await settle()
+    assert fleet.store.held[DAY] == 0
+
+
+async def test_a_redis_that_does_not_answer_is_left_alone_until_the_next_round() -> None:
+    fleet = Fleet(day=1.0)
+    first, second = await fleet.reserves(0), await fleet.reserves(0)
+    assert first is not None
+    assert second is not None
+    fleet.store.goes_on.clear()
+    fleet.budgets[0].release(first)
+    await settle()
+    fleet.budgets[0].release(second)
+    fleet.store.away = True
+    before = fleet.store.messages
+    fleet.store.goes_on.set()
+    await settle()
+    assert fleet.store.messages == before
+    fleet.store.away = False
+    await fleet.budgets[0].refresh()
+    assert fleet.store.held[DAY] == 0
+
+
+async def test_a_refusal_of_the_fleet_names_the_limit_that_is_reached() -> None:
+    fleet = Fleet(day=5.0, month=1.0)
+    assert await fleet.buys(1, 1.0)
+    assert await fleet.reserves(0) is None
+    refused = {
+        period: sample(fleet.metrics, "llm_provider_cost_limit_refusals_total", reason=period)
+        for period in ("day", "month")
+    }
+    assert refused == {"day": 0.0, "month": 1.0}
 
 
 async def test_what_was_put_aside_and_not_spent_can_be_taken_by_another_replica() -> None:
