@@ -179,8 +179,6 @@ class Budget:
     def _refuse(self, reservation: Reservation, answer: BudgetAnswer, request: ProviderRequest) -> None:
         index = 1 if answer is BudgetAnswer.MONTH_REFUSES else 0
         period, limit = reservation.accounts[index].period, self._limits()[index]
-        current = {account.period for account in self.accounts}
-        self._exhausted = {one for one in self._exhausted if one[0] in current}
         if limit is not None and self.spent(period) >= limit * NEARLY:
             self._exhausted.add((period, limit))
         self._metrics.limit_refusals.of(PERIODS[index]).inc()
@@ -189,8 +187,8 @@ class Budget:
         )
 
     def _settle(self, reservation: Reservation, micro: int) -> None:
-        if self._local.settle(reservation, micro) and reservation.ceiling:
-            self._sync_soon()
+        self._local.settle(reservation, micro)
+        self._sync_soon()
 
     def _limits(self) -> tuple[int | None, int | None]:
         rules = self._rules()

@@ -44,16 +44,15 @@ class LocalBudget:
             for account in reservation.accounts:
                 account.asked -= reservation.ceiling
 
-    def settle(self, reservation: Reservation, cost: int) -> bool:
-        """Spend cost, in micro-dollars, and release the rest; once. False if it was settled before."""
+    def settle(self, reservation: Reservation, cost: int) -> None:
+        """Spend cost, in micro-dollars, and release the rest. Without effect a second time."""
         if not reservation.is_open:
-            return False
+            return
         self.decide(reservation)
         reservation.is_open = False
         for account in reservation.accounts:
             account.held += cost - reservation.ceiling
             account.spent += cost
-        return True
 
 
 def _month(day: date) -> str:

@@ -10,12 +10,12 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from api_models import AttemptOutcome, ProviderName, Purchase, UnknownPrice, Usage, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.budget import Budget
 from implementations.accounting.ceilings import Ceilings
-from implementations.accounting.charges import MAY_BE_BILLED
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from implementations.accounting.shared_budget import AT_ONCE
@@ -29,6 +29,19 @@ pytestmark = pytest.mark.usefixtures("patience_s")
 CENT = 10_000
 PRICED = 0.1  # what a call of unknown price is reserved at
 DAY, TOMORROW, MONTH = "2026-11-23", "2026-11-24", "2026-11"
+
+NEVER_BILLED = {
+    AttemptOutcome.UNAVAILABLE,
+    AttemptOutcome.OVERLOADED,
+    AttemptOutcome.CONNECTION,
+    AttemptOutcome.TLS,
+    AttemptOutcome.REFUSED,
+    AttemptOutcome.RATE_LIMITED,
+    AttemptOutcome.QUOTA,
+    AttemptOutcome.AUTHENTICATION,
+    AttemptOutcome.INVALID_REQUEST,
+    AttemptOutcome.UNKNOWN_MODEL,
+}
 
 
 def bought(cost_usd: float | None) -> Purchase:
@@ -325,9 +338,10 @@ async def test_a_redis_that_does_not_answer_is_left_alone_until_the_next_round()
     assert fleet.store.held[DAY] == 0
 
 
-async def test_a_refusal_of_the_fleet_names_the_limit_that_is_reached() -> None:
-    fleet = Fleet(day=5.0, month=1.0)
-    assert await fleet.buys(1, 1.0)
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_refusal_names_the_limit_that_is_reached(*, shared: bool) -> None:
+    fleet = Fleet(day=5.0, month=1.0, shared=shared)
+    assert await fleet.buys(0, 1.0)
     assert await fleet.reserves(0) is None
     refused = {
         period: sample(fleet.metrics, "llm_provider_cost_limit_refusals_total", reason=period)
@@ -380,7 +394,17 @@ async def test_a_failure_without_a_bill_costs_nothing_unless_the_provider_may_ha
     assert reservation is not None
     fleet.budgets[0].settle(reservation, outcome, None)
     day, _ = reservation.accounts
-    assert day.held == day.spent == (micro_usd(PRICED) if outcome in MAY_BE_BILLED else 0)
+    assert day.held == day.spent == (0 if outcome in NEVER_BILLED else micro_usd(PRICED))
+
+
+@pytest.mark.parametrize("outcome", list(AttemptOutcome))
+async def test_a_bill_of_unknown_price_costs_the_ceiling_however_the_call_ended(outcome: AttemptOutcome) -> None:
+    fleet = Fleet(shared=False)
+    reservation = await fleet.reserves()
+    assert reservation is not None
+    fleet.budgets[0].settle(reservation, outcome, bought(None))
+    day, month = reservation.accounts
+    assert day.held == day.spent == month.held == month.spent == micro_usd(PRICED)
 
 
 async def test_a_failure_with_a_bill_costs_what_was_billed_and_is_settled_once() -> None:
@@ -415,12 +439,38 @@ async def test_what_is_free_is_answered_when_nothing_is_left() -> None:
         await poor.reserve(request(provider=ProviderName.OPENAI, model="gpt-6-luna"))
 
 
+async def test_what_is_free_is_answered_and_asks_nobody_although_more_is_spent_than_the_limit_of_now() -> None:
+    fleet = Fleet(day=0.2)
+    assert await fleet.buys(0, 5.0)
+    before = fleet.store.messages
+    with patch.object(Ceilings, "of", lambda *_: 0):
+        assert await fleet.reserves(0) is not None
+    assert fleet.store.messages == before
+    assert (fleet.budgets[0].left_usd(0), await fleet.reserves(0)) == (0.0, None)
+
+
 async def test_without_a_limit_nothing_is_asked_on_the_way_of_a_request() -> None:
     fleet = Fleet(day=None)
     assert await fleet.buys(0, 5.0)
     assert fleet.store.messages == 0
     await fleet.budgets[0].refresh()
     assert fleet.store.spent[DAY] == fleet.store.spent[MONTH] == micro_usd(5.0)
+    assert await fleet.buys(0, 5.0)
+    assert fleet.store.messages == 2, "a declaration and what came since, of the round"
+
+
+async def test_a_limit_that_is_lifted_while_redis_is_asked_refuses_for_the_last_time() -> None:
+    rules, store = [CostRules(limit_usd_per_day=0.0)], FakeSharedBudget()
+    limited = budget(lambda: rules[-1], metrics=new_metrics(), shared=store.of("replica"))
+    await limited.refresh()
+    store.goes_on.clear()
+    asking = asyncio.create_task(limited.reserve(request()))
+    await settle()
+    rules.append(CostRules())
+    store.goes_on.set()
+    with pytest.raises(CostLimitExceededError):
+        await asking
+    assert (await limited.reserve(request())).ceiling > 0
 
 
 async def test_without_redis_each_replica_keeps_to_its_part() -> None:
@@ -449,6 +499,19 @@ async def test_what_was_spent_while_redis_was_away_is_merged_when_it_returns() -
     await fleet.budgets[0].refresh()
     assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 40 * CENT
     assert not fleet.budgets[0].is_local
+
+
+async def test_what_was_put_aside_while_redis_was_away_is_told_when_it_returns() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.away = True
+    reservation = await fleet.reserves(0)
+    assert reservation is not None
+    fleet.store.away = False
+    await fleet.budgets[0].refresh()
+    assert fleet.store.held[DAY] == micro_usd(PRICED)
+    fleet.budgets[0].release(reservation)
+    await settle()
+    assert fleet.store.held[DAY] == 0
 
 
 async def test_an_answer_that_was_lost_counts_once() -> None:
@@ -570,6 +633,38 @@ async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind()
     assert fleet.store.held[DAY] == 0
 
 
+async def test_what_is_granted_to_a_caller_who_left_is_given_back_at_once() -> None:
+    fleet = Fleet(day=PRICED)
+    await fleet.budgets[0].refresh()
+    fleet.store.goes_on.clear()
+    leaving = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    leaving.cancel()
+    await settle()
+    fleet.store.goes_on.set()
+    await settle()
+    assert fleet.store.held[DAY] == 0
+    assert await fleet.reserves(1) is not None
+
+
+async def test_what_was_spent_just_before_the_end_is_told_before_it() -> None:
+    fleet = Fleet(day=1.0)
+    reservation = await fleet.reserves(0)
+    assert reservation is not None
+    fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.03))
+    await fleet.budgets[0].finish()
+    assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 3 * CENT
+
+
+async def test_what_was_spent_while_redis_was_away_is_told_at_the_end() -> None:
+    fleet = Fleet(day=1.0)
+    fleet.store.away = True
+    assert await fleet.buys(0, 0.03)
+    fleet.store.away = False
+    await fleet.budgets[0].finish()
+    assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 3 * CENT
+
+
 async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_and_no_money_is_lost(
     patience_s: float,
 ) -> None:
@@ -587,12 +682,64 @@ async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_a
     assert fleet.store.held[DAY] == 0
 
 
+async def test_a_budget_that_is_not_shared_any_more_is_told_once_and_so_is_its_return() -> None:
+    fleet = Fleet(day=1.0)
+    limited = fleet.budgets[0]
+    shown = []
+    with capture_logs() as lines:
+        for fleet.store.away in (False, False, True, True, False, False):
+            await limited.refresh()
+            shown.append(limited.is_local)
+    assert shown == [False, False, True, True, False, False]
+    assert lines == [
+        {"event": "budget_local", "log_level": "warning", "replicas": 2},
+        {"event": "budget_shared", "log_level": "info"},
+    ]
+
+
+async def test_a_budget_that_is_not_shared_is_a_degraded_mode() -> None:
+    fleet = Fleet(day=1.0, size=1)
+    await fleet.budgets[0].refresh()
+    assert sample(fleet.metrics, "llm_provider_degraded_mode", mode="budget_local") == 0.0
+    fleet.store.away = True
+    await fleet.budgets[0].refresh()
+    assert sample(fleet.metrics, "llm_provider_degraded_mode", mode="budget_local") == 1.0
+
+
+@pytest.mark.parametrize(("day", "shared"), [(None, True), (1.0, False)])
+async def test_without_limits_or_without_redis_nothing_is_degraded(day: float | None, *, shared: bool) -> None:
+    fleet = Fleet(day=day, shared=shared)
+    fleet.store.away = True
+    with capture_logs() as lines:
+        await fleet.budgets[0].refresh()
+        await fleet.budgets[0].finish()
+    assert (fleet.budgets[0].is_local, lines) == (False, [])
+    assert fleet.budgets[0].spending().scope is UsageScope.REPLICA
+
+
+def test_every_reason_of_a_refusal_is_shown_before_the_first() -> None:
+    metrics = new_metrics()
+    budget(CostRules, metrics=metrics)
+    for reason in ("day", "month", "unknown_price"):
+        assert sample(metrics, "llm_provider_cost_limit_refusals_total", reason=reason) == 0.0
+
+
 async def test_what_is_left_is_shown() -> None:
     fleet = Fleet(day=1.0)
     assert sample(fleet.metrics, "llm_provider_budget_left_dollars", period="month") == float("inf")
     assert await fleet.buys(1, 0.25)
     await fleet.buys(0, 0.25)
     assert fleet.budgets[0].left_usd(0) == pytest.approx(0.5)
+
+
+async def test_while_redis_is_away_a_replica_may_still_put_aside_its_part() -> None:
+    fleet = Fleet(day=1.0, size=4)
+    await fleet.budgets[3].refresh()
+    assert fleet.budgets[3].left_usd(0) == pytest.approx(1.0)
+    fleet.store.away = True
+    assert await fleet.buys(3, 0.05)
+    assert fleet.budgets[3].left_usd(0) == pytest.approx(0.2)
+    assert sample(fleet.metrics, "llm_provider_budget_left_ratio", period="day") == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(("limit_usd", "left"), [(None, 1.0), (4.0, 1.0), (0.0, 0.0)])
