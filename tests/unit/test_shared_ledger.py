@@ -146,6 +146,7 @@ async def test_while_redis_is_away_a_replica_reads_its_own_and_loses_nothing() -
 async def test_without_redis_the_scope_is_the_replica() -> None:
     ledger, shared = replica(None)
     ledger.book(OPENAI, "a", ONE)
+    assert not await shared.send()
     assert (await shared.read(TODAY, TODAY)).scope is UsageScope.REPLICA
     assert shared.today == TODAY
 
@@ -159,6 +160,7 @@ async def test_without_redis_the_scope_is_the_replica() -> None:
         ("openai|a", b'{"requests":true}'),
         ("openai|a", b'{"requests":-1}'),
         ("openai|a", b'{"requests":1.5}'),
+        ("openai|a", b'{"requests":9223372036854775808}'),
         ("openai|a", b"[1]"),
         ("openai|a", b"7"),
         ("openai|a", b"\xff"),
