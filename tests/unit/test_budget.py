@@ -22,7 +22,7 @@ from implementations.accounting.shared_budget import AT_ONCE
 from implementations.resilience.call import calling
 from protocols import CostRules, PeriodSpending, ProviderRequest, Reservation
 from tests.fake_shared_budget import NOTHING, FakeSharedBudget
-from tests.fakes import Calendar, Clock, budget, call, new_metrics, prompt, request, sample, settle
+from tests.fakes import Calendar, Clock, budget, call, new_metrics, request, sample, settle
 
 pytestmark = pytest.mark.usefixtures("patience_s")
 
@@ -771,17 +771,6 @@ async def test_spending_is_told_for_the_fleet_once_it_was_heard() -> None:
     assert told.scope is UsageScope.FLEET
     assert told.day == PeriodSpending(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=0.4)
     assert told.month == PeriodSpending(period=MONTH, spent_usd=0.5, limit_usd=None, left_usd=None)
-
-
-def test_the_ceiling_is_no_lower_than_what_the_longest_answer_to_the_most_tokens_costs() -> None:
-    prices = Prices({}, now=Calendar())
-    asked = request(provider=ProviderName.OPENAI, model="gpt-6-luna", max_tokens=1000)
-    size = len((prompt().system + "".join(prompt().user)).encode())
-    dearest = Purchase(model=asked.model, usage=Usage(prompt=size, completion=1000), cost_usd=None)
-    reserved = budget(CostRules, metrics=new_metrics(), prices=prices)._ceilings.of(asked)  # noqa: SLF001
-    cost_usd = prices.cost_usd(asked.provider, dearest, asked=asked.model)
-    assert cost_usd is not None
-    assert reserved >= micro_usd(cost_usd) > 0
 
 
 Step = tuple[str, int, int]
