@@ -64,26 +64,20 @@ class SharedLedger:
             return False
         async with self._writing:
             while True:
-                rows = self._rows_to_write()
-                unknown = sum(row not in self._written for row in rows)
-                added = await self._shared.put(_texts(rows)) if rows else 0
+                rows = {(day, row): entry for day, found in self._ledger.days.items() for row, entry in found.items()}
+                sent = self._to_write(rows)
+                unknown = sum(row not in self._written for row in sent)
+                added = await self._shared.put(_texts(sent)) if sent else 0
                 if added is None:
                     return False
                 has_lost_rows = added > unknown
-                self._written = {} if has_lost_rows else {**self._written, **rows}
+                self._written = {} if has_lost_rows else rows
                 if not has_lost_rows:
                     return True
 
-    def _rows_to_write(self) -> dict[tuple[date, Row], UsageTotals]:
-        days = self._ledger.days
-        last_two = sorted(days)[-2:]  # a loss after midnight does not show in a day that has only new rows
-        self._written = {row: entry for row, entry in self._written.items() if row[0] in days}
-        return {
-            (day, row): entry
-            for day, rows in days.items()
-            for row, entry in rows.items()
-            if day in last_two or self._written.get((day, row)) is not entry
-        }
+    def _to_write(self, rows: Mapping[tuple[date, Row], UsageTotals]) -> Mapping[tuple[date, Row], UsageTotals]:
+        last_two = sorted(self._ledger.days)[-2:]  # a loss after midnight does not show in a day with only new rows
+        return {row: entry for row, entry in rows.items() if row[0] in last_two or self._written.get(row) is not entry}
 
 
 def _texts(rows: Mapping[tuple[date, Row], UsageTotals]) -> dict[str, dict[str, bytes]]:

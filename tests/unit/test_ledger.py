@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_models import ProviderName
-from implementations.accounting.ledger import KEPT_DAYS, Ledger
+from implementations.accounting.ledger import Ledger
 from implementations.accounting.money import micro_usd, micro_usd_at_least, usd
 from protocols import UsageTotals
 from tests.fakes import NOON, Calendar, booked_today
@@ -49,13 +49,16 @@ def test_the_day_only_moves_forward() -> None:
     assert booked_today(ledger, OPENAI).cost_micro_usd == 1
 
 
-def test_old_days_are_forgotten() -> None:
+def test_a_day_is_forgotten_after_62_days() -> None:
     calendar = Calendar()
     ledger = Ledger(now=calendar)
     ledger.book(OPENAI, "a", bought(1))
-    calendar.now += (KEPT_DAYS + 1) * DAY
+    calendar.now += 62 * DAY
     ledger.book(OPENAI, "a", bought(2))
-    assert sum(entry.cost_micro_usd for entry in ledger.rows(date.min, date.max).values()) == 2
+    assert ledger.rows(date.min, date.max)[OPENAI, "a"].cost_micro_usd == 1 + 2
+    calendar.now += DAY
+    ledger.book(OPENAI, "a", bought(4))
+    assert ledger.rows(date.min, date.max)[OPENAI, "a"].cost_micro_usd == 2 + 4
 
 
 @given(st.floats(min_value=0, max_value=1e6))

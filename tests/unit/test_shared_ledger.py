@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -26,6 +27,7 @@ class FakeUsage:
         self.texts: dict[str, dict[tuple[str, str], bytes]] = {}
         self.away = False
         self.loses_answers = False
+        self.tells_nothing = False
 
     def of(self) -> "FakeUsageStore":
         return FakeUsageStore(self, str(uuid4()))
@@ -52,7 +54,7 @@ class FakeUsageStore:
         return None if self._usage.loses_answers else added
 
     async def days(self, days: Sequence[str]) -> list[list[tuple[str, bytes]]] | None:
-        if self._usage.away:
+        if self._usage.away or self._usage.tells_nothing:
             return None
         return [[(name, text) for (_, name), text in self._usage.texts.get(day, {}).items()] for day in days]
 
@@ -102,6 +104,31 @@ async def test_a_loss_after_midnight_is_noticed_as_well() -> None:
     assert (await shared.read(TODAY, TODAY)).of(OPENAI) == ONE
 
 
+async def test_a_loss_is_made_good_in_the_round_that_notices_it_for_all_days() -> None:
+    usage, calendar = FakeUsage(), Calendar()
+    ledger, shared = replica(usage, calendar)
+    for _ in range(4):
+        ledger.book(OPENAI, "a", ONE)
+        await shared.send()
+        calendar.move(days=1)
+    usage.texts.clear()
+    assert await shared.send()
+    assert [len(usage.texts[(TODAY + timedelta(days=number)).isoformat()]) for number in range(4)] == [1] * 4
+
+
+async def test_what_was_booked_while_redis_was_away_for_days_is_told_when_it_returns() -> None:
+    usage, calendar = FakeUsage(), Calendar()
+    ledger, shared = replica(usage, calendar)
+    usage.away = True
+    for _ in range(4):
+        ledger.book(OPENAI, "a", ONE)
+        assert not await shared.send()
+        calendar.move(days=1)
+    usage.away = False
+    read = await shared.read(TODAY, calendar.now.date())
+    assert (read.scope, read.of(OPENAI)) == (UsageScope.FLEET, ONE + ONE + ONE + ONE)
+
+
 async def test_a_redis_that_went_back_to_older_figures_is_told_the_truth() -> None:
     usage = FakeUsage()
     ledger, shared = replica(usage)
@@ -141,6 +168,16 @@ async def test_while_redis_is_away_a_replica_reads_its_own_and_loses_nothing() -
     usage.away = False
     assert (await shared.read(TODAY, TODAY)).scope is UsageScope.FLEET
     assert [*usage.texts[TODAY.isoformat()].values()] == [b'{"requests":2,"cost_micro_usd":14}']
+
+
+@pytest.mark.parametrize("silence", ["loses_answers", "tells_nothing"])
+async def test_what_redis_took_without_an_answer_to_it_or_to_the_question_is_read_here(silence: str) -> None:
+    usage = FakeUsage()
+    setattr(usage, silence, True)
+    ledger, shared = replica(usage)
+    ledger.book(OPENAI, "a", ONE)
+    read = await shared.read(TODAY, TODAY)
+    assert (read.scope, read.rows) == (UsageScope.REPLICA, {(OPENAI, "a"): ONE})
 
 
 async def test_without_redis_the_scope_is_the_replica() -> None:
