@@ -17,6 +17,7 @@ from exceptions import CostLimitExceededError
 from implementations.accounting.budget import Budget
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.money import micro_usd
+from implementations.accounting.shared_budget import Entry
 from implementations.accounting.shared_ledger import SharedLedger
 from implementations.resilience import call
 from implementations.shared_state import connections, lateness, shared_redis
@@ -25,6 +26,7 @@ from implementations.shared_state.connections import Connections
 from implementations.shared_state.shared_redis import Access, SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from protocols import CostRules, UsageTotals
+from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import NOON, Calendar, budget, new_metrics, reply, request
 from tests.integration.dialects import ESSAY, OPENAI
 from tests.integration.pointed_service import serving
@@ -138,6 +140,43 @@ async def test_redis_killed_in_the_middle_leaves_each_its_part_and_hears_of_ever
             await replica.budget.refresh()
         assert held(server) == b"2000000"
         assert not await other.buys(0.1)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_redis_answers_every_message_as_the_budget_in_memory_on_which_the_other_tests_rely(
+    server: RedisServer,
+) -> None:
+    drawn, memory = random.Random(25), FakeSharedBudget()
+    redis = SharedRedis(Connections(server.url), metrics=new_metrics(), clock=time.monotonic, jitter=random.uniform)
+    answers = []
+    for number in range(600):
+        name = drawn.choice(["one", "other"])
+        epoch, *_ = memory.fields.get((DAY.isoformat(), name), (0, 0, 0, 0))
+        verb, epoch = drawn.choice(
+            [("change", epoch)] * 12 + [("change", epoch + 1), ("declare", epoch), ("declare", epoch + 1)]
+        )
+        large = 10**13 if number > 500 else 1
+        entries = [
+            Entry(
+                period,
+                large * 10 * drawn.randint(-6, 6),
+                large * drawn.randint(-9, 30) + 1,
+                drawn.choice([None, None, 0, large * 500]),
+            )
+            for period in (DAY.isoformat(), DAY.isoformat()[:7])
+        ]
+        ceiling = drawn.choice([0, large * 50])
+        expected = await memory.of(name).exchange(verb, epoch, entries, ceiling=ceiling)
+        store = BudgetStore(redis, prefix="test", replica=name)
+        assert await store.exchange(verb, epoch, entries, ceiling=ceiling) == expected
+        answers.append(expected and expected[0])
+    await redis.close()
+    assert {one: answers.count(one) > 20 for one in (-1, 0, 1, 2)} == dict.fromkeys((-1, 0, 1, 2), True)
+    for period in memory.held:
+        key = f"test:budget:{period}"
+        kept = {field: server.ask("HGET", key, field).split(b"\r\n")[1] for field in ("held", "spent")}
+        assert kept == {"held": b"%d" % memory.held[period], "spent": b"%d" % memory.spent[period]}
+        assert 69 * 86_400 < int(server.ask("TTL", key)[1:-2]) <= 70 * 86_400
 
 
 async def test_the_ledger_is_merged_and_its_keys_go_by_themselves(server: RedisServer) -> None:
