@@ -647,6 +647,21 @@ async def test_what_is_granted_to_a_caller_who_left_is_given_back_at_once() -> N
     assert await fleet.reserves(1) is not None
 
 
+async def test_the_end_waits_for_what_was_asked_for_a_caller_who_left_and_gives_it_back() -> None:
+    fleet = Fleet(day=1.0)
+    await fleet.budgets[0].refresh()
+    fleet.store.goes_on.clear()
+    leaving = asyncio.create_task(fleet.reserves(0))
+    await settle()
+    leaving.cancel()
+    finishing = asyncio.create_task(fleet.budgets[0].finish())
+    await settle()
+    assert not finishing.done()
+    fleet.store.goes_on.set()
+    await finishing
+    assert fleet.store.held[DAY] == 0
+
+
 async def test_what_was_spent_just_before_the_end_is_told_before_it() -> None:
     fleet = Fleet(day=1.0)
     reservation = await fleet.reserves(0)
