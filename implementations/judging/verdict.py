@@ -20,7 +20,7 @@ from protocols import Completion, FinishReason, ProviderReply, ProviderRequest, 
 SCHEMA_VERSION = "1"
 CONFIDENCES = (1, 2, 3, 4, 5)
 MAX_JUSTIFICATION = 20_000
-MAX_TEXT = 6 * MAX_JUSTIFICATION + 1000  # every character escaped, and the rest of the object
+MAX_TEXT = 12 * MAX_JUSTIFICATION + 1000  # every character escaped, as two halves, and the rest of the object
 LARGER_CAP_FACTOR = 2
 
 # The subset of JSON Schema that every provider accepts: no length or range keywords, bounds as enums, flat. The

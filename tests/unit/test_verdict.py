@@ -94,6 +94,12 @@ def test_a_justification_is_kept_letter_by_letter(justification: str) -> None:
         assert read_verdict(text) == replace(READ, justification=justification)
 
 
+@pytest.mark.parametrize("letter", ["é", "🙂"])
+def test_the_longest_justification_is_read_although_every_letter_is_escaped(letter: str) -> None:
+    longest = letter * MAX_JUSTIFICATION
+    assert read_verdict(changed(justification=longest)) == replace(READ, justification=longest)
+
+
 @pytest.mark.parametrize(
     ("literal", "kept"),
     [
