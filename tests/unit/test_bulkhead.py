@@ -83,6 +83,29 @@ async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
     (await bulkhead.enter(within_s=0)).leave()
 
 
+@pytest.mark.parametrize("queue_limit", [0, None], ids=["a full queue", "no slot in time"])
+async def test_who_is_turned_away_frees_no_slot_of_another(queue_limit: int | None) -> None:
+    bulkhead = Bulkhead(limit=1, queue_limit=queue_limit)
+    slot = await bulkhead.enter(within_s=0)
+    for _ in range(2):
+        with pytest.raises(ServiceOverloadedError):
+            await bulkhead.enter(within_s=0)
+    assert bulkhead.inside == 1
+    slot.leave()
+
+
+async def test_who_leaves_the_queue_frees_no_slot_of_another() -> None:
+    bulkhead = Bulkhead(limit=1)
+    slot = await bulkhead.enter(within_s=0)
+    leaving = asyncio.create_task(bulkhead.enter(within_s=60))
+    await settle()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    with pytest.raises(ServiceOverloadedError):
+        await bulkhead.enter(within_s=0)
+    slot.leave()
+
+
 async def test_a_slot_is_held_for_what_goes_on_after_its_owner_left() -> None:
     bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)

@@ -112,6 +112,7 @@ async def test_a_failed_flight_that_everybody_left_is_not_reported_as_forgotten(
     await settle()
     only.cancel()
     await settle()
+    del only  # its frames hold the flight
     work.go.set()
     await settle()
     gc.collect()
@@ -128,6 +129,15 @@ async def test_a_cancelled_flight_tells_its_waiters_that_the_service_stops() -> 
     failures = await asyncio.gather(*callers, return_exceptions=True)
     assert [type(failure) for failure in failures] == [ServiceStoppingError] * 3
     assert flights.tasks == frozenset()
+
+
+async def test_only_who_started_the_flight_answers_for_it() -> None:
+    flights, work, started = SingleFlight[str](), Work(), list[asyncio.Task[str]]()
+    callers = [asyncio.create_task(flights.join("key", work, on_start=started.append)) for _ in range(3)]
+    await settle()
+    assert started == list(flights.tasks)
+    work.go.set()
+    await asyncio.gather(*callers)
 
 
 async def test_different_keys_fly_apart() -> None:
