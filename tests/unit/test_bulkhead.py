@@ -83,13 +83,16 @@ async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
     (await bulkhead.enter(within_s=0)).leave()
 
 
-@pytest.mark.parametrize("queue_limit", [0, None], ids=["a full queue", "no slot in time"])
-async def test_who_is_turned_away_frees_no_slot_of_another(queue_limit: int | None) -> None:
+@pytest.mark.parametrize(("queue_limit", "reason"), [(0, ShedReason.QUEUE_FULL), (None, ShedReason.QUEUE_TIMEOUT)])
+async def test_who_is_turned_away_is_told_why_and_frees_no_slot_of_another(
+    queue_limit: int | None, reason: ShedReason
+) -> None:
     bulkhead = Bulkhead(limit=1, queue_limit=queue_limit)
     slot = await bulkhead.enter(within_s=0)
     for _ in range(2):
-        with pytest.raises(ServiceOverloadedError):
+        with pytest.raises(ServiceOverloadedError) as crowded:
             await bulkhead.enter(within_s=0)
+        assert crowded.value.shed is reason
     assert bulkhead.inside == 1
     slot.leave()
 
