@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 from unittest.mock import patch
+from uuid import UUID
 
 import pytest
 
@@ -50,6 +51,7 @@ from exceptions import (
     ServiceStoppingError,
     ThrottlePausedError,
 )
+from implementations.accounting.ledger import Ledger
 from implementations.answers_impl import LANDING_S, AnswersImpl
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.catalogue import ModelCatalogue
@@ -57,8 +59,8 @@ from implementations.judging.prompt import build_prompt
 from implementations.llm_orchestrator_impl import COPIES, UNFINISHED, LLMOrchestratorImpl
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
-from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import PATIENCE_S, Record, current_call
+from implementations.resilience.bulkhead import Bulkhead, Slot
+from implementations.resilience.call import PATIENCE_S, SHORTEST_ATTEMPT_S, Record, current_call
 from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
@@ -86,6 +88,7 @@ from tests.fakes import (
     Held,
     Recorder,
     accounting_of,
+    booked_today,
     current_settings,
     guards,
     local_cache,
@@ -128,7 +131,10 @@ class Harness:
             metrics=self.metrics,
             jitter=middle,
         )
-        self.accounting = accounting = accounting_of(FixedPrices(), metrics=self.metrics, now=Calendar())
+        self.ledger = Ledger(now=Calendar())
+        self.accounting = accounting = accounting_of(
+            FixedPrices(), metrics=self.metrics, now=Calendar(), ledger=self.ledger
+        )
         selector = ProviderSelectorImpl(
             judges={
                 name: Judge(
@@ -224,7 +230,7 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
     assert completed.token_usage == reply().purchase.usage.as_token_usage()
 
 
-async def test_a_known_answer_is_free_and_tells_its_age() -> None:
+async def test_a_known_answer_is_free_and_tells_its_age_and_what_it_saved() -> None:
     harness = harness_of(reply())
     await harness.compare(query())
     harness.clock.advance(60)
@@ -238,7 +244,21 @@ async def test_a_known_answer_is_free_and_tells_its_age() -> None:
         ProcessingEvent.LLM_REQUEST_COMPLETED,
     ]
     assert harness.events.of(CacheHit)[0].cache_key
+    booked = booked_today(harness.ledger, ANTHROPIC)
+    assert (booked.requests, booked.cache_hits, booked.cost_micro_usd, booked.saved_micro_usd) == (
+        1,
+        1,
+        250_000,
+        250_000,
+    )
     assert (harness.completed().cached, harness.completed().cost_estimate) == (True, 0.0)
+
+
+async def test_a_known_answer_is_given_to_whoever_asks_the_same_question() -> None:
+    harness = harness_of(reply())
+    await harness.compare(query())
+    of_another = query(user_id="teacher-8", caller="another", correlation_id=UUID(int=8), metadata={"batch": "b-2"})
+    assert (await harness.compare(of_another)).cache_outcome is CacheOutcome.HIT
 
 
 async def test_another_replicate_of_the_question_is_bought_anew() -> None:
@@ -285,6 +305,53 @@ async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failu
     assert sum(result.cache_outcome is CacheOutcome.MISS for result in results) == 1
 
 
+async def test_who_started_a_flight_that_ran_out_of_time_does_not_buy_again() -> None:
+    """A flight ends a little sooner than its request, which has enough left for an attempt."""
+
+    async def late(_: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(55.0 - SHORTEST_ATTEMPT_S - LANDING_S / 2)
+        raise ProviderTimeoutError("late")
+
+    judge = FakeProvider(late, reply())
+    harness = Harness({ANTHROPIC: judge})
+    with pytest.raises(ProviderTimeoutError):
+        await harness.compare(query())
+    assert len(judge.requests) == 1
+
+
+async def test_who_joined_a_flight_that_ran_out_of_time_starts_the_next_if_no_other_candidate_may_be_asked() -> None:
+    first, other = Held(ProviderTimeoutError("late")), FakeProvider()
+    harness = Harness({ANTHROPIC: FakeProvider(first, reply()), OPENAI: other})
+    harness.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
+    starter = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
+    await first.reached.wait()
+    harness.clock.advance(50.0)
+    late = asyncio.create_task(harness.compare(query()))
+    await settle()
+    harness.clock.advance(4.5)
+    first.go.set()
+    with pytest.raises(ProviderTimeoutError):
+        await starter
+    assert (await late).reply == reply()
+    assert other.requests == []
+
+
+async def test_who_joined_a_flight_that_ran_out_of_time_buys_nothing_with_too_little_time_of_his_own() -> None:
+    first = Held(ProviderTimeoutError("late"))
+    judge = FakeProvider(first, reply())
+    harness = Harness({ANTHROPIC: judge})
+    starter = asyncio.create_task(harness.compare(query()))
+    await first.reached.wait()
+    harness.clock.advance(50.0)
+    hasty = asyncio.create_task(harness.compare(query(timeout_s=4.5 + SHORTEST_ATTEMPT_S / 2)))
+    await settle()
+    harness.clock.advance(4.5)
+    first.go.set()
+    outcomes = await asyncio.gather(starter, hasty, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 2
+    assert len(judge.requests) == 1
+
+
 async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() -> None:
     held = Held(ProviderTimeoutError("late"))
     harness = harness_of(held)
@@ -327,6 +394,19 @@ async def test_a_pause_too_long_for_a_flight_is_waited_out_by_who_joined_it_and_
 )
 async def test_a_pause_that_nobody_has_time_for_ends_all_who_joined(failure: ServiceError) -> None:
     assert await beside_one_who_may_ask_others(failure) == (failure, 1)
+
+
+async def test_a_flight_has_not_run_out_of_time_because_who_started_it_was_in_haste() -> None:
+    held = Held(ProviderTimeoutError("late"))
+    judge = FakeProvider(held, reply())
+    harness = Harness({ANTHROPIC: judge})
+    asked = [asyncio.create_task(harness.compare(query(timeout_s=timeout_s))) for timeout_s in (20.0, None)]
+    await settle()
+    harness.clock.advance(20.0)
+    held.go.set()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 2
+    assert len(judge.requests) == 1
 
 
 async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
@@ -545,6 +625,14 @@ async def test_the_time_of_a_request_begins_with_its_first_byte() -> None:
     assert result.timings.total_s == 15.0
 
 
+async def test_a_callers_own_time_begins_with_the_first_byte_too() -> None:
+    judge = FakeProvider()
+    harness = Harness({ANTHROPIC: judge})
+    with pytest.raises(DeadlineExceededError):
+        await harness.compare(query(reading_s=2.0, timeout_s=2.0))
+    assert judge.requests == []
+
+
 async def test_a_known_answer_is_given_to_who_has_no_time_left() -> None:
     harness = harness_of(reply())
     await harness.compare(query())
@@ -578,6 +666,20 @@ async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() 
     assert (await harness.compare(query())).cache_outcome is CacheOutcome.HIT
 
 
+async def test_what_was_bought_for_a_caller_who_leaves_is_told_by_the_purchases_alone() -> None:
+    useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
+    declined, held = ContentRefusedError("declined", purchase=useless), Held(OPENAI_REPLY)
+    harness = Harness({ANTHROPIC: FakeProvider(declined), OPENAI: FakeProvider(held)})
+    task = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    task.cancel()
+    held.go.set()
+    await settle()
+    assert task.cancelled()
+    assert harness.completed().cost_estimate == 0.0
+    assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [0.125, 0.5]
+
+
 async def test_no_store_neither_reads_nor_writes_nor_shares() -> None:
     harness = harness_of(reply(), reply(), reply(), reply())
     await harness.compare(query())
@@ -598,6 +700,20 @@ async def test_no_cache_asks_anew_without_sharing_and_keeps_the_answer() -> None
     result = await harness.compare(query(cache_use=CacheUse.REFRESH))
     assert (result.cache_outcome, result.cost_usd, result.age_s) == (CacheOutcome.BYPASS, 0.75, None)
     assert (await harness.compare(query())).reply == fresh
+
+
+async def test_no_cache_shares_no_purchase_that_is_under_way() -> None:
+    """Not even with another that asks anew: it may have begun before what made this one ask."""
+    held = [Held(reply()) for _ in range(3)]
+    harness = harness_of(*held)
+    uses = (CacheUse.NORMAL, CacheUse.REFRESH, CacheUse.REFRESH)
+    tasks = [asyncio.create_task(harness.compare(query(cache_use=use))) for use in uses]
+    await settle()
+    assert [each.reached.is_set() for each in held] == [True] * 3
+    for each in held:
+        each.go.set()
+    outcomes = [result.cache_outcome for result in await asyncio.gather(*tasks)]
+    assert outcomes == [CacheOutcome.MISS, CacheOutcome.BYPASS, CacheOutcome.BYPASS]
 
 
 async def test_only_if_cached_never_buys() -> None:
@@ -702,6 +818,21 @@ async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None
     assert left == pytest.approx({name: left_s - LANDING_S for name, left_s in usual.items()})
 
 
+async def test_a_candidate_is_waited_for_with_half_of_the_callers_own_time_while_another_waits() -> None:
+    """The purchase goes on for longer: the caller would get no answer if the first one hung."""
+    harness = Harness({name: FakeProvider(ProviderUnavailableError("down")) for name in (ANTHROPIC, OPENAI)})
+    patience_s: list[float] = []
+    join = harness.flights.join
+
+    async def noted(*flight: Any, within_s: float, **more: Any) -> tuple[ProviderReply, bool]:
+        patience_s.append(within_s)
+        return await join(*flight, within_s=within_s, **more)
+
+    with patch.object(harness.flights, "join", noted), pytest.raises(ProviderUnavailableError):
+        await harness.compare(query(timeout_s=10.0))
+    assert patience_s == [5.0, 10.0]
+
+
 @pytest.mark.parametrize(
     ("circuit", "opens_in_s", "pause_s", "left_s"),
     [
@@ -749,8 +880,9 @@ async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_whe
     await settle()
 
 
-async def test_the_time_of_the_look_up_is_told() -> None:
-    harness = harness_of(reply())
+async def test_the_time_of_all_look_ups_is_told() -> None:
+    failing = FakeProvider(ProviderUnavailableError("down"))
+    harness = Harness({ANTHROPIC: failing, OPENAI: FakeProvider(OPENAI_REPLY)})
     look_up = harness.cache.get
 
     async def slowly(key: str) -> CachedReply | None:
@@ -760,7 +892,7 @@ async def test_the_time_of_the_look_up_is_told() -> None:
     with patch.object(harness.cache, "get", slowly):
         harness.rebuild()
         timings = (await harness.compare(query())).timings
-    assert (timings.cache_s, timings.total_s) == (0.25, 0.25)
+    assert (timings.cache_s, timings.total_s) == (0.5, 0.5)
 
 
 async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
@@ -1086,6 +1218,23 @@ async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
     await first
     timings = (await second).timings
     assert (timings.total_s, timings.queued_s) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize(("timeout_s", "patience_s"), [(None, 5.0), (20.0, 2.0)])
+async def test_a_place_is_waited_for_with_a_tenth_of_the_callers_time_and_five_seconds_at_most(
+    timeout_s: float | None, patience_s: float
+) -> None:
+    waits_s: list[float] = []
+    harness = harness_of(reply())
+    enter = harness.capacity.enter
+
+    async def noted(*, within_s: float, size_bytes: int) -> Slot:
+        waits_s.append(within_s)
+        return await enter(within_s=within_s, size_bytes=size_bytes)
+
+    with patch.object(harness.capacity, "enter", noted):
+        await harness.compare(query(timeout_s=timeout_s))
+    assert waits_s == [patience_s]
 
 
 async def test_who_finds_the_service_full_is_told_so_and_nothing_is_announced() -> None:
