@@ -23,6 +23,7 @@ from api_models import (
     RequestCompleted,
     RequestEventData,
     RequestStarted,
+    TemperatureUse,
     Usage,
 )
 from config import MEMORY_OF_BODY, MIB, ServiceSettings
@@ -208,6 +209,10 @@ async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
     assert (result.age_s, result.fallback_used, result.cached, result.coalesced) == (None, False, False, False)
     assert (result.timings.total_s, result.timings.upstream_s) == (2.0, 2.0)
     assert [attempt.outcome for attempt in result.attempts] == [AttemptOutcome.SUCCESS]
+    labels = {"provider": "anthropic", "model": KNOWN_MODEL}
+    assert sample(harness.metrics, "llm_provider_response_duration_seconds_sum", **labels, cached="false") == 2.0
+    labels |= {"request_type": "comparison", "status": "success"}
+    assert sample(harness.metrics, "llm_provider_requests_total", **labels) == 1
     for event in harness.events.of(RequestEventData):
         assert (event.correlation_id, event.metadata) == (CORRELATION_ID, {"batch": "b-1"})
 
@@ -227,6 +232,7 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
     assert completed.prompt_sha256 == result.reply.prompt_sha256
     assert (completed.success, completed.cost_estimate, completed.cached) == (True, 0.25, False)
     assert completed.error_message is None
+    assert result.prompt_version == build_prompt(query()).version
     assert completed.token_usage == reply().purchase.usage.as_token_usage()
 
 
@@ -936,10 +942,11 @@ async def test_where_nobody_was_asked_the_smallest_wait_is_told(
 
 
 async def test_the_end_of_a_failed_question_names_the_provider_that_failed() -> None:
-    harness = Harness({ANTHROPIC: FakeProvider(RequestRejectedError("it answered 400", provider=ANTHROPIC))})
+    rejected = RequestRejectedError("it answered 400", provider=OPENAI)
+    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("down")), OPENAI: FakeProvider(rejected)})
     with pytest.raises(RequestRejectedError):
-        await harness.compare(query())
-    assert harness.completed().provider is ANTHROPIC
+        await harness.compare(query(provider=ANTHROPIC, allow_fallback=True))
+    assert harness.completed().provider is OPENAI
 
 
 @pytest.mark.parametrize(
@@ -1041,6 +1048,12 @@ async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
     assert len(other.requests) == is_asked
 
 
+async def test_an_answer_tells_which_wishes_its_model_could_not_fulfil() -> None:
+    stubborn = ModelCatalogue({ANTHROPIC: {"*": ModelTraits(temperature=TemperatureUse.NEVER)}})
+    harness = Harness({ANTHROPIC: FakeProvider(reply())}, catalogue=stubborn)
+    assert (await harness.compare(query(temperature=0.5))).dropped_parameters == ("temperature_override",)
+
+
 async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:
     declined = FakeProvider(ContentRefusedError("declined"))
     third = FakeProvider(OPENAI_REPLY)
@@ -1058,6 +1071,18 @@ async def test_after_a_refusal_a_provider_that_is_down_does_not_count_as_the_one
         {
             ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
             OPENAI: FakeProvider(ProviderUnavailableError("down")),
+            ProviderName.GOOGLE: FakeProvider(google),
+        }
+    )
+    assert (await harness.compare(query())).reply == google
+
+
+async def test_after_one_that_is_down_a_refusal_still_asks_one_other_provider() -> None:
+    google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
+    harness = Harness(
+        {
+            ANTHROPIC: FakeProvider(ProviderUnavailableError("down")),
+            OPENAI: FakeProvider(ContentRefusedError("declined")),
             ProviderName.GOOGLE: FakeProvider(google),
         }
     )
@@ -1218,6 +1243,23 @@ async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
     await first
     timings = (await second).timings
     assert (timings.total_s, timings.queued_s) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("outcome", [reply(), ProviderUnavailableError("down")], ids=["answered", "failed"])
+async def test_the_wait_for_a_place_is_counted_however_the_request_ends(outcome: ProviderReply | ServiceError) -> None:
+    held = Held(reply())
+    harness = harness_of(held, outcome)
+    harness.capacity = Bulkhead(limit=1, queue_limit=1)
+    harness.rebuild()
+    first = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    second = asyncio.create_task(harness.compare(query(replicate=1)))
+    await settle()
+    harness.clock.advance(3.0)
+    held.go.set()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert sample(harness.metrics, "llm_provider_queue_wait_seconds_count") == 2
+    assert sample(harness.metrics, "llm_provider_queue_wait_seconds_sum") == 3.0
 
 
 @pytest.mark.parametrize(("timeout_s", "patience_s"), [(None, 5.0), (20.0, 2.0)])
