@@ -9,11 +9,14 @@ from exceptions import (
     CostLimitExceededError,
     DeadlineExceededError,
     InvalidReplyError,
+    NoFileLeftError,
     ProviderError,
     ProviderOverloadedError,
     ProviderUnavailableError,
     RateLimitedError,
     ServiceError,
+    ServiceOverloadedError,
+    ThrottlePausedError,
 )
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, calling
 from implementations.resilience.retry_budget import TOKENS, RetryBudget
@@ -78,7 +81,16 @@ async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
     assert operation.calls == MAX_ATTEMPTS == 3
 
 
-@pytest.mark.parametrize("failure", [DeadlineExceededError("late"), ValueError("a defect"), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        DeadlineExceededError("late"),
+        CircuitOpenError("open", retry_after_s=30.0),
+        ValueError("a defect"),
+        asyncio.CancelledError(),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
 async def test_what_may_not_be_repeated_is_not(failure: BaseException) -> None:
     sleep, operation = InstantSleep(), Operation(99, failure)
     with calling(call(Clock())), pytest.raises(type(failure)):
@@ -107,15 +119,29 @@ async def test_who_is_throttled_waits_longer() -> None:
     assert 0.5 < max(sleep.naps) <= 1.0
 
 
-async def test_a_wait_that_the_provider_asks_for_is_not_cut_short_and_not_ended_by_all_at_once() -> None:
+@pytest.mark.parametrize(("asked_s", "longest_s"), [(12.0, 14.0), (2.0, 2.5)])
+async def test_a_wait_that_the_provider_asks_for_is_not_cut_short_and_not_ended_by_all_at_once(
+    asked_s: float, longest_s: float
+) -> None:
     sleep = InstantSleep()
     for _ in range(20):
         with calling(call(Clock())):
             await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
-                Operation(2, RateLimitedError("slow down", retry_after_s=12.0))
+                Operation(2, RateLimitedError("slow down", retry_after_s=asked_s))
             )
     assert len(set(sleep.naps)) == len(sleep.naps) == 40
-    assert all(12.0 <= nap <= 14.0 for nap in sleep.naps)
+    assert all(asked_s <= nap <= longest_s for nap in sleep.naps)
+
+
+async def test_a_wait_of_milliseconds_that_the_provider_asks_for_does_not_take_the_place_of_the_back_off() -> None:
+    sleep = InstantSleep()
+    for _ in range(50):
+        with calling(call(Clock())):
+            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
+                Operation(1, RateLimitedError("slow down", retry_after_s=0.008))
+            )
+    assert all(0.008 <= nap <= 1.0 for nap in sleep.naps)
+    assert max(sleep.naps) > 0.5
 
 
 async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it() -> None:
@@ -140,9 +166,11 @@ async def test_only_the_first_invitation_is_free_of_charge() -> None:
     ("failure", "charged"),
     [
         (RateLimitedError("slow down", retry_after_s=2.0), 0),
+        (RateLimitedError("slow down", retry_after_s=1.0), 0),
         (RateLimitedError("slow down", retry_after_s=0.008), 5),
         (RateLimitedError("slow down"), 5),
         (ProviderOverloadedError("busy", retry_after_s=2.0), 5),
+        (NoFileLeftError("none is left for a connection", retry_after_s=1.0), 5),
     ],
     ids=str,
 )
@@ -179,23 +207,39 @@ async def test_a_provider_in_trouble_is_burdened_with_few_repetitions() -> None:
 
 
 @pytest.mark.parametrize(
+    "failure", [InvalidReplyError("prose"), RateLimitedError("slow down", retry_after_s=2.0)], ids=str
+)
+async def test_a_spent_budget_takes_nobody_a_repetition_that_burdens_nobody(failure: ProviderError) -> None:
+    budget = RetryBudget()
+    while budget.allows:
+        budget.repetition()
+    with calling(call(Clock())):
+        assert await RetryManagerImpl(budget=budget, sleep=InstantSleep()).run(Operation(1, failure)) == "done"
+
+
+@pytest.mark.parametrize(
     "obstacle",
     [
         CircuitOpenError("opened meanwhile", retry_after_s=30.0),
+        ThrottlePausedError("paused meanwhile", retry_after_s=30.0),
+        ServiceOverloadedError("too many wait already", retry_after_s=1.0),
         CostLimitExceededError("what is left may not be enough for this call"),
     ],
     ids=lambda obstacle: type(obstacle).__name__,
 )
+@pytest.mark.parametrize("before", [[], [ProviderUnavailableError("down")]], ids=["first", "second"])
 async def test_a_repetition_that_meets_an_obstacle_of_ours_ends_with_the_failure_it_was_to_mend(
-    obstacle: ServiceError,
+    before: list[ServiceError], obstacle: ServiceError
 ) -> None:
-    failures: list[ServiceError] = [ProviderUnavailableError("down"), obstacle]
+    failed = ProviderUnavailableError("down again")
+    failures = [*before, failed, obstacle]
 
     async def operation() -> str:
         raise failures.pop(0)
 
-    with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
+    with calling(call(Clock())), pytest.raises(ProviderUnavailableError) as told:
         await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
+    assert told.value is failed
     assert failures == []
 
 
