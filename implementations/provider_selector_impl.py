@@ -58,7 +58,7 @@ class ProviderSelectorImpl:
         usable = [choice for choice in wanted if self._obstacle(choice.provider, settings) is None]
         if not usable:
             raise NoUsableProviderError(self._why_nobody(wanted, settings), provider=query.provider)
-        first = wanted[0] if query.provider else usable[0]
+        first = wanted[0] if query.provider or query.model else usable[0]
         return [
             Candidate(
                 request=request,

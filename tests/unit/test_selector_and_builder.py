@@ -11,7 +11,7 @@ from implementations.judging.catalogue import MOCK_MODEL, ModelCatalogue
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.provider_guards import ProviderGuards
-from protocols import Choice, Judge, Judges, ProbeFinding, ProviderRequest
+from protocols import Choice, Judge, Judges, ModelTraits, ProbeFinding, ProviderRequest
 from tests.fakes import (
     KNOBS,
     NOON,
@@ -172,6 +172,22 @@ def test_in_mock_mode_the_only_status_is_that_of_the_mock() -> None:
     assert status.default_model == MOCK_MODEL
 
 
+def test_the_mock_is_only_there_in_mock_mode_and_makes_no_other_provider_usable() -> None:
+    chosen = selector(configured=())
+    mock = chosen.status(MOCK, current_settings())
+    assert (mock.enabled, mock.configured, mock.is_usable) == (False, False, False)
+    disabled = current_settings(mock=KNOBS, enabled_providers=frozenset())
+    other = chosen.status(ANTHROPIC, disabled)
+    assert (other.enabled, other.configured, other.is_usable) == (False, False, False)
+
+
+def test_what_keeps_a_provider_from_ever_being_asked_is_told_before_what_keeps_it_for_now() -> None:
+    known = guards(new_metrics(), Clock())
+    known[ANTHROPIC].circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
+    chosen = selector(configured=(), known_guards=known)
+    assert chosen.status(ANTHROPIC, current_settings()).reason == "not configured"
+
+
 def test_a_provider_that_is_left_alone_says_why_and_keeps_its_place() -> None:
     clock = Clock()
     known = guards(new_metrics(), clock)
@@ -255,6 +271,27 @@ def test_a_pinned_provider_that_cannot_be_asked_is_replaced_by_a_fallback_that_s
     )
     assert (only.is_fallback, only.dropped_parameters) == (True, ("model_override",))
     assert [one.is_fallback for one in chosen.candidates(query(), current_settings())] == [False]
+
+
+def test_the_provider_of_a_pinned_model_that_cannot_be_asked_is_replaced_by_a_fallback_that_says_so() -> None:
+    chosen = selector(configured=(GOOGLE,), catalogue=ModelCatalogue.load(None))
+    (only,) = chosen.candidates(query(model="gpt-6.1-terra", allow_fallback=True), current_settings())
+    assert (only.request.provider, only.is_fallback, only.dropped_parameters) == (GOOGLE, True, ("model_override",))
+
+
+def test_what_an_operator_prefers_and_cannot_be_asked_makes_no_answer_a_fallback() -> None:
+    rules = (RoutingRule(user_id="teacher-7", provider=GOOGLE),)
+    found = selector(configured=(OPENAI,)).candidates(query(), current_settings(routing_rules=rules))
+    assert [(one.request.provider, one.is_fallback) for one in found] == [(OPENAI, False)]
+
+
+def test_a_candidate_brings_the_window_of_the_model_that_it_is_asked_for() -> None:
+    windows = {name: {"*": ModelTraits(context_tokens=100)} for name in ProviderName}
+    windows[GOOGLE]["gemini-of-the-caller"] = ModelTraits(context_tokens=200)
+    found = selector(catalogue=ModelCatalogue(windows)).candidates(
+        query(provider=GOOGLE, model="gemini-of-the-caller", allow_fallback=True), current_settings()
+    )
+    assert [one.window_tokens for one in found] == [200, *[100] * (len(REAL_PROVIDERS) - 1)]
 
 
 def test_a_model_without_its_provider_is_the_callers_mistake() -> None:
