@@ -1,6 +1,7 @@
 """Who may be asked, in which order and why not; and what exactly is asked of them."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from implementations.judging.catalogue import MOCK_MODEL, ModelCatalogue
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.provider_guards import ProviderGuards
-from protocols import Choice, Judge, Judges, ModelTraits, ProbeFinding, ProviderRequest
+from protocols import Choice, Judge, Judges, LLMAccountingProtocol, ModelTraits, ProbeFinding, ProviderRequest
 from tests.fakes import (
     KNOBS,
     NOON,
@@ -26,6 +27,8 @@ from tests.fakes import (
     new_metrics,
     query,
     ranking,
+    reply,
+    request,
     tolerant_catalogue,
 )
 
@@ -45,9 +48,10 @@ def selector(
     judges: Judges | None = None,
     known_guards: ProviderGuards | None = None,
     findings: Mapping[ProviderName, ProbeFinding] | None = None,
+    accounting: LLMAccountingProtocol | None = None,
 ) -> ProviderSelectorImpl:
     metrics = new_metrics()
-    accounting = accounting_of(FixedPrices(), metrics=metrics, now=Calendar())
+    accounting = accounting or accounting_of(FixedPrices(), metrics=metrics, now=Calendar())
     return ProviderSelectorImpl(
         judges=judges or {name: judge() for name in ProviderName},
         guards=known_guards or guards(metrics, Clock()),
@@ -194,7 +198,10 @@ def test_a_provider_that_is_left_alone_says_why_and_keeps_its_place() -> None:
     known[ANTHROPIC].circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
     for _ in range(5):
         known[OPENAI].circuit.acquire().failed()
-    known[GOOGLE].gate.pause(10.0)
+    known[GOOGLE].gate.pause(9.5)
+    tried = known[ProviderName.OPENROUTER].circuit
+    tried.force(CircuitState.OPEN, reason="maintenance", actor="somebody", for_s=0.0)
+    tried.acquire()
     chosen = selector(known_guards=known)
     reasons = {status.name: status.reason for status in chosen.statuses(current_settings())}
     nobody: dict[ProviderName, str | None] = dict.fromkeys(REAL_PROVIDERS)
@@ -202,6 +209,7 @@ def test_a_provider_that_is_left_alone_says_why_and_keeps_its_place() -> None:
         ANTHROPIC: "circuit held open: maintenance",
         OPENAI: "circuit open",
         GOOGLE: "throttled for 10 s",
+        ProviderName.OPENROUTER: "circuit half open, being tried",
     }
     assert all(status.is_usable for status in chosen.statuses(current_settings()))
     assert asked(chosen) == list(REAL_PROVIDERS)
@@ -213,6 +221,20 @@ def test_what_a_look_up_found_is_shown() -> None:
         status.name: status.last_probe for status in selector(findings={OPENAI: finding}).statuses(current_settings())
     }
     assert (shown[OPENAI], shown[GOOGLE]) == (finding, None)
+
+
+@pytest.mark.parametrize(
+    ("success", "after_the_call_s", "is_shown"), [(False, 60.0, True), (False, -60.0, False), (True, -60.0, True)]
+)
+def test_only_a_failed_look_up_is_refuted_by_a_later_call_that_succeeded(
+    *, success: bool, after_the_call_s: float, is_shown: bool
+) -> None:
+    accounting = accounting_of(FixedPrices(), metrics=new_metrics(), now=Calendar(NOON))
+    accounting.started(request())
+    accounting.succeeded(request(), reply(), 1.0)
+    finding = ProbeFinding(at=NOON + timedelta(seconds=after_the_call_s), success=success, message="It answered.")
+    chosen = selector(findings={ANTHROPIC: finding}, accounting=accounting)
+    assert (chosen.status(ANTHROPIC, current_settings()).last_probe == finding) is is_shown
 
 
 def test_a_rule_of_the_operator_prefers_a_provider_and_a_model_for_who_names_nobody() -> None:
@@ -292,6 +314,13 @@ def test_a_candidate_brings_the_window_of_the_model_that_it_is_asked_for() -> No
         query(provider=GOOGLE, model="gemini-of-the-caller", allow_fallback=True), current_settings()
     )
     assert [one.window_tokens for one in found] == [200, *[100] * (len(REAL_PROVIDERS) - 1)]
+
+
+def test_a_model_that_two_enabled_providers_list_needs_one_of_them_beside_it() -> None:
+    both = ModelCatalogue({name: {"a-model": ModelTraits()} for name in (OPENAI, GOOGLE)})
+    with pytest.raises(InvalidQueryError):
+        asked(selector(catalogue=both), model="a-model")
+    assert asked(selector(catalogue=both), {"enabled_providers": frozenset({GOOGLE})}, model="a-model") == [GOOGLE]
 
 
 def test_a_model_without_its_provider_is_the_callers_mistake() -> None:
