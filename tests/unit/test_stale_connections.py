@@ -141,6 +141,17 @@ async def test_it_is_tried_once_more_and_not_for_ever() -> None:
     assert (server.requests, len(server.stale)) == (3, 1)
 
 
+async def test_one_comparison_replaces_one_connection_however_many_attempts_it_makes() -> None:
+    server = Server(answers_per_connection=[1, 1, 9])
+    async with speaking_to(server) as transport:
+        with calling(call(Clock())):
+            for _ in range(2):
+                await transport.send("POST", f"http://127.0.0.1:{server.port}/", headers={}, body=b"{}")
+            with pytest.raises(ConnectionLostError):
+                await transport.send("POST", f"http://127.0.0.1:{server.port}/", headers={}, body=b"{}")
+    assert (server.connections, server.requests, len(server.stale)) == (2, 4, 1)
+
+
 async def test_a_kept_connection_that_breaks_late_is_a_failure() -> None:
     """The provider may have been answering: what it did is not bought again unnoticed."""
     clock = Clock()
