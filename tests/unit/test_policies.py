@@ -288,3 +288,18 @@ async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_a
             provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
         ).generate_comparison(request())
     assert len(provider.requests) == 1
+
+
+def test_what_a_request_has_used_up_its_flight_has_used_up_too_and_the_other_way_round() -> None:
+    """Patience with Redis and the one replaced connection are per request, not per candidate."""
+    asked = call(Clock())
+    asked.record.redis_s = 0.1
+    first = asked.apart(asked.deadline)
+    assert (first.record.redis_s, first.record.replaced_connection) == (0.1, False)
+    first.record.redis_s, first.record.replaced_connection = 0.2, True
+    asked.record.add(first.record)
+    second = asked.apart(asked.deadline)
+    assert (second.record.redis_s, second.record.replaced_connection) == (0.2, True)
+    asked.record.add(second.record)
+    asked.record.add(Record())
+    assert (asked.record.redis_s, asked.record.replaced_connection) == (0.2, True)
