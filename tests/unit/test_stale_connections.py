@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,12 +15,16 @@ from implementations.resilience.call import calling
 from implementations.wire.transport import STALE_WITHIN_S, Transport
 from tests.fakes import Calendar, Clock, call, settle
 
+RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @dataclass(slots=True)
 class Server:
-    """Answers the given number of requests on each connection and closes at the next; `port` is set when it listens."""
+    """Answers the given number of requests on each connection and closes at the next; `port` is set when it listens.
+
+    resets: instead of closing it.
+    """
 
     answers_per_connection: list[int]
     port: int = 0
@@ -27,6 +33,7 @@ class Server:
     open: int = 0
     stale: list[None] = field(default_factory=list)
     before_closing: Callable[[], None] = lambda: None
+    resets: bool = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers = self.answers_per_connection[self.connections]
@@ -45,6 +52,8 @@ class Server:
             pass
         finally:
             self.open -= 1
+            if self.resets:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_WHEN_CLOSED)
             writer.close()
 
 
@@ -74,8 +83,9 @@ async def ask(transport: Transport, server: Server, clock: Clock | None = None, 
     return reply.status
 
 
-async def test_a_closed_kept_connection_is_replaced_at_once() -> None:
-    server = Server(answers_per_connection=[1, 9])
+@pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
+async def test_a_closed_kept_connection_is_replaced_at_once(*, resets: bool) -> None:
+    server = Server(answers_per_connection=[1, 9], resets=resets)
     async with speaking_to(server) as transport:
         assert [await ask(transport, server) for _ in range(3)] == [200, 200, 200]
     assert (server.connections, server.requests, len(server.stale)) == (2, 4, 1)
