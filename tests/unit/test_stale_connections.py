@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from exceptions import ConnectionLostError, ProviderConnectionError
+from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnectionError
 from implementations.resilience.call import calling
 from implementations.wire.transport import STALE_WITHIN_S, Transport
 from tests.fakes import Calendar, Clock, call, settle
@@ -101,6 +101,14 @@ async def test_one_stale_connection_is_the_last_that_is_tried_of_all_that_were_k
     assert (server.connections, server.requests, len(server.stale)) == (4, 3 + 1 + 3, 1)
 
 
+async def test_two_that_are_stale_at_once_are_replaced_by_two_that_are_kept() -> None:
+    server = Server(answers_per_connection=[1, 1, *[9] * 8])
+    async with speaking_to(server) as transport:
+        for _ in range(3):
+            assert await asyncio.gather(*(ask(transport, server) for _ in range(2))) == [200] * 2
+    assert (server.connections, len(server.stale)) == (4, 2)
+
+
 async def test_what_is_under_way_on_another_kept_connection_goes_on_and_then_closes_it() -> None:
     answers, is_open, has_closed = asyncio.Event(), list[asyncio.StreamWriter](), asyncio.Event()
 
@@ -171,6 +179,24 @@ async def test_a_kept_connection_that_breaks_late_is_a_failure() -> None:
         with pytest.raises(ConnectionLostError):
             await ask(transport, server, clock)
     assert (server.requests, server.stale) == (2, [])
+
+
+async def test_a_kept_connection_that_breaks_during_the_answer_is_a_failure() -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (ANSWER, ANSWER[:-1]):
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            await reader.readexactly(2)
+            writer.write(answer)
+        writer.close()
+
+    server = Server(answers_per_connection=[])
+    async with speaking_to(server, serve) as transport:
+        assert await ask(transport, server) == 200
+        with pytest.raises(BrokenReplyError):
+            await ask(transport, server)
+    assert (len(asked), server.stale) == (2, [])
 
 
 async def test_where_there_was_no_connection_none_was_stale() -> None:

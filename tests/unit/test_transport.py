@@ -131,6 +131,12 @@ async def test_a_body_may_be_four_mebibytes_long() -> None:
     assert len((await exchanged(http(b" " * MAX_BODY_BYTES))).body) == MAX_BODY_BYTES
 
 
+async def test_of_a_refusal_with_a_larger_body_the_status_and_the_headers_are_kept() -> None:
+    answer = http(b" " * (MAX_BODY_BYTES + 1), status="429 Slow down", headers="Retry-After: 7\r\n")
+    reply = await exchanged(answer)
+    assert (reply.status, reply.headers["Retry-After"], reply.body) == (429, "7", b"")
+
+
 ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n" + b"x" * 65536 + b"\r\n"
 BOMB = gzip.compress(b"\0" * 64_000_000)
 
