@@ -11,7 +11,7 @@ from implementations.shared_state.connections import Command
 from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw, FlawedEntryError, seal, unseal
 from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.generation import Generation
-from implementations.shared_state.shared_redis import Access, SharedRedis
+from implementations.shared_state.shared_redis import Access, RedisMode, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from metrics import Metrics
 from protocols import ClockProtocol
@@ -77,7 +77,7 @@ class EntryStore:
 
     def put(self, name: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
         """Store the payload for ttl_s seconds from now, in the background; age_s: its age so far."""
-        if self._clear_pending or not self.redis.works(Access.WRITE) or not self.redis.works(Access.READ):
+        if self._clear_pending or self.redis.mode is not RedisMode.UP:
             self._stored("skipped")
             return
         sealed = seal(name, payload, created_s=self._now_s() - age_s, ttl_s=age_s + ttl_s)

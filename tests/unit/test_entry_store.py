@@ -130,6 +130,14 @@ async def test_a_clock_that_jumps_makes_nothing_older_or_younger(days: int) -> N
     assert await replica.entries.get(NAME) == StoredEntry(payload=PAYLOAD, age_s=20.0, left_s=40.0)
 
 
+async def test_an_entry_is_never_younger_than_new_and_never_stored_for_no_time() -> None:
+    replica = Replica()
+    await stored(replica, ttl_s=60.0006)
+    assert await replica.entries.get(NAME) == StoredEntry(payload=PAYLOAD, age_s=0.0, left_s=60.001)
+    await stored(replica, ttl_s=0.0001)
+    assert replica.server.ttl_ms[replica.server.key_of(NAME)] == 1
+
+
 async def test_an_entry_that_would_never_go_is_not_given() -> None:
     replica = Replica()
     await stored(replica)
@@ -240,6 +248,15 @@ async def test_a_probe_is_enough_to_follow() -> None:
     await there.probed(2)
 
     assert raised == [1]
+
+
+async def test_reading_again_after_a_clearing_elsewhere_takes_no_more_time_than_there_was() -> None:
+    here, there = pair()
+    await there.entries.clear()
+    here.server.takes_s = 0.1
+    with pytest.raises(RedisAwayError):
+        await here.entries.get(NAME, patience_s=0.1)
+    assert here.redis.failures == 0
 
 
 async def test_a_replica_that_starts_late_finds_what_is_there() -> None:

@@ -189,6 +189,20 @@ async def test_the_time_to_live_is_drawn_within_a_tenth() -> None:
     assert replica.server.ttl_ms[replica.server.key_of("key")] == 3_960_000
 
 
+async def test_the_local_tier_keeps_an_answer_for_its_own_time_and_no_longer_than_was_drawn() -> None:
+    def draw(low: float, high: float) -> float:
+        return high
+
+    brief = CachingReplica(shared=None)
+    lasting = CachingReplica(shared=None, local_ttl_s=10_000.0, jitter=draw)
+    for replica, last_s in ((brief, 300.0), (lasting, 3960.0)):
+        await replica.kept()
+        replica.pass_time(last_s - 0.5)
+        assert await replica.cache.get("key") is not None
+        replica.pass_time(1.0)
+        assert await replica.cache.get("key") is None
+
+
 async def test_the_candidates_of_one_request_share_their_patience_with_redis(patience_s: float) -> None:
     replica = CachingReplica()
     await replica.kept()
@@ -222,6 +236,8 @@ async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
 
     assert await there.cache.get("key") is None
     assert len(there.local) == 0
+    of_several = CachingReplica(is_alone=False)
+    assert await of_several.cache.clear() == CacheCleared(generation=1, everywhere=True)
 
 
 async def test_clearing_without_redis_empties_the_local_tier_and_says_so() -> None:
