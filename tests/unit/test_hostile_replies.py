@@ -11,6 +11,7 @@ from exceptions import (
     InvalidReplyError,
     ProviderAuthenticationError,
     ProviderError,
+    ProviderOverloadedError,
     RateLimitedError,
     RequestRejectedError,
     TruncatedReplyError,
@@ -60,7 +61,16 @@ def test_a_provider_that_invites_a_repetition_gets_one(status: int) -> None:
     body = {"error": {"code": status, "availability": {"retryable": True, "retry_after": 7}}}
     failure = failure_of_answer(status, {}, body, now_s=0)
     assert (type(failure), failure.may_be_repeated, failure.retry_after_s) == (RateLimitedError, True, 7)
-    assert isinstance(failure_in_success(body), RateLimitedError)
+    inside = failure_in_success(body)
+    assert isinstance(inside, RateLimitedError)
+    assert inside.retry_after_s == 7
+
+
+def test_an_invitation_makes_an_outage_no_shortage() -> None:
+    """Or its circuit would never open."""
+    body = {"error": {"code": 503, "availability": {"retryable": True, "retry_after": 7}}}
+    assert type(failure_of_answer(503, {}, body, now_s=0)) is ProviderOverloadedError
+    assert type(failure_in_success(body)) is ProviderOverloadedError
 
 
 def test_a_screened_answer_is_a_refusal() -> None:
