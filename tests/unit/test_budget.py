@@ -267,7 +267,7 @@ async def test_an_answer_from_before_a_loss_says_nothing_about_the_redis_of_now(
     assert fleet.budgets[0].is_local
     await fleet.budgets[0].refresh()
     fleet.store.loses_answers, sent = is_lost, fleet.store.messages
-    while not asking.done() and fleet.store.messages == sent:
+    while not asking.done() and fleet.store.messages == sent:  # noqa: ASYNC110  turn by turn
         await asyncio.sleep(0)
     fleet.store.loses_answers = False
     assert await asking is not None

@@ -83,9 +83,9 @@ async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
     (await bulkhead.enter(within_s=0)).leave()
 
 
-@pytest.mark.parametrize(("queue_limit", "reason"), [(0, ShedReason.QUEUE_FULL), (None, ShedReason.QUEUE_TIMEOUT)])
+@pytest.mark.parametrize(("queue_limit", "reason"), [(0, ShedReason.QUEUE_FULL), (9, ShedReason.QUEUE_TIMEOUT)])
 async def test_who_is_turned_away_is_told_why_and_frees_no_slot_of_another(
-    queue_limit: int | None, reason: ShedReason
+    queue_limit: int, reason: ShedReason
 ) -> None:
     bulkhead = Bulkhead(limit=1, queue_limit=queue_limit)
     slot = await bulkhead.enter(within_s=0)
@@ -98,7 +98,7 @@ async def test_who_is_turned_away_is_told_why_and_frees_no_slot_of_another(
 
 
 async def test_who_leaves_the_queue_frees_no_slot_of_another() -> None:
-    bulkhead = Bulkhead(limit=1)
+    bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
     leaving = asyncio.create_task(bulkhead.enter(within_s=60))
     await settle()
