@@ -1,0 +1,325 @@
+"""Who is asked after a failure, and which failure is told when nobody answers."""
+
+from typing import Any
+
+import pytest
+
+from api_models import CacheMiss, ErrorCode, ProcessingEvent, ProviderFailed, ProviderName, Purchase, Usage
+from exceptions import (
+    CircuitOpenError,
+    ContentRefusedError,
+    ContextTooLongError,
+    CostLimitExceededError,
+    DeadlineExceededError,
+    DefectError,
+    InvalidReplyError,
+    NoUsableProviderError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    RequestRejectedError,
+    ServiceError,
+    ServiceOverloadedError,
+    ServiceStoppingError,
+    ThrottlePausedError,
+)
+from implementations.judging.catalogue import ModelCatalogue
+from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
+from protocols import Candidate, ComparisonQuery, CurrentSettings, ModelTraits
+from tests.fakes import KNOWN_MODEL, FakeProvider, FixedSettings, Held, current_settings, query, reply, sample, settle
+from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
+
+
+@pytest.mark.parametrize("failure", [ProviderUnavailableError("overloaded"), ProviderTimeoutError("late")])
+async def test_a_failure_that_asks_for_it_is_answered_by_the_next_provider(failure: ServiceError) -> None:
+    harness = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    result = await harness.compare(query())
+    assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
+    assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
+    assert harness.events.names == [
+        ProcessingEvent.LLM_REQUEST_STARTED,
+        ProcessingEvent.LLM_CACHE_MISS,
+        ProcessingEvent.LLM_PROVIDER_FAILURE,
+        ProcessingEvent.LLM_CACHE_MISS,
+        ProcessingEvent.LLM_COST_TRACKING,
+        ProcessingEvent.LLM_REQUEST_COMPLETED,
+    ]
+    assert [event.provider for event in harness.events.of(CacheMiss)] == [ANTHROPIC, OPENAI]
+
+
+async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() -> None:
+    failure = NoUsableProviderError("asked without settings", provider=ANTHROPIC)
+    second = FakeProvider(OPENAI_REPLY)
+    harness = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: second})
+    with pytest.raises(NoUsableProviderError) as passed:
+        await harness.compare(query())
+    assert passed.value is failure
+    assert second.requests == []
+
+
+async def test_our_own_limit_is_told_as_no_failure_of_a_provider() -> None:
+    harness = Harness({name: FakeProvider(CostLimitExceededError("nothing is left")) for name in (ANTHROPIC, OPENAI)})
+    with pytest.raises(CostLimitExceededError):
+        await harness.compare(query())
+    assert harness.events.of(ProviderFailed) == []
+    assert harness.completed().success is False
+
+
+async def test_what_is_too_dear_here_may_be_free_elsewhere() -> None:
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(CostLimitExceededError("nothing is left")), OPENAI: FakeProvider(OPENAI_REPLY)}
+    )
+    assert (await harness.compare(query())).reply == OPENAI_REPLY
+
+
+async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> None:
+    failed = ProviderUnavailableError("overloaded")
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(failed), OPENAI: FakeProvider(CostLimitExceededError("nobody knows what it costs"))}
+    )
+    with pytest.raises(ProviderUnavailableError) as told:
+        await harness.compare(query())
+    assert told.value is failed
+
+
+async def test_what_a_wait_may_mend_is_told_before_a_limit_of_ours() -> None:
+    crowded = ServiceOverloadedError("too many wait already", retry_after_s=1.0)
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(crowded), OPENAI: FakeProvider(CostLimitExceededError("nothing is left"))}
+    )
+    with pytest.raises(ServiceOverloadedError) as told:
+        await harness.compare(query())
+    assert told.value is crowded
+
+
+async def test_a_failure_says_what_was_tried_before_it() -> None:
+    harness = Harness({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
+    with pytest.raises(ProviderUnavailableError) as told:
+        await harness.compare(query())
+    assert told.value.attempts == ["anthropic: unavailable after 0 ms", "openai: unavailable after 0 ms"]
+
+
+async def test_a_pinned_provider_is_never_silently_replaced() -> None:
+    second = FakeProvider(OPENAI_REPLY)
+    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: second})
+    with pytest.raises(ProviderUnavailableError):
+        await harness.compare(query(provider=ANTHROPIC))
+    assert second.requests == []
+    assert not harness.completed().success
+    assert harness.completed().provider is ANTHROPIC
+
+
+async def test_a_pinned_provider_is_replaced_when_the_caller_allows_it() -> None:
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(OPENAI_REPLY)}
+    )
+    result = await harness.compare(query(provider=ANTHROPIC, allow_fallback=True))
+    assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
+
+
+async def test_when_everybody_fails_the_error_is_that_of_the_last_one_asked() -> None:
+    last = ProviderTimeoutError("late", provider=OPENAI)
+    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(last)})
+    with pytest.raises(ProviderTimeoutError) as passed:
+        await harness.compare(query())
+    assert passed.value is last
+    failed = harness.events.of(ProviderFailed)
+    assert [(event.provider, event.failure_type) for event in failed] == [
+        (ANTHROPIC, ErrorCode.EXTERNAL_SERVICE_ERROR),
+        (OPENAI, ErrorCode.TIMEOUT),
+    ]
+    assert harness.completed().error_message == last.sentence
+    labels = {"provider": "openai", "model": "none", "request_type": "comparison", "status": "timeout"}
+    assert sample(harness.metrics, "llm_provider_requests_total", **labels) == 1
+
+
+async def test_nobody_usable_is_completed_too() -> None:
+    harness = Harness({})
+    with pytest.raises(NoUsableProviderError):
+        await harness.compare(query())
+    assert harness.events.names == [ProcessingEvent.LLM_REQUEST_STARTED, ProcessingEvent.LLM_REQUEST_COMPLETED]
+    assert not harness.completed().success
+
+
+async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
+    class Empty:
+        def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> list[Candidate]:
+            return []
+
+        def statuses(self, settings: CurrentSettings) -> list[Any]:
+            return []
+
+        def status(self, *_: Any) -> Any:
+            pytest.fail("nobody asks for a status here")
+
+    harness = harness_of()
+    orchestrator = LLMOrchestratorImpl(
+        runtime_settings=FixedSettings(current_settings()),
+        selector=Empty(),
+        answers=harness.answers(),
+        capacity=harness.capacity,
+        events=harness.events,
+        metrics=harness.metrics,
+        clock=harness.clock,
+    )
+    with pytest.raises(DefectError):
+        await orchestrator.compare(query())
+
+
+async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
+    held = Held(reply())
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(held), OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0))}
+    )
+    with pytest.raises(DeadlineExceededError):
+        await harness.compare(query(timeout_s=0.05))
+    held.go.set()
+    await settle()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told", "wait_s"),
+    [
+        (CircuitOpenError("held"), CircuitOpenError("open", retry_after_s=12.0), CircuitOpenError, 12.0),
+        (CircuitOpenError("held"), CircuitOpenError("held"), CircuitOpenError, None),
+        (CircuitOpenError("held"), ThrottlePausedError("paused", retry_after_s=70.0), CircuitOpenError, 70.0),
+        (
+            CircuitOpenError("open", retry_after_s=3000.0),
+            ThrottlePausedError("paused", retry_after_s=70.0),
+            CircuitOpenError,
+            70.0,
+        ),
+        (
+            ThrottlePausedError("paused", retry_after_s=60.0),
+            ThrottlePausedError("paused", retry_after_s=3000.0),
+            ThrottlePausedError,
+            60.0,
+        ),
+    ],
+)
+async def test_where_nobody_was_asked_the_smallest_wait_is_told(
+    first: ServiceError, second: ServiceError, told: type[ServiceError], wait_s: float | None
+) -> None:
+    harness = Harness({ANTHROPIC: FakeProvider(first), OPENAI: FakeProvider(second)})
+    with pytest.raises(told) as caught:
+        await harness.compare(query())
+    assert caught.value.retry_after_s == wait_s
+
+
+async def test_the_end_of_a_failed_question_names_the_provider_that_failed() -> None:
+    rejected = RequestRejectedError("it answered 400", provider=OPENAI)
+    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("down")), OPENAI: FakeProvider(rejected)})
+    with pytest.raises(RequestRejectedError):
+        await harness.compare(query(provider=ANTHROPIC, allow_fallback=True))
+    assert harness.completed().provider is OPENAI
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_asked"),
+    [
+        (200, 1000, True),
+        (200, 200, False),
+        (200, 100, False),
+        (200, None, False),
+        (None, 100, True),
+        (None, None, True),
+    ],
+)
+async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
+    first: int | None, second: int | None, *, is_asked: bool
+) -> None:
+    other = FakeProvider(OPENAI_REPLY)
+    windows = {ANTHROPIC: ModelTraits(context_tokens=first), OPENAI: ModelTraits(context_tokens=second)}
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(ContextTooLongError("it answered 400")), OPENAI: other},
+        catalogue=ModelCatalogue({name: {"*": traits} for name, traits in windows.items()}),
+    )
+    if is_asked:
+        assert (await harness.compare(query())).reply == OPENAI_REPLY
+    else:
+        with pytest.raises(ContextTooLongError):
+            await harness.compare(query())
+    assert len(other.requests) == is_asked
+
+
+async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:
+    declined = FakeProvider(ContentRefusedError("declined"))
+    third = FakeProvider(OPENAI_REPLY)
+    harness = Harness(
+        {ANTHROPIC: declined, OPENAI: FakeProvider(ContentRefusedError("declined")), ProviderName.GOOGLE: third}
+    )
+    with pytest.raises(ContentRefusedError):
+        await harness.compare(query())
+    assert third.requests == []
+
+
+async def test_after_a_refusal_a_provider_that_is_down_does_not_count_as_the_one_other() -> None:
+    google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
+    harness = Harness(
+        {
+            ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
+            OPENAI: FakeProvider(ProviderUnavailableError("down")),
+            ProviderName.GOOGLE: FakeProvider(google),
+        }
+    )
+    assert (await harness.compare(query())).reply == google
+
+
+async def test_after_one_that_is_down_a_refusal_still_asks_one_other_provider() -> None:
+    google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
+    harness = Harness(
+        {
+            ANTHROPIC: FakeProvider(ProviderUnavailableError("down")),
+            OPENAI: FakeProvider(ContentRefusedError("declined")),
+            ProviderName.GOOGLE: FakeProvider(google),
+        }
+    )
+    assert (await harness.compare(query())).reply == google
+
+
+async def test_when_several_failed_the_error_is_that_of_the_last_one_really_asked() -> None:
+    harness = Harness(
+        {
+            ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
+            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
+        }
+    )
+    with pytest.raises(ContentRefusedError):
+        await harness.compare(query())
+
+
+async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
+    harness = Harness(
+        {
+            ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=30.0)),
+            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
+            ProviderName.GOOGLE: FakeProvider(CircuitOpenError("open", retry_after_s=12.0)),
+        }
+    )
+    with pytest.raises(CircuitOpenError) as told:
+        await harness.compare(query())
+    assert told.value.retry_after_s == 3.0
+
+
+async def test_the_failure_that_opened_a_circuit_says_so_in_its_event() -> None:
+    opening = ProviderUnavailableError("down")
+    opening.opened_circuit = True
+    harness = Harness({ANTHROPIC: FakeProvider(opening), OPENAI: FakeProvider(ProviderUnavailableError("down"))})
+    with pytest.raises(ProviderUnavailableError):
+        await harness.compare(query())
+    assert [event.circuit_breaker_opened for event in harness.events.of(ProviderFailed)] == [True, False]
+
+
+async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
+    useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
+    harness = harness_of(InvalidReplyError("prose", purchase=useless))
+    with pytest.raises(InvalidReplyError):
+        await harness.compare(query())
+    assert (harness.completed().success, harness.completed().cost_estimate) == (False, 0.125)
+
+
+async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() -> None:
+    harness = Harness(
+        {ANTHROPIC: FakeProvider(ContentRefusedError("declined")), OPENAI: FakeProvider(ServiceStoppingError())}
+    )
+    with pytest.raises(ServiceStoppingError):
+        await harness.compare(query())

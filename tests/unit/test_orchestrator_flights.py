@@ -1,0 +1,341 @@
+"""Who shares a purchase, who starts the next one, and what becomes of it when its callers leave."""
+
+import asyncio
+
+import pytest
+
+from api_models import (
+    CacheOutcome,
+    CircuitState,
+    CostTracked,
+    ProviderFailed,
+    Purchase,
+    RequestCompleted,
+    RequestStarted,
+    Usage,
+)
+from exceptions import (
+    AttemptCutShortError,
+    ContentRefusedError,
+    ProviderOverloadedError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServiceError,
+    ServiceStoppingError,
+    ThrottlePausedError,
+)
+from implementations.answers_impl import LANDING_S
+from implementations.llm_orchestrator_impl import UNFINISHED
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, Record, current_call
+from protocols import CacheUse, ProviderReply, ProviderRequest
+from tests.fakes import KNOWN_MODEL, FakeProvider, Held, query, reply, sample, settle
+from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
+
+
+async def test_identical_questions_share_one_purchase() -> None:
+    held = Held(reply())
+    harness = harness_of(held)
+    tasks = [asyncio.create_task(harness.compare(query())) for _ in range(50)]
+    await held.reached.wait()
+    await settle()
+    held.go.set()
+    buyer, *others = await asyncio.gather(*tasks)
+    assert (buyer.cache_outcome, buyer.cost_usd) == (CacheOutcome.MISS, 0.25)
+    for other in others:
+        assert (other.cache_outcome, other.cost_usd, other.coalesced) == (CacheOutcome.COALESCED, 0.0, True)
+        assert (other.reply, other.attempts) == (reply(), ())
+    assert len(harness.events.of(CostTracked)) == 1
+    assert len(harness.events.of(RequestStarted)) == len(harness.events.of(RequestCompleted)) == 50
+    assert sum(event.cost_estimate or 0.0 for event in harness.events.of(RequestCompleted)) == 0.25
+    assert sample(harness.metrics, "llm_provider_coalesced_requests_total") == 49
+
+
+@pytest.mark.parametrize("failure", [ProviderTimeoutError("late"), AttemptCutShortError("too late")])
+async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failure: ServiceError) -> None:
+    first, second = Held(failure), Held(reply())
+    harness = harness_of(first, second)
+    starter = asyncio.create_task(harness.compare(query()))
+    await first.reached.wait()
+    harness.clock.advance(50.0)
+    late = [asyncio.create_task(harness.compare(query())) for _ in range(3)]
+    await settle()
+    harness.clock.advance(4.5)
+    first.go.set()
+    with pytest.raises(type(failure)):
+        await starter
+    await second.reached.wait()
+    second.go.set()
+    results = await asyncio.gather(*late)
+    assert [result.reply for result in results] == [reply()] * 3
+    assert sum(result.cache_outcome is CacheOutcome.MISS for result in results) == 1
+
+
+async def test_who_started_a_flight_that_ran_out_of_time_does_not_buy_again() -> None:
+    """A flight ends a little sooner than its request, which has enough left for an attempt."""
+
+    async def late(_: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(55.0 - SHORTEST_ATTEMPT_S - LANDING_S / 2)
+        raise ProviderTimeoutError("late")
+
+    judge = FakeProvider(late, reply())
+    harness = Harness({ANTHROPIC: judge})
+    with pytest.raises(ProviderTimeoutError):
+        await harness.compare(query())
+    assert len(judge.requests) == 1
+
+
+async def test_who_joined_a_flight_that_ran_out_of_time_starts_the_next_if_no_other_candidate_may_be_asked() -> None:
+    first, other = Held(ProviderTimeoutError("late")), FakeProvider()
+    harness = Harness({ANTHROPIC: FakeProvider(first, reply()), OPENAI: other})
+    harness.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
+    starter = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
+    await first.reached.wait()
+    harness.clock.advance(50.0)
+    late = asyncio.create_task(harness.compare(query()))
+    await settle()
+    harness.clock.advance(4.5)
+    first.go.set()
+    with pytest.raises(ProviderTimeoutError):
+        await starter
+    assert (await late).reply == reply()
+    assert other.requests == []
+
+
+async def test_who_joined_a_flight_that_ran_out_of_time_buys_nothing_with_too_little_time_of_his_own() -> None:
+    first = Held(ProviderTimeoutError("late"))
+    judge = FakeProvider(first, reply())
+    harness = Harness({ANTHROPIC: judge})
+    starter = asyncio.create_task(harness.compare(query()))
+    await first.reached.wait()
+    harness.clock.advance(50.0)
+    hasty = asyncio.create_task(harness.compare(query(timeout_s=4.5 + SHORTEST_ATTEMPT_S / 2)))
+    await settle()
+    harness.clock.advance(4.5)
+    first.go.set()
+    outcomes = await asyncio.gather(starter, hasty, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 2
+    assert len(judge.requests) == 1
+
+
+async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() -> None:
+    held = Held(ProviderTimeoutError("late"))
+    harness = harness_of(held)
+    asked = [asyncio.create_task(harness.compare(query())) for _ in range(3)]
+    await held.reached.wait()
+    await settle()
+    held.go.set()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 3
+
+
+PAUSES = (RateLimitedError, ProviderOverloadedError, ThrottlePausedError)
+
+
+async def beside_one_who_may_ask_others(failure: ServiceError) -> tuple[ProviderReply | BaseException, int]:
+    """What a caller who named the provider gets of the same flight's failure, and how often it was asked."""
+    held = Held(failure)
+    pinned = FakeProvider(held, reply())
+    harness = Harness({ANTHROPIC: pinned, OPENAI: FakeProvider(OPENAI_REPLY)})
+    free = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    bound = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
+    await settle()
+    held.go.set()
+    assert (await free).reply == OPENAI_REPLY
+    (outcome,) = await asyncio.gather(bound, return_exceptions=True)
+    return outcome if isinstance(outcome, BaseException) else outcome.reply, len(pinned.requests)
+
+
+@pytest.mark.parametrize("kind", PAUSES)
+async def test_a_pause_too_long_for_a_flight_is_waited_out_by_who_joined_it_and_has_the_time(
+    kind: type[ServiceError],
+) -> None:
+    assert await beside_one_who_may_ask_others(kind("come back later", retry_after_s=40)) == (reply(), 2)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [*(kind("come back later", retry_after_s=55) for kind in PAUSES), QuotaExceededError("no", retry_after_s=40)],
+)
+async def test_a_pause_that_nobody_has_time_for_ends_all_who_joined(failure: ServiceError) -> None:
+    assert await beside_one_who_may_ask_others(failure) == (failure, 1)
+
+
+async def test_a_flight_has_not_run_out_of_time_because_who_started_it_was_in_haste() -> None:
+    held = Held(ProviderTimeoutError("late"))
+    judge = FakeProvider(held, reply())
+    harness = Harness({ANTHROPIC: judge})
+    asked = [asyncio.create_task(harness.compare(query(timeout_s=timeout_s))) for timeout_s in (20.0, None)]
+    await settle()
+    harness.clock.advance(20.0)
+    held.go.set()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 2
+    assert len(judge.requests) == 1
+
+
+async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
+    first, other = Held(ProviderTimeoutError("late")), FakeProvider(OPENAI_REPLY)
+    harness = Harness({ANTHROPIC: FakeProvider(first), OPENAI: other})
+    starter = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
+    await first.reached.wait()
+    harness.clock.advance(50.0)
+    late = asyncio.create_task(harness.compare(query()))
+    await settle()
+    harness.clock.advance(4.5)
+    first.go.set()
+    with pytest.raises(ProviderTimeoutError):
+        await starter
+    assert (await late).reply == OPENAI_REPLY
+
+
+async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:
+    held = Held(ProviderUnavailableError("overloaded"))
+    harness = harness_of(held)
+    tasks = [asyncio.create_task(harness.compare(query())) for _ in range(10)]
+    await held.reached.wait()
+    await settle()
+    held.go.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(outcome, ProviderUnavailableError) for outcome in outcomes)
+    assert len(harness.events.of(ProviderFailed)) == 1
+    assert len(harness.events.of(RequestCompleted)) == 10
+
+
+async def test_a_candidate_that_fails_after_its_caller_left_is_still_told() -> None:
+    held = Held(ProviderUnavailableError("overloaded"))
+    harness = harness_of(held)
+    task = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    task.cancel()
+    await settle()
+    held.go.set()
+    await settle()
+    assert len(harness.events.of(ProviderFailed)) == len(harness.events.of(RequestCompleted)) == 1
+
+
+async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() -> None:
+    held = Held(reply())
+    harness = harness_of(held)
+    task = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    completed = harness.completed()
+    assert (completed.success, completed.error_message, completed.cost_estimate) == (False, UNFINISHED, 0.0)
+    held.go.set()
+    await settle()
+    assert len(harness.events.of(CostTracked)) == 1
+    assert len(harness.events.of(RequestCompleted)) == 1
+    assert (await harness.compare(query())).cache_outcome is CacheOutcome.HIT
+
+
+async def test_what_was_bought_for_a_caller_who_leaves_is_told_by_the_purchases_alone() -> None:
+    useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
+    declined, held = ContentRefusedError("declined", purchase=useless), Held(OPENAI_REPLY)
+    harness = Harness({ANTHROPIC: FakeProvider(declined), OPENAI: FakeProvider(held)})
+    task = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    task.cancel()
+    held.go.set()
+    await settle()
+    assert task.cancelled()
+    assert harness.completed().cost_estimate == 0.0
+    assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [0.125, 0.5]
+
+
+async def test_a_flight_that_the_shutdown_cancels_completes_its_requests() -> None:
+    held = Held(reply())
+    harness = harness_of(held)
+    task = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    for flight in harness.flights.tasks:
+        flight.cancel()
+    with pytest.raises(ServiceStoppingError):
+        await task
+    assert harness.completed().error_message == ServiceStoppingError.sentence
+
+
+@pytest.mark.parametrize(
+    ("use", "cache_enabled", "is_abandoned"),
+    [
+        (CacheUse.NORMAL, True, False),
+        (CacheUse.NORMAL, False, False),  # others may have joined it
+        (CacheUse.REFRESH, True, False),
+        (CacheUse.REFRESH, False, True),
+        (CacheUse.BYPASS, True, True),
+    ],
+)
+async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandoned(
+    use: CacheUse, *, cache_enabled: bool, is_abandoned: bool
+) -> None:
+    records: list[Record] = []
+
+    async def hang(_: ProviderRequest) -> ProviderReply:
+        records.append(current_call().record)
+        await asyncio.sleep(3600)
+        pytest.fail("nobody waits so long")
+
+    harness = harness_of(hang, cache_enabled=cache_enabled)
+    task = asyncio.create_task(harness.compare(query(cache_use=use)))
+    await settle()
+    assert [record.is_abandoned for record in records] == [False]
+    task.cancel()
+    await settle()
+    assert [record.is_abandoned for record in records] == [is_abandoned]
+    for flight in harness.flights.tasks:
+        flight.cancel()
+    await settle()
+
+
+async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> None:
+    left: list[float] = []
+
+    async def note(_: ProviderRequest) -> ProviderReply:
+        left.append(current_call().deadline.remaining_s())
+        return reply()
+
+    await harness_of(note).compare(query(timeout_s=2.0))
+    assert left == pytest.approx([55.0 - LANDING_S])
+
+
+@pytest.mark.parametrize("reading_s", [0.0, 5.0])
+async def test_a_flight_ends_before_the_request_that_started_it_gives_up(reading_s: float) -> None:
+    """Or the next provider would be paid while the first one's answer may still come."""
+    ends_s: list[float] = []
+
+    async def note(_: ProviderRequest) -> ProviderReply:
+        ends_s.append(current_call().deadline.expires_at_s)
+        raise ProviderTimeoutError("late")
+
+    harness = Harness({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
+    began_s = harness.clock() - reading_s
+    with pytest.raises(ProviderTimeoutError):
+        await harness.compare(query(reading_s=reading_s))
+    first_patience_s, whole_s = harness.clock() + (55.0 - reading_s) / 2, began_s + 55.0
+    assert ends_s == pytest.approx([first_patience_s - LANDING_S, whole_s - LANDING_S])
+
+
+@pytest.mark.parametrize("late_one_lands", ["before the answer", "after it"])
+async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_lands: str) -> None:
+    late, quick = Held(reply()), Held(OPENAI_REPLY)
+
+    async def asked(request: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(-30)  # the first one's share was nothing, the second one has time
+        return await late(request)
+
+    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
+    answer = asyncio.create_task(harness.compare(query(timeout_s=0.001)))
+    await quick.reached.wait()
+    for held in (late, quick) if late_one_lands == "before the answer" else (quick, late):
+        held.go.set()
+        await settle()
+    result = await answer
+    assert [attempt.provider for attempt in result.attempts] == [OPENAI]
+    assert result.cost_usd == harness.completed().cost_estimate == 0.5
+    told = {event.provider: event.cost_estimate_usd for event in harness.events.of(CostTracked)}
+    assert (len(harness.events.of(CostTracked)), told) == (2, {ANTHROPIC: 0.25, OPENAI: 0.5})
+    assert sample(harness.metrics, "llm_provider_caller_cost_dollars_total", caller=query().caller) == 0.75
