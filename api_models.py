@@ -45,8 +45,14 @@ JsonObject = dict[str, Any]
 # --- What the published schema says beyond the types ------------------------------------------------------------------
 
 WITHOUT_NUL = r"^[^\x00]*$"
-UNSEEN = r"\s\u00ad\u115f\u1160\u200b-\u200f\u2060-\u2064\u2800\u3164\ufeff\uffa0"  # a file may hold its BOM alone
-NOT_BLANK = rf"^[^\x00]*[^\x00{UNSEEN}][^\x00]*$"
+# Controls, fillers, marks of direction, selectors: a file may hold its byte order mark alone. Beyond ASCII not escaped,
+# for engines that lack \u.
+UNSEEN = (
+    r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+    "\u00ad\u034f\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0"
+)
+NOT_BLANK = rf"^[^\x00]*[^\s{UNSEEN}][^\x00]*$"
 IN_PAIRS: JsonObject = {
     "if": {"pattern": r"\{essay_a\}"},
     "then": {"pattern": r"\{essay_b\}"},
@@ -307,7 +313,7 @@ class HoldReason(StrEnum):
 
 # --- POST /api/v1/comparison: the request -----------------------------------------------------------------------------
 
-SEEN = re.compile(f"[^{UNSEEN}]")
+SEEN = re.compile(rf"[^\s{UNSEEN}]")
 
 
 def is_blank(text: str) -> bool:

@@ -22,7 +22,6 @@ from protocols import MemoryProtocol
 Finish = Callable[[ResponseTypes], None]
 NO_SESSION = NullSession()
 KEPT_PATHS, LONGEST_KEPT_PATH = 64, 100
-DOUBLED_SLASH = "//"
 
 
 class KeptMatch(MapAdapter):
@@ -65,8 +64,9 @@ class Context(RequestContext):
         return self
 
     def match_request(self) -> None:
-        """Match the path as it was sent: werkzeug takes slashes at its start for one, the rules of proxies do not."""
-        if self.request.scope["path"].startswith(DOUBLED_SLASH):
+        """Match the path in its one spelling, without escapes and doubled slashes, as the rules of proxies do."""
+        scope = self.request.scope
+        if scope["path"].startswith("//") or b"%" in scope["raw_path"]:
             self.request.routing_exception = NotFound()
         else:
             super().match_request()

@@ -131,7 +131,7 @@ class Budget:
         return self.left_usd(index) / usd(allowed) if allowed else 0.0
 
     async def finish(self) -> None:
-        """Send pending differences to the fleet; bounded by the Redis timeout."""
+        """Send pending differences to the fleet; bounded by a few Redis timeouts."""
         await self._sync.finish()
 
     async def refresh(self) -> None:

@@ -32,7 +32,7 @@ class BudgetSync:
             self.start(self._sync(shared))
 
     async def finish(self) -> None:
-        """Send what is pending; bounded by the Redis timeout."""
+        """Send what is pending; bounded by a few Redis timeouts."""
         while self._tasks:  # one that ends may start another
             await asyncio.wait(self._tasks)
         if self._shared is not None and self._shared.has_news:

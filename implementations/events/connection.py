@@ -77,6 +77,7 @@ class KafkaConnection:
         self._up = asyncio.Event()
         self._session: Session | None = None
         self._well: bool | None = None
+        self._reason: str | None = None
         self.forbidden = False
         self.one_by_one = False
 
@@ -155,10 +156,11 @@ class KafkaConnection:
             session.over.set()
 
     def _is(self, *, well: bool, reason: str | None = None) -> None:
-        """Set the gauge; log changes."""
+        """Set the gauge; log changes, also those of the reason."""
         self._metrics.kafka_up.set(well)
-        if well and not self._well:
-            log.info("kafka_takes_events")
-        elif not well and self._well is not False:
-            log.error("kafka_takes_no_events", reason=reason)
-        self._well = well
+        if (well, reason) != (self._well, self._reason):
+            if well:
+                log.info("kafka_takes_events")
+            else:
+                log.error("kafka_takes_no_events", reason=reason)
+        self._well, self._reason = well, reason

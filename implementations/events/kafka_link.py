@@ -77,14 +77,15 @@ class _Witness(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.refusal: Exception | None = None
+        self.refusal: LinkFailure | None = None
         lines = logging.getLogger("aiokafka")
         lines.propagate = False
         lines.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         arguments = record.args if isinstance(record.args, tuple) else ()
-        self.refusal = self.refusal or next((one for one in arguments if isinstance(one, REFUSES_US)), None)
+        refusals = (link_failure(one) for one in arguments if isinstance(one, REFUSES_US))
+        self.refusal = self.refusal or next(refusals, None)
 
 
 class KafkaLink:
@@ -115,7 +116,7 @@ class KafkaLink:
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await _stopped(producer)
-            raise link_failure(self._witness.refusal or error) from None
+            raise self._witness.refusal or link_failure(error) from None
         except BaseException:  # a cancelled start leaves tasks and sockets behind as well
             await _stopped(producer)
             raise

@@ -57,17 +57,18 @@ class Lane:
                 permit.ignored()
                 continue
             failure = await self._send(session, permit)
-            self._wait_for(_reason(failure))
+            self._wait_for(failure)
             if failure is None:
                 self._backoff.reset()
             elif not isinstance(failure, TooLarge):
                 await self._sleep(self._backoff.next_s())
 
-    def _wait_for(self, reason: EventDropReason | None) -> None:
+    def _wait_for(self, failure: LinkFailure | None) -> None:
         """Note what the topic lacks; log it once, since the degraded mode names the reason and not the topic."""
-        if reason is not None and reason is not self.waits_for:
-            log.error("topic_takes_no_events", topic=self._event.topic, reason=reason)
-        self.waits_for = reason
+        cause = _cause(failure)
+        if failure is not None and cause is not None and cause is not self.waits_for:
+            log.error("topic_takes_no_events", topic=self._event.topic, waits_for=cause, reason=failure.reason)
+        self.waits_for = cause
 
     async def _send(self, session: Session, permit: Permit) -> LinkFailure | None:
         """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
@@ -204,7 +205,7 @@ def _read(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-def _reason(failure: LinkFailure | None) -> EventDropReason | None:
+def _cause(failure: LinkFailure | None) -> EventDropReason | None:
     if isinstance(failure, TopicMissing):
         return EventDropReason.UNKNOWN_TOPIC
     return EventDropReason.AUTH if isinstance(failure, Forbidden) else None

@@ -8,15 +8,13 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
+from api_models import UNSEEN
+
 MARK_HEX_DIGITS = 16
 CROWD = 1_000  # brackets
-# What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and invisible
-# characters anywhere: controls, marks, fillers.
-_UNSEEN = (
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u0300-\u036f\u061c\u115f\u1160\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff"
-    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0"
-    "\U000e0000-\U000e01ef"
-)
+# What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and characters
+# anywhere that show nothing or only mark a letter.
+_UNSEEN = UNSEEN + "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\U000e0000-\U000e01ef"
 _BRACKETS = "<\u00ab\u2039\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\ufe64\uff1c"
 _SLASHES = "/\\\\\u2044\u2215\u29f8\uff0f"
 _STYLES = (range(0x80, 0x2500), range(0xFF00, 0xFFF0), range(0x1D400, 0x1D800), range(0x1F100, 0x1F200))

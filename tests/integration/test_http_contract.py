@@ -171,7 +171,7 @@ BAD_BODIES = [
         for kind, value in {
             "empty": "",
             "blank": " \n\t",
-            "nothing to be seen": "\ufeff\u200b\u00ad\u2800",
+            "nothing to be seen": "\ufeff\u200b\u00ad\u2800\u202e\ufe0f\u0001",
             "null": None,
             "number": 5,
             "list": [CANARY],

@@ -1,4 +1,4 @@
-"""Where a request ends is never in doubt: what could be read in two ways is refused and hides no other request."""
+"""Where a request ends, and which path it names, is never in doubt: what could be read in two ways is refused."""
 
 import contextlib
 from collections.abc import Iterator
@@ -92,3 +92,11 @@ def test_a_whole_url_without_a_path_is_no_other_s_request(running: ServiceProces
         told = b"".join(iter(lambda: plain.recv(65_536), b""))
     assert told.startswith(b"HTTP/1.1 400 ")
     assert told.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("target", ["/%6detrics", "/api%2Fv1%2Fproviders", "//metrics", "http://judge//metrics"])
+def test_a_path_in_another_spelling_than_a_proxy_s_rules_is_unknown(running: ServiceProcess, target: str) -> None:
+    with running.connected() as plain:
+        plain.sendall(head("GET", target, "Connection: close"))
+        told = b"".join(iter(lambda: plain.recv(65_536), b""))
+    assert told.startswith(b"HTTP/1.1 404 ")

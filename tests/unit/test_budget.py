@@ -560,6 +560,23 @@ async def test_a_redis_that_went_back_to_older_figures_is_told_again_by_each_rep
     assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 80 * CENT
 
 
+async def test_a_redis_that_went_back_after_a_second_declaration_is_told_again() -> None:
+    fleet = Fleet(day=5.0, size=1)
+    for _ in range(5):
+        assert await fleet.buys(0, 0.1)
+    fleet.store.loses_answers = True
+    await fleet.budgets[0].refresh()
+    fleet.store.loses_answers = False
+    await fleet.budgets[0].refresh()
+    assert await fleet.buys(0, 0.1)
+    older = fleet.store.snapshot()
+    assert await fleet.buys(0, 0.1)
+    fleet.store.restore(older)
+    for _ in range(2):
+        await fleet.budgets[0].refresh()
+    assert fleet.store.spent[DAY] == 70 * CENT
+
+
 async def test_a_redis_that_went_back_while_messages_were_on_their_way_is_told_again() -> None:
     fleet = Fleet(day=1.0, size=1)
     assert await fleet.buys(0, 0.1)

@@ -62,15 +62,20 @@ def test_events_that_were_given_up_are_a_mode_for_a_minute() -> None:
     assert (harness.outbox.health().dropping, gauges(harness)) == (False, (1.0, 0.0))
 
 
-async def test_why_kafka_takes_nothing_is_told_once() -> None:
-    harness = Harness(link=FakeLink(*[LinkDown("NodeNotReadyError")] * 7))
+async def test_each_reason_why_kafka_takes_nothing_is_told_once() -> None:
+    failures = [LinkDown("NodeNotReadyError")] * 4 + [Forbidden("SaslAuthenticationFailed")] * 3
+    harness = Harness(link=FakeLink(*failures))
     harness.publish(miss(1))
     with capture_logs() as lines:
         async with running(harness):
             for _ in range(100):
                 await settle()
     told = [(line["event"], line.get("reason")) for line in lines if line["event"].startswith("kafka_")]
-    assert told == [("kafka_takes_no_events", "NodeNotReadyError"), ("kafka_takes_events", None)]
+    assert told == [
+        ("kafka_takes_no_events", "NodeNotReadyError"),
+        ("kafka_takes_no_events", "SaslAuthenticationFailed"),
+        ("kafka_takes_events", None),
+    ]
 
 
 async def test_the_topic_that_waits_is_named_once() -> None:
@@ -81,8 +86,8 @@ async def test_the_topic_that_waits_is_named_once() -> None:
         async with running(harness):
             for _ in range(100):
                 await settle()
-    told = [(line["topic"], line["reason"]) for line in lines if line["event"] == "topic_takes_no_events"]
-    assert told == [(MISS.topic, "unknown_topic")]
+    (line,) = (line for line in lines if line["event"] == "topic_takes_no_events")
+    assert (line["topic"], line["waits_for"], line["reason"]) == (MISS.topic, "unknown_topic", "InvalidTopicError")
 
 
 async def test_entering_and_leaving_a_mode_is_told_once() -> None:

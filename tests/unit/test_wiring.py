@@ -67,7 +67,12 @@ async def test_replicas_on_one_host_show_one_digest_and_another_setting_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replicas = [
-        {"PORT": str(port), "EVENT_SPOOL_PATH": str(tmp_path / f"{port}.sqlite"), "OPENAI_API_KEY": "k" * port}
+        {
+            "HOST": f"127.0.0.{port}",
+            "PORT": str(port),
+            "EVENT_SPOOL_PATH": str(tmp_path / f"{port}.sqlite"),
+            "OPENAI_API_KEY": "k" * port,
+        }
         for port in (81, 82)
     ]
     one, two = [await digest(monkeypatch, **settings) for settings in replicas]
