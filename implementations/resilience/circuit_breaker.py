@@ -131,7 +131,7 @@ class CircuitBreaker:
             return self._forced_refusal(self._override, now_s)
         if self._state is CircuitState.OPEN and now_s < self._open_until_s:
             return Refused(self._open_until_s - now_s, None)
-        if self._state is CircuitState.HALF_OPEN and self._probe_since_s is not None:
+        if self._probe_since_s is not None:
             return Refused(self._probe_since_s + self._longest_probe_s - now_s, None)
         return None
 

@@ -11,7 +11,7 @@ class FailureWindow:
     """Calls and failures of the last minute, in buckets of a second."""
 
     def __init__(self) -> None:
-        self._seconds: deque[tuple[int, int, int]] = deque(maxlen=WINDOW_S + 1)
+        self._seconds: deque[tuple[int, int, int]] = deque(maxlen=WINDOW_S)
 
     def count(self, now_s: float, *, failed: bool) -> None:
         """Add one call."""
