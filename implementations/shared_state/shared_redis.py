@@ -192,8 +192,7 @@ class SharedRedis:
                 permit.failed()
 
     def _shut(self, access: Access, fault: Fault) -> None:
-        if self.works(access):
-            self._circuits[access].force(CircuitState.OPEN, reason=fault, actor="redis")
+        self._circuits[access].force(CircuitState.OPEN, reason=fault, actor="redis")
 
     def _log_mode(self) -> None:
         """Log and count each mode change once, however many circuits moved for it."""

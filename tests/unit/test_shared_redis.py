@@ -1,8 +1,10 @@
 """Redis as far as it is there: what opens its circuits, what closes them, and what callers notice of it."""
 
 import asyncio
+import gc
 import random
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -15,7 +17,7 @@ from implementations.shared_state.connections import Command
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
 from implementations.shared_state.lateness import SLOW_S
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
-from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode
+from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, Access, Exchange, RedisMode
 from tests.fake_redis import WRONG_TYPE, Replica
 from tests.fakes import sample, settle
 
@@ -85,9 +87,10 @@ async def test_a_few_failures_in_a_row_stop_the_asking() -> None:
     await down(replica)
     asked = len(replica.server.sent)
     await failed(replica, times=5)
-    with pytest.raises(RedisAwayError):
+    with pytest.raises(RedisAwayError) as away:
         await replica.redis.write(WRITE)
 
+    assert away.value.fault is Fault.AWAY
     assert len(replica.server.sent) == asked
     assert (replica.redis.cause, replica.redis.failures) == (Fault.CONNECTION, FAILURE_THRESHOLD)
 
@@ -191,12 +194,57 @@ async def test_one_refused_write_ends_writing_and_reading_goes_on(refusal: Excep
     assert mode_of(replica) is RedisMode.UP
 
 
-async def test_a_wrong_password_is_believed_at_once() -> None:
+@pytest.mark.parametrize("command", [READ, WRITE])
+async def test_a_wrong_password_is_believed_at_once(command: Command) -> None:
     replica = Replica()
     replica.server.broken = exceptions.AuthenticationError("invalid username-password pair")
-    await failed(replica)
+    with pytest.raises(RedisAwayError):
+        await (replica.redis.read if command is READ else replica.redis.write)(command)
 
     assert (replica.redis.mode, replica.redis.cause) == (RedisMode.DOWN, Fault.AUTHENTICATION)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "mode"),
+    [
+        (exceptions.ReadOnlyError(), RedisMode.READ_ONLY),
+        (exceptions.OutOfMemoryError(), RedisMode.READ_ONLY),
+        (exceptions.NoPermissionError(), RedisMode.DOWN),
+    ],
+)
+async def test_one_refused_read_ends_what_the_refusal_is_about(refusal: Exception, mode: RedisMode) -> None:
+    replica = Replica()
+    replica.server.broken = refusal
+    await failed(replica)
+
+    assert mode_of(replica) is mode
+
+
+async def test_a_reply_forgives_the_failures_before_it() -> None:
+    replica = Replica()
+    for _ in range(2 * FAILURE_THRESHOLD):
+        replica.server.broken = ConnectionRefusedError()
+        await failed(replica)
+        replica.server.broken = None
+        await replica.redis.read(READ)
+        await replica.redis.read(READ)
+
+    assert mode_of(replica) is RedisMode.UP
+
+
+@pytest.mark.parametrize("access", Access)
+async def test_what_an_exchange_took_is_measured_also_if_it_failed(access: Access) -> None:
+    replica = Replica()
+    replica.server.takes_s = SLOW_S / 2
+    exchange = {Access.READ: replica.redis.read, Access.WRITE: replica.redis.write}[access]
+    await exchange(READ)
+    replica.server.broken = ConnectionRefusedError()
+    with pytest.raises(RedisAwayError):
+        await exchange(READ)
+
+    duration = "llm_provider_redis_command_duration_seconds"
+    assert sample(replica.metrics, f"{duration}_count", access=access) == 2.0
+    assert sample(replica.metrics, f"{duration}_sum", access=access) == pytest.approx(SLOW_S)
 
 
 async def test_a_full_pool_is_no_outage() -> None:
@@ -253,6 +301,17 @@ async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answe
     assert mode_of(replica) is RedisMode.DOWN
 
 
+async def test_hangs_that_end_in_the_same_moment_count_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
+    replica = Replica()
+    replica.server.hangs = True
+    reads = [replica.redis.read(READ, patience_s=0.002) for _ in range(10)]
+    told = await asyncio.gather(*reads, return_exceptions=True)
+
+    assert [one.fault for one in told if isinstance(one, RedisAwayError)] == [Fault.TIMEOUT] * 10
+    assert mode_of(replica) is RedisMode.UP
+
+
 @pytest.mark.parametrize(("waits_s", "mode"), [(SLOW_S, RedisMode.UP), (0.0, RedisMode.DOWN)])
 async def test_the_wait_for_a_connection_does_not_make_redis_slow(waits_s: float, mode: RedisMode) -> None:
     replica = Replica()
@@ -298,16 +357,19 @@ async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
     assert mode_of(replica) is mode
 
 
-@pytest.mark.parametrize(("others_are_answered", "mode"), [(True, RedisMode.UP), (False, RedisMode.DOWN)])
+@pytest.mark.parametrize(
+    ("waits_s", "others_are_answered", "mode"),
+    [(0.0015, True, RedisMode.UP), (0.0015, False, RedisMode.DOWN), (0.0, True, RedisMode.DOWN)],
+)
 async def test_who_got_a_connection_late_may_say_that_redis_hangs_only_if_nobody_is_answered(
-    monkeypatch: pytest.MonkeyPatch, *, others_are_answered: bool, mode: RedisMode
+    monkeypatch: pytest.MonkeyPatch, *, waits_s: float, others_are_answered: bool, mode: RedisMode
 ) -> None:
     monkeypatch.setattr(lateness, "SLOW_S", 0.001)
     monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
     replica = Replica()
 
     async def late(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
-        replica.clock.advance(0.0015)
+        replica.clock.advance(waits_s)
         on_turn()
         if others_are_answered:
             with patch.object(replica.server, "send", answers):
@@ -356,6 +418,8 @@ async def test_a_report_that_takes_long_is_given_and_says_nothing_about_redis() 
 
 async def test_a_report_that_takes_too_long_says_nothing_about_redis_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_redis, "PATIENCE_S", 0.001)
+    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
+    monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
     replica = Replica()
     replica.server.hangs = True
     for _ in range(2 * FAILURE_THRESHOLD):
@@ -395,7 +459,7 @@ async def test_a_caller_without_patience_asks_nothing() -> None:
 
 async def test_a_caller_who_leaves_cancels_no_command() -> None:
     replica = Replica()
-    caller = asyncio.create_task(replica.redis.read(READ))
+    caller = asyncio.create_task(replica.redis.write(WRITE))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert replica.server.sent
@@ -404,8 +468,28 @@ async def test_a_caller_who_leaves_cancels_no_command() -> None:
         await caller
     await settle()
 
-    count = sample(replica.metrics, "llm_provider_redis_command_duration_seconds_count", access="read")
+    assert replica.server.values == {"key": b"value"}
+    count = sample(replica.metrics, "llm_provider_redis_command_duration_seconds_count", access="write")
     assert (count, replica.redis.failures) == (1.0, 0)
+
+
+async def test_a_command_whose_caller_has_gone_fails_in_silence_and_is_forgotten() -> None:
+    replica, told = Replica(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    replica.server.broken = ConnectionRefusedError()
+    caller = asyncio.create_task(replica.redis.read(READ))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    await settle()
+    assert replica.redis.failures == 1
+    replica.server.broken = None
+    await replica.redis.read(READ)
+    await settle()
+    gc.collect()
+
+    assert told == []
+    assert not [one for one in gc.get_objects() if type(one) is Exchange]
 
 
 async def test_going_down_and_coming_back_whole_are_one_line_one_count_and_one_gauge_each() -> None:
@@ -414,17 +498,20 @@ async def test_going_down_and_coming_back_whole_are_one_line_one_count_and_one_g
         replica.server.refused = exceptions.ReadOnlyError("")
         await replica.probed(1)
         assert sample(replica.metrics, "llm_provider_redis_mode") == 1.0
+        assert sample(replica.metrics, "llm_provider_redis_up") == 1.0
         await down(replica)
         assert sample(replica.metrics, "llm_provider_redis_mode") == 2.0
+        assert sample(replica.metrics, "llm_provider_redis_up") == 0.0
         replica.server.broken = replica.server.refused = None
         await replica.probed(2 * GOOD_PROBES)
         assert sample(replica.metrics, "llm_provider_redis_mode") == 0.0
-    told = [(line["before"], line["mode"], line["cause"]) for line in lines]
+        assert sample(replica.metrics, "llm_provider_redis_up") == 1.0
+    told = [(line["log_level"], line["before"], line["mode"], line["cause"]) for line in lines]
 
     assert told == [
-        ("up", "read_only", Fault.READ_ONLY),
-        ("read_only", "down", Fault.CONNECTION),
-        ("down", "up", None),
+        ("warning", "up", "read_only", Fault.READ_ONLY),
+        ("warning", "read_only", "down", Fault.CONNECTION),
+        ("info", "down", "up", None),
     ]
     for mode in RedisMode:
         assert sample(replica.metrics, "llm_provider_redis_transitions_total", mode=mode) == 1.0
@@ -443,9 +530,10 @@ async def test_the_prober_never_ends_and_pauses_within_its_bounds() -> None:
 
 async def test_closing_waits_for_what_is_under_way_and_gives_the_connections_back() -> None:
     replica = Replica()
-    reading = asyncio.create_task(replica.redis.read(READ))
+    writing = asyncio.create_task(replica.redis.write(WRITE))
     await asyncio.sleep(0)
     await replica.redis.close()
 
     assert replica.server.closed
-    assert await reading == [b""]
+    assert replica.server.values == {"key": b"value"}
+    assert await writing == [b"OK"]
