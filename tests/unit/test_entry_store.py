@@ -92,6 +92,13 @@ def test_every_field_is_needed_and_covered_by_the_checksum(field: str) -> None:
     assert flaw_of(orjson.dumps({**fields, field: None})) is Flaw.CORRUPT
 
 
+@pytest.mark.parametrize("field", ["created", "ttl"])
+def test_a_number_that_was_written_as_text_is_none(field: str) -> None:
+    fields = orjson.loads(sealed())
+
+    assert flaw_of(orjson.dumps({**fields, field: str(fields[field])})) is Flaw.CORRUPT
+
+
 def test_every_single_bit_counts() -> None:
     raw = sealed()
     for position in range(len(raw) * 8):
@@ -106,6 +113,7 @@ def test_every_single_bit_counts() -> None:
 
 def test_more_than_we_read_is_oversized() -> None:
     assert flaw_of(b"x" * (MAX_ENTRY_BYTES + 1)) is Flaw.OVERSIZED
+    assert flaw_of(b"x" * MAX_ENTRY_BYTES) is Flaw.CORRUPT
 
 
 # --- Storing and reading ----------------------------------------------------------------------------------------------
