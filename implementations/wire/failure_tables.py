@@ -141,7 +141,6 @@ PHRASES: Mapping[int, Mapping[str, Kind]] = {
 }
 
 STATUSES: Mapping[int, Kind] = {
-    400: RequestRejectedError,
     401: ProviderAuthenticationError,
     402: QuotaExceededError,
     403: ProviderAuthenticationError,

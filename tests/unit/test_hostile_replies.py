@@ -8,10 +8,12 @@ from api_models import UNKNOWN_USAGE, JsonObject, Purchase, Usage
 from exceptions import (
     BrokenReplyError,
     ContentRefusedError,
+    ContextTooLongError,
     InvalidReplyError,
     ProviderAuthenticationError,
     ProviderError,
     ProviderOverloadedError,
+    ProviderUnavailableError,
     RateLimitedError,
     RequestRejectedError,
     TruncatedReplyError,
@@ -66,11 +68,21 @@ def test_a_provider_that_invites_a_repetition_gets_one(status: int) -> None:
     assert inside.retry_after_s == 7
 
 
-def test_an_invitation_makes_an_outage_no_shortage() -> None:
+@pytest.mark.parametrize(("status", "kind"), [(500, ProviderUnavailableError), (503, ProviderOverloadedError)])
+def test_an_invitation_makes_an_outage_no_shortage(status: int, kind: type[ProviderError]) -> None:
     """Or its circuit would never open."""
-    body = {"error": {"code": 503, "availability": {"retryable": True, "retry_after": 7}}}
-    assert type(failure_of_answer(503, {}, body, now_s=0)) is ProviderOverloadedError
-    assert type(failure_in_success(body)) is ProviderOverloadedError
+    body = {"error": {"code": status, "availability": {"retryable": True, "retry_after": 7}}}
+    assert type(failure_of_answer(status, {}, body, now_s=0)) is kind
+    assert type(failure_in_success(body)) is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("content_filter", ContentRefusedError), ("context_length_exceeded", ContextTooLongError)]
+)
+def test_an_invitation_makes_a_text_neither_welcome_nor_shorter(code: str, kind: type[ProviderError]) -> None:
+    body = {"error": {"code": code, "availability": {"retryable": True}}}
+    assert type(failure_of_answer(400, {}, body, now_s=0)) is kind
+    assert type(failure_in_success(body)) is kind
 
 
 def test_a_screened_answer_is_a_refusal() -> None:

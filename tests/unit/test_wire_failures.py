@@ -37,6 +37,7 @@ from exceptions import (
 )
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.wire.endpoint import QUICK_BYTES
+from implementations.wire.failure_tables import WORDS
 from implementations.wire.failures import failure_in_success, failure_of_answer, failure_of_exchange
 from implementations.wire.transport import Transport, WireReply
 from tests.fakes import NOON, request
@@ -112,6 +113,23 @@ def test_what_the_http_library_raises_becomes_one_class_without_its_text(
     assert type(failure) is expected
     assert "secret" not in f"{failure} {failure.details}"
     assert (failure.purchase, failure.retry_after_s, failure.is_final) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "details"),
+    [
+        ("ClientConnectorSSLError", "the TLS handshake failed"),
+        ("ConnectionTimeoutError", "connecting took too long"),
+        ("ClientConnectorDNSError", "its name could not be resolved"),
+        ("ClientProxyConnectionError", "the proxy could not be reached"),
+        ("ClientHttpProxyError", "the proxy refused"),
+        ("ClientConnectorError", "the connection was refused"),
+        ("UploadAbortedError", "the connection broke while we sent"),
+        ("ClientError", "the exchange failed"),
+    ],
+)
+def test_the_operator_reads_which_step_of_connecting_failed(name: str, details: str) -> None:
+    assert failure_of_exchange(raised(vars(client_exceptions)[name])).details == details
 
 
 def test_no_error_of_the_system_is_left_without_a_class() -> None:
@@ -341,6 +359,36 @@ def test_an_error_of_openrouter_means_the_same_with_its_status_and_inside_a_200(
     assert type(failure_in_success({"choices": [{"finish_reason": "error"}], **body})) is expected
 
 
+BY_WORD: Mapping[Kind, str] = {
+    QuotaExceededError: "insufficient_quota billing_hard_limit_reached credit_balance_exhausted "
+    "organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded "
+    "enforced_spend_limit_reached contract_spend_limit_reached linked_organization_billing_unavailable "
+    "linked_organization_spend_limit_reached billing_error billing_not_active payment_required PerDay",
+    ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal",
+    ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long",
+    UnknownModelError: "model_not_found no_endpoints constraint_filtered privacy_restricted model_deprecated "
+    "not_found not_found_error",
+    ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
+    "authentication_error permission_denied permission_error",
+    RateLimitedError: "in_flight_budget_exhausted rate_limit_exceeded rate_limit_error",
+    ProviderOverloadedError: "overloaded_error server_is_overloaded provider_overloaded",
+    ProviderUnavailableError: "provider_unavailable api_error timeout_error server_error server timeout",
+    RequestRejectedError: "request_too_large payload_too_large max_tokens_exceeded unprocessable",
+}
+MEANT = [(word, kind) for kind, words in BY_WORD.items() for word in words.split()]
+
+
+@pytest.mark.parametrize(("word", "expected"), MEANT)
+def test_a_word_says_more_than_any_status(word: str, expected: Kind) -> None:
+    for status in (400, 404, 429, 500, 503):
+        assert type(failed(status, openai(word))) is expected
+    assert type(failure_in_success(openai(word))) is expected
+
+
+def test_no_word_is_without_its_test() -> None:
+    assert {word for word, _ in MEANT} == set(WORDS)
+
+
 def test_a_word_classifies_an_error_in_a_200_that_has_no_status() -> None:
     for word in ("invalid_request", "unprocessable"):
         assert type(failure_in_success({"error": {"metadata": {"error_type": word}}})) is RequestRejectedError
@@ -409,6 +457,12 @@ def test_x_should_retry_true_makes_nothing_repeatable(body: dict[str, Any]) -> N
 def test_a_sentence_counts_only_where_the_status_blames_the_request(phrase: str) -> None:
     assert type(failed(429, {"error": phrase})) is RateLimitedError
     assert type(failed(500, {"error": phrase})) is ProviderUnavailableError
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_sentence_counts_with_every_status_that_blames_the_request(status: int) -> None:
+    assert type(failed(status, {"error": TOO_LONG})) is ContextTooLongError
+    assert type(failed(status, {"error": REACHED})) is QuotaExceededError
 
 
 class Canned(Transport):
