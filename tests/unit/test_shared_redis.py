@@ -15,11 +15,11 @@ from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state import lateness, shared_redis
 from implementations.shared_state.connections import Command
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
-from implementations.shared_state.lateness import SLOW_S
+from implementations.shared_state.lateness import ONE_STALL_S, SLOW_S, Lateness
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, Access, Exchange, RedisMode
 from tests.fake_redis import WRONG_TYPE, Replica
-from tests.fakes import sample, settle
+from tests.fakes import Clock, sample, settle
 
 READ = ("GETRANGE", "key", 0, 10)
 WRITE = ("SET", "key", "value")
@@ -301,6 +301,17 @@ async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answe
     assert mode_of(replica) is RedisMode.DOWN
 
 
+def test_what_is_late_again_and_again_is_no_single_stall_however_often() -> None:
+    clock = Clock()
+    late = Lateness(clock)
+    told = []
+    for _ in range(5):
+        told.append(late.is_same_stall())
+        clock.advance(ONE_STALL_S * 0.6)
+
+    assert told == [False, True, False, True, False]
+
+
 async def test_hangs_that_end_in_the_same_moment_count_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lateness, "SLOW_S", 0.001)
     replica = Replica()
@@ -474,18 +485,25 @@ async def test_a_caller_who_leaves_cancels_no_command() -> None:
 
 
 async def test_a_command_whose_caller_has_gone_fails_in_silence_and_is_forgotten() -> None:
-    replica, told = Replica(), list[dict[str, Any]]()
+    replica, told, goes_on = Replica(), list[dict[str, Any]](), asyncio.Event()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    replica.server.broken = ConnectionRefusedError()
-    caller = asyncio.create_task(replica.redis.read(READ))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    caller.cancel()
-    await settle()
+
+    async def send(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+        on_turn()
+        await goes_on.wait()
+        raise ConnectionRefusedError
+
+    with patch.object(replica.server, "send", send):
+        caller = asyncio.create_task(replica.redis.read(READ))
+        await settle()
+        caller.cancel()
+        await settle()
+        goes_on.set()
+        await settle()
     assert replica.redis.failures == 1
-    replica.server.broken = None
     await replica.redis.read(READ)
     await settle()
+    del caller  # its frames hold the command
     gc.collect()
 
     assert told == []
