@@ -226,7 +226,7 @@ def test_signs_that_say_nothing_contradict_nothing(
     assert read_reply(request(), read(answer)).purchase.usage == BOUGHT
 
 
-CUT_OFF = ("max_tokens", "MAX_TOKENS", "CONTINUATION")
+CUT_OFF = ("max_tokens", "MAX_TOKENS", "CONTINUATION", "max_output_tokens")
 REFUSALS = ("refusal", "SAFETY", "LANGUAGE", "ESCALATION")
 
 
@@ -237,7 +237,9 @@ def without_reason(text: str, **native: object) -> JsonObject:
     return answer
 
 
-@pytest.mark.parametrize("native", [{}, *({"native_finish_reason": said} for said in (None, "end_turn", "STOP"))])
+@pytest.mark.parametrize(
+    "native", [{}, *({"native_finish_reason": said} for said in (None, "end_turn", "STOP", "completed"))]
+)
 def test_openrouter_may_leave_out_why_a_whole_verdict_ended(native: JsonObject) -> None:
     answer = without_reason(VERDICT, **native)
     assert read_reply(request(), openrouter.completion(answer)).purchase.usage == BOUGHT
@@ -272,7 +274,11 @@ def complete_but(native: object) -> JsonObject:
 
 @pytest.mark.parametrize(
     ("native", "expected"),
-    [*((said, TruncatedReplyError) for said in CUT_OFF), *((said, ContentRefusedError) for said in REFUSALS)],
+    [
+        *((said, TruncatedReplyError) for said in CUT_OFF),
+        *((said, ContentRefusedError) for said in REFUSALS),
+        ("PUP_LIMITED_DISABLED", InvalidReplyError),  # not our account, whose key would count as refused
+    ],
 )
 def test_a_routed_vendor_that_calls_its_answer_no_answer_is_believed(
     native: str, expected: type[ProviderError]
