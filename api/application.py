@@ -1,8 +1,9 @@
 """Quart as used by this service: a scope around each request instead of hooks, and one container for all."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Self, cast
 
 from dishka import AsyncContainer
@@ -22,6 +23,13 @@ from protocols import MemoryProtocol
 Finish = Callable[[ResponseTypes], None]
 NO_SESSION = NullSession()
 KEPT_PATHS, LONGEST_KEPT_PATH = 64, 100
+VALUE = re.compile("<[^>]*>")
+
+
+@cache
+def _spelled_like(rule: str) -> re.Pattern[bytes]:
+    """The paths that differ from this rule in their values only."""
+    return re.compile(b"[^/]+".join(re.escape(literal).encode() for literal in VALUE.split(rule)))
 
 
 class KeptMatch(MapAdapter):
@@ -64,12 +72,14 @@ class Context(RequestContext):
         return self
 
     def match_request(self) -> None:
-        """Match the path in its one spelling, without escapes and doubled slashes, as the rules of proxies do."""
-        scope = self.request.scope
-        if scope["path"].startswith("//") or b"%" in scope["raw_path"]:
-            self.request.routing_exception = NotFound()
-        else:
-            super().match_request()
+        """Match; a path that is spelled otherwise than its route, with escapes or doubled slashes, is unknown.
+
+        The rules of proxies compare paths as they are sent.
+        """
+        super().match_request()
+        rule = self.request.url_rule
+        if rule is not None and not _spelled_like(rule.rule).fullmatch(self.request.scope["raw_path"]):
+            self.request.url_rule, self.request.routing_exception = None, NotFound()
 
     def __exit__(self, *_: object) -> None:
         """Restore the previous context."""

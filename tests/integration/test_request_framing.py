@@ -94,7 +94,10 @@ def test_a_whole_url_without_a_path_is_no_other_s_request(running: ServiceProces
     assert told.count(b"HTTP/1.1 ") == 1
 
 
-@pytest.mark.parametrize("target", ["/%6detrics", "/api%2Fv1%2Fproviders", "//metrics", "http://judge//metrics"])
+@pytest.mark.parametrize(
+    "target",
+    ["/%6detrics", "/api%2Fv1%2Fproviders", "//metrics", "http://judge///metrics"],
+)
 def test_a_path_in_another_spelling_than_a_proxy_s_rules_is_unknown(running: ServiceProcess, target: str) -> None:
     with running.connected() as plain:
         plain.sendall(head("GET", target, "Connection: close"))
