@@ -29,7 +29,7 @@ from exceptions import (
 from implementations.answers_impl import LANDING_S
 from implementations.llm_orchestrator_impl import UNFINISHED
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Record, current_call
-from protocols import CacheUse, ProviderReply, ProviderRequest
+from protocols import CacheUse, ComparisonResult, ProviderReply, ProviderRequest
 from tests.fakes import KNOWN_MODEL, FakeProvider, Held, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
 
@@ -86,10 +86,8 @@ async def test_who_started_a_flight_that_ran_out_of_time_does_not_buy_again() ->
     assert len(judge.requests) == 1
 
 
-async def test_who_joined_a_flight_that_ran_out_of_time_starts_the_next_if_no_other_candidate_may_be_asked() -> None:
-    first, other = Held(ProviderTimeoutError("late")), FakeProvider()
-    harness = Harness({ANTHROPIC: FakeProvider(first, reply()), OPENAI: other})
-    harness.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
+async def joined_late(harness: Harness, first: Held) -> ComparisonResult:
+    """What who joins a flight shortly before its end gets, when it has run out of time for who started it."""
     starter = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
     await first.reached.wait()
     harness.clock.advance(50.0)
@@ -99,7 +97,14 @@ async def test_who_joined_a_flight_that_ran_out_of_time_starts_the_next_if_no_ot
     first.go.set()
     with pytest.raises(ProviderTimeoutError):
         await starter
-    assert (await late).reply == reply()
+    return await late
+
+
+async def test_who_joined_a_flight_that_ran_out_of_time_starts_the_next_if_no_other_candidate_may_be_asked() -> None:
+    first, other = Held(ProviderTimeoutError("late")), FakeProvider()
+    harness = Harness({ANTHROPIC: FakeProvider(first, reply()), OPENAI: other})
+    harness.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
+    assert (await joined_late(harness, first)).reply == reply()
     assert other.requests == []
 
 
@@ -179,16 +184,7 @@ async def test_a_flight_has_not_run_out_of_time_because_who_started_it_was_in_ha
 async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_if_there_is_one() -> None:
     first, other = Held(ProviderTimeoutError("late")), FakeProvider(OPENAI_REPLY)
     harness = Harness({ANTHROPIC: FakeProvider(first), OPENAI: other})
-    starter = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
-    await first.reached.wait()
-    harness.clock.advance(50.0)
-    late = asyncio.create_task(harness.compare(query()))
-    await settle()
-    harness.clock.advance(4.5)
-    first.go.set()
-    with pytest.raises(ProviderTimeoutError):
-        await starter
-    assert (await late).reply == OPENAI_REPLY
+    assert (await joined_late(harness, first)).reply == OPENAI_REPLY
 
 
 async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:
