@@ -20,6 +20,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import getproxies
 
 import orjson
 from pydantic import (
@@ -95,6 +96,15 @@ def _base_url(text: str) -> str:
 
 # A URL is shown in tables and logs, so it must not contain credentials; paths are appended to it.
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+def _is_proxy(text: str) -> bool:
+    """Whether the HTTP client can use it; it skips other schemes or fails at each call."""
+    try:
+        url = urlsplit(text)
+        return url.scheme == "http" and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 def _kafka_server(text: str) -> str:
@@ -355,8 +365,15 @@ class OutboundSettings(Group):
     """Outbound connections to the providers."""
 
     trusts_environment: bool = setting(
-        "OUTBOUND_PROXY_FROM_ENVIRONMENT", False, "honour HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+        "OUTBOUND_PROXY_FROM_ENVIRONMENT", False, "honour HTTPS_PROXY, HTTP_PROXY (http://host:port) and NO_PROXY"
     )
+
+    @field_validator("trusts_environment")
+    @classmethod
+    def _names_usable_proxies(cls, trusts: bool) -> bool:  # noqa: FBT001  pydantic passes it by position
+        if trusts and not all(_is_proxy(url) for scheme, url in getproxies().items() if scheme in {"http", "https"}):
+            raise ValueError("HTTP_PROXY and HTTPS_PROXY must be http://host:port")
+        return trusts
 
 
 class CacheSettings(Group):

@@ -372,6 +372,29 @@ def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
+    "proxy", ["proxy.example:3128", "https://proxy.example", "socks5://proxy.example:1080", "http://"]
+)
+def test_a_proxy_that_the_client_cannot_use_stops_the_start_and_is_not_shown(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    assert not Settings.from_environment().outbound.trusts_environment
+    monkeypatch.setenv(f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT", "true")
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_environment()
+    assert str(refusal.value) == (
+        f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT: HTTP_PROXY and HTTPS_PROXY must be http://host:port."
+    )
+
+
+def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:password@proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    monkeypatch.setenv(f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT", "true")
+    assert Settings.from_environment().outbound.trusts_environment
+
+
+@pytest.mark.parametrize(
     ("url", "complaint"),
     [
         (f"http://{CANARY}@redis:6379", "must be redis://"),
