@@ -86,6 +86,26 @@ async def test_a_judge_that_goes_down_is_told_within_seconds_and_so_is_its_retur
     await expect(headline).to_have_text("No judge can be asked.", timeout=SOON_MS)
 
 
+async def test_a_judge_that_the_next_call_tries_is_not_called_well(tmp_path: Path, chromium: Browser) -> None:
+    settings = {"LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "0.1", "OPENAI_API_KEY": ""}
+    async with scene(tmp_path, **settings) as stage, looking_at(stage.process, chromium) as looked:
+        await stage.open_circuit()
+        page = await looked.opened()
+        await expect(judge(page, "anthropic")).to_contain_text("Tried next", timeout=SOON_MS)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("It answers, but anthropic is tried again.")
+        await expect(page.get_by_role("list", name="What is not well")).to_contain_text(
+            "anthropic was left alone, and the next call tries it. It has not answered since the start."
+        )
+
+
+async def test_that_no_judge_is_left_for_those_who_name_none_is_told_first(tmp_path: Path, chromium: Browser) -> None:
+    settings = {"REDIS_URL": refused_url().replace("http", "redis"), "PROVIDER_PRIORITY_ORDER": "google"}
+    async with scene(tmp_path, **settings) as stage, looking_at(stage.process, chromium) as looked:
+        page = await looked.opened()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Who names no judge is refused.")
+        assert (await stage.compare("Phones are good.")).status == 503
+
+
 @quietly
 async def test_errors_are_listed_with_what_finds_them_again_in_the_log(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
@@ -232,8 +252,10 @@ async def test_where_callers_show_keys_the_administrator_s_opens_the_figures(tmp
         headline = page.get_by_role("heading", level=1)
         await expect(headline).to_have_text("The figures are behind a key.")
         await expect(page.locator("#stale")).to_be_hidden()
+        await expect(page.get_by_text("No caller was told an error")).to_be_hidden()  # nobody knows
         await unlock(page)
         await expect(headline).to_have_text("All is well.")
+        await expect(page.get_by_text("No caller was told an error")).to_be_visible()
         await expect(judge(page, "anthropic")).to_contain_text("Ready")
 
 
@@ -357,7 +379,37 @@ async def test_the_theme_follows_the_system_until_somebody_chooses(stage: Scene,
     await expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280])
+def swollen(told: Any) -> Any:
+    """The same, with every name, reason and count as long as the service allows it."""
+    if isinstance(told, dict):
+        return {name: "W" * 200 if name in {"reason", "default_model"} else swollen(it) for name, it in told.items()}
+    if isinstance(told, list):
+        return [swollen(value) for value in told]
+    return 12_345_678 if type(told) is int else told
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 961, 1280])
+@quietly
+async def test_however_long_names_and_counts_are_nothing_is_wider_than_the_window(
+    stage: Scene, seen: Seen, width: int
+) -> None:
+    await stage.open_circuit()
+
+    async def swell(route: Route) -> None:
+        response = await route.fetch()
+        await route.fulfill(response=response, json=swollen(await response.json()))
+
+    await seen.page.route("**/api/v1/**", swell)
+    await seen.page.set_viewport_size({"width": width, "height": 800})
+    page = await seen.opened()
+    await expect(judge(page, "anthropic")).to_contain_text("W" * 200)
+    await expect(page.get_by_role("table", name="Cache")).to_contain_text("12,345,678")
+    assert await page.evaluate("document.documentElement.scrollWidth") == width
+    wide = "cards => cards.filter(card => card.scrollWidth > card.clientWidth).map(card => card.innerText)"
+    assert await page.locator(".card").evaluate_all(wide) == []
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280])
 async def test_nothing_is_wider_than_the_window(stage: Scene, chromium: Browser, width: int) -> None:
     await stage.open_circuit()
     await stage.compare("Phones fail.", provider_override="anthropic")
