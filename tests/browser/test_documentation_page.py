@@ -68,6 +68,12 @@ async def test_it_is_read_without_scrolling_sideways(page: Page) -> None:
     assert wide <= window
 
 
+async def test_each_operation_says_whose_key_it_needs_and_when(page: Page) -> None:
+    locks = {"compare": ["needs a key if AUTH_MODE is api_key"], "clear_cache": ["needs the administrator's key"]}
+    for operation, told in {**locks, "show_health": []}.items():
+        assert await page.locator(f"#{operation} .lock").all_inner_texts() == told
+
+
 async def test_the_service_can_be_asked_from_the_page(page: Page) -> None:
     card = page.locator("#show_health")
     await card.get_by_role("button", name="Ask this service").click()
