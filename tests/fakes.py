@@ -1,6 +1,7 @@
 """Stand-ins for what surrounds a unit, and examples of the nouns that travel between units."""
 
 import asyncio
+import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,8 @@ from itertools import count
 from random import Random
 from typing import Any, TypeVar
 from uuid import UUID
+
+import pytest
 
 from api_models import (
     CircuitState,
@@ -72,6 +75,19 @@ KNOBS = MockKnobs(seed=1, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, pos
 REAL_PROVIDERS = tuple(name for name in ProviderName if name is not ProviderName.MOCK)
 
 Step = ProviderReply | BaseException | Callable[[ProviderRequest], Awaitable[ProviderReply]]
+
+
+def comparisons(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
+    """What is compared in constant time from now on."""
+    compared: list[tuple[bytes, bytes]] = []
+    original = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return original(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    return compared
 
 
 class Clock:

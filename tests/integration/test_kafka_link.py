@@ -4,10 +4,12 @@ import time
 import traceback
 
 import pytest
+from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no py.typed
 from pydantic import SecretStr
 
 from api_models import ProcessingEvent
 from config import ConfigurationError, EventSettings
+from implementations.events import kafka_link
 from implementations.events.kafka_link import Forbidden, KafkaLink, LinkDown, LinkFailure, TooLarge
 from implementations.events.kafka_security import Security
 from tests.integration.kafka_broker import PASSWORD, USER, Broker
@@ -19,6 +21,20 @@ TOPIC = ProcessingEvent.LLM_CACHE_MISS.topic
 
 def link(servers: str, **settings: object) -> KafkaLink:
     return KafkaLink(servers, Security.of(EventSettings(**settings)), client_id="tests")
+
+
+async def test_the_producer_is_idempotent_and_waits_for_all_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    wishes: dict[str, object] = {}
+
+    class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no py.typed
+        def __init__(self, **arguments: object) -> None:
+            wishes.update(arguments)
+            super().__init__(**arguments)
+
+    monkeypatch.setattr(kafka_link, "AIOKafkaProducer", Producer)
+    with pytest.raises(LinkDown):
+        await link("127.0.0.1:9").open(one_by_one=False)
+    assert (wishes["enable_idempotence"], wishes["acks"]) == (True, "all")
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])

@@ -1,5 +1,6 @@
 """The administrator's key: who passes, who does not, from where, and for how long nobody is looked at."""
 
+import contextlib
 from ipaddress import ip_network
 
 import pytest
@@ -12,7 +13,7 @@ from implementations.access.admin_key import AdminKey
 from implementations.access.wrong_keys import MOST_FAILURES, WINDOW_S, WrongKeys
 from implementations.admin_access_impl import AdminAccessImpl
 from metrics import Metrics
-from tests.fakes import Clock, new_metrics, sample
+from tests.fakes import Clock, comparisons, new_metrics, sample
 
 KEY = "a-key-of-24-characters-or-more"
 PEER = "10.0.0.7"
@@ -47,6 +48,15 @@ def test_the_key_opens(key: str) -> None:
 def test_nothing_else_opens(shown: str | None) -> None:
     with pytest.raises(AdminKeyRefusedError):
         access().check(shown, peer=PEER)
+
+
+def test_the_key_is_compared_in_constant_time_as_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = comparisons(monkeypatch)
+    door = access()
+    for shown in (KEY, KEY[:-1], "wrong"):
+        with contextlib.suppress(AdminKeyRefusedError):
+            door.check(shown, peer=PEER)
+    assert [len(digest) for pair in compared for digest in pair] == [32] * 6
 
 
 @pytest.mark.parametrize("shown", [None, "", KEY, "None"])

@@ -8,7 +8,7 @@ import pytest
 from api_models import AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
-from protocols import AlertsReset, CostRules
+from protocols import MICRO, AlertsReset, CostRules
 from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import Calendar, alerts, budget, new_metrics, request, sample, settle
 
@@ -172,6 +172,21 @@ async def test_an_hour_far_above_the_usual_is_told_once() -> None:
     await replica.spends(0.2)
     assert await replica.tells() == [(SPIKE, 3.1, 3.0, "2026-11-23T16")]
     assert await replica.tells() == []
+
+
+def test_one_dear_hour_moves_the_norm_by_a_fifth() -> None:
+    calendar = Calendar()
+    rate = SpendingRate(now=calendar)
+    spent = 0
+    rate.observe(MONTH, spent, covers=UsageScope.FLEET)
+    for hours_usd in (2, 2, 2, 12):
+        spent += hours_usd * MICRO
+        rate.observe(MONTH, spent, covers=UsageScope.FLEET)
+        calendar.move(hours=1)
+    assert rate.observe(MONTH, spent + 12 * MICRO, covers=UsageScope.FLEET) is None
+    spike = rate.observe(MONTH, spent + 12 * MICRO + 1, covers=UsageScope.FLEET)
+    assert spike is not None
+    assert spike[2] == 12 * MICRO  # three times (2 + (12 - 2) / 5)
 
 
 async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:

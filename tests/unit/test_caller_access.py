@@ -13,7 +13,7 @@ from implementations.access.key_ring import KeyRing
 from implementations.access.wrong_keys import MOST_FAILURES, WINDOW_S, WrongKeys
 from implementations.caller_access_impl import CallerAccessImpl
 from metrics import Metrics
-from tests.fakes import Clock, new_metrics, sample
+from tests.fakes import Clock, comparisons, new_metrics, sample
 
 OLD, NEW, OTHER = "llmp_the-old-key-of-one", "llmp_the-new-key-of-one", "llmp_the-key-of-two"
 ADMIN_KEY = "a-key-of-24-characters-or-more"
@@ -65,6 +65,13 @@ def test_nothing_else_lets_anybody_in(key: str | None) -> None:
     harness = Harness()
     assert harness.asks(key) is None
     assert harness.refusals(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY) == 1.0
+
+
+@pytest.mark.parametrize("key", [OLD, OTHER, "wrong"])
+def test_whichever_key_it_is_all_are_compared_in_constant_time(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = comparisons(monkeypatch)
+    ring().owner_of(key)
+    assert sorted(compared) == sorted((digest(key), digest(known)) for known in (OLD, NEW, OTHER))
 
 
 def test_where_no_key_is_asked_for_everybody_is_anonymous() -> None:

@@ -92,6 +92,13 @@ def test_nothing_in_compose_starts_without_a_profile_and_traces_go_only_where_so
     assert f"{variable}=http://jaeger:4318" in COMPOSE
 
 
+def test_a_full_redis_of_compose_drops_answers_first_and_writes_no_disk() -> None:
+    _, *options = SERVICES["redis"]["command"]
+    told = dict(zip(options[::2], options[1::2], strict=True))
+    assert (told["--maxmemory-policy"], told["--save"]) == ("volatile-ttl", "")
+    assert "--maxmemory" in told
+
+
 @pytest.mark.parametrize("name", ["llm-provider-service", "llm-provider-mock", "prometheus", "grafana", "jaeger"])
 def test_what_compose_runs_can_write_and_raise_nothing(name: str) -> None:
     one = SERVICES[name]

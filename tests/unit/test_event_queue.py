@@ -6,6 +6,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from api_models import (
     CacheHit,
@@ -60,6 +61,16 @@ def test_without_room_the_oldest_of_the_lowest_class_goes() -> None:
     assert harness.dropped(MISS, "overflow") == 3.0
     assert harness.balances()
     assert harness.queue.pending == 3
+
+
+def test_what_is_given_up_is_one_line_in_ten_seconds_with_the_sum() -> None:
+    harness = Harness(max_messages=1)
+    with capture_logs() as lines:
+        for number in range(12):
+            harness.publish(miss(number))
+            harness.clock.advance(1.0)
+    told = [(line["event"], line["count"]) for line in lines]
+    assert told == [("events_dropped", 1), ("events_dropped", 10)]
 
 
 def test_within_a_class_the_oldest_goes_whatever_its_kind() -> None:

@@ -10,6 +10,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 )
 
 from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
+from implementations.events.connection import Backoff
 from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing
 from implementations.events.message import TRUNCATED, Message
 from tests.fakes import CORRELATION_ID, sample, settle
@@ -37,6 +38,19 @@ async def test_events_are_delivered_in_order() -> None:
     assert harness.link.closed == 1
 
 
+async def test_no_more_than_a_hundred_of_a_topic_are_in_flight() -> None:
+    harness = Harness()
+    harness.link.acknowledges = False
+    async with running(harness):
+        harness.publish(*(miss(number) for number in range(250)), HIT)
+        await settle()
+        assert [posted.event for posted in harness.link.posts].count(MISS) == 100
+        assert len(harness.link.posts) == 101
+        harness.link.acknowledge()
+        await until_empty(harness)
+    assert harness.link.posts[-1].key == keys([249])[0]
+
+
 async def test_health_is_what_is_known() -> None:
     harness = Harness()
     assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
@@ -54,6 +68,14 @@ async def test_a_kafka_that_is_away_at_the_start_is_tried_again_after_growing_wa
     waits = [nap for nap in harness.sleep.naps if nap in {2.0, 4.0, 8.0, 16.0, 30.0}]
     assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert len(harness.link.opened) == 8
+
+
+def test_a_wait_is_drawn_from_its_upper_half() -> None:
+    shortest, longest = Backoff(min), Backoff(max)
+    assert [shortest.next_s() for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0]
+    assert [longest.next_s() for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+    longest.reset()
+    assert longest.next_s() == 1.0
 
 
 async def test_a_kafka_that_stays_away_opens_the_circuit() -> None:

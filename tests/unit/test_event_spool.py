@@ -44,6 +44,13 @@ def opened(path: Path) -> Iterator[Opened]:
         died(harness)
 
 
+def test_a_row_survives_the_process_at_once_and_waits_for_no_disk(path: Path) -> None:
+    lock, rows = spool_file.opened(path)
+    with lock, closing(rows):
+        told = [rows.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert told == ["wal", 1]  # 1 is NORMAL: only a checkpoint syncs
+
+
 def died(harness: Harness) -> None:
     """As after a SIGKILL: no farewell, but the system takes the lock back."""
     assert harness.spool is not None

@@ -11,14 +11,14 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
     UnknownTopicOrPartitionError,
 )
 
-from api_models import DependencyStatus
-from config import PREFIX, Settings
+from api_models import CacheMiss, DependencyStatus
+from config import MIB, PREFIX, Settings
 from di import create_container
 from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, link_failure
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol
-from tests.fakes import sample
+from tests.fakes import CORRELATION_ID, sample
 from tests.kafka_fakes import miss
 
 
@@ -37,6 +37,22 @@ async def test_with_kafka_what_is_published_waits_for_it_and_is_counted_at_the_e
     assert sample(metrics, "llm_provider_events_queue_depth") == 1.0
     await container.close()
     assert sample(metrics, "llm_provider_events_lost_at_exit_total") == 1.0
+
+
+async def test_a_queue_of_any_length_holds_no_more_than_64_mib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    monkeypatch.setenv(f"{PREFIX}KAFKA_FALLBACK_QUEUE_SIZE", "1000000")
+    container = create_container(Settings.from_environment())
+    events, metrics = await container.get(LLMEventPublisherProtocol), await container.get(Metrics)
+    large = CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="k", metadata={"note": "x" * 1_000_000})
+    for _ in range(70):
+        events.publish(large)
+
+    queued = sample(metrics, "llm_provider_events_queue_size_bytes")
+    assert queued is not None
+    assert 62 * MIB < queued <= 64 * MIB
+    assert sample(metrics, "llm_provider_events_dropped_total", topic=large.event.topic, reason="overflow") == 3.0
+    await container.close()
 
 
 @pytest.mark.parametrize(

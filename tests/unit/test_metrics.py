@@ -12,6 +12,7 @@ from api_models import (
     Purchase,
     Usage,
 )
+from config import JudgingSettings
 from implementations.events import request_events
 from metrics import SUCCESS, Metrics, total_of
 from protocols import Attempt
@@ -62,6 +63,28 @@ def test_every_declared_metric_bears_the_name_of_the_service_and_has_a_help_text
 
     assert families
     assert all(family.name.startswith("llm_provider_") and family.documentation.endswith(".") for family in families)
+
+
+def bounds(metrics: Metrics, name: str) -> list[float]:
+    """The upper bounds of its buckets, without infinity."""
+    family = next(found for found in metrics.registry.collect() if found.name == f"llm_provider_{name}")
+    told = {float(one.labels["le"]) for one in family.samples if one.name.endswith("_bucket")}
+    return sorted(told - {float("inf")})
+
+
+def test_the_buckets_fit_what_they_measure_models_in_seconds_and_the_service_in_milliseconds() -> None:
+    metrics = new_metrics()
+    answer(metrics)
+    metrics.attempt_duration.of(ANTHROPIC).observe(1.0)
+    metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.001)
+    for name in ("response_duration_seconds", "upstream_attempt_duration_seconds"):
+        of_models = bounds(metrics, name)
+        assert of_models[0] <= 0.1
+        assert of_models[-1] > JudgingSettings().request_timeout_s
+        assert sum(1 <= bound <= 60 for bound in of_models) >= 8
+    of_gateway = bounds(metrics, "http_request_duration_seconds")
+    assert of_gateway[0] < 0.001
+    assert sum(bound <= 0.05 for bound in of_gateway) >= 6
 
 
 def test_the_build_info_tells_the_version() -> None:

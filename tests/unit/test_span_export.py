@@ -183,12 +183,20 @@ def test_what_the_library_logs_is_not_written() -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def test_a_collector_that_redirects_gets_the_spans_once_and_has_lost_them() -> None:
+def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_redirects_has_lost_the_spans(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+
     class Redirecting(BaseHTTPRequestHandler):
-        asked: ClassVar[list[str]] = []
+        asked: ClassVar[list[tuple[str, str | None]]] = []
 
         def do_POST(self) -> None:
-            self.asked.append(self.path)
+            self.asked.append((self.path, self.headers["Authorization"]))
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(307)
             self.send_header("Location", "/elsewhere")
@@ -205,4 +213,4 @@ def test_a_collector_that_redirects_gets_the_spans_once_and_has_lost_them() -> N
         exporter.shutdown()
         server.shutdown()
     assert result is SpanExportResult.FAILURE
-    assert Redirecting.asked == ["/v1/traces"]
+    assert Redirecting.asked == [("/v1/traces", None)]

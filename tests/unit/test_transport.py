@@ -218,8 +218,9 @@ async def test_an_early_refusal_is_read_although_the_body_was_not() -> None:
 @pytest.mark.usefixtures("_in_a_call")
 async def test_a_url_is_sent_as_it_is_and_cookies_are_not_kept() -> None:
     async with serving(http(headers="Set-Cookie: a=b\r\n")) as server, transporting() as transport:
+        url = server.url.replace("127.0.0.1", "localhost")  # a jar keeps no cookie of a numeric address
         for _ in range(2):
-            await transport.send("GET", f"{server.url}/models/a%2fb%7Ec:generate?limit=1", headers={})
+            await transport.send("GET", f"{url}/models/a%2fb%7Ec:generate?limit=1", headers={})
     for asked in server.requests:
         assert asked.startswith(b"GET /models/a%2fb%7Ec:generate?limit=1 HTTP/1.1\r\n")
         assert b"cookie" not in asked.lower()
