@@ -72,6 +72,17 @@ async def test_traffic_cache_and_money_are_shown_as_they_happen(stage: Scene, se
 
 
 @quietly
+async def test_the_last_minutes_of_traffic_and_latency_are_drawn(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await stage.compare("Phones are good.")
+    for name, lines in {"Answers": 1, "Median and 95th": 2, "Average time to answer of anthropic": 1}.items():
+        drawn = page.get_by_role("img", name=re.compile(f"^{name}")).locator("path:not(.area)")
+        await expect(drawn).to_have_count(lines)
+        for line in await drawn.all():
+            await expect(line).to_have_attribute("d", re.compile(r"^M.*L"), timeout=SOON_MS)
+
+
+@quietly
 async def test_a_judge_that_goes_down_is_told_within_seconds_and_so_is_its_return(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     await stage.open_circuit()

@@ -1,5 +1,6 @@
 """The spool: rows survive the process, and a disk that refuses stops nobody."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,9 +13,9 @@ from api_models import DegradedMode, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
 from implementations.events import spool_file
-from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
+from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS, Spool
 from tests.fakes import sample
-from tests.kafka_fakes import Harness, keys, message, miss
+from tests.kafka_fakes import Harness, keys, message, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 FAILURES = "llm_provider_event_spool_failures_total"
@@ -135,6 +136,15 @@ def test_a_checkpoint_that_fails_is_counted_and_harms_nobody(opened: Opened, pat
     harness.spool.checkpoint()
 
     assert sample(harness.metrics, FAILURES) == 1.0
+
+
+async def test_while_the_service_runs_the_log_of_the_database_is_kept_short(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(Spool, "checkpoint", lambda _: loop.call_soon_threadsafe(done.set))
+    async with running(opened()):
+        await asyncio.wait_for(done.wait(), timeout=10)
 
 
 def test_a_checkpoint_moves_the_rows_into_the_database(opened: Opened, path: Path) -> None:
