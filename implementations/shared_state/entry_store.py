@@ -97,8 +97,8 @@ class EntryStore:
         return True
 
     async def probe_read(self) -> None:
-        """The prober's read: learn the generation."""
-        (number,) = await self.redis.probe(Access.READ, self._ask_generation)
+        """The prober's read, of both commands that a look-up needs: learn the generation."""
+        number, _ = await self.redis.probe(Access.READ, self._ask_generation, ("PTTL", self._generation_key))
         self._learn(number)
 
     async def probe_write(self) -> None:

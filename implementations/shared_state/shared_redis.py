@@ -112,8 +112,13 @@ class SharedRedis:
         return (await self._exchange(Access.WRITE, commands, PATIENCE_S)).replies
 
     async def probe(self, access: Access, *commands: Command) -> list[Any]:
-        """Send in any mode. A slow answer counts as a failure. Raises RedisAwayError."""
-        exchange = await self._exchange(access, commands, PATIENCE_S)
+        """Send in any mode. A slow answer counts as a failure, a denied command shuts. Raises RedisAwayError."""
+        try:
+            exchange = await self._exchange(access, commands, PATIENCE_S)
+        except RedisAwayError as away:
+            if away.fault is Fault.DENIED:
+                self._shut(access, away.fault)
+            raise
         if not exchange.in_time:
             raise RedisAwayError(Fault.SLOW)
         return exchange.replies
@@ -162,7 +167,7 @@ class SharedRedis:
             if fault is Fault.TIMEOUT and timing.had_no_turn:
                 fault = Fault.POOL
             if fault is not Fault.TIMEOUT or (time_counts and timing.tells_of_redis):
-                self._failed(access, permit, fault)
+                self._failed(permit, fault)
             raise RedisAwayError(fault) from None
         finally:
             self._metrics.redis_command_duration.of(access).observe(timing.elapsed_s)
@@ -171,27 +176,31 @@ class SharedRedis:
         if in_time:
             permit.succeeded()
         elif time_counts:
-            self._failed(access, permit, Fault.SLOW)
+            self._failed(permit, Fault.SLOW)
         return Exchange(replies=replies, in_time=in_time)
 
-    def _failed(self, access: Access, permit: Permit, fault: Fault) -> None:
-        """Count it. Some faults open a circuit at once; an exhausted pool says nothing about Redis."""
+    def _failed(self, permit: Permit, fault: Fault) -> None:
+        """Count it. Some faults open a circuit at once.
+
+        An exhausted pool says nothing about Redis, and a denied command nothing about the others: probes send those
+        that the cache needs.
+        """
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
-        if fault is Fault.POOL or (fault in {Fault.TIMEOUT, Fault.SLOW} and self._lateness.is_same_stall()):
+        is_same_stall = fault in {Fault.TIMEOUT, Fault.SLOW} and self._lateness.is_same_stall()
+        if is_same_stall or fault in {Fault.POOL, Fault.DENIED}:
             return
-        self.cause = fault
         match fault:
             case Fault.READ_ONLY | Fault.OUT_OF_MEMORY:
                 self._shut(Access.WRITE, fault)
             case Fault.AUTHENTICATION:
                 self._shut(Access.READ, fault)
-            case Fault.DENIED:
-                self._shut(access, fault)
             case _:
+                self.cause = fault
                 permit.failed()
 
     def _shut(self, access: Access, fault: Fault) -> None:
+        self.cause = fault
         self._circuits[access].force(CircuitState.OPEN, reason=fault, actor="redis")
 
     def _log_mode(self) -> None:

@@ -16,7 +16,7 @@ async def scrape() -> str:
     """What the service offers after its first comparison."""
     async with (
         standing_in(answer(OPENAI.good())) as provider,
-        running(**OPENAI.variables(provider.url)) as service,
+        running(**OPENAI.variables(provider.url), REDIS_URL="redis://127.0.0.1:9") as service,
     ):
         assert (await service.judges(OPENAI)).status == 200
         return (await service.reads("/metrics")).text

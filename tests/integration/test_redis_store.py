@@ -265,15 +265,33 @@ async def test_a_user_needs_every_command_that_the_guide_names(server: RedisServ
         assert here.failures(Fault.DENIED) or here.failures(Fault.REFUSED)  # the latter inside a script
 
 
-async def test_a_user_who_may_only_read_reads_and_one_who_may_not_even_that_is_away(server: RedisServer) -> None:
+@pytest.mark.parametrize("reading", ["getrange", "pttl"])
+async def test_a_user_who_may_only_read_reads_and_one_who_may_not_even_that_is_away(
+    server: RedisServer, reading: str
+) -> None:
     async with judge(server) as here:
         await here.put()
         server.ask("ACL", "SETUSER", "judge", "-set")
-        await here.put()
-        assert (here.redis.mode, here.redis.cause) == (RedisMode.READ_ONLY, Fault.DENIED)
-        server.ask("ACL", "SETUSER", "judge", "-getrange")
+        assert await here.probed(1) is RedisMode.READ_ONLY
+        assert here.redis.cause is Fault.DENIED
+        assert await here.found() == PAYLOAD
+        server.ask("ACL", "SETUSER", "judge", f"-{reading}")
         assert await here.away() is Fault.DENIED
-        assert here.redis.mode is RedisMode.DOWN
+        assert await here.probed(1) is RedisMode.DOWN
+
+
+@pytest.mark.parametrize("command", ["+eval", "+hset", "+hgetall", "+unlink"])
+async def test_a_command_that_the_cache_does_not_need_takes_no_answer_with_it(
+    server: RedisServer, command: str
+) -> None:
+    async with judge(server, command) as here:
+        for _ in range(FAILURE_THRESHOLD):
+            await _share(here)
+            usage = UsageStore(here.redis, prefix="test", replica="one")
+            await usage.days(["2026-11-01"])
+            await usage.unmark(["alert"])
+        await here.put()
+        assert (await here.probed(1), await here.found()) == (RedisMode.UP, PAYLOAD)
 
 
 async def test_a_server_that_takes_no_more_clients_is_not_latched_as_down(server: RedisServer) -> None:

@@ -39,6 +39,7 @@ REQUIRED = {
     "CostUnknown",
     "EventsDropped",
     "RedisDegraded",
+    "RedisRefusesCommands",
     "BackgroundTaskDown",
     "BackgroundTaskFlaps",
     "SettingsLeftOut",

@@ -174,7 +174,6 @@ def test_recovery_takes_less_than_ten_seconds() -> None:
     [
         (exceptions.ReadOnlyError("You can't write against a read only replica."), Fault.READ_ONLY),
         (exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), Fault.OUT_OF_MEMORY),
-        (exceptions.NoPermissionError("User has no permissions"), Fault.DENIED),
     ],
 )
 async def test_one_refused_write_ends_writing_and_reading_goes_on(refusal: Exception, cause: Fault) -> None:
@@ -209,7 +208,6 @@ async def test_a_wrong_password_is_believed_at_once(command: Command) -> None:
     [
         (exceptions.ReadOnlyError(), RedisMode.READ_ONLY),
         (exceptions.OutOfMemoryError(), RedisMode.READ_ONLY),
-        (exceptions.NoPermissionError(), RedisMode.DOWN),
     ],
 )
 async def test_one_refused_read_ends_what_the_refusal_is_about(refusal: Exception, mode: RedisMode) -> None:
@@ -218,6 +216,26 @@ async def test_one_refused_read_ends_what_the_refusal_is_about(refusal: Exceptio
     await failed(replica)
 
     assert mode_of(replica) is mode
+
+
+async def test_a_denied_command_says_nothing_of_others_until_a_probe_needs_it() -> None:
+    replica = Replica()
+    replica.server.refused = exceptions.NoPermissionError("User has no permissions")
+    for _ in range(2 * FAILURE_THRESHOLD):
+        with pytest.raises(RedisAwayError):
+            await replica.redis.write(WRITE)
+    assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 2 * FAILURE_THRESHOLD)
+    await replica.probed(1)
+    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.READ_ONLY, Fault.DENIED)
+    assert await replica.redis.read(READ) == [b""]
+    replica.server.broken = exceptions.NoPermissionError("User has no permissions")
+    await failed(replica, times=2 * FAILURE_THRESHOLD)
+    assert mode_of(replica) is RedisMode.READ_ONLY
+    await replica.probed(1)
+    assert mode_of(replica) is RedisMode.DOWN
+    replica.server.broken = replica.server.refused = None
+    await replica.probed(GOOD_PROBES)
+    assert mode_of(replica) is RedisMode.UP
 
 
 async def test_a_reply_forgives_the_failures_before_it() -> None:
