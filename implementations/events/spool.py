@@ -91,7 +91,9 @@ class Spool:
     def _message(
         self, row: int, event: str, key: bytes, correlation_id: str, traceparent: str | None, at: float, value: bytes
     ) -> Message:
-        orjson.loads(value)
+        kinds = zip((key, traceparent, value, orjson.loads(value)), (bytes, str | None, bytes, dict), strict=True)
+        if not all(isinstance(found, kind) for found, kind in kinds):
+            raise TypeError("a column of SQLite holds any type")
         return Message(
             event=ProcessingEvent(event),
             key=key,

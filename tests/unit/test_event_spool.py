@@ -205,6 +205,27 @@ def test_an_event_of_an_unknown_type_stays_in_the_spool_and_the_others_are_sent(
         assert rows.execute("SELECT id FROM events").fetchall() == [(1,), (2,), (3,)]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE events SET key = 'text' WHERE id = 1",
+        "UPDATE events SET traceparent = x'00' WHERE id = 1",
+        "UPDATE events SET value = CAST(value AS TEXT) WHERE id = 1",
+        "UPDATE events SET value = x'5b5d' WHERE id = 1",
+    ],
+)
+def test_an_event_that_kafka_cannot_be_given_stays_in_the_spool(opened: Opened, path: Path, damage: str) -> None:
+    first = opened()
+    first.publish(miss(1), miss(2))
+    died(first)
+    with closing(sqlite3.connect(path)) as rows, rows:
+        rows.execute(damage)
+    second = opened()
+
+    assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])
+    assert sample(second.metrics, UNREADABLE) == 1.0
+
+
 def test_what_is_no_text_and_no_type_is_not_shown_in_the_log(opened: Opened, path: Path) -> None:
     first = opened()
     first.publish(miss(1), miss(2))
