@@ -43,6 +43,7 @@ class Spool:
         self._now = now
         self._clock = clock
         self._failing: set[str] = set()
+        self._undeleted: set[int] = set()
         self._unreadable: dict[str | None, list[int]] = {}
         self._lock, self._rows = opened(path)
         self._was_damaged = aside(path, 1).exists()
@@ -71,11 +72,15 @@ class Spool:
             message.row = self._rows.execute(INSERT, row).lastrowid
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Delete the messages, in one transaction."""
-        rows = [(message.row,) for message in messages if message.row is not None]
+        """Delete the messages, in one transaction. Those that the disk refuses are deleted once it takes others."""
+        done = {message.row for message in messages if message.row is not None}
+        self._undeleted |= done
+        rows = done if self._failing else self._undeleted.copy()
         if rows:
-            with self._failures_counted("delete"), self._transaction():
-                self._rows.executemany("DELETE FROM events WHERE id = ?", rows)
+            with self._failures_counted("delete"):
+                with self._transaction():
+                    self._rows.executemany("DELETE FROM events WHERE id = ?", [(row,) for row in rows])
+                self._undeleted -= rows
 
     def kept(self) -> Iterator[Message]:
         """The messages that an earlier process left, in publishing order, with their age; unreadable ones stay."""

@@ -181,6 +181,21 @@ def test_a_transaction_that_fails_leaves_none_open(opened: Opened, path: Path) -
     assert sample(harness.metrics, FAILURES) == 1.0
 
 
+def test_what_the_disk_refused_to_delete_is_deleted_once_it_takes_others(opened: Opened, path: Path) -> None:
+    harness = opened()
+    harness.publish(*(miss(number) for number in range(4)))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER refuse BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
+        for _ in range(2):
+            harness.queue.delivered(harness.queue.take(MISS, 1))
+        other.execute("DROP TRIGGER refuse")
+    for _ in range(2):
+        harness.queue.delivered(harness.queue.take(MISS, 1))
+    died(harness)
+
+    assert opened().counts()["restored"] == 0.0
+
+
 def test_an_event_of_an_unknown_type_stays_in_the_spool_and_the_others_are_sent(opened: Opened, path: Path) -> None:
     first = opened()
     first.publish(*(miss(number) for number in range(4)))
