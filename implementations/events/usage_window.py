@@ -84,12 +84,12 @@ class UsageWindow:
             self._window.misses += 1
 
     def turn(self) -> UsageReported:
-        """Close the window and start the next one, without a gap."""
+        """Close the window and start the next one, without a gap. One in which the clock was set back has no length."""
         ended = self._window
         self._window = _Window(self._now())
         total, look_ups = sum(ended.providers.values(), _Sums()), ended.hits + ended.misses
         return UsageReported(
-            period_start=ended.start,
+            period_start=min(ended.start, self._window.start),
             period_end=self._window.start,
             provider_stats={str(name): sums.as_usage() for name, sums in sorted(ended.providers.items())},
             total_requests=total.requests,

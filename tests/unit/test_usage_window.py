@@ -75,6 +75,18 @@ def test_windows_follow_each_other_without_a_gap_and_an_empty_one_knows_no_rates
     assert (second.cache_hit_rate, second.average_response_time_ms, second.total_requests) == (None, None, 0)
 
 
+def test_a_window_never_ends_before_it_began_though_the_clock_is_set_back() -> None:
+    calendar = Calendar()
+    window = UsageWindow(now=calendar)
+    calendar.move(hours=-1)
+    first = window.turn()
+    calendar.move(seconds=60)
+    second = window.turn()
+
+    assert first.period_start == first.period_end == second.period_start
+    assert (second.period_end - second.period_start).total_seconds() == 60
+
+
 async def test_usage_is_reported_once_a_window() -> None:
     sleep, reports = InstantSleep(), []
     task = asyncio.create_task(report_usage(lambda: reports.append(len(sleep.naps)), window_s=60.0, sleep=sleep))
