@@ -49,6 +49,7 @@ class EventQueue:
         self._dropped_unlogged = 0
         self._logged_s = float("-inf")
         self._dropped_s = float("-inf")
+        self._dropped_for: EventDropReason | None = None
         metrics.events_queue_depth.set_function(lambda: self._pending)
         metrics.events_queue_bytes.set_function(lambda: self._bytes)
 
@@ -100,19 +101,26 @@ class EventQueue:
             self._metrics.events_delivered.of(message.event.topic).inc()
         self._forget(messages)
 
-    def drop(self, message: Message, reason: EventDropReason) -> None:
-        """Drop a message that was taken."""
-        self._metrics.events_dropped.of(message.event.topic, reason).inc()
-        self._forget((message,))
-        self._log_dropped(reason)
+    def drop(self, messages: Sequence[Message], reason: EventDropReason) -> None:
+        """Drop messages that were taken."""
+        for message in messages:
+            self._metrics.events_dropped.of(message.event.topic, reason).inc()
+        self._forget(messages)
+        self._dropped_unlogged += len(messages)
+        self._dropped_s, self._dropped_for = self._clock(), reason
+        self._log_dropped()
 
     def expire(self, max_age_s: float, reason: Callable[[ProcessingEvent], EventDropReason]) -> None:
         """Drop messages that waited too long; the reason depends on what their topic waits for."""
         too_old_s = self._clock() - max_age_s
         for event, line in self._lines.items():
+            expired = []
             while line and line[0].since_s < too_old_s:
-                self.drop(line.popleft(), reason(event))
+                expired.append(line.popleft())
+            if expired:
+                self.drop(expired, reason(event))
             self._notice(event)
+        self._log_dropped()
         heads = [line[0].since_s for line in self._lines.values() if line]
         self._metrics.events_oldest.set(self._clock() - min(heads) if heads else 0.0)
 
@@ -132,7 +140,7 @@ class EventQueue:
         self._spooled += message.row is not None
         self._bytes += message.size_bytes
         while self._pending > self._max_messages or self._bytes > self._max_bytes:
-            self.drop(self._lines[self._expendable()].popleft(), EventDropReason.OVERFLOW)
+            self.drop([self._lines[self._expendable()].popleft()], EventDropReason.OVERFLOW)
         self._notice(message.event)
 
     def _expendable(self) -> ProcessingEvent:
@@ -156,10 +164,8 @@ class EventQueue:
         else:
             self._arrived[event].clear()
 
-    def _log_dropped(self, reason: EventDropReason) -> None:
-        """Log at most every ten seconds; the metric counts all of them."""
-        self._dropped_unlogged += 1
-        self._dropped_s = self._clock()
-        if self._dropped_s - self._logged_s >= LOG_INTERVAL_S:
-            log.error("events_dropped", count=self._dropped_unlogged, last_reason=reason)
-            self._logged_s, self._dropped_unlogged = self._dropped_s, 0
+    def _log_dropped(self) -> None:
+        """Log at most every ten seconds, what came in between with the next line."""
+        if self._dropped_unlogged and self._clock() - self._logged_s >= LOG_INTERVAL_S:
+            log.error("events_dropped", count=self._dropped_unlogged, last_reason=self._dropped_for)
+            self._logged_s, self._dropped_unlogged = self._clock(), 0

@@ -114,7 +114,7 @@ class Lane:
             message.encoded()
             return await session.post(message)
         except TypeError:
-            self._queue.drop(message, EventDropReason.DEFECT)
+            self._queue.drop([message], EventDropReason.DEFECT)
             return None
         except TooLarge:
             return await self._posted(message, session) if self._shrunk(message) else None
@@ -122,7 +122,7 @@ class Lane:
     def _shrunk(self, message: Message) -> bool:
         """Truncate an oversized message for one more try, or drop it if it was truncated before (False)."""
         if message.is_truncated:
-            self._queue.drop(message, EventDropReason.TOO_LARGE)
+            self._queue.drop([message], EventDropReason.TOO_LARGE)
             return False
         message.truncate()
         return True

@@ -19,7 +19,7 @@ from api_models import (
     RequestStarted,
 )
 from implementations.events import request_events
-from implementations.events.event_queue import CLASSES
+from implementations.events.event_queue import CLASSES, LOG_INTERVAL_S
 from implementations.events.message import TRUNCATED, message_of
 from implementations.events.usage_window import UsageWindow
 from tests.fakes import CORRELATION_ID, NOON, Calendar, query
@@ -47,6 +47,22 @@ def test_the_name_of_an_event_is_its_topic_without_the_prefix_of_the_platform() 
     assert all(event.topic == f"huleedu.{event.event_type}" for event in ProcessingEvent)
     assert ProcessingEvent.LLM_PROVIDER_FAILURE.topic == "huleedu.llm_provider.failure.v1"
     assert ProcessingEvent.LLM_CACHE_HIT.topic == "huleedu.llm_provider.cache_hit.v1"
+
+
+def test_every_dropped_event_is_told_in_a_line_every_ten_seconds() -> None:
+    harness = Harness(max_messages=2)
+    with capture_logs() as lines:
+        harness.publish(*(miss(number) for number in range(6)))
+        harness.clock.advance(LOG_INTERVAL_S)
+        harness.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
+        harness.clock.advance(60.1)
+        harness.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
+
+    assert [(line["count"], line["last_reason"]) for line in lines] == [
+        (1, "overflow"),
+        (3, "overflow"),
+        (2, "expired"),
+    ]
 
 
 def test_without_room_the_oldest_of_the_lowest_class_goes() -> None:

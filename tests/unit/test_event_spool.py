@@ -5,11 +5,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from structlog.testing import capture_logs
 
-from api_models import DegradedMode, ProcessingEvent
+from api_models import DegradedMode, EventDropReason, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
 from implementations.events import spool_file
@@ -98,6 +99,21 @@ def test_an_event_keeps_its_age_over_a_restart(opened: Opened) -> None:
     (kept,) = second.spool.kept()
 
     assert kept.since_s == second.clock.now_s - 500.0
+
+
+def test_what_expired_while_nobody_ran_is_deleted_at_once(opened: Opened) -> None:
+    first = opened()
+    first.publish(*(miss(number) for number in range(50)))
+    died(first)
+    second = opened()
+    assert second.spool is not None
+    second.clock.advance(60.1)
+    with patch.object(second.spool, "delete", wraps=second.spool.delete) as delete:
+        second.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
+
+    assert delete.call_count == 1
+    assert list(second.spool.kept()) == []
+    assert second.balances()
 
 
 def test_what_was_dropped_is_not_sent_after_all(opened: Opened) -> None:
