@@ -17,6 +17,7 @@ from protocols import (
 )
 
 FAIR_SHARE = 0.4
+LONGEST_READING_S = 0.5
 
 
 class Metered:
@@ -109,7 +110,9 @@ class TimeLimited:
         """The reply, or ProviderTimeoutError."""
         deadline = current_call().deadline
         attempt_s = deadline.attempt_s()
-        limit = asyncio.timeout(attempt_s)
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
+        ends_s = loop.time() + attempt_s
+        ending = loop.call_at(ends_s, _end, limit, ends_s)
         try:
             async with limit:
                 return await self._provider.generate_comparison(request)
@@ -117,7 +120,14 @@ class TimeLimited:
             if not limit.expired():
                 raise
         finally:
+            ending.cancel()
             del limit  # breaks a reference cycle: limit, task, failure, this frame
         if attempt_s < deadline.attempt_timeout_s * FAIR_SHARE:
             raise AttemptCutShortError("no answer in the short time that the request had left")
         raise ProviderTimeoutError("no answer within the attempt timeout")
+
+
+def _end(limit: asyncio.Timeout, due_s: float) -> None:
+    """Time is up. If this comes late, the loop stood still, and an answer may be there that it has not read yet."""
+    now_s = asyncio.get_running_loop().time()
+    limit.reschedule(now_s + min(now_s - due_s, LONGEST_READING_S))

@@ -41,6 +41,7 @@ from tests.fakes import (
     reply,
     request,
     sample,
+    settle,
     unlimited,
 )
 
@@ -162,6 +163,26 @@ async def test_an_attempt_that_takes_too_long_ends_as_a_provider_timeout() -> No
     with calling(call(Clock(), attempt_timeout_s=0.001)), pytest.raises(ProviderTimeoutError):
         await limited.generate_comparison(request())
     assert held.reached.is_set()
+
+
+class StandingStill(FakeProvider):
+    """The loop stands still for an hour while the answer arrives, which it then reads."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(reply())
+        self._clock = clock
+
+    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
+        self._clock.advance(3600)
+        await settle()
+        return await super().generate_comparison(request)
+
+
+async def test_an_answer_that_came_while_the_loop_stood_still_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+    with calling(call(clock)):
+        assert await TimeLimited(StandingStill(clock)).generate_comparison(request()) == reply()
 
 
 async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
