@@ -86,5 +86,5 @@ def _finish_reason(answer: JsonObject, parts: list[Any]) -> FinishReason:
 
 
 def _thinking(word: str) -> JsonObject:
-    """Models of the 2.5 family take a budget in tokens, later ones a level."""
-    return {"thinkingBudget": int(word)} if word.isdigit() else {"thinkingLevel": word}
+    """Models of the 2.5 family take a budget in tokens (-1: the model decides), later ones a level."""
+    return {"thinkingBudget": int(word)} if word.removeprefix("-").isdecimal() else {"thinkingLevel": word}

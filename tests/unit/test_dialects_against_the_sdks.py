@@ -161,6 +161,20 @@ def test_googles_sdk_sends_what_we_send(model: str) -> None:
         assert (sent.url.query, sent.headers["x-goog-api-key"]) == (b"", "key")
 
 
+@pytest.mark.parametrize(
+    ("word", "sent"),
+    [
+        ("0", {"thinkingBudget": 0}),
+        ("512", {"thinkingBudget": 512}),
+        ("-1", {"thinkingBudget": -1}),
+        ("LOW", {"thinkingLevel": "LOW"}),
+        ("\u00b2", {"thinkingLevel": "\u00b2"}),
+    ],
+)
+def test_google_is_sent_a_number_as_a_budget_and_any_other_word_as_a_level(word: str, sent: JsonObject) -> None:
+    assert google_provider_impl.payload(request(reasoning=word))["generationConfig"]["thinkingConfig"] == sent
+
+
 @pytest.mark.parametrize("model", models(ProviderName.GOOGLE))
 def test_google_knows_what_we_send(model: str) -> None:
     """Its own types forbid what they do not name."""
