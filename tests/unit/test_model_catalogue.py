@@ -81,18 +81,102 @@ def test_the_shipped_file_names_no_key_twice() -> None:
     assert json.loads(SHIPPED.read_text(), object_pairs_hook=unambiguous)
 
 
-@pytest.mark.parametrize(
-    ("provider", "model", "expected"),
-    [
-        (ANTHROPIC, "claude-sonnet-4-5", date(2026, 11, 30)),
-        (OPENAI, "gpt-5-mini", date(2026, 12, 11)),
-        (OPENAI, "gpt-4.1", date(2027, 1, 14)),
-        (GOOGLE, "gemini-3.1-flash-lite", date(2027, 5, 7)),
-        (ANTHROPIC, HAIKU, None),
-    ],
-)
-def test_the_end_of_a_model_is_known(provider: ProviderName, model: str, expected: date | None) -> None:
-    assert CATALOGUE.traits(provider, model).deprecated_on == expected
+LIMITS = {ANTHROPIC: (1_000_000, 128_000), OPENAI: (1_050_000, 128_000), GOOGLE: (1_048_576, 65_536)}
+OTHER_LIMITS = {
+    "claude-haiku-4-5": (200_000, 64_000),
+    "claude-sonnet-4-5": (200_000, 64_000),
+    **dict.fromkeys(("gpt-5.4-mini", "gpt-5.4-nano", "gpt-5", "gpt-5-mini"), (400_000, 128_000)),
+    **dict.fromkeys(("gpt-4.1", "gpt-4.1-mini"), (1_047_576, 32_768)),
+    "gemini-4-argon": (1_048_576, 32_768),
+}
+
+
+@pytest.mark.parametrize("provider", LIMITS)
+def test_a_model_has_the_limits_of_its_family_unless_its_vendor_documents_others(provider: ProviderName) -> None:
+    for model, traits in CATALOGUE.models(provider).items():
+        assert (traits.context_tokens, traits.max_output_tokens) == OTHER_LIMITS.get(model, LIMITS[provider])
+
+
+def test_a_routed_model_has_the_limits_that_its_vendor_documents() -> None:
+    for slug, traits in CATALOGUE.models(OPENROUTER).items():
+        vendor, _, model = slug.partition("/")
+        model = model.replace(".", "-") if vendor == ANTHROPIC else model
+        own = CATALOGUE.models(ProviderName(vendor))[model]
+        assert (traits.context_tokens, traits.max_output_tokens) == (own.context_tokens, own.max_output_tokens)
+
+
+WITHOUT_REASONING = {
+    ANTHROPIC: {
+        **dict.fromkeys((HAIKU, "claude-opus-5", "claude-sonnet-5"), "disabled"),
+        SONNET: "between_tools",
+        **dict.fromkeys(("claude-haiku-4-5", "claude-sonnet-4-5"), ""),
+    },
+    OPENAI: {
+        **dict.fromkeys(("gpt-6-luna", "gpt-6.1-terra", "gpt-6-sol", "gpt-5.4-mini", "gpt-5.4-nano"), "none"),
+        **dict.fromkeys(("gpt-4.1", "gpt-4.1-mini"), ""),
+    },
+    GOOGLE: {
+        **dict.fromkeys(
+            ("gemini-3.5-flash-lite", "gemini-3.5-flash", "gemini-3.6-flash", "gemini-3.1-flash-lite"), "MINIMAL"
+        ),
+        "gemini-2.5-flash": "0",
+    },
+    OPENROUTER: dict.fromkeys(("anthropic/claude-haiku-5.5", "openai/gpt-6-luna", "openai/gpt-6.1-terra"), "none"),
+}
+
+
+@pytest.mark.parametrize("provider", VENDORS)
+def test_only_these_models_can_be_told_not_to_reason(provider: ProviderName) -> None:
+    words = {model: traits.efforts.get(NONE) for model, traits in CATALOGUE.models(provider).items()}
+    assert {model: word for model, word in words.items() if word is not None} == WITHOUT_REASONING[provider]
+
+
+@pytest.mark.parametrize("provider", VENDORS)
+def test_every_other_effort_has_the_same_name_with_the_vendor_or_is_a_larger_budget(provider: ProviderName) -> None:
+    for model, traits in CATALOGUE.models(provider).items():
+        words = [word.lower() for effort, word in traits.efforts.items() if effort is not NONE]
+        budgets = ["512", "1024", "2048"]
+        assert words == (budgets if model == "gemini-2.5-flash" else ["low", "medium", "high"] if words else [])
+
+
+SETTABLE = {
+    "claude-haiku-4-5": TemperatureUse.ALWAYS,
+    "claude-sonnet-4-5": TemperatureUse.ALWAYS,
+    "gpt-4.1": TemperatureUse.ALWAYS,
+    "gpt-4.1-mini": TemperatureUse.ALWAYS,
+    "gemini-3.1-flash-lite": TemperatureUse.ALWAYS,
+    "gemini-3.1-pro-preview": TemperatureUse.ALWAYS,
+    "gemini-2.5-flash": TemperatureUse.ALWAYS,
+    **dict.fromkeys(
+        ("gpt-6-luna", "gpt-6.1-terra", "gpt-6-sol", "gpt-5.4-mini", "gpt-5.4-nano"), TemperatureUse.WITHOUT_REASONING
+    ),
+}
+
+
+@pytest.mark.parametrize("provider", VENDORS)
+def test_only_these_models_take_a_temperature(provider: ProviderName) -> None:
+    for model, traits in CATALOGUE.models(provider).items():
+        assert traits.temperature is SETTABLE.get(model, TemperatureUse.NEVER)
+
+
+def test_the_shortest_prefix_that_anthropic_keeps_is_known_of_each_model_that_documents_it() -> None:
+    assert {model: traits.min_cacheable_tokens for model, traits in CATALOGUE.models(ANTHROPIC).items()} == {
+        **dict.fromkeys((HAIKU, SONNET, "claude-opus-5-5", "claude-opus-5"), 512),
+        **dict.fromkeys(("claude-sonnet-5", "claude-sonnet-4-5"), 1024),
+        "claude-haiku-4-5": 4096,
+        **dict.fromkeys(("claude-fable-5-2", "claude-fable-5-1")),
+    }
+
+
+def test_the_end_of_a_model_is_known() -> None:
+    ends = {model: traits.deprecated_on for name in VENDORS for model, traits in CATALOGUE.models(name).items()}
+    assert {model: end for model, end in ends.items() if end} == {
+        "claude-sonnet-4-5": date(2026, 11, 30),
+        **dict.fromkeys(("gpt-5", "gpt-5-mini"), date(2026, 12, 11)),
+        **dict.fromkeys(("gpt-4.1", "gpt-4.1-mini"), date(2027, 1, 14)),
+        "gpt-5.4-nano": date(2027, 4, 1),
+        "gemini-3.1-flash-lite": date(2027, 5, 7),
+    }
 
 
 # --- Corrections ------------------------------------------------------------------------------------------------------
