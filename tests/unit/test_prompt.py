@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from implementations.judging.essay import CROWD, Essay, fence
-from implementations.judging.prompt import FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, build_prompt
+from implementations.judging.prompt import CLOSING_LINE, FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, build_prompt
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
@@ -60,6 +60,21 @@ def test_placeholders_are_filled_in_one_pass() -> None:
 def test_a_task_may_show_the_second_essay_first() -> None:
     whole = text(user_prompt="First {essay_b} then {essay_a}.")
     assert fences(whole) == A_THEN_B[2:] + A_THEN_B[:2]
+
+
+@pytest.mark.parametrize(
+    ("task", "parts"),
+    [
+        ("Which one?", ("Which one?\n\n", "{a}\n\n", "{b}")),
+        ("Is {essay_a} or {essay_b} better?", ("Is ", "{a} or ", "{b} better?")),
+        ("{essay_b}, {essay_b}; {essay_a}, {essay_b}.", ("", "{b}, {b}; ", "{a}, {b}.")),
+    ],
+)
+def test_a_question_is_parted_before_each_essay(task: str, parts: tuple[str, str, str]) -> None:
+    prompt = build_prompt(query(user_prompt=task))
+    fenced = {"{a}": fence("A", prompt.essay_a), "{b}": fence("B", prompt.essay_b)}
+    shown = tuple(re.sub(r"\{[ab]\}", lambda match: fenced[match.group()], part) for part in parts)
+    assert prompt.user == (*shown, CLOSING_LINE)
 
 
 def test_the_same_question_gives_the_same_bytes() -> None:
