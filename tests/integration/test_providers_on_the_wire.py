@@ -236,7 +236,10 @@ async def test_essays_stand_between_marks_that_they_cannot_forge(dialect: Dialec
 
 async def test_the_version_of_anthropic_s_api_is_the_newest() -> None:
     captured, _ = await asked(ANTHROPIC)
-    assert captured.headers["anthropic-version"] == "2026-10-21"
+    async with serving(ANTHROPIC, answer({"data": []})) as (asking, provider):
+        assert (await asking.tries(ANTHROPIC.name)).json()["success"]
+    (looked_up,) = provider.requests
+    assert captured.headers["anthropic-version"] == looked_up.headers["anthropic-version"] == "2026-10-21"
 
 
 async def test_openai_is_told_the_organization_that_pays() -> None:
