@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 import exceptions  # as a module: pytest would collect a class called Tested...
-from api_models import ANONYMOUS, CostTracked, ProviderName
+from api_models import ANONYMOUS, CostTracked, ProviderName, Winner
 from exceptions import ProviderUnavailableError
 from implementations import provider_tester_impl
 from implementations.provider_tester_impl import ProviderTesterImpl
@@ -20,6 +21,7 @@ from protocols import (
     Judge,
     MockKnobs,
     ProviderReply,
+    ProviderRequest,
     ProviderStatus,
     TrialReport,
 )
@@ -119,6 +121,15 @@ async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
         success=True, provider=ANTHROPIC, message="The key is accepted.", elapsed_s=0.0, model=None
     )
     assert (judge.probes, judge.requests) == (1, [])
+
+
+async def test_a_report_tells_how_long_the_test_took() -> None:
+    async def slowly(_: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(2.0)
+        return reply()
+
+    harness = Harness({ANTHROPIC: FakeProvider(slowly)})
+    assert (await harness.test(deep=True)).elapsed_s == 2.0
 
 
 async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:
@@ -224,11 +235,22 @@ async def test_deep_tests_that_arrive_together_buy_one_verdict() -> None:
     assert len(judge.requests) == 1
 
 
-async def test_every_provider_has_a_minute_of_its_own() -> None:
-    harness = Harness({ANTHROPIC: FakeProvider(reply()), OPENAI: FakeProvider(reply(provider=OPENAI))})
+async def test_every_provider_has_a_minute_and_a_verdict_of_its_own() -> None:
+    held = Held(reply())
+    harness = Harness(
+        {
+            ANTHROPIC: FakeProvider(held),
+            OPENAI: FakeProvider(reply(verdict=replace(reply().verdict, winner=Winner.ESSAY_B))),
+        }
+    )
+    first = asyncio.create_task(harness.test(ANTHROPIC, deep=True))
+    await held.reached.wait()
+    second = await harness.test(OPENAI, deep=True)
+    held.go.set()
 
-    assert (await harness.test(ANTHROPIC, deep=True)).success
-    assert (await harness.test(OPENAI, deep=True)).success
+    assert second.message == "The provider judged a pair: Essay B."
+    assert (await first).message == "The provider judged a pair: Essay A."
+    assert len({event.correlation_id for event in harness.events.of(CostTracked)}) == 2
 
 
 @pytest.mark.parametrize("deep", [False, True])
