@@ -226,8 +226,8 @@ def test_signs_that_say_nothing_contradict_nothing(
     assert read_reply(request(), read(answer)).purchase.usage == BOUGHT
 
 
-CUT_OFF = ("max_tokens", "MAX_TOKENS", "CONTINUATION", "max_output_tokens")
-REFUSALS = ("refusal", "SAFETY", "LANGUAGE", "ESCALATION")
+CUT_OFF = ("length", "max_tokens", "MAX_TOKENS", "CONTINUATION", "max_output_tokens")
+REFUSALS = ("content_filter", "refusal", "SAFETY", "LANGUAGE", "ESCALATION")
 
 
 def without_reason(text: str, **native: object) -> JsonObject:
@@ -238,7 +238,7 @@ def without_reason(text: str, **native: object) -> JsonObject:
 
 
 @pytest.mark.parametrize(
-    "native", [{}, *({"native_finish_reason": said} for said in (None, "end_turn", "STOP", "completed"))]
+    "native", [{}, *({"native_finish_reason": said} for said in (None, "stop", "end_turn", "STOP", "completed"))]
 )
 def test_openrouter_may_leave_out_why_a_whole_verdict_ended(native: JsonObject) -> None:
     answer = without_reason(VERDICT, **native)
@@ -287,6 +287,6 @@ def test_a_routed_vendor_that_calls_its_answer_no_answer_is_believed(
         read_reply(request(), openrouter.completion(complete_but(native)))
 
 
-@pytest.mark.parametrize("native", ["end_turn", "STOP", "completed", "a new word", "", None, 7])
+@pytest.mark.parametrize("native", ["stop", "end_turn", "STOP", "completed", "a new word", "", None, 7])
 def test_a_routed_vendor_that_says_nothing_to_the_contrary_changes_nothing(native: object) -> None:
     assert read_reply(request(), openrouter.completion(complete_but(native))).purchase.usage == BOUGHT

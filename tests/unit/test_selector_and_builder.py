@@ -348,6 +348,8 @@ def test_the_mock_takes_every_override_and_otherwise_the_settings() -> None:
     usual = {"default_max_tokens": 900, "default_temperature": 0.3, "mock": KNOBS}
     left_open = built(usual, name=MOCK)
     assert (left_open.max_tokens, left_open.temperature, left_open.reasoning) == (900, 0.3, None)
-    wished = built(usual, name=MOCK, max_tokens=5000, temperature=0.0, reasoning_effort=ReasoningEffort.LOW, replicate=2)
+    wished = built(
+        usual, name=MOCK, max_tokens=5000, temperature=0.0, reasoning_effort=ReasoningEffort.LOW, replicate=2
+    )
     assert (wished.max_tokens, wished.max_tokens_limit) == (5000, 5000)
     assert (wished.temperature, wished.reasoning, wished.replicate) == (0.0, "low", 2)
