@@ -205,6 +205,13 @@ def test_a_trait_is_taken_back_by_null_and_a_star_stands_for_what_is_not_listed(
     assert "*" not in catalogue.models(GOOGLE)
 
 
+def test_a_dated_name_is_its_model_unless_it_is_listed_itself(tmp_path: Path) -> None:
+    catalogue = corrected(tmp_path, {"openai": {"gpt-6-luna-2026-09-22": {"max_output_tokens": 7}}})
+    assert catalogue.traits(OPENAI, "gpt-6-luna-2026-09-22").max_output_tokens == 7
+    for other in ("gpt-6-luna-2026-09-23", "gpt-6-luna-20260922"):
+        assert catalogue.traits(OPENAI, other) == CATALOGUE.traits(OPENAI, "gpt-6-luna")
+
+
 @pytest.mark.parametrize("content", [{}, {"openai": {}}, {"openai": {"gpt-7": {}}}])
 def test_an_empty_correction_changes_no_model(tmp_path: Path, content: Any) -> None:
     catalogue = corrected(tmp_path, content)
@@ -243,6 +250,21 @@ def test_a_wrong_file_is_refused_by_the_name_of_its_setting_and_never_shown(tmp_
     assert str(refusal.value).startswith(f"{PREFIX}MODEL_CATALOG_PATH: ")
     assert SECRET not in str(refusal.value)
     assert refusal.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("no JSON", "the file is not JSON"),
+        ("an unknown trait", "gpt-7: there is no such trait: colour"),
+        ("an unknown tier", "openai.gpt-7.tier: Input should be 'cheap' or 'strong'"),
+        ("models in a list", "openai: Input should be an object"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_said(tmp_path: Path, name: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        corrected(tmp_path, WRONG[name])
+    assert str(refusal.value) == f"{PREFIX}MODEL_CATALOG_PATH: {complaint}."
 
 
 def test_a_file_that_cannot_be_read_is_refused_without_its_path(tmp_path: Path) -> None:
