@@ -203,6 +203,7 @@ ANTHROPIC_ANSWER: JsonObject = {
         "input_tokens": 1200,
         "cache_creation_input_tokens": 700,
         "cache_read_input_tokens": 3000,
+        "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 500},
         "output_tokens": 350,
         "output_tokens_details": {"thinking_tokens": 180},
     },
@@ -245,11 +246,13 @@ def read_by_anthropic() -> tuple[str, Usage]:
     read = anthropic.Message.model_validate(ANTHROPIC_ANSWER)
     cached, written = read.usage.cache_read_input_tokens or 0, read.usage.cache_creation_input_tokens or 0
     assert read.usage.output_tokens_details
+    assert read.usage.cache_creation
     return "".join(block.text for block in read.content if block.type == "text"), Usage(
         prompt=read.usage.input_tokens + cached + written,
         completion=read.usage.output_tokens,
         cached=cached,
         written=written,
+        written_for_long=read.usage.cache_creation.ephemeral_1h_input_tokens,
         reasoning=read.usage.output_tokens_details.thinking_tokens,
     )
 

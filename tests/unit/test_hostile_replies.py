@@ -287,6 +287,20 @@ def test_a_routed_vendor_that_calls_its_answer_no_answer_is_believed(
         read_reply(request(), openrouter.completion(complete_but(native)))
 
 
+@pytest.mark.parametrize("native", ["stop", "end_turn", "STOP", "completed"])
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("length", TruncatedReplyError), ("content_filter", ContentRefusedError), ("tool_calls", InvalidReplyError)],
+)
+def test_no_word_of_a_routed_vendor_completes_what_openrouter_calls_no_answer(
+    native: str, said: str, expected: type[ProviderError]
+) -> None:
+    answer = of_chat(VERDICT, finish_reason=said)
+    answer["choices"][0]["native_finish_reason"] = native
+    with pytest.raises(expected):
+        read_reply(request(), openrouter.completion(answer))
+
+
 @pytest.mark.parametrize("native", ["stop", "end_turn", "STOP", "completed", "a new word", "", None, 7])
 def test_a_routed_vendor_that_says_nothing_to_the_contrary_changes_nothing(native: object) -> None:
     assert read_reply(request(), openrouter.completion(complete_but(native))).purchase.usage == BOUGHT
