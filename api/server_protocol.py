@@ -1,6 +1,7 @@
-"""Uvicorn's HTTP protocol with what it lacks: bounds for heads and their number, and trailers that are no headers.
+"""Uvicorn's HTTP protocol with what it lacks.
 
-Without them a connection could fill the memory or wait for ever before anybody is asked for a key.
+Bounds for heads and their number: without them a connection could fill the memory or wait for ever before anybody is
+asked for a key. Headers without trailers, and without the blanks behind a value.
 """
 
 import asyncio
@@ -49,6 +50,10 @@ class ServerProtocol(HttpToolsProtocol):
             raise BufferError
         super().on_message_begin()
         self._reads_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; the blanks behind its value are no part of it (RFC 9110, 5.5), but the parser leaves them there."""
+        super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Start the request; what the parser calls a header from now on is a trailer."""

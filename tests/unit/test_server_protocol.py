@@ -92,6 +92,17 @@ async def test_a_trailer_is_no_header(pieces: tuple[bytes, ...]) -> None:
     assert next_headers == {b"host": b"x"}
 
 
+@pytest.mark.parametrize("blanks", [b" ", b"\t", b" \t "])
+async def test_blanks_around_a_value_are_no_part_of_it(blanks: bytes) -> None:
+    harness = Harness()
+    key, empty, wish = b"X-API-Key:%bk \xa0%b\r\n", b"X-Empty:%b%b\r\n", b"Expect:%b100-continue%b\r\n"
+    head = b"".join(field % (blanks, blanks) for field in (key, empty, wish))
+    await harness.receives(b"POST / HTTP/1.1\r\n" + head + b"Content-Length: 2\r\n\r\n", b"{}")
+    headers, _ = harness.seen[0]
+    assert (headers[b"x-api-key"], headers[b"x-empty"]) == (b"k \xa0", b"")
+    assert harness.sent.startswith(b"HTTP/1.1 100 ")
+
+
 @pytest.mark.parametrize(
     ("begins", "goes_on"),
     [
