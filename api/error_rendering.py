@@ -18,23 +18,20 @@ from exceptions import (
     BodyTooSlowError,
     CallerKeyRefusedError,
     DefectError,
-    InvalidQueryError,
     MethodNotAllowedError,
     RouteNotFoundError,
     ServiceError,
-    UnsupportedContentTypeError,
 )
 from protocols import HistoryProtocol
 
 log = structlog.get_logger("errors")
 
+# What Quart and the reading of the body raise.
 BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
-    400: (InvalidQueryError, "the request is not valid HTTP"),
     404: (RouteNotFoundError, "/openapi.json lists the paths"),
     405: (MethodNotAllowedError, "the Allow header names the methods"),
     408: (BodyTooSlowError, "send the body faster"),
     413: (BodyTooLargeError, "send a smaller body"),
-    415: (UnsupportedContentTypeError, "send application/json in UTF-8"),
 }
 # Port scans and wrong keys must not push real errors out of the history.
 SAYS_NOTHING_OF_US = (
@@ -60,7 +57,6 @@ def install(app: Quart, *, history: HistoryProtocol) -> None:
         return _rendered(failure, error)
 
     app.register_error_handler(Exception, render)
-    app.register_error_handler(HTTPException, render)
 
 
 def _rendered(failure: ServiceError, error: Exception) -> Response:
