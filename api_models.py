@@ -362,8 +362,9 @@ ModelId = Annotated[
 
 
 Reason = Annotated[
-    Text,
-    Field(max_length=MAX_REASON_CHARACTERS, json_schema_extra={"not": {"pattern": UNSHOWABLE}}),
+    StrictStr,
+    Field(max_length=MAX_REASON_CHARACTERS, json_schema_extra={"pattern": NOT_BLANK, "not": {"pattern": UNSHOWABLE}}),
+    AfterValidator(_not_blank),
     AfterValidator(_one_line),
 ]
 
