@@ -43,7 +43,6 @@ SENTENCES = {
     "uuid_parsing": "must be a UUID",
     "uuid_type": "must be a UUID",
     "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
 }
 
 

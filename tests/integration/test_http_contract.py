@@ -228,6 +228,7 @@ async def test_a_bad_body_is_refused_and_never_repeated(client: Client, bad: Bad
     assert bad.private not in await response.get_data(as_text=True)
     if bad.path is not None:
         assert body["details"].startswith(f"{bad.path}: ")
+        assert not body["details"].endswith(": is not valid")
     assert body["retry_after"] is None
     assert body["provider"] is None
 
@@ -244,6 +245,15 @@ async def test_several_mistakes_are_named_together(client: Client) -> None:
     body = await refusal(await compare(client, essay_a="", essay_b=5), 400, "VALIDATION_ERROR")
     assert "essay_a: " in body["details"]
     assert "essay_b: " in body["details"]
+
+
+async def test_of_many_mistakes_five_are_named(client: Client) -> None:
+    five: dict[str, Any] = dict.fromkeys(("user_prompt", "essay_a", "essay_b", "user_id", "metadata"), 5)
+    told = await refusal(await compare(client, **five), 400, "VALIDATION_ERROR")
+    assert [complaint.partition(": ")[0] for complaint in told["details"].split("; ")] == list(five)
+    more = await refusal(await compare(client, **five, replicate=-1), 400, "VALIDATION_ERROR")
+    assert more["details"].endswith("; and more")
+    assert len(more["details"].split("; ")) == 6
 
 
 @pytest.mark.parametrize("value", ["0", "000", "-1", "1.5", "1_000", "1 0", "\u0661", CANARY, "", "1" * 19, "1" * 5000])
@@ -547,11 +557,14 @@ async def test_directives_may_stand_in_several_lines(client: Client) -> None:
 
 
 async def test_server_timing_tells_where_the_time_went(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(mocked(monkeypatch, MOCK_LATENCY_MS="20")) as client:
-        told = (await compare(client)).headers["Server-Timing"]
-    stages = {name: float(value) for name, value in re.findall(r"(\w+);dur=([0-9.]+)", told)}
+    async with serving(mocked(monkeypatch, MOCK_LATENCY_MS="1500"), VirtualTime()) as client:
+        response = await compare(client)
+        body = await content(response)
+    told = re.findall(r"(\w+);dur=([0-9.]+)", response.headers["Server-Timing"])
+    stages = {name: float(value) for name, value in told}
     assert list(stages) == ["total", "cache", "queue", "upstream"]
-    assert stages["total"] >= stages["upstream"] >= 15
+    assert stages["total"] >= stages["upstream"] == body["provenance"]["attempts"][0]["duration_ms"] == 1500
+    assert abs(body["response_time_ms"] - stages["total"]) <= 0.501  # both are rounded
 
 
 async def test_a_caller_s_time_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -699,6 +712,12 @@ async def test_a_deep_test_is_allowed_once_a_minute(client: Client) -> None:
 async def test_a_flag_that_is_neither_true_nor_false_is_refused(client: Client, value: str) -> None:
     body = await refusal(await client.post(f"/api/v1/providers/mock/test?deep={value}"), 400, "VALIDATION_ERROR")
     assert body["details"] == "deep: must be true or false"
+
+
+@pytest.mark.parametrize("value", ["true", "1", "Yes"])
+async def test_a_flag_may_say_yes(client: Client, value: str) -> None:
+    response = await client.post(f"/api/v1/providers/mock/test?deep={value}")
+    assert (await content(response))["model"] is not None
 
 
 @pytest.mark.parametrize("value", ["false", "0", "No"])

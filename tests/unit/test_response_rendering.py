@@ -24,8 +24,8 @@ from tests.fakes import (
 
 
 def test_each_stage_stands_in_milliseconds() -> None:
-    timings = Timings(total_s=2.5, cache_s=0.0001234, queued_s=0.0, upstream_s=2.0)
-    assert server_timing(timings) == "total;dur=2500.000, cache;dur=0.123, queue;dur=0.000, upstream;dur=2000.000"
+    timings = Timings(total_s=2.5, cache_s=0.0001234, queued_s=0.25, upstream_s=2.0)
+    assert server_timing(timings) == "total;dur=2500.000, cache;dur=0.123, queue;dur=250.000, upstream;dur=2000.000"
 
 
 async def test_the_wait_between_two_attempts_is_no_time_upstream() -> None:
