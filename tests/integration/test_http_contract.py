@@ -233,6 +233,24 @@ async def test_a_bad_body_is_refused_and_never_repeated(client: Client, bad: Bad
     assert body["provider"] is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"essay_a": ...}, "essay_a: is required"),
+        ({"correlation_id": CANARY}, "correlation_id: must be a UUID"),
+        ({"correlation_id": 5}, "correlation_id: must be a UUID"),
+        ({"llm_config_overrides": []}, "llm_config_overrides: must be an object"),
+        ({"llm_config_overrides": {"model_override": "a b"}}, "llm_config_overrides.model_override: must be a model id"),
+    ],
+)
+async def test_where_pydantic_would_quote_the_caller_the_sentence_is_ours(
+    client: Client, changes: dict[str, object], complaint: str
+) -> None:
+    asked = {name: value for name, value in {**QUESTION, **changes}.items() if value is not ...}
+    response = await client.post(COMPARISON, data=orjson.dumps(asked), headers=JSON)
+    assert (await refusal(response, 400, "VALIDATION_ERROR"))["details"] == complaint
+
+
 @pytest.mark.parametrize("placeholder", ["{essay_a}", "{essay_b}"])
 async def test_a_placeholder_may_stand_four_times_and_no_more(client: Client, placeholder: str) -> None:
     once = "{essay_a} or {essay_b}?"
