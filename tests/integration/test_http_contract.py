@@ -18,7 +18,9 @@ from quart.typing import TestClientProtocol as Client
 from werkzeug.datastructures import Headers
 
 from config import Settings
-from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol
+from exceptions import ServiceOverloadedError
+from implementations.resilience.memory_limit import MemoryLimit
+from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol, MemoryProtocol
 from startup_setup import create_app
 from tests.integration.described_client import hold_to_the_document
 from tests.integration.service_process import COMPARISON, PREFIX, QUESTION
@@ -89,6 +91,7 @@ async def refusal(response: Response, status: int, error_type: str) -> dict[str,
     assert body["details"]
     wait_s = body["retry_after"]
     assert response.headers.get("Retry-After") == (None if wait_s is None else str(wait_s))
+    assert ("WWW-Authenticate" in response.headers) is (status == 401)
     assert CANARY not in text.lower()
     return body
 
@@ -240,7 +243,10 @@ async def test_a_bad_body_is_refused_and_never_repeated(client: Client, bad: Bad
         ({"correlation_id": CANARY}, "correlation_id: must be a UUID"),
         ({"correlation_id": 5}, "correlation_id: must be a UUID"),
         ({"llm_config_overrides": []}, "llm_config_overrides: must be an object"),
-        ({"llm_config_overrides": {"model_override": "a b"}}, "llm_config_overrides.model_override: must be a model id"),
+        (
+            {"llm_config_overrides": {"model_override": "a b"}},
+            "llm_config_overrides.model_override: must be a model id",
+        ),
     ],
 )
 async def test_where_pydantic_would_quote_the_caller_the_sentence_is_ours(
@@ -831,6 +837,39 @@ class Broken(Provider):
     def orchestrator(self) -> LLMOrchestratorProtocol:
         """Replace the real one."""
         return BrokenOrchestrator()
+
+
+class Watching:
+    """Refuses to judge, but takes down what is set apart for bodies meanwhile."""
+
+    def __init__(self, bodies: MemoryLimit, seen: list[int]) -> None:
+        self._bodies = bodies
+        self._seen = seen
+
+    async def compare(self, query: ComparisonQuery) -> ComparisonResult:
+        """Look, and refuse."""
+        self._seen.append(self._bodies.taken_bytes)
+        raise ServiceOverloadedError("only looked")
+
+
+class Watched(Provider):
+    """Puts the one that looks into the service."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    @provide(scope=Scope.APP, override=True)
+    def orchestrator(self, bodies: MemoryProtocol) -> LLMOrchestratorProtocol:
+        """Replace the real one."""
+        assert isinstance(bodies, MemoryLimit)
+        return Watching(bodies, self.seen)
+
+
+async def test_a_body_that_is_read_takes_no_memory_beside_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(mocked(monkeypatch), watched := Watched()) as client:
+        await refusal(await compare(client, essay_a="word " * 100_000), 503, "SERVICE_UNAVAILABLE")
+    assert watched.seen == [0]
 
 
 async def test_a_defect_of_ours_is_told_without_its_text(
