@@ -649,7 +649,7 @@ class ProviderReport(_Body):
     reason: str | None
     """Why it is not available; null when it is."""
     last_probe: ProbeReport | None
-    """The last free probe; null before the first, and after a call that succeeded later than a probe that failed."""
+    """Its last scheduled free probe; null before the first, and after a call that succeeded later than a failed one."""
 
 
 class ProvidersResponse(_Body):
@@ -686,7 +686,7 @@ class UsageFigures(_Body):
     successes: int
     """Calls that gave a verdict."""
     failures: int
-    """Calls that gave none."""
+    """Calls that gave none; those cut short, because the caller left or its time was over, count as neither."""
     prompt_tokens: int
     """Tokens of the prompts."""
     completion_tokens: int
