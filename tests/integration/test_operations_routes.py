@@ -42,11 +42,12 @@ async def test_a_fresh_service_tells_that_nothing_has_happened(monkeypatch: pyte
 
 async def test_answers_and_events_are_counted_and_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(mocked(monkeypatch, MAX_IN_FLIGHT_REQUESTS="7", LLM_MAX_CONCURRENT_REQUESTS="3")) as client:
-        for _ in range(2):
-            await compare(client)
+        timings = [(await compare(client)).headers["Server-Timing"] for _ in range(2)]
         told = await operations(client)
+    slowest_ms = max(float(timing.partition("total;dur=")[2].partition(",")[0]) for timing in timings)
     assert (told["traffic"]["answers"], told["latency"]["answers"]) == (2, 2)
     assert 0 < told["latency"]["median_ms"] <= told["latency"]["p95_ms"] <= told["latency"]["slowest_ms"]
+    assert told["latency"]["slowest_ms"] == pytest.approx(slowest_ms, abs=0.051)  # both are rounded
     assert told["saturation"]["service"]["limit"] == 7
     assert told["saturation"]["providers"]["mock"] == {"in_flight": 0, "limit": 3, "waiting": 0, "paused_s": 0.0}
     assert told["events"]["published"] == 7
