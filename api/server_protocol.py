@@ -19,7 +19,6 @@ class ServerProtocol(HttpToolsProtocol):
     so replace, that of a trusted proxy.
     """
 
-    _reads_head = False
     _unread_bytes = 0  # received since the last head or piece of a body
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -41,7 +40,7 @@ class ServerProtocol(HttpToolsProtocol):
             return
         if self._unread_bytes > MOST_HEAD_BYTES:
             self._refuse()
-        elif self._head_timer is None and (self._reads_head or not self._is_answering):
+        elif self._head_timer is None and not self._is_answering:
             self._limit_wait()  # Uvicorn ends its own limit when anything arrives, also what belongs to no head
 
     def on_message_begin(self) -> None:
@@ -49,7 +48,6 @@ class ServerProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_WAITING:
             raise BufferError
         super().on_message_begin()
-        self._reads_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; the blanks behind its value are no part of it (RFC 9110, 5.5), but the parser leaves them there."""
@@ -59,7 +57,6 @@ class ServerProtocol(HttpToolsProtocol):
         """Start the request; what the parser calls a header from now on is a trailer."""
         super().on_headers_complete()
         self.headers = []
-        self._reads_head = False
         self._unread_bytes = 0
         self._end_wait()
 
@@ -79,15 +76,9 @@ class ServerProtocol(HttpToolsProtocol):
             self.send_400_response("The head of the request is too large.")
 
     def _limit_wait(self) -> None:
-        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._waited)
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
 
     def _end_wait(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-    def _waited(self) -> None:
-        if self._is_answering:  # the head of the next request may take as long once more
-            self._limit_wait()
-        else:
-            self.transport.close()

@@ -121,6 +121,16 @@ async def test_a_head_without_an_end_is_refused(begins: bytes, goes_on: bytes) -
     assert harness.seen == []
 
 
+async def test_what_came_before_does_not_count_for_the_next_head() -> None:
+    harness, parts = Harness(), [b"x" * 1000] * (2 * MOST_HEAD_BYTES // 1000)
+    await harness.receives(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(b"".join(parts)), *parts)
+    long = b"GET / HTTP/1.1\r\nX: %b\r\n\r\n" % parts[0]
+    for _ in parts:
+        await harness.receives(long[:500], long[500:])
+    assert len(harness.seen) == 1 + len(parts)
+    assert not harness.transport.close.called
+
+
 async def test_what_is_no_http_is_refused_once() -> None:
     harness = Harness()
     await harness.receives(b"x" * (MOST_HEAD_BYTES + 1))
@@ -208,13 +218,14 @@ async def test_what_follows_an_answer_and_is_no_head_does_not_keep_the_connectio
 async def test_a_request_in_progress_is_answered_although_the_next_head_is_late() -> None:
     harness = Harness()
     harness.may_answer.clear()
-    await harness.receives(GET + GET[:-1])
-    harness.time_is_up()
-    assert not harness.transport.close.called
-    assert harness.waits[-1:] == [KEEP_ALIVE_S]
+    await harness.receives(GET + GET[:-2])
+    assert harness.waits == []
     harness.may_answer.set()
     await harness.receives(b"")
     assert harness.sent.startswith(b"HTTP/1.1 204 ")
+    for piece in (b"", GET[-2:-1]):
+        await harness.receives(piece)
+        assert harness.waits == [KEEP_ALIVE_S]
     harness.time_is_up()
     assert harness.transport.close.called
 
