@@ -1,6 +1,7 @@
 """What is counted of every HTTP request: those under way, those turned away and why, and who left at which moment."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -9,10 +10,11 @@ from quart import Response
 
 from api import error_rendering, request_report, request_scope
 from api.application import Application
-from api_models import ProviderName, RejectReason, RequestPhase, ShedReason
+from api_models import CallerOutcome, ProviderName, RejectReason, RequestPhase, ShedReason
 from exceptions import (
     BodyTooLargeError,
     CircuitOpenError,
+    DefectError,
     InvalidQueryError,
     ServiceError,
     ServiceOverloadedError,
@@ -21,7 +23,7 @@ from exceptions import (
 )
 from implementations.history_impl import HistoryImpl
 from implementations.resilience.admission import Admission
-from metrics import Metrics
+from metrics import Metrics, count_of
 from tests.fakes import Calendar, Clock, new_metrics, sample
 
 PROVIDER = ProviderName.OPENAI
@@ -120,6 +122,41 @@ async def test_a_caller_who_leaves_is_counted_by_what_the_service_was_at(phase: 
     left = {name: sample(metrics, "llm_provider_client_disconnects_total", phase=name) for name in RequestPhase}
     assert left == {name: float(name is phase) for name in RequestPhase}
     assert sample(metrics, "llm_provider_http_requests_in_flight") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ends", "outcome"),
+    [
+        (None, CallerOutcome.SUCCESS),
+        (InvalidQueryError("essay_a: is required"), CallerOutcome.REFUSED),
+        (DefectError("search the log"), CallerOutcome.FAILED),
+        (CROWDED, CallerOutcome.FAILED),
+        (asyncio.CancelledError(), CallerOutcome.LEFT),
+    ],
+    ids=repr,
+)
+async def test_a_caller_s_request_is_counted_by_how_it_ended(
+    ends: BaseException | None, outcome: CallerOutcome
+) -> None:
+    metrics = new_metrics()
+    app = Application("test")
+
+    @app.get("/")
+    async def route() -> Response:
+        request_scope.attribute_to("a-caller")
+        if ends is not None:
+            raise ends
+        return Response("")
+
+    error_rendering.install(app, history=HistoryImpl(clock=Clock(), now=Calendar()))
+    request_report.install(app, metrics=metrics, admission=Admission())
+    with contextlib.suppress(asyncio.CancelledError):
+        await app.test_client().get("/")
+
+    counts = metrics.caller_requests
+    assert {one: count_of(counts.of("a-caller", one)) for one in CallerOutcome} == {
+        one: float(one is outcome) for one in CallerOutcome
+    }
 
 
 async def test_an_answer_that_quart_itself_must_give_is_counted_as_what_it_is() -> None:
