@@ -84,7 +84,10 @@ class Spool:
 
     def kept(self) -> Iterator[Message]:
         """The messages that an earlier process left, in publishing order, with their age; unreadable ones stay."""
-        for row in self._rows.execute(SELECT).fetchall():
+        rows = []
+        with self._failures_counted("select"):
+            rows = self._rows.execute(SELECT).fetchall()
+        for row in rows:
             try:
                 message = self._message(*row)
             except (ValueError, TypeError):

@@ -23,6 +23,7 @@ PREPARATION = (
 MAGIC = b"SQLite format 3\x00"
 BLANK = bytes(len(MAGIC))  # where a power failure lost the first page
 FILES = ("", "-wal", "-shm")
+DISK_FAILS = ("SQLITE_FULL", "SQLITE_IOERR")
 BUSY_S = 0.2
 
 log = structlog.get_logger("events")
@@ -36,7 +37,11 @@ def check_spool(path: Path) -> None:
 
 
 def opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
-    """The lock and the database, both for this process until they are closed. Raises ConfigurationError."""
+    """The lock and the database, both for this process until they are closed. Raises ConfigurationError.
+
+    A disk that is full or fails is no reason not to start: the database is then closed, and whatever is asked of it
+    fails like any other write to such a disk.
+    """
     with contextlib.ExitStack() as stack:
         try:
             lock = stack.enter_context(path.with_name(f"{path.name}.lock").open("w"))
@@ -51,9 +56,16 @@ def opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
-    """The database, or a new one if it is damaged: that is then renamed."""
+    """The database, or a new one if it is damaged: that is then renamed. Closed if the disk is full or fails."""
     try:
         return _sound(path)
+    except sqlite3.OperationalError as error:
+        if not error.sqlite_errorname.startswith(DISK_FAILS):
+            raise
+        log.error("event_spool_not_opened", error=error.sqlite_errorname)  # noqa: TRY400  a traceback would add nothing
+        closed = sqlite3.connect(":memory:")
+        closed.close()
+        return closed
     except sqlite3.DatabaseError as error:
         # Errors of the disk and of permissions have classes of their own; a file of another kind is not ours to rename.
         if type(error) is not sqlite3.DatabaseError or not _is_database(path):

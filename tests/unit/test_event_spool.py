@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from structlog.testing import capture_logs
@@ -313,6 +313,28 @@ def test_a_spool_that_cannot_be_written_is_a_degraded_mode_until_it_can(opened: 
         other.execute("DROP TRIGGER refuse")
     harness.publish(miss(2))
     assert fault(harness) == (None, 0.0)
+
+
+@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"])
+def test_a_disk_that_is_full_at_the_start_stops_nobody(
+    opened: Opened, path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened()
+    first.publish(miss(1))
+    died(first)
+    full = sqlite3.OperationalError()
+    full.sqlite_errorname = name
+    with monkeypatch.context() as patched, capture_logs() as lines:
+        patched.setattr(spool_file, "_sound", Mock(side_effect=full))
+        spool_file.check_spool(path)
+        second = opened()
+    second.publish(miss(2))
+
+    assert {"event": "event_spool_not_opened", "log_level": "error", "error": name} in lines
+    assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])
+    assert fault(second) == (FAILED_WRITES, 1.0)
+    died(second)
+    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([1])
 
 
 def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:
