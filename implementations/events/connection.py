@@ -6,7 +6,8 @@ from typing import Protocol
 
 import structlog
 
-from implementations.events.kafka_link import Forbidden, LinkFailure
+from api_models import EventDropReason
+from implementations.events.kafka_link import LinkFailure
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import CircuitBreaker, Permit, Refused
 from metrics import Metrics
@@ -78,7 +79,7 @@ class KafkaConnection:
         self._session: Session | None = None
         self._well: bool | None = None
         self._reason: str | None = None
-        self.forbidden = False
+        self.waits_for: EventDropReason | None = None
         self.one_by_one = False
 
     @property
@@ -133,14 +134,14 @@ class KafkaConnection:
         try:
             await self._link.open(one_by_one=self.one_by_one)
         except LinkFailure as failure:
-            self.forbidden = isinstance(failure, Forbidden)
+            self.waits_for = failure.waits_for
             self.failed(permit, failure.reason)
             return False
         except BaseException:  # a cancellation or a defect says nothing about Kafka
             permit.ignored()
             raise
         permit.succeeded()
-        self.forbidden = False
+        self.waits_for = None
         self._backoff.reset()
         self._is(well=True)
         return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import structlog
 
-from api_models import DegradedMode, EventDropReason
+from api_models import DegradedMode
 from implementations.events.connection import KafkaConnection
 from implementations.events.event_queue import EventQueue
 from implementations.events.lane import Lane
@@ -48,7 +48,7 @@ class DegradedModes:
     def buffering(self) -> str | None:
         """What events wait for; None while they are being sent."""
         if self._queue.pending and not self._connection.is_well:
-            return EventDropReason.AUTH if self._connection.forbidden else KAFKA_AWAY
+            return self._connection.waits_for or KAFKA_AWAY
         return ", ".join(sorted({lane.waits_for for lane in self._lanes if lane.waits_for is not None})) or None
 
     @property

@@ -7,6 +7,7 @@ A lost connection is therefore not a failure here, only a long wait; a failure m
 import asyncio
 import logging
 import ssl
+from typing import ClassVar
 
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no py.typed
 from aiokafka.errors import (  # type: ignore[import-untyped]  # likewise
@@ -24,6 +25,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # likewise
     UnsupportedSaslMechanismError,
 )
 
+from api_models import EventDropReason
 from implementations.events.kafka_security import Security
 from implementations.events.message import Message
 
@@ -49,7 +51,12 @@ REFUSES_US = (
 
 
 class LinkFailure(Exception):  # noqa: N818  its four subclasses have telling names
-    """A failure of aiokafka. reason: the name of its exception, whose text may quote what is not for a log."""
+    """A failure of aiokafka. reason: the name of its exception, whose text may quote what is not for a log.
+
+    waits_for: what events wait for until an operator mends it, None for what passes by itself.
+    """
+
+    waits_for: ClassVar[EventDropReason | None] = None
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -63,9 +70,13 @@ class TooLarge(LinkFailure):
 class TopicMissing(LinkFailure):
     """The topic does not exist."""
 
+    waits_for = EventDropReason.UNKNOWN_TOPIC
+
 
 class Forbidden(LinkFailure):
     """Not authorized, for a topic or at all."""
+
+    waits_for = EventDropReason.AUTH
 
 
 class LinkDown(LinkFailure):

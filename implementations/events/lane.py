@@ -8,7 +8,7 @@ import structlog
 from api_models import EventDropReason, ProcessingEvent
 from implementations.events.connection import Backoff, KafkaConnection, Session
 from implementations.events.event_queue import EventQueue
-from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, link_failure
+from implementations.events.kafka_link import LinkDown, LinkFailure, TooLarge, link_failure
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import Permit
 from protocols import ClockProtocol, SleepProtocol
@@ -57,16 +57,18 @@ class Lane:
                 permit.ignored()
                 continue
             failure = await self._send(session, permit)
-            self._wait_for(failure)
             if failure is None:
+                self.waits_for = None
                 self._backoff.reset()
-            elif not isinstance(failure, TooLarge):
+                continue
+            self._note(failure)
+            if not isinstance(failure, TooLarge):
                 await self._sleep(self._backoff.next_s())
 
-    def _wait_for(self, failure: LinkFailure | None) -> None:
+    def _note(self, failure: LinkFailure) -> None:
         """Note what the topic lacks; log it once, since the degraded mode names the reason and not the topic."""
-        cause = _cause(failure)
-        if failure is not None and cause is not None and cause is not self.waits_for:
+        cause = failure.waits_for
+        if cause not in {None, self.waits_for}:
             log.error("topic_takes_no_events", topic=self._event.topic, waits_for=cause, reason=failure.reason)
         self.waits_for = cause
 
@@ -203,9 +205,3 @@ def _read(future: asyncio.Future[None]) -> None:
     """Retrieve a late exception, so that asyncio does not log it: the message is back in the line."""
     if not future.cancelled():
         future.exception()
-
-
-def _cause(failure: LinkFailure | None) -> EventDropReason | None:
-    if isinstance(failure, TopicMissing):
-        return EventDropReason.UNKNOWN_TOPIC
-    return EventDropReason.AUTH if isinstance(failure, Forbidden) else None

@@ -155,6 +155,4 @@ class KafkaOutbox:
             await self._sleep(TICK_S)
 
     def _reason(self, event: ProcessingEvent) -> EventDropReason:
-        if self._connection.forbidden:
-            return EventDropReason.AUTH
-        return self._lanes[event].waits_for or EventDropReason.EXPIRED
+        return self._connection.waits_for or self._lanes[event].waits_for or EventDropReason.EXPIRED
