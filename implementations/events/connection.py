@@ -65,7 +65,7 @@ class Session:
 
 
 class KafkaConnection:
-    """link: opened by `keep_open`, and reopened when a session is broken."""
+    """link: opened by `keep_open`, and reopened when a session is broken. waits_for: why it was refused last, if so."""
 
     def __init__(
         self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: SleepProtocol, backoff: Backoff

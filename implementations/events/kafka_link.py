@@ -134,7 +134,7 @@ class KafkaLink:
         self._producer = producer
 
     async def post(self, message: Message) -> asyncio.Future[None]:
-        """Send it; the future ends when all in-sync replicas have it, or with an exception for `translated`.
+        """Send it; the future ends when all in-sync replicas have it, or with an exception for `link_failure`.
 
         Raises a LinkFailure if it was not accepted.
         """
