@@ -17,7 +17,7 @@ from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.charges import charge
 from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.money import micro_usd, usd
-from implementations.accounting.shared_budget import REFUSALS, BudgetAnswer, Share, SharedBudget
+from implementations.accounting.shared_budget import NOTHING, REFUSALS, BudgetAnswer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
 from metrics import Metrics
 from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
@@ -174,7 +174,7 @@ class Budget:
         return BudgetAnswer.DONE
 
     def _others(self, period: str) -> Share:
-        return Share() if self._shared is None else self._shared.others.get(period, Share())
+        return NOTHING if self._shared is None else self._shared.others.get(period, NOTHING)
 
     def _refuse(self, reservation: Reservation, answer: BudgetAnswer, request: ProviderRequest) -> None:
         index = 1 if answer is BudgetAnswer.MONTH_REFUSES else 0

@@ -38,8 +38,8 @@ class Entry(NamedTuple):
 class Share(NamedTuple):
     """What the other replicas hold of one period (spent and reserved), and what they spent, in micro-dollars."""
 
-    held: int = 0
-    spent: int = 0
+    held: int
+    spent: int
 
 
 class Heard(NamedTuple):
@@ -49,7 +49,7 @@ class Heard(NamedTuple):
     held: Sequence[int]
 
 
-NOTHING = Share()
+NOTHING = Share(held=0, spent=0)
 REFUSALS = BudgetAnswer.DAY_REFUSES, BudgetAnswer.MONTH_REFUSES
 
 
