@@ -490,12 +490,12 @@ class UsageRows:
 class CostRules:
     """Limits, in US dollars per UTC day and month, and alerts. alert_levels: shares of a limit."""
 
-    limit_usd_per_day: float | None = None
-    limit_usd_per_month: float | None = None
-    alert_threshold_usd: float = 100.0
-    alert_levels: tuple[float, ...] = (0.8, 1.0)
-    unknown_price: UnknownPrice = UnknownPrice.CHARGE
-    unknown_ceiling_usd: float = 0.1
+    limit_usd_per_day: float | None
+    limit_usd_per_month: float | None
+    alert_threshold_usd: float
+    alert_levels: tuple[float, ...]
+    unknown_price: UnknownPrice
+    unknown_ceiling_usd: float
 
     @property
     def has_limits(self) -> bool:

@@ -23,6 +23,7 @@ from api_models import (
     ReasoningEffort,
     SelectionStrategy,
     TemperatureUse,
+    UnknownPrice,
     Usage,
     UsageScope,
     Winner,
@@ -284,9 +285,21 @@ def booked_today(ledger: Ledger, provider: ProviderName) -> UsageTotals:
     return UsageRows(scope=UsageScope.REPLICA, rows=ledger.rows(ledger.today, ledger.today)).of(provider)
 
 
+def cost_rules(**changes: Any) -> CostRules:
+    plain = CostRules(
+        limit_usd_per_day=None,
+        limit_usd_per_month=None,
+        alert_threshold_usd=100.0,
+        alert_levels=(0.8, 1.0),
+        unknown_price=UnknownPrice.CHARGE,
+        unknown_ceiling_usd=0.1,
+    )
+    return replace(plain, **changes)
+
+
 def unlimited() -> Budget:
     """A budget without limits."""
-    return budget(CostRules, metrics=new_metrics())
+    return budget(cost_rules, metrics=new_metrics())
 
 
 def budget(
@@ -415,7 +428,7 @@ def current_settings(**changes: Any) -> CurrentSettings:
         cache_ttl_s=3600.0,
         log_level="INFO",
         mock=None,
-        costs=CostRules(),
+        costs=cost_rules(),
     )
     return replace(plain, **changes)
 

@@ -25,9 +25,9 @@ from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.shared_redis import Access, SharedRedis
 from implementations.shared_state.usage_store import UsageStore
-from protocols import CostRules, UsageTotals
+from protocols import UsageTotals
 from tests.fake_shared_budget import FakeSharedBudget
-from tests.fakes import NOON, Calendar, budget, new_metrics, reply, request
+from tests.fakes import NOON, Calendar, budget, cost_rules, new_metrics, reply, request
 from tests.integration.dialects import ESSAY, OPENAI
 from tests.integration.pointed_service import serving
 from tests.integration.redis_server import RedisServer
@@ -57,7 +57,7 @@ class Replica:
         self.ledger = Ledger(now=Calendar())
         self.shared_ledger = SharedLedger(self.ledger, self.usage)
         self.budget: Budget = budget(
-            lambda: CostRules(limit_usd_per_day=limit_usd, unknown_ceiling_usd=0.1),
+            lambda: cost_rules(limit_usd_per_day=limit_usd, unknown_ceiling_usd=0.1),
             metrics=new_metrics(),
             shared=BudgetStore(redis, prefix="test", replica=name),
             replicas=2,

@@ -10,7 +10,7 @@ from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
 from protocols import MICRO, AlertsReset, CostRules
 from tests.fake_shared_budget import FakeSharedBudget
-from tests.fakes import Calendar, alerts, budget, new_metrics, request, sample, settle
+from tests.fakes import Calendar, alerts, budget, cost_rules, new_metrics, request, sample, settle
 
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
 DAY, MONTH = "2026-11-23", "2026-11"
@@ -75,7 +75,7 @@ class Replica:
 
 
 async def test_each_level_of_a_limit_is_told_once_a_day() -> None:
-    replica = Replica(CostRules(limit_usd_per_day=10.0))
+    replica = Replica(cost_rules(limit_usd_per_day=10.0))
     await replica.spends(7.9)
     assert await replica.tells() == []
     await replica.spends(0.2)
@@ -88,7 +88,7 @@ async def test_each_level_of_a_limit_is_told_once_a_day() -> None:
 
 
 async def test_the_limit_itself_is_told_when_a_call_is_refused() -> None:
-    replica = Replica(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
+    replica = Replica(cost_rules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
     await replica.spends(0.95)
     assert await replica.tells() == []
     with pytest.raises(CostLimitExceededError):
@@ -97,12 +97,12 @@ async def test_the_limit_itself_is_told_when_a_call_is_refused() -> None:
 
 
 async def test_a_limit_that_is_raised_after_it_is_told_is_told_again_only_when_it_is_reached() -> None:
-    replica = Replica(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
+    replica = Replica(cost_rules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
     await replica.spends(0.95)
     with pytest.raises(CostLimitExceededError):
         await replica.budget.reserve(request())
     assert await replica.tells() == [(DAILY, 0.95, 1.0, DAY)]
-    replica.rules = CostRules(limit_usd_per_day=2.0, alert_levels=(1.0,))
+    replica.rules = cost_rules(limit_usd_per_day=2.0, alert_levels=(1.0,))
     assert await replica.tells() == []
     await replica.spends(1.0)
     with pytest.raises(CostLimitExceededError):
@@ -111,7 +111,7 @@ async def test_a_limit_that_is_raised_after_it_is_told_is_told_again_only_when_i
 
 
 async def test_a_call_that_is_refused_long_before_the_limit_tells_nothing() -> None:
-    replica = Replica(CostRules(limit_usd_per_day=1.0, alert_levels=(1.0,), unknown_ceiling_usd=0.4))
+    replica = Replica(cost_rules(limit_usd_per_day=1.0, alert_levels=(1.0,), unknown_ceiling_usd=0.4))
     held = [await replica.budget.reserve(request()), await replica.budget.reserve(request())]
     with pytest.raises(CostLimitExceededError):
         await replica.budget.reserve(request())
@@ -127,7 +127,7 @@ async def test_a_call_that_is_refused_long_before_the_limit_tells_nothing() -> N
 
 
 async def test_a_month_has_its_own_levels() -> None:
-    replica = Replica(CostRules(limit_usd_per_month=10.0))
+    replica = Replica(cost_rules(limit_usd_per_month=10.0))
     for _ in range(3):
         await replica.spends(3.0)
         replica.calendar.move(days=1)
@@ -135,13 +135,13 @@ async def test_a_month_has_its_own_levels() -> None:
 
 
 async def test_a_day_that_passes_the_threshold_is_told_without_any_limit() -> None:
-    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    replica = Replica(cost_rules(alert_threshold_usd=2.0))
     await replica.spends(2.0)
     assert await replica.tells() == [(DAILY, 2.0, 2.0, DAY)]
 
 
 async def test_a_fleet_tells_once_from_what_all_of_it_spent() -> None:
-    rules = CostRules(alert_threshold_usd=2.0)
+    rules = cost_rules(alert_threshold_usd=2.0)
     one = Replica(rules)
     other = Replica(rules, one.store, one.marks, one.calendar, name="other")
     await one.spends(1.5)
@@ -152,7 +152,7 @@ async def test_a_fleet_tells_once_from_what_all_of_it_spent() -> None:
 
 
 async def test_while_redis_is_away_each_replica_tells_for_itself_and_only_once() -> None:
-    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    replica = Replica(cost_rules(alert_threshold_usd=2.0))
     replica.marks.away = replica.store.away = True
     await replica.spends(2.0)
     assert await replica.tells() == [(DAILY, 2.0, 2.0, DAY)]
@@ -161,7 +161,7 @@ async def test_while_redis_is_away_each_replica_tells_for_itself_and_only_once()
 
 
 async def test_an_hour_far_above_the_usual_is_told_once() -> None:
-    replica = Replica(CostRules())
+    replica = Replica(cost_rules())
     await replica.tells()
     for _ in range(4):
         await replica.spends(1.0)
@@ -190,7 +190,7 @@ def test_one_dear_hour_moves_the_norm_by_a_fifth() -> None:
 
 
 async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:
-    rules = CostRules(alert_threshold_usd=2.0)
+    rules = cost_rules(alert_threshold_usd=2.0)
     one = Replica(rules)
     other = Replica(rules, one.store, one.marks, one.calendar, name="other")
     await one.spends(3.0)
@@ -203,7 +203,7 @@ async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fl
 
 
 async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> None:
-    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    replica = Replica(cost_rules(alert_threshold_usd=2.0))
     replica.marks.away = replica.store.away = True
     await replica.spends(2.0)
     await replica.tells()
@@ -214,13 +214,13 @@ async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> Non
 @pytest.mark.parametrize("is_alone", [True, False])
 async def test_without_redis_a_reset_holds_everywhere_only_of_a_single_replica(*, is_alone: bool) -> None:
     metrics, calendar = new_metrics(), Calendar()
-    own = budget(CostRules, metrics=metrics, now=calendar)
-    here, _ = alerts(own, CostRules, metrics=metrics, now=calendar, is_alone=is_alone)
+    own = budget(cost_rules, metrics=metrics, now=calendar)
+    here, _ = alerts(own, cost_rules, metrics=metrics, now=calendar, is_alone=is_alone)
     assert await here.reset() == AlertsReset(forgotten=0, everywhere=is_alone)
 
 
 async def test_a_reset_tells_nothing_that_is_not_passed_any_more() -> None:
-    replica = Replica(CostRules(alert_threshold_usd=2.0))
+    replica = Replica(cost_rules(alert_threshold_usd=2.0))
     await replica.spends(2.0)
     await replica.tells()
     replica.calendar.move(days=1)

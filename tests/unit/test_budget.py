@@ -20,9 +20,9 @@ from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from implementations.accounting.shared_budget import AT_ONCE
 from implementations.resilience.call import calling
-from protocols import CostRules, PeriodSpending, ProviderRequest, Reservation
+from protocols import PeriodSpending, ProviderRequest, Reservation
 from tests.fake_shared_budget import NOTHING, FakeSharedBudget
-from tests.fakes import Calendar, Clock, budget, call, new_metrics, request, sample, settle
+from tests.fakes import Calendar, Clock, budget, call, cost_rules, new_metrics, request, sample, settle
 
 pytestmark = pytest.mark.usefixtures("patience_s")
 
@@ -62,7 +62,7 @@ class Fleet:
         """Create the store and one budget for each replica."""
         self.store = FakeSharedBudget()
         self.metrics = new_metrics()
-        rules = CostRules(limit_usd_per_day=self.day, limit_usd_per_month=self.month, unknown_ceiling_usd=PRICED)
+        rules = cost_rules(limit_usd_per_day=self.day, limit_usd_per_month=self.month, unknown_ceiling_usd=PRICED)
         self.budgets: Sequence[Budget] = [
             budget(
                 lambda: rules,
@@ -424,7 +424,7 @@ async def test_a_purchase_of_unknown_price_is_charged_at_the_ceiling_and_never_f
 
 async def test_an_unknown_price_is_refused_when_the_operator_says_so_even_without_a_limit() -> None:
     metrics = new_metrics()
-    strict = budget(lambda: CostRules(unknown_price=UnknownPrice.REFUSE), metrics=metrics)
+    strict = budget(lambda: cost_rules(unknown_price=UnknownPrice.REFUSE), metrics=metrics)
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())
     assert sample(metrics, "llm_provider_cost_limit_refusals_total", reason="unknown_price") == 1.0
@@ -433,7 +433,7 @@ async def test_an_unknown_price_is_refused_when_the_operator_says_so_even_withou
 async def test_what_is_free_is_answered_when_nothing_is_left() -> None:
     calendar = Calendar()
     poor = budget(
-        lambda: CostRules(limit_usd_per_day=0.0), metrics=new_metrics(), prices=Prices({}, now=calendar), now=calendar
+        lambda: cost_rules(limit_usd_per_day=0.0), metrics=new_metrics(), prices=Prices({}, now=calendar), now=calendar
     )
     assert (await poor.reserve(request(provider=ProviderName.MOCK))).ceiling == 0
     with pytest.raises(CostLimitExceededError):
@@ -461,13 +461,13 @@ async def test_without_a_limit_nothing_is_asked_on_the_way_of_a_request() -> Non
 
 
 async def test_a_limit_that_is_lifted_while_redis_is_asked_refuses_for_the_last_time() -> None:
-    rules, store = [CostRules(limit_usd_per_day=0.0)], FakeSharedBudget()
+    rules, store = [cost_rules(limit_usd_per_day=0.0)], FakeSharedBudget()
     limited = budget(lambda: rules[-1], metrics=new_metrics(), shared=store.of("replica"))
     await limited.refresh()
     store.goes_on.clear()
     asking = asyncio.create_task(limited.reserve(request()))
     await settle()
-    rules.append(CostRules())
+    rules.append(cost_rules())
     store.goes_on.set()
     with pytest.raises(CostLimitExceededError):
         await asking
@@ -752,7 +752,7 @@ async def test_without_limits_or_without_redis_nothing_is_degraded(day: float | 
 
 def test_every_reason_of_a_refusal_is_shown_before_the_first() -> None:
     metrics = new_metrics()
-    budget(CostRules, metrics=metrics)
+    budget(cost_rules, metrics=metrics)
     for reason in ("day", "month", "unknown_price"):
         assert sample(metrics, "llm_provider_cost_limit_refusals_total", reason=reason) == 0.0
 
@@ -778,7 +778,7 @@ async def test_while_redis_is_away_a_replica_may_still_put_aside_its_part() -> N
 @pytest.mark.parametrize(("limit_usd", "left"), [(None, 1.0), (4.0, 1.0), (0.0, 0.0)])
 def test_a_replica_that_is_alone_measures_what_is_left_by_its_own_part(limit_usd: float | None, left: float) -> None:
     metrics = new_metrics()
-    budget(lambda: CostRules(limit_usd_per_day=limit_usd), metrics=metrics, replicas=4)
+    budget(lambda: cost_rules(limit_usd_per_day=limit_usd), metrics=metrics, replicas=4)
 
     assert sample(metrics, "llm_provider_budget_left_ratio", period="day") == left
 

@@ -14,7 +14,7 @@ from implementations.accounting.ceilings import ENVELOPE_TOKENS, Ceilings
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from protocols import CostRules, ProviderRequest
-from tests.fakes import Calendar, prompt, request
+from tests.fakes import Calendar, cost_rules, prompt, request
 
 ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
 OWN = {
@@ -39,7 +39,7 @@ def ceiling(
     asked: ProviderRequest, *, rules: CostRules | None = None, overrides: Mapping[str, PriceOverride] | None = None
 ) -> int:
     prices = Prices(overrides or {}, now=Calendar())
-    return Ceilings(prices=prices, rules=lambda: rules or CostRules()).of(asked)
+    return Ceilings(prices=prices, rules=lambda: rules or cost_rules()).of(asked)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_no_call_costs_more_than_was_put_aside_for_it(
 
 def test_an_unknown_price_is_put_aside_as_the_operator_says_or_refused() -> None:
     unknown = asking(ANTHROPIC, "judge-of-tomorrow", size_bytes=4_000)
-    assert ceiling(unknown, rules=CostRules(unknown_ceiling_usd=0.25)) == 250_000
+    assert ceiling(unknown, rules=cost_rules(unknown_ceiling_usd=0.25)) == 250_000
     with pytest.raises(CostLimitExceededError) as refused:
-        ceiling(unknown, rules=CostRules(unknown_price=UnknownPrice.REFUSE))
+        ceiling(unknown, rules=cost_rules(unknown_price=UnknownPrice.REFUSE))
     assert refused.value.provider is ANTHROPIC

@@ -33,7 +33,6 @@ from implementations.resilience.provider_guards import guards_of
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.selection.standing import show_standing
 from metrics import SETTINGS, STORED, Metrics
-from protocols import CostRules
 from tests.fake_redis import Replica
 from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import (
@@ -45,6 +44,7 @@ from tests.fakes import (
     alerts,
     budget,
     call,
+    cost_rules,
     middle,
     new_metrics,
     provider_status,
@@ -153,7 +153,7 @@ async def drive_the_budget(watch: Watch) -> None:
     """A limit that is used up, and a Redis that is away."""
     store = FakeSharedBudget()
     store.away = True
-    rules = CostRules(limit_usd_per_day=0.0)
+    rules = cost_rules(limit_usd_per_day=0.0)
     strict = budget(lambda: rules, metrics=watch.metrics, shared=store.of("one"))
     with pytest.raises(CostLimitExceededError):
         await strict.reserve(request())

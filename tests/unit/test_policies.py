@@ -24,7 +24,7 @@ from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import Retrying
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import RetryManagerImpl
-from protocols import Attempt, CostRules, ProviderReply, ProviderRequest
+from protocols import Attempt, ProviderReply, ProviderRequest
 from tests.fakes import (
     KNOWN_MODEL,
     Calendar,
@@ -37,6 +37,7 @@ from tests.fakes import (
     accounting_of,
     budget,
     call,
+    cost_rules,
     new_metrics,
     reply,
     request,
@@ -191,7 +192,7 @@ async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
 
 
 async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_took_all_the_time() -> None:
-    money = budget(lambda: CostRules(limit_usd_per_day=10.0), metrics=new_metrics())
+    money = budget(lambda: cost_rules(limit_usd_per_day=10.0), metrics=new_metrics())
     judge, books_ = FakeProvider(reply()), accounting_of(FixedPrices(0.5), metrics=new_metrics(), now=Calendar())
     late = call(Clock(), remaining_s=0.0)
     with calling(late), pytest.raises(AttemptCutShortError):
