@@ -572,7 +572,7 @@ class SharedStateProvider(Provider):
 
     @provide
     def generation(self) -> Generation:
-        """The number in every cache key."""
+        """The number in every key of the shared cache."""
         return Generation()
 
     @provide

@@ -65,12 +65,12 @@ class CacheManagerImpl:
 
     @property
     def generation(self) -> int:
-        """The number in every key."""
+        """The number in every key in Redis."""
         return self._generation.number
 
     async def get(self, key: str) -> CachedReply | None:
         """The reply, or None if absent or expired. A request waits at most a quarter of a second for Redis."""
-        local = self._local_entry(key)
+        local = self._local.get(key)
         if self._shared is None or (local is not None and local.here_s < self._near_ttl_s):
             tier, found = LOCAL, _reply_in(local)
         else:
@@ -88,7 +88,7 @@ class CacheManagerImpl:
             self._shared.put(key, payload, ttl_s=drawn_s)
 
     async def clear(self) -> CacheCleared:
-        """Invalidate every reply, by raising the generation that is part of every key."""
+        """Invalidate every reply by raising the generation: it is part of every key in Redis, and empties this tier."""
         if self._shared is None:
             self._generation.advance_to(self._generation.number + 1)
         everywhere = self._is_alone if self._shared is None else await self._shared.clear()
@@ -135,26 +135,20 @@ class CacheManagerImpl:
                 entry = await shared.get(key, patience_s=patience_s)
         except RedisAwayError:
             self._metrics.cache_lookups.of(REDIS, "unavailable").inc()
-            return LOCAL, _reply_in(self._local_entry(key))
+            return LOCAL, _reply_in(self._local.get(key))
         reply = None if entry is None else decode_once(entry.payload)
         self._looked_up(REDIS, found=reply is not None)
         if entry is None or reply is None:
-            local = self._local_entry(key)
+            local = self._local.get(key)
             if local is not None:  # Redis lost the entry or never stored it: write it back, with the TTL it has left
                 shared.put(key, local.payload, ttl_s=local.left_s, age_s=local.age_s)
             return LOCAL, _reply_in(local)
         self._store_locally(key, entry.payload, ttl_s=entry.left_s, age_s=entry.age_s)
         return REDIS, CachedReply(reply=reply, age_s=entry.age_s)
 
-    def _local_entry(self, key: str) -> LocalEntry | None:
-        return self._local.get(self._name(key))
-
     def _store_locally(self, key: str, payload: bytes, *, ttl_s: float, age_s: float) -> None:
-        self._local.put(self._name(key), payload, ttl_s=min(ttl_s, self._local_ttl_s), age_s=age_s)
+        self._local.put(key, payload, ttl_s=min(ttl_s, self._local_ttl_s), age_s=age_s)
         self._metrics.cache_stores.of(LOCAL, "stored").inc()
-
-    def _name(self, key: str) -> str:
-        return f"{self._generation.number}:{key}"
 
     def _looked_up(self, tier: str, *, found: bool) -> None:
         self._metrics.cache_lookups.of(tier, "hit" if found else "miss").inc()

@@ -1,4 +1,4 @@
-"""A number in every entry's key: raising it invalidates all entries at once, without scanning for them."""
+"""A number in the key of every entry in Redis: raising it invalidates all of them at once, without scanning."""
 
 from collections.abc import Callable
 
