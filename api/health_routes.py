@@ -24,6 +24,8 @@ from protocols import (
     AdmissionProtocol,
     BackgroundProtocol,
     BudgetProtocol,
+    CacheHealth,
+    EventHealth,
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
@@ -50,7 +52,8 @@ async def healthz(
     """Whether the service can serve, and what is wrong."""
     current = runtime_settings.current()
     statuses = selector.statuses(current)
-    dependencies = _dependencies(cache, events)
+    cache_health, event_health = cache.health(), events.health()
+    dependencies = _dependencies(cache_health, event_health)
     status = _status(statuses, dependencies, draining=admission.is_draining, down=background.down)
     body = HealthResponse(
         service=settings.service.name,
@@ -67,7 +70,7 @@ async def healthz(
                 draining=admission.is_draining,
             ),
             *task_warnings(background.down),
-            *mode_warnings(cache.health(), events.health(), budget_is_local=budget.is_local),
+            *mode_warnings(cache_health, event_health, budget_is_local=budget.is_local),
         ],
     )
     code = 503 if status is HealthStatus.UNHEALTHY else 200
@@ -106,16 +109,15 @@ def _flag(text: str, *, status: int) -> Response:
     return Response(StatusResponse(status=text).model_dump_json(), status=status, content_type="application/json")
 
 
-def _dependencies(cache: LLMCacheManagerProtocol, events: LLMEventPublisherProtocol) -> Dependencies:
-    known = cache.health()
+def _dependencies(cache: CacheHealth, events: EventHealth) -> Dependencies:
     return Dependencies(
-        redis=known.redis,
-        kafka=events.health().kafka,
+        redis=cache.redis,
+        kafka=events.kafka,
         cache=CacheReport(
-            cache_mode=known.mode,
+            cache_mode=cache.mode,
             local_cache_available=True,
-            redis_available=known.redis is DependencyStatus.HEALTHY,
-            redis_failure_count=known.redis_failure_count,
+            redis_available=cache.redis is DependencyStatus.HEALTHY,
+            redis_failure_count=cache.redis_failure_count,
         ),
     )
 
