@@ -696,31 +696,33 @@ class EventsProvider(Provider):
 
     @provide
     def outbox(
-        self, settings: Settings, security: Security, metrics: Metrics, tracer: TracerProtocol
+        self,
+        settings: Settings,
+        security: Security,
+        metrics: Metrics,
+        tracer: TracerProtocol,
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
     ) -> Iterator[Outbox]:
         """The outbox to Kafka; NoOutbox without Kafka."""
         wanted = settings.events
         if not wanted.enabled or not wanted.kafka_servers:
             yield NoOutbox()
             return
-        spool = (
-            Spool(wanted.spool_path, metrics=metrics, now=utc_now, clock=time.monotonic) if wanted.spool_path else None
-        )
+        spool = Spool(wanted.spool_path, metrics=metrics, now=utc_now, clock=clock) if wanted.spool_path else None
         queue = EventQueue(
-            max_messages=wanted.queue_size, max_bytes=64 * MIB, spool=spool, metrics=metrics, clock=time.monotonic
+            max_messages=wanted.queue_size, max_bytes=64 * MIB, spool=spool, metrics=metrics, clock=clock
         )
         connection = KafkaConnection(
             KafkaLink(",".join(wanted.kafka_servers), security, client_id=settings.service.name),
-            self._circuit(settings, metrics),
+            self._circuit(settings, metrics, clock),
             metrics=metrics,
-            sleep=asyncio.sleep,
+            sleep=sleep,
             backoff=Backoff(random.uniform),
         )
 
         def lane(event: ProcessingEvent) -> Lane:
-            return Lane(
-                event, queue, connection, clock=time.monotonic, sleep=asyncio.sleep, backoff=Backoff(random.uniform)
-            )
+            return Lane(event, queue, connection, clock=clock, sleep=sleep, backoff=Backoff(random.uniform))
 
         outbox = KafkaOutbox(
             queue,
@@ -732,13 +734,13 @@ class EventsProvider(Provider):
             metrics=metrics,
             traceparent=traceparent(tracer),
             now=utc_now,
-            clock=time.monotonic,
-            sleep=asyncio.sleep,
+            clock=clock,
+            sleep=sleep,
         )
         yield outbox
         outbox.close()
 
-    def _circuit(self, settings: Settings, metrics: Metrics) -> CircuitBreaker:
+    def _circuit(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> CircuitBreaker:
         def log_change(before: CircuitState, after: CircuitState) -> None:
             metrics.kafka_circuit_transitions.of(after).inc()
             log.warning("kafka_circuit", before=before, after=after)
@@ -749,7 +751,7 @@ class EventsProvider(Provider):
             success_threshold=settings.events.circuit_success_threshold,
             probe_s=ACK_TIMEOUT_S,
         )
-        return CircuitBreaker(rules, clock=time.monotonic, jitter=random.uniform, on_transition=log_change)
+        return CircuitBreaker(rules, clock=clock, jitter=random.uniform, on_transition=log_change)
 
 
 class AccessProvider(Provider):
@@ -794,7 +796,7 @@ class ProcessProvider(Provider):
 
     @provide
     def clock(self) -> ClockProtocol:
-        """The monotonic clock; only event delivery uses its own."""
+        """The monotonic clock."""
         return time.monotonic
 
     @provide
