@@ -9,6 +9,7 @@ from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.request_scope import current_scope, note_failure
+from api.response_rendering import json_answer
 from api_models import ErrorBody
 from exceptions import (
     AdminAddressRefusedError,
@@ -62,7 +63,7 @@ def install(app: Quart, *, history: HistoryProtocol) -> None:
 def _rendered(failure: ServiceError, error: Exception) -> Response:
     """The error body with its status and headers."""
     body = body_of(failure, current_scope().correlation_id, current_scope().trace_id)
-    response = Response(body.model_dump_json(), status=failure.status, content_type="application/json")
+    response = json_answer(body, status=failure.status)
     if body.retry_after is not None:
         response.headers["Retry-After"] = str(body.retry_after)
     if failure.status == HTTPStatus.UNAUTHORIZED:

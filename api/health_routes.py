@@ -7,6 +7,7 @@ from quart import Blueprint, Response, request
 from quart_dishka import inject
 
 from api.health_warnings import mode_warnings, task_warnings, warnings_of
+from api.response_rendering import json_answer
 from api_models import (
     CacheMode,
     CacheReport,
@@ -73,14 +74,13 @@ async def healthz(
             *mode_warnings(cache_health, event_health, budget_is_local=budget.is_local),
         ],
     )
-    code = 503 if status is HealthStatus.UNHEALTHY else 200
-    return Response(body.model_dump_json(), status=code, content_type="application/json")
+    return json_answer(body, status=503 if status is HealthStatus.UNHEALTHY else 200)
 
 
 @blueprint.get("/livez")
 async def livez() -> Response:
     """Answers as long as the event loop runs."""
-    return _flag("alive", status=200)
+    return json_answer(StatusResponse(status="alive"))
 
 
 @blueprint.get("/readyz")
@@ -94,7 +94,8 @@ async def readyz(
     ready = not admission.is_draining and any(
         status.is_usable for status in selector.statuses(runtime_settings.current())
     )
-    return _flag("ready", status=200) if ready else _flag("not ready", status=503)
+    body = StatusResponse(status="ready" if ready else "not ready")
+    return json_answer(body, status=200 if ready else 503)
 
 
 @blueprint.get("/metrics")
@@ -103,10 +104,6 @@ async def scrape(metrics: FromDishka[Metrics]) -> Response:
     """All metrics, in OpenMetrics format if requested."""
     text, content_type = metrics.exposition(request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)
-
-
-def _flag(text: str, *, status: int) -> Response:
-    return Response(StatusResponse(status=text).model_dump_json(), status=status, content_type="application/json")
 
 
 def _dependencies(cache: CacheHealth, events: EventHealth) -> Dependencies:

@@ -9,9 +9,9 @@ from api_models import AttemptReport, ComparisonResponse, Provenance
 from protocols import ComparisonQuery, ComparisonResult, Timings
 
 
-def json_answer(body: BaseModel) -> Response:
-    """200 with the body."""
-    return Response(body.model_dump_json(), content_type="application/json")
+def json_answer(body: BaseModel, *, status: int = 200) -> Response:
+    """The body with this status."""
+    return Response(body.model_dump_json(), status=status, content_type="application/json")
 
 
 def render_result(query: ComparisonQuery, result: ComparisonResult) -> Response:
