@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from api_models import ProviderName, Purchase, UnknownPrice, Usage
+from api_models import Purchase, UnknownPrice, Usage
 from exceptions import CostLimitExceededError
 from implementations.accounting.money import micro_usd_at_least
 from protocols import RATED_TOKENS, CostRules, PricesProtocol, ProviderRequest, Rates
@@ -46,4 +46,4 @@ class Ceilings:
     def _listed(self, request: ProviderRequest, tokens: int, written: int) -> float:
         usage = Usage(prompt=tokens, completion=request.max_tokens, written=written)
         purchase = Purchase(model=request.model, usage=usage, cost_usd=None)
-        return self._prices.cost_usd(ProviderName(request.provider), purchase, asked=request.model) or 0.0
+        return self._prices.cost_usd(request.provider, purchase, asked=request.model) or 0.0
