@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 
+import structlog
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 from genai_prices.types import PriceCalculation, TieredPrices
@@ -20,6 +21,8 @@ SMALL_PROMPT = 1_000  # within the first tier of every price
 DIGITS = 6
 KEPT = 1024
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})
+
+log = structlog.get_logger("costs")
 
 
 class Prices:
@@ -117,9 +120,13 @@ def _listed_cost(provider: ProviderName, model: str, usage: Usage, at: datetime)
 
 
 def _listed(provider: ProviderName, model: str, counts: PricedUsage, at: datetime) -> PriceCalculation | None:
+    """None also if the library fails: no verdict is lost for want of its price, and unknown prices are counted."""
     try:
         return calc_price(counts, model, provider_id=provider, genai_request_timestamp=at)
     except LookupError:
+        return None
+    except Exception as error:  # noqa: BLE001  the boundary to a library
+        log.error("price_unreadable", provider=provider, error=type(error).__name__)  # noqa: TRY400  its text is foreign
         return None
 
 

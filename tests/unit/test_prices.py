@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isnan
+from typing import NoReturn
 
 import pytest
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from api_models import UNKNOWN_USAGE, ProviderName, Purchase, Usage
 from config import PriceOverride
@@ -215,6 +217,22 @@ def test_without_counts_the_cost_is_unknown(provider: ProviderName, model: str, 
 @pytest.mark.parametrize("provider", [MOCK, INTERNAL])
 def test_what_runs_on_our_own_machines_is_free(provider: ProviderName, usage: Usage) -> None:
     assert cost(provider, "whatever", usage) == 0.0
+
+
+def test_a_price_table_that_fails_leaves_the_price_unknown_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is known to no other test: rates are kept for the day."""
+
+    def broken(*_: object, **__: object) -> NoReturn:
+        raise ValueError("a text that may quote anything")
+
+    monkeypatch.setattr("implementations.accounting.prices.calc_price", broken)
+    with capture_logs() as lines:
+        assert cost(OPENAI, "gpt-of-a-broken-table", SMALL) is None
+        assert Prices({}, now=Calendar(NOON)).rates(OPENAI, "gpt-of-a-broken-table") is None
+    assert {(line["event"], line["provider"], line["error"]) for line in lines} == {
+        ("price_unreadable", "openai", "ValueError")
+    }
+    assert "quote" not in str(lines)
 
 
 def test_no_cost_is_less_than_nothing_or_not_a_number() -> None:
