@@ -444,13 +444,13 @@ _figures = attrgetter(*UsageTotals.__slots__)
 class Account:
     """This process's part of one period's money, in micro-dollars. held: spent plus reserved.
 
-    asked: the part of it that waits for an answer of the shared budget. sent_held, sent_spent: the amounts that are
+    undecided: the part of it that waits for an answer of the shared budget. sent_held, sent_spent: the amounts that are
     already shared with the other replicas. period: a UTC day or month in ISO 8601.
     """
 
     period: str
     held: int = 0
-    asked: int = 0
+    undecided: int = 0
     spent: int = 0
     sent_held: int = 0
     sent_spent: int = 0
@@ -458,7 +458,7 @@ class Account:
     @property
     def decided(self) -> int:
         """What is held whatever the answers will be: what the other replicas are told."""
-        return self.held - self.asked
+        return self.held - self.undecided
 
 
 @dataclass(slots=True, kw_only=True)
@@ -467,7 +467,7 @@ class Reservation:
 
     ceiling: int
     accounts: tuple[Account, Account]
-    is_asked: bool = True
+    is_undecided: bool = True
     is_open: bool = True
 
 

@@ -33,16 +33,16 @@ class LocalBudget:
         accounts = self.accounts
         for account in accounts:
             account.held += ceiling
-            account.asked += ceiling
+            account.undecided += ceiling
         return Reservation(ceiling=ceiling, accounts=accounts)
 
     @staticmethod
     def decide(reservation: Reservation) -> None:
         """It is granted: from now on the other replicas are told of it. Without effect a second time."""
-        if reservation.is_asked:
-            reservation.is_asked = False
+        if reservation.is_undecided:
+            reservation.is_undecided = False
             for account in reservation.accounts:
-                account.asked -= reservation.ceiling
+                account.undecided -= reservation.ceiling
 
     def settle(self, reservation: Reservation, cost: int) -> None:
         """Spend cost, in micro-dollars, and release the rest. Without effect a second time."""

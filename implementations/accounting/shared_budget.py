@@ -98,8 +98,8 @@ class SharedBudget:
         """
         async with self._turns:
             for _ in range(EPOCHS):
-                is_ready = reservation.is_asked and await self._ready()
-                if not is_ready or not reservation.is_asked or reservation.accounts != self._local.accounts:
+                is_ready = reservation.is_undecided and await self._ready()
+                if not is_ready or not reservation.is_undecided or reservation.accounts != self._local.accounts:
                     return None
                 epoch, entries = self._epoch, self._differences(limits)
                 heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
