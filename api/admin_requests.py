@@ -23,15 +23,15 @@ def administrator() -> Administrator:
 
 def meant_version() -> Callable[[int], bool]:
     """A predicate: whether If-Match names this version; always true without the header."""
-    asked = current_scope().asked
-    if "If-Match" not in asked.headers:
+    request = current_scope().request
+    if "If-Match" not in request.headers:
         return lambda _: True
-    return lambda version: asked.if_match.contains(str(version))
+    return lambda version: request.if_match.contains(str(version))
 
 
 async def json_object() -> dict[str, object]:
     """The body. Raises InvalidQueryError and UnsupportedContentTypeError."""
-    return await read_object(current_scope().asked)
+    return await read_object(current_scope().request)
 
 
 async def read(model: type[Body]) -> Body:

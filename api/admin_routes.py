@@ -65,5 +65,5 @@ async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[Aud
 def check(access: AdminAccessProtocol) -> None:
     """Require the administrator's key. Every admin route starts with this."""
     scope = current_scope()
-    access.check(shown_key(scope.asked), peer=scope.peer())
+    access.check(shown_key(scope.request), peer=scope.peer())
     attribute_to(ADMIN)

@@ -134,21 +134,21 @@ class Application(Quart):
 
     async def handle_request(self, request: Request, finish: Finish = lambda _: None) -> ResponseTypes:
         """Run the handler and the error rendering. finish: called with the response."""
-        asked = cast("ServiceRequest", request)  # our `request_class`, which Quart's signature does not know
-        asked.body.memory = self.memory
-        with self.request_context(request) as context, self.traced(asked):
+        ours = cast("ServiceRequest", request)  # our `request_class`, which Quart's signature does not know
+        ours.body.memory = self.memory
+        with self.request_context(request) as context, self.traced(ours):
             try:
-                response = await self._answer(asked, context)
+                response = await self._answer(ours, context)
             except Exception as error:  # noqa: BLE001  no error handler rendered it; Quart logs and answers it
                 response = await self.handle_exception(error)
             finish(response)
             return response
 
-    async def _answer(self, asked: ServiceRequest, context: RequestContext) -> ResponseTypes:
+    async def _answer(self, request: ServiceRequest, context: RequestContext) -> ResponseTypes:
         """Exceptions from the check are rendered like those from a handler."""
         answer: ResponseReturnValue | HTTPException
         try:
-            self.checked(asked)
+            self.checked(request)
             answer = await self.dispatch_request(context)
         except Exception as error:  # noqa: BLE001  re-raised if no error handler renders it
             answer = await self.handle_user_exception(error)

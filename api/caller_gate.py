@@ -21,11 +21,11 @@ TRIALS = frozenset({"llm.test_provider"})
 def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: Sequence[IPNetwork]) -> None:
     """Authenticate every request of this application."""
 
-    def identify(asked: ServiceRequest) -> None:
-        peer = current_scope().peer = partial(address_of, asked.remote_addr, asked.headers, trusted_proxies)
-        if needs_no_caller(asked.path):
+    def identify(request: ServiceRequest) -> None:
+        peer = current_scope().peer = partial(address_of, request.remote_addr, request.headers, trusted_proxies)
+        if needs_no_caller(request.path):
             return
-        attribute_to(access.identify(partial(shown_key, asked), peer=peer, admin_may=_is_for_operators(asked)))
+        attribute_to(access.identify(partial(shown_key, request), peer=peer, admin_may=_is_for_operators(request)))
 
     app.checked = identify
 
@@ -35,6 +35,6 @@ def needs_no_caller(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(ADMIN_ROUTES)
 
 
-def _is_for_operators(asked: ServiceRequest) -> bool:
+def _is_for_operators(request: ServiceRequest) -> bool:
     """Whether the administrator's key suffices: for reading, and for testing a provider."""
-    return asked.path.startswith(API) and (asked.method in READING or asked.endpoint in TRIALS)
+    return request.path.startswith(API) and (request.method in READING or request.endpoint in TRIALS)

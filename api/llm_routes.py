@@ -50,7 +50,7 @@ async def compare(
 ) -> Response:
     """Judge one pair of essays."""
     with admission.admit():
-        query = await read_comparison(current_scope().asked)
+        query = await read_comparison(current_scope().request)
         result = await orchestrator.compare(query)
     history.answered(result.timings.total_s)
     note(

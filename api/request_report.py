@@ -37,8 +37,8 @@ def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol)
     report = _Report(metrics, admission)
 
     @contextmanager
-    def around(asked: ServiceRequest) -> Iterator[Finish]:
-        scope = begin(asked)
+    def around(request: ServiceRequest) -> Iterator[Finish]:
+        scope = begin(request)
         report.in_flight += 1
         try:
             yield partial(report.finish, scope)
@@ -66,11 +66,11 @@ class _Report:
             response.headers["Connection"] = "close"
 
     def write(self, scope: RequestScope) -> None:
-        asked, elapsed_s = scope.asked, (scope.answered_s or time.perf_counter()) - scope.began_s
-        rule = asked.url_rule.rule if asked.url_rule else "unmatched"
-        method = asked.method if asked.method in METHODS else "other"
+        request, elapsed_s = scope.request, (scope.answered_s or time.perf_counter()) - scope.began_s
+        rule = request.url_rule.rule if request.url_rule else "unmatched"
+        method = request.method if request.method in METHODS else "other"
         self._count(scope, method, rule, elapsed_s)
-        write = self._log.debug if asked.path in QUIET_PATHS else self._log.info
+        write = self._log.debug if request.path in QUIET_PATHS else self._log.info
         write(
             "request_finished",
             method=method,

@@ -24,7 +24,7 @@ UNKNOWN_PEER = "unknown"
 class RequestScope:
     """The state of the current request. peer: returns the client's address, computed on demand."""
 
-    asked: ServiceRequest
+    request: ServiceRequest
     correlation_id: UUID
     began_s: float
     answered_s: float | None = None
@@ -41,10 +41,10 @@ _current: ContextVar[RequestScope] = ContextVar("request_scope")
 current_scope = _current.get  # raises LookupError outside of a request
 
 
-def begin(asked: ServiceRequest) -> RequestScope:
+def begin(request: ServiceRequest) -> RequestScope:
     """Start the scope of this request; its correlation id is the caller's if that is a UUID."""
-    correlation_id = _uuid(next(iter(asked.lines(CORRELATION_LINE)), None)) or uuid4()
-    scope = RequestScope(asked, correlation_id, time.perf_counter())
+    correlation_id = _uuid(next(iter(request.lines(CORRELATION_LINE)), None)) or uuid4()
+    scope = RequestScope(request, correlation_id, time.perf_counter())
     _current.set(scope)
     structlog.contextvars.clear_contextvars()  # a pipelined request starts in the context of its predecessor
     structlog.contextvars.bind_contextvars(correlation_id=str(correlation_id))

@@ -23,16 +23,18 @@ NOTES = ("provider", "model", "cache", "attempts", "cost_usd")
 def install(app: Application, *, tracer: TracerProtocol) -> None:
     """Give every request of this application a span, except for polled paths."""
 
-    def around(asked: ServiceRequest) -> AbstractContextManager[None]:
-        caller = _caller(asked)
-        if asked.path in QUIET_PATHS or (caller is None and not tracer.records):
+    def around(request: ServiceRequest) -> AbstractContextManager[None]:
+        caller = _caller(request)
+        if request.path in QUIET_PATHS or (caller is None and not tracer.records):
             return UNTRACED
-        return traced(asked, caller)
+        return traced(request, caller)
 
     @contextmanager
-    def traced(asked: ServiceRequest, caller: TraceContext | None) -> Iterator[None]:
+    def traced(request: ServiceRequest, caller: TraceContext | None) -> Iterator[None]:
         scope, serving = current_scope(), ExitStack()
-        span = serving.enter_context(tracer.serve(_name(asked), caller=caller, attributes=_asked(asked)))
+        span = serving.enter_context(
+            tracer.serve(_name(request), caller=caller, attributes=_request_attributes(request))
+        )
         trace = tracer.current()
         if trace is not None:
             scope.trace_id = trace.trace_id
@@ -43,7 +45,7 @@ def install(app: Application, *, tracer: TracerProtocol) -> None:
             yield
         finally:
             with serving:  # the status decides how the span ended, not an exception
-                span.set_attributes(_answered(scope))
+                span.set_attributes(_response_attributes(scope))
                 if scope.status >= FIRST_FAILURE_STATUS:
                     span.fail(_error_type(scope))
 
@@ -61,15 +63,15 @@ def _name(request: ServiceRequest) -> str:
     return f"{method} {request.url_rule.rule}" if request.url_rule else method
 
 
-def _asked(request: ServiceRequest) -> Attributes:
-    asked = {
+def _request_attributes(request: ServiceRequest) -> Attributes:
+    always = {
         "http.request.method": request.method if request.method in METHODS else "_OTHER",
         "url.scheme": request.scheme,
     }
-    return {**asked, "http.route": request.url_rule.rule} if request.url_rule else asked
+    return {**always, "http.route": request.url_rule.rule} if request.url_rule else always
 
 
-def _answered(scope: RequestScope) -> Attributes:
+def _response_attributes(scope: RequestScope) -> Attributes:
     known = {f"llm_provider.{name}": scope.notes.get(name) for name in NOTES}
     attributes: dict[str, str | bool | int | float | tuple[str, ...]] = {
         name: value for name, value in known.items() if isinstance(value, str | int | float)

@@ -6,11 +6,11 @@ BEARER = "bearer "
 BLANKS = " \t"  # no others: the last byte of a UTF-8 key may be a space in Latin-1
 
 
-def shown_key(asked: Request) -> str | None:
+def shown_key(request: Request) -> str | None:
     """The key from `Authorization: Bearer`, else from `X-API-Key`, else None."""
-    authorization = asked.headers.get("Authorization", "")
+    authorization = request.headers.get("Authorization", "")
     is_bearer = authorization.lower().startswith(BEARER)
-    key = authorization[len(BEARER) :].strip(BLANKS) if is_bearer else asked.headers.get("X-API-Key")
+    key = authorization[len(BEARER) :].strip(BLANKS) if is_bearer else request.headers.get("X-API-Key")
     return None if key is None else _as_sent(key)
 
 

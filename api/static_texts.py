@@ -19,10 +19,10 @@ class StaticText:
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def answer(self, asked: Request) -> Response:
+    def answer(self, request: Request) -> Response:
         """The text, or 304."""
         etag = sha256(self.text).hexdigest()[:32]
-        if asked.if_none_match.contains_weak(etag):
+        if request.if_none_match.contains_weak(etag):
             response = Response(status=304)
             del response.headers["Content-Type"]
         else:
