@@ -134,7 +134,7 @@ from protocols import (
 log = structlog.get_logger("service")
 
 Flights = SingleFlight[ProviderReply]
-QuestionMemory = NewType("QuestionMemory", MemoryLimit)
+QueryMemory = NewType("QueryMemory", MemoryLimit)
 
 OF_ONE_REPLICA = {"service": {"host", "port"}, "events": {"spool_path"}}  # settings that replicas on one host differ in
 
@@ -475,9 +475,7 @@ class RequestProvider(Provider):
         )
 
     @provide
-    def capacity(
-        self, settings: Settings, memory: QuestionMemory, metrics: Metrics, tracer: TracerProtocol
-    ) -> Bulkhead:
+    def capacity(self, settings: Settings, memory: QueryMemory, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
         """The service-wide bulkhead: max_in_flight run, as many queue, the rest get 503."""
         limit = settings.judging.max_in_flight
         capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer), memory=memory)
@@ -486,9 +484,9 @@ class RequestProvider(Provider):
         return capacity
 
     @provide
-    def question_memory(self, settings: Settings, metrics: Metrics) -> QuestionMemory:
+    def query_memory(self, settings: Settings, metrics: Metrics) -> QueryMemory:
         """Memory for queries in progress."""
-        memory = QuestionMemory(MemoryLimit(settings.service.answering_bytes))
+        memory = QueryMemory(MemoryLimit(settings.service.answering_bytes))
         metrics.request_memory.of(RequestPhase.ANSWERING).set_function(lambda: memory.taken_bytes)
         return memory
 

@@ -27,7 +27,7 @@ class InternalProviderImpl:
 
 def payload(request: ProviderRequest) -> JsonObject:
     """The request body."""
-    body = chat.question(request, role="system", schema=VERDICT_SCHEMA)
+    body = chat.payload(request, role="system", schema=VERDICT_SCHEMA)
     body["max_tokens"] = request.max_tokens
     if request.reasoning:
         body["reasoning_effort"] = request.reasoning

@@ -28,7 +28,7 @@ class OpenAIProviderImpl:
 
 def payload(request: ProviderRequest) -> JsonObject:
     """The request body; `prompt_cache_key` routes questions with the same prefix to the same machine."""
-    body = chat.question(request, role="developer", schema=VERDICT_SCHEMA)
+    body = chat.payload(request, role="developer", schema=VERDICT_SCHEMA)
     body |= {
         "max_completion_tokens": request.max_tokens,
         "store": False,

@@ -49,7 +49,7 @@ class OpenRouterProviderImpl:
 
 def payload(request: ProviderRequest) -> JsonObject:
     """The request body, with the requirements on the route."""
-    body = chat.question(request, role="system", schema=_schema(request.model))
+    body = chat.payload(request, role="system", schema=_schema(request.model))
     body |= {
         "max_tokens": request.max_tokens,
         "provider": {"require_parameters": True, "data_collection": "deny", "allow_fallbacks": True},

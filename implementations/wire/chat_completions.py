@@ -15,9 +15,9 @@ PATH = "/chat/completions"
 GROUP_HEX_DIGITS = 32
 
 
-def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> JsonObject:
+def payload(request: ProviderRequest, *, role: str, schema: JsonObject) -> JsonObject:
     """The request body common to all of them. role: of the judge's instructions."""
-    payload: JsonObject = {
+    body: JsonObject = {
         "model": request.model,
         "messages": [
             {"role": role, "content": request.prompt.system},
@@ -29,8 +29,8 @@ def question(request: ProviderRequest, *, role: str, schema: JsonObject) -> Json
         },
     }
     if request.temperature is not None:
-        payload["temperature"] = request.temperature
-    return payload
+        body["temperature"] = request.temperature
+    return body
 
 
 def prefix_group(prompt: PromptProtocol) -> str:
