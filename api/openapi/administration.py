@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from api.admin_settings import SettingsChange
 from api.openapi import failures, parts
 from api.openapi.bodies import ANTHROPIC, CORRELATION_ID
-from api.openapi.operation import Answer, Key, Operation, Parameter, Tag
+from api.openapi.operation import Answer, Operation, Parameter, Tag
 from api_models import (
     AdminAction,
     AdminChange,
@@ -16,6 +16,7 @@ from api_models import (
     CircuitResponse,
     CircuitsResponse,
     CircuitState,
+    Door,
     ForcedState,
     SettingReport,
     SettingSource,
@@ -91,7 +92,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="show_settings",
         summary="List every setting in force",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         answers=(SETTINGS_ANSWER,),
         errors=failures.ADMIN,
     ),
@@ -103,7 +104,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         says="All or none, validated as a whole. Omitted settings stay as they are. Running comparisons keep the old "
         "values, except for cost limits and the log level, which apply at once.",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         asked={"A limit": SettingsChange(cost_limit_usd_per_day=50.0)},
         parameters=(IF_MATCH,),
         answers=(SETTINGS_ANSWER,),
@@ -115,7 +116,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="withdraw_settings",
         summary="Reset all settings to the environment's values",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         parameters=(IF_MATCH,),
         answers=(SETTINGS_ANSWER,),
         errors=CHANGING,
@@ -126,7 +127,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="withdraw_setting",
         summary="Reset one setting to the environment's value",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         parameters=(NAME_IN, IF_MATCH),
         answers=(SETTINGS_ANSWER,),
         errors=CHANGING,
@@ -137,7 +138,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="show_circuits",
         summary="List every circuit of this replica and, if it is held, by whom",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         answers=(Answer(says="One per provider.", example=CircuitsResponse(circuits=[HELD])),),
         errors=failures.ADMIN,
     ),
@@ -147,7 +148,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="hold_circuit",
         summary="Hold a circuit open or closed, in all replicas",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         asked={"For half an hour": CircuitOrder(state=ForcedState.OPEN, reason=REASON, for_s=1800.0)},
         parameters=(parts.PROVIDER_IN,),
         answers=(Answer(says="The circuit is held.", example=HELD),),
@@ -159,7 +160,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="reset_circuit",
         summary="Clear the override and the counts of a circuit, and lift a throttle pause",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         parameters=(parts.PROVIDER_IN,),
         answers=(Answer(says="Traffic decides again.", example=RESET),),
         errors=(*failures.STEERING, InvalidQueryError),
@@ -170,7 +171,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="clear_cache",
         summary="Clear the answer cache in all replicas",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         answers=(
             Answer(
                 says="The cache is cleared.", example=CacheClearedResponse(cleared=True, everywhere=True, generation=3)
@@ -184,7 +185,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="reset_alerts",
         summary="Let spending alerts be sent again if their thresholds are still passed",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         answers=(
             Answer(says="The alerts are reset.", example=AlertsResetResponse(reset=True, everywhere=True, forgotten=1)),
         ),
@@ -196,7 +197,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="list_changes",
         summary="List the latest changes made through this replica",
         tag=Tag.ADMINISTRATION,
-        key=Key.ADMIN,
+        door=Door.ADMIN,
         answers=(Answer(says="Newest first, fifty at most.", example=ChangesResponse([CHANGED])),),
         errors=failures.ADMIN,
     ),

@@ -10,10 +10,10 @@ from api.error_rendering import body_of
 from api.openapi import failures, parts
 from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID
-from api.openapi.operation import JSON, Answer, Header, Key, Operation, Tag
+from api.openapi.operation import JSON, Answer, Header, Operation, Tag
 from api.openapi.operations import OPERATIONS
 from api.openapi.schemas import Published, as_json, reference, schemas
-from api_models import ErrorBody, JsonObject
+from api_models import Door, ErrorBody, JsonObject
 from config import VERSION
 from exceptions import DefectError, MethodNotAllowedError, ServiceError
 
@@ -45,9 +45,9 @@ def _schemes(name: str, whose: str) -> Mapping[str, JsonObject]:
     }
 
 
-SCHEMES: Mapping[Key, Mapping[str, JsonObject]] = {
-    Key.CALLER: _schemes("Caller", "A caller's key, where the service requires one."),
-    Key.ADMIN: _schemes("Admin", "The administrator's key."),
+SCHEMES: Mapping[Door, Mapping[str, JsonObject]] = {
+    Door.CALLER: _schemes("Caller", "A caller's key, where the service requires one."),
+    Door.ADMIN: _schemes("Admin", "The administrator's key."),
 }
 NOBODYS: JsonObject = {}  # an empty security requirement: access without a key is possible
 
@@ -78,8 +78,8 @@ def document(routes: Collection[Route]) -> JsonObject:
             "responses": _failures(failures.ANYWHERE),
             "securitySchemes": {
                 name: scheme
-                for key, schemes in SCHEMES.items()
-                if any(_key(row) is key for row in rows)
+                for door, schemes in SCHEMES.items()
+                if any(_door(row) is door for row in rows)
                 for name, scheme in schemes.items()
             },
         },
@@ -95,19 +95,19 @@ def _operation(row: Operation) -> JsonObject:
         operation["parameters"] = [parameter.described() for parameter in row.parameters]
     if row.asked:
         operation["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
-    key = _key(row)
-    if key is not None:
-        operation["security"] = [{name: []} for name in SCHEMES[key]] + ([NOBODYS] if key is Key.CALLER else [])
-    errors = (*row.errors, *failures.CALLER) if key is Key.CALLER else row.errors
+    door = _door(row)
+    if door is not None:
+        operation["security"] = [{name: []} for name in SCHEMES[door]] + ([NOBODYS] if door is Door.CALLER else [])
+    errors = (*row.errors, *failures.CALLER) if door is Door.CALLER else row.errors
     responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)
     defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
     operation["responses"] = dict(sorted((responses | defect).items()))
     return operation
 
 
-def _key(row: Operation) -> Key | None:
-    """The key needed: the row's own, else a caller's wherever the gate requires one."""
-    return row.key or (None if needs_no_caller(row.path) else Key.CALLER)
+def _door(row: Operation) -> Door | None:
+    """Which the key must open: the row's own, else the callers' wherever the gate requires a key."""
+    return row.door or (None if needs_no_caller(row.path) else Door.CALLER)
 
 
 def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:

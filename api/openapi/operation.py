@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from api_models import ComparisonResponse, JsonObject
+from api_models import ComparisonResponse, Door, JsonObject
 from exceptions import ServiceError
 
 JSON = "application/json"
@@ -22,13 +22,6 @@ class Tag(StrEnum):
     HEALTH = "Health"
     ADMINISTRATION = "Administration"
     DOCUMENTATION = "Documentation"
-
-
-class Key(StrEnum):
-    """The key that an operation needs."""
-
-    CALLER = "caller"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +70,7 @@ class Answer:
 class Operation:
     """One method of one path. name: its operationId. asked: examples of the request body, all of one model.
 
-    errors: its possible failures, besides a defect of ours. key: the key that it needs.
+    errors: its possible failures, besides a defect of ours. door: which its key must open.
     """
 
     method: str
@@ -90,4 +83,4 @@ class Operation:
     asked: Mapping[str, BaseModel] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[type[ServiceError], ...] = ()
-    key: Key | None = None
+    door: Door | None = None
