@@ -1,11 +1,13 @@
 """What the integration tests share: a broker, and that nothing private is written."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from quart.typing import TestClientProtocol as Client
 
+from tests.integration.contract import mocked, serving
 from tests.integration.dialects import CANARIES
 from tests.integration.kafka_broker import Broker, broker, mock_broker
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
@@ -34,6 +36,13 @@ def perishable(kafka: Broker) -> Iterator[Broker]:
     yield kafka
     if not kafka.answers():
         kafka.start()
+
+
+@pytest.fixture
+async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+    """Ask a service in which the mock judges and never fails."""
+    async with serving(mocked(monkeypatch)) as asked:
+        yield asked
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from implementations.access.wrong_keys import MOST_FAILURES
 from protocols import LLMEventPublisherProtocol
 from startup_setup import create_app
 from tests.fakes import Recorder
+from tests.integration.contract import CANARY, content, question, refusal, settings_from
 from tests.integration.service_process import COMPARISON, mocked, prefixed, received, service, wait_until
-from tests.integration.test_http_contract import CANARY, content, question, refusal, settings_from
 
 KEY, SECOND_KEY, OTHER_KEY = f"llmp_{CANARY}-one", f"llmp_{CANARY}-new-one", f"llmp_{CANARY}-two"
 ADMIN_KEY = f"{CANARY}-of-the-administrator"

@@ -19,7 +19,7 @@ from implementations.background.supervisor import Supervisor
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol, SleepProtocol
 from tests.fakes import Recorder
-from tests.integration.test_http_contract import compare, content, mocked, refusal, serving, settings_from
+from tests.integration.contract import compare, content, mocked, refusal, serving, settings_from
 
 ADMIN = "/api/v1/admin"
 KEY = "kanarienvogel-of-the-administrator"

@@ -7,7 +7,7 @@ import pytest
 from quart.typing import TestClientProtocol as Client
 
 from implementations.access.wrong_keys import MOST_FAILURES
-from tests.integration.test_http_contract import compare, content, mocked, refusal, serving
+from tests.integration.contract import compare, content, mocked, refusal, serving
 
 KEY = "kanarienvogel-of-the-administrator"
 CLEAR = "/api/v1/admin/cache/clear"

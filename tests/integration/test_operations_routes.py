@@ -11,10 +11,10 @@ from api.page_routes import PAGE
 from api_models import ErrorCode
 from exceptions import CostLimitExceededError
 from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol
+from tests.integration.contract import CANARY, compare, content, mocked, question, refusal, send, serving
 from tests.integration.dialects import ANTHROPIC, OPENAI
 from tests.integration.pointed_service import running
 from tests.integration.stand_in import answer, standing_in
-from tests.integration.test_http_contract import CANARY, compare, content, mocked, question, refusal, send, serving
 
 OPERATIONS = "/api/v1/operations"
 CALLER_KEYS = f'{{"a-caller": ["{sha256(CANARY.encode()).hexdigest()}"]}}'
