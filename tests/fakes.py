@@ -14,7 +14,9 @@ from uuid import UUID
 import pytest
 
 from api_models import (
+    AttemptOutcome,
     CircuitState,
+    CostTracked,
     DependencyStatus,
     EventData,
     ProcessingEvent,
@@ -36,6 +38,7 @@ from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.shared_budget import SharedBudget, SharedBudgetStore
 from implementations.accounting_impl import AccountingImpl
 from implementations.cache.local_cache import LocalCache
+from implementations.events import request_events
 from implementations.events.receipts import Receipts
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.judging.essay import Essay
@@ -46,6 +49,7 @@ from implementations.resilience.provider_guards import ProviderGuards, guards_of
 from implementations.selection.ranking import Ranking
 from metrics import Metrics
 from protocols import (
+    Attempt,
     ClockProtocol,
     ComparisonQuery,
     CostRules,
@@ -406,6 +410,19 @@ def reply(**changes: Any) -> ProviderReply:
         prompt_sha256=PROMPT_SHA256,
     )
     return replace(plain, **changes)
+
+
+def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
+    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd)
+    attempt = Attempt(
+        provider=ProviderName.ANTHROPIC,
+        model=KNOWN_MODEL,
+        outcome=AttemptOutcome.SUCCESS,
+        duration_s=1.0,
+        purchase=bought,
+    )
+    (told,) = request_events.purchases(query(caller=caller), request(), [attempt], service_name="s", requested_at=NOON)
+    return told
 
 
 def default_models(names: Sequence[ProviderName] = REAL_PROVIDERS) -> Mapping[ProviderName, str]:

@@ -18,6 +18,8 @@ from tests.integration.described_client import hold_to_the_document
 from tests.integration.service_process import COMPARISON, PREFIX, QUESTION
 
 CANARY = "kanarienvogel"
+ADMIN = "/api/v1/admin"
+KEY = f"{CANARY}-of-the-administrator"
 JSON = {"Content-Type": "application/json"}
 ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider", "trace_id"}
 

@@ -19,10 +19,8 @@ from implementations.background.supervisor import Supervisor
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol, SleepProtocol
 from tests.fakes import Recorder
-from tests.integration.contract import compare, content, mocked, refusal, serving, settings_from
+from tests.integration.contract import ADMIN, KEY, compare, content, mocked, refusal, serving, settings_from
 
-ADMIN = "/api/v1/admin"
-KEY = "kanarienvogel-of-the-administrator"
 PASSWORD = "kanarienvogel-redis"  # noqa: S105  it opens nothing
 VENDOR_KEY = "kanarienvogel-of-openai"
 REQUEST_ID = "1f0c2b4e-6a5d-4c3b-9e8f-0a1b2c3d4e5f"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.contract import mocked, serving
-from tests.integration.test_admin_routes import ADMIN, KEY
+from tests.integration.contract import ADMIN, KEY, mocked, serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "steering.md"
 SHOWN = {"$HOST": ADMIN, "$KEY": f"X-API-Key: {KEY}", "$JSON": "Content-Type: application/json"}

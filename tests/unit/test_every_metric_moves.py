@@ -44,6 +44,7 @@ from tests.fakes import (
     alerts,
     budget,
     call,
+    caller_purchase,
     cost_rules,
     middle,
     new_metrics,
@@ -53,7 +54,6 @@ from tests.fakes import (
     settle,
 )
 from tests.kafka_fakes import Harness, miss
-from tests.unit.test_metrics import caller_purchase
 
 ANTHROPIC = ProviderName.ANTHROPIC
 NEVER_MOVE = {"llm_provider_build", "llm_provider_config"}

@@ -5,23 +5,17 @@ import pytest
 from api_models import (
     AttemptOutcome,
     CacheOutcome,
-    CostTracked,
     ErrorCode,
     ProcessingEvent,
     ProviderName,
-    Purchase,
     Usage,
 )
 from config import JudgingSettings
-from implementations.events import request_events
 from metrics import SUCCESS, Metrics, total_of
-from protocols import Attempt
 from tests.fakes import (
     KNOWN_MODEL,
-    NOON,
+    caller_purchase,
     new_metrics,
-    query,
-    request,
     sample,
 )
 
@@ -46,16 +40,6 @@ def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MOD
     metrics.purchased(
         provider=ANTHROPIC, model=model, usage=Usage(prompt=10, completion=5, cached=2), cost_usd=cost_usd
     )
-
-
-def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
-    bought = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd)
-    attempt = Attempt(
-        provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, duration_s=1.0, purchase=bought
-    )
-    asked = query(caller=caller)
-    (told,) = request_events.purchases(asked, request(), [attempt], service_name="s", requested_at=NOON)
-    return told
 
 
 def test_every_declared_metric_bears_the_name_of_the_service_and_has_a_help_text() -> None:
