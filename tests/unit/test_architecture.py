@@ -128,6 +128,16 @@ def test_a_breach_is_seen(path: str, source: str) -> None:
     assert layer_violations(where, source) + room_violations(where, source) + fence_violations(where, source)
 
 
+def test_what_several_test_modules_use_is_in_none_of_them() -> None:
+    borrowed = {
+        f"{path.relative_to(ROOT)} borrows {name}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in imports_of(path.read_text())
+        if any(part.startswith("test_") for part in name.split(".")[:-1])
+    }
+    assert borrowed == set()
+
+
 def test_no_file_below_the_contract_is_forgotten() -> None:
     assert {path.parts[0].removesuffix(".py") for path in service_files()} == set(LAYER_OF)
 
