@@ -14,7 +14,7 @@ from implementations.llm_orchestrator_impl import COPIES
 from implementations.resilience.bulkhead import Bulkhead, Slot
 from implementations.resilience.call import PATIENCE_S, current_call
 from implementations.resilience.memory_limit import MemoryLimit
-from protocols import CachedReply, ProviderReply, ProviderRequest
+from protocols import CachedReply, ComparisonResult, ProviderReply, ProviderRequest
 from tests.fakes import FakeProvider, Held, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
 
@@ -220,24 +220,8 @@ def test_a_rare_character_makes_a_text_take_more_memory() -> None:
     assert 900 < with_quote - plain < 1100
 
 
-async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
-    held = Held(reply())
-    harness = harness_of(held, reply())
-    harness.capacity = Bulkhead(limit=1, queue_limit=1)
-    harness.rebuild()
-    first = asyncio.create_task(harness.compare(query()))
-    await held.reached.wait()
-    second = asyncio.create_task(harness.compare(query(replicate=1)))
-    await settle()
-    harness.clock.advance(3.0)
-    held.go.set()
-    await first
-    timings = (await second).timings
-    assert (timings.total_s, timings.queued_s) == (3.0, 3.0)
-
-
-@pytest.mark.parametrize("outcome", [reply(), ProviderUnavailableError("down")], ids=["answered", "failed"])
-async def test_the_wait_for_a_place_is_counted_however_the_request_ends(outcome: ProviderReply | ServiceError) -> None:
+async def one_after_the_other(outcome: ProviderReply | ServiceError) -> tuple[Harness, asyncio.Task[ComparisonResult]]:
+    """How the second of two requests ended, which waited three seconds for the only place."""
     held = Held(reply())
     harness = harness_of(held, outcome)
     harness.capacity = Bulkhead(limit=1, queue_limit=1)
@@ -248,7 +232,20 @@ async def test_the_wait_for_a_place_is_counted_however_the_request_ends(outcome:
     await settle()
     harness.clock.advance(3.0)
     held.go.set()
-    await asyncio.gather(first, second, return_exceptions=True)
+    await asyncio.wait([first, second])
+    return harness, second
+
+
+async def test_the_wait_for_a_place_is_part_of_the_time() -> None:
+    _, waited = await one_after_the_other(reply())
+    timings = waited.result().timings
+    assert (timings.total_s, timings.queued_s) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("outcome", [reply(), ProviderUnavailableError("down")], ids=["answered", "failed"])
+async def test_the_wait_for_a_place_is_counted_however_the_request_ends(outcome: ProviderReply | ServiceError) -> None:
+    harness, waited = await one_after_the_other(outcome)
+    assert (waited.exception() is None) is isinstance(outcome, ProviderReply)
     assert sample(harness.metrics, "llm_provider_queue_wait_seconds_count") == 2
     assert sample(harness.metrics, "llm_provider_queue_wait_seconds_sum") == 3.0
 

@@ -237,8 +237,8 @@ async def test_what_was_spent_is_told_although_it_is_no_less_than_was_put_aside(
     assert fleet.store.spent[DAY] == fleet.store.spent[MONTH] == micro_usd(PRICED)
 
 
-async def test_what_is_settled_while_a_message_is_under_way_is_told_right_after_it() -> None:
-    fleet = Fleet(day=1.0)
+async def releases_twice(fleet: Fleet) -> None:
+    """The message that tells of the first release is under way, and the store holds it up, when the second follows."""
     first, second = await fleet.reserves(0), await fleet.reserves(0)
     assert first is not None
     assert second is not None
@@ -246,6 +246,11 @@ async def test_what_is_settled_while_a_message_is_under_way_is_told_right_after_
     fleet.budgets[0].release(first)
     await settle()
     fleet.budgets[0].release(second)
+
+
+async def test_what_is_settled_while_a_message_is_under_way_is_told_right_after_it() -> None:
+    fleet = Fleet(day=1.0)
+    await releases_twice(fleet)
     fleet.store.goes_on.set()
     await settle()
     assert fleet.store.held[DAY] == 0
@@ -253,13 +258,7 @@ async def test_what_is_settled_while_a_message_is_under_way_is_told_right_after_
 
 async def test_a_redis_that_does_not_answer_is_left_alone_until_the_next_round() -> None:
     fleet = Fleet(day=1.0)
-    first, second = await fleet.reserves(0), await fleet.reserves(0)
-    assert first is not None
-    assert second is not None
-    fleet.store.goes_on.clear()
-    fleet.budgets[0].release(first)
-    await settle()
-    fleet.budgets[0].release(second)
+    await releases_twice(fleet)
     fleet.store.away = True
     before = fleet.store.messages
     fleet.store.goes_on.set()
