@@ -265,6 +265,22 @@ def test_only_a_whole_verdict_may_end_without_a_reason(answer: JsonObject, expec
         read_reply(request(), openrouter.completion(answer))
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        *((cost, None) for cost in (True, "0.1", -0.1, 10_000.01, [], None)),
+        *((cost, float(cost)) for cost in (0, 0.0011, 10_000)),
+    ],
+)
+def test_a_charge_that_is_no_plausible_sum_is_unknown(told: object, expected: float | None) -> None:
+    answer = of_chat(VERDICT)
+    answer["usage"]["cost"] = told
+    assert read_reply(request(), openrouter.completion(answer)).purchase.cost_usd == expected
+    by_our_key = {"cost": 0.5, "is_byok": True, "cost_details": {"upstream_inference_cost": told}}
+    answer["usage"].update(by_our_key)
+    assert openrouter.completion(answer).cost_usd == (None if expected is None else 0.5 + expected)
+
+
 def complete_but(native: object) -> JsonObject:
     """OpenRouter's answer that is complete by its own word."""
     answer = of_chat(VERDICT)

@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -265,8 +265,11 @@ LISTED = [
     for model in ModelCatalogue.load(None).models(name)
     if Prices({}, now=Calendar(NOON)).rates(name, model) is not None
 ]
+OF_THREE_TIERS = (OPENROUTER, "qwen/qwen3-coder-flash")
 
 
+@example(which=OF_THREE_TIERS, prompt=32_001, completion=100, shares=(0.0, 0.0))
+@example(which=OF_THREE_TIERS, prompt=128_001, completion=100, shares=(0.0, 0.0))
 @given(
     which=st.sampled_from(LISTED),
     prompt=st.one_of(
