@@ -21,7 +21,7 @@ HIDDEN_KINDS = {"Cc", "Cf", "Mn", "Me"}
 HIDDEN_SIGNS = "\u115f\u1160\u3164\uffa0\u2800"
 BRACKETS = dict.fromkeys(map(ord, "\u2039\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\u00ab"), "<")
 SLASHES = dict.fromkeys(map(ord, "\\\u2044\u2215\u29f8"), "/")
-ALIKE = str.maketrans("\u0435\u0455\u0430\u0443\u03b1\u03b5\u03c5", "esayaey")
+ALIKE = str.maketrans("\u0435\u03b5\u212e\u0455\u0430\u0251\u03b1\u0443\u04af\u03b3\u03c5", "eeesaaayyyy")
 
 
 def as_a_model_may_read_it(text: str) -> str:
