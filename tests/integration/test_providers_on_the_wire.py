@@ -272,10 +272,13 @@ async def test_anthropic_keeps_only_a_prefix_that_is_long_enough() -> None:
     criteria = "Judge by the reasons that are given. " * 200
     long, _ = await asked(ANTHROPIC, user_prompt=criteria)
     marked, *rest = long.json()["messages"][0]["content"]
-    assert marked["cache_control"]["type"] == "ephemeral"
+    assert marked == {"type": "text", "text": marked["text"], "cache_control": {"type": "ephemeral"}}
     assert criteria in marked["text"]
     assert ESSAY not in marked["text"]
-    assert ESSAY in "".join(block["text"] for block in rest)
+    assert rest == [{"type": "text", "text": rest[0]["text"]}]
+    assert ESSAY in rest[0]["text"]
+    (instructions,) = long.json()["system"]
+    assert instructions == {"type": "text", "text": instructions["text"]}
     assert long.body.count(b"cache_control") == 1
 
 
