@@ -307,6 +307,17 @@ def test_we_read_the_text_and_the_counts_as_the_sdk_does(
     assert (ours.text, ours.finish_reason) == (VERDICT, FinishReason.COMPLETE)
 
 
+def test_the_model_that_answered_is_read_whatever_was_asked() -> None:
+    assert anthropic_provider_impl.completion(ANTHROPIC_ANSWER).model == "claude-haiku-5-5"
+    assert chat_completions.completion(OPENAI_ANSWER).model == "gpt-6-luna-2026-09-22"
+    assert google_provider_impl.completion(GOOGLE_ANSWER).model == "gemini-3.8-flash"
+
+
+def test_feedback_on_a_prompt_without_a_reason_blocks_nothing() -> None:
+    answer = {**GOOGLE_ANSWER, "promptFeedback": {"safetyRatings": []}}
+    assert google_provider_impl.completion(answer).finish_reason is FinishReason.COMPLETE
+
+
 def test_openrouter_tells_the_cost_to_us_and_to_its_sdk() -> None:
     read = openrouter.ChatResult.model_validate(OPENROUTER_ANSWER)
     assert read.usage
