@@ -54,7 +54,9 @@ class Supervisor:
             try:
                 await work()
                 log.error("background_task_ended", task=name)
-            except Exception as error:  # noqa: BLE001  whatever it was, the task must come back
+            except (Exception, asyncio.CancelledError) as error:
+                if _is_stopped():
+                    raise
                 log.error("background_task_died", task=name, error=type(error).__name__)  # noqa: TRY400  no texts
             deaths.inc()
             self._metrics.background_task_up.of(name).set(0)
@@ -63,3 +65,9 @@ class Supervisor:
                 restart_s = FIRST_RESTART_S
             await self._sleep(restart_s)
             restart_s = min(restart_s * 2, LONGEST_RESTART_S)
+
+
+def _is_stopped() -> bool:
+    """Whether this task was cancelled, and not only something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,6 +1,7 @@
 """Who is looked up while nobody asks, and what comes of it: it is shown, and changes nothing."""
 
 import asyncio
+import random
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from api_models import AttemptOutcome, CircuitState, ProviderName
 from exceptions import ProviderAuthenticationError
 from implementations.accounting.ledger import Ledger
+from implementations.background import provider_monitor
 from implementations.background.provider_monitor import ProviderMonitor
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -147,6 +149,57 @@ async def test_an_open_circuit_is_looked_up_and_stays_open_whatever_is_found() -
     assert harness.findings[ANTHROPIC].success
     assert harness.guards[ANTHROPIC].circuit.state is CircuitState.OPEN
     assert booked_today(harness.ledger, ANTHROPIC).requests == 1
+
+
+async def test_an_open_circuit_is_looked_up_though_the_provider_was_heard_a_moment_ago() -> None:
+    anthropic, openai = FakeProvider(), FakeProvider()
+    harness = Harness(anthropic, openai)
+    watching = asyncio.create_task(harness.monitor.run())
+    await harness.time.pass_until(harness.time() + INTERVAL_S / 2)
+    for name in (ANTHROPIC, OPENAI):
+        harness.accounting.started(request(provider=name))
+        harness.accounting.failed(request(provider=name), AttemptOutcome.UNAVAILABLE, 1.0, None)
+    harness.guards[ANTHROPIC].circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
+    await harness.time.pass_until(harness.time() + A_ROUND_S - INTERVAL_S / 2)
+    assert (anthropic.probes, openai.probes) == (1, 0)
+    watching.cancel()
+
+
+async def test_a_look_up_that_hangs_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provider_monitor.PROBE_TIMEOUT_S <= 10.0
+    monkeypatch.setattr(provider_monitor, "PROBE_TIMEOUT_S", 0.01)
+    reached = asyncio.Event()
+
+    class Hanging(FakeProvider):
+        async def probe(self) -> str:
+            await asyncio.Event().wait()
+            return await super().probe()
+
+    class Next(FakeProvider):
+        async def probe(self) -> str:
+            reached.set()
+            return await super().probe()
+
+    harness = Harness(Hanging(), Next())
+    watching = asyncio.create_task(harness.monitor.run())
+    await harness.time.pass_until(harness.time() + A_ROUND_S)
+    await reached.wait()
+    assert harness.findings[ANTHROPIC] == ProbeFinding(
+        at=NOON, success=False, message="It did not answer within ten seconds."
+    )
+    watching.cancel()
+
+
+async def test_replicas_that_started_together_do_not_look_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    anthropic, openai = FakeProvider(), FakeProvider()
+    harness = Harness(anthropic, openai)
+    watching = asyncio.create_task(harness.monitor.run())
+    await harness.time.pass_until(harness.time() + INTERVAL_S)
+    assert (anthropic.probes, openai.probes) == (0, 0)
+    await harness.time.pass_until(harness.time() + A_ROUND_S - INTERVAL_S)
+    assert (anthropic.probes, openai.probes) == (1, 1)
+    watching.cancel()
 
 
 async def test_who_may_not_be_asked_is_not_looked_up() -> None:

@@ -36,6 +36,26 @@ async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     await supervisor.stop()
 
 
+async def test_a_task_that_ends_with_what_it_waited_for_is_started_again() -> None:
+    sleep, metrics = InstantSleep(), new_metrics()
+    starts: list[asyncio.Future[None]] = []
+
+    async def work() -> None:
+        starts.append(asyncio.get_running_loop().create_future())
+        await starts[-1]
+
+    supervisor = Supervisor({"work": work}, metrics=metrics, clock=Clock(), sleep=sleep)
+    supervisor.start()
+    await settle()
+    starts[0].cancel()
+    await settle()
+
+    assert len(starts) == 2
+    assert sample(metrics, "llm_provider_background_task_deaths_total", task="work") == 1.0
+    await supervisor.stop()
+    assert starts[1].cancelled()
+
+
 async def test_a_task_that_ran_well_for_a_while_is_started_again_soon() -> None:
     time = Timeline()
     deaths_s: list[float] = []
