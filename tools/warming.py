@@ -78,7 +78,7 @@ class Journal:
 
     def open_lines(self) -> Iterator[str]:
         """The lines not done yet, read lazily."""
-        with self._pairs.open() as lines:
+        with self._pairs.open(encoding="utf-8") as lines:
             for line in lines:
                 if line.strip() and _digest(line) not in self._done:
                     yield line.strip()
@@ -86,7 +86,7 @@ class Journal:
     def note(self, line: str, outcome: Outcome) -> None:
         """Record the outcome at once, because an interrupt may follow."""
         if outcome.fate is Fate.FAILED:
-            with self.failed_path.open("a") as failed:
+            with self.failed_path.open("a", encoding="utf-8") as failed:
                 failed.write(line + "\n")
             return
         self._done.add(_digest(line))

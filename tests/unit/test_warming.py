@@ -1,6 +1,7 @@
 """Filling the cache from a file: what is asked, how much at once, what is noted, and when it gives up."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tools import warm as warm_tool
 from tools.warming import MOST_FAILURES_IN_A_ROW, Fate, Forecast, Journal, Outcome, Tally, warm
 
+ROOT = Path(__file__).parents[2]
 BOUGHT = Outcome(fate=Fate.BOUGHT, elapsed_s=1.0, cost_usd=0.5)
 HIT = Outcome(fate=Fate.HIT, elapsed_s=0.1)
 FAILED = Outcome(fate=Fate.FAILED, elapsed_s=0.1, error="RATE_LIMIT")
@@ -93,6 +95,18 @@ async def test_what_failed_can_be_fed_again(tmp_path: Path) -> None:
 
     assert tally.errors == {"RATE_LIMIT": 2}
     assert fed.asked == ['{"user_prompt": "1"}', '{"user_prompt": "3"}']
+
+
+def test_the_essays_are_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"essay_a": "Où est Noël ?"}\n', encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from tools.warming import *; journal = Journal(Path(sys.argv[1]));"
+        "[journal.note(line, Outcome(fate=Fate.FAILED, elapsed_s=0.0)) for line in journal.open_lines()]"
+    )
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", code, pairs], env=ascii_only, cwd=ROOT, check=True)
+    assert Journal(pairs).failed_path.read_bytes() == pairs.read_bytes()
 
 
 async def test_it_gives_up_when_everything_fails(tmp_path: Path) -> None:
