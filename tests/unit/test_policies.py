@@ -191,6 +191,14 @@ async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:
         await TimeLimited(FakeProvider(Held(reply()))).generate_comparison(request())
 
 
+@pytest.mark.parametrize(("share", "kind"), [(0.39, AttemptCutShortError), (0.41, ProviderTimeoutError)])
+async def test_a_provider_that_had_two_fifths_of_an_attempt_s_time_is_blamed(
+    share: float, kind: type[ProviderError]
+) -> None:
+    with calling(call(Clock(), attempt_timeout_s=0.01, remaining_s=share * 0.01)), pytest.raises(kind):
+        await TimeLimited(FakeProvider(Held(reply()))).generate_comparison(request())
+
+
 async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_took_all_the_time() -> None:
     money = budget(lambda: cost_rules(limit_usd_per_day=10.0), metrics=new_metrics())
     judge, books_ = FakeProvider(reply()), accounting_of(FixedPrices(0.5), metrics=new_metrics(), now=Calendar())

@@ -28,7 +28,7 @@ from exceptions import (
     ThrottlePausedError,
     UnknownModelError,
 )
-from implementations.resilience.call import Call, Deadline, calling, current_call
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, calling, current_call
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from protocols import ProviderReply, ProviderRequest
@@ -289,6 +289,19 @@ async def test_who_finds_no_place_within_the_request_s_time_is_told_that_the_ser
         await stack.ask(within_s=0.1)
     assert crowded.value.provider is ANTHROPIC
     assert stack.upstream.calls == SLOTS
+    held.go.set()
+    await asyncio.gather(*asked)
+    stack.assert_nothing_is_held()
+
+
+async def test_nobody_waits_for_a_place_that_would_leave_no_time_for_an_attempt() -> None:
+    held = Held(reply())
+    stack = Stack(held)
+    asked = [asyncio.create_task(stack.ask()) for _ in range(SLOTS)]
+    await settle()
+    late = asyncio.create_task(stack.ask(within_s=SHORTEST_ATTEMPT_S))
+    await settle()
+    assert isinstance(late.exception(), ServiceOverloadedError)
     held.go.set()
     await asyncio.gather(*asked)
     stack.assert_nothing_is_held()
