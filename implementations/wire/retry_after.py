@@ -22,8 +22,13 @@ _RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*
 
 
 def wait_s(headers: Mapping[str, str], error_body: VendorError, *, now_s: float) -> float | None:
-    """Seconds, from 0 to LONGEST_S; None if not given. now_s: epoch seconds, the reference for dates."""
-    for wait in _waits(headers, error_body, now_s):
+    """Seconds, from 0 to LONGEST_S; None if not given.
+
+    The reference for dates is the provider's own clock, if it tells the time, else now_s, in epoch seconds: ours may be
+    wrong by any amount.
+    """
+    sent_s = _seconds_until(headers.get("date"), 0.0)
+    for wait in _waits(headers, error_body, now_s if sent_s is None else sent_s):
         if wait is not None and isfinite(wait):
             return min(max(0.0, wait), LONGEST_S)
     return None

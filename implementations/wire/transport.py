@@ -27,7 +27,7 @@ STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which 
 class WireReply:
     """A response, completely read.
 
-    headers: case-insensitive; the first of a repeated one. received_at_s: epoch seconds, the reference for dates in it.
+    headers: case-insensitive; the first of a repeated one. received_at_s: epoch seconds, by our clock.
     """
 
     status: int

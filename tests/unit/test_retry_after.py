@@ -47,6 +47,25 @@ def test_each_place_is_read(headers: dict[str, str], error: dict[str, Any], expe
     assert waited(headers, error) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("days", [-366, -1, 1, 366])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "Mon, 23 Nov 2026 12:00:03 GMT"},
+        {"anthropic-ratelimit-requests-reset": "2026-11-23T12:00:03Z"},
+    ],
+)
+def test_a_date_is_as_far_away_as_the_provider_s_clock_says(headers: dict[str, str], days: int) -> None:
+    ours_s = NOW_S + days * 86_400.0
+    told = CIMultiDict({**headers, "Date": "Mon, 23 Nov 2026 12:00:00 GMT"})
+    assert wait_s(told, VendorError.of(None), now_s=ours_s) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("date", ["", "now", "0", "Mon, 99 Nov 2026 12:00:00 GMT"])
+def test_where_the_provider_tells_no_time_our_own_clock_counts(date: str) -> None:
+    assert waited({"retry-after": "Mon, 23 Nov 2026 12:00:03 GMT", "date": date}) == pytest.approx(3.0)
+
+
 @pytest.mark.parametrize("first", range(len(SLOTS)))
 def test_the_first_place_that_says_something_decides(first: int) -> None:
     """Headers win over the body, the body over resets; seconds and a date share one header, so one of them stands."""
@@ -177,7 +196,7 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 HEADERS = (
-    *("retry-after-ms", "retry-after", "x-ratelimit-remaining", "x-ratelimit-reset"),
+    *("date", "retry-after-ms", "retry-after", "x-ratelimit-remaining", "x-ratelimit-reset"),
     *("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
 )
 
