@@ -547,11 +547,12 @@ class ProviderActivity:
 
 @value_object
 class ProbeFinding:
-    """The result of a free probe, and its time (UTC)."""
+    """The result of a free probe, and its time (UTC). last_success: that of the provider's calls before the probe."""
 
     at: datetime
     success: bool
     message: str
+    last_success: datetime | None = None
 
 
 ProviderFindings = MutableMapping[ProviderName, ProbeFinding]

@@ -148,7 +148,7 @@ def _model_report(
 
 
 def _report(status: ProviderStatus, today: UsageTotals) -> ProviderReport:
-    activity = status.activity
+    activity, found = status.activity, status.last_probe
     average_s = activity.average_response_s
     return ProviderReport(
         name=status.name,
@@ -166,5 +166,5 @@ def _report(status: ProviderStatus, today: UsageTotals) -> ProviderReport:
         requests_today=today.requests,
         cost_today_usd=today.cost_usd,
         reason=status.reason,
-        last_probe=None if status.last_probe is None else ProbeReport(**asdict(status.last_probe)),
+        last_probe=None if found is None else ProbeReport(at=found.at, success=found.success, message=found.message),
     )

@@ -147,9 +147,8 @@ class ProviderSelectorImpl:
     def _finding(self, name: ProviderName, activity: ProviderActivity) -> ProbeFinding | None:
         """What its last probe found; a failed one is refuted by a call that succeeded later."""
         found = self._findings.get(name)
-        if found is None or found.success or activity.last_success is None or activity.last_success < found.at:
-            return found
-        return None
+        is_refuted = found is not None and not found.success and activity.last_success != found.last_success
+        return None if is_refuted else found
 
     def _why_nobody(self, wanted: Sequence[Choice], settings: CurrentSettings) -> str:
         return "; ".join(f"{choice.provider}: {self._obstacle(choice.provider, settings)}" for choice in wanted)

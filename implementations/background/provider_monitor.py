@@ -54,9 +54,10 @@ class ProviderMonitor:
         while True:
             await self._sleep(self._interval_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  spreads replicas
             settings = self._runtime_settings.current()
-            for status in self._selector.statuses(settings):
+            for listed in self._selector.statuses(settings):
+                status = self._selector.status(listed.name, settings)  # by now: the look-up before took its time
                 if status.name is not ProviderName.MOCK and self._is_due(status):
-                    self._findings[status.name] = await self._look_up(status.name)
+                    self._findings[status.name] = await self._look_up(status)
 
     def _is_due(self, status: ProviderStatus) -> bool:
         """Usable, and either its circuit is not closed or it was idle for an interval."""
@@ -66,12 +67,14 @@ class ProviderMonitor:
         is_idle = heard_s is None or self._clock() - heard_s >= self._interval_s
         return status.circuit_state is not CircuitState.CLOSED or is_idle
 
-    async def _look_up(self, name: ProviderName) -> ProbeFinding:
+    async def _look_up(self, status: ProviderStatus) -> ProbeFinding:
+        success, message = False, "It did not answer within ten seconds."
         try:
             async with brief_call(PROBE_TIMEOUT_S, self._clock):
-                message = await self._judges[name].probe.probe()
+                message = await self._judges[status.name].probe.probe()
+            success = True
         except TimeoutError:
-            return ProbeFinding(at=self._now(), success=False, message="It did not answer within ten seconds.")
+            pass
         except ServiceError as failure:
-            return ProbeFinding(at=self._now(), success=False, message=failure.sentence)
-        return ProbeFinding(at=self._now(), success=True, message=message)
+            message = failure.sentence
+        return ProbeFinding(at=self._now(), success=success, message=message, last_success=status.activity.last_success)

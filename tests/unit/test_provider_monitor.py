@@ -100,7 +100,8 @@ async def test_whom_nobody_asks_is_looked_up_once_a_round() -> None:
     }
 
 
-async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds() -> None:
+@pytest.mark.parametrize("later_s", [1.0, -86_400.0])
+async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds_whatever_the_wall_clock_does(later_s: float) -> None:
     harness = Harness(FakeProvider(), FakeProvider(probe=ProviderAuthenticationError("401")))
     harness.accounting.started(request(provider=OPENAI))
     harness.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
@@ -108,7 +109,7 @@ async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds() -> None:
     harness.calendar.now += timedelta(seconds=INTERVAL_S)
     await harness.rounds(1)
     assert harness.shown(OPENAI) == harness.findings[OPENAI]
-    harness.calendar.now += timedelta(seconds=1)
+    harness.calendar.now += timedelta(seconds=later_s)
     harness.accounting.started(request(provider=OPENAI))
     harness.accounting.failed(request(provider=OPENAI), AttemptOutcome.TIMEOUT, 1.0, None)
     assert harness.shown(OPENAI) == harness.findings[OPENAI]

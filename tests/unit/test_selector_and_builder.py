@@ -1,7 +1,7 @@
 """Who may be asked, in which order and why not; and what exactly is asked of them."""
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -224,15 +224,15 @@ def test_what_a_look_up_found_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("success", "after_the_call_s", "is_shown"), [(False, 60.0, True), (False, -60.0, False), (True, -60.0, True)]
+    ("success", "success_before", "is_shown"), [(False, NOON, True), (False, None, False), (True, None, True)]
 )
 def test_only_a_failed_look_up_is_refuted_by_a_later_call_that_succeeded(
-    *, success: bool, after_the_call_s: float, is_shown: bool
+    *, success: bool, success_before: datetime | None, is_shown: bool
 ) -> None:
     accounting = accounting_of(FixedPrices(), metrics=new_metrics(), now=Calendar(NOON))
     accounting.started(request())
     accounting.succeeded(request(), reply(), 1.0)
-    finding = ProbeFinding(at=NOON + timedelta(seconds=after_the_call_s), success=success, message="It answered.")
+    finding = ProbeFinding(at=NOON, success=success, message="It answered.", last_success=success_before)
     chosen = selector(findings={ANTHROPIC: finding}, accounting=accounting)
     assert (chosen.status(ANTHROPIC, current_settings()).last_probe == finding) is is_shown
 
