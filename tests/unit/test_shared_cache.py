@@ -1,5 +1,6 @@
 """The cache manager over its two tiers: who answers, how old the answer is, and what it is when Redis is away."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -238,6 +239,16 @@ async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
     assert len(there.local) == 0
     of_several = CachingReplica(is_alone=False)
     assert await of_several.cache.clear() == CacheCleared(generation=1, everywhere=True)
+
+
+async def test_what_a_look_up_finds_during_a_clearing_is_neither_given_nor_kept() -> None:
+    here, there = pair()
+    await there.kept()
+    found, _ = await asyncio.gather(here.cache.get("key"), here.cache.clear())
+
+    assert (found, here.reads > 0) == (None, True)
+    assert len(here.local) == 0
+    assert await here.cache.get("key") is None
 
 
 async def test_clearing_without_redis_empties_the_local_tier_and_says_so() -> None:
