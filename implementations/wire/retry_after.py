@@ -6,7 +6,7 @@ Gemini's RetryInfo), the latest rate limit reset, of the exhausted limits if any
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
@@ -89,12 +89,13 @@ def _epoch_wait(value: object, now_s: float) -> float | None:
 
 
 def _seconds_until(value: str | None, now_s: float) -> float | None:
-    """An HTTP date or an RFC 3339 one."""
+    """An HTTP date or an RFC 3339 one; without a zone it is in UTC, as RFC 9110 has it."""
     if value is None:
         return None
     for read in (parsedate_to_datetime, datetime.fromisoformat):
         try:
-            return read(value).timestamp() - now_s
+            moment = read(value)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s
         except (ValueError, OverflowError, TypeError, IndexError):
             continue
     return None

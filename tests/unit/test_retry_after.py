@@ -1,7 +1,8 @@
 """How long a failing provider asks us to wait: every place where it may say so, their order, and any nonsense there."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -102,6 +103,24 @@ def test_the_first_place_that_says_something_decides(first: int) -> None:
 )
 def test_a_header_is_read_or_left_out(header: str, value: str, expected: float | None) -> None:
     assert waited({header: value}) == expected
+
+
+@pytest.fixture
+def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as local:
+        local.setenv("TZ", "UTC-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_greenwich")
+@pytest.mark.parametrize(
+    "value", ["Mon Nov 23 12:00:30 2026", "Mon, 23 Nov 2026 12:00:30 -0000", "2026-11-23T12:00:30"]
+)
+def test_a_date_without_a_zone_is_in_utc_wherever_we_are(value: str) -> None:
+    assert waited({"retry-after": value}) == 30.0
+    assert waited({"anthropic-ratelimit-tokens-reset": value}) == 30.0
 
 
 def test_what_cannot_be_read_gives_way_to_the_next_place() -> None:
