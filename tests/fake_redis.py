@@ -17,6 +17,8 @@ from tests.fakes import Calendar, Clock, InstantSleep, middle, new_metrics
 
 WRITING = {"SET", "INCR", "UNLINK"}
 WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+NO_NUMBER = ResponseError("value is not an integer or out of range")
+OVERFLOW = ResponseError("increment or decrement would overflow")
 
 
 class FakeRedis:
@@ -86,8 +88,15 @@ class FakeRedis:
             self._set_at_s[key] = self._clock()
         return b"OK"
 
-    def _incr(self, key: str) -> int:
-        number = int(self.values.get(key, b"0")) + 1
+    def _incr(self, key: str) -> Any:
+        value = self.values.get(key, b"0")
+        if not isinstance(value, bytes):
+            return WRONG_TYPE
+        if not value.isdigit():
+            return NO_NUMBER
+        number = int(value) + 1
+        if number >= 1 << 63:
+            return OVERFLOW
         self.values[key] = str(number).encode()
         return number
 

@@ -8,7 +8,12 @@ from enum import StrEnum
 from redis import exceptions
 
 MAX_CLIENTS = "max number of clients reached"
-WRONG_TYPE = "WRONGTYPE"
+ABOUT_THE_VALUE = (
+    "WRONGTYPE",
+    "value is not an integer",
+    "hash value is not an integer",
+    "increment or decrement would overflow",
+)
 
 
 class Fault(StrEnum):
@@ -60,6 +65,6 @@ def fault_of(error: Exception) -> Fault:
     return next((fault for kind, fault in TABLE if isinstance(error, kind)), Fault.REFUSED)
 
 
-def is_wrong_type(reply: object) -> bool:
-    """Whether the key holds another type, which is not a fault of Redis."""
-    return isinstance(reply, exceptions.ResponseError) and str(reply).startswith(WRONG_TYPE)
+def is_about_the_value(reply: object) -> bool:
+    """Whether the key holds another type, or no number, which is not a fault of Redis."""
+    return isinstance(reply, exceptions.ResponseError) and str(reply).startswith(ABOUT_THE_VALUE)

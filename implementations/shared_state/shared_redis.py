@@ -18,7 +18,7 @@ from api_models import CircuitState
 from implementations.resilience.call import PATIENCE_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
 from implementations.shared_state.connections import Command, ConnectionsProtocol
-from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_wrong_type
+from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_about_the_value
 from implementations.shared_state.lateness import Lateness, Timing
 from metrics import Metrics
 from protocols import ClockProtocol
@@ -94,7 +94,7 @@ class SharedRedis:
         return self._circuits[access].state is CircuitState.CLOSED
 
     async def read(self, *commands: Command, patience_s: float = PATIENCE_S) -> list[Any]:
-        """The replies; one to a key of another type is an exception. Raises RedisAwayError, within patience_s."""
+        """The replies; one about what the key holds is an exception. Raises RedisAwayError, within patience_s."""
         if not self.works(Access.READ) or patience_s <= 0:
             raise RedisAwayError(Fault.AWAY)
         return (await self._exchange(Access.READ, commands, patience_s)).replies
@@ -216,7 +216,7 @@ class SharedRedis:
 
 
 def _raise_refusal(replies: list[Any]) -> None:
-    """Raise an error reply, unless it is only about the key's type."""
+    """Raise an error reply, unless it is only about what the key holds."""
     for reply in replies:
-        if isinstance(reply, ResponseError) and not is_wrong_type(reply):
+        if isinstance(reply, ResponseError) and not is_about_the_value(reply):
             raise reply

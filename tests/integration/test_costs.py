@@ -23,7 +23,7 @@ from implementations.resilience import call
 from implementations.shared_state import connections, lateness, shared_redis
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
-from implementations.shared_state.shared_redis import Access, SharedRedis
+from implementations.shared_state.shared_redis import Access, RedisMode, SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from protocols import UsageTotals
 from tests.fake_shared_budget import FakeSharedBudget
@@ -196,10 +196,14 @@ async def test_the_ledger_is_merged_and_its_keys_go_by_themselves(server: RedisS
     assert all(int(server.ask("TTL", key)[1:-2]) > 0 for key in server.all_keys())
 
 
-async def test_a_key_that_is_not_ours_is_no_answer_and_no_failure_of_a_call(server: RedisServer) -> None:
-    server.ask("SET", f"test:budget:{DAY}", "garbage")
+@pytest.mark.parametrize("command", [("SET", "{key}", "garbage"), ("HSET", "{key}", "held", "garbage")])
+async def test_a_key_that_is_not_ours_is_no_answer_and_no_failure_of_a_call(
+    server: RedisServer, command: tuple[str, ...]
+) -> None:
+    server.ask(*(part.replace("{key}", f"test:budget:{DAY}") for part in command))
     async with fleet(server.url, 1.0) as (one, _):
         assert [await one.buys(0.1) for _ in range(6)] == [True] * 5 + [False]
+        assert (one.redis.mode, one.redis.failures) == (RedisMode.UP, 0)
 
 
 async def test_past_the_limit_callers_get_402_and_known_answers_still() -> None:

@@ -359,6 +359,19 @@ async def test_a_value_copied_to_another_question_is_not_its_answer(server: Redi
         assert await here.found("another") is None
 
 
+@pytest.mark.parametrize(
+    "command", [("SET", "garbage"), ("SET", "9" * 40), ("SET", "9223372036854775807"), ("RPUSH", "x")]
+)
+async def test_clearing_beside_what_is_no_number_ends_no_writing(server: RedisServer, command: tuple[str, str]) -> None:
+    verb, value = command
+    server.ask(verb, "test:generation", value)
+    async with replica(server.url) as here:
+        assert await here.entries.clear()
+        await here.put()
+        assert await here.found() == PAYLOAD
+        assert (here.redis.mode, here.redis.failures) == (RedisMode.UP, 0)
+
+
 async def test_a_flushed_server_is_simply_empty(server: RedisServer) -> None:
     async with replica(server.url) as here:
         await here.entries.clear()

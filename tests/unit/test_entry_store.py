@@ -334,13 +334,15 @@ async def test_a_redis_that_lost_the_number_gets_it_back(lost: object) -> None:
     assert await emptied(there)
 
 
-async def test_clearing_beside_a_number_of_another_type_sets_it_anew() -> None:
+@pytest.mark.parametrize("there", [b"0", b"garbage", b"%d" % ((1 << 63) - 1), ["a list"]], ids=repr)
+async def test_clearing_beside_what_is_no_number_of_ours_sets_it_anew(there: object) -> None:
     here, _ = pair()
-    here.server.values["test:generation"] = b"0"
+    here.server.values["test:generation"] = there
     here.generation.advance_to(7)
     assert await here.entries.clear()
 
     assert here.server.values["test:generation"] == b"8"
+    assert here.redis.failures == 0
 
 
 async def test_the_prober_leaves_a_trace_that_goes_by_itself() -> None:
