@@ -96,6 +96,6 @@ def _seconds_until(value: str | None, now_s: float) -> float | None:
         try:
             moment = read(value)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s
-        except (ValueError, OverflowError, TypeError, IndexError):
+        except (ValueError, OverflowError):
             continue
     return None

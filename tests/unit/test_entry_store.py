@@ -182,6 +182,15 @@ async def test_a_flawed_entry_is_no_entry_and_is_removed_and_counted() -> None:
         assert replica.redis.mode is RedisMode.UP
 
 
+async def test_an_entry_that_is_not_there_is_no_flawed_one() -> None:
+    replica = Replica()
+    assert await emptied(replica)
+    await replica.written()
+
+    assert replica.server.count("UNLINK") == 0
+    assert {sample(replica.metrics, "llm_provider_cache_corrupt_total", flaw=flaw) for flaw in Flaw} == {0.0}
+
+
 async def test_never_more_than_an_entry_s_size_is_read() -> None:
     replica = Replica()
     await emptied(replica)
@@ -269,12 +278,12 @@ async def test_reading_again_after_a_clearing_elsewhere_takes_no_more_time_than_
 
 async def test_a_replica_that_starts_late_finds_what_is_there() -> None:
     here, there = pair()
-    await here.entries.clear()
+    here.server.values["test:generation"] = b"11"
     await here.entries.clear()
     await stored(here)
 
     assert not await emptied(there)
-    assert there.generation.number == 2
+    assert there.generation.number == 12
 
 
 async def test_two_clearings_at_once_are_two() -> None:
@@ -299,7 +308,9 @@ async def test_what_redis_missed_is_not_read_and_is_told_when_it_is_back() -> No
     await stored(here)
     assert stores(here, "skipped") == 1.0
     await here.probed(1)
+    await here.written()
 
+    assert ("SET", "test:generation", 1) not in here.server.sent, "it is counted up, not set"
     assert await emptied(here)
     assert await emptied(there)
 
