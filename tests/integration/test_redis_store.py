@@ -410,6 +410,38 @@ async def test_three_thousand_callers_who_leave_at_random_moments_mix_no_answers
         assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="corrupt") == 0.0
 
 
+async def test_a_reply_that_comes_too_late_is_not_the_reply_to_the_next_command() -> None:
+    late_one_arrived = asyncio.Event()
+    connected: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Give each PING its own text back; the first only together with what comes next on its connection."""
+        connected.append(writer)
+        is_late, replies = len(connected) == 1, b""
+        while command := await reader.read(1000):
+            *_, text, _ = command.split(b"\r\n")
+            replies += b"+" + text + b"\r\n"
+            if is_late:
+                is_late = False
+                late_one_arrived.set()
+            else:
+                writer.write(replies)
+                replies = b""
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as slow:
+        connections = Connections(f"redis://127.0.0.1:{slow.sockets[0].getsockname()[1]}", connections=1)
+        try:
+            late = asyncio.create_task(connections.send(("PING", "late")))
+            await late_one_arrived.wait()
+            late.cancel()
+            await asyncio.wait([late])
+            assert await connections.send(("PING", "next")) == [b"next"]
+        finally:
+            await connections.close()
+    assert (late.cancelled(), len(connected)) == (True, 2)
+
+
 async def test_commands_that_run_out_of_time_give_their_connections_back(server: RedisServer) -> None:
     draw = random.Random(5)
     connections = Connections(server.url, connections=4)
