@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from api_models import CacheMode, DegradedMode, DependencyStatus
-from implementations.cache.entry_codec import decode_once, encode
+from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import LocalCache, LocalEntry
 from implementations.resilience.call import waiting_for_redis
 from implementations.shared_state.entry_store import EntryStore
@@ -136,7 +136,7 @@ class CacheManagerImpl:
         except RedisAwayError:
             self._metrics.cache_lookups.of(REDIS, "unavailable").inc()
             return LOCAL, _reply_in(self._local.get(key))
-        reply = None if entry is None else decode_once(entry.payload)
+        reply = None if entry is None else decode(entry.payload)
         self._looked_up(REDIS, found=reply is not None)
         if entry is None or reply is None:
             local = self._local.get(key)
@@ -175,5 +175,5 @@ class CacheManagerImpl:
 
 
 def _reply_in(entry: LocalEntry | None) -> CachedReply | None:
-    reply = None if entry is None else decode_once(entry.payload)
+    reply = None if entry is None else decode(entry.payload)
     return None if entry is None or reply is None else CachedReply(reply=reply, age_s=entry.age_s)

@@ -7,10 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from protocols import ProviderReply
 
-_REPLY = TypeAdapter(ProviderReply)
-
-
 LATELY_READ = 256
+_REPLY = TypeAdapter(ProviderReply)
 
 
 def encode(reply: ProviderReply) -> bytes:
@@ -18,15 +16,10 @@ def encode(reply: ProviderReply) -> bytes:
     return orjson.dumps(reply)
 
 
+@lru_cache(maxsize=LATELY_READ)
 def decode(entry: bytes) -> ProviderReply | None:
-    """The reply, or None if the bytes are not one."""
+    """The reply, or None if the bytes are not one. Memoized: look-ups pass the same object, whose hash is kept."""
     try:
         return _REPLY.validate_json(entry, strict=True)
     except ValidationError:
         return None
-
-
-@lru_cache(maxsize=LATELY_READ)
-def decode_once(entry: bytes) -> ProviderReply | None:
-    """As `decode`, memoized: each look-up passes the same bytes object, whose hash is cached."""
-    return decode(entry)
