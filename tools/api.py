@@ -1,6 +1,5 @@
 """Writes or checks the generated parts of docs/api.md: the content of /openapi.json as tables."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,23 +10,15 @@ from api.openapi.document import document
 from api.openapi.operations import OPERATIONS
 from api_models import ErrorCode, JsonObject
 from exceptions import DefectError, ServiceError
+from tools import generated
 
 PAGE = Path("docs/api.md")
-BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 FAR = 1 << 53
 
 
 def main() -> int:
     """Return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/api.md instead of checking it")
-    fresh = page(PAGE.read_text())
-    if parser.parse_args().write:
-        PAGE.write_text(fresh)
-    elif PAGE.read_text() != fresh:
-        print(f"{PAGE} is out of date: run `make format`", file=sys.stderr)
-        return 1
-    return 0
+    return generated.main(__doc__, lambda: {PAGE: page(PAGE.read_text())})
 
 
 def page(text: str) -> str:
@@ -40,9 +31,7 @@ def page(text: str) -> str:
         "models": _models(described),
     }
     for name, lines in parts.items():
-        before, rest = text.split(BEGIN.format(name), 1)
-        _, after = rest.split(END.format(name), 1)
-        text = f"{before}{BEGIN.format(name)}\n\n" + "\n".join(lines) + f"\n\n{END.format(name)}{after}"
+        text = generated.replaced(text, name, "\n".join(("", *lines, "")))
     return text
 
 

@@ -1,6 +1,5 @@
 """Writes or checks docs/events.md: every event with its topic, an example and the JSON Schema of its data."""
 
-import argparse
 import inspect
 import sys
 from collections.abc import Iterator
@@ -31,9 +30,9 @@ from api_models import (
     UsageReported,
 )
 from implementations.events.message import Message, message_of
+from tools import generated
 
 PAGE = Path("docs/events.md")
-BEGIN, END = "<!-- events: begin -->", "<!-- events: end -->"
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 REQUEST = UUID("1f0c2b4e-6a5d-4c3b-9e8f-0a1b2c3d4e5f")
 EVENT_ID = "5b1f7a52-0d0e-4b6a-8c35-7f2f9a6f1c11"
@@ -134,22 +133,12 @@ EXAMPLES: tuple[EventData, ...] = (
 
 def main() -> int:
     """Return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/events.md instead of checking it")
-    fresh = page(PAGE.read_text())
-    if parser.parse_args().write:
-        PAGE.write_text(fresh)
-    elif PAGE.read_text() != fresh:
-        print(f"{PAGE} is out of date: run `make format`", file=sys.stderr)
-        return 1
-    return 0
+    return generated.main(__doc__, lambda: {PAGE: page(PAGE.read_text())})
 
 
 def page(text: str) -> str:
     """The page with fresh events between its markers."""
-    before, rest = text.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}\n{''.join(_parts())}{END}{after}"
+    return generated.replaced(text, "events", "".join(_parts()))
 
 
 def _parts() -> Iterator[str]:
@@ -161,7 +150,6 @@ def _parts() -> Iterator[str]:
             f"- topic `{example.event.topic}`\n- key `{message_for(example).key.decode()}` in the example\n\n"
         )
         yield "Example:\n\n" + _block(envelope(example)) + "\nSchema of `data`:\n\n" + _block(schema(kind))
-    yield "\n"
 
 
 def message_for(example: EventData) -> Message:

@@ -14,11 +14,11 @@ from pydantic import SecretStr
 
 from api_models import ProviderName
 from config import MASK, ConfigurationError, Setting, Settings, settings_table, variable_in_force
+from tools.generated import renew, replaced
 from tools.run import run_environment
 
 PAGE = Path("docs/settings.md")
 ENV_EXAMPLE = Path(".env.example")
-BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     either.add_argument("--check", action="store_true", help="fail when they are out of date")
     wishes = parser.parse_args()
     if wishes.write or wishes.check:
-        return _generate(check=wishes.check)
+        return renew({PAGE: page_with_table(PAGE.read_text()), ENV_EXAMPLE: env_example()}, write=wishes.write)
     os.environ.update(run_environment())
     try:
         print("\n".join(effective(Settings.from_environment())))
@@ -110,20 +110,7 @@ def _words(annotation: object) -> tuple[str, ...]:
 
 def page_with_table(page: str) -> str:
     """The page with a fresh table between its markers."""
-    before, rest = page.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}\n{markdown_table()}\n{END}{after}"
-
-
-def _generate(*, check: bool) -> int:
-    fresh = {PAGE: page_with_table(PAGE.read_text()), ENV_EXAMPLE: env_example()}
-    stale = [path for path, text in fresh.items() if not path.exists() or path.read_text() != text]
-    for path in stale:
-        if check:
-            print(f"{path} is out of date: run `make format`", file=sys.stderr)
-        else:
-            path.write_text(fresh[path])
-    return 1 if check and stale else 0
+    return replaced(page, "settings", markdown_table())
 
 
 if __name__ == "__main__":
