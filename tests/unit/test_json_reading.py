@@ -191,3 +191,7 @@ def test_one_wrong_count_makes_all_of_them_unknown(place: str, wrong: object) ->
 def test_more_in_the_cache_than_in_the_prompt_is_unknown(cached: int, written: int) -> None:
     assert read_usage(prompt=(100,), completion=(1,), cached=cached, written=written) == UNKNOWN_USAGE
     assert read_usage(prompt=(101,), completion=(1,), cached=cached, written=written) != UNKNOWN_USAGE
+
+
+def test_more_written_for_long_than_written_at_all_is_unknown() -> None:
+    assert read_usage(prompt=(10,), completion=(2,), written=3, written_for_long=4) == UNKNOWN_USAGE
