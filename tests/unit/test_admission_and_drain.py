@@ -145,9 +145,9 @@ async def test_after_the_grace_what_remains_is_ended_and_the_drain_says_so() -> 
     flying = asyncio.create_task(harness.flights.join("key", work))
     await settle()
     assert not await harness.drain.run()
+    assert (harness.admission.inside, harness.flights.tasks) == (frozenset(), frozenset()), "it waits for their end"
     outcomes = await asyncio.gather(inside, flying, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ServiceStoppingError] * 2
-    assert harness.flights.tasks == frozenset()
     assert harness.sleep.naps[1:11] == pytest.approx([POLL_S] * 10)
 
 

@@ -201,6 +201,16 @@ async def test_a_refusal_of_the_key_from_before_a_reset_does_not_force_the_circu
     assert stack.guards.circuit.state is CircuitState.CLOSED
 
 
+async def test_an_open_circuit_is_not_tried_before_the_provider_wants_to_be_asked_again() -> None:
+    stack = Stack(failing(ProviderUnavailableError, retry_after_s=120.0))
+    for _ in range(5):
+        await stack.outcome(within_s=1.0)
+    refused = await stack.outcome(within_s=1.0)
+    assert isinstance(refused, CircuitOpenError)
+    assert refused.retry_after_s is not None
+    assert 110.0 < refused.retry_after_s <= 120.0
+
+
 async def test_exactly_one_failure_says_that_it_opened_the_circuit_and_a_retry_ends_there() -> None:
     stack = Stack(failing(ProviderUnavailableError))
     outcomes = [await stack.outcome(within_s=5.0) for _ in range(3)]

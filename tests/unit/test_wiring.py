@@ -1,21 +1,27 @@
-"""The container: what it gives is made at once, so it needs no lock; the digest of the settings it is made from."""
+"""The container: what it gives is made at once, so it needs no lock; it reads every setting; their digest."""
 
 import re
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import di
 import protocols
-from config import Settings
+from api_models import ProviderName
+from config import Group, Setting, Settings, settings_table
 from di import create_container
 from implementations.background.supervisor import Supervisor
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
+from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from implementations.resilience.drain import Drain
+from implementations.resilience.provider_guards import Guards, guards_of
 from implementations.steering.follower import Follower
 from metrics import Metrics
+from startup_setup import create_app
 from tests.integration.service_process import prefixed
 
 HANDLERS = Path(__file__).parents[2] / "api"
@@ -34,16 +40,23 @@ def wanted() -> list[type]:
     return [*ELSEWHERE, *(getattr(protocols, name) for name in sorted(by_handlers - named))]
 
 
-async def test_nothing_waits_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = prefixed(
+def everything(folder: Path) -> dict[str, str]:
+    """Variables with which every part of the service is in use."""
+    return prefixed(
         USE_MOCK_LLM="true",
         REDIS_URL="redis://nowhere.invalid",
         KAFKA_BOOTSTRAP_SERVERS="nowhere.invalid:9092",
-        EVENT_SPOOL_PATH=str(tmp_path / "spool.sqlite"),
+        KAFKA_SECURITY_PROTOCOL="SASL_PLAINTEXT",
+        KAFKA_SASL_USERNAME="somebody",
+        KAFKA_SASL_PASSWORD="a password",  # noqa: S106
+        EVENT_SPOOL_PATH=str(folder / "spool.sqlite"),
         OTLP_ENDPOINT="http://nowhere.invalid",
         ADMIN_API_KEY="an-administrator-s-key-of-some-length",
     )
-    for name, value in everything.items():
+
+
+async def test_nothing_waits_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in everything(tmp_path).items():
         monkeypatch.setenv(name, value)
     container = create_container(Settings.from_environment())
     for kind in wanted():
@@ -51,6 +64,30 @@ async def test_nothing_waits_while_it_is_made(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(StopIteration):  # the end of a coroutine that never gave way
             making.send(None)
     await container.close()
+
+
+async def test_every_setting_is_read_by_what_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in everything(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_environment()
+    read: set[tuple[type, str]] = set()
+    attribute = Group.__getattribute__
+
+    def noted(group: Group, name: str) -> Any:
+        caller = sys._getframe(1)  # noqa: SLF001
+        if caller.f_code is not Setting.value_in.__code__:  # that reads them all, for reports
+            read.add((type(group), name))
+        return attribute(group, name)
+
+    monkeypatch.setattr(Group, "__getattribute__", noted)
+    create_app(settings)
+    container = create_container(settings)
+    for kind in wanted():
+        await container.get(kind)
+    await container.close()
+    table = settings_table()
+    unread = [one.variable for one in table if (type(getattr(settings, one.group)), one.field) not in read]
+    assert unread == [*prefixed(HOST="", PORT="", TRUSTED_PROXIES="")], "these are read when it starts"
 
 
 async def digest(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
@@ -78,3 +115,41 @@ async def test_replicas_on_one_host_show_one_digest_and_another_setting_shows(
     one, two = [await digest(monkeypatch, **settings) for settings in replicas]
     assert one == two
     assert one != await digest(monkeypatch, **replicas[0], LLM_CACHE_TTL="60")
+
+
+async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = prefixed(
+        CIRCUIT_BREAKER_ENABLED="false",
+        LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD="2",
+        LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT="3",
+        LLM_CIRCUIT_BREAKER_SUCCESS_THRESHOLD="4",
+        LLM_ATTEMPT_TIMEOUT="5",
+        LLM_MAX_CONCURRENT_REQUESTS="6",
+        MAX_IN_FLIGHT_REQUESTS="70",
+        KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9",
+        KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD="8",
+        KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT="9",
+        KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD="10",
+    )
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    providers: dict[ProviderName, tuple[CircuitRules, int, int]] = {}
+    kafka: list[CircuitRules] = []
+
+    def guards(name: ProviderName, rules: CircuitRules, *, slots: int, queue_limit: int, **others: Any) -> Guards:
+        providers[name] = rules, slots, queue_limit
+        return guards_of(name, rules, slots=slots, queue_limit=queue_limit, **others)
+
+    def circuit(rules: CircuitRules, **others: Any) -> CircuitBreaker:
+        kafka.append(rules)
+        return CircuitBreaker(rules, **others)
+
+    monkeypatch.setattr(di, "guards_of", guards)
+    monkeypatch.setattr(di, "CircuitBreaker", circuit)
+    container = create_container(Settings.from_environment())
+    for kind in (protocols.LLMProviderSelectorProtocol, Outbox):
+        await container.get(kind)
+    await container.close()
+    rules = CircuitRules(counts=False, failure_threshold=2, recovery_s=3.0, success_threshold=4, probe_s=5.0)
+    assert providers == dict.fromkeys(ProviderName, (rules, 6, 70 - 6))
+    assert [(one.failure_threshold, one.recovery_s, one.success_threshold) for one in kafka] == [(8, 9.0, 10)]
