@@ -279,6 +279,24 @@ async def test_a_queued_call_sees_that_the_circuit_opened_meanwhile() -> None:
     stack.assert_nothing_is_held()
 
 
+async def test_an_open_circuit_answers_at_once_even_while_every_place_is_taken() -> None:
+    answers = asyncio.Event()
+
+    async def hangs(_: ProviderRequest) -> ProviderReply:
+        await answers.wait()
+        return reply()
+
+    stack = Stack(hangs, slots=1)
+    first = asyncio.create_task(stack.ask())
+    await settle()
+    stack.guards.circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
+    second = asyncio.create_task(stack.ask())
+    await settle()
+    assert isinstance(second.exception(), CircuitOpenError)
+    answers.set()
+    assert await first == reply()
+
+
 async def test_no_more_calls_are_under_way_than_there_are_places() -> None:
     held = Held(reply())
     stack = Stack(held)

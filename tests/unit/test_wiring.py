@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import di
 import protocols
-from api_models import ProviderName
+from api_models import CircuitState, ProviderName
 from config import Group, Setting, Settings, settings_table
 from di import create_container
 from implementations.background.supervisor import Supervisor
@@ -22,6 +23,7 @@ from implementations.resilience.provider_guards import Guards, guards_of
 from implementations.steering.follower import Follower
 from metrics import Metrics
 from startup_setup import create_app
+from tests.fakes import sample
 from tests.integration.service_process import prefixed
 
 HANDLERS = Path(__file__).parents[2] / "api"
@@ -134,22 +136,29 @@ async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     providers: dict[ProviderName, tuple[CircuitRules, int, int]] = {}
-    kafka: list[CircuitRules] = []
+    kafka: list[tuple[CircuitRules, CircuitBreaker]] = []
 
     def guards(name: ProviderName, rules: CircuitRules, *, slots: int, queue_limit: int, **others: Any) -> Guards:
         providers[name] = rules, slots, queue_limit
         return guards_of(name, rules, slots=slots, queue_limit=queue_limit, **others)
 
     def circuit(rules: CircuitRules, **others: Any) -> CircuitBreaker:
-        kafka.append(rules)
-        return CircuitBreaker(rules, **others)
+        made = CircuitBreaker(rules, **others)
+        kafka.append((rules, made))
+        return made
 
     monkeypatch.setattr(di, "guards_of", guards)
     monkeypatch.setattr(di, "CircuitBreaker", circuit)
     container = create_container(Settings.from_environment())
     for kind in (protocols.LLMProviderSelectorProtocol, Outbox):
         await container.get(kind)
+    metrics = await container.get(Metrics)
     await container.close()
     rules = CircuitRules(counts=False, failure_threshold=2, recovery_s=3.0, success_threshold=4, probe_s=5.0)
     assert providers == dict.fromkeys(ProviderName, (rules, 6, 70 - 6))
-    assert [(one.failure_threshold, one.recovery_s, one.success_threshold) for one in kafka] == [(8, 9.0, 10)]
+    ((of_kafka, kafka_circuit),) = kafka
+    assert (of_kafka.failure_threshold, of_kafka.recovery_s, of_kafka.success_threshold) == (8, 9.0, 10)
+    with capture_logs() as lines:
+        kafka_circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
+    assert [(line["event"], line["before"], line["after"]) for line in lines] == [("kafka_circuit", "closed", "open")]
+    assert sample(metrics, "llm_provider_kafka_circuit_transitions_total", state=CircuitState.OPEN) == 1.0
