@@ -273,6 +273,18 @@ async def test_failures_meet_their_share_and_leave_verdicts_alone() -> None:
     assert failures / 2000 == pytest.approx(0.3, abs=0.04)
 
 
+async def test_the_seed_says_which_calls_fail() -> None:
+    async def failed(seed: int) -> list[bool]:
+        provider, knobs = MockProviderImpl(sleep=Clock().sleep), replace(KNOBS, error_rate=0.3, seed=seed)
+        outcomes = [
+            await asyncio.gather(provider.generate_comparison(ask("One.", "Two.", knobs)), return_exceptions=True)
+            for _ in range(100)
+        ]
+        return [isinstance(outcome, ProviderUnavailableError) for (outcome,) in outcomes]
+
+    assert await failed(7) == await failed(7) != await failed(8)
+
+
 async def test_error_rate_of_one_fails_every_call() -> None:
     provider = MockProviderImpl(sleep=Clock().sleep)
     for _ in range(100):

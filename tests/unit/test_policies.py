@@ -285,6 +285,15 @@ async def test_what_was_billed_for_nothing_is_booked_priced_and_recorded() -> No
     assert harness.call.record.cost_usd == 0.5
 
 
+async def test_an_answer_of_unreadable_usage_that_is_billed_makes_the_cost_unknown() -> None:
+    harness = Harness(InvalidReplyError("the answer is not a JSON object"))
+    with pytest.raises(InvalidReplyError):
+        await harness.ask()
+    (attempt,) = harness.call.record.attempts
+    assert attempt.purchase is not None
+    assert attempt.purchase.usage == UNKNOWN_USAGE
+
+
 async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
     bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
     cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)

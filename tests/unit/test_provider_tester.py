@@ -141,6 +141,11 @@ async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:
     assert judge.probes == 5
 
 
+@pytest.mark.parametrize("deep", [False, True])
+async def test_an_open_circuit_blocks_no_test(*, deep: bool) -> None:
+    assert (await Harness({ANTHROPIC: FakeProvider(reply())}, reason="circuit open").test(deep=deep)).success
+
+
 async def test_a_failure_is_reported_with_its_sentence_and_raises_nothing() -> None:
     failure = ProviderUnavailableError("the connection was refused", provider=ANTHROPIC)
     report = await Harness({ANTHROPIC: FakeProvider(probe=failure)}).test()
