@@ -234,6 +234,12 @@ async def test_essays_stand_between_marks_that_they_cannot_forge(dialect: Dialec
     assert ESSAY not in instructed(captured.json())
 
 
+async def test_a_model_is_one_segment_of_google_s_path_whatever_its_name() -> None:
+    async with serving(GOOGLE, answer(GOOGLE.good())) as (asking, provider):
+        await asking.judges(GOOGLE, overrides={"model_override": "tuned/model:1@2"})
+    assert provider.requests[0].path == "/v1beta/models/tuned%2Fmodel%3A1%402:generateContent"
+
+
 async def test_the_version_of_anthropic_s_api_is_the_newest() -> None:
     captured, _ = await asked(ANTHROPIC)
     async with serving(ANTHROPIC, answer({"data": []})) as (asking, provider):
