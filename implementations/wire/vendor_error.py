@@ -18,7 +18,7 @@ STATUS_DIGITS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VendorError:
-    """error: as sent, empty if there is none; words: codes that classify it; sentence: its message in lower case."""
+    """error: as sent, or its message alone; words: codes that classify it; sentence: its message in lower case."""
 
     error: Mapping[str, Any]
     words: frozenset[str]
@@ -28,11 +28,11 @@ class VendorError:
     def of(cls, body: object) -> Self:
         """Read any JSON value; ignores what it does not understand."""
         found = at(body, 0, "error") if isinstance(body, list) else at(body, "error")
-        error = found if isinstance(found, dict) else {"message": found} if isinstance(found, str) and found else {}
+        error = found if isinstance(found, dict) else {"message": found}
         message = error.get("message")
         return cls(
             error=error,
-            words=frozenset(_words(error)) if error else frozenset(),
+            words=frozenset(_words(error)),
             sentence=message[:MAX_SENTENCE].lower() if isinstance(message, str) else "",
         )
 
@@ -40,7 +40,7 @@ class VendorError:
     def code_as_status(self) -> int | None:
         """The code, if it is an HTTP status."""
         code = self.error.get("code")
-        if isinstance(code, str) and len(code) == STATUS_DIGITS and code.isascii() and code.isdecimal():
+        if isinstance(code, str) and len(code) == STATUS_DIGITS and code.isdecimal():
             code = int(code)
         return code if isinstance(code, int) and code in HTTP_STATUSES else None
 

@@ -171,6 +171,7 @@ def test_what_is_billed_apart_is_added_up() -> None:
 
 def test_an_absent_count_is_nothing_and_absent_counts_are_unknown() -> None:
     assert read_usage(prompt=(10, None), completion=(None,)) == Usage(prompt=10, completion=0)
+    assert read_usage(prompt=(10,), completion=(5,)) == Usage(prompt=10, completion=5)
     assert read_usage(prompt=(None,), completion=(None,)) == UNKNOWN_USAGE
 
 
@@ -179,9 +180,10 @@ def test_more_reasoning_than_output_is_all_of_the_output() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.0, 1.5, inf, "7", "", True, [], [7], {}, {"a": 1}, MOST_TOKENS + 1, 10**400])
-@pytest.mark.parametrize("place", ["prompt", "completion", "cached", "written", "reasoning"])
+@pytest.mark.parametrize("place", ["prompt", "completion", "cached", "written", "written_for_long", "reasoning"])
 def test_one_wrong_count_makes_all_of_them_unknown(place: str, wrong: object) -> None:
-    counts: dict[str, Any] = {"prompt": (1000, 5), "completion": (50,), "cached": 100, "written": 100, "reasoning": 10}
+    caches = {"cached": 100, "written": 100, "written_for_long": 50}
+    counts: dict[str, Any] = {"prompt": (1000, 5), "completion": (50,), **caches, "reasoning": 10}
     assert read_usage(**counts) != UNKNOWN_USAGE
     counts[place] = (5, wrong) if place in {"prompt", "completion"} else wrong
     assert read_usage(**counts) == UNKNOWN_USAGE
@@ -193,5 +195,6 @@ def test_more_in_the_cache_than_in_the_prompt_is_unknown(cached: int, written: i
     assert read_usage(prompt=(101,), completion=(1,), cached=cached, written=written) != UNKNOWN_USAGE
 
 
-def test_more_written_for_long_than_written_at_all_is_unknown() -> None:
-    assert read_usage(prompt=(10,), completion=(2,), written=3, written_for_long=4) == UNKNOWN_USAGE
+def test_more_kept_for_long_than_kept_at_all_is_unknown() -> None:
+    assert read_usage(prompt=(100,), completion=(1,), written=5, written_for_long=6) == UNKNOWN_USAGE
+    assert read_usage(prompt=(100,), completion=(1,), written=5, written_for_long=5).written_for_long == 5

@@ -316,7 +316,8 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (openrouter(403, "permission_denied", provider_name=None), ProviderAuthenticationError),
     (openrouter(403, "content_policy_violation"), ContentRefusedError),
     (openrouter(403, "refusal"), ContentRefusedError),
-    (openrouter(403, "unmapped", reasons=["violence"], flagged_input="…"), ContentRefusedError),
+    (openrouter(403, "unmapped", reasons=["violence"]), ContentRefusedError),
+    (openrouter(403, "unmapped", flagged_input="…"), ContentRefusedError),
     (openrouter(403, "unmapped", patterns=["x"]), ContentRefusedError),
     (openrouter(404, "not_found"), UnknownModelError),
     (openrouter(404, "model_not_found"), UnknownModelError),
@@ -422,9 +423,19 @@ def test_an_error_of_no_known_shape_in_a_200_is_a_failure_of_the_provider(error:
     )
 
 
-@pytest.mark.parametrize("code", [None, "4290", "9" * 5000, "429x", 200, 99, True, [], 4.29e2])
+@pytest.mark.parametrize("code", [None, "4290", "9" * 5000, "42x", "²²²", 200, 399, 600, True, [], 4.29e2])
 def test_an_error_in_a_200_without_a_status_that_we_know_is_a_failure_of_the_provider(code: object) -> None:
     assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is ProviderUnavailableError
+
+
+@pytest.mark.parametrize(("code", "expected"), [("400", RequestRejectedError), ("429", RateLimitedError)])
+def test_the_status_of_an_error_in_a_200_may_be_a_text(code: str, expected: Kind) -> None:
+    assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is expected
+
+
+def test_the_code_of_an_availability_classifies_the_error() -> None:
+    body = {"error": {"code": 402, "message": "?", "availability": {"code": "in_flight_budget_exhausted"}}}
+    assert type(failed(402, body)) is type(failure_in_success(body)) is RateLimitedError
 
 
 def test_a_payment_status_for_a_budget_in_flight_passes_by_itself() -> None:
