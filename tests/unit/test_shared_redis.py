@@ -137,6 +137,7 @@ async def test_probes_alone_notice_that_it_went_away() -> None:
     await replica.probed(FAILURE_THRESHOLD)
 
     assert mode_of(replica) is RedisMode.DOWN
+    assert replica.server.count("SET") == 0, "what cannot be read is not written"
 
 
 async def test_a_bad_probe_starts_the_counting_anew() -> None:
@@ -561,6 +562,7 @@ async def test_the_prober_never_ends_and_pauses_within_its_bounds() -> None:
     running.cancel()
 
     assert len(replica.sleep.naps) > 3
+    assert replica.server.count("SET") >= len(replica.sleep.naps)
     assert all(SHORTEST_PAUSE_S <= nap <= LONGEST_PAUSE_S for nap in replica.sleep.naps)
 
 

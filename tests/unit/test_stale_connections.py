@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import aiohttp
 import pytest
 
 from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnectionError
@@ -98,6 +99,8 @@ async def test_one_stale_connection_is_the_last_that_is_tried_of_all_that_were_k
         assert [await ask(transport, server) for _ in range(3)] == [200] * 3
         await settle()
         assert server.open == 1
+        gc.collect()
+        assert len([one for one in gc.get_objects() if type(one).__name__ == "_Pool"]) == 1
     assert (server.connections, server.requests, len(server.stale)) == (4, 3 + 1 + 3, 1)
 
 
@@ -197,6 +200,47 @@ async def test_a_kept_connection_that_breaks_during_the_answer_is_a_failure() ->
         with pytest.raises(BrokenReplyError):
             await ask(transport, server)
     assert (len(asked), server.stale) == (2, [])
+
+
+async def test_a_kept_connection_that_breaks_after_the_head_of_the_answer_was_not_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the HTTP library raises then: the provider has answered, and is not paid twice."""
+
+    async def broken(_: object) -> bytes:
+        raise aiohttp.ClientOSError
+
+    server = Server(answers_per_connection=[9, 9])
+    async with speaking_to(server) as transport:
+        assert await ask(transport, server) == 200
+        monkeypatch.setattr("implementations.wire.transport._read_bounded", broken)
+        with pytest.raises(ConnectionLostError):
+            await ask(transport, server)
+    assert (server.requests, server.stale) == (2, [])
+
+
+async def test_closing_ends_also_what_is_under_way_on_connections_that_are_not_used_again() -> None:
+    answers = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Closes each connection at the second request."""
+        with suppress(asyncio.IncompleteReadError):
+            if b" /slow " in await reader.readuntil(b"\r\n\r\n"):
+                await answers.wait()
+            writer.write(ANSWER)
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server = Server(answers_per_connection=[])
+    async with speaking_to(server, serve) as transport:
+        slow = asyncio.create_task(ask(transport, server, path="slow"))
+        await settle()
+        assert [await ask(transport, server) for _ in range(2)] == [200, 200]
+        assert len(server.stale) == 1
+        await transport.close()
+        answers.set()
+        with pytest.raises(ConnectionLostError):
+            await slow
 
 
 async def test_where_there_was_no_connection_none_was_stale() -> None:
