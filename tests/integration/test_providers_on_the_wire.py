@@ -151,7 +151,8 @@ async def test_a_service_of_its_own_judges_with_all_five_and_writes_nothing_priv
 async def test_the_question_goes_to_the_documented_place_and_the_key_only_into_its_header(dialect: Dialect) -> None:
     captured, _ = await asked(dialect)
     assert (captured.method, captured.target) == ("POST", dialect.ask_path)
-    assert captured.headers["content-type"] == "application/json"
+    assert captured.headers["content-type"] == captured.headers["accept"] == "application/json"
+    assert captured.headers["user-agent"] == "llm-provider-service"
     assert {name: value for name, value in captured.headers.items() if KEY in value} == dict([dialect.key])
     assert KEY.encode() not in captured.body
 

@@ -3,6 +3,7 @@
 import errno
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -36,9 +37,10 @@ from exceptions import (
     UntrustedProviderError,
 )
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
-from implementations.wire.endpoint import QUICK_BYTES
+from implementations.wire.endpoint import QUICK_BYTES, Endpoint
 from implementations.wire.failure_tables import WORDS
 from implementations.wire.failures import failure_in_success, failure_of_answer, failure_of_exchange
+from implementations.wire.json_reading import read_object
 from implementations.wire.transport import Transport, WireReply
 from tests.fakes import NOON, request
 
@@ -517,6 +519,20 @@ async def test_what_is_not_the_json_of_an_answer_has_a_class_as_well(status: int
     with pytest.raises(expected) as failure:
         await provider.generate_comparison(request(provider=ProviderName.OPENROUTER))
     assert type(failure.value) is expected
+
+
+async def test_a_large_answer_is_parsed_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_the_loop: list[bool] = []
+
+    def noting(body: bytes) -> JsonObject:
+        on_the_loop.append(threading.current_thread() is threading.main_thread())
+        return read_object(body)
+
+    monkeypatch.setattr("implementations.wire.endpoint.read_object", noting)
+    for length in (QUICK_BYTES, QUICK_BYTES + 1):
+        endpoint = Endpoint(Canned(200, b'{"a": 1}'.ljust(length)), "http://provider.example", {})
+        assert await endpoint.get("/") == {"a": 1}
+    assert on_the_loop == [True, False]
 
 
 @pytest.mark.parametrize(
