@@ -51,13 +51,11 @@ class Supervisor:
             self._metrics.background_task_up.of(name).set(1)
             self._down.discard(name)
             began_s = self._clock()
-            try:
-                await work()
+            error = await _end_of(work)
+            if error is None:
                 log.error("background_task_ended", task=name)
-            except (Exception, asyncio.CancelledError) as error:
-                if _is_stopped():
-                    raise
-                log.error("background_task_died", task=name, error=type(error).__name__)  # noqa: TRY400  no texts
+            else:
+                log.error("background_task_died", task=name, error=type(error).__name__)
             deaths.inc()
             self._metrics.background_task_up.of(name).set(0)
             self._down.add(name)
@@ -67,7 +65,16 @@ class Supervisor:
             restart_s = min(restart_s * 2, LONGEST_RESTART_S)
 
 
-def _is_stopped() -> bool:
-    """Whether this task was cancelled, and not only something that it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def _end_of(work: Work) -> BaseException | None:
+    """How the work ended, also if something that it waited for was cancelled.
+
+    It runs in a task of its own, because a task group that fails counts as a cancellation of the task that it is in.
+    """
+    running = asyncio.ensure_future(work())
+    try:
+        await asyncio.wait({running})
+    except asyncio.CancelledError:  # ours: `wait` passes on nobody else's
+        running.cancel()
+        await asyncio.wait({running})
+        raise
+    return asyncio.CancelledError() if running.cancelled() else running.exception()

@@ -126,10 +126,8 @@ class KafkaOutbox:
     async def run(self) -> None:
         """Send published events, forever."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._connection.keep_open())
-            group.create_task(self._keep_house())
-            for lane in self._lanes.values():
-                group.create_task(lane.run())
+            for work in (self._connection.keep_open, self._keep_house, *(lane.run for lane in self._lanes.values())):
+                group.create_task(_endless(work))
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged, five seconds at most."""
@@ -156,3 +154,14 @@ class KafkaOutbox:
 
     def _reason(self, event: ProcessingEvent) -> EventDropReason:
         return self._connection.waits_for or self._lanes[event].waits_for or EventDropReason.EXPIRED
+
+
+async def _endless(work: Work) -> None:
+    """The work; an error also if something that it waited for was cancelled: a task group would go on without it."""
+    try:
+        await work()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError("what it waited for was cancelled") from None

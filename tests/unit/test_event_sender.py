@@ -280,6 +280,23 @@ async def test_an_event_without_a_form_in_json_is_dropped_and_stops_no_other() -
     assert harness.counts()["delivered"] == 2.0
 
 
+class Cancelling(FakeLink):
+    """What a message is waited for with is cancelled by somebody else."""
+
+    async def post(self, message: Message) -> asyncio.Future[None]:
+        raise asyncio.CancelledError
+
+
+async def test_a_topic_whose_wait_is_cancelled_ends_the_sender_so_that_it_is_started_again() -> None:
+    harness = Harness(link=Cancelling())
+    harness.publish(miss(1))
+    sender = asyncio.create_task(harness.outbox.run())
+    await settle()
+    assert sender.done()
+    assert isinstance(sender.exception(), ExceptionGroup)
+    assert harness.counts()["pending"] == 1.0
+
+
 async def test_stopping_gives_back_what_is_under_way_and_counts_it_as_lost() -> None:
     harness = Harness()
     harness.link.acknowledges = False

@@ -56,6 +56,31 @@ async def test_a_task_that_ends_with_what_it_waited_for_is_started_again() -> No
     assert starts[1].cancelled()
 
 
+async def test_a_group_of_tasks_of_which_one_dies_is_started_again() -> None:
+    metrics = new_metrics()
+    starts: list[asyncio.Event] = []
+
+    async def dying(dies: asyncio.Event) -> None:
+        await dies.wait()
+        raise ValueError("a defect")
+
+    async def work() -> None:
+        starts.append(asyncio.Event())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.Event().wait())
+            group.create_task(dying(starts[-1]))
+
+    supervisor = Supervisor({"work": work}, metrics=metrics, clock=Clock(), sleep=InstantSleep())
+    supervisor.start()
+    await settle()
+    for deaths in (1, 2):
+        starts[-1].set()
+        await settle()
+        assert len(starts) == 1 + deaths
+        assert sample(metrics, "llm_provider_background_task_deaths_total", task="work") == deaths
+    await supervisor.stop()
+
+
 async def test_a_task_that_ran_well_for_a_while_is_started_again_soon() -> None:
     time = Timeline()
     deaths_s: list[float] = []
