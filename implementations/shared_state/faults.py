@@ -33,6 +33,9 @@ class Fault(StrEnum):
     AWAY = "away"
 
 
+OF_ONE_COMMAND = frozenset({Fault.DENIED, Fault.REFUSED})  # and not of Redis as a whole, as far as one can tell
+
+
 class RedisAwayError(Exception):
     """Redis is down or did not answer; callers continue without it."""
 

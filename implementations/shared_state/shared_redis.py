@@ -18,7 +18,7 @@ from api_models import CircuitState
 from implementations.resilience.call import PATIENCE_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
 from implementations.shared_state.connections import Command, ConnectionsProtocol
-from implementations.shared_state.faults import Fault, RedisAwayError, fault_of, is_about_the_value
+from implementations.shared_state.faults import OF_ONE_COMMAND, Fault, RedisAwayError, fault_of, is_about_the_value
 from implementations.shared_state.lateness import Lateness, Timing
 from metrics import Metrics
 from protocols import ClockProtocol
@@ -112,11 +112,11 @@ class SharedRedis:
         return (await self._exchange(Access.WRITE, commands, PATIENCE_S)).replies
 
     async def probe(self, access: Access, *commands: Command) -> list[Any]:
-        """Send in any mode. A slow answer counts as a failure, a denied command shuts. Raises RedisAwayError."""
+        """Send in any mode. A slow answer counts as a failure, a refused command shuts. Raises RedisAwayError."""
         try:
             exchange = await self._exchange(access, commands, PATIENCE_S)
         except RedisAwayError as away:
-            if away.fault is Fault.DENIED:
+            if away.fault in OF_ONE_COMMAND:
                 self._shut(access, away.fault)
             raise
         if not exchange.in_time:
@@ -182,13 +182,13 @@ class SharedRedis:
     def _failed(self, permit: Permit, fault: Fault) -> None:
         """Count it. Some faults open a circuit at once.
 
-        An exhausted pool says nothing about Redis, and a denied command nothing about the others: probes send those
+        An exhausted pool says nothing about Redis, and a refused command nothing about the others: probes send those
         that the cache needs.
         """
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
         is_same_stall = fault in {Fault.TIMEOUT, Fault.SLOW} and self._lateness.is_same_stall()
-        if is_same_stall or fault in {Fault.POOL, Fault.DENIED}:
+        if is_same_stall or fault in OF_ONE_COMMAND or fault is Fault.POOL:
             return
         match fault:
             case Fault.READ_ONLY | Fault.OUT_OF_MEMORY:

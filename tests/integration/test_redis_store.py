@@ -280,7 +280,7 @@ async def test_a_user_who_may_only_read_reads_and_one_who_may_not_even_that_is_a
         assert await here.probed(1) is RedisMode.DOWN
 
 
-@pytest.mark.parametrize("command", ["+eval", "+hset", "+hgetall", "+unlink"])
+@pytest.mark.parametrize("command", ["+eval", "+hset", "+hgetall", "+unlink", "+hincrby", "+hget", "+expire"])
 async def test_a_command_that_the_cache_does_not_need_takes_no_answer_with_it(
     server: RedisServer, command: str
 ) -> None:

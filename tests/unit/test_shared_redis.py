@@ -219,17 +219,26 @@ async def test_one_refused_read_ends_what_the_refusal_is_about(refusal: Exceptio
     assert mode_of(replica) is mode
 
 
-async def test_a_denied_command_says_nothing_of_others_until_a_probe_needs_it() -> None:
+@pytest.mark.parametrize(
+    ("refusal", "fault"),
+    [
+        (exceptions.NoPermissionError("User has no permissions"), Fault.DENIED),
+        (exceptions.ResponseError("ACL failure in script: User has no permissions"), Fault.REFUSED),
+    ],
+)
+async def test_a_refused_command_says_nothing_of_others_until_a_probe_needs_it(
+    refusal: Exception, fault: Fault
+) -> None:
     replica = Replica()
-    replica.server.refused = exceptions.NoPermissionError("User has no permissions")
+    replica.server.refused = refusal
     for _ in range(2 * FAILURE_THRESHOLD):
         with pytest.raises(RedisAwayError):
             await replica.redis.write(WRITE)
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 2 * FAILURE_THRESHOLD)
     await replica.probed(1)
-    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.READ_ONLY, Fault.DENIED)
+    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.READ_ONLY, fault)
     assert await replica.redis.read(READ) == [b""]
-    replica.server.broken = exceptions.NoPermissionError("User has no permissions")
+    replica.server.broken = refusal
     await failed(replica, times=2 * FAILURE_THRESHOLD)
     assert mode_of(replica) is RedisMode.READ_ONLY
     await replica.probed(1)
