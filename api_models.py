@@ -831,7 +831,7 @@ class CacheStatsResponse(_Body):
     cache_mode: CacheMode
     """`read_only`: Redis accepts no new answers; `degraded`: only the local tier works."""
     generation: int
-    """The number in every cache key; each clearing raises it."""
+    """The number in every answer's key in Redis; each clearing raises it."""
     hits: int
     """Look-ups that hit in any tier."""
     misses: int
@@ -854,7 +854,7 @@ class CacheClearedResponse(_Body):
     everywhere: bool
     """Whether all replicas are cleared; false while Redis is away: they follow later. Without Redis: REPLICAS is 1."""
     generation: int
-    """The number in every cache key from now on."""
+    """The number in every answer's key in Redis from now on."""
 
 
 class Dependencies(_Body):

@@ -20,7 +20,7 @@ MODES = {
     DegradedMode.EVENTS_DROPPING: "events were given up within the last minute, and counted",
     DegradedMode.EVENTS_SPOOL_FAULT: "the spool of events has a fault, so some may be lost",
     DegradedMode.PROVIDER_OPEN: "a provider is not asked at the moment",
-    DegradedMode.BUDGET_LOCAL: "Redis is away or refuses writes, so each replica keeps to its part of the cost limits",
+    DegradedMode.BUDGET_LOCAL: "Redis does not keep the cost limits, so each replica keeps to its part of them",
 }
 
 

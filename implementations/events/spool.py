@@ -75,7 +75,7 @@ class Spool:
         """Delete the messages, in one transaction. Those that the disk refuses are deleted once it takes others."""
         done = {message.row for message in messages if message.row is not None}
         self._undeleted |= done
-        rows = done if self._failing else self._undeleted.copy()
+        rows = done if "delete" in self._failing else self._undeleted.copy()
         if rows:
             with self._failures_counted("delete"):
                 with self._transaction():

@@ -39,8 +39,8 @@ def check_spool(path: Path) -> None:
 def opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
     """The lock and the database, both for this process until they are closed. Raises ConfigurationError.
 
-    A disk that is full or fails is no reason not to start: the database is then closed, and whatever is asked of it
-    fails like any other write to such a disk.
+    A full disk, or one that fails when read or written, is no reason not to start: the database is then closed, and
+    whatever is asked of it fails like any other write to such a disk. A place that is read-only is refused.
     """
     with contextlib.ExitStack() as stack:
         try:

@@ -138,7 +138,7 @@ async def test_what_else_is_missing_is_told_in_a_sentence_each(tmp_path: Path, c
         for sentence in (
             "Paid calls were refused in the last minute",
             "Redis is away: each replica answers from its own cache",
-            "Without Redis each replica keeps to its own part of the cost limits.",
+            "Redis does not keep the cost limits: each replica keeps to its own part of them.",
             "No caller waits for",
         ):
             await expect(told).to_contain_text(sentence, timeout=20_000)

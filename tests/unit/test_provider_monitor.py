@@ -30,7 +30,6 @@ from tests.fakes import (
     ranking,
     reply,
     request,
-    settle,
     tolerant_catalogue,
 )
 
@@ -118,23 +117,6 @@ async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds_whatever_the_w
     harness.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
     assert harness.shown(OPENAI) is None
     assert harness.shown(ANTHROPIC) == harness.findings[ANTHROPIC]
-
-
-async def test_replicas_that_start_together_do_not_look_up_together() -> None:
-    harness = Harness(FakeProvider(), FakeProvider())
-    pauses: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 20:
-            await asyncio.Event().wait()
-
-    harness.monitor._sleep = sleep  # noqa: SLF001
-    task = asyncio.create_task(harness.monitor.run())
-    await settle()
-    task.cancel()
-    assert len(set(pauses)) == 20
-    assert 0.9 * INTERVAL_S <= min(pauses) < INTERVAL_S < max(pauses) <= A_ROUND_S
 
 
 async def test_nobody_is_looked_up_at_the_start() -> None:
