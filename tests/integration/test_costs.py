@@ -196,6 +196,19 @@ async def test_the_ledger_is_merged_and_its_keys_go_by_themselves(server: RedisS
     assert all(int(server.ask("TTL", key)[1:-2]) > 0 for key in server.all_keys())
 
 
+async def test_redis_tells_how_many_figures_it_did_not_have_and_keeps_them_for_seventy_days(
+    server: RedisServer,
+) -> None:
+    days = {"2026-11-22": {"a": b"1", "b": b"2"}, "2026-11-23": {"a": b"3"}}
+    async with fleet(server.url, 1.0) as (one, _):
+        assert [await one.usage.put(days) for _ in range(2)] == [3, 0]
+        server.ask("DEL", "test:usage:2026-11-22")
+        assert await one.usage.put(days) == 2
+        assert await one.usage.days(list(days)) == [list(texts.items()) for texts in days.values()]
+    for key in server.all_keys():
+        assert 69 * 86_400 < int(server.ask("TTL", key)[1:-2]) <= 70 * 86_400
+
+
 @pytest.mark.parametrize("command", [("SET", "{key}", "garbage"), ("HSET", "{key}", "held", "garbage")])
 async def test_a_key_that_is_not_ours_is_no_answer_and_no_failure_of_a_call(
     server: RedisServer, command: tuple[str, ...]

@@ -184,8 +184,11 @@ async def test_nobody_listening_is_a_failed_connection() -> None:
     async with serving(b"") as server:
         url = server.url
     async with transporting() as transport:
-        with calling(call(Clock())), pytest.raises(ProviderConnectionError):
+        with calling(call(Clock())), pytest.raises(ProviderConnectionError) as failure:
             await transport.send("GET", url, headers={})
+    behind = failure.value.__context__
+    assert behind is not None
+    assert behind.__traceback__ is None, "its frames hold what was sent"
 
 
 @pytest.mark.usefixtures("_in_a_call")

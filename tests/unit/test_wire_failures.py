@@ -39,7 +39,7 @@ from exceptions import (
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.wire.endpoint import QUICK_BYTES, Endpoint
 from implementations.wire.failure_tables import WORDS
-from implementations.wire.failures import failure_in_success, failure_of_answer, failure_of_exchange
+from implementations.wire.failures import failure_in_success, failure_of_answer, failure_of_exchange, without_frames
 from implementations.wire.json_reading import read_object
 from implementations.wire.transport import Transport, WireReply
 from tests.fakes import NOON, request
@@ -137,6 +137,19 @@ def test_the_operator_reads_which_step_of_connecting_failed(name: str, details: 
 def test_no_error_of_the_system_is_left_without_a_class() -> None:
     for kind in tree(OSError):
         assert isinstance(failure_of_exchange(raised(kind)), ProviderError)
+
+
+def test_what_the_http_library_raises_loses_its_frames_and_every_exception_behind_it() -> None:
+    behind, between, error = ValueError("essay"), OSError("essay"), aiohttp.ClientError("essay")
+    with pytest.raises(ValueError, match="essay"):
+        raise behind
+    between.__traceback__ = error.__traceback__ = behind.__traceback__
+    error.__cause__ = between.__context__ = behind
+    error.__context__ = between
+    behind.__context__ = error  # a cycle
+    assert without_frames(error) is error
+    for one in (behind, between, error):
+        assert (one.__traceback__, one.__cause__, one.__context__) == (None, None, None)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])

@@ -1,0 +1,91 @@
+"""One exchange of commands with Redis: who reads which reply, and what becomes of a connection afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from redis.exceptions import ResponseError
+
+from implementations.shared_state.connections import Connections
+from tests.fakes import settle
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def speaking_to(path: Path, serve: Serve) -> AsyncIterator[Connections]:
+    """One connection at a time, to a server in this process."""
+    async with await asyncio.start_unix_server(serve, path / "redis.sock"):
+        connections = Connections(f"unix://{path / 'redis.sock'}", connections=1)
+        try:
+            yield connections
+        finally:
+            await connections.close()
+
+
+async def told(reader: asyncio.StreamReader) -> bytes:
+    """The last word of a command, as a reply."""
+    command = await reader.readuntil(b"!\r\n")
+    return b"+" + command.rsplit(b"\r\n", 2)[1] + b"\r\n"
+
+
+async def test_a_reply_that_comes_too_late_is_nobody_s(tmp_path: Path) -> None:
+    opened: list[asyncio.StreamWriter] = []
+    first_came = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The first command is answered when the second comes."""
+        opened.append(writer)
+        with suppress(asyncio.IncompleteReadError):
+            late = b"" if first_came.is_set() else await told(reader)
+            first_came.set()
+            writer.write(late + await told(reader))
+        writer.close()
+
+    async with speaking_to(tmp_path, serve) as connections:
+        first = asyncio.create_task(connections.send(("GET", "first!")))
+        await first_came.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await connections.send(("GET", "second!")) == [b"second!"]
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize("rest", [b"", b"+more than was asked\r\n"], ids=["closed", "unread"])
+async def test_a_connection_that_cannot_be_used_again_is_opened_anew(tmp_path: Path, rest: bytes) -> None:
+    opened: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        writer.write(await told(reader) + rest)
+        if rest:
+            await reader.read()
+        writer.close()
+
+    async with speaking_to(tmp_path, serve) as connections:
+        turns: list[str] = []
+        for name in ("first!", "second!"):
+            assert await connections.send(("GET", name), on_turn=lambda: turns.append("turn")) == [name.encode()]
+            await settle()
+    assert (len(opened), len(turns)) == (2, 2)
+
+
+async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(tmp_path: Path) -> None:
+    opened: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                writer.write(await told(reader) + b"-WRONGTYPE\r\n")
+        writer.close()
+
+    async with speaking_to(tmp_path, serve) as connections:
+        for name in ("first!", "second!"):
+            answer, refusal = await connections.send(("GET", name), ("GET", "list"))
+            assert answer == name.encode()
+            assert isinstance(refusal, ResponseError)
+    assert len(opened) == 1
