@@ -85,6 +85,11 @@ def test_an_invitation_makes_a_text_neither_welcome_nor_shorter(code: str, kind:
     assert type(failure_in_success(body)) is kind
 
 
+@pytest.mark.parametrize("stop_reason", ["end_turn", "stop_sequence"])
+def test_an_answer_of_anthropic_may_end_at_a_stop_sequence_as_well(stop_reason: str) -> None:
+    assert anthropic.completion({"content": [], "stop_reason": stop_reason}).finish_reason is FinishReason.COMPLETE
+
+
 def test_a_screened_answer_is_a_refusal() -> None:
     assert google.completion({"candidates": [{"finishReason": "MODEL_ARMOR"}]}).finish_reason is FinishReason.REFUSED
 
