@@ -76,9 +76,9 @@ class Transport:
                 return await self._perform(exchange)
             except aiohttp.ClientConnectorError:
                 raise  # there was no connection
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 is_stale = exchange.broke_reused and clock() - sent_s < STALE_WITHIN_S
-                if not is_stale or record.replaced_connection:
+                if not is_stale or _began_to_answer(error) or record.replaced_connection:
                     raise
                 record.replaced_connection = True
                 self._on_stale_connection()
@@ -172,6 +172,11 @@ def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     _sockets.get().append(None)
     family, kind, protocol, _, _ = address
     return socket.socket(family, kind, protocol)
+
+
+def _began_to_answer(error: aiohttp.ClientError) -> bool:
+    """Whether a part of the response head came: aiohttp's error then holds that part instead of a text."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

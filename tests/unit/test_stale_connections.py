@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnectionError
+from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnectionError, ProviderError
 from implementations.resilience.call import calling
 from implementations.wire.transport import STALE_WITHIN_S, Transport
 from tests.fakes import Calendar, Clock, call, settle
@@ -184,11 +184,23 @@ async def test_a_kept_connection_that_breaks_late_is_a_failure() -> None:
     assert (server.requests, server.stale) == (2, [])
 
 
-async def test_a_kept_connection_that_breaks_during_the_answer_is_a_failure() -> None:
+@pytest.mark.parametrize(
+    ("sent", "failure"),
+    [
+        (ANSWER[:-1], BrokenReplyError),
+        (ANSWER[:20], ConnectionLostError),
+        (ANSWER[:5], ConnectionLostError),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER[:20], ConnectionLostError),
+    ],
+    ids=["body", "head", "first bytes", "head behind another"],
+)
+async def test_a_kept_connection_that_breaks_during_the_answer_is_a_failure(
+    sent: bytes, failure: type[ProviderError]
+) -> None:
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for answer in (ANSWER, ANSWER[:-1]):
+        for answer in (ANSWER, sent):
             asked.append(await reader.readuntil(b"\r\n\r\n"))
             await reader.readexactly(2)
             writer.write(answer)
@@ -197,7 +209,7 @@ async def test_a_kept_connection_that_breaks_during_the_answer_is_a_failure() ->
     server = Server(answers_per_connection=[])
     async with speaking_to(server, serve) as transport:
         assert await ask(transport, server) == 200
-        with pytest.raises(BrokenReplyError):
+        with pytest.raises(failure):
             await ask(transport, server)
     assert (len(asked), server.stale) == (2, [])
 
