@@ -114,8 +114,8 @@ async def test_a_call_asks_a_redis_that_does_not_answer_only_once() -> None:
     assert fleet.store.messages == 1
 
 
-async def test_a_caller_who_leaves_during_the_declaration_asks_for_nothing() -> None:
-    fleet = Fleet(day=1.0)
+async def left_before_the_answer(fleet: Fleet) -> None:
+    """A caller of the first replica, while the store is silent; then it answers."""
     fleet.store.goes_on.clear()
     leaving = asyncio.create_task(fleet.reserves(0))
     await settle()
@@ -123,6 +123,11 @@ async def test_a_caller_who_leaves_during_the_declaration_asks_for_nothing() -> 
     await settle()
     fleet.store.goes_on.set()
     await settle()
+
+
+async def test_a_caller_who_leaves_during_the_declaration_asks_for_nothing() -> None:
+    fleet = Fleet(day=1.0)
+    await left_before_the_answer(fleet)
     assert (fleet.store.messages, fleet.store.held[DAY]) == (1, 0)
 
 
@@ -443,13 +448,7 @@ async def test_a_caller_who_leaves_while_money_is_put_aside_leaves_none_behind()
 async def test_what_is_granted_to_a_caller_who_left_is_given_back_at_once() -> None:
     fleet = Fleet(day=PRICED)
     await fleet.budgets[0].refresh()
-    fleet.store.goes_on.clear()
-    leaving = asyncio.create_task(fleet.reserves(0))
-    await settle()
-    leaving.cancel()
-    await settle()
-    fleet.store.goes_on.set()
-    await settle()
+    await left_before_the_answer(fleet)
     assert fleet.store.held[DAY] == 0
     assert await fleet.reserves(1) is not None
 
