@@ -268,11 +268,12 @@ class Verdict:
 
 
 class FinishReason(StrEnum):
-    """Why a model stopped generating, in the common vocabulary of all dialects."""
+    """How a model's answer came to its end, in the common vocabulary of all dialects."""
 
     COMPLETE = "complete"
     TRUNCATED = "truncated"
     WINDOW_FULL = "window_full"
+    PROMPT_CUT = "prompt_cut"  # it answered, but had read only a part of the prompt
     REFUSED = "refused"
     ACCOUNT_REFUSED = "account_refused"
     UNEXPECTED = "unexpected"

@@ -1,12 +1,17 @@
-"""A self-hosted, OpenAI-compatible server (vLLM, Ollama): oldest parameter names, usage if it reports any."""
+"""A self-hosted, OpenAI-compatible server (vLLM, Ollama): oldest parameter names, usage if it reports any.
 
-from api_models import JsonObject
+Ollama cuts a prompt that its context does not hold, and answers all the same; only its token count tells.
+"""
+
+from dataclasses import replace
+
+from api_models import JsonObject, Usage
 from config import InternalModelSettings
 from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.transport import Transport
-from protocols import ProviderReply, ProviderRequest
+from protocols import FinishReason, PromptProtocol, ProviderReply, ProviderRequest
 
 
 class InternalProviderImpl:
@@ -17,8 +22,10 @@ class InternalProviderImpl:
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
-        answer = await self._endpoint.post(chat.PATH, payload(request))
-        return read_reply(request, chat.completion(answer))
+        completion = chat.completion(await self._endpoint.post(chat.PATH, payload(request)))
+        if _was_cut(request.prompt, completion.usage):
+            completion = replace(completion, finish_reason=FinishReason.PROMPT_CUT)
+        return read_reply(request, completion)
 
     async def probe(self) -> str:
         """List the models."""
@@ -32,3 +39,8 @@ def payload(request: ProviderRequest) -> JsonObject:
     if request.reasoning:
         body["reasoning_effort"] = request.reasoning
     return body
+
+
+def _was_cut(prompt: PromptProtocol, usage: Usage) -> bool:
+    """Whether fewer tokens were read than the prompt has words: every word is at least one. Small cuts stay unseen."""
+    return 0 < usage.prompt < len(prompt.system.split()) + len(prompt.user_text.split())

@@ -44,6 +44,7 @@ FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
         "the model or a filter declined; the essays may hold what it may not read",
     ),
     FinishReason.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
+    FinishReason.PROMPT_CUT: (ContextTooLongError, "the server cut the prompt, which its context does not hold"),
     FinishReason.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
     FinishReason.UNEXPECTED: (InvalidReplyError, "the model ended with something other than one finished answer"),
 }

@@ -199,6 +199,7 @@ def test_a_model_that_names_itself_strangely_is_called_what_was_asked_for(model:
         (FinishReason.TRUNCATED, TruncatedReplyError),
         (FinishReason.REFUSED, ContentRefusedError),
         (FinishReason.WINDOW_FULL, ContextTooLongError),
+        (FinishReason.PROMPT_CUT, ContextTooLongError),
         (FinishReason.ACCOUNT_REFUSED, ProviderAuthenticationError),
         (FinishReason.UNEXPECTED, InvalidReplyError),
     ],
