@@ -80,6 +80,7 @@ WORDS: Mapping[str, Kind] = {
     "context_length_exceeded": ContextTooLongError,
     "token_limit_exceeded": ContextTooLongError,
     "string_too_long": ContextTooLongError,
+    "exceed_context_size_error": ContextTooLongError,
     # The model.
     "model_not_found": UnknownModelError,
     "no_endpoints": UnknownModelError,
@@ -125,6 +126,9 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "api key expired": ProviderAuthenticationError,
     "prompt is too long": ContextTooLongError,
     "maximum context length": ContextTooLongError,
+    "longer than the maximum model length": ContextTooLongError,
+    "longer than the model's context length": ContextTooLongError,
+    "exceeds the available context size": ContextTooLongError,
     "input token count": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
     "blocked by content filtering": ContentRefusedError,

@@ -1,7 +1,7 @@
 """Parses a provider's error body, whatever its shape, for the words that classify it.
 
 Shapes: `{"error": {type, code, status, details, metadata, availability}}`, the same as the only element of a list,
-`{"error": "a sentence"}`, or nothing of that kind.
+`{"error": "a sentence"}`, `{"object": "error", message, type, code}` (SGLang, older vLLM), or nothing of that kind.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,6 +28,8 @@ class VendorError:
     def of(cls, body: object) -> Self:
         """Read any JSON value; ignores what it does not understand."""
         found = at(body, 0, "error") if isinstance(body, list) else at(body, "error")
+        if at(body, "object") == "error":
+            found = body
         error = found if isinstance(found, dict) else {"message": found}
         message = error.get("message")
         return cls(

@@ -222,6 +222,10 @@ REACHED_HERE = "You have reached your specified workspace API usage limits."
 TOO_LONG = "prompt is too long: 210000 tokens > 200000 maximum"
 TOO_LONG_FOR_GEMINI = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
 TOO_LONG_FOR_VLLM = "This model's maximum context length is 8192 tokens. However, you requested 9000."
+TOO_LONG_FOR_VLLM_V1 = "The decoder prompt (length 21535) is longer than the maximum model length of 16384."
+TOO_LONG_FOR_SGLANG = "The input (85050 tokens) is longer than the model's context length (32768 tokens)."
+TOO_LONG_FOR_LLAMA_CPP = "request (4390 tokens) exceeds the available context size (4096 tokens), try increasing it"
+OLDER_VLLM = {"object": "error", "message": TOO_LONG_FOR_VLLM, "type": "BadRequestError", "param": None, "code": 400}
 
 ANSWERS: list[tuple[int, object, Kind]] = [
     # Anthropic.
@@ -307,6 +311,12 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (504, gemini(504, "DEADLINE_EXCEEDED"), ProviderUnavailableError),
     # Servers of our own.
     (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM), ContextTooLongError),
+    (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM_V1), ContextTooLongError),
+    (400, OLDER_VLLM, ContextTooLongError),
+    (400, {**OLDER_VLLM, "message": TOO_LONG_FOR_SGLANG}, ContextTooLongError),
+    (400, openai(400, "exceed_context_size_error"), ContextTooLongError),
+    (500, openai(500, "exceed_context_size_error"), ContextTooLongError),
+    (400, {"error": f'{{"error": {{"code": 400, "message": "{TOO_LONG_FOR_LLAMA_CPP}"}}}}'}, ContextTooLongError),
     (400, openai(400, "BadRequestError"), RequestRejectedError),
     (404, openai(404, "NotFoundError"), UnknownModelError),
     (401, {"error": "Unauthorized"}, ProviderAuthenticationError),
@@ -381,7 +391,7 @@ BY_WORD: Mapping[Kind, str] = {
     "enforced_spend_limit_reached contract_spend_limit_reached linked_organization_billing_unavailable "
     "linked_organization_spend_limit_reached billing_error billing_not_active payment_required PerDay",
     ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal",
-    ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long",
+    ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error",
     UnknownModelError: "model_not_found no_endpoints constraint_filtered privacy_restricted model_deprecated "
     "not_found not_found_error",
     ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
