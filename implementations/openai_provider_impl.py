@@ -27,11 +27,15 @@ class OpenAIProviderImpl:
 
 
 def payload(request: ProviderRequest) -> JsonObject:
-    """The request body; `prompt_cache_key` routes questions with the same prefix to the same machine."""
+    """The request body; `prompt_cache_key` routes questions with the same prefix to the same machine.
+
+    `service_tier`: the project may be set to one with other prices than those that we know.
+    """
     body = chat.payload(request, role="developer", schema=VERDICT_SCHEMA)
     body |= {
         "max_completion_tokens": request.max_tokens,
         "store": False,
+        "service_tier": "default",
         "prompt_cache_key": chat.prefix_group(request.prompt),
     }
     if request.reasoning:

@@ -17,6 +17,9 @@ from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.transport import Transport
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 
+# An account may switch them on, and the first is on for small models: it cuts the essays in the middle. The others
+# repair answers and add texts from the web.
+NO_PLUGINS = [{"id": name, "enabled": False} for name in ("context-compression", "response-healing", "web")]
 GEMINI_ROUTES = "google/"  # they accept enums of strings only
 MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 
@@ -53,6 +56,7 @@ def payload(request: ProviderRequest) -> JsonObject:
     body |= {
         "max_tokens": request.max_tokens,
         "provider": {"require_parameters": True, "data_collection": "deny", "allow_fallbacks": True},
+        "plugins": NO_PLUGINS,
         "session_id": chat.prefix_group(request.prompt),
     }
     if request.reasoning:
