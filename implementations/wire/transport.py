@@ -3,9 +3,7 @@
 It knows neither JSON nor providers. aiohttp's exceptions leave it as a ProviderError, by the table in `failures`.
 """
 
-import socket
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,6 +12,7 @@ from yarl import URL
 
 from exceptions import UnreadableReplyError
 from implementations.resilience.call import current_call
+from implementations.wire.connector import Connector, opened_sockets
 from implementations.wire.failures import failure_of_exchange, without_frames
 from value_object import value_object
 
@@ -37,10 +36,10 @@ class WireReply:
 
 
 class Transport:
-    """Connections are not limited here, since providers may share a host: the bulkheads bound the calls.
+    """The client of all providers. trusts_environment: use the proxies of HTTPS_PROXY and the like.
 
-    trusts_environment: use the proxies of HTTPS_PROXY and the like. on_stale_connection: called for each pooled
-    connection that turned out to be closed. trace_headers: propagate the trace context. now: the UTC wall clock.
+    on_stale_connection: called for each pooled connection that turned out to be closed. trace_headers: propagate the
+    trace context. now: the UTC wall clock.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Transport:
             raise failure_of_exchange(without_frames(error)) from None
 
     async def _perform(self, exchange: "_Exchange") -> WireReply:
-        _sockets.set(exchange.opened)
+        opened_sockets.set(exchange.opened)
         exchange.pool = pool = self._open_pool()
         pool.exchanges += 1
         try:
@@ -128,7 +127,7 @@ class Transport:
         """The pool in use, created on first use because aiohttp needs a running loop."""
         if self._pool is None:
             session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, socket_factory=_new_socket),
+                connector=Connector(),
                 trust_env=self._trusts_environment,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(connect=CONNECT_TIMEOUT_S),
@@ -161,17 +160,6 @@ class _Exchange:
     def broke_reused(self) -> bool:
         """A pooled connection broke before the response headers arrived."""
         return not (self.opened or self.was_answered)
-
-
-# Only the list of opened sockets, not the exchange: a connection keeps the context in which it was opened alive.
-_sockets: ContextVar[list[None]] = ContextVar("sockets")
-
-
-def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket for a new connection, noted for the exchange that opens it."""
-    _sockets.get().append(None)
-    family, kind, protocol, _, _ = address
-    return socket.socket(family, kind, protocol)
 
 
 def _began_to_answer(error: aiohttp.ClientError) -> bool:

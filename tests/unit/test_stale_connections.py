@@ -112,6 +112,35 @@ async def test_two_that_are_stale_at_once_are_replaced_by_two_that_are_kept() ->
     assert (server.connections, len(server.stale)) == (4, 2)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_comes_unasked_on_a_kept_connection_is_nobody_s_answer(*, at_once: bool) -> None:
+    """Else the next question would get it, and every later one the answer to the one before."""
+    unasked, has_come = asyncio.Event(), asyncio.Event()
+    if at_once:
+        unasked.set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.connections += 1
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(2)
+                writer.write(ANSWER)
+                if server.connections == 1:
+                    await unasked.wait()
+                    writer.write(ANSWER.replace(b"200", b"203"))
+                    has_come.set()
+        writer.close()
+
+    server = Server(answers_per_connection=[])
+    async with speaking_to(server, serve) as transport:
+        assert await ask(transport, server) == 200
+        unasked.set()
+        await has_come.wait()
+        await settle()
+        assert [await ask(transport, server) for _ in range(3)] == [200] * 3
+    assert (server.connections, len(server.stale)) == (2, 0)
+
+
 async def test_what_is_under_way_on_another_kept_connection_goes_on_and_then_closes_it() -> None:
     answers, is_open, has_closed = asyncio.Event(), list[asyncio.StreamWriter](), asyncio.Event()
 
