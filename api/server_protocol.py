@@ -28,8 +28,9 @@ class ServerProtocol(HttpToolsProtocol):
         self._limit_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more, after a reset either: Uvicorn's own limit would keep the request in memory until it ends."""
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
         self._end_wait()
 
     def data_received(self, data: bytes) -> None:

@@ -230,8 +230,12 @@ async def test_a_request_in_progress_is_answered_although_the_next_head_is_late(
     assert harness.transport.close.called
 
 
-async def test_a_lost_connection_waits_for_nothing() -> None:
+@pytest.mark.parametrize("reason", [None, ConnectionResetError()], ids=["closed", "reset"])
+@pytest.mark.parametrize("received", [GET[:-1], GET], ids=["within a head", "after an answer"])
+async def test_a_lost_connection_waits_for_nothing(received: bytes, reason: Exception | None) -> None:
+    """A timer would keep all of its last request in memory for more than a minute."""
     harness = Harness()
-    await harness.receives(GET[:-1])
-    harness.protocol.connection_lost(None)
+    await harness.receives(received)
+    assert harness.waits == [KEEP_ALIVE_S]
+    harness.protocol.connection_lost(reason)
     assert harness.waits == []
