@@ -46,7 +46,7 @@ class LocalCache:
         self._clock = clock
         self._on_evict = on_evict
         self._smallest = max(1, size_bytes // max_entries)
-        self._limit_bytes = self._smallest * max_entries
+        self._limit_bytes = min(size_bytes, self._smallest * max_entries)
         self._entries = OrderedDict[str, Entry]()  # the least recently used one first
         self.size_bytes = 0  # as counted against the limit
         self._payload_bytes = 0

@@ -100,7 +100,13 @@ def test_what_was_not_used_for_longest_goes_first() -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "max_entries", "payload_bytes"),
-    [(10_000, 10, 1), (100_000, 10_000, 5_000), (50_000, 20, 2_000), (700 * 601 + 699, 700, 1)],
+    [
+        (10_000, 10, 1),
+        (100_000, 10_000, 5_000),
+        (50_000, 20, 2_000),
+        (700 * 601 + 699, 700, 1),
+        (5_000, 100_000, 1),
+    ],
 )
 def test_bytes_and_entries_stay_bounded_over_many_puts(size_bytes: int, max_entries: int, payload_bytes: int) -> None:
     kept = local_cache(size_bytes=size_bytes, max_entries=max_entries)
