@@ -12,6 +12,7 @@ from protocols import (
     Choice,
     ClockProtocol,
     ComparisonQuery,
+    CurrentSettings,
     Judge,
     Judges,
     LLMProviderSelectorProtocol,
@@ -57,9 +58,9 @@ class ProviderTesterImpl:
 
     async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> TrialReport:
         """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
-        name = ProviderName.MOCK if self._runtime_settings.current().mock else provider
-        judge, began_s = self._judges[name], self._clock()
-        status = self._selector.status(name, self._runtime_settings.current())
+        settings, began_s = self._runtime_settings.current(), self._clock()
+        name = ProviderName.MOCK if settings.mock else provider
+        judge, status = self._judges[name], self._selector.status(name, settings)
         if not status.is_usable:
             return self._report(name, began_s, f"The provider cannot be asked: {status.reason}.")
         if deep:
@@ -68,7 +69,7 @@ class ProviderTesterImpl:
             async with brief_call(TEST_TIMEOUT_S, self._clock):
                 if not deep:
                     return self._report(name, began_s, await judge.probe.probe(), success=True)
-                reply = await self._paid_verdict(name, judge, caller)
+                reply = await self._paid_verdict(name, judge, caller, settings)
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:
@@ -83,9 +84,11 @@ class ProviderTesterImpl:
             raise TestedTooOftenError("a paid test is allowed once a minute", provider=name, retry_after_s=wait_s)
         self._last_deep_s[name] = now_s
 
-    async def _paid_verdict(self, name: ProviderName, judge: Judge, caller: str) -> ProviderReply:
+    async def _paid_verdict(
+        self, name: ProviderName, judge: Judge, caller: str, settings: CurrentSettings
+    ) -> ProviderReply:
         query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
-        ((request, _),) = self._builder.build(query, (Choice(provider=name),), self._runtime_settings.current())
+        ((request, _),) = self._builder.build(query, (Choice(provider=name),), settings)
         # A paid call is finished and accounted for even if the operator disconnects.
         reply, _ = await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
         return reply
