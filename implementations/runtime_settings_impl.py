@@ -103,13 +103,13 @@ class RuntimeSettingsImpl:
 
     def _take(self, values: Values) -> None:
         """Apply the values that fit."""
-        before = self._in_force.service.log_level
+        before = self._current.log_level
         self._overrides, self._in_force = self._fitting(dict(values))
         self._left_out = sum(self._overrides.get(name, ...) != value for name, value in values.items())
         self._current = snapshot_of(self._in_force)
         self._metrics.introduce_models(self._current.models, defaults=self._current.default_models)
-        if self._in_force.service.log_level != before:
-            self._on_log_level(self._in_force.service.log_level)
+        if self._current.log_level != before:
+            self._on_log_level(self._current.log_level)
 
     def _fitting(self, values: dict[str, JsonValue]) -> tuple[Values, Settings]:
         """The values that fit together, without the others; if no single one is at fault, keep those in force."""
