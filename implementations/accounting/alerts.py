@@ -123,8 +123,9 @@ class Alerts:
         _, month = (account.period for account in self._budget.accounts)
         spike = self._rate.observe(month, self._budget.spent(month), covers=self._budget.scope)
         if spike is not None:
-            hour, current, threshold = spike
-            yield Alert(kind=CostAlertType.RATE_SPIKE, current=current, threshold=threshold, period=hour)
+            yield Alert(
+                kind=CostAlertType.RATE_SPIKE, current=spike.spent, threshold=spike.threshold, period=spike.hour
+            )
 
     async def _is_first(self, name: str) -> bool:
         first = None if self._marks is None else await self._marks.mark(name)

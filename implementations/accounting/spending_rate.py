@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 from api_models import UsageScope
 from protocols import MICRO
@@ -15,6 +16,22 @@ FLOOR_MICRO = MICRO
 LEARNT_HOURS = 3
 
 
+class Spike(NamedTuple):
+    """An hour, what was spent in it, and the threshold that this exceeds; micro-dollars."""
+
+    hour: str
+    spent: int
+    threshold: int
+
+
+class Seen(NamedTuple):
+    """The most that was spent in a month so far, in micro-dollars, and by whom."""
+
+    covers: UsageScope
+    month: str
+    spent: int
+
+
 class SpendingRate:
     """now: the UTC wall clock. The norm is learnt anew after each start."""
 
@@ -24,24 +41,24 @@ class SpendingRate:
         self._of_hour = 0
         self._norm = 0.0
         self._learnt = 0
-        self._last: tuple[UsageScope, str, int] | None = None
+        self._last: Seen | None = None
 
-    def observe(self, month: str, spent: int, *, covers: UsageScope) -> tuple[str, int, int] | None:
-        """On a spike the hour, its spending and the threshold (both in micro-dollars); else None.
+    def observe(self, month: str, spent: int, *, covers: UsageScope) -> Spike | None:
+        """The spike of this hour, if it is one.
 
         spent: so far in that month, in micro-dollars; a drop means that Redis lost data and will be told again.
         covers: whose spending; after it changes the first figure is a baseline, not new spending.
         """
         if _hour(self._now()) > self._hour:
             self._turn()
-        if self._last is not None and self._last[0] == covers:
-            highest = self._last[2] if self._last[1] == month else 0
+        if self._last is not None and self._last.covers == covers:
+            highest = self._last.spent if self._last.month == month else 0
             self._of_hour += max(0, spent - highest)
             spent = max(spent, highest)
-        self._last = covers, month, spent
+        self._last = Seen(covers, month, spent)
         threshold = max(FLOOR_MICRO, round(self._norm * SPIKE_FACTOR))
         too_much = self._learnt >= LEARNT_HOURS and self._of_hour > threshold
-        return (self._hour, self._of_hour, threshold) if too_much else None
+        return Spike(self._hour, self._of_hour, threshold) if too_much else None
 
     def _turn(self) -> None:
         """Start a new hour; a gap of several hours counts as one."""

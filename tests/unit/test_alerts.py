@@ -186,7 +186,7 @@ def test_one_dear_hour_moves_the_norm_by_a_fifth() -> None:
     assert rate.observe(MONTH, spent + 12 * MICRO, covers=UsageScope.FLEET) is None
     spike = rate.observe(MONTH, spent + 12 * MICRO + 1, covers=UsageScope.FLEET)
     assert spike is not None
-    assert spike[2] == 12 * MICRO  # three times (2 + (12 - 2) / 5)
+    assert spike.threshold == 12 * MICRO  # three times (2 + (12 - 2) / 5)
 
 
 async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:
