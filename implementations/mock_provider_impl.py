@@ -33,7 +33,6 @@ POINTS_PER_CONFIDENCE_STEP = 0.75
 LOWEST_CONFIDENCE, HIGHEST_CONFIDENCE = 1.0, 5.0
 
 JSON_TOKENS = 20  # of a verdict, around its justification
-MILLISECONDS_PER_SECOND = 1000
 MOST_NAMED = 2
 
 
@@ -76,7 +75,7 @@ class MockProviderImpl:
         stream = self._delays.setdefault(knobs.seed, Random(f"delays of {knobs.seed}"))
         delay_ms = knobs.latency_ms + stream.uniform(0, knobs.latency_jitter_ms)
         if delay_ms > 0:
-            await self._sleep(delay_ms / MILLISECONDS_PER_SECOND)
+            await self._sleep(delay_ms / 1000)
 
 
 def _judge(prompt: PromptProtocol, replicate: int, knobs: MockKnobs) -> Verdict:

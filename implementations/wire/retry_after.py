@@ -13,7 +13,6 @@ from math import isfinite
 from implementations.wire.json_reading import at, list_at
 from implementations.wire.vendor_error import VendorError
 
-MILLISECONDS_PER_SECOND = 1000
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_S = 31 * 86_400.0  # until a monthly quota is filled again
 EPOCH_MS = 10**11  # an OpenRouter reset beyond this is epoch milliseconds
@@ -36,7 +35,7 @@ def wait_s(headers: Mapping[str, str], error_body: VendorError, *, now_s: float)
 
 def _waits(headers: Mapping[str, str], error_body: VendorError, now_s: float) -> Iterator[float | None]:
     milliseconds = _number(headers.get("retry-after-ms"))
-    yield None if milliseconds is None else milliseconds / MILLISECONDS_PER_SECOND
+    yield None if milliseconds is None else milliseconds / 1000
     after = headers.get("retry-after")
     yield _number(after)
     yield _seconds_until(after, now_s)
@@ -85,7 +84,7 @@ def _duration_s(value: object) -> float | None:
 
 def _epoch_wait(value: object, now_s: float) -> float | None:
     moment = _number(value)
-    return moment / MILLISECONDS_PER_SECOND - now_s if moment is not None and moment > EPOCH_MS else None
+    return moment / 1000 - now_s if moment is not None and moment > EPOCH_MS else None
 
 
 def _seconds_until(value: str | None, now_s: float) -> float | None:
