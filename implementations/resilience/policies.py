@@ -75,7 +75,7 @@ class FailingFast:
         """The reply, or CircuitOpenError at once."""
         refusal = self._circuit.refusal()
         if refusal is not None:
-            raise circuit_open(refusal, request)
+            raise _circuit_open(refusal, request)
         return await self._provider.generate_comparison(request)
 
 
@@ -171,7 +171,7 @@ class CircuitBroken:
         try:
             permit = self._circuit.acquire()
         except Refused as refusal:
-            raise circuit_open(refusal, request) from None
+            raise _circuit_open(refusal, request) from None
         try:
             reply = await self._provider.generate_comparison(request)
             permit.succeeded()
@@ -187,7 +187,7 @@ class CircuitBroken:
         return reply
 
 
-def circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:
+def _circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenError:
     """The error for the caller."""
     details = (
         "it has failed too often recently" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"

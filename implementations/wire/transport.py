@@ -1,6 +1,6 @@
 """The HTTP client: pooled connections, no redirects, bounded bodies. Callers set the timeouts, except for connecting.
 
-It knows neither JSON nor providers. aiohttp's exceptions leave it as a ProviderError, by the table in `failures`.
+It knows neither JSON nor providers. aiohttp's exceptions leave it as a ProviderError, which `failures.py` chooses.
 """
 
 from collections.abc import Callable, Mapping
