@@ -18,8 +18,8 @@ from protocols import ClockProtocol
 LOG_INTERVAL_S = 10.0
 LATELY_S = 60.0
 
-# Drop order, first to last; within a class the oldest goes first.
-CLASSES: tuple[tuple[ProcessingEvent, ...], ...] = (
+# First to last; within a class the oldest goes first.
+DROP_ORDER: tuple[tuple[ProcessingEvent, ...], ...] = (
     (ProcessingEvent.LLM_CACHE_HIT, ProcessingEvent.LLM_CACHE_MISS, ProcessingEvent.LLM_USAGE_ANALYTICS),
     (ProcessingEvent.LLM_REQUEST_STARTED,),
     (ProcessingEvent.LLM_REQUEST_COMPLETED,),
@@ -145,7 +145,7 @@ class EventQueue:
 
     def _expendable(self) -> ProcessingEvent:
         """The kind whose oldest message is dropped next. Those in flight cannot be; the newest always can."""
-        for kinds in CLASSES:
+        for kinds in DROP_ORDER:
             waiting = [event for event in kinds if self._lines[event]]
             if waiting:
                 return min(waiting, key=lambda event: self._lines[event][0].since_s)

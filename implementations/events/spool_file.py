@@ -17,8 +17,11 @@ TABLE = """CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, key BLOB NOT NULL, correlation_id TEXT NOT NULL,
     traceparent TEXT, published_at REAL NOT NULL, value BLOB NOT NULL)"""
 PREPARATION = (
-    *("PRAGMA synchronous=NORMAL", "PRAGMA journal_mode=WAL", "PRAGMA wal_autocheckpoint=0"),
-    *(TABLE, f"{SELECT} LIMIT 0"),
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA wal_autocheckpoint=0",
+    TABLE,
+    f"{SELECT} LIMIT 0",  # fails for a table of another form
 )
 MAGIC = b"SQLite format 3\x00"
 BLANK = bytes(len(MAGIC))  # where a power failure lost the first page

@@ -19,7 +19,7 @@ from api_models import (
     RequestStarted,
 )
 from implementations.events import request_events
-from implementations.events.event_queue import CLASSES, LOG_INTERVAL_S
+from implementations.events.event_queue import DROP_ORDER, LOG_INTERVAL_S
 from implementations.events.message import TRUNCATED, message_of
 from implementations.events.usage_window import UsageWindow
 from tests.fakes import CORRELATION_ID, NOON, Calendar, query
@@ -37,7 +37,7 @@ HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
 
 
 def test_every_kind_of_event_has_a_class() -> None:
-    assert sorted(event for kinds in CLASSES for event in kinds) == sorted(ProcessingEvent)
+    assert sorted(event for kinds in DROP_ORDER for event in kinds) == sorted(ProcessingEvent)
 
 
 def test_the_name_of_an_event_is_its_topic_without_the_prefix_of_the_platform() -> None:
