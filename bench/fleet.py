@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.processes import HOST, ROOT, Running, free_port
+from bench.processes import HOST, ROOT, Running
 from bench.setups import Need, World, redis_at
 from bench.stage import Stage
+from tests.integration.service_process import free_port
 
 CONFIG = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 CHECKED_S = 2.0  # by then HAProxy has looked at every replica

@@ -8,6 +8,7 @@ from bench.goals import MANY, ONE, SETTLED, Rounds, at_half, first_of_each_load,
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LEAN, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 from bench.table import GOAL_HEADINGS, load_of
+from tools.generated import replaced
 
 PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
 TEXT = Path("bench/page.md")
@@ -43,9 +44,7 @@ def scaling_page() -> str:
         ("restarts", _restarts(found)),
         ("under way", _under_way(found)),
     ):
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        text = "\n".join((before + begin, *lines, end + rest.partition(end)[2]))
+        text = replaced(text, name, "\n".join(lines))
     return text
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import orjson
 
-from bench.processes import HOST, ROOT, Running, free_port
+from bench.processes import HOST, ROOT, Running
 from bench.question import posted
 from bench.setups import World
 from bench.stage import Stage
 from tests.integration.dialects import OPENAI
+from tests.integration.service_process import free_port
 
 HERE = ROOT / "bench" / "peers"
 LITELLM_LOCK, PORTKEY_LOCK = HERE / "litellm.lock", HERE / "package-lock.json"

@@ -83,14 +83,6 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
         process.wait(timeout=STOP_TIMEOUT_S)
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def answers(port: int, wire: bytes) -> bool:
     """Whether this request gets a 200 within a second."""
     try:

@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from api_models import ProcessingEvent
-from bench.processes import HOST, ROOT, Running, free_port, running
+from bench.processes import HOST, ROOT, Running, running
 from bench.setups import Need, Setup, World
 from tests.integration.dialects import OPENAI
 from tests.integration.kafka_broker import broker
 from tests.integration.redis_server import redis_server
-from tests.integration.service_process import environment, prefixed
+from tests.integration.service_process import environment, free_port, prefixed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
