@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
+from protocols import CHARACTERS_PER_TOKEN
+
 MOST_FAILURES_IN_A_ROW = 20
-CHARACTERS_PER_TOKEN = 4  # for English prose, as the service estimates
 INSTRUCTION_TOKENS = 500
 VERDICT_TOKENS = 400
 
