@@ -6,11 +6,8 @@ How one candidate answers is in `answers_impl.py`.
 import asyncio
 from collections.abc import Sequence
 
-from exceptions import (
-    ContextTooLongError,
-    DefectError,
-    ServiceError,
-)
+from config import COPIES_IN_MEMORY
+from exceptions import ContextTooLongError, DefectError, ServiceError
 from implementations.events import request_events
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import Call, Deadline, Record, calling, current_call
@@ -34,8 +31,6 @@ from protocols import (
 UNFINISHED = "The caller left, or the service stopped, before there was an answer."
 LONGEST_QUEUE_S = 5.0
 LARGEST_QUEUE_SHARE = 0.1
-# Copies of a question's texts in memory during a call: as received, laid out, joined, encoded, being built. Measured.
-COPIES = 6
 
 
 class LLMOrchestratorImpl:
@@ -71,7 +66,7 @@ class LLMOrchestratorImpl:
         deadline = full if query.timeout_s is None else full.at_most(began_s + query.timeout_s)
         slot = await self._capacity.enter(
             within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE),
-            size_bytes=COPIES * query.size_bytes,
+            size_bytes=COPIES_IN_MEMORY * query.size_bytes,
         )
         call = Call(
             deadline=deadline,

@@ -7,10 +7,9 @@ from unittest.mock import patch
 import pytest
 
 from api_models import CacheOutcome, CircuitState, CostTracked, ProviderName
-from config import MEMORY_OF_BODY, MIB, ServiceSettings
+from config import COPIES_IN_MEMORY, MEMORY_OF_BODY, MIB, ServiceSettings
 from exceptions import DeadlineExceededError, ProviderUnavailableError, ServiceError, ServiceOverloadedError
 from implementations.answers_impl import LANDING_S
-from implementations.llm_orchestrator_impl import COPIES
 from implementations.resilience.bulkhead import Bulkhead, Slot
 from implementations.resilience.call import PATIENCE_S, current_call
 from implementations.resilience.memory_limit import MemoryLimit
@@ -195,7 +194,7 @@ async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> No
 def test_the_least_memory_that_may_be_set_holds_the_largest_question() -> None:
     """A character takes four bytes at most."""
     least = ServiceSettings(max_request_bytes=MIB, max_memory_mb=MEMORY_OF_BODY)
-    assert least.answering_bytes == COPIES * 4 * least.max_request_bytes
+    assert least.answering_bytes == COPIES_IN_MEMORY * 4 * least.max_request_bytes
 
 
 async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() -> None:
@@ -205,7 +204,7 @@ async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() ->
     harness.rebuild()
     asked = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
-    assert memory.taken_bytes == COPIES * query().size_bytes > 0
+    assert memory.taken_bytes == COPIES_IN_MEMORY * query().size_bytes > 0
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
