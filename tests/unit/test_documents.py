@@ -1,4 +1,4 @@
-"""The pages lead where they say: every file and every heading that they link to is there."""
+"""The pages lead where they say: every file, heading, setting and metric that they name is there."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from api_models import ErrorCode, ModelTier, ProviderName
+from config import PREFIX, Settings, known_variables
+from implementations.judging.catalogue import ModelCatalogue
+from tests.fakes import new_metrics
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 WIDTH = 120
 GENERATED = {ROOT / "docs/api.md", ROOT / "docs/benchmarks.md"}
 WRITTEN = [ROOT / "bench/page.md", *(page for page in PAGES if page not in GENERATED)]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+SETTING = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
+PREFIXED = re.compile(rf"{PREFIX}[A-Z0-9_]+")
+METRIC = re.compile(r"\bllm_provider_[a-z0-9_]+")
+FILE = re.compile(r"`(\w[\w./-]*\.(?:py|md|json|ya?ml|cfg))`")
+FOLDERS = ("api", "implementations", "tests", "tools", "bench", "deploy", "docs", "examples")
+JUDGE = re.compile(r"^\| `(\w+)` \|.*\| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
+# Variables of a caller and of another server, values of a setting, files that a reader is to write.
+NOT_OURS = {
+    *("LLM_PROVIDER_KEY", "OLLAMA_CONTEXT_LENGTH", "SASL_PLAINTEXT", "SASL_SSL"),
+    *("judge.py", "implementations/acme_provider_impl.py"),
+}
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -44,3 +60,29 @@ def test_the_readme_leads_to_every_page() -> None:
 def test_prose_is_wrapped(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     assert [line for line in prose.splitlines() if len(line) > WIDTH and not line.startswith(("|", "<", "!["))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_setting_metric_and_file_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    settings = known_variables() | {name.removeprefix(PREFIX) for name in known_variables()}
+    metrics = {family.name for family in new_metrics().registry.collect()}
+    told = {*SETTING.findall(text), *PREFIXED.findall(text)}
+    assert told - NOT_OURS - settings - set(ErrorCode) == set()
+    assert {name for name in METRIC.findall(text) if name.removesuffix("_total") not in metrics} == set()
+    paths = [*ROOT.iterdir(), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))]
+    files = [f"/{path.relative_to(ROOT)}" for path in paths]
+    named = set(FILE.findall(text)) - NOT_OURS
+    assert {name for name in named if not any(file.endswith(f"/{name}") for file in files)} == set()
+
+
+def test_the_readme_names_the_default_and_the_best_model_of_each_vendor() -> None:
+    groups, catalogue = Settings().provider_groups(), ModelCatalogue.load(None)
+    best = {
+        name: model
+        for name in ProviderName
+        for model, traits in catalogue.models(name).items()
+        if traits.tier is ModelTier.STRONG
+    }
+    shown = JUDGE.findall((ROOT / "README.md").read_text())
+    assert shown == [(name, groups[name].default_model, model) for name, model in best.items()]

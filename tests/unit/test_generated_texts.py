@@ -10,7 +10,6 @@ from api.caller_gate import OPEN_PATHS
 from api.peer import MOST_HOPS
 from api_models import EventEnvelope, ProcessingEvent
 from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
-from tests.fakes import new_metrics
 from tools import api, events
 from tools import settings as tool
 
@@ -83,14 +82,8 @@ def test_every_event_has_an_example_that_fits_its_schema() -> None:
         jsonschema.validate(told["data"], events.schema(type(example)))
 
 
-def test_the_page_of_access_names_only_settings_metrics_and_paths_that_exist() -> None:
+def test_the_page_of_access_names_every_open_path_and_the_bounds_of_keys_and_hops() -> None:
     page = Path("docs/access.md").read_text()
-    variables = set(re.findall(rf"{PREFIX}\w+", page)) - {PREFIX}
-    metrics = {name.removesuffix("_total") for name in re.findall(r"llm_provider_\w+_total", page)}
-    assert variables
-    assert metrics
-    assert variables <= known_variables()
-    assert metrics <= {family.name for family in new_metrics().registry.collect()}
     (always_open,) = re.findall(r"Always open: (.*)\.", page)
     assert set(re.findall(r"`([^`]+)`", always_open)) == OPEN_PATHS
     for figure in (f"{SHORTEST_ADMIN_KEY} characters", f"more than {MOST_HOPS}"):
