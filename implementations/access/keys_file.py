@@ -39,17 +39,21 @@ class KeysFile:
             self._take(found)
 
     def _take(self, found: str | Wrong) -> None:
+        if isinstance(found, Wrong):
+            self._refuse(found.message)
+            return
         try:
-            if isinstance(found, Wrong):
-                raise ValueError(found.message)  # noqa: TRY301, TRY004  one error path for all complaints
             digests = caller_digests(found)
         except ValueError as complaint:
-            self._metrics.caller_key_reloads.of("refused").inc()
-            self._metrics.caller_keys_refused.set(1)
-            log.error("caller_keys_refused", complaint=str(complaint))  # noqa: TRY400  a traceback would add nothing
+            self._refuse(str(complaint))
             return
         self._metrics.caller_keys_refused.set(0)
         self._metrics.introduce_callers(digests)
         if self._ring.replace(digests):
             self._metrics.caller_key_reloads.of("taken").inc()
             log.warning("caller_keys_changed", callers=sorted(digests))
+
+    def _refuse(self, complaint: str) -> None:
+        self._metrics.caller_key_reloads.of("refused").inc()
+        self._metrics.caller_keys_refused.set(1)
+        log.error("caller_keys_refused", complaint=complaint)
