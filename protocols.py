@@ -116,8 +116,8 @@ class ComparisonQuery:
     reading_s: float = 0.0
 
     @property
-    def size(self) -> int:
-        """Length of task and essays, characters."""
+    def characters(self) -> int:
+        """Length of task and essays."""
         return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
 
     @property

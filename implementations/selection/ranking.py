@@ -71,7 +71,7 @@ class Ranking:
         rates = self._prices.rates(name, settings.default_models[name])
         if rates is None:
             return inf
-        tokens = query.size // CHARACTERS_PER_TOKEN
+        tokens = query.characters // CHARACTERS_PER_TOKEN
         return tokens * rates.input + USUAL_ANSWER_TOKENS * rates.output
 
     def _latency(self, name: ProviderName) -> float:

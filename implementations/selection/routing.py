@@ -15,6 +15,6 @@ def _holds(rule: RoutingRule, query: ComparisonQuery) -> bool:
     return (
         all(query.metadata.get(name) == value for name, value in rule.metadata.items())
         and rule.user_id in {None, query.user_id}
-        and (rule.min_characters or 0) <= query.size
-        and (rule.max_characters is None or query.size <= rule.max_characters)
+        and (rule.min_characters or 0) <= query.characters
+        and (rule.max_characters is None or query.characters <= rule.max_characters)
     )
