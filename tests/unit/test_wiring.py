@@ -25,6 +25,7 @@ from metrics import Metrics
 from startup_setup import create_app
 from tests.fakes import sample
 from tests.integration.service_process import prefixed
+from tests.monitoring_files import RUNBOOK
 
 HANDLERS = Path(__file__).parents[2] / "api"
 ELSEWHERE: tuple[type, ...] = (
@@ -90,6 +91,19 @@ async def test_every_setting_is_read_by_what_is_made(tmp_path: Path, monkeypatch
     table = settings_table()
     unread = [one.variable for one in table if (type(getattr(settings, one.group)), one.field) not in read]
     assert unread == [*prefixed(HOST="", PORT="", TRUSTED_PROXIES="")], "these are read when it starts"
+
+
+async def test_the_runbook_says_what_is_missing_without_each_background_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in everything(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    container = create_container(Settings.from_environment())
+    tasks = (await container.get(Supervisor))._works  # noqa: SLF001
+    await container.close()
+    paragraph = RUNBOOK.read_text().partition("### Background task down")[2].partition("###")[0]
+    assert len(tasks) > 5
+    assert [name for name in tasks if f"`{name}`" not in paragraph] == []
 
 
 async def digest(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
