@@ -390,9 +390,8 @@ class LLMConfigOverrides(_Body):
     """The provider to use: it answers or the request fails, unless allow_fallback is true."""
     model_override: ModelId | None = None
     """The model id. Without provider_override, exactly one enabled provider must list it."""
-    temperature_override: Annotated[float, Strict(), Field(ge=0, le=2), AfterValidator(abs)] | None = (
-        None  # -0.0 is 0.0
-    )
+    # The absolute value, because -0.0 asks what 0.0 asks.
+    temperature_override: Annotated[float, Strict(), Field(ge=0, le=2), AfterValidator(abs)] | None = None
     """Omitted, and named in dropped_parameters, for a model that accepts none."""
     system_prompt_override: Text | None = None
     """Replaces the judge's instructions; the rules on essays and output are always appended."""
