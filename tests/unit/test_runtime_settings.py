@@ -23,6 +23,7 @@ PASSWORD = "kanarienvogel-redis"  # noqa: S105  it opens nothing
 KEY = "kanarienvogel-of-openai"
 LEFT_OUT = "llm_provider_stored_values_left_out"
 
+VENDORS = [name for name in ProviderName if name not in {ProviderName.INTERNAL, ProviderName.MOCK}]
 # Values that differ from the default, as a PATCH has them.
 OTHER: dict[str, JsonValue] = {
     "log_level": "ERROR",
@@ -40,8 +41,8 @@ OTHER: dict[str, JsonValue] = {
     "cost_alert_levels": [0.5, 0.9],
     "cost_unknown_price": "refuse",
     "cost_unknown_ceiling_usd": 0.2,
-    **{f"{name}_enabled": False for name in ("anthropic", "openai", "google", "openrouter")},
-    **{f"{name}_default_model": "another/model" for name in ("anthropic", "openai", "google", "openrouter")},
+    **{f"{name}_enabled": False for name in VENDORS},
+    **{f"{name}_default_model": "another/model" for name in VENDORS},
     "internal_model_enabled": True,
     "internal_model_name": "llama",
 }
