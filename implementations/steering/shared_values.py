@@ -140,8 +140,6 @@ class SharedValues:
 
     async def _stored(self, there: bytes | None, edition: Edition) -> bool | None:
         text = _text(edition)
-        if len(text) > MAX_BYTES:
-            raise InvalidQueryError(f"all changed values together must stay below {MAX_BYTES} bytes")
         if there is None or self._document is None:
             return None
         return await self._document.replace(there, text)
@@ -155,7 +153,7 @@ class SharedValues:
         try:
             edition = EDITION.validate_json(there, strict=True) if there else Edition()
             _text(edition)  # so that it can be given back
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, InvalidQueryError):
             if there != self._flaw:
                 log.warning("operator_values_unreadable", what=self._name)
                 self._flawed()
@@ -166,4 +164,8 @@ class SharedValues:
 
 
 def _text(edition: Edition) -> bytes:
-    return orjson.dumps(edition)
+    """Raises InvalidQueryError beyond MAX_BYTES."""
+    text = orjson.dumps(edition)
+    if len(text) > MAX_BYTES:
+        raise InvalidQueryError(f"all changed values together must stay below {MAX_BYTES} bytes")
+    return text

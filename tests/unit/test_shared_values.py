@@ -226,6 +226,7 @@ async def test_a_redis_that_lost_everything_gets_it_back() -> None:
         b'{"version": 1, "values": []}',
         b'{"version": 9007199254740992, "values": {}}',
         b'{"version": 1, "values": ' + b'{"a":' * 300 + b"1" + b"}" * 301,
+        b'{"version": 1, "values": {"a": "' + b"x" * MAX_BYTES + b'"}}',
     ],
 )
 async def test_what_is_no_edition_is_told_once_left_alone_and_gives_way(text: bytes) -> None:
