@@ -31,9 +31,10 @@ from implementations import (
     openrouter_provider_impl,
 )
 from implementations.judging.catalogue import ModelCatalogue
+from implementations.judging.prompt import build_prompt
 from implementations.wire import chat_completions, finish_reasons
 from protocols import Completion, FinishReason, ProviderRequest
-from tests.fakes import request
+from tests.fakes import query, request
 
 pytestmark = pytest.mark.untraced
 
@@ -173,6 +174,21 @@ def test_googles_sdk_sends_what_we_send(model: str) -> None:
 )
 def test_google_is_sent_a_number_as_a_budget_and_any_other_word_as_a_level(word: str, sent: JsonObject) -> None:
     assert google_provider_impl.payload(request(reasoning=word))["generationConfig"]["thinkingConfig"] == sent
+
+
+@pytest.mark.parametrize(
+    ("payload", "name"),
+    [(openai_provider_impl.payload, "prompt_cache_key"), (openrouter_provider_impl.payload, "session_id")],
+)
+def test_questions_share_a_place_in_the_vendor_s_cache_if_they_begin_alike(
+    payload: Callable[[ProviderRequest], JsonObject], name: str
+) -> None:
+    def place(**changes: str) -> str:
+        return str(payload(request(prompt=build_prompt(query(**changes))))[name])
+
+    assert place(essay_a="Another one.", essay_b="Yet another.") == place()
+    assert len({place(), place(user_prompt="Which one is longer?"), place(system_prompt="Judge harshly.")}) == 3
+    assert len(bytes.fromhex(place())) == 16
 
 
 @pytest.mark.parametrize("model", models(ProviderName.GOOGLE))
