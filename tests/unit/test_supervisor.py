@@ -3,6 +3,8 @@
 import asyncio
 from itertools import pairwise
 
+from structlog.testing import capture_logs
+
 from implementations.background.supervisor import LONGEST_RESTART_S, Supervisor
 from tests.fakes import Clock, InstantSleep, Timeline, new_metrics, sample, settle
 
@@ -34,6 +36,16 @@ async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     assert sample(metrics, "llm_provider_background_task_up", task="work") == 1.0
     assert sample(metrics, "llm_provider_background_task_deaths_total", task="work") == 8.0
     await supervisor.stop()
+
+
+async def test_a_death_is_one_line_that_names_the_kind_of_error_and_not_its_text() -> None:
+    supervisor = Supervisor({"work": Work(deaths=1)}, metrics=new_metrics(), clock=Clock(), sleep=InstantSleep())
+    with capture_logs() as lines:
+        supervisor.start()
+        await settle()
+    await supervisor.stop()
+
+    assert lines == [{"event": "background_task_died", "log_level": "error", "task": "work", "error": "ValueError"}]
 
 
 async def test_a_task_that_ends_with_what_it_waited_for_is_started_again() -> None:
@@ -124,6 +136,7 @@ async def test_stopping_ends_every_task() -> None:
         try:
             await asyncio.Event().wait()
         finally:
+            await settle()  # it takes a while
             ended.append("work")
 
     supervisor = Supervisor({"work": work}, metrics=new_metrics(), clock=Clock(), sleep=InstantSleep())
