@@ -325,11 +325,11 @@ async def test_a_temperature_that_the_model_refuses_is_left_out_and_named(dialec
         (INTERNAL, {}, "temperature"),
     ],
 )
-async def test_a_temperature_that_the_model_takes_is_sent(
+async def test_a_temperature_that_the_model_takes_is_sent_also_if_it_is_zero(
     dialect: Dialect, overrides: dict[str, object], place: str
 ) -> None:
-    body, told = await overridden(dialect, temperature_override=0.3, **overrides)
-    assert at(body, place) == 0.3
+    body, told = await overridden(dialect, temperature_override=0.0, **overrides)
+    assert at(body, place) == 0.0
     assert told["provenance"]["dropped_parameters"] == []
 
 
