@@ -82,10 +82,11 @@ class AnswersImpl:
         call = current_call()
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
         while True:
-            left_s = call.deadline.share(share).remaining_s()
+            patience = call.deadline.share(share)
+            left_s = patience.remaining_s()
             if left_s <= 0:
                 raise _too_late(candidate, provider_was_asked=False)
-            flight = call.apart(call.purchase_deadline.share(share).earlier_by(LANDING_S))
+            flight = call.apart(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
             joins = self._flights.is_under_way(flight_key)
             try:
                 return await self._flights.join(
@@ -98,7 +99,7 @@ class AnswersImpl:
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
                 goes_on = joins and share is not TimeShare.HALF and failure.ran_out_of_time
-                if not goes_on or call.deadline.share(share).remaining_s() < _needed_s(failure):
+                if not goes_on or patience.remaining_s() < _pause_s(failure) + SHORTEST_ATTEMPT_S:
                     raise
             finally:
                 call.record.add(flight.record)
@@ -122,7 +123,8 @@ class AnswersImpl:
         except CostLimitExceededError:  # our own limit, not a provider failure
             raise
         except ServiceError as failure:
-            failure.ran_out_of_time = flight.deadline.remaining_s() < _needed_s(failure)
+            pause_s = _pause_s(failure)
+            failure.ran_out_of_time = flight.longest_wait_s(is_pause=pause_s > 0) < pause_s
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
         if ttl_s is not None and generation == self._cache.generation:
@@ -130,9 +132,9 @@ class AnswersImpl:
         return reply
 
 
-def _needed_s(failure: ServiceError) -> float:
-    """The least time in which another attempt could follow: after the pause that the provider asks for, if any."""
-    return SHORTEST_ATTEMPT_S + ((failure.retry_after_s or 0.0) if failure.throttles else 0.0)
+def _pause_s(failure: ServiceError) -> float:
+    """The pause that the provider asks for before another attempt, if any."""
+    return (failure.retry_after_s or 0.0) if failure.throttles else 0.0
 
 
 def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:

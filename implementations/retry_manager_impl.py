@@ -20,7 +20,7 @@ from exceptions import (
     ServiceOverloadedError,
     ThrottlePausedError,
 )
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
+from implementations.resilience.call import current_call
 from implementations.resilience.retry_budget import RetryBudget
 from protocols import SleepProtocol
 
@@ -38,7 +38,9 @@ class DeadlineTooNear(stop_base):
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Tenacity computes the upcoming wait before it evaluates `stop`."""
-        return retry_state.upcoming_sleep + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s()
+        failure = _failure(retry_state)
+        is_pause = isinstance(failure, ProviderError) and failure.throttles and bool(failure.retry_after_s)
+        return retry_state.upcoming_sleep > current_call().longest_wait_s(is_pause=is_pause)
 
 
 class BudgetSpent(stop_base):
@@ -151,6 +153,6 @@ def _wait_s(retry_state: RetryCallState) -> float:
 
 def _spread_s(invited_s: float) -> float:
     """Those who are invited for the same moment do not all come then, as far as the deadline allows."""
-    allowed_s = current_call().deadline.remaining_s() - SHORTEST_ATTEMPT_S - invited_s
+    allowed_s = current_call().longest_wait_s(is_pause=True) - invited_s
     most_s = max(0.0, min(INVITED_SPREAD * invited_s, LONGEST_SPREAD_S, allowed_s))
     return random.uniform(0, most_s)  # noqa: S311  spreads load

@@ -99,21 +99,34 @@ class Call:
     """One comparison in progress.
 
     deadline: the caller's; purchase_deadline: that of its flights, which the caller's own timeout does not shorten.
-    holds_slot_for: called with each task that may outlive the request.
+    holds_slot_for: called with each task that may outlive the request. starter_deadline: in a flight, until when the
+    request that started it waits.
     """
 
     deadline: Deadline
     purchase_deadline: Deadline
     holds_slot_for: Callable[[asyncio.Task[Any]], None]
     record: Record = field(default_factory=Record)
+    starter_deadline: Deadline | None = None
 
-    def apart(self, deadline: Deadline) -> Self:
+    def longest_wait_s(self, *, is_pause: bool) -> float:
+        """The longest wait after which an attempt still fits in; negative if none does.
+
+        is_pause: the provider asks for it. A flight waits out no pause that its starter cannot.
+        """
+        left_s = self.deadline.remaining_s()
+        if is_pause and self.starter_deadline is not None:
+            left_s = min(left_s, self.starter_deadline.remaining_s())
+        return left_s - SHORTEST_ATTEMPT_S
+
+    def apart(self, deadline: Deadline, starter_deadline: Deadline) -> Self:
         """The same call for a flight, with its own deadline and record, so that it can outlive the request."""
         return type(self)(
             deadline=deadline,
             purchase_deadline=self.purchase_deadline,
             holds_slot_for=self.holds_slot_for,
             record=Record(redis_s=self.record.redis_s, replaced_connection=self.record.replaced_connection),
+            starter_deadline=starter_deadline,
         )
 
 

@@ -14,7 +14,7 @@ from exceptions import (
     TruncatedReplyError,
 )
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
+from implementations.resilience.call import current_call
 from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import (
@@ -114,7 +114,7 @@ class Throttled:
 
     async def _wait_for_end_of_pause(self, request: ProviderRequest) -> None:
         while (pause_s := self._gate.remaining_s) > 0:
-            if self._gate.is_crowded or pause_s + SHORTEST_ATTEMPT_S > current_call().deadline.remaining_s():
+            if self._gate.is_crowded or pause_s > current_call().longest_wait_s(is_pause=True):
                 paused = OverloadPausedError if self._gate.is_overload else ThrottlePausedError
                 raise paused(
                     "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
@@ -145,7 +145,7 @@ class ConcurrencyLimited:
         """
         call, began_s = current_call(), self._clock()
         try:
-            slot = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - SHORTEST_ATTEMPT_S)
+            slot = await self._bulkhead.enter(within_s=call.longest_wait_s(is_pause=False))
         except ServiceOverloadedError as failure:
             failure.provider = request.provider
             raise

@@ -279,6 +279,16 @@ async def test_the_wait_is_read_where_the_provider_puts_it(
     await fault.befalls(dialect)
 
 
+async def test_a_caller_in_haste_is_told_of_a_long_pause_at_once() -> None:
+    hasty = {"X-Request-Timeout-Ms": "5000"}
+    async with serving(OPENAI, OPENAI.fails("throttled", Retry_After="20"), answer(OPENAI.good())) as (service, asked):
+        for _ in range(2):
+            told = (await service.judges(OPENAI, headers=hasty)).refusal(429, "RATE_LIMIT")
+            assert told["retry_after"] == 20
+        assert (len(asked.requests), service.naps) == (1, [])
+        assert (await service.judges(OPENAI)).status == 200
+
+
 # --- What passes by itself --------------------------------------------------------------------------------------------
 
 PASSING: dict[str, Callable[[Dialect], Act]] = {

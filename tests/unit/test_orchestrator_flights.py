@@ -168,6 +168,24 @@ async def test_a_pause_that_nobody_has_time_for_ends_all_who_joined(failure: Ser
     assert await beside_one_who_may_ask_others(failure) == (failure, 1)
 
 
+@pytest.mark.parametrize("kind", PAUSES)
+async def test_a_pause_too_long_for_who_started_the_flight_is_waited_out_by_who_joined_it(
+    kind: type[ServiceError],
+) -> None:
+    held = Held(kind("come back later", retry_after_s=10))
+    judge = FakeProvider(held, reply())
+    harness = Harness({ANTHROPIC: judge})
+    hasty = asyncio.create_task(harness.compare(query(timeout_s=3.0)))
+    await held.reached.wait()
+    patient = asyncio.create_task(harness.compare(query()))
+    await settle()
+    held.go.set()
+    with pytest.raises(kind):
+        await hasty
+    assert (await patient).reply == reply()
+    assert len(judge.requests) == 2
+
+
 async def test_a_flight_has_not_run_out_of_time_because_who_started_it_was_in_haste() -> None:
     held = Held(ProviderTimeoutError("late"))
     judge = FakeProvider(held, reply())
@@ -296,6 +314,19 @@ async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> 
 
     await harness_of(note).compare(query(timeout_s=2.0))
     assert left == pytest.approx([55.0 - LANDING_S])
+
+
+async def test_a_flight_waits_out_a_pause_only_as_long_as_who_started_it_waits_for_this_candidate() -> None:
+    pauses_s: list[float] = []
+
+    async def note(_: ProviderRequest) -> ProviderReply:
+        pauses_s.append(current_call().longest_wait_s(is_pause=True))
+        raise ProviderUnavailableError("down")
+
+    harness = Harness({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
+    with pytest.raises(ProviderUnavailableError):
+        await harness.compare(query(timeout_s=10.0))
+    assert pauses_s == [5.0 - SHORTEST_ATTEMPT_S, 10.0 - SHORTEST_ATTEMPT_S]
 
 
 @pytest.mark.parametrize("reading_s", [0.0, 5.0])

@@ -96,13 +96,14 @@ class Stack:
             on_retry=self.metrics.retries.of(ANTHROPIC).inc,
         ).provider
 
-    async def ask(self, *, within_s: float = 55.0) -> ProviderReply:
+    async def ask(self, *, within_s: float = 55.0, starter_waits_s: float = 55.0) -> ProviderReply:
         deadline = Deadline(expires_at_s=self.time() + within_s, attempt_timeout_s=30.0, clock=self.time)
-        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)):
+        asked = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
+        with calling(asked.apart(deadline, deadline.at_most(self.time() + starter_waits_s))):
             return await self.provider.generate_comparison(request())
 
-    async def outcome(self, *, within_s: float = 55.0) -> ProviderReply | BaseException:
-        asked = asyncio.create_task(self.ask(within_s=within_s))
+    async def outcome(self, *, within_s: float = 55.0, starter_waits_s: float = 55.0) -> ProviderReply | BaseException:
+        asked = asyncio.create_task(self.ask(within_s=within_s, starter_waits_s=starter_waits_s))
         await self.time.pass_until(self.time() + within_s)
         await settle()
         assert asked.done()
@@ -427,6 +428,28 @@ async def test_a_pause_beyond_the_deadline_fails_at_once_with_its_figure() -> No
     assert second.retry_after_s is not None
     assert 3590 < second.retry_after_s <= 3600
     assert stack.upstream.calls == 1
+
+
+@pytest.mark.parametrize("kind", [RateLimitedError, ProviderOverloadedError])
+async def test_a_pause_beyond_the_time_of_who_started_the_flight_fails_at_once_with_its_figure(
+    kind: type[ProviderError],
+) -> None:
+    stack = Stack(failing(kind, retry_after_s=10.0))
+    for _ in range(2):
+        began_s, asked = stack.time(), asyncio.create_task(stack.ask(starter_waits_s=10.9))
+        await settle()
+        failure = asked.exception()
+        assert isinstance(failure, ServiceError)
+        assert (failure.code, failure.retry_after_s, stack.time() - began_s) == (kind.code, 10.0, 0.0)
+    assert stack.upstream.calls == 1
+    stack.upstream.behave = well
+    assert await stack.outcome(starter_waits_s=11.0) == reply()
+
+
+async def test_a_back_off_of_our_own_is_not_shortened_by_who_started_the_flight() -> None:
+    stack = Stack(failing(ProviderUnavailableError))
+    assert isinstance(await stack.outcome(starter_waits_s=0.1), ProviderUnavailableError)
+    assert stack.upstream.calls == 3
 
 
 async def test_a_caller_who_leaves_at_any_moment_leaves_nothing_behind() -> None:
