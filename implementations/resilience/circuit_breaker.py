@@ -46,13 +46,14 @@ class Override:
 class Refused(Exception):  # noqa: N818  not an error: the answer to a request for a permit
     """No call may pass now. wait_s: until one may, infinite if only a reset can end it.
 
-    reason: why it was forced open, None if it was not.
+    reason: why it was forced open, None if it was not. is_probed: a probe is under way, which may end at any moment.
     """
 
-    def __init__(self, wait_s: float, reason: str | None) -> None:
+    def __init__(self, wait_s: float, reason: str | None, *, is_probed: bool = False) -> None:
         super().__init__("the circuit is open")
         self.wait_s = wait_s
         self.reason = reason
+        self.is_probed = is_probed
 
 
 class Permit:
@@ -132,7 +133,7 @@ class CircuitBreaker:
         if self._state is CircuitState.OPEN and now_s < self._open_until_s:
             return Refused(self._open_until_s - now_s, None)
         if self._probe_since_s is not None:
-            return Refused(self._probe_since_s + self._longest_probe_s - now_s, None)
+            return Refused(self._probe_since_s + self._longest_probe_s - now_s, None, is_probed=True)
         return None
 
     def acquire(self) -> Permit:

@@ -27,6 +27,7 @@ from protocols import (
 )
 
 REPROBE_S = 300.0
+PROBED_S = 5.0  # a probe may take much longer, but hardly one that succeeds
 OWN_DECISION = "service"
 
 
@@ -192,5 +193,5 @@ def _circuit_open(refusal: Refused, request: ProviderRequest) -> CircuitOpenErro
     details = (
         "it has failed too often recently" if refusal.reason is None else f"its circuit is held open: {refusal.reason}"
     )
-    known_s = refusal.wait_s if isfinite(refusal.wait_s) else None
-    return CircuitOpenError(details, provider=request.provider, retry_after_s=known_s)
+    wait_s = min(refusal.wait_s, PROBED_S) if refusal.is_probed else refusal.wait_s
+    return CircuitOpenError(details, provider=request.provider, retry_after_s=wait_s if isfinite(wait_s) else None)

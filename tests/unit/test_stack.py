@@ -30,6 +30,7 @@ from exceptions import (
 )
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, calling, current_call
 from implementations.resilience.circuit_breaker import CircuitRules
+from implementations.resilience.policies import PROBED_S
 from implementations.resilience.provider_guards import guards_of
 from protocols import ProviderReply, ProviderRequest
 from tests.fakes import (
@@ -263,8 +264,9 @@ async def test_a_half_open_circuit_lets_one_call_through_and_refuses_the_others_
     held.go.set()
     await settle()
     outcomes = [task.exception() for task in asked]
-    assert sum(outcome is None for outcome in outcomes) == 1
-    assert all(isinstance(outcome, CircuitOpenError) for outcome in outcomes if outcome is not None)
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, CircuitOpenError)]
+    assert (outcomes.count(None), len(refusals)) == (1, 19)
+    assert {refusal.retry_after_s for refusal in refusals} == {PROBED_S}, "not until a lost probe would be given up"
 
 
 async def test_a_queued_call_sees_that_the_circuit_opened_meanwhile() -> None:
