@@ -5,6 +5,7 @@ failures and delays depend on the number of earlier calls.
 """
 
 import hashlib
+from functools import cache
 from random import Random
 
 from api_models import ProviderName, Purchase, Usage, Winner
@@ -42,8 +43,8 @@ class MockProviderImpl:
     def __init__(self, *, sleep: SleepProtocol) -> None:
         """sleep: simulates delays, in seconds."""
         self._sleep = sleep
-        self._failures: dict[int, Random] = {}
-        self._delays: dict[int, Random] = {}
+        self._failures = cache(Random)
+        self._delays = cache(lambda seed: Random(f"delays of {seed}"))
 
     async def probe(self) -> str:
         """Always succeeds."""
@@ -55,7 +56,7 @@ class MockProviderImpl:
         if knobs is None:
             message = "The mock judge was asked without its settings."
             raise NoUsableProviderError(message, provider=ProviderName.MOCK)
-        fails = self._failures.setdefault(knobs.seed, Random(knobs.seed)).random() < knobs.error_rate
+        fails = self._failures(knobs.seed).random() < knobs.error_rate
         await self._delay(knobs)
         if fails:
             message = "The mock judge simulated a transient failure."
@@ -72,8 +73,7 @@ class MockProviderImpl:
         )
 
     async def _delay(self, knobs: MockKnobs) -> None:
-        stream = self._delays.setdefault(knobs.seed, Random(f"delays of {knobs.seed}"))
-        delay_ms = knobs.latency_ms + stream.uniform(0, knobs.latency_jitter_ms)
+        delay_ms = knobs.latency_ms + self._delays(knobs.seed).uniform(0, knobs.latency_jitter_ms)
         if delay_ms > 0:
             await self._sleep(delay_ms / 1000)
 
