@@ -1,6 +1,7 @@
 """What is read of an essay: counted as a reader would count it, and scored so that each sign of quality tells."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ WORST = EssayTraits(
         ("connectives", ("because", "however", "yet")),
     ],
 )
-def test_each_sign_of_quality_raises_the_score(sign: str, better: object) -> None:
+def test_each_sign_of_quality_raises_the_score(sign: str, better: Any) -> None:
     assert replace(FAIR, **{sign: better}).score > FAIR.score
 
 
@@ -58,13 +59,13 @@ def test_each_sign_of_quality_raises_the_score(sign: str, better: object) -> Non
     ("sign", "beyond"),
     [("paragraphs", 60), ("distinct_share", 1.0), ("long_word_share", 1.0), ("connectives", tuple("abcdefghijk"))],
 )
-def test_no_sign_counts_beyond_its_best_so_that_none_decides_alone(sign: str, beyond: object) -> None:
+def test_no_sign_counts_beyond_its_best_so_that_none_decides_alone(sign: str, beyond: Any) -> None:
     assert BEST.score == pytest.approx(10.0)
     assert replace(BEST, **{sign: beyond}).score == BEST.score
 
 
 @pytest.mark.parametrize(("sign", "beyond"), [("distinct_share", 0.0), ("long_word_share", 0.0), ("slip_share", 1.0)])
-def test_no_sign_takes_points_away(sign: str, beyond: object) -> None:
+def test_no_sign_takes_points_away(sign: str, beyond: Any) -> None:
     without_style = replace(WORST, words=400)
     assert WORST.score == read_essay("").score == 0.0
     assert replace(without_style, **{sign: beyond}).score == without_style.score > 0.0
