@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Tally:
     def percentile_s(self, share: float) -> float:
         """Seconds within which this share of the answers arrived; 0 without any."""
         ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+        return ordered[ceil(share * len(ordered)) - 1] if ordered else 0.0
 
 
 class Journal:

@@ -120,7 +120,7 @@ async def test_it_gives_up_when_everything_fails(tmp_path: Path) -> None:
 def test_the_account_tells_percentiles_of_answers_and_prices_that_are_unknown() -> None:
     tally = Tally()
     assert tally.percentile_s(0.95) == 0.0
-    for number in range(100):
+    for number in range(1, 101):
         tally.add(Outcome(fate=Fate.BOUGHT, elapsed_s=float(number), cost_usd=None))
     tally.add(Outcome(fate=Fate.FAILED, elapsed_s=1e6, error="TIMEOUT"))
 
