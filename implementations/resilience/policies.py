@@ -27,7 +27,7 @@ from protocols import (
 )
 
 REPROBE_S = 300.0
-PROBED_S = 5.0  # a probe may take much longer, but hardly one that succeeds
+PROBED_S = 5.0  # when to come back while a probe is under way, which may end at any moment
 OWN_DECISION = "service"
 
 
