@@ -57,6 +57,7 @@ REQUEST, STORED = "request", "stored"  # the source of a change of settings
 SETTINGS, CIRCUITS = "settings", "circuits"  # what an administrator's changes are stored as
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # in the order of the exported values
 CALLER_TOKENS = ("prompt", "completion")
+TIERS = LOCAL, REDIS = "local", "redis"  # of the cache
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
@@ -285,14 +286,14 @@ class Metrics:
         self.cache_lookups = declare.counters(
             "cache_tier_lookups",
             "Look-ups in one cache tier; unavailable: the tier could not be asked.",
-            "tier",
-            "result",
+            tier=TIERS,
+            result=("hit", "miss", "unavailable"),
         )
         self.cache_stores = declare.counters(
             "cache_tier_stores",
             "Answers sent to one cache tier; dropped: too many writes pending, skipped: the tier is away.",
-            "tier",
-            "result",
+            tier=TIERS,
+            result=("stored", "failed", "dropped", "skipped", "oversized"),
         )
         self.cache_entries = declare.gauge("cache_entries", "Answers in the local cache.")
         self.cache_bytes = declare.gauge("cache_size_bytes", "Bytes in the local cache.")

@@ -16,10 +16,9 @@ from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.shared_redis import RedisMode
-from metrics import Metrics, count_of
+from metrics import LOCAL, REDIS, Metrics, count_of
 from protocols import CacheCleared, CachedReply, CacheHealth, CacheStatistics, ProviderReply, TierStatistics
 
-LOCAL, REDIS = "local", "redis"
 SHORTEST_TTL, LONGEST_TTL = 0.9, 1.1
 # One state in the words of Redis' log lines and metrics, of the health report, and of the degraded modes.
 MODES: Mapping[RedisMode, tuple[CacheMode, DegradedMode | None]] = {

@@ -13,13 +13,12 @@ from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.shared_redis import Access, RedisMode, SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
-from metrics import Metrics
+from metrics import REDIS, Metrics
 from protocols import ClockProtocol
 from value_object import value_object
 
 LONGEST_NUMBER = 18
 PROBE_TTL_MS = 10_000
-TIER = "redis"
 
 
 @value_object
@@ -152,4 +151,4 @@ class EntryStore:
         return True
 
     def _stored(self, result: str) -> None:
-        self._metrics.cache_stores.of(TIER, result).inc()
+        self._metrics.cache_stores.of(REDIS, result).inc()

@@ -88,6 +88,8 @@ def test_series_whose_labels_are_known_beforehand_start_at_zero() -> None:
     assert {sample(metrics, "llm_provider_events_total", event_type=event) for event in ProcessingEvent} == {0.0}
     for name in ("llm_provider_concurrent_requests", "llm_provider_cost_unknown_total"):
         assert {sample(metrics, name, provider=provider) for provider in ProviderName} == {0.0}
+    assert sample(metrics, "llm_provider_cache_tier_lookups_total", tier="redis", result="unavailable") == 0
+    assert sample(metrics, "llm_provider_cache_tier_stores_total", tier="redis", result="oversized") == 0
 
 
 def test_the_series_of_a_caller_start_at_zero_when_it_is_introduced() -> None:
