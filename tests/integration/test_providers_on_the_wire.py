@@ -288,7 +288,7 @@ async def test_anthropic_keeps_only_a_prefix_that_is_long_enough() -> None:
     short, _ = await asked(ANTHROPIC)
     assert b"cache_control" not in short.body
     criteria = "Judge by the reasons that are given. " * 200
-    long, _ = await asked(ANTHROPIC, user_prompt=criteria)
+    long, told = await asked(ANTHROPIC, user_prompt=criteria)
     marked, *rest = long.json()["messages"][0]["content"]
     assert marked == {"type": "text", "text": marked["text"], "cache_control": {"type": "ephemeral"}}
     assert criteria in marked["text"]
@@ -298,6 +298,7 @@ async def test_anthropic_keeps_only_a_prefix_that_is_long_enough() -> None:
     (instructions,) = long.json()["system"]
     assert instructions == {"type": "text", "text": instructions["text"]}
     assert long.body.count(b"cache_control") == 1
+    assert told["provenance"]["prompt_sha256"] == sha256_of(instructed(long.json()), written(long.json()))
 
 
 # --- What a caller may override ---------------------------------------------------------------------------------------
