@@ -167,6 +167,13 @@ async def test_the_grace_is_counted_in_seconds_however_slowly_the_loop_turns() -
     assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceStoppingError)
 
 
+async def test_an_end_at_once_lets_nobody_in_any_more() -> None:
+    harness = Harness()
+    harness.drain.abort()
+    with pytest.raises(ServiceStoppingError), harness.admission.admit():
+        pytest.fail("nobody enters")
+
+
 async def test_without_grace_the_drain_looks_once_and_ends() -> None:
     harness = Harness(grace_s=0.0)
     inside = asyncio.create_task(handle(harness.admission, asyncio.Event()))

@@ -38,14 +38,26 @@ async def test_a_task_that_dies_is_started_again_after_growing_waits() -> None:
     await supervisor.stop()
 
 
-async def test_a_death_is_one_line_that_names_the_kind_of_error_and_not_its_text() -> None:
-    supervisor = Supervisor({"work": Work(deaths=1)}, metrics=new_metrics(), clock=Clock(), sleep=InstantSleep())
+async def test_what_became_of_a_task_is_one_line_without_the_text_of_its_error() -> None:
+    ended = asyncio.Event()
+
+    async def ends() -> None:
+        if ended.is_set():
+            await asyncio.Event().wait()
+        ended.set()
+
+    supervisor = Supervisor(
+        {"dying": Work(deaths=1), "ending": ends}, metrics=new_metrics(), clock=Clock(), sleep=InstantSleep()
+    )
     with capture_logs() as lines:
         supervisor.start()
         await settle()
     await supervisor.stop()
 
-    assert lines == [{"event": "background_task_died", "log_level": "error", "task": "work", "error": "ValueError"}]
+    assert lines == [
+        {"event": "background_task_died", "log_level": "error", "task": "dying", "error": "ValueError"},
+        {"event": "background_task_ended", "log_level": "error", "task": "ending"},
+    ]
 
 
 async def test_a_task_that_ends_with_what_it_waited_for_is_started_again() -> None:
