@@ -159,6 +159,7 @@ def test_that_we_have_no_file_left_is_nobody_else_s_failure(number: int) -> None
         failure = failure_of_exchange(error)
         assert type(failure) is NoFileLeftError
         assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_repeated) == (False, False, True)
+        assert failure.retry_after_s, "callers are told when to come back"
         assert "secret" not in f"{failure} {failure.details}"
 
 
