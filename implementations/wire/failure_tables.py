@@ -70,6 +70,9 @@ WORDS: Mapping[str, Kind] = {
     "billing_error": QuotaExceededError,
     "billing_not_active": QuotaExceededError,
     "payment_required": QuotaExceededError,
+    "openrouter_key_limit": QuotaExceededError,
+    "openrouter_guardrail_budget": QuotaExceededError,
+    "openrouter_workspace_budget": QuotaExceededError,
     "PerDay": QuotaExceededError,
     # The text itself is refused.
     "invalid_prompt": ContentRefusedError,
@@ -133,12 +136,16 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "is not a valid model id": UnknownModelError,
     "blocked by content filtering": ContentRefusedError,
 }
+FORBIDDING_PHRASES: Mapping[str, Kind] = {
+    "key limit exceeded": QuotaExceededError,
+}
 THROTTLING_PHRASES: Mapping[str, Kind] = {
     "prepayment credits": QuotaExceededError,
     "spending cap": QuotaExceededError,
 }
 PHRASES: Mapping[int, Mapping[str, Kind]] = {
     400: BLAMING_PHRASES,
+    403: FORBIDDING_PHRASES,
     413: BLAMING_PHRASES,
     422: BLAMING_PHRASES,
     429: THROTTLING_PHRASES,

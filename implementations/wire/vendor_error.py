@@ -76,6 +76,7 @@ def _words(error: Mapping[str, Any]) -> Iterator[str]:
     metadata = error.get("metadata")
     yield from _text(at(metadata, "error_type"))
     yield from _text(at(metadata, "reason"))
+    yield from _text(at(metadata, "limit_source"))
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         yield from _text(at(detail, "reason"))

@@ -345,6 +345,9 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (openrouter(403, "unmapped", reasons=["violence"]), ContentRefusedError),
     (openrouter(403, "unmapped", flagged_input="…"), ContentRefusedError),
     (openrouter(403, "unmapped", patterns=["x"]), ContentRefusedError),
+    (openrouter(403, "permission_denied", limit_source="openrouter_guardrail_budget"), QuotaExceededError),
+    (openrouter(403, "permission_denied", provider_name=None, limit_source="openrouter_key_limit"), QuotaExceededError),
+    ({"error": {"code": 403, "message": "Key limit exceeded (total limit). Manage it."}}, QuotaExceededError),
     (openrouter(404, "not_found"), UnknownModelError),
     (openrouter(404, "model_not_found"), UnknownModelError),
     (openrouter(404, "no_endpoints"), UnknownModelError),
@@ -388,6 +391,7 @@ def test_an_error_of_openrouter_means_the_same_with_its_status_and_inside_a_200(
 
 BY_WORD: Mapping[Kind, str] = {
     QuotaExceededError: "insufficient_quota billing_hard_limit_reached credit_balance_exhausted "
+    "openrouter_key_limit openrouter_guardrail_budget openrouter_workspace_budget "
     "organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded "
     "enforced_spend_limit_reached contract_spend_limit_reached linked_organization_billing_unavailable "
     "linked_organization_spend_limit_reached billing_error billing_not_active payment_required PerDay",
