@@ -12,7 +12,7 @@ from yarl import URL
 
 from exceptions import UnreadableReplyError
 from implementations.resilience.call import current_call
-from implementations.wire.connector import Connector, opened_sockets
+from implementations.wire.connector import Connector, Stream, reused_streams
 from implementations.wire.failures import failure_of_exchange, without_frames
 from value_object import value_object
 
@@ -73,11 +73,9 @@ class Transport:
         try:
             try:
                 return await self._perform(exchange)
-            except aiohttp.ClientConnectorError:
-                raise  # there was no connection
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                is_stale = exchange.broke_reused and clock() - sent_s < STALE_WITHIN_S
-                if not is_stale or _began_to_answer(error) or record.replaced_connection:
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                is_stale = exchange.got_only_silence and clock() - sent_s < STALE_WITHIN_S
+                if not is_stale or record.replaced_connection:
                     raise
                 record.replaced_connection = True
                 self._on_stale_connection()
@@ -87,14 +85,14 @@ class Transport:
             raise failure_of_exchange(without_frames(error)) from None
 
     async def _perform(self, exchange: "_Exchange") -> WireReply:
-        opened_sockets.set(exchange.opened)
+        exchange.reused = []
+        reused_streams.set(exchange.reused)
         exchange.pool = pool = self._open_pool()
         pool.exchanges += 1
         try:
             async with pool.session.request(
                 exchange.method, exchange.url, headers=exchange.headers, data=exchange.body, allow_redirects=False
             ) as response:
-                exchange.was_answered = True
                 return WireReply(
                     status=response.status,
                     headers=response.headers,
@@ -153,18 +151,12 @@ class _Exchange:
     headers: Mapping[str, str]
     body: bytes | None
     pool: _Pool | None = None
-    opened: list[None] = field(default_factory=list)
-    was_answered: bool = False
+    reused: list[Stream] = field(default_factory=list)
 
     @property
-    def broke_reused(self) -> bool:
-        """A pooled connection broke before the response headers arrived."""
-        return not (self.opened or self.was_answered)
-
-
-def _began_to_answer(error: aiohttp.ClientError) -> bool:
-    """Whether a part of the response head came: aiohttp's error then holds that part instead of a text."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+    def got_only_silence(self) -> bool:
+        """It went out on a pooled connection, on which not a byte came back."""
+        return bool(self.reused) and self.reused[-1].is_silent
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

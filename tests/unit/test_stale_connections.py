@@ -220,11 +220,13 @@ async def test_a_kept_connection_that_breaks_late_is_a_failure() -> None:
         (ANSWER[:20], ConnectionLostError),
         (ANSWER[:5], ConnectionLostError),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER[:20], ConnectionLostError),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", ConnectionLostError),
     ],
-    ids=["body", "head", "first bytes", "head behind another"],
+    ids=["body", "head", "first bytes", "head behind another", "only another head"],
 )
+@pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
 async def test_a_kept_connection_that_breaks_during_the_answer_is_a_failure(
-    sent: bytes, failure: type[ProviderError]
+    sent: bytes, failure: type[ProviderError], *, resets: bool
 ) -> None:
     asked: list[bytes] = []
 
@@ -233,6 +235,8 @@ async def test_a_kept_connection_that_breaks_during_the_answer_is_a_failure(
             asked.append(await reader.readuntil(b"\r\n\r\n"))
             await reader.readexactly(2)
             writer.write(answer)
+        if resets:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_WHEN_CLOSED)
         writer.close()
 
     server = Server(answers_per_connection=[])
