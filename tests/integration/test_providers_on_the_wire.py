@@ -255,11 +255,6 @@ async def test_the_version_of_anthropic_s_api_is_the_newest() -> None:
     assert captured.headers["anthropic-version"] == looked_up.headers["anthropic-version"] == "2026-10-21"
 
 
-async def test_a_model_of_google_is_one_segment_of_the_path() -> None:
-    captured, _ = await asked(GOOGLE, overrides={"model_override": "tuned/judge"})
-    assert captured.target == "/v1beta/models/tuned%2Fjudge:generateContent"
-
-
 async def test_openai_is_told_the_organization_that_pays() -> None:
     captured, _ = await asked(OPENAI)
     assert "openai-organization" not in captured.headers
