@@ -48,6 +48,7 @@ GATEWAY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5)
 WAIT_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+OPEN_METRICS = "application/openmetrics-text"
 OTHER_MODEL = "other"
 NOBODY = "none"
 COMPARISON_ROUTE = "/api/v1/comparison"
@@ -498,6 +499,10 @@ class Metrics:
         self.caller_cost.of(tracked.caller).inc(tracked.cost_estimate_usd or 0.0)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All series as text and its content type: OpenMetrics when the Accept header asks for it."""
-        encode, content_type = choose_encoder(accept)
+        """All series as text and its content type: OpenMetrics when the Accept header asks for it.
+
+        The library would repeat the version that is asked for, and raise TypeError where it is no number.
+        """
+        asked = {one.partition(";")[0].strip().lower() for one in accept.split(",")}
+        encode, content_type = choose_encoder(OPEN_METRICS if OPEN_METRICS in asked else "")
         return encode(self.registry), content_type

@@ -172,7 +172,10 @@ def test_known_and_shared_answers_are_told_apart(outcome: CacheOutcome, cached: 
     assert sample(metrics, "llm_provider_coalesced_requests_total") == coalesced
 
 
-@pytest.mark.parametrize("accept", ["", "*/*", "text/plain", "text/html,application/xhtml+xml"])
+@pytest.mark.parametrize(
+    "accept",
+    ["", "*/*", "text/plain", "text/html,application/xhtml+xml", "text/plain;version=x", 'text/plain;version="1.0.0"'],
+)
 def test_the_exposition_is_plain_text_unless_something_else_is_asked_for(accept: str) -> None:
     text, content_type = new_metrics().exposition(accept)
 
@@ -181,10 +184,13 @@ def test_the_exposition_is_plain_text_unless_something_else_is_asked_for(accept:
     assert b"# EOF" not in text
 
 
-def test_the_exposition_is_open_metrics_when_the_scraper_asks_for_it() -> None:
-    text, content_type = new_metrics().exposition(OPEN_METRICS)
+@pytest.mark.parametrize(
+    "parameters", ["", ";version=1.0.0;escaping=allow-utf-8;q=0.5,*/*", ";version=x", ";version=2.<b>"]
+)
+def test_the_exposition_is_open_metrics_when_the_scraper_asks_for_it_in_whatever_version(parameters: str) -> None:
+    text, content_type = new_metrics().exposition(f"text/html;q=0.1, application/openmetrics-text{parameters}")
 
-    assert content_type.startswith("application/openmetrics-text")
+    assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert text.endswith(b"# EOF\n")
 
 
