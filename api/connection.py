@@ -90,9 +90,9 @@ class Connection(ASGIHTTPConnection):
 
     @staticmethod
     def _leaves_the_end_in_doubt(request: ServiceRequest) -> bool:
-        """Whether the end of this request is unknown. A server that does not upgrade ignores the body of an upgrade."""
+        """Whether the end of this request is unknown. The server ignores what follows an upgrade, and so CONNECT."""
         unread = not request.body.is_whole and (request.lines(b"expect") or request.body.is_late)
-        return bool(unread or request.lines(b"upgrade"))
+        return bool(unread or request.lines(b"upgrade") or request.method == "CONNECT")
 
     @staticmethod
     def _closes_under_the_body(request: ServiceRequest, response: ResponseTypes) -> bool:

@@ -50,6 +50,12 @@ class ServerProtocol(HttpToolsProtocol):
             raise BufferError
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """A part of the target. Raises ValueError for a fragment, which the rules of a proxy may take for the path."""
+        if b"#" in url:
+            raise ValueError
+        super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; the blanks behind its value are no part of it (RFC 9110, 5.5), but the parser leaves them there."""
         super().on_header(name, value.rstrip(b" \t"))

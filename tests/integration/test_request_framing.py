@@ -103,3 +103,22 @@ def test_a_path_in_another_spelling_than_a_proxy_s_rules_is_unknown(running: Ser
         plain.sendall(head("GET", target, "Connection: close"))
         told = b"".join(iter(lambda: plain.recv(65_536), b""))
     assert told.startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("target", ["/livez#", "/livez#.png", "/livez?a#b", "http://judge/livez#/metrics"])
+def test_a_target_with_a_fragment_is_refused(running: ServiceProcess, target: str) -> None:
+    with running.connected() as plain:
+        plain.sendall(head("GET", target) + HIDDEN)
+        told = b"".join(iter(lambda: plain.recv(65_536), b""))
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert told.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("target", ["/livez", "http://judge/livez"])
+def test_who_wants_a_tunnel_is_refused_and_must_connect_again(running: ServiceProcess, target: str) -> None:
+    with running.connected() as plain:
+        plain.sendall(head("CONNECT", target))
+        told = received(plain)
+        with contextlib.suppress(ConnectionError):
+            assert plain.recv(65_536) == b""
+    assert (told.status, told.headers["connection"]) == (HTTPStatus.METHOD_NOT_ALLOWED, "close")
