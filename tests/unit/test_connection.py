@@ -89,12 +89,12 @@ def either(request: pytest.FixtureRequest, app: Quart) -> Quart:
     return app
 
 
-async def ask(app: Quart, caller: Caller, **headers: str) -> None:
+async def ask(app: Quart, caller: Caller, *, version: str = "1.1", **headers: str) -> None:
     told = [(name.encode().replace(b"_", b"-"), value.encode()) for name, value in headers.items()]
     scope: Any = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
+        "http_version": version,
         "method": "POST",
         "scheme": "http",
         "path": "/",
@@ -421,6 +421,32 @@ async def test_a_refused_body_is_received_to_its_end_where_the_connection_closes
 
     assert caller.status == 413
     assert (await caller.receive() == LEFT) is (wish != "keep-alive")
+
+
+async def test_a_refused_body_is_received_where_no_connection_is_kept(app: Quart) -> None:
+    caller = Caller(part(b"x" * MOST_BYTES, more=True), part(b"x"), LEFT)
+    await ask(app, caller, version="1.0", **{"content-length": str(2 * MOST_BYTES)})
+
+    assert caller.status == 413
+    assert await caller.receive() == LEFT
+
+
+async def test_who_closes_and_waits_to_send_too_much_is_not_told_to_send_it(app: Quart) -> None:
+    caller = Caller(LEFT)
+    await ask(app, caller, **{"content-length": str(MOST_BYTES + 1)}, expect="100-continue", connection="close")
+
+    assert caller.status == 413
+    assert await asyncio.wait_for(caller.receive(), LONG_S) == LEFT
+
+
+async def test_the_rest_of_a_late_body_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_S", 60.0)
+    app.config["BODY_TIMEOUT"] = 0.01
+    caller = Caller(part(b"one ", more=True))
+    async with asyncio.timeout(LONG_S):
+        await ask(app, caller, connection="close")
+
+    assert caller.status == 408
 
 
 async def test_a_refused_body_that_never_ends_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
