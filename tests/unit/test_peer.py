@@ -35,6 +35,7 @@ def test_who_is_no_trusted_proxy_is_not_believed(header: str, remote: str, trust
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("2001:DB8::0:1", "2001:db8::1"),
         ("fe80::1%eth0", "fe80::1"),
+        (PROXY, PROXY),
         ("<local>", UNKNOWN_PEER),
         ("", UNKNOWN_PEER),
         (None, UNKNOWN_PEER),
