@@ -1,6 +1,7 @@
 """What administrators do over HTTP, without any Redis: settings, circuits, alerts, and the record of it all."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -372,3 +373,23 @@ async def test_a_change_goes_on_when_its_caller_leaves() -> None:
         await asking
     go.set()
     await asyncio.wait_for(ended.wait(), timeout=1)
+
+
+async def test_a_change_that_fails_when_its_caller_has_left_is_nobody_s_to_report() -> None:
+    began, go, unheard = asyncio.Event(), asyncio.Event(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
+
+    async def work() -> None:
+        began.set()
+        await go.wait()
+        raise ValueError
+
+    asking = asyncio.create_task(run_to_completion(work()))
+    await began.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    go.set()
+    await asyncio.sleep(0.01)
+    gc.collect()
+    assert unheard == []
