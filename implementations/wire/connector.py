@@ -1,4 +1,4 @@
-"""The pooled connections of the HTTP client: notes which stay silent, reuses none on which something came unasked."""
+"""The connections of the HTTP client: notes which stay silent, reuses none on which something came unasked."""
 
 from contextvars import ContextVar
 from functools import partial
@@ -7,17 +7,42 @@ from typing import Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
+
+MOST_INTERIM_ANSWERS = 20
+FIRST_FINAL_STATUS = 200
 
 
 class Stream(ResponseHandler):
-    """What comes on a connection. is_silent: nothing came since it was taken from the pool."""
+    """What comes on a connection. is_silent: nothing came since it was taken from the pool.
+
+    One on which the protocol is broken ends at once; aiohttp would read, or wait, on.
+    """
 
     is_silent = False
+    _interim_answers = 0
 
     def data_received(self, data: bytes) -> None:
         """Note it and pass it on."""
         self.is_silent = False
         super().data_received(data)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take the head of an answer. A flood of interim ones (1xx) would block the event loop, and fill the memory."""
+        message, _ = data
+        self._interim_answers = 0 if message.code >= FIRST_FINAL_STATUS else self._interim_answers + 1
+        if self._interim_answers <= MOST_INTERIM_ANSWERS:
+            super().feed_data(data, size)
+        elif self.transport is not None:
+            self.transport.close()
+            self.set_exception(HttpProcessingError(message="too many interim answers"))
+
+    def set_exception(self, exc: Any, *cause: Any) -> None:
+        """Also end the reading of a body that cannot be parsed any further."""
+        body = self._payload
+        super().set_exception(exc, *cause)
+        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
+            body.set_exception(aiohttp.ClientPayloadError())
 
 
 # Only a list, not the exchange: a connection keeps the context in which it was opened alive.

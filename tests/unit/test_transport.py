@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import pytest
@@ -28,9 +28,10 @@ from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.resilience.call import calling
 from implementations.resilience.metering import TimeLimited
+from implementations.wire.connector import MOST_INTERIM_ANSWERS
 from implementations.wire.transport import MAX_BODY_BYTES, Transport, WireReply
 from protocols import LLMDialectProtocol
-from tests.fakes import NOON, Calendar, Clock, call, request
+from tests.fakes import NOON, Calendar, Clock, call, request, settle
 
 KEY = "sk-canary-1234567890"
 SHORT_S = 0.05
@@ -168,6 +169,40 @@ async def test_what_is_no_whole_answer_is_one_of_our_failures(answer: bytes, exp
         await exchanged(answer)
     assert type(failure.value) is expected
     assert "127.0.0.1" not in str(failure.value)
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"zz\r\n"),
+        (INTERIM * MOST_INTERIM_ANSWERS, INTERIM),
+    ],
+    ids=["no piece behind a piece", "too many interim answers"],
+)
+async def test_who_breaks_the_protocol_and_stays_is_not_waited_for(pieces: tuple[bytes, ...]) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await settle()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        ended.set()
+
+    ended = asyncio.Event()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, transporting() as transport:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with calling(call(Clock())), pytest.raises(BrokenReplyError):
+            await asyncio.wait_for(transport.send("GET", url, headers={}), LONG_S)
+        await asyncio.wait_for(ended.wait(), LONG_S)
+
+
+async def test_interim_answers_are_passed_over() -> None:
+    assert (await exchanged(INTERIM * MOST_INTERIM_ANSWERS + http())).status == 200
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\n", http(b"{}").replace(b"2\r", b"9\r")])
