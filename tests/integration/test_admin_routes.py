@@ -16,7 +16,11 @@ from quart.typing import TestClientProtocol as Client
 from api.admin_requests import run_to_completion
 from api_models import AdminChanged
 from config import MASK, settings_table
+from implementations.accounting.alerts import Alerts
 from implementations.background.supervisor import Supervisor
+from implementations.cache_manager_impl import CacheManagerImpl
+from implementations.circuit_steering_impl import CircuitSteeringImpl
+from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol, SleepProtocol
 from tests.fakes import Recorder
@@ -373,6 +377,41 @@ async def test_a_change_goes_on_when_its_caller_leaves() -> None:
         await asking
     go.set()
     await asyncio.wait_for(ended.wait(), timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "work", "asked"),
+    [
+        (RuntimeSettingsImpl, "change", ("PATCH", SETTINGS, {"llm_cache_ttl": 60})),
+        (RuntimeSettingsImpl, "withdraw", ("DELETE", SETTINGS, None)),
+        (CircuitSteeringImpl, "force", ("PUT", OPENAI, {"state": "open", "reason": "a test"})),
+        (CircuitSteeringImpl, "reset", ("DELETE", OPENAI, None)),
+        (CacheManagerImpl, "clear", ("POST", f"{ADMIN}/cache/clear", None)),
+        (Alerts, "reset", ("POST", f"{ADMIN}/alerts/reset", None)),
+    ],
+)
+async def test_every_change_is_made_although_its_caller_has_left(
+    owner: type[object], work: str, asked: tuple[str, str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go, ended, change = asyncio.Event(), asyncio.Event(), asyncio.Event(), getattr(owner, work)
+
+    async def slow(*given: Any, **named: Any) -> Any:
+        began.set()
+        await go.wait()
+        try:
+            return await change(*given, **named)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(owner, work, slow)
+    async with serving(mocked(monkeypatch, ADMIN_API_KEY=KEY)) as client:
+        method, path, body = asked
+        leaving = asyncio.create_task(act(client, method, path, body))
+        await began.wait()
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        go.set()
+        await asyncio.wait_for(ended.wait(), timeout=1)
 
 
 async def test_a_change_that_fails_when_its_caller_has_left_is_nobody_s_to_report() -> None:

@@ -110,6 +110,50 @@ class ManyRows(Asked):
         return Counting(scope=UsageScope.REPLICA, rows=rows)
 
 
+class OneRow(Asked):
+    """A ledger in which no two figures are alike."""
+
+    async def read(self, first: date, last: date) -> UsageRows:
+        """The one row of the fleet."""
+        totals = UsageTotals(
+            requests=10,
+            successes=7,
+            failures=3,
+            prompt_tokens=900,
+            completion_tokens=80,
+            cost_micro_usd=250_000,
+            unpriced=2,
+            cache_hits=5,
+            saved_micro_usd=500_000,
+        )
+        return UsageRows(scope=UsageScope.FLEET, rows={(ProviderName.OPENAI, "gpt-6-luna"): totals})
+
+
+async def test_every_figure_is_shown_where_it_belongs() -> None:
+    async with create_app(Settings.from_environment(), OneRow()).test_app() as app:
+        told = await (await app.test_client().get("/api/v1/usage/summary?period=7d")).get_json()
+    figures = {
+        "requests": 10,
+        "successes": 7,
+        "failures": 3,
+        "prompt_tokens": 900,
+        "completion_tokens": 80,
+        "cost_usd": 0.25,
+        "unpriced_purchases": 2,
+        "cache_hits": 5,
+        "saved_usd": 0.5,
+    }
+    assert told == {
+        "scope": "fleet",
+        "period": "7d",
+        "first_day": "2026-11-17",
+        "last_day": "2026-11-23",
+        "total": figures,
+        "by_provider": {"openai": figures},
+        "by_model": [{"provider": "openai", "model": "gpt-6-luna", "usage": figures}],
+    }
+
+
 async def test_the_rows_are_summed_once_for_each_provider_however_many_there_are() -> None:
     async with create_app(Settings.from_environment(), ManyRows()).test_app() as app:
         told = await (await app.test_client().get("/api/v1/usage/summary")).get_json()
