@@ -7,7 +7,7 @@ import pytest
 from dishka import Provider, Scope, provide
 
 from api import health_warnings
-from api_models import CacheMode, CircuitState, DependencyStatus, ProviderName
+from api_models import CacheMode, CircuitState, DegradedMode, DependencyStatus, ProviderName
 from config import Settings
 from protocols import BackgroundProtocol, CacheHealth, EventHealth, ProbeFinding, ProviderFindings
 from startup_setup import create_app
@@ -85,6 +85,25 @@ def test_a_kafka_that_does_not_answer_is_told(
     cache = CacheHealth(mode=CacheMode.HEALTHY, redis=DependencyStatus.DISABLED, redis_failure_count=0)
     events = EventHealth(kafka=kafka, buffering=buffering)
     assert list(health_warnings.mode_warnings(cache, events, budget_is_local=False)) == warnings
+
+
+def test_every_degraded_mode_is_told_with_its_cause() -> None:
+    cache = CacheHealth(
+        mode=CacheMode.DEGRADED,
+        redis=DependencyStatus.UNHEALTHY,
+        redis_failure_count=3,
+        degraded_mode=DegradedMode.CACHE_LOCAL_ONLY,
+        cause="timeout",
+    )
+    events = EventHealth(kafka=DependencyStatus.UNHEALTHY, buffering="auth", dropping=True, spool_fault="full")
+    told = list(health_warnings.mode_warnings(cache, events, budget_is_local=True))
+    assert [(warning.partition(":")[0], warning.partition(" (")[2]) for warning in told] == [
+        ("cache_local_only", "timeout)"),
+        ("events_buffering", "auth)"),
+        ("events_dropping", ""),
+        ("events_spool_fault", "full)"),
+        ("budget_local", ""),
+    ]
 
 
 async def test_that_nobody_answers_who_names_no_provider_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
