@@ -124,7 +124,7 @@ class AnswersImpl:
             raise
         except ServiceError as failure:
             pause_s = _pause_s(failure)
-            failure.ran_out_of_time = flight.longest_wait_s(is_pause=pause_s > 0) < pause_s
+            failure.ran_out_of_time |= flight.longest_wait_s(is_pause=pause_s > 0) < pause_s
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
         if ttl_s is not None and generation == self._cache.generation:

@@ -34,13 +34,15 @@ INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of those who come back after a R
 
 
 class DeadlineTooNear(stop_base):
-    """Stops when the back-off would leave no time for another attempt."""
+    """Stops when the back-off, or a pause that the provider asks for, would leave no time for another attempt."""
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Tenacity computes the upcoming wait before it evaluates `stop`."""
-        failure = _failure(retry_state)
-        is_pause = isinstance(failure, ProviderError) and failure.throttles and bool(failure.retry_after_s)
-        return retry_state.upcoming_sleep > current_call().longest_wait_s(is_pause=is_pause)
+        failure, call = _failure(retry_state), current_call()
+        pause_s = (failure.retry_after_s or 0.0) if isinstance(failure, ProviderError) and failure.throttles else 0.0
+        if pause_s and pause_s > call.longest_wait_s(is_pause=True):
+            return True
+        return retry_state.upcoming_sleep > call.longest_wait_s(is_pause=False)
 
 
 class BudgetSpent(stop_base):
@@ -101,8 +103,9 @@ class RetryManagerImpl:
                 failure.is_final |= failure.repeats_once and is_second
                 failures.append(failure)
                 raise
-            except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError, CostLimitExceededError):
+            except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError, CostLimitExceededError) as refusal:
                 failures[-1].is_final = True
+                failures[-1].ran_out_of_time = refusal.ran_out_of_time
                 raise failures[-1] from None
 
         try:

@@ -117,9 +117,11 @@ class Throttled:
         while (pause_s := self._gate.remaining_s) > 0:
             if self._gate.is_crowded or pause_s > current_call().longest_wait_s(is_pause=True):
                 paused = OverloadPausedError if self._gate.is_overload else ThrottlePausedError
-                raise paused(
+                refusal = paused(
                     "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
                 )
+                refusal.ran_out_of_time = not self._gate.is_crowded
+                raise refusal
             began_s = self._clock()
             try:
                 with self._gate.waiting():

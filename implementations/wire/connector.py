@@ -14,17 +14,18 @@ FIRST_FINAL_STATUS = 200
 
 
 class Stream(ResponseHandler):
-    """What comes on a connection. is_silent: nothing came since it was taken from the pool.
+    """What comes on a connection. is_clean: nothing came since it was put into the pool; is_silent: since it was taken.
 
     One on which the protocol is broken ends at once; aiohttp would read, or wait, on.
     """
 
-    is_silent = False
+    is_clean = is_silent = False
     _interim_answers = 0
 
     def data_received(self, data: bytes) -> None:
-        """Note it and pass it on."""
-        self.is_silent = False
+        """Note it and pass it on. aiohttp calls this without data, too, when it reads on."""
+        if data:
+            self.is_clean = self.is_silent = False
         super().data_received(data)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -65,9 +66,15 @@ class Connector(aiohttp.TCPConnector):
         """
         while (connection := await super()._get(key, traces)) is not None:
             stream = connection.protocol
-            if isinstance(stream, Stream) and not stream.should_close:
+            if isinstance(stream, Stream) and stream.is_clean and not stream.should_close:
                 stream.is_silent = True
                 reused_streams.get().append(stream)
                 return connection
             connection.close()
         return None
+
+    def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        """Put a connection into the pool, or close it. Nobody asked for what comes on a pooled one from now on."""
+        super()._release(key, protocol, should_close=should_close)
+        if isinstance(protocol, Stream) and protocol.is_connected():
+            protocol.is_clean = True

@@ -1,6 +1,7 @@
 """Who shares a purchase, who starts the next one, and what becomes of it when its callers leave."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -29,8 +30,12 @@ from exceptions import (
 from implementations.answers_impl import LANDING_S
 from implementations.llm_orchestrator_impl import UNFINISHED
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Record, current_call
+from implementations.resilience.policies import Throttled
+from implementations.resilience.retry_budget import RetryBudget
+from implementations.resilience.throttle_gate import ThrottleGate
+from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import CacheUse, ComparisonResult, ProviderReply, ProviderRequest
-from tests.fakes import KNOWN_MODEL, FakeProvider, Held, query, reply, sample, settle
+from tests.fakes import KNOWN_MODEL, Clock, FakeProvider, Held, InstantSleep, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
 
 
@@ -184,6 +189,49 @@ async def test_a_pause_too_long_for_who_started_the_flight_is_waited_out_by_who_
         await hasty
     assert (await patient).reply == reply()
     assert len(judge.requests) == 2
+
+
+async def beside_one_in_haste(
+    inner: FakeProvider, held: Held, timeout_s: float, meanwhile: Callable[[ThrottleGate], None]
+) -> ProviderReply:
+    """What one with time gets who joins the flight of another with less, with retries and a gate before the judge."""
+    clock, sleep = Clock(), InstantSleep()
+    gate = ThrottleGate(queue_limit=10, clock=clock)
+
+    async def nap(seconds: float) -> None:
+        clock.advance(seconds)
+        await sleep(seconds)
+
+    throttled = Throttled(inner, gate=gate, clock=clock, sleep=nap)
+    retries = RetryManagerImpl(budget=RetryBudget(), sleep=nap)
+
+    async def judge(asked: ProviderRequest) -> ProviderReply:
+        return await retries.run(lambda: throttled.generate_comparison(asked))
+
+    harness = Harness({ANTHROPIC: FakeProvider(judge, judge)})
+    hasty = asyncio.create_task(harness.compare(query(timeout_s=timeout_s)))
+    await held.reached.wait()
+    patient = asyncio.create_task(harness.compare(query()))
+    await settle()
+    meanwhile(gate)
+    held.go.set()
+    await asyncio.wait([hasty])
+    return (await patient).reply
+
+
+async def test_a_pause_met_while_retrying_is_waited_out_by_who_joined_and_has_the_time() -> None:
+    """The failure that was retried says nothing of the pause that ended the flight."""
+    held = Held(ProviderUnavailableError("down"))
+    judge = FakeProvider(held, reply())
+    assert await beside_one_in_haste(judge, held, 5.0, lambda gate: gate.pause(20.0)) == reply()
+
+
+async def test_only_the_pause_itself_is_held_against_who_started_a_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the back-off that it is a part of: the failure says no more than the pause."""
+    monkeypatch.setattr("implementations.retry_manager_impl.THROTTLED_BACKOFF", lambda _: 0.9)
+    held = Held(RateLimitedError("slow down", retry_after_s=0.2))
+    judge = FakeProvider(held, reply())
+    assert await beside_one_in_haste(judge, held, 1.5, lambda _: None) == reply()
 
 
 async def test_a_flight_has_not_run_out_of_time_because_who_started_it_was_in_haste() -> None:

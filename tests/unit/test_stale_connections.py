@@ -112,8 +112,15 @@ async def test_two_that_are_stale_at_once_are_replaced_by_two_that_are_kept() ->
     assert (server.connections, len(server.stale)) == (4, 2)
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-async def test_what_comes_unasked_on_a_kept_connection_is_nobody_s_answer(*, at_once: bool) -> None:
+STRAY = ANSWER.replace(b"200", b"203")
+
+
+@pytest.mark.parametrize(
+    ("stray", "at_once"),
+    [(STRAY, False), (STRAY, True), (STRAY[:12], False), (b"\r\n", False)],
+    ids=["whole", "whole and at once", "part of a head", "blank line"],
+)
+async def test_what_comes_unasked_on_a_kept_connection_is_nobody_s_answer(stray: bytes, *, at_once: bool) -> None:
     """Else the next question would get it, and every later one the answer to the one before."""
     unasked, has_come = asyncio.Event(), asyncio.Event()
     if at_once:
@@ -127,7 +134,7 @@ async def test_what_comes_unasked_on_a_kept_connection_is_nobody_s_answer(*, at_
                 writer.write(ANSWER)
                 if server.connections == 1:
                     await unasked.wait()
-                    writer.write(ANSWER.replace(b"200", b"203"))
+                    writer.write(stray)
                     has_come.set()
         writer.close()
 
