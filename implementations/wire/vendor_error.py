@@ -28,7 +28,7 @@ class VendorError:
     def of(cls, body: object) -> Self:
         """Read any JSON value; ignores what it does not understand."""
         found = at(body, 0, "error") if isinstance(body, list) else at(body, "error")
-        if at(body, "object") == "error":
+        if found is None and at(body, "object") == "error":
             found = body
         error = found if isinstance(found, dict) else {"message": found}
         message = error.get("message")

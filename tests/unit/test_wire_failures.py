@@ -314,6 +314,7 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM), ContextTooLongError),
     (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM_V1), ContextTooLongError),
     (400, OLDER_VLLM, ContextTooLongError),
+    (400, {"object": "error", "error": OLDER_VLLM}, ContextTooLongError),  # a gateway in front of it
     (400, {**OLDER_VLLM, "message": TOO_LONG_FOR_SGLANG}, ContextTooLongError),
     (400, openai(400, "exceed_context_size_error"), ContextTooLongError),
     (500, openai(500, "exceed_context_size_error"), ContextTooLongError),
