@@ -48,6 +48,11 @@ class ServiceError(Exception):
         self.retry_after_s = retry_after_s
         self.attempts: Sequence[str] = ()
 
+    @property
+    def pause_s(self) -> float:
+        """Seconds for which the provider wants no calls at all; 0 if it asks for no such pause."""
+        return (self.retry_after_s or 0.0) if self.throttles else 0.0
+
 
 # --- The caller's request ---------------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class AnswersImpl:
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
                 goes_on = joins and share is not TimeShare.HALF and failure.ran_out_of_time
-                if not goes_on or patience.remaining_s() < _pause_s(failure) + SHORTEST_ATTEMPT_S:
+                if not goes_on or patience.remaining_s() < failure.pause_s + SHORTEST_ATTEMPT_S:
                     raise
             finally:
                 call.record.add(flight.record)
@@ -123,18 +123,12 @@ class AnswersImpl:
         except CostLimitExceededError:  # our own limit, not a provider failure
             raise
         except ServiceError as failure:
-            pause_s = _pause_s(failure)
-            failure.ran_out_of_time |= flight.longest_wait_s(is_pause=pause_s > 0) < pause_s
+            failure.ran_out_of_time |= flight.longest_wait_s() < 0 or flight.longest_pause_s() < failure.pause_s
             self._events.publish(request_events.provider_failed(query, candidate, failure))
             raise
         if ttl_s is not None and generation == self._cache.generation:
             self._cache.put(key, reply, ttl_s=ttl_s)
         return reply
-
-
-def _pause_s(failure: ServiceError) -> float:
-    """The pause that the provider asks for before another attempt, if any."""
-    return (failure.retry_after_s or 0.0) if failure.throttles else 0.0
 
 
 def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:

@@ -34,15 +34,20 @@ INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of those who come back after a R
 
 
 class DeadlineTooNear(stop_base):
-    """Stops when the back-off, or a pause that the provider asks for, would leave no time for another attempt."""
+    """Stops when the wait would leave no time for another attempt."""
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Tenacity computes the upcoming wait before it evaluates `stop`."""
-        failure, call = _failure(retry_state), current_call()
-        pause_s = (failure.retry_after_s or 0.0) if isinstance(failure, ProviderError) and failure.throttles else 0.0
-        if pause_s and pause_s > call.longest_wait_s(is_pause=True):
-            return True
-        return retry_state.upcoming_sleep > call.longest_wait_s(is_pause=False)
+        return retry_state.upcoming_sleep > current_call().longest_wait_s()
+
+
+class PauseTooLong(stop_base):
+    """Stops when the provider asks for a pause that this call does not wait out."""
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Evaluated after a failure, before the wait."""
+        failure = _failure(retry_state)
+        return isinstance(failure, ProviderError) and failure.pause_s > current_call().longest_pause_s()
 
 
 class BudgetSpent(stop_base):
@@ -70,7 +75,7 @@ class RetryManagerImpl:
         self._on_retry = on_retry
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
-            stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear() | BudgetSpent(budget),
+            stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear() | PauseTooLong() | BudgetSpent(budget),
             wait=_wait_s,
             before_sleep=self._note,
             sleep=sleep,
@@ -140,7 +145,7 @@ def _burdens(retry_state: RetryCallState) -> bool:
 
 def _invites(failure: ProviderError) -> bool:
     """A provider that works said when to come back; until then the throttle gate keeps all calls."""
-    return failure.throttles and not failure.trips_circuit and (failure.retry_after_s or 0.0) >= SHORTEST_INVITATION_S
+    return not failure.trips_circuit and failure.pause_s >= SHORTEST_INVITATION_S
 
 
 def _wait_s(retry_state: RetryCallState) -> float:
@@ -156,6 +161,6 @@ def _wait_s(retry_state: RetryCallState) -> float:
 
 def _spread_s(invited_s: float) -> float:
     """Those who are invited for the same moment do not all come then, as far as the deadline allows."""
-    allowed_s = current_call().longest_wait_s(is_pause=True) - invited_s
+    allowed_s = current_call().longest_pause_s() - invited_s
     most_s = max(0.0, min(INVITED_SPREAD * invited_s, LONGEST_SPREAD_S, allowed_s))
     return random.uniform(0, most_s)  # noqa: S311  spreads load

@@ -109,15 +109,14 @@ class Call:
     record: Record = field(default_factory=Record)
     starter_deadline: Deadline | None = None
 
-    def longest_wait_s(self, *, is_pause: bool) -> float:
-        """The longest wait after which an attempt still fits in; negative if none does.
+    def longest_wait_s(self) -> float:
+        """The longest wait after which an attempt still fits in; negative if none does."""
+        return self.deadline.remaining_s() - SHORTEST_ATTEMPT_S
 
-        is_pause: the provider asks for it. A flight waits out no pause that its starter cannot.
-        """
-        left_s = self.deadline.remaining_s()
-        if is_pause and self.starter_deadline is not None:
-            left_s = min(left_s, self.starter_deadline.remaining_s())
-        return left_s - SHORTEST_ATTEMPT_S
+    def longest_pause_s(self) -> float:
+        """The longest pause that this call waits out, never negative; a flight none that its starter cannot."""
+        starter = self.starter_deadline or self.deadline
+        return max(0.0, min(self.deadline.remaining_s(), starter.remaining_s()) - SHORTEST_ATTEMPT_S)
 
     def apart(self, deadline: Deadline, starter_deadline: Deadline) -> Self:
         """The same call for a flight, with its own deadline and record, so that it can outlive the request."""

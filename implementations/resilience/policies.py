@@ -109,13 +109,13 @@ class Throttled:
             except PausedMeanwhile:
                 continue
             except ProviderError as failure:
-                if failure.throttles and failure.retry_after_s:
-                    self._gate.pause(failure.retry_after_s, is_overload=failure.trips_circuit)
+                if failure.pause_s:
+                    self._gate.pause(failure.pause_s, is_overload=failure.trips_circuit)
                 raise
 
     async def _wait_for_end_of_pause(self, request: ProviderRequest) -> None:
         while (pause_s := self._gate.remaining_s) > 0:
-            if self._gate.is_crowded or pause_s > current_call().longest_wait_s(is_pause=True):
+            if self._gate.is_crowded or pause_s > current_call().longest_pause_s():
                 paused = OverloadPausedError if self._gate.is_overload else ThrottlePausedError
                 refusal = paused(
                     "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
@@ -148,7 +148,7 @@ class ConcurrencyLimited:
         """
         call, began_s = current_call(), self._clock()
         try:
-            slot = await self._bulkhead.enter(within_s=call.longest_wait_s(is_pause=False))
+            slot = await self._bulkhead.enter(within_s=call.longest_wait_s())
         except ServiceOverloadedError as failure:
             failure.provider = request.provider
             raise

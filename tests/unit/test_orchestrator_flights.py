@@ -368,7 +368,7 @@ async def test_a_flight_waits_out_a_pause_only_as_long_as_who_started_it_waits_f
     pauses_s: list[float] = []
 
     async def note(_: ProviderRequest) -> ProviderReply:
-        pauses_s.append(current_call().longest_wait_s(is_pause=True))
+        pauses_s.append(current_call().longest_pause_s())
         raise ProviderUnavailableError("down")
 
     harness = Harness({ANTHROPIC: FakeProvider(note), OPENAI: FakeProvider(note)})
