@@ -665,7 +665,7 @@ class SteeringProvider(Provider):
 
     @provide
     def circuit_steering(self, circuits: CircuitSteeringImpl) -> CircuitSteeringProtocol:
-        """The circuits, as administrators override them."""
+        """The circuits, as administrators force them."""
         return circuits
 
     @provide

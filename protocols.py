@@ -1030,10 +1030,10 @@ class SettingsSteeringProtocol(Protocol):
 
 
 class CircuitSteeringProtocol(Protocol):
-    """Overrides circuits, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
+    """Forces circuits open or closed, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
 
     async def poll(self) -> None:
-        """Adopt the overrides made through other replicas."""
+        """Adopt the orders given to other replicas."""
         ...
 
     def report(self, provider: ProviderName) -> CircuitResponse:
@@ -1045,7 +1045,7 @@ class CircuitSteeringProtocol(Protocol):
         ...
 
     async def reset(self, provider: ProviderName, *, by: Administrator) -> CircuitResponse:
-        """Clear the override, the counts and a throttle pause."""
+        """Release it, clear its counts, lift a throttle pause."""
         ...
 
 

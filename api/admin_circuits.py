@@ -39,7 +39,7 @@ async def force(
 async def reset(
     provider: str, access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]
 ) -> Response:
-    """Clear the override, the counts and a pause that the provider asked for."""
+    """Release a circuit, clear its counts and lift a pause that the provider asked for."""
     check(access)
     return json_answer(
         await run_to_completion(steering.reset(word_of(ProviderName, "provider", provider), by=administrator()))

@@ -53,14 +53,14 @@ class CircuitSteeringImpl:
     def report(self, provider: ProviderName) -> CircuitResponse:
         """The state of one circuit in this replica."""
         circuit = self._guards[provider].circuit
-        held = circuit.override
+        hold = circuit.hold
         return CircuitResponse(
             provider=provider,
             circuit_breaker_state=circuit.state,
-            forced=held is not None,
-            reason=None if held is None else held.reason,
-            actor=None if held is None else held.actor,
-            expires_in_s=None if held is None or held.until_s is None else round(held.until_s - self._clock(), 1),
+            forced=hold is not None,
+            reason=None if hold is None else hold.reason,
+            actor=None if hold is None else hold.actor,
+            expires_in_s=None if hold is None or hold.until_s is None else round(hold.until_s - self._clock(), 1),
             scope=self._shared.scope,
         )
 
@@ -116,7 +116,7 @@ class CircuitSteeringImpl:
                 self._follow(guards, order)
 
     def _follow(self, guards: Guards, order: Order | None) -> None:
-        """Without an order, or with an expired one, the circuit is no longer forced by an administrator."""
+        """Without an order, or with an expired one, the circuit is no longer held by an administrator."""
         circuit = guards.circuit
         left_s = None if order is None else order.left_s(self._now_s())
         match order:
@@ -125,7 +125,7 @@ class CircuitSteeringImpl:
                 guards.gate.lift()
             case Order(state=ForcedState() as state, reason=str() as reason) if left_s is None or left_s > 0:
                 circuit.force(CircuitState(state), reason=reason, actor=order.actor, for_s=left_s)
-            case _ if circuit.override is not None and circuit.override.actor != OWN_DECISION:
+            case _ if circuit.hold is not None and circuit.hold.actor != OWN_DECISION:
                 circuit.reset()
 
     def _flawed(self) -> None:

@@ -81,7 +81,7 @@ class ProviderSelectorImpl:
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
         """One provider, whether or not it is in the priority order."""
         mocked = name is ProviderName.MOCK and settings.mock is not None
-        held = self._guards[name].circuit.override
+        hold = self._guards[name].circuit.hold
         activity = self._accounting.activity(name)
         return ProviderStatus(
             name=name,
@@ -92,7 +92,7 @@ class ProviderSelectorImpl:
             reason=self._obstacle(name, settings) or self._pause(name),
             activity=activity,
             last_probe=self._finding(name, activity),
-            held_because=None if held is None else held.reason,
+            held_because=None if hold is None else hold.reason,
         )
 
     def _choices(self, query: ComparisonQuery, settings: CurrentSettings) -> Sequence[Choice]:

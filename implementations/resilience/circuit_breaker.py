@@ -1,4 +1,4 @@
-"""A circuit breaker: blocks calls to a failing dependency, probes it after a while, and can be forced by an operator.
+"""A circuit breaker: blocks calls to a failing dependency, probes it after a while, and can be forced open or closed.
 
 Closed: calls pass and their outcomes are counted. Open: none passes until the open time is over; the next call is then
 the probe of the half-open circuit. Enough good probes close the circuit, one bad probe opens it for longer.
@@ -34,8 +34,8 @@ class CircuitRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """A forced state. until_s: when it expires, None for never."""
+class Hold:
+    """The state that a circuit was forced into, and is held in. until_s: when that ends, None for never."""
 
     state: CircuitState
     reason: str
@@ -46,7 +46,7 @@ class Override:
 class Refused(Exception):  # noqa: N818  not an error: the answer to a request for a permit
     """No call may pass now. wait_s: until one may, infinite if only a reset can end it.
 
-    reason: why it was forced open, None if it was not. is_probed: a probe is under way, which may end at any moment.
+    reason: why it is held open, None if it is not. is_probed: a probe is under way, which may end at any moment.
     """
 
     def __init__(self, wait_s: float, reason: str | None, *, is_probed: bool = False) -> None:
@@ -74,7 +74,7 @@ class Permit:
         return breaker is not None and breaker.report_failure(retry_after_s)
 
     def forced_open(self, *, reason: str, actor: str, for_s: float) -> bool:
-        """The call failed, and others would for long. True if this forced the circuit open; a forced state stays."""
+        """The call failed, and others would for long. True if this forced the circuit open; a held one stays."""
         breaker = self._used()
         return breaker is not None and breaker.report_lasting_failure(reason, actor, for_s)
 
@@ -111,7 +111,7 @@ class CircuitBreaker:
         self._open_until_s = 0.0
         self._good_probes = 0
         self._probe_since_s: float | None = None
-        self._override: Override | None = None
+        self._hold: Hold | None = None
 
     @property
     def state(self) -> CircuitState:
@@ -120,16 +120,16 @@ class CircuitBreaker:
         return self._state
 
     @property
-    def override(self) -> Override | None:
-        """The forced state, if any."""
+    def hold(self) -> Hold | None:
+        """The state in which it is held, whatever its traffic, if it is."""
         self._notice_time()
-        return self._override
+        return self._hold
 
     def refusal(self) -> Refused | None:
         """Why a call would be refused now; None if it would pass. Only applies transitions that are due by time."""
         now_s = self._notice_time()
-        if self._override is not None:
-            return self._forced_refusal(self._override, now_s)
+        if self._hold is not None:
+            return self._refusal_while_held(self._hold, now_s)
         if self._state is CircuitState.OPEN and now_s < self._open_until_s:
             return Refused(self._open_until_s - now_s, None)
         if self._probe_since_s is not None:
@@ -151,14 +151,14 @@ class CircuitBreaker:
         """Force the circuit open or closed, whatever its traffic, for for_s seconds or until reset."""
         before = self.state
         until_s = None if for_s is None else self._clock() + for_s
-        self._override = Override(state=state, reason=reason, actor=actor, until_s=until_s)
+        self._hold = Hold(state=state, reason=reason, actor=actor, until_s=until_s)
         self._start(state)
         self._notify(before, state)
 
     def reset(self) -> None:
-        """Close the circuit; clear any forced state and all counts."""
+        """Close the circuit; end any hold and clear all counts."""
         before = self.state
-        self._override = None
+        self._hold = None
         self._start(CircuitState.CLOSED)
         self._notify(before, CircuitState.CLOSED)
 
@@ -180,7 +180,7 @@ class CircuitBreaker:
 
     def report_failure(self, retry_after_s: float) -> bool:
         """Count it; True if it opened the circuit."""
-        if self._override is not None:
+        if self._hold is not None:
             return False
         if self._state is CircuitState.HALF_OPEN:
             self._open(retry_after_s)
@@ -194,8 +194,8 @@ class CircuitBreaker:
         return False
 
     def report_lasting_failure(self, reason: str, actor: str, for_s: float) -> bool:
-        """Force the circuit open, unless it is forced already; True if so."""
-        if self._override is not None:
+        """Force the circuit open, unless it is held already; True if so."""
+        if self._hold is not None:
             return False
         self.force(CircuitState.OPEN, reason=reason, actor=actor, for_s=for_s)
         return True
@@ -209,23 +209,23 @@ class CircuitBreaker:
         return self._rules.probe_s + EXTRA_PROBE_S
 
     def _notice_time(self) -> float:
-        """Apply transitions due by time (a forced state expires, a lost probe counts as failed); return the time."""
+        """Apply transitions due by time (a hold ends, a lost probe counts as failed); return the time."""
         now_s = self._clock()
-        override = self._override
-        if override is not None and override.until_s is not None and now_s >= override.until_s:
-            self._override = None
-            self._start(override.state)
-            self._open_until_s = now_s  # a circuit that was forced open is tried before it is trusted
+        hold = self._hold
+        if hold is not None and hold.until_s is not None and now_s >= hold.until_s:
+            self._hold = None
+            self._start(hold.state)
+            self._open_until_s = now_s  # a circuit that was held open is tried before it is trusted
             if not self._rules.counts:
                 self._enter(CircuitState.CLOSED)
         if self._probe_since_s is not None and now_s >= self._probe_since_s + self._longest_probe_s:
             self._open(0.0)
         return now_s
 
-    def _forced_refusal(self, override: Override, now_s: float) -> Refused | None:
-        if override.state is CircuitState.CLOSED:
+    def _refusal_while_held(self, hold: Hold, now_s: float) -> Refused | None:
+        if hold.state is CircuitState.CLOSED:
             return None
-        return Refused(inf if override.until_s is None else override.until_s - now_s, override.reason)
+        return Refused(inf if hold.until_s is None else hold.until_s - now_s, hold.reason)
 
     def _open(self, retry_after_s: float) -> None:
         """Open for a jittered time that doubles with each opening, and is at least the dependency's Retry-After."""

@@ -63,9 +63,9 @@ def guards_of(
 
     def log_change(before: CircuitState, after: CircuitState) -> None:
         metrics.circuit_changed(name, after)
-        held = guards.circuit.override
+        hold = guards.circuit.hold
         log.warning(
-            "circuit_changed", provider=name, before=before, after=after, reason=None if held is None else held.reason
+            "circuit_changed", provider=name, before=before, after=after, reason=None if hold is None else hold.reason
         )
 
     guards = Guards(
@@ -83,7 +83,7 @@ def guards_of(
 
 
 def _is_held(circuit: CircuitBreaker, reason: HoldReason) -> float:
-    override = circuit.override
-    if override is None:
+    hold = circuit.hold
+    if hold is None:
         return 0.0
-    return float(reason == (override.reason if override.actor == OWN_DECISION else HoldReason.OPERATOR))
+    return float(reason == (hold.reason if hold.actor == OWN_DECISION else HoldReason.OPERATOR))

@@ -17,7 +17,7 @@ from tests.fakes import Clock
 
 def test_a_new_circuit_is_closed_and_lets_calls_pass() -> None:
     circuit = Circuit()
-    assert (circuit.state, circuit.breaker.override, circuit.refuses, circuit.told) == (CLOSED, None, False, [])
+    assert (circuit.state, circuit.breaker.hold, circuit.refuses, circuit.told) == (CLOSED, None, False, [])
 
 
 def test_a_closed_circuit_lets_any_number_of_calls_pass_at_once() -> None:
@@ -592,7 +592,7 @@ def test_looking_changes_nothing() -> None:
     circuit.wait()
     for _ in range(10):
         assert circuit.breaker.refusal() is None
-        assert circuit.breaker.override is None
+        assert circuit.breaker.hold is None
         assert circuit.state is OPEN
     assert circuit.told == [(CLOSED, OPEN)]
     circuit.breaker.acquire()

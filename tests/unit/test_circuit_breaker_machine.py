@@ -290,7 +290,7 @@ class CircuitMachine(RuleBasedStateMachine):
         refusal = self.breaker.refusal()
         assert self.told == self.model.told
         assert self.breaker.state is self.model.state
-        assert (self.breaker.override is not None) == self.model.forced
+        assert (self.breaker.hold is not None) == self.model.forced
         assert (None if refusal is None else refusal.wait_s) == self.model.wait_s(self.clock())
         assert refusal is None or refusal.reason == ("maintenance" if self.model.forced else None)
 

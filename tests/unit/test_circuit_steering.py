@@ -124,7 +124,7 @@ async def test_a_reset_forgets_in_every_replica_what_was_forced_and_what_was_cou
     told = await here.steering.reset(OPENAI, by=ADMIN)
     assert (told.circuit_breaker_state, told.forced, told.actor) == (CLOSED, False, None)
     assert await there.looks() is CLOSED
-    assert there.circuits[OPENAI].override is None
+    assert there.circuits[OPENAI].hold is None
     here.fails(4)
     assert here.circuits[OPENAI].state is CLOSED
 
@@ -161,7 +161,7 @@ async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
     assert await again.looks() is OPEN
     assert again.steering.report(OPENAI).expires_in_s == 100.0
     again.waits(101)
-    assert again.circuits[OPENAI].override is None
+    assert again.circuits[OPENAI].hold is None
     late = other_replica(here)
     assert await late.looks() is CLOSED
 
@@ -183,7 +183,7 @@ async def test_an_order_whose_time_is_over_ends_the_one_before() -> None:
     await here.forces(ForcedState.OPEN, for_s=1)
     here.waits(2)
     assert await there.looks() is CLOSED
-    assert there.circuits[OPENAI].override is None
+    assert there.circuits[OPENAI].hold is None
 
 
 async def test_without_redis_an_order_holds_here() -> None:

@@ -6,7 +6,7 @@ from math import inf
 import pytest
 
 from api_models import CircuitState
-from implementations.resilience.circuit_breaker import Override, Permit, Refused
+from implementations.resilience.circuit_breaker import Hold, Permit, Refused
 from tests.circuit import CLOSED, HALF_OPEN, OPEN, REPORTS, Circuit, Report, half_open, opened
 
 # Forced
@@ -15,11 +15,11 @@ from tests.circuit import CLOSED, HALF_OPEN, OPEN, REPORTS, Circuit, Report, hal
 def test_what_was_forced_is_told_with_its_reason_its_actor_and_its_end() -> None:
     circuit = Circuit()
     circuit.force(OPEN, for_s=90)
-    assert circuit.breaker.override == Override(
+    assert circuit.breaker.hold == Hold(
         state=OPEN, reason="maintenance", actor="operator", until_s=circuit.clock() + 90
     )
     circuit.force(CLOSED)
-    assert circuit.breaker.override == Override(state=CLOSED, reason="maintenance", actor="operator", until_s=None)
+    assert circuit.breaker.hold == Hold(state=CLOSED, reason="maintenance", actor="operator", until_s=None)
 
 
 def test_a_circuit_forced_open_refuses_with_the_reason_and_the_remaining_time() -> None:
@@ -39,7 +39,7 @@ def test_a_circuit_forced_open_for_ever_names_no_time_and_never_ends_by_itself()
         circuit.clock.advance(86400)
         assert circuit.refuses
         assert circuit.wait_s == inf
-    assert circuit.breaker.override is not None
+    assert circuit.breaker.hold is not None
 
 
 def test_traffic_does_not_change_what_was_forced_open() -> None:
@@ -101,9 +101,9 @@ def test_a_forced_state_ends_to_the_moment() -> None:
     circuit.force(OPEN, for_s=90)
     circuit.clock.advance(89.75)
     assert circuit.refuses
-    assert circuit.breaker.override is not None
+    assert circuit.breaker.hold is not None
     circuit.clock.advance(0.25)
-    assert circuit.breaker.override is None
+    assert circuit.breaker.hold is None
     assert not circuit.refuses
 
 
@@ -191,7 +191,7 @@ def test_the_open_time_starts_afresh_after_a_forced_closing() -> None:
 def test_a_state_forced_for_no_time_is_over_at_once(for_s: float) -> None:
     circuit = Circuit()
     circuit.force(OPEN, for_s=for_s)
-    assert circuit.breaker.override is None
+    assert circuit.breaker.hold is None
     assert not circuit.refuses
     circuit.good(2)
     assert circuit.told == [(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, CLOSED)]
@@ -217,7 +217,7 @@ def test_a_reset_ends_what_was_forced() -> None:
     circuit = Circuit()
     circuit.force(OPEN)
     circuit.breaker.reset()
-    assert (circuit.state, circuit.breaker.override, circuit.refuses) == (CLOSED, None, False)
+    assert (circuit.state, circuit.breaker.hold, circuit.refuses) == (CLOSED, None, False)
     circuit.clock.advance(1000)
     assert circuit.told == [(CLOSED, OPEN), (OPEN, CLOSED)]
 
@@ -277,9 +277,7 @@ def test_a_lasting_failure_forces_the_circuit_open_once() -> None:
     first, second = circuit.breaker.acquire(), circuit.breaker.acquire()
     assert [lasting(first), lasting(first), lasting(second)] == [True, False, False]
     assert (circuit.state, circuit.wait_s, circuit.told) == (OPEN, 300, [(CLOSED, OPEN)])
-    assert circuit.breaker.override == Override(
-        state=OPEN, reason="quota", actor="service", until_s=circuit.clock() + 300
-    )
+    assert circuit.breaker.hold == Hold(state=OPEN, reason="quota", actor="service", until_s=circuit.clock() + 300)
 
 
 def test_a_lasting_failure_of_the_probe_forces_the_circuit_open() -> None:
@@ -295,7 +293,7 @@ def test_a_lasting_failure_from_before_an_order_changes_nothing(event: Callable[
     before = circuit.breaker.acquire()
     event(circuit)
     assert not lasting(before)
-    assert not circuit.breaker.override or circuit.breaker.override.actor == "operator"
+    assert not circuit.breaker.hold or circuit.breaker.hold.actor == "operator"
     assert circuit.state is CLOSED
 
 
