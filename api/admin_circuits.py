@@ -4,8 +4,7 @@ from dishka import FromDishka
 from quart import Blueprint, Response
 from quart_dishka import inject
 
-from api.admin_requests import administrator, read, run_to_completion
-from api.admin_routes import check
+from api.admin_requests import administrator, check, read, run_to_completion
 from api.query_parameters import word_of
 from api.response_rendering import json_answer
 from api_models import CircuitOrder, CircuitsResponse, ProviderName

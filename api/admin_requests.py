@@ -1,4 +1,4 @@
-"""Shared by the admin routes: who acts, which version If-Match names, a small JSON body."""
+"""Shared by the admin routes: the key, who acts, which version If-Match names, a small JSON body."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,13 +7,21 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from api.request_reading import complaints, read_object
-from api.request_scope import current_scope
+from api.request_scope import attribute_to, current_scope
+from api.shown_key import shown_key
 from api_models import ADMIN
 from exceptions import InvalidQueryError
-from protocols import Administrator
+from protocols import AdminAccessProtocol, Administrator
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=BaseModel)
+
+
+def check(access: AdminAccessProtocol) -> None:
+    """Require the administrator's key. Every admin route starts with this."""
+    scope = current_scope()
+    access.check(shown_key(scope.request), peer=scope.peer())
+    attribute_to(ADMIN)
 
 
 def administrator() -> Administrator:

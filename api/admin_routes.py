@@ -4,11 +4,9 @@ from dishka import FromDishka
 from quart import Blueprint, Response
 from quart_dishka import inject
 
-from api.admin_requests import administrator, run_to_completion
-from api.request_scope import attribute_to, current_scope
+from api.admin_requests import administrator, check, run_to_completion
 from api.response_rendering import json_answer
-from api.shown_key import shown_key
-from api_models import ADMIN, AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
+from api_models import AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
 from protocols import AdminAccessProtocol, AuditProtocol, CostAlertsProtocol, LLMCacheManagerProtocol
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/v1/admin")
@@ -60,10 +58,3 @@ async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[Aud
     """The latest changes made through this replica."""
     check(access)
     return json_answer(ChangesResponse(list(audit.latest())))
-
-
-def check(access: AdminAccessProtocol) -> None:
-    """Require the administrator's key. Every admin route starts with this."""
-    scope = current_scope()
-    access.check(shown_key(scope.request), peer=scope.peer())
-    attribute_to(ADMIN)

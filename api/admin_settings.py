@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from quart import Blueprint, Response
 from quart_dishka import inject
 
-from api.admin_requests import administrator, json_object, meant_version, run_to_completion
-from api.admin_routes import check
+from api.admin_requests import administrator, check, json_object, meant_version, run_to_completion
 from api.response_rendering import json_answer
 from api_models import SettingsResponse
 from config import Setting, settings_table
