@@ -1032,12 +1032,8 @@ class SettingsSteeringProtocol(Protocol):
 class CircuitSteeringProtocol(Protocol):
     """Forces circuits open or closed, in all replicas. Raises InvalidQueryError and ServiceOverloadedError."""
 
-    async def poll(self) -> None:
-        """Adopt the orders given to other replicas."""
-        ...
-
-    def report(self, provider: ProviderName) -> CircuitResponse:
-        """The current state of one circuit."""
+    async def report(self) -> Sequence[CircuitResponse]:
+        """The current state of every circuit."""
         ...
 
     async def force(self, provider: ProviderName, order: CircuitOrder, *, by: Administrator) -> CircuitResponse:

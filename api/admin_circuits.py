@@ -18,8 +18,7 @@ blueprint = Blueprint("admin_circuits", __name__, url_prefix="/api/v1/admin/circ
 async def circuits(access: FromDishka[AdminAccessProtocol], steering: FromDishka[CircuitSteeringProtocol]) -> Response:
     """Every circuit of this replica and, if it is held, by whom."""
     check(access)
-    await steering.poll()
-    return json_answer(CircuitsResponse(circuits=[steering.report(provider) for provider in ProviderName]))
+    return json_answer(CircuitsResponse(circuits=list(await steering.report())))
 
 
 @blueprint.put("/<provider>")

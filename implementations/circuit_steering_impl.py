@@ -3,7 +3,7 @@
 Circuits that the service itself forces open (refused key, exhausted quota), and all counts, stay local to the replica.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from pydantic import JsonValue
@@ -50,8 +50,13 @@ class CircuitSteeringImpl:
         """Apply orders given to other replicas."""
         await self._shared.poll()
 
-    def report(self, provider: ProviderName) -> CircuitResponse:
-        """The state of one circuit in this replica."""
+    async def report(self) -> Sequence[CircuitResponse]:
+        """Every circuit as it is in this replica, after reading Redis."""
+        await self.poll()
+        return [self.report_of(provider) for provider in self._guards]
+
+    def report_of(self, provider: ProviderName) -> CircuitResponse:
+        """One circuit, as known here."""
         circuit = self._guards[provider].circuit
         hold = circuit.hold
         return CircuitResponse(
@@ -98,7 +103,7 @@ class CircuitSteeringImpl:
         await self._shared.change(
             ordered, then=lambda *_: self._audit.record(by, action, provider, old=old, new=self._shown(provider))
         )
-        return self.report(provider)
+        return self.report_of(provider)
 
     def _take(self, values: Values) -> None:
         for provider, guards in self._guards.items():
@@ -132,6 +137,6 @@ class CircuitSteeringImpl:
         self._metrics.config_reload_errors.of(STORED).inc()
 
     def _shown(self, provider: ProviderName) -> JsonValue:
-        return self.report(provider).model_dump(
+        return self.report_of(provider).model_dump(
             mode="json", include={"circuit_breaker_state", "reason", "expires_in_s"}
         )

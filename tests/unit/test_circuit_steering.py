@@ -87,7 +87,7 @@ async def test_a_circuit_is_held_open_everywhere_and_says_by_whom() -> None:
         expires_in_s=600.0,
         scope=UsageScope.FLEET,
     )
-    assert there.steering.report(OPENAI) == told
+    assert there.steering.report_of(OPENAI) == told
     assert there.circuits[GOOGLE].state is CLOSED
     with pytest.raises(Refused) as refused:
         there.circuits[OPENAI].acquire()
@@ -150,7 +150,7 @@ async def test_what_the_service_decides_itself_stays_local() -> None:
     here.circuits[OPENAI].force(OPEN, reason="quota", actor=OWN_DECISION, for_s=300)
     await here.steering.poll()
     assert await there.looks() is CLOSED
-    assert here.steering.report(OPENAI).actor == OWN_DECISION
+    assert here.steering.report_of(OPENAI).actor == OWN_DECISION
 
 
 async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
@@ -159,7 +159,7 @@ async def test_the_time_goes_on_while_a_replica_is_started_again() -> None:
     here.waits(500)
     again = other_replica(here)
     assert await again.looks() is OPEN
-    assert again.steering.report(OPENAI).expires_in_s == 100.0
+    assert again.steering.report_of(OPENAI).expires_in_s == 100.0
     again.waits(101)
     assert again.circuits[OPENAI].hold is None
     late = other_replica(here)
@@ -172,7 +172,7 @@ async def test_a_replica_whose_clock_is_behind_holds_no_longer_than_was_ordered(
     behind.calendar.move(seconds=-86_400)
     await here.forces(ForcedState.OPEN, for_s=600)
     await behind.looks()
-    assert behind.steering.report(OPENAI).expires_in_s == 600.0
+    assert behind.steering.report_of(OPENAI).expires_in_s == 600.0
 
 
 async def test_an_order_whose_time_is_over_ends_the_one_before() -> None:
