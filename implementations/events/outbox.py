@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-import structlog
-
 from api_models import DependencyStatus, EventData, EventDropReason, ProcessingEvent
 from implementations.events.connection import KafkaConnection
 from implementations.events.degraded_modes import DegradedModes
@@ -21,8 +19,6 @@ FLUSH_TIMEOUT_S = 5.0
 FLUSH_POLL_S = 0.02
 TICK_S = 1.0
 TICKS_PER_CHECKPOINT = 10
-
-log = structlog.get_logger("events")
 
 
 class Outbox(Protocol):

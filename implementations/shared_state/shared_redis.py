@@ -65,7 +65,6 @@ class SharedRedis:
     ) -> None:
         self._connections = connections
         self._metrics = metrics
-        self._clock = clock
         rules = CircuitRules(failure_threshold=FAILURE_THRESHOLD, probe_s=PATIENCE_S)
         self._circuits = {
             access: CircuitBreaker(rules, clock=clock, jitter=jitter, on_transition=lambda *_: self._log_mode())
