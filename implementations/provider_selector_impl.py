@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import ceil
 
-from api_models import CircuitState, ProviderName
+from api_models import ProviderName
 from exceptions import InvalidQueryError, NoUsableProviderError
 from implementations.judging.catalogue import MOCK_MODEL
 from implementations.resilience.provider_guards import ProviderGuards
@@ -140,7 +140,7 @@ class ProviderSelectorImpl:
         if refusal is not None:
             if refusal.reason is not None:
                 return f"circuit held open: {refusal.reason}"
-            return "circuit open" if guards.circuit.state is CircuitState.OPEN else "circuit half open, being tried"
+            return "circuit half open, being tried" if refusal.is_probed else "circuit open"
         pause_s = ceil(guards.gate.remaining_s)
         return f"throttled for {pause_s} s" if pause_s else None
 

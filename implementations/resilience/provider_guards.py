@@ -36,8 +36,7 @@ class Guards:
         A half-open circuit will soon be open or closed; a call waits at the gate as long as an attempt fits in then.
         """
         refusal = self.circuit.refusal()
-        is_open = refusal is not None and self.circuit.state is not CircuitState.HALF_OPEN
-        if refusal is not None and is_open and refusal.wait_s > half_s:
+        if refusal is not None and not refusal.is_probed and refusal.wait_s > half_s:
             return False
         return self.gate.remaining_s + SHORTEST_ATTEMPT_S <= 2 * half_s
 
