@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,6 +36,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from api_models import ADMIN, ANONYMOUS, ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
@@ -869,11 +870,14 @@ def variable_in_force(setting: Setting, environ: Mapping[str, str]) -> str | Non
 
 def _unknown(environ: Mapping[str, str]) -> dict[str, Wrong]:
     known = known_variables()
-    found = {}
-    for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
-        near = difflib.get_close_matches(name, known, n=1)
-        found[name] = Wrong("there is no such setting" + (f" (did you mean {near[0]}?)" if near else ""))
-    return found
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return {name: Wrong(no_such_setting(name, known)) for name in unknown}
+
+
+def no_such_setting(name: str, known: Collection[str]) -> str:
+    """The complaint about a name that is not among these."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return "there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def _value(setting: Setting, variable: str) -> object:
@@ -926,8 +930,13 @@ def _complaints(error: ValidationError) -> Iterator[str]:
         group, field, *inside = (*map(str, mistake["loc"]), "")
         setting = table.get((group, field))
         name = variable_in_force(setting, os.environ) or setting.variable if setting else group
-        value = mistake["input"]
-        message = value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
+        message = expected_in(mistake)
         place = "" if setting is None or setting.is_secret else ".".join(filter(None, inside))
         messages.setdefault(name, f"{message} (at {place})" if place else message)
     return (f"{name}: {message}." for name, message in messages.items())
+
+
+def expected_in(mistake: ErrorDetails) -> str:
+    """What is expected where this mistake was made; nothing of what was given."""
+    value = mistake["input"]
+    return value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")

@@ -1,6 +1,5 @@
 """The operator's overrides of environment settings: by name, validated by the same fields, all or none."""
 
-import difflib
 import re
 from collections.abc import Mapping
 
@@ -8,7 +7,7 @@ from pydantic import JsonValue, ValidationError
 from pydantic_core import to_jsonable_python
 
 from api_models import RoutingRule
-from config import MASK, Setting, Settings, Wrong, settings_table
+from config import MASK, Setting, Settings, Wrong, expected_in, no_such_setting, settings_table
 
 NAME = re.compile(r"[a-z0-9_]{1,64}")
 
@@ -64,8 +63,7 @@ def _of_json_type(setting: Setting, value: object) -> object:
 def _why_refused(name: str) -> str:
     if any(name == setting.name for setting in settings_table()):
         return "does not change while the service runs"
-    near = difflib.get_close_matches(name, changeable_settings(), n=1)
-    return "there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
+    return no_such_setting(name, changeable_settings())
 
 
 def _named(name: str, message: str) -> tuple[str, str]:
@@ -80,7 +78,6 @@ def _complaints(error: ValidationError) -> Mapping[str, str]:
     for mistake in error.errors(include_url=False, include_context=False):
         group, field, *path = (*map(str, mistake["loc"]), "", "")
         steps = ".".join(step for step in path if step.isdecimal() or step in RoutingRule.model_fields)
-        value = mistake["input"]
-        message = value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
+        message = expected_in(mistake)
         messages.setdefault(names.get((group, field), group), f"{steps}: {message}" if steps else message)
     return messages
