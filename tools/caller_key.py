@@ -1,13 +1,13 @@
 """Generates a key for one caller: prints it once, with its digest for CALLER_API_KEYS."""
 
 import argparse
-import hashlib
 import secrets
 import sys
 
 import orjson
 
 from config import caller_digests
+from implementations.access.digests import digest_of
 
 KEY_PREFIX = "llmp_"
 KEY_BYTES = 32
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", help="the caller's name: lower-case letters, digits, dots, dashes, underscores")
     name = parser.parse_args(arguments).name
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-    entry = orjson.dumps({name: [hashlib.sha256(key.encode()).hexdigest()]}).decode()
+    entry = orjson.dumps({name: [digest_of(key).hex()]}).decode()
     try:
         caller_digests(entry)
     except ValueError as complaint:
