@@ -105,8 +105,10 @@ class SharedBudget:
                 heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
                 if heard is not None:
                     break
-        if heard is None or heard.answer:
-            return heard and heard.answer
+        if heard is None:
+            return None
+        if heard.answer is not BudgetAnswer.DONE:
+            return heard.answer
         self._local.decide(reservation)
         if epoch == self._epoch:  # a declaration made meanwhile lacks the ceiling: it is then a difference to send
             for account in reservation.accounts:
