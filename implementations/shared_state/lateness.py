@@ -15,8 +15,8 @@ class Lateness:
         self.clock = clock
         self.replied_s = self._late_since_s = -inf
 
-    def is_same_stall(self) -> bool:
-        """Whether another exchange was late a moment ago; this one is from now on."""
+    def note_late(self) -> bool:
+        """Note that an exchange is late. True if another was a moment ago: one stall of ours made both late."""
         now_s = self.clock()
         if now_s < self._late_since_s + ONE_STALL_S:
             return True

@@ -186,7 +186,7 @@ class SharedRedis:
         """
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
-        is_same_stall = fault in {Fault.TIMEOUT, Fault.SLOW} and self._lateness.is_same_stall()
+        is_same_stall = fault in {Fault.TIMEOUT, Fault.SLOW} and self._lateness.note_late()
         if is_same_stall or fault in OF_ONE_COMMAND or fault is Fault.POOL:
             return
         match fault:

@@ -334,7 +334,7 @@ def test_what_is_late_again_and_again_is_no_single_stall_however_often() -> None
     late = Lateness(clock)
     told = []
     for _ in range(5):
-        told.append(late.is_same_stall())
+        told.append(late.note_late())
         clock.advance(ONE_STALL_S * 0.6)
 
     assert told == [False, True, False, True, False]
