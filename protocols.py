@@ -704,7 +704,7 @@ class AlertsReset:
 
 
 @value_object
-class TrialReport:
+class ProviderTestReport:
     """The result of a provider test. message: one sentence of ours."""
 
     success: bool
@@ -1070,7 +1070,7 @@ class AuditProtocol(Protocol):
 class LLMProviderTesterProtocol(Protocol):
     """Tests one provider on demand."""
 
-    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> ProviderTestReport:
         """Within ten seconds: the free probe, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 

@@ -15,7 +15,7 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz", "/metrics", "/docs
 ADMIN_ROUTES = "/api/v1/admin/"  # each requires the administrator's key itself
 API = "/api/"
 READING = frozenset({"GET", "HEAD"})
-TRIALS = frozenset({"llm.test_provider"})
+PROVIDER_TESTS = frozenset({"llm.test_provider"})
 
 
 def install(app: Application, *, access: CallerAccessProtocol, trusted_proxies: Sequence[IPNetwork]) -> None:
@@ -37,4 +37,4 @@ def needs_no_caller(path: str) -> bool:
 
 def _is_for_operators(request: ServiceRequest) -> bool:
     """Whether the administrator's key suffices: for reading, and for testing a provider."""
-    return request.path.startswith(API) and (request.method in READING or request.endpoint in TRIALS)
+    return request.path.startswith(API) and (request.method in READING or request.endpoint in PROVIDER_TESTS)

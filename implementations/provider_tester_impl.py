@@ -19,8 +19,8 @@ from protocols import (
     LLMRequestBuilderProtocol,
     ProviderReply,
     ProviderRequest,
+    ProviderTestReport,
     RuntimeSettingsProtocol,
-    TrialReport,
 )
 
 TEST_TIMEOUT_S = 9.5  # the contract promises ten
@@ -56,7 +56,7 @@ class ProviderTesterImpl:
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
 
-    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> TrialReport:
+    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> ProviderTestReport:
         """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         settings, began_s = self._runtime_settings.current(), self._clock()
         name = ProviderName.MOCK if settings.mock else provider
@@ -99,7 +99,7 @@ class ProviderTesterImpl:
 
     def _report(
         self, name: ProviderName, began_s: float, message: str, *, model: str | None = None, success: bool = False
-    ) -> TrialReport:
-        return TrialReport(
+    ) -> ProviderTestReport:
+        return ProviderTestReport(
             success=success, provider=name, message=message, elapsed_s=self._clock() - began_s, model=model
         )

@@ -23,7 +23,7 @@ from protocols import (
     ProviderReply,
     ProviderRequest,
     ProviderStatus,
-    TrialReport,
+    ProviderTestReport,
 )
 from tests.fakes import (
     KNOBS,
@@ -109,7 +109,7 @@ class Harness:
             clock=self.clock,
         )
 
-    async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> TrialReport:
+    async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> ProviderTestReport:
         return await self.tester.test(provider, deep=deep, caller=ANONYMOUS)
 
 
@@ -117,7 +117,7 @@ async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
     judge = FakeProvider()
     report = await Harness({ANTHROPIC: judge}).test()
 
-    assert report == TrialReport(
+    assert report == ProviderTestReport(
         success=True, provider=ANTHROPIC, message="The key is accepted.", elapsed_s=0.0, model=None
     )
     assert (judge.probes, judge.requests) == (1, [])
