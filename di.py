@@ -365,7 +365,7 @@ class AccountingProvider(Provider):
 
 
 class RequestProvider(Provider):
-    """The components that handle one request."""
+    """What answers a request, and what tests and probes the providers."""
 
     scope = Scope.APP
 
@@ -501,16 +501,6 @@ class RequestProvider(Provider):
     def flights(self) -> Flights:
         """Calls in progress, shared by identical requests."""
         return SingleFlight()
-
-    @provide
-    def events(self, publisher: EventPublisherImpl) -> LLMEventPublisherProtocol:
-        """The event publisher, as the components use it."""
-        return publisher
-
-    @provide
-    def receipts(self, settings: Settings, events: LLMEventPublisherProtocol, metrics: Metrics) -> Receipts:
-        """Reports each purchase, and for whom it was made."""
-        return Receipts(service_name=settings.service.name, events=events, metrics=metrics, now=utc_now)
 
     @provide
     def findings(self) -> ProviderFindings:
@@ -680,7 +670,7 @@ class SteeringProvider(Provider):
 
 
 class EventsProvider(Provider):
-    """Event delivery to Kafka."""
+    """Events, and their delivery to Kafka."""
 
     scope = Scope.APP
     security = from_context(provides=Security, scope=Scope.APP)
@@ -691,6 +681,16 @@ class EventsProvider(Provider):
         return EventPublisherImpl(
             enabled=settings.events.enabled, outbox=outbox, usage=UsageWindow(now=utc_now), metrics=metrics
         )
+
+    @provide
+    def events(self, publisher: EventPublisherImpl) -> LLMEventPublisherProtocol:
+        """The event publisher, as the components use it."""
+        return publisher
+
+    @provide
+    def receipts(self, settings: Settings, events: LLMEventPublisherProtocol, metrics: Metrics) -> Receipts:
+        """Reports each purchase, and for whom it was made."""
+        return Receipts(service_name=settings.service.name, events=events, metrics=metrics, now=utc_now)
 
     @provide
     def outbox(
@@ -862,22 +862,22 @@ class ProcessProvider(Provider):
         return HistoryImpl(clock=clock, now=utc_now)
 
     @provide
-    def door(self) -> Admission:
-        """The admission gate, open from the start."""
+    def whole_admission(self) -> Admission:
+        """Admission to the service, open from the start."""
         return Admission()
 
     @provide
-    def admission(self, door: Admission) -> AdmissionProtocol:
-        """The admission gate, as the routes use it."""
-        return door
+    def admission(self, admission: Admission) -> AdmissionProtocol:
+        """Admission, as the routes use it."""
+        return admission
 
     @provide
     def drain(
-        self, settings: Settings, door: Admission, flights: Flights, clock: ClockProtocol, sleep: SleepProtocol
+        self, settings: Settings, admission: Admission, flights: Flights, clock: ClockProtocol, sleep: SleepProtocol
     ) -> Drain:
         """Shuts the service down gracefully."""
         return Drain(
-            door,
+            admission,
             flights,
             delay_s=settings.service.drain_delay_s,
             grace_s=settings.service.drain_grace_s,
