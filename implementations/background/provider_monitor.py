@@ -55,9 +55,9 @@ class ProviderMonitor:
             await self._sleep(self._interval_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  spreads replicas
             settings = self._runtime_settings.current()
             for listed in self._selector.statuses(settings):
-                status = self._selector.status(listed.name, settings)  # by now: the look-up before took its time
+                status = self._selector.status(listed.name, settings)  # by now: the probe before took its time
                 if status.name is not ProviderName.MOCK and self._is_due(status):
-                    self._findings[status.name] = await self._look_up(status)
+                    self._findings[status.name] = await self._probe(status)
 
     def _is_due(self, status: ProviderStatus) -> bool:
         """Usable, and either its circuit is not closed or it was idle for an interval."""
@@ -67,7 +67,7 @@ class ProviderMonitor:
         is_idle = heard_s is None or self._clock() - heard_s >= self._interval_s
         return status.circuit_state is not CircuitState.CLOSED or is_idle
 
-    async def _look_up(self, status: ProviderStatus) -> ProbeFinding:
+    async def _probe(self, status: ProviderStatus) -> ProbeFinding:
         success, message = False, "It did not answer within ten seconds."
         try:
             async with brief_call(PROBE_TIMEOUT_S, self._clock):
