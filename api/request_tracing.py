@@ -13,7 +13,7 @@ from api.connection import ServiceRequest
 from api.request_report import FIRST_ERROR_STATUS, FIRST_FAILURE_STATUS, METHODS, QUIET_PATHS
 from api.request_scope import RequestScope, current_scope
 from metrics import CALLER_LEFT
-from protocols import Attributes, TraceContext, TracerProtocol
+from protocols import Attributes, AttributeValue, TraceContext, TracerProtocol
 
 LEFT = "caller_left"
 UNTRACED = nullcontext()
@@ -73,7 +73,7 @@ def _request_attributes(request: ServiceRequest) -> Attributes:
 
 def _response_attributes(scope: RequestScope) -> Attributes:
     known = {f"llm_provider.{name}": scope.notes.get(name) for name in NOTES}
-    attributes: dict[str, str | bool | int | float | tuple[str, ...]] = {
+    attributes: dict[str, AttributeValue] = {
         name: value for name, value in known.items() if isinstance(value, str | int | float)
     }
     attributes["llm_provider.correlation_id"] = str(scope.correlation_id)

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from api_models import ComparisonResponse, Door, JsonObject
+from api.openapi.schemas import Published
+from api_models import Door, JsonObject
 from exceptions import ServiceError
 
 JSON = "application/json"
@@ -60,7 +61,7 @@ class Answer:
     """A response that is not an error. example: a model's instance, a text, an object, or None without a body."""
 
     says: str
-    example: BaseModel | ComparisonResponse | JsonObject | str | None
+    example: Published | JsonObject | str | None
     status: int = 200
     types: tuple[str, ...] = (JSON,)
     headers: tuple[Header, ...] = ()

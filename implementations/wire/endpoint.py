@@ -56,7 +56,7 @@ class Endpoint:
         )
         if reply.status not in SUCCESSES:
             raise failure_of_answer(reply.status, reply.headers, await _error_json(reply), now_s=reply.received_at_s)
-        answer = await _success_json(reply)
+        answer = await _off_the_loop(read_object, reply.body)
         failure = failure_in(answer)
         if failure is not None:
             raise failure
@@ -74,10 +74,6 @@ async def _error_json(reply: WireReply) -> Any:
         return await _off_the_loop(read_json, reply.body)
     except ProviderError:
         return None
-
-
-async def _success_json(reply: WireReply) -> JsonObject:
-    return await _off_the_loop(read_object, reply.body)
 
 
 async def _off_the_loop(read: Callable[[bytes], T], body: bytes) -> T:
