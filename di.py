@@ -766,7 +766,7 @@ class AccessProvider(Provider):
     @provide
     def admin_access(self, key: AdminKey, metrics: Metrics, clock: ClockProtocol) -> AdminAccessProtocol:
         """Used only by the admin routes, which exist only with a key."""
-        return AdminAccessImpl(key, tries=WrongKeys(clock=clock), metrics=metrics)
+        return AdminAccessImpl(key, wrong_keys=WrongKeys(clock=clock), metrics=metrics)
 
     @provide
     def key_ring(self, settings: Settings) -> KeyRing:
@@ -782,7 +782,7 @@ class AccessProvider(Provider):
         metrics.introduce_callers(ring.names if asks else {ANONYMOUS})
         if settings.admin.key_in_force is not None:
             metrics.introduce_callers({ADMIN})
-        return CallerAccessImpl(ring if asks else None, admin=admin, tries=WrongKeys(clock=clock), metrics=metrics)
+        return CallerAccessImpl(ring if asks else None, admin=admin, wrong_keys=WrongKeys(clock=clock), metrics=metrics)
 
 
 class ProcessProvider(Provider):

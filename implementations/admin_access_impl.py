@@ -18,11 +18,11 @@ log = structlog.get_logger("admin")
 
 
 class AdminAccessImpl:
-    """tries: the wrong keys tried, per address."""
+    """wrong_keys: those sent to the admin routes, per address."""
 
-    def __init__(self, key: AdminKey, *, tries: WrongKeys, metrics: Metrics) -> None:
+    def __init__(self, key: AdminKey, *, wrong_keys: WrongKeys, metrics: Metrics) -> None:
         self._key = key
-        self._tries = tries
+        self._wrong_keys = wrong_keys
         self._metrics = metrics
 
     def check(self, key: str | None, *, peer: str) -> None:
@@ -30,7 +30,7 @@ class AdminAccessImpl:
 
         Raises AdminKeyRefusedError; before the key is checked, AdminTriedTooOftenError or AdminAddressRefusedError.
         """
-        wait_s = self._tries.wait_s(peer)
+        wait_s = self._wrong_keys.wait_s(peer)
         if wait_s > 0:
             self._metrics.access_refusals.of(Door.ADMIN, AccessRefusal.TOO_OFTEN).inc()
             raise AdminTriedTooOftenError("wait before the next try", retry_after_s=wait_s)
@@ -44,6 +44,6 @@ class AdminAccessImpl:
         """Count every refusal; log attempts, at most five a minute per address. A missing key is not an attempt."""
         self._metrics.access_refusals.of(Door.ADMIN, reason).inc()
         if reason is not AccessRefusal.NO_KEY:
-            self._tries.remember(peer)
+            self._wrong_keys.remember(peer)
             log.warning("admin_refused", reason=reason, peer=peer)
         raise refusal

@@ -21,12 +21,12 @@ log = structlog.get_logger("access")
 
 
 class CallerAccessImpl:
-    """ring: the callers' keys, None if authentication is off. tries: the wrong keys tried here, per address."""
+    """ring: the callers' keys, None if authentication is off. wrong_keys: those sent here, per address."""
 
-    def __init__(self, ring: KeyRing | None, *, admin: AdminKey, tries: WrongKeys, metrics: Metrics) -> None:
+    def __init__(self, ring: KeyRing | None, *, admin: AdminKey, wrong_keys: WrongKeys, metrics: Metrics) -> None:
         self._ring = ring
         self._admin = admin
-        self._tries = tries
+        self._wrong_keys = wrong_keys
         self._metrics = metrics
 
     def identify(self, shown: Callable[[], str | None], *, peer: Callable[[], str], admin_may: bool) -> str:
@@ -38,7 +38,7 @@ class CallerAccessImpl:
         if name is not None:
             return name
         address = peer()
-        is_watched = self._tries.wait_s(address) > 0
+        is_watched = self._wrong_keys.wait_s(address) > 0
         if admin_may and not is_watched and self._is_admin(key, address):
             return ADMIN
         self._record_refusal(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, address, quietly=is_watched)
@@ -51,5 +51,5 @@ class CallerAccessImpl:
         """Count every refusal; log wrong keys, at most five a minute per address. A missing key is not an attempt."""
         self._metrics.access_refusals.of(Door.CALLER, reason).inc()
         if reason is AccessRefusal.WRONG_KEY and not quietly:
-            self._tries.remember(peer)
+            self._wrong_keys.remember(peer)
             log.warning("caller_refused", reason=reason, peer=peer)
