@@ -144,7 +144,6 @@ class Metrics:
     """All metrics that can be scraped."""
 
     def __init__(self, *, version: str, known_models: Collection[str], settings_digest: str) -> None:
-        self.version = version
         self._known_models = set(known_models)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per child, unused
         declare = Declarations()
@@ -156,7 +155,7 @@ class Metrics:
         self._declare_redis(declare)
         self._declare_events(declare)
         self._declare_access(declare)
-        self._declare_process(declare, settings_digest)
+        self._declare_process(declare, version, settings_digest)
 
     def _declare_traffic(self, declare: Declarations) -> None:
         """Requests and their durations."""
@@ -377,7 +376,7 @@ class Metrics:
             "caller_keys_refused", "1 while the file of caller keys is refused and earlier keys stay in force."
         )
 
-    def _declare_process(self, declare: Declarations, settings_digest: str) -> None:
+    def _declare_process(self, declare: Declarations, version: str, settings_digest: str) -> None:
         """The process itself."""
         ProcessCollector(namespace=NAMESPACE, registry=declare.registry)  # memory, open files, processor time
         self.log_dropped = declare.counter("log_dropped", "Log lines that could not be written.")
@@ -405,7 +404,7 @@ class Metrics:
             "Values stored by an administrator that are invalid here, and ignored.",
             what=(SETTINGS, CIRCUITS),
         )
-        declare.info("build", "What is running.", version=self.version)
+        declare.info("build", "What is running.", version=version)
         declare.info(
             "config",
             "Digest of the environment's settings without secrets, address and spool; equal on all replicas.",

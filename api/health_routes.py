@@ -19,7 +19,7 @@ from api_models import (
     ProviderHealth,
     StatusResponse,
 )
-from config import Settings
+from config import VERSION, Settings
 from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
@@ -41,7 +41,6 @@ blueprint = Blueprint("health", __name__)
 @inject
 async def healthz(
     settings: FromDishka[Settings],
-    metrics: FromDishka[Metrics],
     selector: FromDishka[LLMProviderSelectorProtocol],
     runtime_settings: FromDishka[RuntimeSettingsProtocol],
     cache: FromDishka[LLMCacheManagerProtocol],
@@ -58,7 +57,7 @@ async def healthz(
     status = _status(statuses, dependencies, draining=admission.is_draining, down=background.down)
     body = HealthResponse(
         service=settings.service.name,
-        version=metrics.version,
+        version=VERSION,
         status=status,
         environment=settings.service.environment,
         dependencies=dependencies,
