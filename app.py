@@ -24,7 +24,7 @@ import uvicorn
 
 from api.server_protocol import ServerProtocol
 from config import PREFIX, ConfigurationError, Settings
-from implementations.background.garbage_collection import settle
+from implementations.background.garbage_collection import tune_garbage_collection
 from implementations.observability.log_writer import LINES
 from startup_setup import SERVER_GRACE_S, create_app
 
@@ -96,7 +96,7 @@ def main() -> None:
         sockets = listeners(settings.service.host, settings.service.port)
     except ConfigurationError as error:
         refuse_to_start(error)
-    app.before_serving(settle)
+    app.before_serving(tune_garbage_collection)  # last: it freezes what the start has built
     LINES.start()
     for stop in (signal.SIGTERM, signal.SIGINT):  # Uvicorn re-raises it once it has stopped
         signal.signal(stop, lambda *_: leave())

@@ -14,7 +14,7 @@ import uvicorn
 from quart import Quart, Response, request
 
 from bench.question import COMPARISON_PATH
-from implementations.background.garbage_collection import settle
+from implementations.background.garbage_collection import tune_garbage_collection
 
 app = Quart(__name__, static_folder=None)
 
@@ -71,7 +71,7 @@ def main(port: int, kind: str, *url: str) -> None:
     """Serve."""
     is_plain = kind == "plain"
     if not is_plain:
-        app.before_serving(settle)
+        app.before_serving(tune_garbage_collection)
     if url:
         passing_on = PassingOn(*url)
         app.before_serving(passing_on.open)

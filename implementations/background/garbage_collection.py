@@ -5,7 +5,7 @@ import gc
 OBJECTS_PER_COLLECTION = 10_000
 
 
-async def settle() -> None:
+async def tune_garbage_collection() -> None:
     """Freeze what exists now, which lives as long as the process, and collect rarely.
 
     Exceptions must not form reference cycles: they would keep essays alive until the next collection.
