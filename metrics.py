@@ -58,6 +58,8 @@ REQUEST, STORED = "request", "stored"  # the source of a change of settings
 SETTINGS, CIRCUITS = "settings", "circuits"  # what an administrator's changes are stored as
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # in the order of the exported values
 CALLER_TOKENS = ("prompt", "completion")
+PERIODS = ("day", "month")  # of the cost limits
+UNKNOWN_PRICE = "unknown_price"
 TIERS = LOCAL, REDIS = "local", "redis"  # of the cache
 TOPICS = tuple(event.topic for event in ProcessingEvent)
 
@@ -272,7 +274,9 @@ class Metrics:
             "period",
         )
         self.limit_refusals = declare.counters(
-            "cost_limit_refusals", "Calls refused because of a cost limit or an unknown price.", "reason"
+            "cost_limit_refusals",
+            "Calls refused because of a cost limit or an unknown price.",
+            reason=(*PERIODS, UNKNOWN_PRICE),
         )
         self.cost_alerts = declare.counters("cost_alerts", "Alerts sent by this replica.", alert_type=CostAlertType)
 

@@ -19,11 +19,9 @@ from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.shared_budget import NOTHING, REFUSALS, BudgetAnswer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
-from metrics import Metrics
+from metrics import PERIODS, UNKNOWN_PRICE, Metrics
 from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
 
-PERIODS = ("day", "month")
-UNKNOWN_PRICE = "unknown_price"
 NEARLY = 0.8
 
 log = structlog.get_logger("budget")
@@ -54,8 +52,6 @@ class Budget:
         for index, period in enumerate(PERIODS):
             metrics.budget_left.of(period).set_function(partial(self.left_usd, index))
             metrics.budget_left_ratio.of(period).set_function(partial(self._left_ratio, index))
-            metrics.limit_refusals.of(period)
-        metrics.limit_refusals.of(UNKNOWN_PRICE)
         metrics.degraded_mode.of(DegradedMode.BUDGET_LOCAL).set_function(lambda: float(self.is_local))
 
     @property
