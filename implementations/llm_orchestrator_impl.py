@@ -122,7 +122,7 @@ class LLMOrchestratorImpl:
             try:
                 return await self._answers.answer(candidate, query, settings, share=_share_before(others))
             except ServiceError as failure:
-                if not failure.asks_next_provider or (failure.asks_one_other and _repeats(failure, failures)):
+                if not failure.asks_next_provider or (failure.asks_one_other and _is_second(failure, failures)):
                     raise
                 failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
                 if isinstance(failure, ContextTooLongError):
@@ -148,7 +148,7 @@ def _share_before(others: Sequence[Candidate]) -> TimeShare:
     return TimeShare.HALF if may_be_asked else TimeShare.MOST
 
 
-def _repeats(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:
+def _is_second(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:
     return any(type(one) is type(failure) for one in earlier)
 
 

@@ -61,7 +61,7 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
     return kind(
         details,
         retry_after_s=wait_s(headers, error_body, now_s=now_s),
-        is_final=headers.get("x-should-retry", "").lower() == "false" or error_body.forbids_repeating,
+        is_final=headers.get("x-should-retry", "").lower() == "false" or error_body.is_retryable is False,
     )
 
 
@@ -76,13 +76,13 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
     is_rejection = INVALID_REQUEST in error_body.words
     implied = HTTPStatus.BAD_REQUEST if is_rejection else HTTPStatus.INTERNAL_SERVER_ERROR
     kind, details = _kind(error_body.code_as_status or implied, error_body)
-    return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.forbids_repeating)
+    return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.is_retryable is False)
 
 
 def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:
     """The class and our own details. An error that the provider marks as retryable is a temporary shortage.
 
-    A key that is not known stays unknown, whatever is invited.
+    A key that is not known stays unknown, whatever the mark.
     """
     if status == HTTPStatus.FORBIDDEN and error_body.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
@@ -90,7 +90,7 @@ def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:
     is_refused_key = status == HTTPStatus.FORBIDDEN and kind is ProviderAuthenticationError
     if is_refused_key and error_body.is_of_routed_vendor:
         return UnknownModelError, "it answered 403 for the vendor that it chose"  # who refused its key, not ours
-    is_shortage = error_body.invites_repeating and kind in LASTING and status != HTTPStatus.UNAUTHORIZED
+    is_shortage = error_body.is_retryable and kind in LASTING and status != HTTPStatus.UNAUTHORIZED
     return (RateLimitedError if is_shortage else kind), details
 
 

@@ -57,14 +57,10 @@ class VendorError:
         return isinstance(at(self.error, "metadata", "provider_name"), str)
 
     @property
-    def invites_repeating(self) -> bool:
-        """OpenRouter marks the error as retryable."""
-        return at(self.error, "availability", "retryable") is True
-
-    @property
-    def forbids_repeating(self) -> bool:
-        """OpenRouter marks the error as not retryable."""
-        return at(self.error, "availability", "retryable") is False
+    def is_retryable(self) -> bool | None:
+        """Whether OpenRouter marks the error as retryable; None if it says nothing about that."""
+        mark = at(self.error, "availability", "retryable")
+        return mark if isinstance(mark, bool) else None
 
 
 def _words(error: Mapping[str, Any]) -> Iterator[str]:
