@@ -65,7 +65,10 @@ class Session:
 
 
 class KafkaConnection:
-    """link: opened by `keep_open`, and reopened when a session is broken. waits_for: why it was refused last, if so."""
+    """link: opened by `keep_open`, and reopened when a session is broken. waits_for: why it was refused last, if so.
+
+    one_by_one: how the next session sends, set by a lane whose batch, or single message, was too large.
+    """
 
     def __init__(
         self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: SleepProtocol, backoff: Backoff

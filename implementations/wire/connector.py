@@ -55,8 +55,8 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)
-        stream: type[ResponseHandler] = Stream
-        self._factory = partial(stream, loop=self._loop)
+        stream: type[ResponseHandler] = Stream  # as aiohttp declares what its factory makes
+        self._factory = partial(stream, loop=self._loop)  # it offers no other way to a protocol of one's own
 
     async def _get(self, key: Any, traces: Any) -> Connection | None:
         """A pooled connection that is as its last answer left it, if any; noted for the exchange that takes it.
