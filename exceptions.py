@@ -25,7 +25,7 @@ class ServiceError(Exception):
     sentence: ClassVar[str]
     # Is the same provider asked again, and when?
     is_retryable: ClassVar[bool] = False  # unless the provider itself rules it out
-    repeats_once: ClassVar[bool] = False  # and at once, but not after a second failure of this class
+    is_retried_once: ClassVar[bool] = False  # and at once, but not after a second failure of this class
     throttles: ClassVar[bool] = False  # after a longer wait; its Retry-After holds back all calls to it
     trips_circuit: ClassVar[bool] = False  # the failure counts against its circuit
     forces_open: ClassVar[bool] = False  # the failure opens its circuit for minutes
@@ -196,7 +196,7 @@ class ProviderError(ServiceError):
         self.opened_circuit = False
 
     @property
-    def may_be_repeated(self) -> bool:
+    def may_be_retried(self) -> bool:
         """Whether the class allows a retry and the provider does not rule it out."""
         return self.is_retryable and not self.is_final
 
@@ -293,7 +293,7 @@ class InvalidReplyError(ProviderError):
     code, status = ErrorCode.INVALID_RESPONSE, 502
     sentence = "The provider's answer is not a valid verdict."
     outcome = AttemptOutcome.MALFORMED
-    is_retryable = repeats_once = is_billed = True
+    is_retryable = is_retried_once = is_billed = True
 
 
 class TruncatedReplyError(ProviderError):
@@ -305,7 +305,7 @@ class TruncatedReplyError(ProviderError):
     code, status = ErrorCode.INVALID_RESPONSE, 502
     sentence = "The provider's answer was cut off by the token limit."
     outcome = AttemptOutcome.TRUNCATED
-    is_retryable = repeats_once = True
+    is_retryable = is_retried_once = True
 
     def __init__(self, details: str, *, purchase: Purchase, larger_max_tokens: int | None) -> None:
         super().__init__(details, purchase=purchase, is_final=larger_max_tokens is None)

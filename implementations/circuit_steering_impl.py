@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ForcedState, ProviderName
 from exceptions import InvalidQueryError
-from implementations.resilience.policies import OWN_DECISION
+from implementations.resilience.circuit_breaker import OWN_DECISION
 from implementations.resilience.provider_guards import Guards, ProviderGuards
 from implementations.steering.orders import Order, order_of, stored_form
 from implementations.steering.own_secrets import holds_secret

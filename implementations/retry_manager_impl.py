@@ -92,9 +92,9 @@ class RetryManagerImpl:
             return await operation()  # fast path: most calls succeed at once
         except ProviderError as failure:
             met = [failure]
-        return await self._repeated(operation, met)
+        return await self._retried(operation, met)
 
-    async def _repeated(self, operation: Callable[[], Awaitable[T]], met: list[ProviderError]) -> T:
+    async def _retried(self, operation: Callable[[], Awaitable[T]], met: list[ProviderError]) -> T:
         """met: the first attempt's failure; it is replayed as attempt one."""
         failures: list[ProviderError] = []
 
@@ -105,7 +105,7 @@ class RetryManagerImpl:
                 return await operation()
             except ProviderError as failure:
                 is_second = any(type(earlier) is type(failure) for earlier in failures)
-                failure.is_final |= failure.repeats_once and is_second
+                failure.is_final |= failure.is_retried_once and is_second
                 failures.append(failure)
                 raise
             except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError, CostLimitExceededError) as refusal:
@@ -123,11 +123,11 @@ class RetryManagerImpl:
     def _note(self, retry_state: RetryCallState) -> None:
         self._on_retry()
         if _burdens(retry_state):
-            self._budget.repetition()
+            self._budget.retry()
 
 
 def _is_retryable(failure: BaseException) -> bool:
-    return isinstance(failure, ProviderError) and failure.may_be_repeated
+    return isinstance(failure, ProviderError) and failure.may_be_retried
 
 
 def _failure(retry_state: RetryCallState) -> BaseException | None:
@@ -135,12 +135,12 @@ def _failure(retry_state: RetryCallState) -> BaseException | None:
 
 
 def _burdens(retry_state: RetryCallState) -> bool:
-    """Whether the retry is one too many in an outage; the repeat of an invalid verdict is not, nor an invited one."""
+    """Whether the retry is one too many in an outage; that of an invalid verdict is not, nor an invited one."""
     failure = _failure(retry_state)
     if not isinstance(failure, ProviderError):
         return True
     is_invited = retry_state.attempt_number == 1 and _invites(failure)
-    return not (failure.repeats_once or is_invited)
+    return not (failure.is_retried_once or is_invited)
 
 
 def _invites(failure: ProviderError) -> bool:
@@ -151,7 +151,7 @@ def _invites(failure: ProviderError) -> bool:
 def _wait_s(retry_state: RetryCallState) -> float:
     """Full jitter; an invalid verdict is retried at once, the others not before the provider's Retry-After."""
     failure = _failure(retry_state)
-    if not isinstance(failure, ProviderError) or failure.repeats_once:
+    if not isinstance(failure, ProviderError) or failure.is_retried_once:
         return 0.0
     backoff_s = (THROTTLED_BACKOFF if failure.throttles else BACKOFF)(retry_state)
     if not failure.retry_after_s:

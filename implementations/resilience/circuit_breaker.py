@@ -17,6 +17,7 @@ from protocols import ClockProtocol
 LONGEST_OPEN_S = 300.0
 LONGEST_ASKED_S = 3600.0
 EXTRA_PROBE_S = 5.0
+OWN_DECISION = "service"  # the actor of a hold that no administrator ordered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Permit:
         breaker = self._used()
         return breaker is not None and breaker.report_failure(retry_after_s)
 
-    def forced_open(self, *, reason: str, actor: str, for_s: float) -> bool:
+    def failed_lastingly(self, *, reason: str, actor: str, for_s: float) -> bool:
         """The call failed, and others would for long. True if this forced the circuit open; a held one stays."""
         breaker = self._used()
         return breaker is not None and breaker.report_lasting_failure(reason, actor, for_s)

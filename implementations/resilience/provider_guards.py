@@ -11,8 +11,7 @@ import structlog
 from api_models import CircuitState, HoldReason, ProviderName
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import SHORTEST_ATTEMPT_S
-from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
-from implementations.resilience.policies import OWN_DECISION
+from implementations.resilience.circuit_breaker import OWN_DECISION, CircuitBreaker, CircuitRules
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.resilience.throttle_gate import ThrottleGate
 from metrics import Metrics

@@ -27,6 +27,6 @@ class RetryBudget:
         """Count a first attempt."""
         self._tokens = min(TOKENS, self._tokens + PER_FIRST_ATTEMPT)
 
-    def repetition(self) -> None:
+    def retry(self) -> None:
         """Count a retry."""
         self._tokens -= 1.0

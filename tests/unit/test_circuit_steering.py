@@ -10,8 +10,7 @@ from structlog.testing import capture_logs
 from api_models import AdminAction, CircuitOrder, CircuitResponse, CircuitState, ForcedState, ProviderName, UsageScope
 from exceptions import InvalidQueryError
 from implementations.circuit_steering_impl import CircuitSteeringImpl
-from implementations.resilience.circuit_breaker import Refused
-from implementations.resilience.policies import OWN_DECISION
+from implementations.resilience.circuit_breaker import OWN_DECISION, Refused
 from metrics import Metrics
 from protocols import Administrator
 from tests.fakes import Calendar, Clock, guards, new_metrics, sample

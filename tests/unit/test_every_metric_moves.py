@@ -27,8 +27,7 @@ from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.usage_window import UsageWindow
 from implementations.resilience.call import calling
-from implementations.resilience.circuit_breaker import CircuitRules
-from implementations.resilience.policies import OWN_DECISION
+from implementations.resilience.circuit_breaker import OWN_DECISION, CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from implementations.retry_manager_impl import RetryManagerImpl
 from implementations.selection.standing import show_standing

@@ -17,7 +17,7 @@ def test_every_failure_has_a_code_a_status_and_one_sentence(kind: type[exception
 
 
 @pytest.mark.parametrize("kind", list(exceptions.failures()), ids=lambda kind: kind.__name__)
-def test_what_may_be_repeated_may_be_asked_of_the_next_provider(kind: type[exceptions.ServiceError]) -> None:
+def test_what_may_be_retried_may_be_asked_of_the_next_provider(kind: type[exceptions.ServiceError]) -> None:
     assert kind.asks_next_provider or not kind.is_retryable
 
 

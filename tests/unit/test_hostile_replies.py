@@ -62,7 +62,7 @@ def test_a_name_that_is_no_model_id_is_replaced_by_the_model_that_was_asked(name
 def test_a_provider_that_invites_a_repetition_gets_one(status: int) -> None:
     body = {"error": {"code": status, "availability": {"retryable": True, "retry_after": 7}}}
     failure = failure_of_answer(status, {}, body, now_s=0)
-    assert (type(failure), failure.may_be_repeated, failure.retry_after_s) == (RateLimitedError, True, 7)
+    assert (type(failure), failure.may_be_retried, failure.retry_after_s) == (RateLimitedError, True, 7)
     inside = failure_in_success(body)
     assert isinstance(inside, RateLimitedError)
     assert inside.retry_after_s == 7

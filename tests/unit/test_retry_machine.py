@@ -50,7 +50,7 @@ class Answer:
         """Whether a retry after it counts against the budget: not a first invited one, nor the repeat of a verdict."""
         kind = self.kind
         is_invited = attempt == 1 and kind is RateLimitedError and self.retry_after_s
-        return kind is None or not (kind.repeats_once or is_invited)
+        return kind is None or not (kind.is_retried_once or is_invited)
 
     def play(self) -> str:
         if self.kind is None:
@@ -72,9 +72,9 @@ def expected_attempts(script: list[Answer]) -> int:
         kind = answer.kind
         if kind is None or number == MAX_ATTEMPTS or not kind.is_retryable:
             return number
-        if kind.repeats_once and kind in seen:
+        if kind.is_retried_once and kind in seen:
             return number
-        if not kind.repeats_once and (answer.retry_after_s or 0.0) > REQUEST_S:
+        if not kind.is_retried_once and (answer.retry_after_s or 0.0) > REQUEST_S:
             return number
         seen.append(kind)
     return len(script)

@@ -214,7 +214,7 @@ async def test_a_provider_in_trouble_is_burdened_with_few_repetitions() -> None:
 async def test_a_spent_budget_takes_nobody_a_repetition_that_burdens_nobody(failure: ProviderError) -> None:
     budget = RetryBudget()
     while budget.allows:
-        budget.repetition()
+        budget.retry()
     with calling(call(Clock())):
         assert await RetryManagerImpl(budget=budget, sleep=InstantSleep()).run(Operation(1, failure)) == "done"
 

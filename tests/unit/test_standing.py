@@ -3,8 +3,7 @@
 import pytest
 
 from api_models import AttemptOutcome, CircuitState, HoldReason, ProviderName
-from implementations.resilience.circuit_breaker import CircuitRules
-from implementations.resilience.policies import OWN_DECISION
+from implementations.resilience.circuit_breaker import OWN_DECISION, CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from implementations.selection.standing import show_standing
 from metrics import Metrics

@@ -179,8 +179,8 @@ def test_what_is_not_exactly_a_verdict_is_none(text: str) -> None:
     with pytest.raises(InvalidReplyError) as failure:
         read_reply(request(), replace(COMPLETION, text=text))
     assert failure.value.purchase == PURCHASE
-    assert failure.value.may_be_repeated
-    assert failure.value.repeats_once
+    assert failure.value.may_be_retried
+    assert failure.value.is_retried_once
 
 
 def test_a_verdict_becomes_a_reply_with_what_was_bought() -> None:
@@ -239,8 +239,8 @@ def test_what_was_cut_off_gets_twice_the_room_as_far_as_the_model_goes(
             request(max_tokens=asked, max_tokens_limit=limit), replace(COMPLETION, finish_reason=FinishReason.TRUNCATED)
         )
     assert cut.value.larger_max_tokens == larger
-    assert cut.value.may_be_repeated is (larger is not None)
-    assert cut.value.repeats_once
+    assert cut.value.may_be_retried is (larger is not None)
+    assert cut.value.is_retried_once
 
 
 def test_the_schema_names_what_is_read_and_uses_only_words_that_every_provider_takes() -> None:

@@ -158,7 +158,7 @@ def test_that_we_have_no_file_left_is_nobody_else_s_failure(number: int) -> None
     for error in (OSError(number, "secret"), aiohttp.ClientConnectorError(key, OSError(number, "secret"))):  # type: ignore[arg-type]
         failure = failure_of_exchange(error)
         assert type(failure) is NoFileLeftError
-        assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_repeated) == (False, False, True)
+        assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_retried) == (False, False, True)
         assert failure.retry_after_s, "callers are told when to come back"
         assert "secret" not in f"{failure} {failure.details}"
 
@@ -473,26 +473,26 @@ def test_a_payment_status_for_a_budget_in_flight_passes_by_itself() -> None:
     body = openrouter(402, "payment_required")
     body["error"]["availability"] = {"code": "in_flight_budget_exhausted", "retryable": True, "retry_after": 3}
     failure = failed(402, body)
-    assert (type(failure), failure.retry_after_s, failure.may_be_repeated) == (RateLimitedError, 3.0, True)
+    assert (type(failure), failure.retry_after_s, failure.may_be_retried) == (RateLimitedError, 3.0, True)
 
 
 def test_openrouter_may_say_that_repeating_is_of_no_use() -> None:
     body = openrouter(503, "provider_overloaded")
     body["error"]["availability"] = {"code": "provider_overloaded", "retryable": False}
-    assert not failed(503, body).may_be_repeated
+    assert not failed(503, body).may_be_retried
     inside = failure_in_success(body)
     assert inside
-    assert (type(inside), inside.may_be_repeated) == (ProviderOverloadedError, False)
+    assert (type(inside), inside.may_be_retried) == (ProviderOverloadedError, False)
 
 
 @pytest.mark.parametrize(("word", "expected"), [("false", False), ("False", False), ("true", True), ("", True)])
 def test_x_should_retry_false_wins_over_the_status(word: str, *, expected: bool) -> None:
-    assert failed(503, None, {"X-Should-Retry": word}).may_be_repeated is expected
+    assert failed(503, None, {"X-Should-Retry": word}).may_be_retried is expected
 
 
 @pytest.mark.parametrize("body", [openai("insufficient_quota"), anthropic("authentication_error"), openai(None)])
 def test_x_should_retry_true_makes_nothing_repeatable(body: dict[str, Any]) -> None:
-    assert not failed(400, body, {"x-should-retry": "true"}).may_be_repeated
+    assert not failed(400, body, {"x-should-retry": "true"}).may_be_retried
 
 
 @pytest.mark.parametrize("phrase", [REACHED, TOO_LONG, "API key not valid"])
