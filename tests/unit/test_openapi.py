@@ -5,6 +5,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def test_every_failure_has_an_example_and_advice() -> None:
     assert set(ADVICE) == {(kind.status, kind.code) for kind in exceptions.failures()}
 
 
+@cache
 def _said() -> Collection[str]:
     """Every text in the code of the service, but for the examples."""
     files = (*Path("implementations").rglob("*.py"), *Path("api").glob("*.py"), *Path().glob("*.py"))
