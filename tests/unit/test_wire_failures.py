@@ -224,8 +224,34 @@ TOO_LONG = "prompt is too long: 210000 tokens > 200000 maximum"
 TOO_LONG_FOR_GEMINI = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
 TOO_LONG_FOR_VLLM = "This model's maximum context length is 8192 tokens. However, you requested 9000."
 TOO_LONG_FOR_VLLM_V1 = "The decoder prompt (length 21535) is longer than the maximum model length of 16384."
+TOO_LONG_FOR_VLLM_NOW = (
+    "You passed 27905 input tokens and requested 4096 output tokens. However, the model's context length is only 32000 "
+    "tokens, resulting in a maximum input length of 27904 tokens."
+)
 TOO_LONG_FOR_SGLANG = "The input (85050 tokens) is longer than the model's context length (32768 tokens)."
+TOO_LONG_FOR_SGLANG_MEMORY = (
+    "Input length (9000 tokens) exceeds the maximum allowed length (8000 tokens). Use a shorter input or enable "
+    "--allow-auto-truncate."
+)
 TOO_LONG_FOR_LLAMA_CPP = "request (4390 tokens) exceeds the available context size (4096 tokens), try increasing it"
+TOO_LONG_FOR_OLLAMA = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
+    "context length in settings, or use a model with a longer context length"
+)
+TOO_LONG_FOR_LM_STUDIO = (
+    "The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 13055>= n_ctx: "
+    "4096). Try to load the model with a larger context length, or provide a shorter input."
+)
+TOO_LONG_FOR_OLDER_LM_STUDIO = (
+    "Trying to keep the first 14538 tokens when context the overflows. However, the model is loaded with context length "
+    "of only 2048 tokens, which is not enough. Try to load the model with a larger context length, or provide a shorter "
+    "input"
+)
+TOO_LONG_FOR_TGI = "Input validation error: `inputs` must have less than 4095 tokens. Given: 9000"
+TOO_LONG_FOR_TGI_WITH_THE_ANSWER = (
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 `inputs` tokens and 400 "
+    "`max_new_tokens`"
+)
 OLDER_VLLM = {"object": "error", "message": TOO_LONG_FOR_VLLM, "type": "BadRequestError", "param": None, "code": 400}
 
 ANSWERS: list[tuple[int, object, Kind]] = [
@@ -313,9 +339,16 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     # Servers of our own.
     (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM), ContextTooLongError),
     (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM_V1), ContextTooLongError),
+    (400, openai(400, "BadRequestError", TOO_LONG_FOR_VLLM_NOW), ContextTooLongError),
     (400, OLDER_VLLM, ContextTooLongError),
     (400, {"object": "error", "error": OLDER_VLLM}, ContextTooLongError),  # a gateway in front of it
     (400, {**OLDER_VLLM, "message": TOO_LONG_FOR_SGLANG}, ContextTooLongError),
+    (400, {**OLDER_VLLM, "message": TOO_LONG_FOR_SGLANG_MEMORY}, ContextTooLongError),
+    (400, openai(None, "invalid_request_error", TOO_LONG_FOR_OLLAMA), ContextTooLongError),
+    (400, {"error": TOO_LONG_FOR_LM_STUDIO}, ContextTooLongError),
+    (400, {"error": TOO_LONG_FOR_OLDER_LM_STUDIO}, ContextTooLongError),
+    (422, {"error": TOO_LONG_FOR_TGI, "error_type": "validation"}, ContextTooLongError),
+    (422, {"error": TOO_LONG_FOR_TGI_WITH_THE_ANSWER, "error_type": "validation"}, ContextTooLongError),
     (400, openai(400, "exceed_context_size_error"), ContextTooLongError),
     (500, openai(500, "exceed_context_size_error"), ContextTooLongError),
     (400, {"error": f'{{"error": {{"code": 400, "message": "{TOO_LONG_FOR_LLAMA_CPP}"}}}}'}, ContextTooLongError),
