@@ -108,7 +108,6 @@ WORDS: Mapping[str, Kind] = {
     "provider_overloaded": ProviderOverloadedError,
     # Provider failures.
     "provider_unavailable": ProviderUnavailableError,
-    "api_error": ProviderUnavailableError,
     "timeout_error": ProviderUnavailableError,
     "server_error": ProviderUnavailableError,
     "server": ProviderUnavailableError,

@@ -355,6 +355,9 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, openai(400, "BadRequestError"), RequestRejectedError),
     (404, openai(404, "NotFoundError"), UnknownModelError),
     (401, {"error": "Unauthorized"}, ProviderAuthenticationError),
+    (401, openai(None, "api_error"), ProviderAuthenticationError),
+    (429, openai(None, "api_error"), RateLimitedError),
+    (503, openai(None, "api_error", "server busy, please try again."), ProviderOverloadedError),
     (500, {"error": "the model failed to generate a response"}, ProviderUnavailableError),
     (404, openai(None, "not_found_error", "model 'x' not found"), UnknownModelError),
 ]
@@ -437,7 +440,7 @@ BY_WORD: Mapping[Kind, str] = {
     "authentication_error permission_denied permission_error",
     RateLimitedError: "in_flight_budget_exhausted rate_limit_exceeded rate_limit_error",
     ProviderOverloadedError: "overloaded_error server_is_overloaded provider_overloaded",
-    ProviderUnavailableError: "provider_unavailable api_error timeout_error server_error server timeout",
+    ProviderUnavailableError: "provider_unavailable timeout_error server_error server timeout",
     RequestRejectedError: "request_too_large payload_too_large max_tokens_exceeded unprocessable",
 }
 MEANT = [(word, kind) for kind, words in BY_WORD.items() for word in words.split()]
