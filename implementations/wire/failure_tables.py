@@ -73,6 +73,7 @@ WORDS: Mapping[str, Kind] = {
     "openrouter_key_limit": QuotaExceededError,
     "openrouter_guardrail_budget": QuotaExceededError,
     "openrouter_workspace_budget": QuotaExceededError,
+    "budget_exceeded": QuotaExceededError,
     "PerDay": QuotaExceededError,
     # The text itself is refused.
     "invalid_prompt": ContentRefusedError,
@@ -119,7 +120,7 @@ WORDS: Mapping[str, Kind] = {
     "unprocessable": RequestRejectedError,
 }
 
-# For these cases the providers send no code, only a sentence with one of these statuses.
+# For these cases the providers send no code, only a sentence with one of these statuses. LM Studio blames us for all.
 BLAMING_PHRASES: Mapping[str, Kind] = {
     "api usage limits": QuotaExceededError,
     "credit balance is too low": QuotaExceededError,
@@ -134,14 +135,22 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "exceeds the maximum allowed length": ContextTooLongError,
     "longer than the context length": ContextTooLongError,
     "with a larger context length": ContextTooLongError,
+    "context size has been exceeded": ContextTooLongError,
     "tokens + `max_new_tokens` must be": ContextTooLongError,
     "`inputs` must have less than": ContextTooLongError,
     "input token count": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
+    "invalid model name": UnknownModelError,
     "blocked by content filtering": ContentRefusedError,
+    "model has crashed": ProviderUnavailableError,
+    "model unloaded": ProviderUnavailableError,
+    "model reloaded": ProviderUnavailableError,
 }
 FORBIDDING_PHRASES: Mapping[str, Kind] = {
     "key limit exceeded": QuotaExceededError,
+}
+GENERATING_PHRASES: Mapping[str, Kind] = {
+    "failed during generation": ProviderUnavailableError,
 }
 THROTTLING_PHRASES: Mapping[str, Kind] = {
     "prepayment credits": QuotaExceededError,
@@ -152,6 +161,7 @@ PHRASES: Mapping[int, Mapping[str, Kind]] = {
     403: FORBIDDING_PHRASES,
     413: BLAMING_PHRASES,
     422: BLAMING_PHRASES,
+    424: GENERATING_PHRASES,
     429: THROTTLING_PHRASES,
 }
 

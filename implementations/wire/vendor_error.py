@@ -67,6 +67,8 @@ def _words(error: Mapping[str, Any]) -> Iterator[str]:
     """Every code that names the failure, from all the places where a provider may put one."""
     for name in NAMING_FIELDS:
         yield from _text(error.get(name))
+    if (error.get("type"), error.get("param")) == ("invalid_request_error", "model"):
+        yield "model_not_found"
     yield from _text(at(error, "availability", "code"))
     yield from _text(at(error, "details", "error_code"))
     metadata = error.get("metadata")

@@ -243,9 +243,9 @@ TOO_LONG_FOR_LM_STUDIO = (
     "4096). Try to load the model with a larger context length, or provide a shorter input."
 )
 TOO_LONG_FOR_OLDER_LM_STUDIO = (
-    "Trying to keep the first 14538 tokens when context the overflows. However, the model is loaded with context length "
-    "of only 2048 tokens, which is not enough. Try to load the model with a larger context length, or provide a shorter "
-    "input"
+    "Trying to keep the first 14538 tokens when context the overflows. However, the model is loaded with context "
+    "length of only 2048 tokens, which is not enough. Try to load the model with a larger context length, or provide "
+    "a shorter input"
 )
 TOO_LONG_FOR_TGI = "Input validation error: `inputs` must have less than 4095 tokens. Given: 9000"
 TOO_LONG_FOR_TGI_WITH_THE_ANSWER = (
@@ -253,6 +253,10 @@ TOO_LONG_FOR_TGI_WITH_THE_ANSWER = (
     "`max_new_tokens`"
 )
 OLDER_VLLM = {"object": "error", "message": TOO_LONG_FOR_VLLM, "type": "BadRequestError", "param": None, "code": 400}
+NO_MODEL_IN_LM_STUDIO = {
+    "error": {"message": "No models loaded.", "type": "invalid_request_error", "param": "model", "code": None}
+}
+UNKNOWN_TO_LITELLM = openai("400", "None", "/chat/completions: Invalid model name passed in model=x.")
 
 ANSWERS: list[tuple[int, object, Kind]] = [
     # Anthropic.
@@ -349,6 +353,14 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, {"error": TOO_LONG_FOR_OLDER_LM_STUDIO}, ContextTooLongError),
     (422, {"error": TOO_LONG_FOR_TGI, "error_type": "validation"}, ContextTooLongError),
     (422, {"error": TOO_LONG_FOR_TGI_WITH_THE_ANSWER, "error_type": "validation"}, ContextTooLongError),
+    (400, {"error": "Context size has been exceeded."}, ContextTooLongError),
+    (400, {"error": "The model has crashed without additional information."}, ProviderUnavailableError),
+    (400, {"error": "Model unloaded by user or API request."}, ProviderUnavailableError),
+    (400, {"error": "Model reloaded."}, ProviderUnavailableError),
+    (400, NO_MODEL_IN_LM_STUDIO, UnknownModelError),
+    (400, UNKNOWN_TO_LITELLM, UnknownModelError),
+    (429, openai("429", "budget_exceeded"), QuotaExceededError),
+    (424, {"error": "Request failed during generation: …", "error_type": "generation"}, ProviderUnavailableError),
     (400, openai(400, "exceed_context_size_error"), ContextTooLongError),
     (500, openai(500, "exceed_context_size_error"), ContextTooLongError),
     (400, {"error": f'{{"error": {{"code": 400, "message": "{TOO_LONG_FOR_LLAMA_CPP}"}}}}'}, ContextTooLongError),
@@ -431,7 +443,7 @@ BY_WORD: Mapping[Kind, str] = {
     "openrouter_key_limit openrouter_guardrail_budget openrouter_workspace_budget "
     "organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded "
     "enforced_spend_limit_reached contract_spend_limit_reached linked_organization_billing_unavailable "
-    "linked_organization_spend_limit_reached billing_error billing_not_active payment_required PerDay",
+    "linked_organization_spend_limit_reached billing_error billing_not_active payment_required budget_exceeded PerDay",
     ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal",
     ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error",
     UnknownModelError: "model_not_found no_endpoints constraint_filtered privacy_restricted model_deprecated "
