@@ -447,8 +447,8 @@ class TokenUsage:
 class Usage:
     """Tokens as billed. cached and written are included in prompt, reasoning in completion.
 
-    written_for_long: the part of written that the provider keeps for an hour, at a higher price. A prompt of 0 tokens
-    means that the provider reported no counts.
+    written_for_long: the part of written that the provider keeps for an hour, at a higher price. price_factor: how many
+    times the list price each of them costs. A prompt of 0 tokens means that the provider reported no counts.
     """
 
     prompt: int
@@ -457,6 +457,7 @@ class Usage:
     written: int = 0
     written_for_long: int = 0
     reasoning: int = 0
+    price_factor: float = 1.0
 
     def as_token_usage(self) -> TokenUsage:
         """The counts as shown to callers."""

@@ -14,6 +14,7 @@ from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 
 API_VERSION = "2026-10-21"
 API_VERSION_WITH_TEMPERATURE = "2023-06-01"  # newer versions refuse sampling parameters for every model
+US_ONLY, US_ONLY_FACTOR = "us", 1.1  # a workspace may be set to it; the models that cannot be asked for it never say so
 THINKING_WORDS = frozenset({"disabled", "between_tools"})
 
 
@@ -77,6 +78,7 @@ def completion(answer: JsonObject) -> Completion:
             written=written,
             written_for_long=for_an_hour,
             reasoning=at(usage, "output_tokens_details", "thinking_tokens"),
+            price_factor=US_ONLY_FACTOR if text_at(usage, "inference_geo") == US_ONLY else 1.0,
         ),
     )
 

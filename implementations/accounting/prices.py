@@ -54,7 +54,7 @@ class Prices:
         for model in models:
             cost_usd = _kept_cost(provider, model, purchase.usage, self._now())
             if cost_usd is not None:
-                return cost_usd
+                return cost_usd * purchase.usage.price_factor
         return None
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from value_object import value_object
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_ENTRY_BYTES = 256 * 1024
 
 

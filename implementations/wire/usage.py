@@ -16,6 +16,7 @@ def read_usage(
     written: Any = None,
     written_for_long: Any = None,
     reasoning: Any = None,
+    price_factor: float = 1.0,
 ) -> Usage:
     """The usage; prompt and completion are sums of separately billed parts, an absent count is 0.
 
@@ -29,6 +30,7 @@ def read_usage(
             written=_count(written),
             written_for_long=_count(written_for_long),
             reasoning=_count(reasoning),
+            price_factor=price_factor,
         )
     except ValueError:
         return UNKNOWN_USAGE

@@ -111,6 +111,13 @@ async def test_a_good_verdict_reaches_the_caller(dialect: Dialect) -> None:
     ]
 
 
+@pytest.mark.parametrize(("place", "factor"), [("us", 1.1), ("global", 1.0), ("not_available", 1.0), (None, 1.0)])
+async def test_anthropic_charges_more_where_the_workspace_allows_one_country_only(place: object, factor: float) -> None:
+    async with serving(ANTHROPIC, answer(ANTHROPIC.good(inference_geo=place))) as (asking, _):
+        told = (await asking.judges(ANTHROPIC)).json()
+    assert told["cost_estimate"] == pytest.approx(ANTHROPIC.good_usd * factor)
+
+
 async def test_a_model_whose_price_nobody_knows_costs_an_unknown_sum() -> None:
     unheard_of = "claude-unheard-of-9"
     async with serving(ANTHROPIC, answer({**ANTHROPIC.good(), "model": unheard_of})) as (asking, _):

@@ -268,11 +268,11 @@ def test_another_form_is_another_schema() -> None:
     """Who changes the form raises the number: replicas of both versions share one Redis while they are replaced."""
     form = (
         b'{"verdict":{"winner":"Essay A","justification":"It gives a reason.","confidence":4.0},"provider":"anthropic",'
-        b'"purchase":{"model":"%s","usage":{"prompt":100,"completion":20,"cached":10,"written":0,"written_for_long":0,"reasoning":0},'
-        b'"cost_usd":0.25},"prompt_sha256":"%s"}' % (KNOWN_MODEL.encode(), PROMPT_SHA256.encode())
+        b'"purchase":{"model":"%s","usage":{"prompt":100,"completion":20,"cached":10,"written":0,"written_for_long":0,"reasoning":0,'
+        b'"price_factor":1.0},"cost_usd":0.25},"prompt_sha256":"%s"}' % (KNOWN_MODEL.encode(), PROMPT_SHA256.encode())
     )
 
-    assert (SCHEMA, encode(reply())) == (2, form)
+    assert (SCHEMA, encode(reply())) == (3, form)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"text"', b"{" * 5_000])

@@ -1,6 +1,7 @@
 """What purchases cost, against figures worked out by hand from the vendors' price lists of November 2026."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import isnan
 from typing import NoReturn
@@ -154,6 +155,17 @@ def test_the_rates_of_a_model_change_on_the_same_day() -> None:
 )
 def test_the_rates_are_those_of_the_first_tier(provider: ProviderName, model: str, expected: Rates | None) -> None:
     assert Prices({}, now=Calendar()).rates(provider, model) == expected
+
+
+@pytest.mark.parametrize("long", [0, 100])
+def test_what_costs_more_than_the_list_says_does_so_for_every_token(long: int) -> None:
+    listed = Usage(prompt=9200, completion=400, cached=5000, written=3000, written_for_long=long)
+    usual = cost(ANTHROPIC, "claude-haiku-5-5", listed)
+    assert usual is not None
+    dearer = replace(listed, price_factor=1.1)
+    assert cost(ANTHROPIC, "claude-haiku-5-5", dearer) == pytest.approx(usual * 1.1)
+    own = {"anthropic/claude-haiku-5-5": PriceOverride(input=3, output=7)}
+    assert cost(ANTHROPIC, "claude-haiku-5-5", dearer, overrides=own) == usd(9200 * 3 + 400 * 7)
 
 
 @pytest.mark.parametrize("told", [0.0, 0.0011, 12.5])
