@@ -359,7 +359,8 @@ class AccountingProvider(Provider):
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
         """Token prices."""
-        prices = Prices(settings.models.price_overrides, now=utc_now)
+        base_urls = {name: group.base_url for name, group in settings.provider_groups().items()}
+        prices = Prices(settings.models.price_overrides, base_urls=base_urls, now=utc_now)
         prices.load()
         return prices
 

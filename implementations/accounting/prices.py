@@ -5,6 +5,7 @@ dated and tiered tables of genai-prices.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 
@@ -15,20 +16,32 @@ from genai_prices.types import PriceCalculation, TieredPrices
 
 from api_models import ProviderName, Purchase, Usage
 from config import PriceOverride
+from implementations.accounting.surcharges import surcharge
 from protocols import RATED_TOKENS, Rates
 
 SMALL_PROMPT = 1_000  # within the first tier of every price
 DIGITS = 6
 KEPT = 1024
+NOWHERE: Mapping[ProviderName, str | None] = {}
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})
 
 log = structlog.get_logger("costs")
 
 
 class Prices:
-    """overrides: the operator's rates, by "provider/model". now: the UTC wall clock, by which prices change."""
+    """overrides: the operator's rates, by "provider/model". now: the UTC wall clock, by which prices change.
 
-    def __init__(self, overrides: Mapping[str, PriceOverride], *, now: Callable[[], datetime]) -> None:
+    base_urls: at which the providers are asked.
+    """
+
+    def __init__(
+        self,
+        overrides: Mapping[str, PriceOverride],
+        *,
+        base_urls: Mapping[ProviderName, str | None] = NOWHERE,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._base_urls = base_urls
         self._overrides = {key: _rates(row) for key, row in overrides.items()}
         self._now = now
 
@@ -54,7 +67,7 @@ class Prices:
         for model in models:
             cost_usd = _kept_cost(provider, model, purchase.usage, self._now())
             if cost_usd is not None:
-                return cost_usd * purchase.usage.price_factor
+                return cost_usd * purchase.usage.price_factor * self._surcharge(provider, model)
         return None
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:
@@ -64,7 +77,11 @@ class Prices:
             return given
         if provider in FREE:
             return Rates(input=0.0, cached_input=0.0, cache_write=0.0, output=0.0)
-        return _listed_rates(provider, model, self._now().date(), SMALL_PROMPT)
+        listed = _listed_rates(provider, model, self._now().date(), SMALL_PROMPT)
+        return None if listed is None else _times(listed, self._surcharge(provider, model))
+
+    def _surcharge(self, provider: ProviderName, model: str) -> float:
+        return surcharge(provider, self._base_urls.get(provider), model)
 
 
 def _kept_cost(provider: ProviderName, model: str, usage: Usage, at: datetime) -> float | None:
@@ -137,6 +154,11 @@ def _rates(row: PriceOverride) -> Rates:
         cache_write=row.input if row.cache_write is None else row.cache_write,
         output=row.output,
     )
+
+
+def _times(rates: Rates, factor: float) -> Rates:
+    scaled = {kind: round(rate * factor, DIGITS) for kind, rate in asdict(rates).items()}
+    return Rates(**scaled)
 
 
 def _at(rates: Rates, usage: Usage) -> float:

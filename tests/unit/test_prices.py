@@ -1,7 +1,7 @@
 """What purchases cost, against figures worked out by hand from the vendors' price lists of November 2026."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from math import isnan
 from typing import NoReturn
@@ -166,6 +166,43 @@ def test_what_costs_more_than_the_list_says_does_so_for_every_token(long: int) -
     assert cost(ANTHROPIC, "claude-haiku-5-5", dearer) == pytest.approx(usual * 1.1)
     own = {"anthropic/claude-haiku-5-5": PriceOverride(input=3, output=7)}
     assert cost(ANTHROPIC, "claude-haiku-5-5", dearer, overrides=own) == usd(9200 * 3 + 400 * 7)
+
+
+REGIONAL = "https://eu.api.openai.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "factor"),
+    [
+        (REGIONAL, "gpt-6-luna", 1.1),
+        (REGIONAL, "gpt-6-luna-2026-09-22", 1.1),
+        (REGIONAL, "gpt-5.4-mini", 1.1),
+        (REGIONAL, "gpt-5", 1.0),
+        (REGIONAL, "gpt-5-mini", 1.0),
+        (REGIONAL, "gpt-4.1", 1.0),
+        ("https://US.api.openai.com", "gpt-6-luna", 1.1),
+        ("https://api.openai.com/v1", "gpt-6-luna", 1.0),
+        ("https://gateway.example/eu.api.openai.com/v1", "gpt-6-luna", 1.0),
+        ("https://eu.api.openai.com.example/v1", "gpt-6-luna", 1.0),
+    ],
+)
+def test_openai_charges_more_at_the_address_of_a_region(base_url: str, model: str, factor: float) -> None:
+    usual, there = Prices({}, now=Calendar()), Prices({}, base_urls={OPENAI: base_url}, now=Calendar())
+    bought = Purchase(model=model, usage=SMALL, cost_usd=None)
+    listed_usd = usual.cost_usd(OPENAI, bought, asked=model)
+    listed, rates = usual.rates(OPENAI, model), there.rates(OPENAI, model)
+    assert listed_usd is not None
+    assert listed is not None
+    assert rates is not None
+    assert there.cost_usd(OPENAI, bought, asked=model) == pytest.approx(listed_usd * factor)
+    assert astuple(rates) == pytest.approx([rate * factor for rate in astuple(listed)])
+
+
+def test_only_openai_has_addresses_of_regions() -> None:
+    elsewhere = Prices({}, base_urls={ANTHROPIC: REGIONAL}, now=Calendar())
+    assert elsewhere.rates(ANTHROPIC, "claude-haiku-5-5") == Prices({}, now=Calendar()).rates(
+        ANTHROPIC, "claude-haiku-5-5"
+    )
 
 
 @pytest.mark.parametrize("told", [0.0, 0.0011, 12.5])
