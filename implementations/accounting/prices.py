@@ -1,7 +1,7 @@
 """What a purchase cost, in US dollars; None if the price is unknown, never 0 instead.
 
 In this order: the cost that the provider reported, the operator's own table, 0 for the mock and self-hosted models, the
-dated and tiered tables of genai-prices.
+dated and tiered tables of genai-prices, with surcharges.
 """
 
 from collections.abc import Callable, Mapping
