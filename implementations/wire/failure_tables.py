@@ -78,6 +78,9 @@ WORDS: Mapping[str, Kind] = {
     # The text itself is refused.
     "invalid_prompt": ContentRefusedError,
     "content_policy_violation": ContentRefusedError,
+    "cyber_policy": ContentRefusedError,
+    "bio_policy": ContentRefusedError,
+    "misalignment_policy_violation": ContentRefusedError,
     "content_filter": ContentRefusedError,
     "refusal": ContentRefusedError,
     # The text does not fit.

@@ -290,6 +290,8 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, openai("context_length_exceeded"), ContextTooLongError),
     (400, openai("invalid_prompt"), ContentRefusedError),
     (400, openai("content_policy_violation"), ContentRefusedError),
+    (400, openai("cyber_policy", "invalid_request"), ContentRefusedError),
+    (400, openai("bio_policy", "invalid_request"), ContentRefusedError),
     (401, openai("invalid_api_key"), ProviderAuthenticationError),
     (403, openai("unsupported_country_region_territory"), ProviderAuthenticationError),
     (404, openai("model_not_found"), UnknownModelError),
@@ -444,7 +446,8 @@ BY_WORD: Mapping[Kind, str] = {
     "organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded "
     "enforced_spend_limit_reached contract_spend_limit_reached linked_organization_billing_unavailable "
     "linked_organization_spend_limit_reached billing_error billing_not_active payment_required budget_exceeded PerDay",
-    ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal",
+    ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal cyber_policy bio_policy "
+    "misalignment_policy_violation",
     ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error",
     UnknownModelError: "model_not_found no_endpoints constraint_filtered privacy_restricted model_deprecated "
     "not_found not_found_error",
