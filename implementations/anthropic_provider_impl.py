@@ -16,6 +16,7 @@ API_VERSION = "2026-10-21"
 API_VERSION_WITH_TEMPERATURE = "2023-06-01"  # newer versions refuse sampling parameters for every model
 US_ONLY, US_ONLY_FACTOR = "us", 1.1  # a workspace may be set to it; the models that cannot be asked for it never say so
 THINKING_WORDS = frozenset({"disabled", "between_tools"})
+BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})  # before any output; others are free
 
 
 class AnthropicProviderImpl:
@@ -67,9 +68,12 @@ def completion(answer: JsonObject) -> Completion:
     read, written = at(usage, "cache_read_input_tokens"), at(usage, "cache_creation_input_tokens")
     for_an_hour = at(usage, "cache_creation", "ephemeral_1h_input_tokens")
     blocks = list_at(answer, "content")
+    finish_reason = _finish_reason(answer, blocks)
+    is_mute = finish_reason is FinishReason.REFUSED and not blocks
+    is_free = is_mute and text_at(answer, "stop_details", "category") not in BILLED_REFUSALS
     return Completion(
         text="".join(text_at(block, "text") for block in blocks if at(block, "type") == "text"),
-        finish_reason=_finish_reason(answer, blocks),
+        finish_reason=finish_reason,
         model=text_at(answer, "model"),
         usage=read_usage(
             prompt=(at(usage, "input_tokens"), written, read),
@@ -80,6 +84,7 @@ def completion(answer: JsonObject) -> Completion:
             reasoning=at(usage, "output_tokens_details", "thinking_tokens"),
             price_factor=US_ONLY_FACTOR if text_at(usage, "inference_geo") == US_ONLY else 1.0,
         ),
+        cost_usd=0.0 if is_free else None,
     )
 
 

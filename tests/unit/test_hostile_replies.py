@@ -293,6 +293,35 @@ def test_a_charge_that_is_no_plausible_sum_is_unknown(told: object, expected: fl
     assert openrouter.completion(answer).cost_usd == (None if expected is None else 0.5 + expected)
 
 
+@pytest.mark.parametrize(
+    ("content", "category", "expected"),
+    [
+        ([], "cyber", 0.0),
+        ([], "general_harms", 0.0),
+        ([], None, 0.0),
+        ([], "bio", None),
+        ([], "frontier_llm", None),
+        ([], "reasoning_extraction", None),
+        ([{"type": "text", "text": "The first"}], "cyber", None),
+        ([{"type": "thinking", "thinking": "", "signature": "s"}], "cyber", None),
+    ],
+)
+def test_anthropic_charges_a_refusal_before_any_output_by_its_category(
+    content: list[JsonObject], category: str | None, expected: float | None
+) -> None:
+    details = {"type": "refusal", "category": category, "explanation": None}
+    answer = of_anthropic(content=content, stop_reason="refusal", stop_details=details)
+    with pytest.raises(ContentRefusedError) as raised:
+        read_reply(request(), anthropic.completion(answer))
+    assert raised.value.purchase is not None
+    assert raised.value.purchase.cost_usd == expected
+
+
+def test_an_answer_of_anthropic_s_without_content_is_free_only_if_it_is_a_refusal() -> None:
+    assert anthropic.completion(of_anthropic(content=[], stop_reason="refusal")).cost_usd == 0.0
+    assert anthropic.completion(of_anthropic(content=[])).cost_usd is None
+
+
 def complete_but(native: object) -> JsonObject:
     """OpenRouter's answer that is complete by its own word."""
     answer = of_chat(VERDICT)
