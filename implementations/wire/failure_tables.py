@@ -142,6 +142,8 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "tokens + `max_new_tokens` must be": ContextTooLongError,
     "`inputs` must have less than": ContextTooLongError,
     "input token count": ContextTooLongError,
+    "input is too long for requested model": ContextTooLongError,
+    "maximum prompt length is": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
     "invalid model name": UnknownModelError,
     "blocked by content filtering": ContentRefusedError,
@@ -186,3 +188,6 @@ STATUS_CLASSES: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejecte
 
 # They would last, if the provider did not say otherwise.
 LASTING = frozenset({QuotaExceededError, UnknownModelError, ProviderAuthenticationError, RequestRejectedError})
+
+# Of these the vendor behind OpenRouter speaks to us; of keys, credit and limits to OpenRouter.
+ABOUT_THE_ESSAYS = frozenset({ContentRefusedError, ContextTooLongError})

@@ -1,6 +1,7 @@
 """Maps every failure between us and a provider to exactly one class.
 
-Checked in this order: the HTTP library's exception, the codes in the error body, phrases in its message, the status.
+Checked in this order: the HTTP library's exception, the codes in the error body, phrases in its message, the error of
+another vendor that it quotes, the status.
 What each of them means is in `failure_tables.py`.
 """
 
@@ -19,6 +20,7 @@ from exceptions import (
     UnknownModelError,
 )
 from implementations.wire.failure_tables import (
+    ABOUT_THE_ESSAYS,
     EXCHANGES,
     LASTING,
     PHRASES,
@@ -102,4 +104,9 @@ def _blamed(status: int, error_body: VendorError) -> tuple[Kind, str]:
     phrase = next((phrase for phrase in phrases if phrase in error_body.sentence), None)
     if phrase is not None:
         return phrases[phrase], f"it answered {status}, {phrase}"
+    quoted = error_body.quoted
+    if quoted is not None:
+        kind, details = _blamed(status, quoted)
+        if kind in ABOUT_THE_ESSAYS:
+            return kind, details
     return STATUSES.get(status) or STATUS_CLASSES.get(status // 100, BrokenReplyError), f"it answered {status}"

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from implementations.wire.json_reading import at
+from exceptions import ProviderError
+from implementations.wire.json_reading import at, read_json
 
 MAX_SENTENCE = 2000
 NAMING_FIELDS = ("type", "code", "status")
@@ -55,6 +56,18 @@ class VendorError:
     def is_of_routed_vendor(self) -> bool:
         """OpenRouter passes on what another vendor answered."""
         return isinstance(at(self.error, "metadata", "provider_name"), str)
+
+    @property
+    def quoted(self) -> Self | None:
+        """What the routed vendor answered, if OpenRouter quotes it: JSON, or else a sentence."""
+        raw = at(self.error, "metadata", "raw")
+        if not isinstance(raw, str):
+            return None
+        try:
+            body = read_json(raw.encode(errors="replace"))
+        except ProviderError:
+            body = raw
+        return self.of(body if isinstance(body, list) or at(body, "error") else {"error": body})
 
     @property
     def is_retryable(self) -> bool | None:

@@ -1,6 +1,7 @@
 """Whatever goes wrong between us and a provider becomes exactly one class, which answers every question about it."""
 
 import errno
+import json
 import socket
 import ssl
 import threading
@@ -205,6 +206,12 @@ def gemini(code: int, status: str, *details: dict[str, Any], message: str = "…
 
 def openrouter(code: int, kind: str, **metadata: Any) -> dict[str, Any]:
     told = {"error_type": kind, "provider_name": "Google", "raw": "…", **metadata}
+    return {"error": {"code": code, "message": "Provider returned error", "metadata": told}, "user_id": "user_1"}
+
+
+def quoting(raw: object, code: int = 400) -> dict[str, Any]:
+    """OpenRouter names no type, but quotes what the vendor answered: as JSON in a text, or as a sentence."""
+    told = {"provider_name": "Nvidia", "is_byok": False, "raw": raw if isinstance(raw, str) else json.dumps(raw)}
     return {"error": {"code": code, "message": "Provider returned error", "metadata": told}, "user_id": "user_1"}
 
 
@@ -416,6 +423,19 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (openrouter(504, "timeout"), ProviderUnavailableError),
     (openrouter(524, "timeout"), ProviderUnavailableError),
     (openrouter(529, "provider_overloaded"), ProviderOverloadedError),
+    (quoting(openai(400, "Bad Request", "This model's maximum context length is 8 tokens.")), ContextTooLongError),
+    (quoting(anthropic("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum")), ContextTooLongError),
+    (quoting([gemini(400, "INVALID_ARGUMENT", message="The input token count (9) exceeds 8.")]), ContextTooLongError),
+    (quoting({"message": "Input is too long for requested model."}), ContextTooLongError),
+    (quoting("This model's maximum prompt length is 8 but the request contains 9 tokens."), ContextTooLongError),
+    (quoting(openai("content_filter")), ContentRefusedError),
+    (quoting(openai("invalid_request_error", message="It supports at most 1 image.")), RequestRejectedError),
+    (quoting(openai("insufficient_quota")), RequestRejectedError),
+    (quoting(anthropic("authentication_error")), RequestRejectedError),
+    (quoting({"error": {"code": 400, "metadata": {"raw": '{"error": "prompt is too long"}'}}}), ContextTooLongError),
+    (quoting('{"error": "a", "error": "b"}'), RequestRejectedError),
+    (quoting("\ud800"), RequestRejectedError),
+    (quoting("it is temporarily rate-limited upstream.", 429), RateLimitedError),
 ]
 
 
