@@ -215,6 +215,10 @@ def quoting(raw: object, code: int = 400) -> dict[str, Any]:
     return {"error": {"code": code, "message": "Provider returned error", "metadata": told}, "user_id": "user_1"}
 
 
+def of_litellm(kind: str, message: str) -> dict[str, Any]:
+    return openai("400", "None", f"litellm.BadRequestError: litellm.{kind}: {message}. Received Model Group=judge")
+
+
 def reason(word: str) -> dict[str, Any]:
     return {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": word, "domain": "googleapis.com"}
 
@@ -368,6 +372,13 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, {"error": "Model reloaded."}, ProviderUnavailableError),
     (400, NO_MODEL_IN_LM_STUDIO, UnknownModelError),
     (400, UNKNOWN_TO_LITELLM, UnknownModelError),
+    (
+        400,
+        of_litellm("ContextWindowExceededError", "Hosted_vllmException - Input length 9 exceeds"),
+        ContextTooLongError,
+    ),
+    (400, of_litellm("ContentPolicyViolationError", "AzureException - It was filtered."), ContentRefusedError),
+    (400, of_litellm("UnsupportedParamsError", "openai does not support it."), RequestRejectedError),
     (429, openai("429", "budget_exceeded"), QuotaExceededError),
     (424, {"error": "Request failed during generation: …", "error_type": "generation"}, ProviderUnavailableError),
     (400, openai(400, "exceed_context_size_error"), ContextTooLongError),
