@@ -147,11 +147,15 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "contextwindowexceedederror": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
     "invalid model name": UnknownModelError,
+    "' not found": UnknownModelError,
+    "model is not loaded": UnknownModelError,
+    "could not find real modelid": UnknownModelError,
     "blocked by content filtering": ContentRefusedError,
     "contentpolicyviolationerror": ContentRefusedError,
     "model has crashed": ProviderUnavailableError,
     "model unloaded": ProviderUnavailableError,
     "model reloaded": ProviderUnavailableError,
+    "channel error": ProviderUnavailableError,
 }
 FORBIDDING_PHRASES: Mapping[str, Kind] = {
     "key limit exceeded": QuotaExceededError,

@@ -370,7 +370,11 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, {"error": "The model has crashed without additional information."}, ProviderUnavailableError),
     (400, {"error": "Model unloaded by user or API request."}, ProviderUnavailableError),
     (400, {"error": "Model reloaded."}, ProviderUnavailableError),
+    (400, {"error": "Error: Channel Error"}, ProviderUnavailableError),
     (400, NO_MODEL_IN_LM_STUDIO, UnknownModelError),
+    (400, openai(400, message="model 'x' not found"), UnknownModelError),
+    (400, openai(400, message="model is not loaded"), UnknownModelError),
+    (400, {"error": "could not find real modelID for x"}, UnknownModelError),
     (400, UNKNOWN_TO_LITELLM, UnknownModelError),
     (
         400,
