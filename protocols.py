@@ -276,6 +276,7 @@ class FinishReason(StrEnum):
     PROMPT_CUT = "prompt_cut"  # it answered, but had read only a part of the prompt
     REFUSED = "refused"
     ACCOUNT_REFUSED = "account_refused"
+    INTERRUPTED = "interrupted"  # by the server, which paused or stopped
     UNEXPECTED = "unexpected"
 
 

@@ -13,6 +13,7 @@ from exceptions import (
     InvalidReplyError,
     ProviderAuthenticationError,
     ProviderError,
+    ProviderUnavailableError,
     TruncatedReplyError,
 )
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest, Verdict
@@ -46,6 +47,7 @@ FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
     FinishReason.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
     FinishReason.PROMPT_CUT: (ContextTooLongError, "the server cut the prompt, which its context does not hold"),
     FinishReason.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
+    FinishReason.INTERRUPTED: (ProviderUnavailableError, "the server broke the answer off"),
     FinishReason.UNEXPECTED: (InvalidReplyError, "the model ended with something other than one finished answer"),
 }
 

@@ -11,6 +11,7 @@ CHAT_COMPLETIONS: Mapping[str, FinishReason] = {
     "stop": FinishReason.COMPLETE,
     "length": FinishReason.TRUNCATED,
     "content_filter": FinishReason.REFUSED,
+    "abort": FinishReason.INTERRUPTED,  # of vLLM and SGLang
     "refusal": FinishReason.REFUSED,  # Anthropic's word, as gateways pass it on
 }
 

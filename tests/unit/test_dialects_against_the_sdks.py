@@ -351,7 +351,8 @@ UNEXPECTED = {
 }
 
 
-OF_OPENAI = {said: meant for said, meant in finish_reasons.CHAT_COMPLETIONS.items() if said != "refusal"}  # gateways'
+OF_OTHER_SERVERS = {"abort", "refusal"}
+OF_OPENAI = {said: meant for said, meant in finish_reasons.CHAT_COMPLETIONS.items() if said not in OF_OTHER_SERVERS}
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,7 @@ CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[
             (of_chat(VERDICT, tool_calls=[TOOL_CALL]), InvalidReplyError),
             (of_chat(VERDICT, tool_calls=[TOOL_CALL], finish_reason="content_filter"), ContentRefusedError),
             (of_chat("", finish_reason="refusal"), ContentRefusedError),
+            (of_chat(VERDICT[:9], finish_reason="abort"), ProviderUnavailableError),
             *((of_chat(VERDICT, refusal=said), ContentRefusedError) for said in ("No.", {"reason": "No."}, ["No."])),
         )
     ),

@@ -13,6 +13,7 @@ from exceptions import (
     InvalidReplyError,
     ProviderAuthenticationError,
     ProviderError,
+    ProviderUnavailableError,
     TruncatedReplyError,
 )
 from implementations.judging.verdict import (
@@ -201,6 +202,7 @@ def test_a_model_that_names_itself_strangely_is_called_what_was_asked_for(model:
         (FinishReason.WINDOW_FULL, ContextTooLongError),
         (FinishReason.PROMPT_CUT, ContextTooLongError),
         (FinishReason.ACCOUNT_REFUSED, ProviderAuthenticationError),
+        (FinishReason.INTERRUPTED, ProviderUnavailableError),
         (FinishReason.UNEXPECTED, InvalidReplyError),
     ],
 )
