@@ -56,6 +56,7 @@ EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
 WORDS: Mapping[str, Kind] = {
     # A temporary shortage, sent with a payment status.
     "in_flight_budget_exhausted": RateLimitedError,
+    "openrouter_in_flight_budget": RateLimitedError,
     # Money and quota.
     "insufficient_quota": QuotaExceededError,
     "billing_hard_limit_reached": QuotaExceededError,

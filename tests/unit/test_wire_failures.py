@@ -411,6 +411,7 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     ({"error": {"code": 401, "message": "User not found."}}, ProviderAuthenticationError),
     (openrouter(402, "payment_required"), QuotaExceededError),
     (openrouter(402, "payment_required", reason="in_flight_budget_exhausted"), RateLimitedError),
+    (openrouter(402, "payment_required", limit_source="openrouter_in_flight_budget"), RateLimitedError),
     (openrouter(403, "permission_denied"), UnknownModelError),
     (openrouter(403, "permission_denied", provider_name=None), ProviderAuthenticationError),
     (openrouter(403, "content_policy_violation"), ContentRefusedError),
@@ -488,7 +489,7 @@ BY_WORD: Mapping[Kind, str] = {
     "not_found not_found_error",
     ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
     "authentication_error permission_denied permission_error",
-    RateLimitedError: "in_flight_budget_exhausted rate_limit_exceeded rate_limit_error",
+    RateLimitedError: "in_flight_budget_exhausted openrouter_in_flight_budget rate_limit_exceeded rate_limit_error",
     ProviderOverloadedError: "overloaded_error server_is_overloaded provider_overloaded",
     ProviderUnavailableError: "provider_unavailable timeout_error server_error server timeout",
     RequestRejectedError: "request_too_large payload_too_large max_tokens_exceeded unprocessable",
