@@ -11,9 +11,11 @@ from config import PREFIX, known_variables
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
+KNOWN = known_variables()
+
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own keys and settings decide no test."""
-    for name in [name for name in os.environ if name.startswith(PREFIX) or name in known_variables()]:
+    for name in [name for name in os.environ if name.startswith(PREFIX) or name in KNOWN]:
         monkeypatch.delenv(name)
