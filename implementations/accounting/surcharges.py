@@ -6,7 +6,7 @@ from api_models import ProviderName
 
 REGIONAL_FACTOR = 1.1
 _REGIONAL = re.compile(r"https://[a-z]+\.api\.openai\.com(?![\w.-])", re.IGNORECASE)
-_EXEMPT = re.compile(r"gpt-(?:4|5(?:\.[0-3])?(?:-|$))")  # models from before March 2026
+_EXEMPT = re.compile(r"o\d|gpt-(?:[34]|5(?:\.[0-3])?(?:-|$))")  # models from before March 2026
 
 
 def surcharge(provider: ProviderName, base_url: str | None, model: str) -> float:

@@ -134,6 +134,7 @@ def test_a_target_shows_its_interval_unless_it_is_a_single_figure() -> None:
     assert Goal(target="t", figures=(1.0,), bound=2.0).cells == ("t", "≤ 2.00", "1.00", "", "", "yes")
 
 
+@pytest.mark.untraced
 def test_an_interval_contains_the_true_median_about_as_often_as_it_says() -> None:
     draw = Random(1)
     intervals = [interval([draw.gauss(5.0) for _ in range(13)]) for _ in range(100)]

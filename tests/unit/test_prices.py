@@ -180,6 +180,7 @@ REGIONAL = "https://eu.api.openai.com/v1"
         (REGIONAL, "gpt-5", 1.0),
         (REGIONAL, "gpt-5-mini", 1.0),
         (REGIONAL, "gpt-4.1", 1.0),
+        (REGIONAL, "o3", 1.0),
         ("https://US.api.openai.com", "gpt-6-luna", 1.1),
         ("https://api.openai.com/v1", "gpt-6-luna", 1.0),
         ("https://gateway.example/eu.api.openai.com/v1", "gpt-6-luna", 1.0),

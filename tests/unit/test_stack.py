@@ -226,6 +226,7 @@ async def test_exactly_one_failure_says_that_it_opened_the_circuit_and_a_retry_e
     assert transitions == 1.0
 
 
+@pytest.mark.untraced
 async def test_an_outage_of_a_minute_costs_few_calls_and_ends_soon_after_it_is_over() -> None:
     """50 requests a second on a pinned judge: at most 3 % of them, and the first burst, reach the provider."""
     stack, rate, outage_s = Stack(failing(ProviderUnavailableError), slots=32), 50, 60
