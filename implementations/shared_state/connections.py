@@ -68,6 +68,8 @@ class Connections:
         connection = await self._take()
         on_turn()
         try:
+            if _is_reset(connection):
+                await connection.disconnect(nowait=True)
             if not connection.is_connected:
                 await self._name_is_known()
             await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
@@ -120,6 +122,12 @@ async def _look_up(host: str) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def _is_reset(connection: Connection) -> bool:
+    """Whether it broke while idle: redis-py, which looks only for an orderly end, would write into it."""
+    writer = connection._writer  # noqa: SLF001  it has no public name
+    return writer is not None and writer.is_closing()
 
 
 async def _reply(connection: Connection) -> Any:

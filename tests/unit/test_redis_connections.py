@@ -1,6 +1,8 @@
 """One exchange of commands with Redis: who reads which reply, and what becomes of a connection afterwards."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -10,6 +12,8 @@ from redis.exceptions import ResponseError
 
 from implementations.shared_state.connections import Connections
 from tests.fakes import settle
+
+RESET = struct.pack("ii", 1, 0)  # to linger for no time: what is left is not sent, and the other side is reset
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -71,6 +75,27 @@ async def test_a_connection_that_cannot_be_used_again_is_opened_anew(tmp_path: P
             assert await connections.send(("GET", name), on_turn=lambda: turns.append("turn")) == [name.encode()]
             await settle()
     assert (len(opened), len(turns)) == (2, 2)
+
+
+async def test_a_connection_that_was_reset_while_idle_is_opened_anew() -> None:
+    opened: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        writer.write(await told(reader))
+        with suppress(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        connections = Connections(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", connections=1)
+        assert await connections.send(("GET", "first!")) == [b"first!"]
+        opened[0].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        opened[0].transport.abort()
+        await settle()
+        assert await connections.send(("GET", "second!")) == [b"second!"]
+        await connections.close()
+    assert len(opened) == 2
 
 
 async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(tmp_path: Path) -> None:
