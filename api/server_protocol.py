@@ -1,15 +1,17 @@
 """Uvicorn's HTTP protocol with what it lacks.
 
 Bounds for heads and their number: without them a connection could fill the memory or wait for ever before anybody is
-asked for a key. Headers without trailers, and without the blanks behind a value.
+asked for a key. A bound for answers that nobody takes. Headers without trailers, and without the blanks behind a value.
 """
 
 import asyncio
+import socket
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
 MOST_WAITING = 32  # requests sent ahead of the answer to the one before them: thousands fit into a piece
+UNTAKEN_MS = 60_000  # a connection that closes waits for its last byte to be taken, which may be never
 
 
 class ServerProtocol(HttpToolsProtocol):
@@ -25,6 +27,9 @@ class ServerProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in Uvicorn
         """Wait for the first head."""
         super().connection_made(transport)
+        own = transport.get_extra_info("socket")
+        if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
         self._limit_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:

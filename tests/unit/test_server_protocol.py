@@ -1,6 +1,7 @@
 """What the server bounds, and leaves out, before the service sees a request."""
 
 import asyncio
+import socket
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -8,6 +9,7 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from api import server_protocol
 from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING, ServerProtocol
 
 KEEP_ALIVE_S = 75
@@ -239,3 +241,26 @@ async def test_a_lost_connection_waits_for_nothing(received: bytes, reason: Exce
     assert harness.waits == [KEEP_ALIVE_S]
     harness.protocol.connection_lost(reason)
     assert harness.waits == []
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
+async def test_a_connection_ends_when_nobody_takes_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_protocol, "UNTAKEN_MS", 100)
+
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": bytes(10_000_000)})
+
+    class Watched(ServerProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    config, lost = Config(answer, interface="asgi3", ws="none", log_config=None), asyncio.Event()
+    config.load()
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(lambda: Watched(config, ServerState(), {}), "127.0.0.1") as server:
+        with socket.create_connection(server.sockets[0].getsockname()) as caller:
+            caller.sendall(GET)
+            async with asyncio.timeout(10):
+                await lost.wait()
