@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MaxConnectionsError, ResponseError
@@ -57,6 +57,9 @@ class Connections:
         )
         made = [self._pool.make_connection() for _ in range(connections)]  # type: ignore[no-untyped-call]  # redis-py's
         self._all: list[Connection] = made
+        for connection in self._all:
+            if isinstance(connection, SSLConnection):  # reading the authorities stops the event loop for 50 ms
+                connection.ssl_context = made[0].ssl_context
         self._free = asyncio.LifoQueue[Connection]()
         for connection in self._all:
             self._free.put_nowait(connection)

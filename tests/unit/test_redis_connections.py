@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import ResponseError
 
 from implementations.shared_state.connections import Connections
@@ -114,3 +117,13 @@ async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(tmp_pa
             assert answer == name.encode()
             assert isinstance(refusal, ResponseError)
     assert len(opened) == 1
+
+
+async def test_the_authorities_of_tls_are_read_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Mock(return_value=ssl.create_default_context())
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    connections = Connections("rediss://127.0.0.1:1", connections=2)  # nobody is there
+    for ended in await asyncio.gather(*(connections.send(("GET", "it")) for _ in range(2)), return_exceptions=True):
+        assert isinstance(ended, NotConnectedError)
+    await connections.close()
+    assert read.call_count == 1
