@@ -192,9 +192,10 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
     except (TimeoutError, asyncio.CancelledError) as interruption:
         producer._message_accumulator.fail_all(KafkaError())  # noqa: SLF001  see above
         producer._sender.sender_task and producer._sender.sender_task.cancel()  # noqa: SLF001  likewise
-        await producer.client.close()
-        await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT_S)
-        stopping.cancel()
+        ends = [stopping, asyncio.ensure_future(producer.client.close())]  # which waits until its last byte is taken
+        await asyncio.wait(ends, timeout=CLOSE_TIMEOUT_S)
+        for end in ends:
+            end.cancel()
         if isinstance(interruption, asyncio.CancelledError):
             raise
     except (KafkaError, OSError):

@@ -1,10 +1,13 @@
 """The one user of aiokafka against a real broker: what it delivers, what it reports, and that it always ends."""
 
+import asyncio
 import time
 import traceback
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no py.typed
+from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]  # likewise
 from pydantic import SecretStr
 
 from api_models import ProcessingEvent
@@ -150,6 +153,17 @@ async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broke
         assert time.monotonic() - before_s < 30.0
     finally:
         kafka.thaw()
+
+
+async def test_a_connection_that_never_closes_does_not_hold_up_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One to a frozen broker waits until its last byte is taken."""
+    monkeypatch.setattr(AIOKafkaProducer, "start", AsyncMock())
+    monkeypatch.setattr(AIOKafkaClient, "close", lambda _: asyncio.Event().wait())
+    monkeypatch.setattr(kafka_link, "CLOSE_TIMEOUT_S", 0.01)
+    ours = link("127.0.0.1:9")
+    await ours.open(one_by_one=False)
+    async with asyncio.timeout(5):
+        await ours.close()
 
 
 def test_certificates_that_cannot_be_read_are_a_wrong_configuration() -> None:
