@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
 MOST_WAITING = 32  # requests sent ahead of the answer to the one before them: thousands fit into a piece
+VERSIONS = frozenset({"1.0", "1.1"})
 UNTAKEN_MS = 60_000  # a connection that closes waits for its last byte to be taken, which may be never
 
 
@@ -66,7 +67,12 @@ class ServerProtocol(HttpToolsProtocol):
         super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Start the request; what the parser calls a header from now on is a trailer."""
+        """Start the request; what the parser calls a header from now on is a trailer.
+
+        Raises ValueError for another version, or none: the parser lets a bare line feed end a line without one.
+        """
+        if self.parser.get_http_version() not in VERSIONS:
+            raise ValueError
         super().on_headers_complete()
         self.headers = []
         self._unread_bytes = 0

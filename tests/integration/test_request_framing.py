@@ -114,6 +114,15 @@ def test_a_target_with_a_fragment_is_refused(running: ServiceProcess, target: st
     assert told.count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize("version", ["\n", "\r\n", " HTTP/0.9\r\n", " HTTP/2.0\r\n"], ids=repr)
+def test_a_request_of_another_version_is_refused(running: ServiceProcess, version: str) -> None:
+    with running.connected() as plain:
+        plain.sendall(head("GET", "/livez").replace(b" HTTP/1.1\r\n", version.encode()) + HIDDEN)
+        told = b"".join(iter(lambda: plain.recv(65_536), b""))
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert told.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.parametrize("target", ["/livez", "http://judge/livez"])
 def test_who_wants_a_tunnel_is_refused_and_must_connect_again(running: ServiceProcess, target: str) -> None:
     with running.connected() as plain:
