@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MaxConnectionsError, ResponseError
+from redis.exceptions import MaxConnectionsError, ReadOnlyError, ResponseError
 
 CONNECTIONS = 32
 POOL_WAIT_S = 0.2
@@ -71,18 +71,22 @@ class Connections:
         connection = await self._take()
         on_turn()
         try:
-            if _is_reset(connection):
+            if connection.should_reconnect() or _is_reset(connection):  # type: ignore[no-untyped-call]  # redis-py's
                 await connection.disconnect(nowait=True)
             if not connection.is_connected:
                 await self._name_is_known()
             await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            return [await _reply(connection) for _ in commands]
+            replies = [await _reply(connection) for _ in commands]
         except BaseException:
             await connection.disconnect(nowait=True)  # a late reply would be read as the reply to the next command
             raise
         finally:
             self._free.put_nowait(connection)
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            for one in self._all:  # after a failover the name leads elsewhere, and the old primary keeps them open
+                one.mark_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py's
+        return replies
 
     async def close(self) -> None:
         """Close within a second, whatever Redis does."""

@@ -173,6 +173,41 @@ async def test_a_replica_of_redis_can_be_read_and_is_written_again_when_it_is_pr
         assert await here.probed(GOOD_PROBES) is RedisMode.UP
 
 
+@asynccontextmanager
+async def address(leads_to: list[RedisServer]) -> AsyncIterator[str]:
+    """That of the last one; what is connected stays connected with the one before."""
+
+    async def copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while part := await reader.read(65536):
+                writer.write(part)
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", leads_to[-1].port)
+        await asyncio.gather(copied(reader, there[1]), copied(there[0], writer))
+
+    async with await asyncio.start_server(connect, "127.0.0.1") as listening:
+        yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
+
+
+async def test_writes_follow_the_address_when_the_old_server_lives_on_as_a_replica(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """As in the failover of a managed Redis."""
+    leads_to, names = [server], [str(number) for number in range(5)]
+    with redis_server(tmp_path) as promoted:
+        async with address(leads_to) as url, replica(url) as here:
+            await asyncio.gather(*map(here.put, names))
+            server.ask("REPLICAOF", "127.0.0.1", str(promoted.port))
+            leads_to.append(promoted)
+            await here.put()
+            assert here.redis.cause is Fault.READ_ONLY
+            assert await here.probed(GOOD_PROBES) is RedisMode.UP
+            await asyncio.gather(*map(here.put, names))
+            assert here.redis.mode is RedisMode.UP
+            assert len(promoted.all_keys()) == len(names) + 1  # and the probe's
+
+
 async def test_a_server_out_of_memory_can_be_read(server: RedisServer) -> None:
     async with replica(server.url) as here:
         await here.put()
