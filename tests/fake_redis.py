@@ -47,6 +47,9 @@ class FakeRedis:
             raise self.broken
         return [self._reply(command) for command in commands]
 
+    def renew(self) -> None:
+        """There are none."""
+
     async def close(self) -> None:
         self.closed = True
 

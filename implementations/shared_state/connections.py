@@ -34,6 +34,10 @@ class ConnectionsProtocol(Protocol):
         """
         ...
 
+    def renew(self) -> None:
+        """Use no connection again that is open now."""
+        ...
+
     async def close(self) -> None:
         """Close every connection."""
         ...
@@ -84,9 +88,13 @@ class Connections:
         finally:
             self._free.put_nowait(connection)
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            for one in self._all:  # after a failover the name leads elsewhere, and the old primary keeps them open
-                one.mark_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py's
+            _outdate(connection)  # the address may lead to another primary by now
         return replies
+
+    def renew(self) -> None:
+        """Open each connection anew before its next use."""
+        for connection in self._all:
+            _outdate(connection)
 
     async def close(self) -> None:
         """Close within a second, whatever Redis does."""
@@ -129,6 +137,10 @@ async def _look_up(host: str) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def _outdate(connection: Connection) -> None:
+    connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py's
 
 
 def _is_reset(connection: Connection) -> bool:

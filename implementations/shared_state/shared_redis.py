@@ -123,7 +123,8 @@ class SharedRedis:
         return exchange.replies
 
     def reopen(self, access: Access) -> None:
-        """Close the circuit again."""
+        """Close the circuit again. Connections of before may lead to a server that the address has left."""
+        self._connections.renew()
         self._circuits[access].reset()
 
     async def close(self) -> None:

@@ -208,6 +208,21 @@ async def test_writes_follow_the_address_when_the_old_server_lives_on_as_a_repli
             assert len(promoted.all_keys()) == len(names) + 1  # and the probe's
 
 
+async def test_no_look_up_waits_for_a_server_that_went_silent_once_another_is_in_use(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """As in the failover of a managed Redis whose machine broke down: nobody closes the connections to it."""
+    leads_to, names = [server], [str(number) for number in range(5)]
+    with redis_server(tmp_path) as another:
+        async with address(leads_to) as url, replica(url) as here:
+            await asyncio.gather(*map(here.put, names))
+            server.freeze()
+            assert await here.probed(FAILURE_THRESHOLD) is RedisMode.DOWN
+            leads_to.append(another)
+            assert await here.probed(GOOD_PROBES) is RedisMode.UP
+            assert await asyncio.gather(*map(here.found, names)) == [None] * len(names)
+
+
 async def test_a_server_out_of_memory_can_be_read(server: RedisServer) -> None:
     async with replica(server.url) as here:
         await here.put()

@@ -32,6 +32,9 @@ class Connection:
             raise step
         return [step]
 
+    def renew(self) -> None:
+        """Nothing to open."""
+
     async def close(self) -> None:
         """Nothing to close."""
 
