@@ -44,6 +44,7 @@ class Spool:
         self._clock = clock
         self._failing: set[str] = set()
         self._undeleted: set[int] = set()
+        self._writes, self._checkpointed = 1, 0  # a crash may have left something
         self._unreadable: dict[str | None, list[int]] = {}
         self._lock, self._rows = opened(path)
         self._was_damaged = aside(path, 1).exists()
@@ -70,6 +71,7 @@ class Spool:
         )
         with self._failures_counted("insert"):
             message.row = self._rows.execute(INSERT, row).lastrowid
+            self._writes += 1
 
     def delete(self, messages: Sequence[Message]) -> None:
         """Delete the messages, in one transaction. Those that the disk refuses are deleted once it takes others."""
@@ -81,6 +83,7 @@ class Spool:
                 with self._transaction():
                     self._rows.executemany("DELETE FROM events WHERE id = ?", [(row,) for row in rows])
                 self._undeleted -= rows
+                self._writes += 1
 
     def kept(self) -> Iterator[Message]:
         """The messages that an earlier process left, in publishing order, with their age; unreadable ones stay."""
@@ -119,9 +122,17 @@ class Spool:
         self._metrics.events_unreadable.set(sum(map(len, self._unreadable.values())))
 
     def checkpoint(self) -> None:
-        """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread."""
+        """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread.
+
+        Only if there is something new: beside a checkpoint of nothing a write begins the log anew, which SQLite before
+        3.51.3 may not notice, and then damages the database (its "WAL-reset bug").
+        """
+        writes = self._writes
+        if writes == self._checkpointed:
+            return
         with self._failures_counted("checkpoint"), contextlib.closing(connected(self._path)) as own:
             own.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._checkpointed = writes
 
     def close(self) -> None:
         """Close the database and release the lock."""

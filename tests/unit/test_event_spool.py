@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from api_models import DegradedMode, EventDropReason, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
+from implementations.events import spool as spool_module
 from implementations.events import spool_file
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS, Spool
 from tests.fakes import sample
@@ -171,6 +172,21 @@ def test_a_checkpoint_moves_the_rows_into_the_database(opened: Opened, path: Pat
     harness.spool.checkpoint()
 
     assert path.stat().st_size > size
+
+
+def test_there_is_no_checkpoint_of_nothing_new(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside it a write would begin the log anew, which SQLite before 3.51.3 may not survive."""
+    harness, begun = opened(), Mock(wraps=spool_file.connected)
+    monkeypatch.setattr(spool_module, "connected", begun)
+    assert harness.spool is not None
+    counts = []
+    for publishes in (False, False, True, False):
+        if publishes:
+            harness.publish(miss(1))
+        harness.spool.checkpoint()
+        counts.append(begun.call_count)
+
+    assert counts == [1, 1, 2, 2]
 
 
 def test_a_disk_that_refuses_leaves_the_event_in_memory_and_is_counted(opened: Opened) -> None:
