@@ -14,12 +14,13 @@ from typing import Any, Protocol
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MaxConnectionsError, ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, MaxConnectionsError, ReadOnlyError, ResponseError
 
 CONNECTIONS = 32
 POOL_WAIT_S = 0.2
 CLOSE_S = 1.0
 KNOWN_S = 10.0
+IS_REPLICA = ReadOnlyError, MasterDownError
 
 Command = tuple[str | bytes | int, ...]
 
@@ -87,7 +88,7 @@ class Connections:
             raise
         finally:
             self._free.put_nowait(connection)
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+        if any(isinstance(reply, IS_REPLICA) for reply in replies):
             _outdate(connection)  # the address may lead to another primary by now
         return replies
 

@@ -190,18 +190,20 @@ async def address(leads_to: list[RedisServer]) -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
 
 
-async def test_writes_follow_the_address_when_the_old_server_lives_on_as_a_replica(
-    server: RedisServer, tmp_path: Path
+@pytest.mark.parametrize(("serves_stale_data", "refusal"), [("yes", Fault.READ_ONLY), ("no", Fault.REFUSED)])
+async def test_connections_follow_the_address_when_the_old_server_lives_on_as_a_replica(
+    server: RedisServer, tmp_path: Path, serves_stale_data: str, refusal: Fault
 ) -> None:
     """As in the failover of a managed Redis."""
     leads_to, names = [server], [str(number) for number in range(5)]
+    server.ask("CONFIG", "SET", "replica-serve-stale-data", serves_stale_data)
     with redis_server(tmp_path) as promoted:
         async with address(leads_to) as url, replica(url) as here:
             await asyncio.gather(*map(here.put, names))
-            server.ask("REPLICAOF", "127.0.0.1", str(promoted.port))
+            server.ask("REPLICAOF", "127.0.0.1", "9")
+            await here.probed(1)
+            assert here.redis.cause is refusal
             leads_to.append(promoted)
-            await here.put()
-            assert here.redis.cause is Fault.READ_ONLY
             assert await here.probed(GOOD_PROBES) is RedisMode.UP
             await asyncio.gather(*map(here.put, names))
             assert here.redis.mode is RedisMode.UP
