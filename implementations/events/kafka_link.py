@@ -7,9 +7,9 @@ A lost connection is therefore not a failure here, only a long wait; a failure m
 import asyncio
 import logging
 import ssl
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no py.typed
+from aiokafka import AIOKafkaProducer, conn  # type: ignore[import-untyped]  # it has no py.typed
 from aiokafka.errors import (  # type: ignore[import-untyped]  # likewise
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
@@ -97,6 +97,23 @@ class _Witness(logging.Handler):
         arguments = record.args if isinstance(record.args, tuple) else ()
         refusals = (link_failure(one) for one in arguments if isinstance(one, REFUSES_US))
         self.refusal = self.refusal or next(refusals, None)
+
+
+class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # likewise
+    """Closed when it is used after a reset, which aiokafka itself notices some turns of the event loop later.
+
+    Until then uvloop refuses a write by a RuntimeError; aiokafka takes that for a defect and ends the producer (its
+    issue 1038), so that what was sent but not acknowledged would be sent again by the next one.
+    """
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT001, FBT002  aiokafka's
+        """Send it, or raise the error for a lost connection, after which aiokafka connects and sends again."""
+        if self._writer is not None and self._writer.is_closing():
+            self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
+        return super().send(request, expect_response)
+
+
+conn.AIOKafkaConnection = _Connection  # where aiokafka looks it up when it connects
 
 
 class KafkaLink:

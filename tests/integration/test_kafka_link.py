@@ -3,10 +3,12 @@
 import asyncio
 import time
 import traceback
+from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no py.typed
+import uvloop
+from aiokafka import AIOKafkaProducer, conn  # type: ignore[import-untyped]  # it has no py.typed
 from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]  # likewise
 from pydantic import SecretStr
 
@@ -16,6 +18,7 @@ from implementations.events import kafka_link
 from implementations.events.kafka_link import Forbidden, KafkaLink, LinkDown, LinkFailure, TooLarge
 from implementations.events.kafka_security import Security
 from tests.integration.kafka_broker import PASSWORD, USER, Broker
+from tests.integration.mock_cluster import mock_cluster
 from tests.kafka_fakes import message, miss
 
 WRONG = PASSWORD[::-1]
@@ -51,6 +54,33 @@ async def test_what_is_posted_is_acknowledged(kafka: Broker, *, one_by_one: bool
     await ours.close()
     with pytest.raises(LinkDown):
         await ours.post(message(miss(1)))
+
+
+def test_a_connection_that_was_reset_is_no_failure_of_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the event loop of the service: another refuses no write to a connection that is closing."""
+    transports: list[Any] = []
+
+    class Protocol(conn.AIOKafkaProtocol):  # type: ignore[misc]  # aiokafka has no py.typed
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transports.append(transport)
+
+    async def post() -> None:
+        with mock_cluster() as cluster:
+            cluster.create(TOPIC)
+            ours = link(cluster.servers)
+            await ours.open(one_by_one=False)
+            for turns in range(20):
+                posted = await ours.post(message(miss(turns)))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for transport in transports:
+                    transport._force_close(ConnectionResetError())  # noqa: SLF001  what uvloop does then
+                await posted
+            await ours.close()
+
+    monkeypatch.setattr(conn, "AIOKafkaProtocol", Protocol)
+    uvloop.run(asyncio.wait_for(post(), 30))
 
 
 async def test_a_message_above_the_producer_s_limit_is_refused_at_once(kafka: Broker) -> None:
