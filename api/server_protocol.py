@@ -6,8 +6,9 @@ asked for a key. A bound for answers that nobody takes. Headers without trailers
 
 import asyncio
 import socket
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
 MOST_WAITING = 32  # requests sent ahead of the answer to the one before them: thousands fit into a piece
@@ -24,6 +25,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     _unread_bytes = 0  # received since the last head or piece of a body
     _head_timer: asyncio.TimerHandle | None = None
+    _answered: RequestResponseCycle | None = None  # the request that is being answered, or was last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in Uvicorn
         """Wait for the first head."""
@@ -34,8 +36,14 @@ class ServerProtocol(HttpToolsProtocol):
         self._limit_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more, after a reset either: Uvicorn's own limit would keep the request in memory until it ends."""
+        """Wait no more, after a reset either: Uvicorn's own limit would keep the request in memory until it ends.
+
+        Uvicorn tells the last request that the caller has left, and not the one before it that is being answered.
+        """
         super().connection_lost(exc)
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         self._unset_keepalive_if_required()
         self._end_wait()
 
@@ -82,6 +90,10 @@ class ServerProtocol(HttpToolsProtocol):
         """A piece of the body."""
         super().on_body(body)
         self._unread_bytes = 0
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     @property
     def _is_answering(self) -> bool:

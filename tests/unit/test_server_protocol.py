@@ -25,6 +25,7 @@ class Harness:
 
     def __init__(self) -> None:
         self.seen: list[tuple[dict[bytes, bytes], bytes]] = []
+        self.listens: list[Any] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.reads_bodies = True
@@ -46,6 +47,7 @@ class Harness:
             self.protocol.connection_made(self.transport)
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        self.listens.append(receive)
         body, goes_on = b"", self.reads_bodies
         while goes_on:
             message = await receive()
@@ -230,6 +232,21 @@ async def test_a_request_in_progress_is_answered_although_the_next_head_is_late(
         assert harness.waits == [KEEP_ALIVE_S]
     harness.time_is_up()
     assert harness.transport.close.called
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 2])
+async def test_the_request_that_is_being_answered_hears_of_a_lost_connection_whatever_waits_behind_it(
+    waiting: int,
+) -> None:
+    harness = Harness()
+    harness.may_answer.clear()
+    await harness.receives(GET * (1 + waiting))
+    harness.protocol.connection_lost(ConnectionResetError())
+    async with asyncio.timeout(5):
+        assert (await harness.listens[0]())["type"] == "http.disconnect"
+    harness.may_answer.set()
+    await asyncio.sleep(0)
+    assert harness.sent == b""
 
 
 @pytest.mark.parametrize("reason", [None, ConnectionResetError()], ids=["closed", "reset"])
