@@ -78,9 +78,11 @@ class Connections:
         try:
             if connection.should_reconnect() or _is_reset(connection):  # type: ignore[no-untyped-call]  # redis-py's
                 await connection.disconnect(nowait=True)
-            if not connection.is_connected:
+            if connection.is_connected:  # what is unread on a fresh one is why Redis turns us away
+                await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
+            else:
                 await self._name_is_known()
-            await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             replies = [await _reply(connection) for _ in commands]
         except BaseException:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
@@ -346,15 +347,20 @@ async def test_a_command_that_the_cache_does_not_need_takes_no_answer_with_it(
         assert (await here.probed(1), await here.found()) == (RedisMode.UP, PAYLOAD)
 
 
-async def test_a_server_that_takes_no_more_clients_is_not_latched_as_down(server: RedisServer) -> None:
+def test_a_server_that_takes_no_more_clients_is_not_latched_as_down(server: RedisServer) -> None:
+    """With the event loop of the service, which reads the refusal before the first command is written."""
+
+    async def two_clients() -> None:
+        async with replica(server.url) as first, replica(server.url) as second:
+            await first.put()
+            assert await second.away() is Fault.MAX_CLIENTS
+            assert await first.found() == PAYLOAD
+            await second.probed(FAILURE_THRESHOLD)
+            await first.redis.close()
+            assert await second.probed(GOOD_PROBES) is RedisMode.UP
+
     server.ask("CONFIG", "SET", "maxclients", "1")
-    async with replica(server.url) as first, replica(server.url) as second:
-        await first.put()
-        assert await second.away() is Fault.MAX_CLIENTS
-        assert await first.found() == PAYLOAD
-        await second.probed(FAILURE_THRESHOLD)
-        await first.redis.close()
-        assert await second.probed(GOOD_PROBES) is RedisMode.UP
+    uvloop.run(two_clients())
 
 
 async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an_outage(
