@@ -119,7 +119,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], **variables}
 
 
-def wait_until(holds: Callable[[], bool], *, within_s: float = 10.0) -> None:
+def wait_until(holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
     """Look again and again. Raises TimeoutError."""
     give_up_at_s = time.monotonic() + within_s
     while not holds():
