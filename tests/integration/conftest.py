@@ -1,16 +1,25 @@
-"""What the integration tests share: a broker, and that nothing private is written."""
+"""What the integration tests share: the service's event loop, a broker, and that nothing private is written."""
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 from quart.typing import TestClientProtocol as Client
 
 from tests.integration.contract import mocked, serving
 from tests.integration.dialects import CANARIES
 from tests.integration.kafka_broker import Broker, broker, mock_broker
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The service's loop, which treats connections that break unlike asyncio's; the load generator runs on that one."""
+    if item.path.name == "test_bench_load.py":
+        return {"asyncio": asyncio.new_event_loop}
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Where the provider should be nobody can be reached: callers are told within seconds, and its circuit opens."""
 
+import asyncio
 import socket
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -19,6 +19,20 @@ NO_NAME_IN_THE_WORLD = ".".join([UPSTREAM] * 30)  # longer than a name can be, w
 NAME = "judge.example"
 BRIEFLY_S = 0.2
 UNPINNED: dict[str, object] = {"provider_override": None}
+
+
+def let_name_have(addresses: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever looks NAME up find that many addresses, each that of this machine."""
+    loop = asyncio.get_running_loop()
+    look_up = loop.getaddrinfo
+
+    async def asked(host: Any, *rest: Any, **named: Any) -> Any:
+        if host != NAME:
+            return await look_up(host, *rest, **named)
+        count = await addresses()
+        return count * await look_up("127.0.0.1", *rest, **named)
+
+    monkeypatch.setattr(loop, "getaddrinfo", asked)
 
 
 @contextmanager
@@ -61,12 +75,10 @@ async def test_a_connection_that_never_comes_about_is_given_up_and_tried_again(m
 async def test_several_addresses_to_which_no_connection_comes_about_take_no_longer_than_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    look_up = socket.getaddrinfo
+    async def eight() -> int:
+        return 8
 
-    def asked(host: Any, *rest: Any, **named: Any) -> Any:
-        return look_up("127.0.0.1" if host == NAME else host, *rest, **named) * (8 if host == NAME else 1)
-
-    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    let_name_have(eight, monkeypatch)
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", BRIEFLY_S)
     with silent() as url:
         given = ANTHROPIC.variables(url.replace("127.0.0.1", NAME))
@@ -78,20 +90,14 @@ async def test_several_addresses_to_which_no_connection_comes_about_take_no_long
 async def test_a_name_whose_look_up_hangs_is_a_connection_that_never_comes_about(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    look_up, ends = socket.getaddrinfo, threading.Event()
+    async def unknown_for_long() -> int:
+        await asyncio.sleep(3600)
+        pytest.fail("nobody waits so long")
 
-    def asked(host: Any, *rest: Any, **named: Any) -> Any:
-        if host == NAME:
-            ends.wait()
-        return look_up("127.0.0.1" if host == NAME else host, *rest, **named)
-
-    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    let_name_have(unknown_for_long, monkeypatch)
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", BRIEFLY_S)
-    try:
-        async with running(**ANTHROPIC.variables(f"http://{NAME}:9")) as service:
-            body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
-    finally:
-        ends.set()
+    async with running(**ANTHROPIC.variables(f"http://{NAME}:9")) as service:
+        body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
     assert body["details"] == "connecting took too long"
 
 
@@ -132,14 +138,13 @@ async def test_a_name_that_is_not_known_is_told_after_three_attempts(dialect: Di
 
 async def test_a_provider_whose_name_is_not_known_is_left_alone_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     known: set[str] = set()
-    look_up = socket.getaddrinfo
 
-    def asked(host: Any, *rest: Any, **named: Any) -> Any:
-        if host == NAME and NAME not in known:
+    async def one_if_known() -> int:
+        if NAME not in known:
             raise socket.gaierror(socket.EAI_NONAME, UPSTREAM)
-        return look_up("127.0.0.1" if host == NAME else host, *rest, **named)
+        return 1
 
-    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    let_name_have(one_if_known, monkeypatch)
     async with standing_in(answer(ANTHROPIC.good())) as provider:
         url = provider.url.replace("127.0.0.1", NAME)
         async with running(**ANTHROPIC.variables(url)) as service:
