@@ -156,6 +156,7 @@ def _rates(row: PriceOverride) -> Rates:
     )
 
 
+@lru_cache(maxsize=KEPT)
 def _times(rates: Rates, factor: float) -> Rates:
     scaled = {kind: round(rate * factor, DIGITS) for kind, rate in asdict(rates).items()}
     return Rates(**scaled)
