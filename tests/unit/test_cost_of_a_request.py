@@ -1,14 +1,15 @@
 """What one request costs, counted and not timed: calls of Python functions and tasks, the same on every machine.
 
-To go on with a coroutine is no call. A bound is a tenth above what was counted when it was set. Who passes one looks
-for work that need not be there; who has saved a good part lowers it. `python -m bench profile` shows where the calls
-are made.
+To go on with a coroutine is no call. A bound is up to a tenth above what was counted when it was set. Who passes one
+looks for work that need not be there; who has saved a good part lowers it. `python -m bench profile` shows where the
+calls are made. What C does with whole texts takes few calls, so its passes are counted by name and exactly.
 """
 
 import asyncio
 import gc
 import sys
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -25,14 +26,19 @@ pytestmark = pytest.mark.untraced
 Ask = Callable[[bytes], Awaitable[int | None]]
 
 WARM, COUNTED = 10, 5
+PASSES = frozenset({"loads", "dumps", "validate_python", "openssl_sha256"})  # in C: few calls, each over whole texts
 NO_VERDICT = b'{"choices":[{"message":{"content":"Both are fine."}}]}'
 
 
 @dataclass(slots=True)
 class Cost:
-    """begun: frames of calls of Python functions, kept so that none is taken for another. tasks: that were begun."""
+    """begun: frames of calls of Python functions, kept so that none is taken for another. tasks: that were begun.
+
+    passes: how often a function of PASSES was called.
+    """
 
     begun: set[FrameType] = field(default_factory=set)
+    passes: Counter[str] = field(default_factory=Counter)
     tasks: int = 0
 
     @property
@@ -40,10 +46,12 @@ class Cost:
         """How many."""
         return len(self.begun)
 
-    def called(self, frame: FrameType, event: str, _argument: object) -> None:
+    def called(self, frame: FrameType, event: str, argument: Any) -> None:
         """What sys.setprofile wants."""
         if event == "call":
             self.begun.add(frame)
+        elif event == "c_call" and argument.__name__ in PASSES:
+            self.passes[argument.__name__] += 1
 
     def begin(self, loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
         """A task factory."""
@@ -90,6 +98,19 @@ async def test_a_verdict_costs_no_more_than_it_did(dialect: Dialect, calls: int)
     cost = await least_cost(dialect, is_new=True)
     assert cost.calls <= calls
     assert cost.tasks <= 1
+
+
+@pytest.mark.parametrize(
+    ("is_new", "passes"),
+    [
+        # Written: metadata (for its size), fingerprint, response, log line. Hashed: two essays, fingerprint.
+        (False, {"loads": 1, "validate_python": 1, "dumps": 4, "openssl_sha256": 3}),
+        # Also written: the question to the provider, the entry in the cache.
+        (True, {"loads": 1, "validate_python": 1, "dumps": 6, "openssl_sha256": 3}),
+    ],
+)
+async def test_no_text_is_read_checked_written_or_hashed_twice(*, is_new: bool, passes: Mapping[str, int]) -> None:
+    assert (await least_cost(OPENAI, is_new=is_new)).passes == passes
 
 
 async def left_over(ask: Ask, body: Callable[[], bytes], *, status: int) -> float:
