@@ -153,9 +153,13 @@ def _do(options: argparse.Namespace) -> None:
         PAGE.write_text(page())
         SCALING.write_text(scaling_page())
     elif options.what == "profile":
-        Console().print(*uvloop.run(profiles()))
+        _console().print(*uvloop.run(profiles()))
     else:
-        _measure(options, Console(width=None if sys.stdout.isatty() else IN_A_FILE))
+        _measure(options, _console())
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else IN_A_FILE)
 
 
 def _measure(options: argparse.Namespace, console: Console) -> None:
