@@ -21,6 +21,7 @@ COMPARISON = "/api/v1/comparison"
 START_TIMEOUT_S = 20.0
 POLL_S = 0.02
 WRITING_S = 0.1
+_CHOSEN: set[int] = set()
 QUESTION: Mapping[str, Any] = {
     "user_prompt": "Which essay argues better?",
     "essay_a": "Phones distract pupils, because every message is a temptation. Therefore a ban helps most classrooms.",
@@ -186,8 +187,11 @@ def _answer(response: http.client.HTTPResponse) -> Answer:
 
 
 def free_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine on which nobody listens, never the same again: several are chosen before one is used."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _CHOSEN:
+            _CHOSEN.add(port)
+            return port

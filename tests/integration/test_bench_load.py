@@ -9,6 +9,7 @@ import pytest
 
 from bench.load import Asked, Load, Samples
 from bench.pace import Closed, Open
+from tests.integration.service_process import free_port
 from tests.integration.stand_in import answer, kept_open, standing_in
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -130,3 +131,9 @@ async def test_a_connection_that_the_server_closes_is_replaced() -> None:
             await load.settle()
     assert samples.statuses == {200: samples.due}
     assert samples.due > 1
+
+
+def test_ports_that_are_chosen_before_one_is_used_differ() -> None:
+    """The system draws one of some 28,000 anew each time, and a measurement that draws one twice ends at its middle."""
+    ports = [free_port() for _ in range(2_000)]
+    assert len(set(ports)) == len(ports)
