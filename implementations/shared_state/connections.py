@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import MasterDownError, MaxConnectionsError, ReadOnlyError, ResponseError
 
 CONNECTIONS = 32
@@ -76,11 +77,8 @@ class Connections:
         connection = await self._take()
         on_turn()
         try:
-            if connection.should_reconnect() or _is_reset(connection):  # type: ignore[no-untyped-call]  # redis-py's
+            if await _is_spent(connection):
                 await connection.disconnect(nowait=True)
-            if connection.is_connected:  # what is unread on a fresh one is why Redis turns us away
-                await self._pool.ensure_connection(connection)  # opened anew if it was closed or has an unread reply
-            else:
                 await self._name_is_known()
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
@@ -146,10 +144,18 @@ def _outdate(connection: Connection) -> None:
     connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py's
 
 
-def _is_reset(connection: Connection) -> bool:
-    """Whether it broke while idle: redis-py, which looks only for an orderly end, would write into it."""
+async def _is_spent(connection: Connection) -> bool:
+    """Whether it must be opened (anew): it is outdated, was closed or reset while idle, or has an unread reply.
+
+    redis-py's own check knows nothing of a reset, and looks the name up for each connection that was closed.
+    """
     writer = connection._writer  # noqa: SLF001  it has no public name
-    return writer is not None and writer.is_closing()
+    if connection.should_reconnect() or writer is None or writer.is_closing():  # type: ignore[no-untyped-call]  # its
+        return True
+    try:
+        return await connection.can_read()
+    except NotConnectedError:
+        return True
 
 
 async def _reply(connection: Connection) -> Any:

@@ -10,16 +10,18 @@ import pytest
 
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.faults import Fault, fault_of
+from tests.fakes import settle
 
 NAME = "redis.example"
 BRIEFLY_S = 0.02
 
 
 class Resolver:
-    """Looks up NAME only when the test lets it."""
+    """Looks up NAME only when the test lets it, and finds nothing unless told what."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.knows: str | None = None
         self.may_answer = threading.Event()
         self._look_up = socket.getaddrinfo
 
@@ -28,6 +30,8 @@ class Resolver:
             return self._look_up(host, *rest, **named)
         self.asked += 1
         self.may_answer.wait()
+        if self.knows is not None:
+            return self._look_up(self.knows, *rest, **named)
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
 
@@ -55,6 +59,34 @@ async def test_a_look_up_that_hangs_is_not_begun_again(resolver: Resolver) -> No
         await connections.send(("PING",))
     assert resolver.asked == 2
     await connections.close()
+
+
+async def test_a_look_up_that_hangs_is_not_begun_for_each_connection_that_redis_closed(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its machine goes: a look-up for each would leave no thread for those of the providers."""
+
+    async def redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"+PONG\r\n")
+        writer.close()
+
+    monkeypatch.setattr("implementations.shared_state.connections.KNOWN_S", 0.0)
+    resolver.knows = "127.0.0.1"
+    resolver.may_answer.set()
+    async with await asyncio.start_server(redis, "127.0.0.1") as server:
+        connections = Connections(f"redis://{NAME}:{server.sockets[0].getsockname()[1]}")
+        await asyncio.gather(*(connections.send(("PING",)) for _ in range(3)))
+        await settle()
+        resolver.may_answer.clear()
+        resolver.asked = 0
+        sending = [asyncio.create_task(connections.send(("PING",))) for _ in range(3)]
+        await asyncio.sleep(BRIEFLY_S)
+        asked = resolver.asked
+        resolver.may_answer.set()
+        assert await asyncio.gather(*sending) == [[b"PONG"]] * 3
+        assert asked == 1
+        await connections.close()
 
 
 async def test_a_name_that_was_found_is_not_looked_up_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
