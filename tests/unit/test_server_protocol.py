@@ -241,9 +241,11 @@ async def test_the_request_that_is_being_answered_hears_of_a_lost_connection_wha
     harness = Harness()
     harness.may_answer.clear()
     await harness.receives(GET * (1 + waiting))
+    listening = asyncio.create_task(harness.listens[0]())
+    await asyncio.sleep(0)
     harness.protocol.connection_lost(ConnectionResetError())
     async with asyncio.timeout(5):
-        assert (await harness.listens[0]())["type"] == "http.disconnect"
+        assert (await listening)["type"] == "http.disconnect"
     harness.may_answer.set()
     await asyncio.sleep(0)
     assert harness.sent == b""
