@@ -123,6 +123,15 @@ def test_a_request_of_another_version_is_refused(running: ServiceProcess, versio
     assert told.count(b"HTTP/1.1 ") == 1
 
 
+def test_a_request_of_version_1_0_is_answered_and_ends_its_connection(running: ServiceProcess) -> None:
+    """As older proxies send them."""
+    with running.connected() as plain:
+        plain.sendall(head("GET", "/livez").replace(b" HTTP/1.1\r\nHost: judge\r\n", b" HTTP/1.0\r\n") + HIDDEN)
+        told = b"".join(iter(lambda: plain.recv(65_536), b""))
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert told.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.parametrize("target", ["/livez", "http://judge/livez"])
 def test_who_wants_a_tunnel_is_refused_and_must_connect_again(running: ServiceProcess, target: str) -> None:
     with running.connected() as plain:
