@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 import di
 import protocols
 from api_models import CircuitState, ProviderName
-from config import Group, Setting, Settings, settings_table
+from config import PREFIX, Group, Setting, Settings, settings_table
 from di import create_container
 from implementations.background.supervisor import Supervisor
 from implementations.event_publisher_impl import EventPublisherImpl
@@ -91,6 +91,16 @@ async def test_every_setting_is_read_by_what_is_made(tmp_path: Path, monkeypatch
     table = settings_table()
     unread = [one.variable for one in table if (type(getattr(settings, one.group)), one.field) not in read]
     assert unread == [*prefixed(HOST="", PORT="", TRUSTED_PROXIES="")], "these are read when it starts"
+
+
+async def test_prices_are_those_of_the_address_at_which_a_provider_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = {}
+    for region in ("", "eu."):
+        monkeypatch.setenv(f"{PREFIX}OPENAI_BASE_URL", f"https://{region}api.openai.com/v1")
+        container = create_container(Settings.from_environment())
+        prices[region] = (await container.get(protocols.PricesProtocol)).rates(ProviderName.OPENAI, "gpt-6-luna")
+        await container.close()
+    assert prices["eu."] != prices[""]
 
 
 async def test_the_runbook_says_what_is_missing_without_each_background_task(
