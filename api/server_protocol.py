@@ -13,7 +13,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
 MOST_WAITING = 32  # requests sent ahead of the answer to the one before them: thousands fit into a piece
 VERSIONS = frozenset({"1.0", "1.1"})
-UNTAKEN_MS = 60_000  # a connection that closes waits for its last byte to be taken, which may be never
+# A connection that closes waits for its last byte to be taken, which may be never. Who takes next to nothing is cut off
+# as well: the kernel sends more only into a good part of a free buffer.
+UNTAKEN_MS = 60_000
 
 
 class ServerProtocol(HttpToolsProtocol):

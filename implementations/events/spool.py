@@ -124,8 +124,9 @@ class Spool:
     def checkpoint(self) -> None:
         """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread.
 
-        Only if there is something new: beside a checkpoint of nothing a write begins the log anew, which SQLite before
-        3.51.3 may not notice, and then damages the database (its "WAL-reset bug").
+        Only after a write, since beside a checkpoint of nothing another write begins the log anew, which SQLite before
+        3.51.3 may not notice, and then damages the database (its "WAL-reset bug"). One that began when the previous
+        checkpoint did may still be followed by one of nothing.
         """
         writes = self._writes
         if writes == self._checkpointed:
