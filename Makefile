@@ -4,6 +4,7 @@ BIN := .venv/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR: # or the next run would take a failed attempt's .venv, which lacks pip, for a good one
 .PHONY: help run test promtool schemathesis browser screenshots check format settings sbom lock \
 	bench bench-full bench-peers bench-footprint bench-scaling bench-page
 
@@ -11,8 +12,8 @@ help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "The venv module is missing: install your system's python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.13 …, for example, names another"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "No .venv: if Python says that ensurepip or venv is missing, install your system's python3-venv"; exit 1; }
 
 # pip would compile what it installs on one core.
 define installed

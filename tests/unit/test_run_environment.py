@@ -58,3 +58,16 @@ def test_the_settings_are_shown_as_a_run_would_find_them(env_file: Path) -> None
     )
     values = {line.split()[0]: line.split()[1] for line in shown.stdout.splitlines()}
     assert (values[PORT], values[MOCK]) == ("9001", "true")
+
+
+def test_a_venv_that_was_left_without_pip_is_not_taken_for_a_good_one(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$2" = venv ] && mkdir -p .venv/bin && touch .venv/bin/python && exit 1\nexit 0\n')
+    python.chmod(0o755)
+    made = subprocess.run(
+        ["make", "-f", ROOT / "Makefile", f"PYTHON={python}", ".venv/bin/python"],  # noqa: S607  found by its name
+        capture_output=True,
+        check=False,
+    )
+    assert made.returncode == 2
+    assert not (tmp_path / ".venv/bin/python").exists()
