@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make run` and `make test`. They need Python 3.11 or newer, make and git.
+# Two commands for a newcomer: `make run` and `make test`. They need Python 3.11 to 3.14, make and git.
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
