@@ -1,9 +1,14 @@
 """The commands: most measure and keep their results in bench/results; `page` writes them into docs/."""
 
+import sys
+from importlib.util import find_spec
+
+if find_spec("hdrh") is None:
+    sys.exit("The benchmark's packages are missing: `make bench` installs them.")
+
 import argparse
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict

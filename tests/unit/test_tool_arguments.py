@@ -72,3 +72,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path, told: Callable[..., str]) ->
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, told: Callable[..., str]) -> None:
     (tmp_path / "pairs").write_bytes(b"\xff\xfe")
     assert "pairs: is no UTF-8 text" in told("warm", str(tmp_path / "pairs"), "--yes")
+
+
+def test_the_benchmark_says_which_packages_it_lacks() -> None:
+    without_packages = [sys.executable, "-S", "-m", "bench", "--help"]
+    told = subprocess.run(without_packages, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+    assert "`make bench` installs them" in told.stderr
