@@ -45,7 +45,8 @@ def main() -> int:
         console.print("Interrupted. The same command resumes where it stopped.")
         return EXIT_INTERRUPTED
     except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError, KeyError) as error:
-        console.print(f"The service at {wishes.url}, or the file, cannot be read ({type(error).__name__}).")
+        reason = f"{type(error).__name__}: {error}"
+        console.print(f"The service at {wishes.url}, or the file, cannot be read ({reason}).", markup=False)
         return EXIT_REFUSED
 
 
