@@ -21,8 +21,15 @@ def main() -> None:
 
 
 def run_environment() -> dict[str, str]:
-    """The environment for a service started here; blank variables override nothing, as they count as absent."""
-    return {**os.environ, **DEFAULTS, **_said(dotenv_values(ENV_FILE)), **_said(os.environ)}
+    """The environment for a service started here; blank variables override nothing, as they count as absent.
+
+    Ends the process if .env cannot be read.
+    """
+    try:
+        written = dotenv_values(ENV_FILE)
+    except (OSError, UnicodeError):
+        sys.exit(f"{ENV_FILE} cannot be read as UTF-8 text.")
+    return {**os.environ, **DEFAULTS, **_said(written), **_said(os.environ)}
 
 
 def _said(layer: Mapping[str, str | None]) -> dict[str, str]:

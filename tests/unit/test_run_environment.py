@@ -47,6 +47,12 @@ def test_a_blank_variable_hides_nothing_below_it(blank: str, env_file: Path, mon
     assert SEED not in found
 
 
+def test_a_file_that_is_no_text_is_refused_in_one_line(env_file: Path) -> None:
+    env_file.write_text(f"{PORT}=9001\n", encoding="utf-16")
+    with pytest.raises(SystemExit, match=r"\.env cannot be read"):
+        run_environment()
+
+
 def test_the_settings_are_shown_as_a_run_would_find_them(env_file: Path) -> None:
     env_file.write_text(f"{PORT}=9001\n")
     shown = subprocess.run(
