@@ -8,6 +8,11 @@ import sys
 # two hanging look-ups of Redis or Kafka would block every call to a provider.
 os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
 
+# What is meant for other services in the same environment.
+os.environ.pop("WEB_CONCURRENCY", None)  # Uvicorn fails at the start if it is no number
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # prometheus_client would keep every metric in files there
+os.environ.pop("prometheus_multiproc_dir", None)  # likewise
+
 if __name__ == "__main__":
     # Before the slow imports: PID 1 of a container ignores signals without a handler. Nothing is open yet, and an
     # exception raised here could be swallowed inside an import.
