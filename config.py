@@ -57,7 +57,8 @@ LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24
 # Printable ASCII only; no user info, query, fragment or backslash (which some clients treat as a slash).
 BASE_URL = re.compile(
-    r"(?i:https?)://(?:[a-zA-Z0-9_][\w-]{0,62}(?:\.[\w-]{1,63})*\.?|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?(?:/[!-~]*)?",
+    r"(?i:https?)://(?:[a-zA-Z0-9_][\w-]{0,62}(?:\.[\w-]{1,63})*\.?|\[(?P<ipv6>[0-9a-fA-F:.]+)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/[!-~]*)?",
     re.ASCII,
 )
 
@@ -92,9 +93,21 @@ class ConfigurationError(Exception):
 
 def _base_url(text: str) -> str:
     match = BASE_URL.fullmatch(text)
-    if match is None or set(text) & set("?#\\") or not 1 <= int(match[1] or 1) <= MAX_PORT:
+    if (
+        match is None
+        or set(text) & set("?#\\")
+        or not 1 <= int(match["port"] or 1) <= MAX_PORT
+        or not _is_ipv6(match["ipv6"] or "::")
+    ):
         raise ValueError("must be an http or https URL with a host, without user, password, query and fragment")
     return text.rstrip("/")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
 
 
 # A URL is shown in tables and logs, so it must not contain credentials; paths are appended to it.

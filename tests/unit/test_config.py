@@ -244,6 +244,9 @@ def test_a_number_is_bounded(name: str, taken: str, refused: str, monkeypatch: p
         f"https://models.example:0/{CANARY}",
         f"https://models.example:65536/{CANARY}",
         f"https://models.example:{CANARY}",
+        f"https://[1.2.3]/{CANARY}",
+        f"https://[cafe]:443/{CANARY}",
+        f"https://[::::]/{CANARY}",
     ],
 )
 def test_a_base_url_holds_no_credentials_and_nothing_after_its_path(
