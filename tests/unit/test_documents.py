@@ -23,9 +23,9 @@ METRIC = re.compile(r"\bllm_provider_[a-z0-9_]+")
 FILE = re.compile(r"`(\w[\w./-]*\.(?:py|md|json|ya?ml|cfg))`")
 FOLDERS = ("api", "implementations", "tests", "tools", "bench", "deploy", "docs", "examples")
 JUDGE = re.compile(r"^\| `(\w+)` \|.*\| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
-# Variables of a caller and of another server, values of a setting, files that a reader is to write.
+# Variables of a caller, of OpenSSL and of another server, values of a setting, files that a reader is to write.
 NOT_OURS = {
-    *("LLM_PROVIDER_KEY", "OLLAMA_CONTEXT_LENGTH", "SASL_PLAINTEXT", "SASL_SSL"),
+    *("LLM_PROVIDER_KEY", "OLLAMA_CONTEXT_LENGTH", "SASL_PLAINTEXT", "SASL_SSL", "SSL_CERT_FILE"),
     *("judge.py", "implementations/acme_provider_impl.py"),
 }
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from implementations.observability.open_telemetry import OpenTelemetry
 from implementations.observability.span_export import FOREIGN_LOGGERS, Counted, close, otlp_exporter, tracer_provider
 from implementations.observability.tracing import tracing
 from tests.fakes import Clock
+from tests.integration.certificates import certificate
 
 ROOT = Path(__file__).parents[2]
 # One comparison of the mock, in a process of its own; then the modules that it imported.
@@ -214,3 +216,32 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
         server.shutdown()
     assert result is SpanExportResult.FAILURE
     assert Redirecting.asked == [("/v1/traces", None)]
+
+
+def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Taking(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not on stderr."""
+
+    known, unknown = (certificate(tmp_path, name) for name in ("known", "unknown"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(known.whole)
+    results = []
+    with HTTPServer(("127.0.0.1", 0), Taking) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for authority in (unknown, known):
+            monkeypatch.setenv("SSL_CERT_FILE", str(authority.trusted))
+            exporter = otlp_exporter(f"https://127.0.0.1:{server.server_port}")
+            results.append(exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))]))
+            exporter.shutdown()
+        server.shutdown()
+    assert results == [LOST, SENT]
