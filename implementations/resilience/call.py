@@ -17,6 +17,7 @@ from value_object import value_object
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
 ATTEMPT_SHARE = 0.98  # of a brief call
 PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
+LONGEST_READING_S = 0.5
 
 
 @value_object
@@ -147,6 +148,14 @@ class calling:  # noqa: N801  used like a function
     def __exit__(self, *_: object) -> None:
         """Back to the call before, if any."""
         _current.reset(self._token)
+
+
+def reading_s(due_s: float) -> float:
+    """How many seconds more to wait for what was due at this time of the event loop.
+
+    If this comes late, the loop stood still, and an answer may be there that it has not read yet.
+    """
+    return min(asyncio.get_running_loop().time() - due_s, LONGEST_READING_S)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import asyncio
 
 from api_models import UNKNOWN_USAGE, AttemptOutcome, Purchase
 from exceptions import AttemptCutShortError, ProviderError, ProviderTimeoutError
-from implementations.resilience.call import current_call
+from implementations.resilience.call import current_call, reading_s
 from protocols import (
     Attempt,
     BudgetProtocol,
@@ -17,7 +17,6 @@ from protocols import (
 )
 
 FAIR_SHARE = 0.4
-LONGEST_READING_S = 0.5
 
 
 class Metered:
@@ -128,6 +127,5 @@ class TimeLimited:
 
 
 def _end(limit: asyncio.Timeout, due_s: float) -> None:
-    """Time is up. If this comes late, the loop stood still, and an answer may be there that it has not read yet."""
-    now_s = asyncio.get_running_loop().time()
-    limit.reschedule(now_s + min(now_s - due_s, LONGEST_READING_S))
+    """Time is up, but for what is still to be read."""
+    limit.reschedule(asyncio.get_running_loop().time() + reading_s(due_s))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from exceptions import ServiceStoppingError
+from implementations.resilience.call import reading_s
 
 T = TypeVar("T")
 
@@ -53,7 +54,10 @@ class SingleFlight(Generic[T]):
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
             on_start(flight)
+        began_s = asyncio.get_running_loop().time()
         await asyncio.wait((flight,), timeout=within_s)  # neither a timeout nor a cancellation here reaches the flight
+        if within_s is not None and not flight.done():
+            await asyncio.wait((flight,), timeout=reading_s(began_s + within_s))
         if not flight.done():
             raise StillInFlightError
         if flight.cancelled():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exceptions import ProviderUnavailableError, ServiceStoppingError
 from implementations.resilience.single_flight import SingleFlight
-from tests.fakes import settle
+from tests.fakes import Clock, settle
 
 
 class Work:
@@ -129,6 +129,18 @@ async def test_a_cancelled_flight_tells_its_waiters_that_the_service_stops() -> 
     failures = await asyncio.gather(*callers, return_exceptions=True)
     assert [type(failure) for failure in failures] == [ServiceStoppingError] * 3
     assert flights.tasks == frozenset()
+
+
+async def test_who_waits_gets_what_came_while_the_loop_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+
+    async def work() -> str:
+        clock.advance(3600)
+        await settle()  # the loop reads
+        return "done"
+
+    assert await SingleFlight[str]().join("key", work, within_s=30.0) == ("done", True)
 
 
 async def test_only_who_started_the_flight_answers_for_it() -> None:
