@@ -78,16 +78,17 @@ class AnswersImpl:
         ttl_s: how long the answer serves others, by the cache; None if it does not.
         The flight of another request may have too little time for what this one has time for, an attempt or a pause
         that the provider asks for: it then joins or starts the next, unless another candidate may be asked.
+        A request that leaves a flight under way starts another one only if it has the time for an attempt.
         """
         call = current_call()
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
         while True:
             patience = call.deadline.share(share)
-            left_s = patience.remaining_s()
-            if left_s <= 0:
+            left_s, joins = patience.remaining_s(), self._flights.is_under_way(flight_key)
+            is_in_vain = call.record.is_outrun and not joins and call.longest_wait_s() < 0
+            if left_s <= 0 or is_in_vain:
                 raise _too_late(candidate, provider_was_asked=False)
             flight = call.apart(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
-            joins = self._flights.is_under_way(flight_key)
             try:
                 return await self._flights.join(
                     flight_key,
@@ -96,6 +97,7 @@ class AnswersImpl:
                     on_start=call.holds_slot_for,
                 )
             except StillInFlightError:
+                call.record.is_outrun = True
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
                 goes_on = joins and share is not TimeShare.HALF and failure.ran_out_of_time

@@ -33,11 +33,12 @@ class Guards:
         """Whether a call that comes after half_s, with as much left, would pass circuit and gate, as far as known.
 
         A half-open circuit will soon be open or closed; a call waits at the gate as long as an attempt fits in then.
+        Without the time for an attempt it is not made.
         """
         refusal = self.circuit.refusal()
         if refusal is not None and not refusal.is_probed and refusal.wait_s > half_s:
             return False
-        return self.gate.remaining_s + SHORTEST_ATTEMPT_S <= 2 * half_s
+        return max(half_s, self.gate.remaining_s) + SHORTEST_ATTEMPT_S <= 2 * half_s
 
 
 ProviderGuards = Mapping[ProviderName, Guards]

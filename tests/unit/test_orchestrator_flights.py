@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from api_models import (
+    CacheMiss,
     CacheOutcome,
     CircuitState,
     CostTracked,
@@ -18,6 +19,7 @@ from api_models import (
 from exceptions import (
     AttemptCutShortError,
     ContentRefusedError,
+    DeadlineExceededError,
     ProviderOverloadedError,
     ProviderTimeoutError,
     ProviderUnavailableError,
@@ -251,6 +253,32 @@ async def test_who_joined_a_flight_that_ran_out_of_time_asks_another_candidate_i
     first, other = Held(ProviderTimeoutError("late")), FakeProvider(OPENAI_REPLY)
     harness = Harness({ANTHROPIC: FakeProvider(first), OPENAI: other})
     assert (await joined_late(harness, first)).reply == OPENAI_REPLY
+
+
+async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_starts_no_other() -> None:
+    hanging, other = Held(reply()), FakeProvider(OPENAI_REPLY)
+    harness = Harness({ANTHROPIC: FakeProvider(hanging), OPENAI: other})
+    with pytest.raises(DeadlineExceededError) as late:
+        await harness.compare(query(timeout_s=0.001))
+    assert late.value.provider is ANTHROPIC
+    assert other.requests == []
+    hanging.go.set()
+    await settle()
+
+
+async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_joins_that_of_another() -> None:
+    hanging, held = Held(reply()), Held(OPENAI_REPLY)
+    harness = Harness({ANTHROPIC: FakeProvider(hanging), OPENAI: FakeProvider(held)})
+    buyer = asyncio.create_task(harness.compare(query(provider=OPENAI)))
+    await held.reached.wait()
+    hasty = asyncio.create_task(harness.compare(query(timeout_s=0.1)))
+    while len(harness.events.of(CacheMiss)) < 3:  # of the buyer, then of each candidate
+        await settle()
+    held.go.set()
+    assert ((await hasty).reply, (await hasty).coalesced) == (OPENAI_REPLY, True)
+    await buyer
+    hanging.go.set()
+    await settle()
 
 
 async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:

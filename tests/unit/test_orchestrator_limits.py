@@ -11,7 +11,7 @@ from config import COPIES_IN_MEMORY, MEMORY_OF_BODY, MIB, ServiceSettings
 from exceptions import DeadlineExceededError, ProviderUnavailableError, ServiceError, ServiceOverloadedError
 from implementations.answers_impl import LANDING_S
 from implementations.resilience.bulkhead import Bulkhead, Slot
-from implementations.resilience.call import PATIENCE_S, current_call
+from implementations.resilience.call import PATIENCE_S, SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.memory_limit import MemoryLimit
 from protocols import CachedReply, ComparisonResult, ProviderReply, ProviderRequest
 from tests.fakes import FakeProvider, Held, query, reply, sample, settle
@@ -138,6 +138,12 @@ async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_
     tried.circuit.acquire()
     assert (tried.circuit.state, tried.circuit.refusal() is None) == (CircuitState.HALF_OPEN, False)
     assert tried.may_be_asked(1.0)
+
+
+def test_who_would_have_no_time_for_an_attempt_would_not_be_asked() -> None:
+    idle = Harness({}).guards[ANTHROPIC]
+    assert idle.may_be_asked(SHORTEST_ATTEMPT_S)
+    assert not idle.may_be_asked(0.99 * SHORTEST_ATTEMPT_S)
 
 
 async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_when_the_first_one_hangs() -> None:
