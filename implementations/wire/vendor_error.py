@@ -1,7 +1,8 @@
 """Parses a provider's error body, whatever its shape, for the words that classify it.
 
 Shapes: `{"error": {type, code, status, details, metadata, availability}}`, the same as the only element of a list,
-`{"error": "a sentence"}`, `{"object": "error", message, type, code}` (SGLang, older vLLM), or nothing of that kind.
+`{"error": "a sentence"}`, `{message, type, code}` (SGLang, older vLLM, Mistral, Cerebras), `{"detail": "a sentence"}`
+(FastAPI), or nothing of that kind.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,10 +30,10 @@ class VendorError:
     def of(cls, body: object) -> Self:
         """Read any JSON value; ignores what it does not understand."""
         found = at(body, 0, "error") if isinstance(body, list) else at(body, "error")
-        if found is None and at(body, "object") == "error":
+        if found is None:
             found = body
         error = found if isinstance(found, dict) else {"message": found}
-        message = error.get("message")
+        message = error.get("message", error.get("detail"))
         return cls(
             error=error,
             words=frozenset(_words(error)),
@@ -67,7 +68,7 @@ class VendorError:
             body = read_json(raw.encode(errors="replace"))
         except ProviderError:
             body = raw
-        return self.of(body if isinstance(body, list) or at(body, "error") else {"error": body})
+        return self.of(body)
 
     @property
     def is_retryable(self) -> bool | None:

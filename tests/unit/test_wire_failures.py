@@ -264,6 +264,16 @@ TOO_LONG_FOR_TGI_WITH_THE_ANSWER = (
     "`max_new_tokens`"
 )
 OLDER_VLLM = {"object": "error", "message": TOO_LONG_FOR_VLLM, "type": "BadRequestError", "param": None, "code": 400}
+TOO_LONG_FOR_CEREBRAS = {
+    "message": "Please reduce the length of the messages or completion. Current length is 31901 while limit is 8192",
+    "type": "invalid_request_error",
+    "param": "messages",
+    "code": "context_length_exceeded",
+}
+TOO_LONG_FOR_BEDROCK = (
+    "An error occurred (ValidationException) when calling the Converse operation: The model returned the following "
+    "errors: Input is too long for requested model."
+)
 NO_MODEL_IN_LM_STUDIO = {
     "error": {"message": "No models loaded.", "type": "invalid_request_error", "param": "model", "code": None}
 }
@@ -367,6 +377,9 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (422, {"error": TOO_LONG_FOR_TGI, "error_type": "validation"}, ContextTooLongError),
     (422, {"error": TOO_LONG_FOR_TGI_WITH_THE_ANSWER, "error_type": "validation"}, ContextTooLongError),
     (400, {"error": "Context size has been exceeded."}, ContextTooLongError),
+    (400, TOO_LONG_FOR_CEREBRAS, ContextTooLongError),
+    (400, {"detail": TOO_LONG_FOR_BEDROCK}, ContextTooLongError),
+    (422, {"detail": [{"loc": ["body", "store"], "msg": "Extra inputs are not permitted"}]}, RequestRejectedError),
     (400, {"error": "The model has crashed without additional information."}, ProviderUnavailableError),
     (400, {"error": "Model unloaded by user or API request."}, ProviderUnavailableError),
     (400, {"error": "Model reloaded."}, ProviderUnavailableError),
