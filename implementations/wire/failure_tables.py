@@ -83,6 +83,7 @@ WORDS: Mapping[str, Kind] = {
     "bio_policy": ContentRefusedError,
     "misalignment_policy_violation": ContentRefusedError,
     "content_filter": ContentRefusedError,
+    "data_inspection_failed": ContentRefusedError,
     "refusal": ContentRefusedError,
     # The text does not fit.
     "context_length_exceeded": ContextTooLongError,
@@ -153,6 +154,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "could not find real modelid": UnknownModelError,
     "blocked by content filtering": ContentRefusedError,
     "contentpolicyviolationerror": ContentRefusedError,
+    "content exists risk": ContentRefusedError,
     "model has crashed": ProviderUnavailableError,
     "model unloaded": ProviderUnavailableError,
     "model reloaded": ProviderUnavailableError,
@@ -160,6 +162,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
 }
 FORBIDDING_PHRASES: Mapping[str, Kind] = {
     "key limit exceeded": QuotaExceededError,
+    "content violates usage guidelines": ContentRefusedError,
 }
 GENERATING_PHRASES: Mapping[str, Kind] = {
     "failed during generation": ProviderUnavailableError,

@@ -274,6 +274,7 @@ TOO_LONG_FOR_BEDROCK = (
     "An error occurred (ValidationException) when calling the Converse operation: The model returned the following "
     "errors: Input is too long for requested model."
 )
+REFUSED_BY_XAI = "Content violates usage guidelines. Team: t, Model: grok-4, Failed check: SAFETY_CHECK_TYPE_BIO"
 NO_MODEL_IN_LM_STUDIO = {
     "error": {"message": "No models loaded.", "type": "invalid_request_error", "param": "model", "code": None}
 }
@@ -403,6 +404,11 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, {"error": f'{{"error": {{"code": 400, "message": "{TOO_LONG_FOR_LLAMA_CPP}"}}}}'}, ContextTooLongError),
     (400, openai(400, "BadRequestError"), RequestRejectedError),
     (404, openai(404, "NotFoundError"), UnknownModelError),
+    # Other vendors that speak chat completions.
+    (403, {"code": "The caller does not have permission", "error": REFUSED_BY_XAI}, ContentRefusedError),
+    (403, {"code": "The caller does not have permission", "error": "Team blocked."}, ProviderAuthenticationError),
+    (400, openai("invalid_request_error", message="Content Exists Risk"), ContentRefusedError),
+    (400, openai("data_inspection_failed", "data_inspection_failed"), ContentRefusedError),
     (401, {"error": "Unauthorized"}, ProviderAuthenticationError),
     (401, openai(None, "api_error"), ProviderAuthenticationError),
     (429, openai(None, "api_error"), RateLimitedError),
@@ -458,6 +464,8 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (quoting({"message": "Input is too long for requested model."}), ContextTooLongError),
     (quoting("This model's maximum prompt length is 8 but the request contains 9 tokens."), ContextTooLongError),
     (quoting(openai("content_filter")), ContentRefusedError),
+    (quoting({"code": "The caller does not have permission", "error": REFUSED_BY_XAI}, 403), ContentRefusedError),
+    (quoting(openai("invalid_request_error", message="Content Exists Risk")), ContentRefusedError),
     (quoting(openai("invalid_request_error", message="It supports at most 1 image.")), RequestRejectedError),
     (quoting(openai("insufficient_quota")), RequestRejectedError),
     (quoting(anthropic("authentication_error")), RequestRejectedError),
@@ -496,7 +504,7 @@ BY_WORD: Mapping[Kind, str] = {
     "enforced_spend_limit_reached contract_spend_limit_reached linked_organization_billing_unavailable "
     "linked_organization_spend_limit_reached billing_error billing_not_active payment_required budget_exceeded PerDay",
     ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal cyber_policy bio_policy "
-    "misalignment_policy_violation",
+    "misalignment_policy_violation data_inspection_failed",
     ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error",
     UnknownModelError: "model_not_found no_endpoints constraint_filtered privacy_restricted model_deprecated "
     "not_found not_found_error",
