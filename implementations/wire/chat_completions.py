@@ -47,8 +47,9 @@ _kept_name = lru_cache(maxsize=8)(_name)  # many questions share one prefix
 
 
 def stated_finish_reason(choice: Any) -> FinishReason:
-    """Why the choice ended, by its `finish_reason`."""
-    return CHAT_COMPLETIONS.get(text_at(choice, "finish_reason"), FinishReason.UNEXPECTED)
+    """Why the choice ended, by its `finish_reason`; Google adds a detail: `content_filter: RECITATION`."""
+    word, _, _ = text_at(choice, "finish_reason").partition(": ")
+    return CHAT_COMPLETIONS.get(word, FinishReason.UNEXPECTED)
 
 
 def completion(
@@ -58,11 +59,18 @@ def completion(
     choices = list_at(answer, "choices")
     choice = at(choices, 0)
     return Completion(
-        text=text_at(choice, "message", "content"),
+        text=_text(choice),
         finish_reason=_finish_reason(choice, finish_reason_of) if len(choices) == 1 else FinishReason.UNEXPECTED,
         model=text_at(answer, "model"),
         usage=reported_usage(answer),
     )
+
+
+def _text(choice: Any) -> str:
+    """The content; where Mistral's models think, that of its parts which is not a thought."""
+    parts = list_at(choice, "message", "content")
+    texts = (text_at(part, "text") for part in parts if at(part, "type") == "text")
+    return "".join(texts) or text_at(choice, "message", "content")
 
 
 def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason]) -> FinishReason:

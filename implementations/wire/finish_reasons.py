@@ -12,6 +12,10 @@ CHAT_COMPLETIONS: Mapping[str, FinishReason] = {
     "length": FinishReason.TRUNCATED,
     "content_filter": FinishReason.REFUSED,
     "abort": FinishReason.INTERRUPTED,  # of vLLM and SGLang
+    "error": FinishReason.INTERRUPTED,  # of Mistral
+    "insufficient_system_resource": FinishReason.INTERRUPTED,  # of DeepSeek
+    "model_length": FinishReason.WINDOW_FULL,  # of Mistral
+    "eos": FinishReason.COMPLETE,  # of Together
     "refusal": FinishReason.REFUSED,  # Anthropic's word, as gateways pass it on
 }
 

@@ -351,7 +351,7 @@ UNEXPECTED = {
 }
 
 
-OF_OTHER_SERVERS = {"abort", "refusal"}
+OF_OTHER_SERVERS = {"abort", "error", "insufficient_system_resource", "model_length", "eos", "refusal"}
 OF_OPENAI = {said: meant for said, meant in finish_reasons.CHAT_COMPLETIONS.items() if said not in OF_OTHER_SERVERS}
 
 

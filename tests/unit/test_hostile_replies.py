@@ -150,6 +150,7 @@ OF_B = VERDICT.replace("Essay A", "Essay B")
 NO_REASONS: tuple[object, ...] = ("tool_use", "", 7, [])
 TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "judge", "arguments": OF_B}}
 BOUGHT = Usage(prompt=900, completion=80)
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": OF_B}]}  # of Mistral's
 
 
 def of_chat(*texts: str, finish_reason: object = "stop", **message: object) -> JsonObject:
@@ -186,10 +187,18 @@ CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[
         for answer, expected in (
             (of_chat(VERDICT, OF_B), InvalidReplyError),
             (of_chat(VERDICT, VERDICT), InvalidReplyError),
+            (of_chat("", content=[THOUGHT]), InvalidReplyError),
+            (of_chat("", content=[{"type": "text", "text": text} for text in (VERDICT, OF_B)]), InvalidReplyError),
             (of_chat(VERDICT, tool_calls=[TOOL_CALL]), InvalidReplyError),
             (of_chat(VERDICT, tool_calls=[TOOL_CALL], finish_reason="content_filter"), ContentRefusedError),
             (of_chat("", finish_reason="refusal"), ContentRefusedError),
-            (of_chat(VERDICT[:9], finish_reason="abort"), ProviderUnavailableError),
+            (of_chat("", finish_reason="content_filter: RECITATION"), ContentRefusedError),
+            (of_chat(VERDICT, finish_reason="function_call_filter: MALFORMED_FUNCTION_CALL"), InvalidReplyError),
+            (of_chat(VERDICT[:9], finish_reason="model_length"), ContextTooLongError),
+            *(
+                (of_chat(VERDICT[:9], finish_reason=said), ProviderUnavailableError)
+                for said in ("abort", "error", "insufficient_system_resource")
+            ),
             *((of_chat(VERDICT, refusal=said), ContentRefusedError) for said in ("No.", {"reason": "No."}, ["No."])),
         )
     ),
@@ -222,6 +231,8 @@ def test_an_answer_that_contradicts_itself_is_no_verdict_but_billed(
     ("read", "answer"),
     [
         (chat.completion, of_chat(VERDICT, tool_calls=[], refusal="")),
+        (chat.completion, of_chat(VERDICT, finish_reason="eos")),
+        (chat.completion, of_chat("", content=[THOUGHT, {"type": "text", "text": VERDICT}])),
         (openrouter.completion, of_chat(VERDICT, tool_calls=None, refusal=None)),
         (google.completion, of_google(VERDICT, thoughtSignature="c2ln")),
         (anthropic.completion, of_anthropic(stop_details=None)),
