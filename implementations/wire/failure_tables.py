@@ -15,6 +15,7 @@ from exceptions import (
     ConnectionLostError,
     ContentRefusedError,
     ContextTooLongError,
+    InvalidReplyError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderError,
@@ -87,11 +88,17 @@ WORDS: Mapping[str, Kind] = {
     "refusal": ContentRefusedError,
     # The text does not fit.
     "context_length_exceeded": ContextTooLongError,
+    "tokens_limit_reached": ContextTooLongError,
     "token_limit_exceeded": ContextTooLongError,
     "string_too_long": ContextTooLongError,
     "exceed_context_size_error": ContextTooLongError,
+    # The model wrote no verdict: Groq checks that itself.
+    "json_validate_failed": InvalidReplyError,
+    "tool_use_failed": InvalidReplyError,
     # The model.
     "model_not_found": UnknownModelError,
+    "model_decommissioned": UnknownModelError,
+    "invalid_model": UnknownModelError,
     "no_endpoints": UnknownModelError,
     "constraint_filtered": UnknownModelError,
     "privacy_restricted": UnknownModelError,
@@ -132,6 +139,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "organization has been disabled": ProviderAuthenticationError,
     "api key not valid": ProviderAuthenticationError,
     "api key expired": ProviderAuthenticationError,
+    "incorrect api key provided": ProviderAuthenticationError,
     "prompt is too long": ContextTooLongError,
     "maximum context length": ContextTooLongError,
     "longer than the maximum model length": ContextTooLongError,
@@ -146,6 +154,8 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "input token count": ContextTooLongError,
     "input is too long for requested model": ContextTooLongError,
     "maximum prompt length is": ContextTooLongError,
+    "exceed context limit": ContextTooLongError,
+    "should not exceed max_num_tokens": ContextTooLongError,
     "contextwindowexceedederror": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
     "invalid model name": UnknownModelError,
@@ -162,7 +172,11 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
 }
 FORBIDDING_PHRASES: Mapping[str, Kind] = {
     "key limit exceeded": QuotaExceededError,
+    "used all available credits": QuotaExceededError,
     "content violates usage guidelines": ContentRefusedError,
+}
+SUSPENDING_PHRASES: Mapping[str, Kind] = {
+    "monthly spending limit": QuotaExceededError,
 }
 GENERATING_PHRASES: Mapping[str, Kind] = {
     "failed during generation": ProviderUnavailableError,
@@ -170,14 +184,20 @@ GENERATING_PHRASES: Mapping[str, Kind] = {
 THROTTLING_PHRASES: Mapping[str, Kind] = {
     "prepayment credits": QuotaExceededError,
     "spending cap": QuotaExceededError,
+    "used all available credits": QuotaExceededError,
+}
+FAILING_PHRASES: Mapping[str, Kind] = {
+    "exceeds the available context size": ContextTooLongError,
 }
 PHRASES: Mapping[int, Mapping[str, Kind]] = {
     400: BLAMING_PHRASES,
     403: FORBIDDING_PHRASES,
+    412: SUSPENDING_PHRASES,
     413: BLAMING_PHRASES,
     422: BLAMING_PHRASES,
     424: GENERATING_PHRASES,
     429: THROTTLING_PHRASES,
+    500: FAILING_PHRASES,
 }
 
 STATUSES: Mapping[int, Kind] = {
@@ -188,6 +208,7 @@ STATUSES: Mapping[int, Kind] = {
     408: ProviderUnavailableError,
     409: ProviderUnavailableError,
     410: UnknownModelError,
+    412: UnknownModelError,
     425: ProviderUnavailableError,
     429: RateLimitedError,
     499: ProviderUnavailableError,

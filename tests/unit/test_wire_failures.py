@@ -177,7 +177,7 @@ BY_STATUS: Mapping[int, Kind] = {
     **dict.fromkeys(range(500, 600), ProviderUnavailableError),
     **dict.fromkeys((401, 403), ProviderAuthenticationError),
     402: QuotaExceededError,
-    **dict.fromkeys((404, 410), UnknownModelError),
+    **dict.fromkeys((404, 410, 412), UnknownModelError),
     **dict.fromkeys((408, 409, 425, 499), ProviderUnavailableError),
     429: RateLimitedError,
     **dict.fromkeys((503, 529), ProviderOverloadedError),
@@ -232,6 +232,10 @@ PER_MINUTE = violated("GenerateRequestsPerMinutePerProjectPerModel")
 REACHED = "You have reached your specified API usage limits."
 REACHED_HERE = "You have reached your specified workspace API usage limits."
 TOO_LONG = "prompt is too long: 210000 tokens > 200000 maximum"
+TOO_LONG_WITH_THE_ANSWER = (
+    "input length and `max_tokens` exceed context limit: 184915 + 20000 > 204648, decrease input length or "
+    "`max_tokens` and try again"
+)
 TOO_LONG_FOR_GEMINI = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
 TOO_LONG_FOR_VLLM = "This model's maximum context length is 8192 tokens. However, you requested 9000."
 TOO_LONG_FOR_VLLM_V1 = "The decoder prompt (length 21535) is longer than the maximum model length of 16384."
@@ -274,6 +278,17 @@ TOO_LONG_FOR_BEDROCK = (
     "An error occurred (ValidationException) when calling the Converse operation: The model returned the following "
     "errors: Input is too long for requested model."
 )
+TOO_LONG_FOR_GITHUB = "Request body too large for gpt-4o model. Max size: 8000 tokens."
+TOO_LONG_FOR_TENSORRT = "The sum of prompt length (50857.0), query length (0) should not exceed max_num_tokens (32768)"
+TOO_LONG_FOR_LOCALAI = f"rpc error: code = Internal desc = {TOO_LONG_FOR_LLAMA_CPP}"
+WRONG_KEY_FOR_XAI = "Incorrect API key provided: xa***ey. You can obtain an API key from https://console.x.ai."
+OUT_OF_CREDIT_AT_XAI = (
+    "Your team t has either used all available credits or reached its monthly spending limit. To continue making API "
+    "requests, please purchase more credits or raise your spending limit."
+)
+SUSPENDED_BY_FIREWORKS = (
+    "Account a is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices."
+)
 REFUSED_BY_XAI = "Content violates usage guidelines. Team: t, Model: grok-4, Failed check: SAFETY_CHECK_TYPE_BIO"
 NO_MODEL_IN_LM_STUDIO = {
     "error": {"message": "No models loaded.", "type": "invalid_request_error", "param": "model", "code": None}
@@ -284,6 +299,7 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     # Anthropic.
     (400, anthropic("invalid_request_error", "temperature: Extra inputs are not permitted"), RequestRejectedError),
     (400, anthropic("invalid_request_error", TOO_LONG), ContextTooLongError),
+    (400, anthropic("invalid_request_error", TOO_LONG_WITH_THE_ANSWER), ContextTooLongError),
     (400, anthropic("invalid_request_error", REACHED), QuotaExceededError),
     (400, anthropic("invalid_request_error", REACHED_HERE), QuotaExceededError),
     (400, anthropic("invalid_request_error", "Your credit balance is too low to access the API."), QuotaExceededError),
@@ -409,6 +425,22 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (403, {"code": "The caller does not have permission", "error": "Team blocked."}, ProviderAuthenticationError),
     (400, openai("invalid_request_error", message="Content Exists Risk"), ContentRefusedError),
     (400, openai("data_inspection_failed", "data_inspection_failed"), ContentRefusedError),
+    (403, {"code": "The caller does not have permission", "error": OUT_OF_CREDIT_AT_XAI}, QuotaExceededError),
+    (429, {"code": "Some resource has been exhausted", "error": OUT_OF_CREDIT_AT_XAI}, QuotaExceededError),
+    (400, {"code": "Client specified an invalid argument", "error": WRONG_KEY_FOR_XAI}, ProviderAuthenticationError),
+    (
+        400,
+        {"object": "error", "message": "Invalid model: x", "type": "invalid_model", "code": "1500"},
+        UnknownModelError,
+    ),
+    (400, openai("model_decommissioned", message="The model `x` has been decommissioned."), UnknownModelError),
+    (400, openai("json_validate_failed", message="Failed to generate JSON."), InvalidReplyError),
+    (400, openai("tool_use_failed", message="Tool choice is none, but model called a tool"), InvalidReplyError),
+    (412, openai("PRECONDITION_FAILED", "error", SUSPENDED_BY_FIREWORKS), QuotaExceededError),
+    (412, openai("PRECONDITION_FAILED", "error", "The adapter failed to load."), UnknownModelError),
+    (413, {"error": {"code": "tokens_limit_reached", "message": TOO_LONG_FOR_GITHUB}}, ContextTooLongError),
+    (400, {**OLDER_VLLM, "message": TOO_LONG_FOR_TENSORRT}, ContextTooLongError),
+    (500, {"error": {"code": 500, "message": TOO_LONG_FOR_LOCALAI, "type": ""}}, ContextTooLongError),
     (401, {"error": "Unauthorized"}, ProviderAuthenticationError),
     (401, openai(None, "api_error"), ProviderAuthenticationError),
     (429, openai(None, "api_error"), RateLimitedError),
@@ -505,9 +537,11 @@ BY_WORD: Mapping[Kind, str] = {
     "linked_organization_spend_limit_reached billing_error billing_not_active payment_required budget_exceeded PerDay",
     ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal cyber_policy bio_policy "
     "misalignment_policy_violation data_inspection_failed",
-    ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error",
-    UnknownModelError: "model_not_found no_endpoints constraint_filtered privacy_restricted model_deprecated "
-    "not_found not_found_error",
+    ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error "
+    "tokens_limit_reached",
+    InvalidReplyError: "json_validate_failed tool_use_failed",
+    UnknownModelError: "model_not_found model_decommissioned invalid_model no_endpoints constraint_filtered "
+    "privacy_restricted model_deprecated not_found not_found_error",
     ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
     "authentication_error permission_denied permission_error",
     RateLimitedError: "in_flight_budget_exhausted openrouter_in_flight_budget rate_limit_exceeded rate_limit_error",
