@@ -14,12 +14,13 @@ from exceptions import (
     BrokenReplyError,
     ContentRefusedError,
     NoFileLeftError,
-    ProviderAuthenticationError,
     ProviderError,
     RateLimitedError,
+    RequestRejectedError,
     UnknownModelError,
 )
 from implementations.wire.failure_tables import (
+    ABOUT_THE_ACCOUNT,
     ABOUT_THE_ESSAYS,
     EXCHANGES,
     LASTING,
@@ -89,9 +90,8 @@ def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:
     if status == HTTPStatus.FORBIDDEN and error_body.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
     kind, details = _blamed(status, error_body)
-    is_refused_key = status == HTTPStatus.FORBIDDEN and kind is ProviderAuthenticationError
-    if is_refused_key and error_body.is_of_routed_vendor:
-        return UnknownModelError, "it answered 403 for the vendor that it chose"  # who refused its key, not ours
+    if kind in ABOUT_THE_ACCOUNT and error_body.is_of_routed_vendor:
+        return UnknownModelError, f"it answered {status} for the vendor that it chose"  # whose account it is, not ours
     is_shortage = error_body.is_retryable and kind in LASTING and status != HTTPStatus.UNAUTHORIZED
     return (RateLimitedError if is_shortage else kind), details
 
@@ -104,9 +104,10 @@ def _blamed(status: int, error_body: VendorError) -> tuple[Kind, str]:
     phrase = next((phrase for phrase in phrases if phrase in error_body.sentence), None)
     if phrase is not None:
         return phrases[phrase], f"it answered {status}, {phrase}"
+    by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, BrokenReplyError)
     quoted = error_body.quoted
     if quoted is not None:
         kind, details = _blamed(status, quoted)
-        if kind in ABOUT_THE_ESSAYS:
+        if kind in ABOUT_THE_ESSAYS or by_status is RequestRejectedError:
             return kind, details
-    return STATUSES.get(status) or STATUS_CLASSES.get(status // 100, BrokenReplyError), f"it answered {status}"
+    return by_status, f"it answered {status}"

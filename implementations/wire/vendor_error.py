@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from exceptions import ProviderError
-from implementations.wire.json_reading import at, read_json
+from implementations.wire.json_reading import at, read_json, text_at
 
 MAX_SENTENCE = 2000
 NAMING_FIELDS = ("type", "code", "status")
@@ -55,8 +55,10 @@ class VendorError:
 
     @property
     def is_of_routed_vendor(self) -> bool:
-        """OpenRouter passes on what another vendor answered."""
-        return isinstance(at(self.error, "metadata", "provider_name"), str)
+        """OpenRouter passes on what another vendor answered, and names no limit of its own."""
+        metadata = at(self.error, "metadata")
+        is_passed_on = isinstance(at(metadata, "provider_name"), str) or at(metadata, "raw") is not None
+        return is_passed_on and not text_at(metadata, "limit_source").startswith("openrouter_")
 
     @property
     def quoted(self) -> Self | None:

@@ -214,6 +214,9 @@ def openai_error(code: object, kind: str = "invalid_request_error", message: str
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+OWN = {"provider_name": None, "raw": None}  # of OpenRouter's own account with it, not of one with a vendor
+
+
 def openrouter_error(code: int, kind: str, **metadata: object) -> JsonObject:
     """The body of one of OpenRouter's errors."""
     told = {"error_type": kind, "provider_name": "Google", "raw": UPSTREAM, **metadata}
@@ -268,9 +271,9 @@ OPENROUTER = Dialect(
     room=lambda body: body["max_tokens"],
     failures={
         "throttled": (429, openrouter_error(429, "rate_limit_exceeded")),
-        "quota": (402, openrouter_error(402, "payment_required")),
-        "key": (401, openrouter_error(401, "authentication", key=KEY)),
-        "forbidden": (403, openrouter_error(403, "permission_denied", provider_name=None)),
+        "quota": (402, openrouter_error(402, "payment_required", **OWN)),
+        "key": (401, openrouter_error(401, "authentication", key=KEY, **OWN)),
+        "forbidden": (403, openrouter_error(403, "permission_denied", **OWN)),
         "invalid": (400, openrouter_error(400, "invalid_request")),
         "too long": (400, openrouter_error(400, "context_length_exceeded")),
         "model": (404, openrouter_error(404, "not_found")),

@@ -449,6 +449,8 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (404, openai(None, "not_found_error", "model 'x' not found"), UnknownModelError),
 ]
 
+OWN = {"provider_name": None, "raw": None}  # of OpenRouter's own account with it, not of one with a vendor
+
 # The same body comes with a status of its own, or inside a 200.
 ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (openrouter(400, "invalid_request"), RequestRejectedError),
@@ -457,14 +459,16 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (openrouter(400, "token_limit_exceeded"), ContextTooLongError),
     (openrouter(400, "string_too_long"), ContextTooLongError),
     (openrouter(400, "max_tokens_exceeded"), RequestRejectedError),
-    (openrouter(401, "authentication"), ProviderAuthenticationError),
+    (openrouter(401, "authentication", **OWN), ProviderAuthenticationError),
+    (openrouter(401, "authentication"), UnknownModelError),
     ({"error": {"code": 400, "message": "no/such is not a valid model ID"}}, UnknownModelError),
     ({"error": {"code": 401, "message": "User not found."}}, ProviderAuthenticationError),
-    (openrouter(402, "payment_required"), QuotaExceededError),
+    (openrouter(402, "payment_required", **OWN), QuotaExceededError),
+    (openrouter(402, "payment_required"), UnknownModelError),
     (openrouter(402, "payment_required", reason="in_flight_budget_exhausted"), RateLimitedError),
     (openrouter(402, "payment_required", limit_source="openrouter_in_flight_budget"), RateLimitedError),
     (openrouter(403, "permission_denied"), UnknownModelError),
-    (openrouter(403, "permission_denied", provider_name=None), ProviderAuthenticationError),
+    (openrouter(403, "permission_denied", **OWN), ProviderAuthenticationError),
     (openrouter(403, "content_policy_violation"), ContentRefusedError),
     (openrouter(403, "refusal"), ContentRefusedError),
     (openrouter(403, "unmapped", reasons=["violence"]), ContentRefusedError),
@@ -499,8 +503,13 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (quoting({"code": "The caller does not have permission", "error": REFUSED_BY_XAI}, 403), ContentRefusedError),
     (quoting(openai("invalid_request_error", message="Content Exists Risk")), ContentRefusedError),
     (quoting(openai("invalid_request_error", message="It supports at most 1 image.")), RequestRejectedError),
-    (quoting(openai("insufficient_quota")), RequestRejectedError),
-    (quoting(anthropic("authentication_error")), RequestRejectedError),
+    (quoting(openai("insufficient_quota")), UnknownModelError),
+    (quoting(anthropic("authentication_error")), UnknownModelError),
+    (quoting(anthropic("authentication_error"), 401), UnknownModelError),
+    (quoting(gemini(400, "FAILED_PRECONDITION", message="User location is not supported.")), UnknownModelError),
+    (quoting({"error": "API key USD spend limit exceeded."}, 402), UnknownModelError),
+    (openrouter(402, "payment_required", limit_source="upstream_provider_shared_pool"), UnknownModelError),
+    (quoting(openai("json_validate_failed")), InvalidReplyError),
     (quoting({"error": {"code": 400, "metadata": {"raw": '{"error": "prompt is too long"}'}}}), ContextTooLongError),
     (quoting('{"error": "a", "error": "b"}'), RequestRejectedError),
     (quoting("\ud800"), RequestRejectedError),
@@ -577,7 +586,7 @@ def test_a_word_classifies_an_error_in_a_200_that_has_no_status() -> None:
     ],
 )
 def test_a_phrase_says_more_than_that_the_request_is_invalid(message: str, expected: Kind) -> None:
-    body = openrouter(400, "invalid_request")
+    body = openrouter(400, "invalid_request", **OWN)
     body["error"]["message"] = message
     assert type(failed(400, body)) is type(failure_in_success(body)) is expected
     del body["error"]["code"]
