@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import SecretStr
@@ -14,11 +14,17 @@ from implementations.wire.json_reading import read_json, read_object
 from implementations.wire.transport import Transport, WireReply
 
 T = TypeVar("T")
-FailureReader: TypeAlias = Callable[[JsonObject], ProviderError | None]
 
 SUCCESSES = range(200, 300)
 QUICK_BYTES = 64 * 1024
 NO_HEADERS: Mapping[str, str] = {}
+
+
+class FailureReader(Protocol):
+    """Finds the failure inside a 2xx answer."""
+
+    def __call__(self, answer: JsonObject, /, *, now_s: float) -> ProviderError | None:
+        """None if there is none. now_s: epoch seconds."""
 
 
 class Endpoint:
@@ -36,10 +42,7 @@ class Endpoint:
         headers: Mapping[str, str] = NO_HEADERS,
         failure_in: FailureReader = failure_in_success,
     ) -> JsonObject:
-        """Send the payload to a path below the base URL. failure_in: finds the failure inside a 2xx answer.
-
-        Raises a ProviderError.
-        """
+        """Send the payload to a path below the base URL. Raises a ProviderError."""
         return await self._exchange(
             "POST", path, {"Content-Type": "application/json", **headers}, orjson.dumps(payload), failure_in
         )
@@ -57,7 +60,7 @@ class Endpoint:
         if reply.status not in SUCCESSES:
             raise failure_of_answer(reply.status, reply.headers, await _error_json(reply), now_s=reply.received_at_s)
         answer = await _off_the_loop(read_object, reply.body)
-        failure = failure_in(answer)
+        failure = failure_in(answer, now_s=reply.received_at_s)
         if failure is not None:
             raise failure
         return answer

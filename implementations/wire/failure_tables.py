@@ -58,6 +58,8 @@ WORDS: Mapping[str, Kind] = {
     # A temporary shortage, sent with a payment status.
     "in_flight_budget_exhausted": RateLimitedError,
     "openrouter_in_flight_budget": RateLimitedError,
+    # Until tomorrow, for free models only.
+    "openrouter_free_tier_daily": UnknownModelError,
     # Money and quota.
     "insufficient_quota": QuotaExceededError,
     "billing_hard_limit_reached": QuotaExceededError,

@@ -68,8 +68,8 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
     )
 
 
-def failure_in_success(body: JsonObject) -> ProviderError | None:
-    """The class for an error inside a 2xx response, None if there is none.
+def failure_in_success(body: JsonObject, *, now_s: float) -> ProviderError | None:
+    """The class for an error inside a 2xx response, None if there is none. now_s: epoch seconds.
 
     Its code replaces the status; without one it counts as 500, or as 400 if it says so in a word.
     """
@@ -79,7 +79,7 @@ def failure_in_success(body: JsonObject) -> ProviderError | None:
     is_rejection = INVALID_REQUEST in error_body.words
     implied = HTTPStatus.BAD_REQUEST if is_rejection else HTTPStatus.INTERNAL_SERVER_ERROR
     kind, details = _kind(error_body.code_as_status or implied, error_body)
-    return kind(details, retry_after_s=wait_s({}, error_body, now_s=0), is_final=error_body.is_retryable is False)
+    return kind(details, retry_after_s=wait_s({}, error_body, now_s=now_s), is_final=error_body.is_retryable is False)
 
 
 def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:

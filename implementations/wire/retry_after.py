@@ -43,9 +43,15 @@ def _waits(headers: Mapping[str, str], error_body: VendorError, now_s: float) ->
     yield _number(at(error_body.error, "metadata", "retry_after_seconds"))
     for detail in list_at(error_body.error, "details"):
         yield _duration_s(at(detail, "retryDelay"))
-    resets = list(_resets(headers, now_s))
+    resets = [*_resets(headers, now_s), *_resets(_repeated_headers(error_body), now_s)]
     used_up = [wait for wait, remaining in resets if remaining == 0]
     yield max(used_up or [wait for wait, remaining in resets if remaining is None], default=None)
+
+
+def _repeated_headers(error_body: VendorError) -> Mapping[str, str]:
+    """OpenRouter writes the limits of free models into the body, with or without the same headers."""
+    headers = at(error_body.error, "metadata", "headers")
+    return {name.lower(): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
 
 
 def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, float | None]]:

@@ -63,7 +63,7 @@ def test_a_provider_that_invites_a_repetition_gets_one(status: int) -> None:
     body = {"error": {"code": status, "availability": {"retryable": True, "retry_after": 7}}}
     failure = failure_of_answer(status, {}, body, now_s=0)
     assert (type(failure), failure.may_be_retried, failure.retry_after_s) == (RateLimitedError, True, 7)
-    inside = failure_in_success(body)
+    inside = failure_in_success(body, now_s=0.0)
     assert isinstance(inside, RateLimitedError)
     assert inside.retry_after_s == 7
 
@@ -73,7 +73,7 @@ def test_an_invitation_makes_an_outage_no_shortage(status: int, kind: type[Provi
     """Or its circuit would never open."""
     body = {"error": {"code": status, "availability": {"retryable": True, "retry_after": 7}}}
     assert type(failure_of_answer(status, {}, body, now_s=0)) is kind
-    assert type(failure_in_success(body)) is kind
+    assert type(failure_in_success(body, now_s=0.0)) is kind
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_an_invitation_makes_an_outage_no_shortage(status: int, kind: type[Provi
 def test_an_invitation_makes_a_text_neither_welcome_nor_shorter(code: str, kind: type[ProviderError]) -> None:
     body = {"error": {"code": code, "availability": {"retryable": True}}}
     assert type(failure_of_answer(400, {}, body, now_s=0)) is kind
-    assert type(failure_in_success(body)) is kind
+    assert type(failure_in_success(body, now_s=0.0)) is kind
 
 
 @pytest.mark.parametrize("stop_reason", ["end_turn", "stop_sequence"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from implementations.wire.failures import failure_of_answer
+from implementations.wire.failures import failure_in_success, failure_of_answer
 from implementations.wire.retry_after import LONGEST_S, wait_s
 from implementations.wire.vendor_error import VendorError
 
@@ -178,6 +178,16 @@ def test_of_several_used_up_limits_the_last_one_to_be_filled_counts() -> None:
         "x-ratelimit-reset-days": "9h",
     }
     assert waited(headers) == 60.0
+
+
+def test_openrouter_names_the_limits_of_free_models_in_the_body_also_of_a_200() -> None:
+    told = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{NOW_S * 1000 + 7500:.0f}"}
+    body = {"error": {"code": 429, "metadata": {"headers": told}}}
+    inside = failure_in_success(body, now_s=NOW_S)
+    assert inside
+    assert failure_of_answer(429, CIMultiDict(), body, now_s=NOW_S).retry_after_s == inside.retry_after_s == 7.5
+    unreadable: tuple[object, ...] = (None, [], {"X-RateLimit-Reset": None}, {"X-RateLimit-Reset": [1]})
+    assert {waited({}, {"metadata": {"headers": headers}}) for headers in unreadable} == {None}
 
 
 @pytest.mark.parametrize("delay", ["38s", "38.123s"])

@@ -534,8 +534,8 @@ def test_an_error_of_openrouter_means_the_same_with_its_status_and_inside_a_200(
     body: dict[str, Any], expected: Kind
 ) -> None:
     assert type(failed(body["error"]["code"], body)) is expected
-    assert type(failure_in_success(body)) is expected
-    assert type(failure_in_success({"choices": [{"finish_reason": "error"}], **body})) is expected
+    assert type(failure_in_success(body, now_s=0.0)) is expected
+    assert type(failure_in_success({"choices": [{"finish_reason": "error"}], **body}, now_s=0.0)) is expected
 
 
 BY_WORD: Mapping[Kind, str] = {
@@ -550,7 +550,7 @@ BY_WORD: Mapping[Kind, str] = {
     "tokens_limit_reached",
     InvalidReplyError: "json_validate_failed tool_use_failed",
     UnknownModelError: "model_not_found model_decommissioned invalid_model no_endpoints constraint_filtered "
-    "privacy_restricted model_deprecated not_found not_found_error",
+    "privacy_restricted model_deprecated not_found not_found_error openrouter_free_tier_daily",
     ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
     "authentication_error permission_denied permission_error",
     RateLimitedError: "in_flight_budget_exhausted openrouter_in_flight_budget rate_limit_exceeded rate_limit_error",
@@ -565,7 +565,7 @@ MEANT = [(word, kind) for kind, words in BY_WORD.items() for word in words.split
 def test_a_word_says_more_than_any_status(word: str, expected: Kind) -> None:
     for status in (400, 404, 429, 500, 503):
         assert type(failed(status, openai(word))) is expected
-    assert type(failure_in_success(openai(word))) is expected
+    assert type(failure_in_success(openai(word), now_s=0.0)) is expected
 
 
 def test_no_word_is_without_its_test() -> None:
@@ -574,7 +574,9 @@ def test_no_word_is_without_its_test() -> None:
 
 def test_a_word_classifies_an_error_in_a_200_that_has_no_status() -> None:
     for word in ("invalid_request", "unprocessable"):
-        assert type(failure_in_success({"error": {"metadata": {"error_type": word}}})) is RequestRejectedError
+        assert (
+            type(failure_in_success({"error": {"metadata": {"error_type": word}}}, now_s=0.0)) is RequestRejectedError
+        )
 
 
 @pytest.mark.parametrize(
@@ -588,36 +590,37 @@ def test_a_word_classifies_an_error_in_a_200_that_has_no_status() -> None:
 def test_a_phrase_says_more_than_that_the_request_is_invalid(message: str, expected: Kind) -> None:
     body = openrouter(400, "invalid_request", **OWN)
     body["error"]["message"] = message
-    assert type(failed(400, body)) is type(failure_in_success(body)) is expected
+    assert type(failed(400, body)) is type(failure_in_success(body, now_s=0.0)) is expected
     del body["error"]["code"]
-    assert type(failure_in_success(body)) is expected
+    assert type(failure_in_success(body, now_s=0.0)) is expected
 
 
 @pytest.mark.parametrize("body", [{}, {"error": None}, {"error": {}}, {"error": ""}, {"choices": []}])
 def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
-    assert failure_in_success(body) is None
+    assert failure_in_success(body, now_s=0.0) is None
 
 
 @pytest.mark.parametrize("error", [True, 500, [{"code": 500}]])
 def test_an_error_of_no_known_shape_in_a_200_is_a_failure_of_the_provider(error: object) -> None:
     assert (
-        type(failure_in_success({"error": error, "choices": [{"finish_reason": "stop"}]})) is ProviderUnavailableError
+        type(failure_in_success({"error": error, "choices": [{"finish_reason": "stop"}]}, now_s=0.0))
+        is ProviderUnavailableError
     )
 
 
 @pytest.mark.parametrize("code", [None, "4290", "9" * 5000, "42x", "²²²", 200, 399, 600, True, [], 4.29e2])
 def test_an_error_in_a_200_without_a_status_that_we_know_is_a_failure_of_the_provider(code: object) -> None:
-    assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is ProviderUnavailableError
+    assert type(failure_in_success({"error": {"code": code, "message": "?"}}, now_s=0.0)) is ProviderUnavailableError
 
 
 @pytest.mark.parametrize(("code", "expected"), [("400", RequestRejectedError), ("429", RateLimitedError)])
 def test_the_status_of_an_error_in_a_200_may_be_a_text(code: str, expected: Kind) -> None:
-    assert type(failure_in_success({"error": {"code": code, "message": "?"}})) is expected
+    assert type(failure_in_success({"error": {"code": code, "message": "?"}}, now_s=0.0)) is expected
 
 
 def test_the_code_of_an_availability_classifies_the_error() -> None:
     body = {"error": {"code": 402, "message": "?", "availability": {"code": "in_flight_budget_exhausted"}}}
-    assert type(failed(402, body)) is type(failure_in_success(body)) is RateLimitedError
+    assert type(failed(402, body)) is type(failure_in_success(body, now_s=0.0)) is RateLimitedError
 
 
 def test_a_payment_status_for_a_budget_in_flight_passes_by_itself() -> None:
@@ -627,11 +630,18 @@ def test_a_payment_status_for_a_budget_in_flight_passes_by_itself() -> None:
     assert (type(failure), failure.retry_after_s, failure.may_be_retried) == (RateLimitedError, 3.0, True)
 
 
+def test_the_daily_limit_of_free_models_holds_back_no_other_model() -> None:
+    headers = {"X-RateLimit-Limit": "50", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "36000000"}
+    body = openrouter(429, "rate_limit_exceeded", limit_source="openrouter_free_tier_daily", headers=headers, **OWN)
+    for failure in (failed(429, body, headers), failed(429, body)):
+        assert (type(failure), failure.pause_s, failure.may_be_retried) == (UnknownModelError, 0.0, False)
+
+
 def test_openrouter_may_say_that_repeating_is_of_no_use() -> None:
     body = openrouter(503, "provider_overloaded")
     body["error"]["availability"] = {"code": "provider_overloaded", "retryable": False}
     assert not failed(503, body).may_be_retried
-    inside = failure_in_success(body)
+    inside = failure_in_success(body, now_s=0.0)
     assert inside
     assert (type(inside), inside.may_be_retried) == (ProviderOverloadedError, False)
 
@@ -661,12 +671,20 @@ def test_a_sentence_counts_with_every_status_that_blames_the_request(status: int
 class Canned(Transport):
     """Answers every exchange with the same bytes."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, received_at_s: float = 0.0) -> None:
         super().__init__(trusts_environment=False, now=lambda: NOON)
-        self._reply = WireReply(status=status, headers=CIMultiDict(), body=body, received_at_s=0.0)
+        self._reply = WireReply(status=status, headers=CIMultiDict(), body=body, received_at_s=received_at_s)
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
         return self._reply
+
+
+async def test_an_error_in_a_200_is_dated_by_its_arrival() -> None:
+    body = {"choices": [{"error": {"code": 429, "metadata": {"headers": {"X-RateLimit-Reset": "1764000009000"}}}}]}
+    provider = OpenRouterProviderImpl(Canned(200, orjson.dumps(body), 1_764_000_000.0), OpenRouterSettings())
+    with pytest.raises(RateLimitedError) as failure:
+        await provider.generate_comparison(request(provider=ProviderName.OPENROUTER))
+    assert failure.value.retry_after_s == 9.0
 
 
 HTML = b"<!doctype html><title>Bad gateway</title>"
