@@ -78,6 +78,7 @@ WORDS: Mapping[str, Kind] = {
     "openrouter_guardrail_budget": QuotaExceededError,
     "openrouter_workspace_budget": QuotaExceededError,
     "budget_exceeded": QuotaExceededError,
+    "Arrearage": QuotaExceededError,
     "PerDay": QuotaExceededError,
     # The text itself is refused.
     "invalid_prompt": ContentRefusedError,
@@ -160,6 +161,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "should not exceed max_num_tokens": ContextTooLongError,
     "contextwindowexceedederror": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
+    "model not exist": UnknownModelError,
     "invalid model name": UnknownModelError,
     "' not found": UnknownModelError,
     "model is not loaded": UnknownModelError,

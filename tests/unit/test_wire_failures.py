@@ -425,6 +425,8 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (403, {"code": "The caller does not have permission", "error": "Team blocked."}, ProviderAuthenticationError),
     (400, openai("invalid_request_error", message="Content Exists Risk"), ContentRefusedError),
     (400, openai("data_inspection_failed", "data_inspection_failed"), ContentRefusedError),
+    (400, openai("invalid_request_error", message="Model Not Exist"), UnknownModelError),
+    (400, openai("Arrearage", "Arrearage"), QuotaExceededError),
     (403, {"code": "The caller does not have permission", "error": OUT_OF_CREDIT_AT_XAI}, QuotaExceededError),
     (429, {"code": "Some resource has been exhausted", "error": OUT_OF_CREDIT_AT_XAI}, QuotaExceededError),
     (400, {"code": "Client specified an invalid argument", "error": WRONG_KEY_FOR_XAI}, ProviderAuthenticationError),
@@ -543,7 +545,8 @@ BY_WORD: Mapping[Kind, str] = {
     "openrouter_key_limit openrouter_guardrail_budget openrouter_workspace_budget "
     "organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded "
     "enforced_spend_limit_reached contract_spend_limit_reached linked_organization_billing_unavailable "
-    "linked_organization_spend_limit_reached billing_error billing_not_active payment_required budget_exceeded PerDay",
+    "linked_organization_spend_limit_reached billing_error billing_not_active payment_required budget_exceeded PerDay "
+    "Arrearage",
     ContentRefusedError: "invalid_prompt content_policy_violation content_filter refusal cyber_policy bio_policy "
     "misalignment_policy_violation data_inspection_failed",
     ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error "
