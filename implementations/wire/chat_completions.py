@@ -89,11 +89,19 @@ def reported_usage(answer: JsonObject) -> Usage:
     usage = at(answer, "usage")
     return read_usage(
         prompt=(at(usage, "prompt_tokens"),),
-        completion=(at(usage, "completion_tokens"),),
+        completion=(at(usage, "completion_tokens"), _thought_apart(usage)),
         cached=at(usage, "prompt_tokens_details", "cached_tokens"),
         written=at(usage, "prompt_tokens_details", "cache_write_tokens"),
         reasoning=at(usage, "completion_tokens_details", "reasoning_tokens"),
     )
+
+
+def _thought_apart(usage: Any) -> int:
+    """Tokens that only the total contains: xAI's completion tokens leave out what the model thought."""
+    total, *parts = (at(usage, name) for name in ("total_tokens", "prompt_tokens", "completion_tokens"))
+    is_counted = all(isinstance(count, int) for count in (total, *parts))
+    apart: int = total - sum(parts) if is_counted else 0
+    return max(0, apart)
 
 
 def listed_models(answer: JsonObject) -> str:

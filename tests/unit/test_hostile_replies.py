@@ -126,6 +126,21 @@ def test_an_answer_without_a_choice_is_none_and_billed_as_it_says(
     assert caught.value.purchase == Purchase(model=KNOWN_MODEL, usage=counts, cost_usd=None)
 
 
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [
+        (980, Usage(prompt=900, completion=80, reasoning=80)),
+        (1180, Usage(prompt=900, completion=280, reasoning=200)),
+        *((told, Usage(prompt=900, completion=80, reasoning=80)) for told in (0, 979, None, "1180", 1180.0)),
+        (10**12, UNKNOWN_USAGE),
+    ],
+)
+def test_thoughts_that_only_the_total_contains_are_output(total: object, expected: Usage) -> None:
+    """As xAI counts: its completion tokens are those of the text alone."""
+    usage = {**USAGE, "total_tokens": total, "completion_tokens_details": {"reasoning_tokens": 200}}
+    assert chat.reported_usage({"usage": usage}) == expected
+
+
 def test_words_of_a_guardrail_mean_something_only_with_its_status() -> None:
     def failed(status: int, **metadata: object) -> type:
         return type(failure_of_answer(status, {}, {"error": {"code": status, "metadata": metadata}}, now_s=0))
