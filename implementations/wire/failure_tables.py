@@ -162,6 +162,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "contextwindowexceedederror": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
     "model not exist": UnknownModelError,
+    "model identifier is invalid": UnknownModelError,
     "invalid model name": UnknownModelError,
     "' not found": UnknownModelError,
     "model is not loaded": UnknownModelError,
@@ -205,21 +206,22 @@ PHRASES: Mapping[int, Mapping[str, Kind]] = {
 }
 
 STATUSES: Mapping[int, Kind] = {
+    400: RequestRejectedError,
     401: ProviderAuthenticationError,
     402: QuotaExceededError,
     403: ProviderAuthenticationError,
-    404: UnknownModelError,
     408: ProviderUnavailableError,
     409: ProviderUnavailableError,
-    410: UnknownModelError,
-    412: UnknownModelError,
+    413: RequestRejectedError,
+    422: RequestRejectedError,
     425: ProviderUnavailableError,
     429: RateLimitedError,
     499: ProviderUnavailableError,
     503: ProviderOverloadedError,
     529: ProviderOverloadedError,
 }
-STATUS_CLASSES: Mapping[int, Kind] = {3: UnreadableReplyError, 4: RequestRejectedError, 5: ProviderUnavailableError}
+# The other 4xx are of the address and the account, the same for every question.
+STATUS_CLASSES: Mapping[int, Kind] = {3: UnreadableReplyError, 4: UnknownModelError, 5: ProviderUnavailableError}
 
 # They would last, if the provider did not say otherwise.
 LASTING = frozenset({QuotaExceededError, UnknownModelError, ProviderAuthenticationError, RequestRejectedError})

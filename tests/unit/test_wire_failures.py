@@ -173,11 +173,11 @@ def test_a_class_says_whether_to_repeat_to_count_and_to_ask_the_next(
 
 BY_STATUS: Mapping[int, Kind] = {
     **dict.fromkeys(range(300, 400), UnreadableReplyError),
-    **dict.fromkeys(range(400, 500), RequestRejectedError),
+    **dict.fromkeys(range(400, 500), UnknownModelError),
+    **dict.fromkeys((400, 413, 422), RequestRejectedError),
     **dict.fromkeys(range(500, 600), ProviderUnavailableError),
     **dict.fromkeys((401, 403), ProviderAuthenticationError),
     402: QuotaExceededError,
-    **dict.fromkeys((404, 410, 412), UnknownModelError),
     **dict.fromkeys((408, 409, 425, 499), ProviderUnavailableError),
     429: RateLimitedError,
     **dict.fromkeys((503, 529), ProviderOverloadedError),
@@ -396,6 +396,7 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, {"error": "Context size has been exceeded."}, ContextTooLongError),
     (400, TOO_LONG_FOR_CEREBRAS, ContextTooLongError),
     (400, {"detail": TOO_LONG_FOR_BEDROCK}, ContextTooLongError),
+    (400, {"detail": "ValidationException: The provided model identifier is invalid."}, UnknownModelError),
     (422, {"detail": [{"loc": ["body", "store"], "msg": "Extra inputs are not permitted"}]}, RequestRejectedError),
     (400, {"error": "The model has crashed without additional information."}, ProviderUnavailableError),
     (400, {"error": "Model unloaded by user or API request."}, ProviderUnavailableError),
