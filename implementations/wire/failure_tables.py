@@ -101,6 +101,7 @@ WORDS: Mapping[str, Kind] = {
     # The model.
     "model_not_found": UnknownModelError,
     "model_decommissioned": UnknownModelError,
+    "model_not_available": UnknownModelError,
     "invalid_model": UnknownModelError,
     "no_endpoints": UnknownModelError,
     "constraint_filtered": UnknownModelError,
@@ -162,6 +163,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "contextwindowexceedederror": ContextTooLongError,
     "is not a valid model id": UnknownModelError,
     "model not exist": UnknownModelError,
+    "model does not exist": UnknownModelError,
     "model identifier is invalid": UnknownModelError,
     "invalid model name": UnknownModelError,
     "' not found": UnknownModelError,
@@ -174,6 +176,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "model unloaded": ProviderUnavailableError,
     "model reloaded": ProviderUnavailableError,
     "channel error": ProviderUnavailableError,
+    "degraded function cannot be invoked": ProviderUnavailableError,
 }
 FORBIDDING_PHRASES: Mapping[str, Kind] = {
     "key limit exceeded": QuotaExceededError,

@@ -281,6 +281,7 @@ TOO_LONG_FOR_BEDROCK = (
 TOO_LONG_FOR_GITHUB = "Request body too large for gpt-4o model. Max size: 8000 tokens."
 TOO_LONG_FOR_TENSORRT = "The sum of prompt length (50857.0), query length (0) should not exceed max_num_tokens (32768)"
 TOO_LONG_FOR_LOCALAI = f"rpc error: code = Internal desc = {TOO_LONG_FOR_LLAMA_CPP}"
+DEGRADED_AT_NVIDIA = "Function id '87ea0ddc-cff1-4bca-bf8b-3bd98a35ddd0': DEGRADED function cannot be invoked"
 WRONG_KEY_FOR_XAI = "Incorrect API key provided: xa***ey. You can obtain an API key from https://console.x.ai."
 OUT_OF_CREDIT_AT_XAI = (
     "Your team t has either used all available credits or reached its monthly spending limit. To continue making API "
@@ -427,6 +428,9 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, openai("invalid_request_error", message="Content Exists Risk"), ContentRefusedError),
     (400, openai("data_inspection_failed", "data_inspection_failed"), ContentRefusedError),
     (400, openai("invalid_request_error", message="Model Not Exist"), UnknownModelError),
+    (400, {"code": 20012, "message": "Model does not exist. Please check it.", "data": None}, UnknownModelError),
+    (400, openai("model_not_available", message="Unable to access non-serverless model x."), UnknownModelError),
+    (400, {"status": 400, "title": "Bad Request", "detail": DEGRADED_AT_NVIDIA}, ProviderUnavailableError),
     (400, openai("Arrearage", "Arrearage"), QuotaExceededError),
     (403, {"code": "The caller does not have permission", "error": OUT_OF_CREDIT_AT_XAI}, QuotaExceededError),
     (429, {"code": "Some resource has been exhausted", "error": OUT_OF_CREDIT_AT_XAI}, QuotaExceededError),
@@ -553,8 +557,8 @@ BY_WORD: Mapping[Kind, str] = {
     ContextTooLongError: "context_length_exceeded token_limit_exceeded string_too_long exceed_context_size_error "
     "tokens_limit_reached",
     InvalidReplyError: "json_validate_failed tool_use_failed",
-    UnknownModelError: "model_not_found model_decommissioned invalid_model no_endpoints constraint_filtered "
-    "privacy_restricted model_deprecated not_found not_found_error openrouter_free_tier_daily",
+    UnknownModelError: "model_not_found model_decommissioned model_not_available invalid_model no_endpoints "
+    "constraint_filtered privacy_restricted model_deprecated not_found not_found_error openrouter_free_tier_daily",
     ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
     "authentication_error permission_denied permission_error",
     RateLimitedError: "in_flight_budget_exhausted openrouter_in_flight_budget rate_limit_exceeded rate_limit_error",
