@@ -177,6 +177,7 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "model reloaded": ProviderUnavailableError,
     "channel error": ProviderUnavailableError,
     "degraded function cannot be invoked": ProviderUnavailableError,
+    "no models provided": ProviderUnavailableError,
 }
 FORBIDDING_PHRASES: Mapping[str, Kind] = {
     "key limit exceeded": QuotaExceededError,

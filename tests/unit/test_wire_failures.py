@@ -469,6 +469,7 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (openrouter(401, "authentication", **OWN), ProviderAuthenticationError),
     (openrouter(401, "authentication"), UnknownModelError),
     ({"error": {"code": 400, "message": "no/such is not a valid model ID"}}, UnknownModelError),
+    ({"error": {"code": 400, "message": "No models provided"}}, ProviderUnavailableError),
     ({"error": {"code": 401, "message": "User not found."}}, ProviderAuthenticationError),
     (openrouter(402, "payment_required", **OWN), QuotaExceededError),
     (openrouter(402, "payment_required"), UnknownModelError),
