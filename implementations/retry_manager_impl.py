@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from tenacity import (
     AsyncRetrying,
@@ -46,8 +46,7 @@ class PauseTooLong(stop_base):
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Evaluated after a failure, before the wait."""
-        failure = _failure(retry_state)
-        return isinstance(failure, ProviderError) and failure.pause_s > current_call().longest_pause_s()
+        return _failure(retry_state).pause_s > current_call().longest_pause_s()
 
 
 class BudgetSpent(stop_base):
@@ -130,15 +129,14 @@ def _is_retryable(failure: BaseException) -> bool:
     return isinstance(failure, ProviderError) and failure.may_be_retried
 
 
-def _failure(retry_state: RetryCallState) -> BaseException | None:
-    return retry_state.outcome.exception() if retry_state.outcome else None
+def _failure(retry_state: RetryCallState) -> ProviderError:
+    """The failure to be retried: tenacity asks about the wait and the end only after one that is retryable."""
+    return cast("ProviderError", retry_state.outcome and retry_state.outcome.exception())
 
 
 def _burdens(retry_state: RetryCallState) -> bool:
     """Whether the retry is one too many in an outage; that of an invalid verdict is not, nor an invited one."""
     failure = _failure(retry_state)
-    if not isinstance(failure, ProviderError):
-        return True
     is_invited = retry_state.attempt_number == 1 and _invites(failure)
     return not (failure.is_retried_once or is_invited)
 
@@ -151,7 +149,7 @@ def _invites(failure: ProviderError) -> bool:
 def _wait_s(retry_state: RetryCallState) -> float:
     """Full jitter; an invalid verdict is retried at once, the others not before the provider's Retry-After."""
     failure = _failure(retry_state)
-    if not isinstance(failure, ProviderError) or failure.is_retried_once:
+    if failure.is_retried_once:
         return 0.0
     backoff_s = (THROTTLED_BACKOFF if failure.throttles else BACKOFF)(retry_state)
     if not failure.retry_after_s:
