@@ -4,7 +4,7 @@ The class answers every question about a failure, by the attributes that `Servic
 `sentence` and `details`; neither ever contains a prompt, an essay, a key or foreign text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from api_models import AttemptOutcome, ErrorCode, ProviderName, Purchase, RejectReason, ShedReason
@@ -52,6 +52,10 @@ class ServiceError(Exception):
     def pause_s(self) -> float:
         """Seconds for which the provider wants no calls at all; 0 if it asks for no such pause."""
         return (self.retry_after_s or 0.0) if self.throttles else 0.0
+
+    def repeats(self, earlier: Iterable["ServiceError"]) -> bool:
+        """Whether one of the earlier failures is of the same class."""
+        return any(type(one) is type(self) for one in earlier)
 
 
 # --- The caller's request ---------------------------------------------------------------------------------------------

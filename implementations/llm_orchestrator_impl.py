@@ -122,7 +122,7 @@ class LLMOrchestratorImpl:
             try:
                 return await self._answers.answer(candidate, query, settings, share=_share_before(others))
             except ServiceError as failure:
-                if not failure.asks_next_provider or (failure.asks_one_other and _is_second(failure, failures)):
+                if not failure.asks_next_provider or (failure.asks_one_other and failure.repeats(failures)):
                     raise
                 failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
                 if isinstance(failure, ContextTooLongError):
@@ -146,10 +146,6 @@ def _share_before(others: Sequence[Candidate]) -> TimeShare:
     half_s = current_call().deadline.remaining_s() / 2
     may_be_asked = any(other.may_be_asked(half_s) for other in others)
     return TimeShare.HALF if may_be_asked else TimeShare.MOST
-
-
-def _is_second(failure: ServiceError, earlier: Sequence[ServiceError]) -> bool:
-    return any(type(one) is type(failure) for one in earlier)
 
 
 def _result(answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:

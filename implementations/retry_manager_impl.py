@@ -103,8 +103,7 @@ class RetryManagerImpl:
                     raise met.pop()
                 return await operation()
             except ProviderError as failure:
-                is_second = any(type(earlier) is type(failure) for earlier in failures)
-                failure.is_final |= failure.is_retried_once and is_second
+                failure.is_final |= failure.is_retried_once and failure.repeats(failures)
                 failures.append(failure)
                 raise
             except (CircuitOpenError, ThrottlePausedError, ServiceOverloadedError, CostLimitExceededError) as refusal:
