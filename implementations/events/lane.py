@@ -75,9 +75,6 @@ class Lane:
     async def _send(self, session: Session, permit: Permit) -> LinkFailure | None:
         """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
         chunk, posted = self._queue.take(self._event, CHUNK), Posted()
-        held: Permit | None = permit
-        refusal: LinkFailure | None = None
-        reported: LinkFailure | None = None
         try:
             refusal = await self._post(chunk, session, posted)
             held = await self._acknowledged(set(posted), session, permit)
