@@ -150,18 +150,16 @@ class CircuitBreaker:
 
     def force(self, state: CircuitState, *, reason: str, actor: str, for_s: float | None = None) -> None:
         """Force the circuit open or closed, whatever its traffic, for for_s seconds or until reset."""
-        before = self.state
-        until_s = None if for_s is None else self._clock() + for_s
+        now_s = self._notice_time()
+        until_s = None if for_s is None else now_s + for_s
         self._hold = Hold(state=state, reason=reason, actor=actor, until_s=until_s)
-        self._start(state)
-        self._notify(before, state)
+        self._enter(state)
 
     def reset(self) -> None:
         """Close the circuit; end any hold and clear all counts."""
-        before = self.state
+        self._notice_time()
         self._hold = None
-        self._start(CircuitState.CLOSED)
-        self._notify(before, CircuitState.CLOSED)
+        self._enter(CircuitState.CLOSED)
 
     def is_current(self, generation: int) -> bool:
         """For permits, like the four reports below: whether there was no transition since this generation began."""
@@ -237,9 +235,11 @@ class CircuitBreaker:
         self._enter(CircuitState.OPEN)
 
     def _enter(self, state: CircuitState) -> None:
+        """Start in this state, and report the transition if there is one."""
         before = self._state
         self._start(state)
-        self._notify(before, state)
+        if before is not state:
+            self._on_transition(before, state)
 
     def _start(self, state: CircuitState) -> None:
         self._state = state
@@ -249,7 +249,3 @@ class CircuitBreaker:
         self._window = FailureWindow()
         self._consecutive_failures = self._good_probes = 0
         self._probe_since_s = None
-
-    def _notify(self, before: CircuitState, after: CircuitState) -> None:
-        if before is not after:
-            self._on_transition(before, after)
