@@ -137,7 +137,7 @@ WORDS: Mapping[str, Kind] = {
 }
 
 # For these cases the providers send no code, only a sentence with one of these statuses. LM Studio blames us for all.
-BLAMING_PHRASES: Mapping[str, Kind] = {
+REJECTION_PHRASES: Mapping[str, Kind] = {
     "api usage limits": QuotaExceededError,
     "credit balance is too low": QuotaExceededError,
     "organization has been disabled": ProviderAuthenticationError,
@@ -179,34 +179,23 @@ BLAMING_PHRASES: Mapping[str, Kind] = {
     "degraded function cannot be invoked": ProviderUnavailableError,
     "no models provided": ProviderUnavailableError,
 }
-FORBIDDING_PHRASES: Mapping[str, Kind] = {
-    "key limit exceeded": QuotaExceededError,
-    "used all available credits": QuotaExceededError,
-    "content violates usage guidelines": ContentRefusedError,
-}
-SUSPENDING_PHRASES: Mapping[str, Kind] = {
-    "monthly spending limit": QuotaExceededError,
-}
-GENERATING_PHRASES: Mapping[str, Kind] = {
-    "failed during generation": ProviderUnavailableError,
-}
-THROTTLING_PHRASES: Mapping[str, Kind] = {
-    "prepayment credits": QuotaExceededError,
-    "spending cap": QuotaExceededError,
-    "used all available credits": QuotaExceededError,
-}
-FAILING_PHRASES: Mapping[str, Kind] = {
-    "exceeds the available context size": ContextTooLongError,
-}
 PHRASES: Mapping[int, Mapping[str, Kind]] = {
-    400: BLAMING_PHRASES,
-    403: FORBIDDING_PHRASES,
-    412: SUSPENDING_PHRASES,
-    413: BLAMING_PHRASES,
-    422: BLAMING_PHRASES,
-    424: GENERATING_PHRASES,
-    429: THROTTLING_PHRASES,
-    500: FAILING_PHRASES,
+    400: REJECTION_PHRASES,
+    403: {
+        "key limit exceeded": QuotaExceededError,
+        "used all available credits": QuotaExceededError,
+        "content violates usage guidelines": ContentRefusedError,
+    },
+    412: {"monthly spending limit": QuotaExceededError},
+    413: REJECTION_PHRASES,
+    422: REJECTION_PHRASES,
+    424: {"failed during generation": ProviderUnavailableError},
+    429: {
+        "prepayment credits": QuotaExceededError,
+        "spending cap": QuotaExceededError,
+        "used all available credits": QuotaExceededError,
+    },
+    500: {"exceeds the available context size": ContextTooLongError},
 }
 
 STATUSES: Mapping[int, Kind] = {
