@@ -775,10 +775,10 @@ class EnvironmentTable(PydanticBaseSettingsSource):
         """The values found, by group and field; an unknown variable appears under its own name."""
         found: dict[str, dict[str, object]] = {}
         for setting in settings_table():
-            variable = variable_in_force(setting, os.environ)
+            variable = variable_in_force(setting)
             if variable is not None:
                 found.setdefault(setting.group, {})[setting.field] = _value(setting, variable)
-        return {**found, **_unknown(os.environ)}
+        return {**found, **_unknown()}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  the base's
         """Required by the base class; unused, because `__call__` reads whole groups."""
@@ -876,14 +876,14 @@ def known_variables() -> frozenset[str]:
     return frozenset(name for setting in settings_table() for name in setting.spellings())
 
 
-def variable_in_force(setting: Setting, environ: Mapping[str, str]) -> str | None:
-    """The variable that takes effect, or None when the default does."""
-    return next((name for name in setting.spellings() if environ.get(name, "").strip()), None)
+def variable_in_force(setting: Setting) -> str | None:
+    """The variable of this environment that takes effect, or None when the default does."""
+    return next((name for name in setting.spellings() if os.environ.get(name, "").strip()), None)
 
 
-def _unknown(environ: Mapping[str, str]) -> dict[str, Wrong]:
+def _unknown() -> dict[str, Wrong]:
     known = known_variables()
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     return {name: Wrong(no_such_setting(name, known)) for name in unknown}
 
 
@@ -905,7 +905,7 @@ def _value(setting: Setting, variable: str) -> object:
 def secret_file(group: str, field: str) -> Path | None:
     """The file that a secret was read from, for reloading it; None when it came from elsewhere."""
     (setting,) = (row for row in settings_table() if (row.group, row.field) == (group, field))
-    variable = variable_in_force(setting, os.environ)
+    variable = variable_in_force(setting)
     from_file = setting.is_secret and variable is not None and variable.endswith(FILE_SUFFIX)
     return Path(os.environ[variable].strip()) if variable and from_file else None
 
@@ -942,7 +942,7 @@ def _complaints(error: ValidationError) -> Iterator[str]:
     for mistake in error.errors(include_url=False, include_context=False):
         group, field, *inside = (*map(str, mistake["loc"]), "")
         setting = table.get((group, field))
-        name = variable_in_force(setting, os.environ) or setting.variable if setting else group
+        name = variable_in_force(setting) or setting.variable if setting else group
         message = expected_in(mistake)
         place = "" if setting is None or setting.is_secret else ".".join(filter(None, inside))
         messages.setdefault(name, f"{message} (at {place})" if place else message)

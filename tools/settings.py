@@ -42,7 +42,7 @@ def main() -> int:
 def effective(settings: Settings) -> Iterator[str]:
     """One line per setting: variable, value, origin, meaning; secrets are masked."""
     for setting in settings_table():
-        origin = variable_in_force(setting, os.environ) or "default"
+        origin = variable_in_force(setting) or "default"
         yield f"{setting.variable:<58} {shown(setting.value_in(settings)):<28} {origin:<44} {setting.info.description}"
 
 
