@@ -821,6 +821,10 @@ class Settings(BaseSettings):
         groups = (getattr(self, name) for name in type(self).model_fields)
         return {group.provider: group for group in groups if isinstance(group, ProviderSettings)}
 
+    def base_urls(self) -> Mapping[ProviderName, str | None]:
+        """The base URL of each real provider."""
+        return {name: group.base_url for name, group in self.provider_groups().items()}
+
     def configured_providers(self) -> frozenset[ProviderName]:
         """The providers with a key or, for a self-hosted model, a URL."""
         return frozenset(name for name, group in self.provider_groups().items() if group.is_configured)

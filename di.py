@@ -181,7 +181,7 @@ class JudgesProvider(Provider):
             ProviderName.INTERNAL: InternalProviderImpl(transport, settings.internal),
             ProviderName.MOCK: MockProviderImpl(sleep=sleep),
         }
-        groups = settings.provider_groups()
+        base_urls = settings.base_urls()
         return {
             name: guarded(
                 dialect,
@@ -189,7 +189,7 @@ class JudgesProvider(Provider):
                 accounting,
                 budget,
                 tracer=tracer if tracer.records else None,
-                base_url=groups[name].base_url if name in groups else None,
+                base_url=base_urls.get(name),
                 clock=clock,
                 sleep=sleep,
                 on_retry=metrics.retries.of(name).inc,
@@ -359,8 +359,7 @@ class AccountingProvider(Provider):
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
         """Token prices."""
-        base_urls = {name: group.base_url for name, group in settings.provider_groups().items()}
-        prices = Prices(settings.models.price_overrides, base_urls=base_urls, now=utc_now)
+        prices = Prices(settings.models.price_overrides, base_urls=settings.base_urls(), now=utc_now)
         prices.load()
         return prices
 
@@ -445,8 +444,7 @@ class RequestProvider(Provider):
     @provide
     def builder(self, settings: Settings, catalogue: ModelCatalogueProtocol) -> LLMRequestBuilderProtocol:
         """Builds complete provider requests from query and settings."""
-        base_urls = {name: group.base_url for name, group in settings.provider_groups().items()}
-        return RequestBuilderImpl(catalogue=catalogue, base_urls=base_urls)
+        return RequestBuilderImpl(catalogue=catalogue, base_urls=settings.base_urls())
 
     @provide
     def cache(
