@@ -116,23 +116,23 @@ class KafkaConnection:
             self._circuit.reset()
         else:
             permit.succeeded()
-        self._is(well=True)
+        self._note_state(well=True)
 
     def failed(self, permit: Permit | None, reason: str) -> None:
         """Kafka did not acknowledge, or not in time. reason: for the log, without any text of Kafka's."""
         if permit is not None:
             permit.failed()
-        self._is(well=False, reason=reason)
+        self._note_state(well=False, reason=reason)
 
     async def keep_open(self) -> None:
         """Keep a session open, forever."""
         while True:
-            if await self._opened():
-                await self._lived()
+            if await self._open():
+                await self._run_session()
             else:
                 await self._sleep(self._backoff.next_s())
 
-    async def _opened(self) -> bool:
+    async def _open(self) -> bool:
         permit = await self.permit()
         try:
             await self._link.open(one_by_one=self.one_by_one)
@@ -146,10 +146,10 @@ class KafkaConnection:
         permit.succeeded()
         self.waits_for = None
         self._backoff.reset()
-        self._is(well=True)
+        self._note_state(well=True)
         return True
 
-    async def _lived(self) -> None:
+    async def _run_session(self) -> None:
         self._session = session = Session(self._link)
         self._up.set()
         try:
@@ -159,7 +159,7 @@ class KafkaConnection:
             await self._link.close()
             session.over.set()
 
-    def _is(self, *, well: bool, reason: str | None = None) -> None:
+    def _note_state(self, *, well: bool, reason: str | None = None) -> None:
         """Set the gauge; log changes, also those of the reason."""
         self._metrics.kafka_up.set(well)
         if (well, reason) != (self._well, self._reason):

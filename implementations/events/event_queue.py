@@ -75,7 +75,7 @@ class EventQueue:
             self._spool.insert(message)
         self._append(message)
 
-    def waits(self, event: ProcessingEvent) -> bool:
+    def has_waiting(self, event: ProcessingEvent) -> bool:
         """Whether a message of this kind waits to be sent."""
         return bool(self._lines[event])
 

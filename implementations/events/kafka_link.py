@@ -143,10 +143,10 @@ class KafkaLink:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            await _stopped(producer)
+            await _stop(producer)
             raise self._witness.refusal or link_failure(error) from None
         except BaseException:  # a cancelled start leaves tasks and sockets behind as well
-            await _stopped(producer)
+            await _stop(producer)
             raise
         self._producer = producer
 
@@ -174,7 +174,7 @@ class KafkaLink:
         """Stop in bounded time, whether or not the brokers answer. Unacknowledged messages fail."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stopped(producer)
+            await _stop(producer)
 
 
 def link_failure(error: BaseException) -> LinkFailure:
@@ -198,7 +198,7 @@ async def _is_answered(producer: AIOKafkaProducer) -> bool:
         return False
 
 
-async def _stopped(producer: AIOKafkaProducer) -> None:
+async def _stop(producer: AIOKafkaProducer) -> None:
     """Stop a producer. With the brokers down it would wait forever, so after a timeout its messages are failed.
 
     aiokafka has no public way to abort: the accumulator's `fail_all` is what it calls itself on a fatal error.

@@ -48,7 +48,7 @@ class Lane:
     async def run(self) -> None:
         """Send in a loop, forever."""
         while True:
-            if not self._queue.waits(self._event):  # the messages that had to wait have expired
+            if not self._queue.has_waiting(self._event):  # the messages that had to wait have expired
                 self.waits_for = None
             await self._queue.wait(self._event)
             session = await self._connection.session()
@@ -76,8 +76,8 @@ class Lane:
         """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
         chunk, posted = self._queue.take(self._event, CHUNK), Posted()
         try:
-            refusal = await self._post(chunk, session, posted)
-            held = await self._acknowledged(set(posted), session, permit)
+            refusal = await self._post_all(chunk, session, posted)
+            held = await self._await_acknowledgements(set(posted), session, permit)
         finally:
             reported = self._settle(chunk, posted)
             if not posted:
@@ -92,11 +92,11 @@ class Lane:
             held.ignored()
         return None if isinstance(refusal, LinkDown) else refusal
 
-    async def _post(self, chunk: list[Message], session: Session, posted: Posted) -> LinkFailure | None:
+    async def _post_all(self, chunk: list[Message], session: Session, posted: Posted) -> LinkFailure | None:
         """Send until the session refuses a message; removes dropped messages from the chunk."""
         for count, message in enumerate(tuple(chunk), start=1):
             try:
-                future = await self._posted(message, session)
+                future = await self._post(message, session)
             except LinkFailure as failure:
                 return failure
             if future is None:
@@ -107,8 +107,8 @@ class Lane:
                 await asyncio.sleep(0)
         return None
 
-    async def _posted(self, message: Message, session: Session) -> asyncio.Future[None] | None:
-        """The future of a message, or None if it had to be dropped."""
+    async def _post(self, message: Message, session: Session) -> asyncio.Future[None] | None:
+        """Send one message: its future, or None if it had to be dropped."""
         try:
             message.encoded()
             return await session.post(message)
@@ -116,9 +116,9 @@ class Lane:
             self._queue.drop([message], EventDropReason.DEFECT)
             return None
         except TooLarge:
-            return await self._posted(message, session) if self._shrunk(message) else None
+            return await self._post(message, session) if self._shrink(message) else None
 
-    def _shrunk(self, message: Message) -> bool:
+    def _shrink(self, message: Message) -> bool:
         """Truncate an oversized message for one more try, or drop it if it was truncated before (False)."""
         if message.is_truncated:
             self._queue.drop([message], EventDropReason.TOO_LARGE)
@@ -126,7 +126,7 @@ class Lane:
         message.truncate()
         return True
 
-    async def _acknowledged(
+    async def _await_acknowledgements(
         self, futures: set[asyncio.Future[None]], session: Session, permit: Permit
     ) -> Permit | None:
         """Wait for all of them, unless the session ends; each ACK_TIMEOUT_S without an end counts as a failure.
@@ -173,7 +173,7 @@ class Lane:
                 continue
             failures.append(link_failure(error))
             alone = isinstance(failures[-1], TooLarge) and self._connection.one_by_one
-            if alone and not self._shrunk(message):
+            if alone and not self._shrink(message):
                 settled.add(id(message))
         self._queue.delivered(delivered)
         self._queue.give_back(self._event, [message for message in chunk if id(message) not in settled])
