@@ -31,7 +31,7 @@ class LineWriter(io.TextIOBase):
     def write(self, line: str) -> int:
         """Write or queue a line. Never raises; never waits after `start`."""
         if self._waiting is None:
-            self._try(_printed, line, 1)
+            self._try(_print, line, 1)
         elif self._waiting.qsize() >= MOST_LINES:
             self.on_drop(1)
         else:
@@ -67,7 +67,7 @@ class LineWriter(io.TextIOBase):
                     break
             lines = [line for line in found if line is not None]
             goes_on = len(lines) == len(found)
-            self._try(self._written, "".join(lines), len(lines))
+            self._try(self._write_out, "".join(lines), len(lines))
             time.sleep(GATHER_S)  # batches lines: waking up for each costs more than writing it
 
     def _try(self, write: Callable[[str], None], text: str, count: int) -> None:
@@ -76,7 +76,7 @@ class LineWriter(io.TextIOBase):
         except UNWRITTEN:
             self.on_drop(count)
 
-    def _written(self, text: str) -> None:
+    def _write_out(self, text: str) -> None:
         """Bypass Python's buffer, which would keep what could not be written and fail again at exit.
 
         After a partially written line the next text starts on a new line.
@@ -88,7 +88,7 @@ class LineWriter(io.TextIOBase):
             rest = rest[count:]
 
 
-def _printed(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 

@@ -76,11 +76,11 @@ class BudgetStore:
         ]
         command: Command = ("EVAL", SCRIPT, len(keys), *keys, self._replica, epoch, verb, KEPT_S, ceiling, *figures)
         try:
-            return _numbers(await self._sent(command))
+            return _numbers(await self._send(command))
         except RedisAwayError:
             return None
 
-    async def _sent(self, command: Command) -> Any:
+    async def _send(self, command: Command) -> Any:
         """Retry on an exhausted pool: nothing was sent, and waiting is better than deciding locally."""
         for _ in range(POOL_TRIES - 1):
             try:

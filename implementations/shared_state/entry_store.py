@@ -77,13 +77,13 @@ class EntryStore:
     def put(self, name: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
         """Store the payload for ttl_s seconds from now, in the background; age_s: its age so far."""
         if self._clear_pending or self.redis.mode is not RedisMode.UP:
-            self._stored("skipped")
+            self._count_store("skipped")
             return
         sealed = seal(name, payload, created_s=self._now_s() - age_s, ttl_s=age_s + ttl_s)
         if len(sealed) > MAX_ENTRY_BYTES:
-            self._stored("oversized")
+            self._count_store("oversized")
         elif not self._behind.start(self._set(self._key(name), sealed, max(1, round(ttl_s * 1000)))):
-            self._stored("dropped")
+            self._count_store("dropped")
 
     async def clear(self) -> bool:
         """Invalidate every entry. False if Redis could not be told: that is retried, and Redis not read until then."""
@@ -140,7 +140,7 @@ class EntryStore:
 
     async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:
         done = await self._quietly(("SET", key, sealed, "PX", ttl_ms))
-        self._stored("stored" if done else "failed")
+        self._count_store("stored" if done else "failed")
 
     async def _quietly(self, command: Command) -> bool:
         """Whether it succeeded; SharedRedis has counted a failure."""
@@ -150,5 +150,5 @@ class EntryStore:
             return False
         return True
 
-    def _stored(self, result: str) -> None:
+    def _count_store(self, result: str) -> None:
         self._metrics.cache_stores.of(REDIS, result).inc()

@@ -98,7 +98,7 @@ class SharedValues:
                 fresh = Edition(before.version + 1, dict(update(before)))
                 if fresh.values == before.values:
                     return
-                stored = await self._stored(there, fresh)
+                stored = await self._store(there, fresh)
                 if stored is not False:
                     self._stands_here_only = stored is None
                     self._adopt(fresh)
@@ -131,14 +131,14 @@ class SharedValues:
         return sorted(filter(NAME.fullmatch, changed))
 
     async def _give_back(self, there: bytes) -> bytes:
-        given = await self._stored(there, self._known)
+        given = await self._store(there, self._known)
         self._stands_here_only = not given
         if not given:
             return there
         log.info("operator_values_given_back", what=self._name, edition=self._known.version)
         return _text(self._known)
 
-    async def _stored(self, there: bytes | None, edition: Edition) -> bool | None:
+    async def _store(self, there: bytes | None, edition: Edition) -> bool | None:
         text = _text(edition)
         if there is None or self._document is None:
             return None
