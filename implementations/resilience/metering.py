@@ -4,7 +4,7 @@ import asyncio
 
 from api_models import UNKNOWN_USAGE, AttemptOutcome, Purchase
 from exceptions import AttemptCutShortError, ProviderError, ProviderTimeoutError
-from implementations.resilience.call import current_call, reading_s
+from implementations.resilience.call import current_call, stall_grace_s
 from protocols import (
     Attempt,
     BudgetProtocol,
@@ -128,4 +128,4 @@ class TimeLimited:
 
 def _end(limit: asyncio.Timeout, due_s: float) -> None:
     """Time is up, but for what is still to be read."""
-    limit.reschedule(asyncio.get_running_loop().time() + reading_s(due_s))
+    limit.reschedule(asyncio.get_running_loop().time() + stall_grace_s(due_s))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from exceptions import ServiceStoppingError
-from implementations.resilience.call import reading_s
+from implementations.resilience.call import stall_grace_s
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class SingleFlight(Generic[T]):
         began_s = asyncio.get_running_loop().time()
         await asyncio.wait((flight,), timeout=within_s)  # neither a timeout nor a cancellation here reaches the flight
         if within_s is not None and not flight.done():
-            await asyncio.wait((flight,), timeout=reading_s(began_s + within_s))
+            await asyncio.wait((flight,), timeout=stall_grace_s(began_s + within_s))
         if not flight.done():
             raise StillInFlightError
         if flight.cancelled():
