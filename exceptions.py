@@ -35,7 +35,7 @@ class ServiceError(Exception):
     # What happened, and how is it counted?
     provider_was_asked: bool = False
     is_billed: ClassVar[bool] = False  # even if the usage cannot be read
-    ran_out_of_time: bool = False  # the flight had no time for another attempt: who has may join the next
+    ran_out_of_time: bool = False  # the flight had no time for another attempt; a request that has may join the next
     rejection: ClassVar[RejectReason | None] = None  # the request is refused as the caller's mistake
     shed: ShedReason | None = None  # it is refused for lack of capacity
 

@@ -84,11 +84,11 @@ class AnswersImpl:
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
         while True:
             patience = call.deadline.share(share)
-            left_s, joins = patience.remaining_s(), self._flights.is_under_way(flight_key)
-            is_in_vain = call.record.is_outrun and not joins and call.longest_wait_s() < 0
+            left_s, joins_another = patience.remaining_s(), self._flights.is_under_way(flight_key)
+            is_in_vain = call.record.has_left_flight and not joins_another and call.longest_wait_s() < 0
             if left_s <= 0 or is_in_vain:
                 raise _too_late(candidate, provider_was_asked=False)
-            flight = call.apart(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
+            flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
             try:
                 return await self._flights.join(
                     flight_key,
@@ -97,11 +97,11 @@ class AnswersImpl:
                     on_start=call.holds_slot_for,
                 )
             except StillInFlightError:
-                call.record.is_outrun = True
+                call.record.has_left_flight = True
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
-                goes_on = joins and share is not TimeShare.HALF and failure.ran_out_of_time
-                if not goes_on or patience.remaining_s() < failure.pause_s + SHORTEST_ATTEMPT_S:
+                may_try_again = joins_another and share is not TimeShare.HALF and failure.ran_out_of_time
+                if not may_try_again or patience.remaining_s() < failure.pause_s + SHORTEST_ATTEMPT_S:
                     raise
             finally:
                 call.record.add(flight.record)

@@ -63,7 +63,7 @@ class Record:
     """Attempts in order, and seconds spent by kind. redis_s: all waits for Redis, those before a flight included.
 
     is_abandoned: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
-    is_outrun: a flight goes on for which this request waited in vain.
+    has_left_flight: this request has given up waiting for a flight, which goes on.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Record:
     upstream_s: float = 0.0
     replaced_connection: bool = False
     is_abandoned: bool = False
-    is_outrun: bool = False
+    has_left_flight: bool = False
 
     def add(self, other: Self) -> None:
         """Merge another record, as far as it is complete by now."""
@@ -121,7 +121,7 @@ class Call:
         starter = self.starter_deadline or self.deadline
         return max(0.0, min(self.deadline.remaining_s(), starter.remaining_s()) - SHORTEST_ATTEMPT_S)
 
-    def apart(self, deadline: Deadline, starter_deadline: Deadline) -> Self:
+    def for_flight(self, deadline: Deadline, starter_deadline: Deadline) -> Self:
         """The same call for a flight, with its own deadline and record, so that it can outlive the request."""
         return type(self)(
             deadline=deadline,

@@ -242,7 +242,7 @@ def test_a_deadline_never_leaves_less_than_nothing() -> None:
 def test_a_call_ends_with_its_block() -> None:
     outer = call(Clock())
     with calling(outer):
-        inner = outer.apart(call(Clock(), remaining_s=1).deadline, outer.deadline)
+        inner = outer.for_flight(call(Clock(), remaining_s=1).deadline, outer.deadline)
         with calling(inner):
             assert current_call() is inner
         assert current_call() is outer
@@ -253,7 +253,7 @@ def test_a_call_ends_with_its_block() -> None:
 def test_what_is_recorded_apart_is_added_when_it_is_wanted() -> None:
     outer = call(Clock())
     outer.record.replaced_connection = True
-    inner = outer.apart(outer.deadline, outer.deadline)
+    inner = outer.for_flight(outer.deadline, outer.deadline)
     assert inner.record.replaced_connection
     inner.record.queued_s, inner.record.upstream_s, inner.record.cache_s = 1.0, 2.0, 3.0
     assert outer.record == Record(replaced_connection=True)
@@ -333,11 +333,11 @@ def test_what_a_request_has_used_up_its_flight_has_used_up_too_and_the_other_way
     """Patience with Redis and the one replaced connection are per request, not per candidate."""
     asked = call(Clock())
     asked.record.redis_s = 0.1
-    first = asked.apart(asked.deadline, asked.deadline)
+    first = asked.for_flight(asked.deadline, asked.deadline)
     assert (first.record.redis_s, first.record.replaced_connection) == (0.1, False)
     first.record.redis_s, first.record.replaced_connection = 0.2, True
     asked.record.add(first.record)
-    second = asked.apart(asked.deadline, asked.deadline)
+    second = asked.for_flight(asked.deadline, asked.deadline)
     assert (second.record.redis_s, second.record.replaced_connection) == (0.2, True)
     asked.record.add(second.record)
     asked.record.add(Record())

@@ -148,7 +148,7 @@ async def test_a_wait_of_milliseconds_that_the_provider_asks_for_does_not_take_t
 async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it(flight_s: float) -> None:
     """Neither that of the flight nor that of the request that started it."""
     sleep, asked = InstantSleep(), call(Clock(), remaining_s=flight_s + SHORTEST_ATTEMPT_S)
-    with calling(asked.apart(asked.deadline, asked.deadline.at_most(Clock()() + 12.0 + SHORTEST_ATTEMPT_S))):
+    with calling(asked.for_flight(asked.deadline, asked.deadline.at_most(Clock()() + 12.0 + SHORTEST_ATTEMPT_S))):
         await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
             Operation(1, RateLimitedError("slow down", retry_after_s=12.0))
         )

@@ -100,7 +100,7 @@ class Stack:
     async def ask(self, *, within_s: float = 55.0, starter_waits_s: float = 55.0) -> ProviderReply:
         deadline = Deadline(expires_at_s=self.time() + within_s, attempt_timeout_s=30.0, clock=self.time)
         asked = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
-        with calling(asked.apart(deadline, deadline.at_most(self.time() + starter_waits_s))):
+        with calling(asked.for_flight(deadline, deadline.at_most(self.time() + starter_waits_s))):
             return await self.provider.generate_comparison(request())
 
     async def outcome(self, *, within_s: float = 55.0, starter_waits_s: float = 55.0) -> ProviderReply | BaseException:
