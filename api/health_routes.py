@@ -6,7 +6,7 @@ from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.health_warnings import mode_warnings, task_warnings, warnings_of
+from api.health_warnings import mode_warnings, provider_warnings, task_warnings
 from api.response_rendering import json_answer
 from api_models import (
     CacheMode,
@@ -63,7 +63,7 @@ async def healthz(
         dependencies=dependencies,
         providers={known.name: _provider(known) for known in statuses},
         warnings=[
-            *warnings_of(
+            *provider_warnings(
                 statuses,
                 ranked={current.default_provider, *current.priority_order},
                 mock=current.mock is not None,

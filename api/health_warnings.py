@@ -24,8 +24,8 @@ MODES = {
 }
 
 
-def warnings_of(
-    statuses: Sequence[ProviderStatus], *, ranked: Collection[ProviderName | None], mock: bool, draining: bool
+def provider_warnings(
+    statuses: Sequence[ProviderStatus], *, ranked: Collection[ProviderName], mock: bool, draining: bool
 ) -> Iterator[str]:
     """Warnings about the providers. ranked: those that requests without a provider are sent to."""
     usable = [status for status in statuses if status.is_usable]

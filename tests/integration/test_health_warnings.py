@@ -66,7 +66,7 @@ async def test_a_failed_look_up_is_told_and_changes_nothing_else(monkeypatch: py
 
 def test_a_circuit_whose_time_is_over_says_that_it_will_be_tried() -> None:
     waiting = provider_status(circuit_state=CircuitState.OPEN)
-    (warning,) = health_warnings.warnings_of([waiting], ranked={waiting.name}, mock=False, draining=False)
+    (warning,) = health_warnings.provider_warnings([waiting], ranked={waiting.name}, mock=False, draining=False)
     assert warning == "provider_open: a provider is not asked at the moment (anthropic: the next call tries it again)"
 
 
