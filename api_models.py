@@ -31,6 +31,7 @@ from value_object import value_object
 
 MAX_METADATA_BYTES = 16 * 1024
 TOPIC_PREFIX = "huleedu."
+REQUEST_TYPE = "comparison"  # the only one, in events and metrics
 MODEL_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$"
 MAX_REASON_CHARACTERS = 200
 # Control characters, other line separators and bidirectional controls: reasons are shown in logs and on pages.

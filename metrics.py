@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from api_models import (
+    REQUEST_TYPE,
     AccessRefusal,
     AttemptOutcome,
     CacheOutcome,
@@ -178,7 +179,7 @@ class Metrics:
             "status",
         )
         for name in (NOBODY, *ProviderName):  # alerts use them
-            self.requests.of(name, NOBODY, "comparison", NotCachedError.code.lower())
+            self.requests.of(name, NOBODY, REQUEST_TYPE, NotCachedError.code.lower())
         self.response_duration = declare.histograms(
             "response_duration_seconds",
             "Time to answer a comparison.",
@@ -451,7 +452,7 @@ class Metrics:
         """Count one comparison that ended with a verdict."""
         known, cached = self.model_label(model), "true" if outcome is CacheOutcome.HIT else "false"
         self.queue_wait.observe(queued_s)
-        self.requests.of(provider, known, "comparison", SUCCESS).inc()
+        self.requests.of(provider, known, REQUEST_TYPE, SUCCESS).inc()
         self.response_duration.of(provider, known, cached).observe(elapsed_s)
         if outcome is CacheOutcome.COALESCED:
             self.coalesced.inc()
@@ -459,7 +460,7 @@ class Metrics:
     def comparison_failed(self, *, provider: ProviderName | None, error: ErrorCode, queued_s: float) -> None:
         """Count one that ended without; provider is None when none was chosen."""
         self.queue_wait.observe(queued_s)
-        self.requests.of(provider or NOBODY, NOBODY, "comparison", error.lower()).inc()
+        self.requests.of(provider or NOBODY, NOBODY, REQUEST_TYPE, error.lower()).inc()
 
     def attempt_ended(self, *, provider: ProviderName, model: str, outcome: AttemptOutcome, elapsed_s: float) -> None:
         """Count one call to a provider."""

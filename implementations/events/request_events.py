@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from api_models import (
+    REQUEST_TYPE,
     CacheHit,
     CacheMiss,
     CostTracked,
@@ -14,8 +15,6 @@ from api_models import (
 )
 from exceptions import ProviderError, ServiceError
 from protocols import Attempt, Candidate, ComparisonQuery, ComparisonResult, ProviderRequest
-
-REQUEST_TYPE = "comparison"
 
 
 def started(query: ComparisonQuery) -> RequestStarted:
