@@ -38,12 +38,6 @@ def names_in(text: str) -> set[str]:
     return set(NAME.findall(text)) - RECORDED
 
 
-def anchors() -> set[str]:
-    """Where a link into the runbook may point to."""
-    titles = re.findall(r"^#+ (.*)$", RUNBOOK.read_text(), re.MULTILINE)
-    return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
 def series_of(exposition: str) -> set[str]:
     """The names that a scrape offers; a family whose labels are not known yet has only its line of type."""
     found: set[str] = set()

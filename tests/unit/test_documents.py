@@ -10,6 +10,7 @@ from api_models import ErrorCode, ModelTier, ProviderName
 from config import PREFIX, Settings, known_variables
 from implementations.judging.catalogue import ModelCatalogue
 from tests.fakes import new_metrics
+from tests.markdown import anchors
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -28,18 +29,11 @@ NOT_OURS = {
     *("LLM_PROVIDER_KEY", "OLLAMA_CONTEXT_LENGTH", "SASL_PLAINTEXT", "SASL_SSL", "SSL_CERT_FILE"),
     *("judge.py", "implementations/acme_provider_impl.py"),
 }
-HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def links(page: Path) -> Iterator[str]:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return (target for target in LINK.findall(text) if not target.startswith(("http:", "https:")))
-
-
-def anchors(page: Path) -> set[str]:
-    """As a page of Markdown is shown: lower case, words joined by hyphens, without signs."""
-    titles = HEADING.findall(page.read_text())
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

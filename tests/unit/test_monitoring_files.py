@@ -7,6 +7,7 @@ import yaml
 
 from api import health_warnings
 from api_models import DegradedMode
+from tests.markdown import anchors
 from tests.monitoring_files import (
     ALERTS,
     DASHBOARD,
@@ -16,7 +17,6 @@ from tests.monitoring_files import (
     ROOT,
     RUNBOOK,
     VARIABLES,
-    anchors,
     panel_expressions,
 )
 
@@ -63,7 +63,7 @@ def test_every_alert_says_how_bad_it_is_and_where_its_paragraph_stands(rule: dic
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
     assert ROOT / page == RUNBOOK
-    assert anchor in anchors()
+    assert anchor in anchors(RUNBOOK)
 
 
 def test_every_alert_links_where_prometheus_says_the_repository_is() -> None:
@@ -76,7 +76,7 @@ def test_every_alert_links_where_prometheus_says_the_repository_is() -> None:
 @pytest.mark.parametrize("mode", DegradedMode)
 def test_every_degraded_mode_has_a_warning_and_a_paragraph(mode: DegradedMode) -> None:
     assert health_warnings.MODES[mode]
-    assert mode in anchors()
+    assert mode in anchors(RUNBOOK)
 
 
 @pytest.mark.parametrize(
