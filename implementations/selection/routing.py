@@ -13,8 +13,13 @@ def rule_for(query: ComparisonQuery, rules: Sequence[RoutingRule]) -> RoutingRul
 
 def _holds(rule: RoutingRule, query: ComparisonQuery) -> bool:
     return (
-        all(query.metadata.get(name) == value for name, value in rule.metadata.items())
+        all(_is(query.metadata.get(name), value) for name, value in rule.metadata.items())
         and rule.user_id in {None, query.user_id}
         and (rule.min_characters or 0) <= query.characters
         and (rule.max_characters is None or query.characters <= rule.max_characters)
     )
+
+
+def _is(told: object, wanted: object) -> bool:
+    """Equal as JSON has it, where true is not 1."""
+    return told == wanted and isinstance(told, bool) is isinstance(wanted, bool)

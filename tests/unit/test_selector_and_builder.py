@@ -256,6 +256,18 @@ def test_a_rule_of_the_operator_prefers_a_provider_and_a_model_for_who_names_nob
     assert asked(selector(), {"routing_rules": rules}, provider=OPENAI, metadata={"tier": "gold"}) == [OPENAI]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "told", "holds"),
+    [(True, True, True), (True, 1, False), (1, True, False), (0, False, False), (1, 1.0, True)],
+)
+def test_a_rule_tells_the_truth_values_in_metadata_from_numbers(
+    *, wanted: bool | int, told: object, holds: bool
+) -> None:
+    rules = (RoutingRule(metadata={"is_exam": wanted}, provider=GOOGLE),)
+    first, *_ = asked(selector(), {"routing_rules": rules}, metadata={"is_exam": told})
+    assert (first is GOOGLE) is holds
+
+
 def test_what_the_caller_leaves_open_the_settings_decide() -> None:
     complete = built({"default_max_tokens": 99, "default_temperature": 0.5})
     assert (complete.model, complete.max_tokens, complete.temperature) == ("model-of-anthropic", 99, 0.5)
