@@ -10,7 +10,7 @@ from config import Settings, settings_table
 from exceptions import InvalidQueryError, StaleVersionError
 from implementations.steering.overrides import NAME, OverridesError, changeable_settings, overridden, shown
 from implementations.steering.own_secrets import holds_secret, secrets_of
-from implementations.steering.shared_values import Document, Edition, SharedValues, Values
+from implementations.steering.shared_values import Document, Edition, SharedValues, Values, changed_names
 from implementations.steering.snapshot import snapshot_of
 from metrics import REQUEST, SETTINGS, STORED, Metrics
 from protocols import Administrator, AuditProtocol, CurrentSettings
@@ -131,8 +131,9 @@ class RuntimeSettingsImpl:
         """One audit record for each override that changed; without the value of one that is unknown here."""
         for name in sorted(filter(NAME.fullmatch, old.keys() - new.keys() - changeable_settings().keys())):
             self._audit.record(by, AdminAction.SETTING_WITHDRAWN, name, old=None, new=None)
+        changed = changed_names(old, new)
         for name, setting in changeable_settings().items():
-            if old.get(name, ...) == new.get(name, ...):
+            if name not in changed:
                 continue
             own = shown(setting, self._environment)
             action = AdminAction.SETTING_CHANGED if name in new else AdminAction.SETTING_WITHDRAWN

@@ -96,7 +96,7 @@ class SharedValues:
                 there = await self._look()
                 before = self._known
                 fresh = Edition(before.version + 1, dict(update(before)))
-                if fresh.values == before.values:
+                if not changed_names(before.values, fresh.values):
                     return
                 stored = await self._store(there, fresh)
                 if stored is not False:
@@ -125,10 +125,7 @@ class SharedValues:
 
     def _changed(self, fresh: Edition) -> list[str]:
         """The names whose values changed, if valid; the replica that made the change has audited the values."""
-        before, after = self._known.values, fresh.values
-        # An override of null differs from no override.
-        changed = {name for name in before.keys() | after.keys() if before.get(name, ...) != after.get(name, ...)}
-        return sorted(filter(NAME.fullmatch, changed))
+        return sorted(filter(NAME.fullmatch, changed_names(self._known.values, fresh.values)))
 
     async def _give_back(self, there: bytes) -> bytes:
         given = await self._store(there, self._known)
@@ -161,6 +158,15 @@ class SharedValues:
             return Edition()
         self._flaw = None
         return edition
+
+
+def changed_names(before: Values, after: Values) -> set[str]:
+    """The names whose JSON differs: true is not 1, and an override of null is not none."""
+    old, new = (
+        {(name, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)) for name, value in values.items()}
+        for values in (before, after)
+    )
+    return {name for name, _ in old ^ new}
 
 
 def _text(edition: Edition) -> bytes:

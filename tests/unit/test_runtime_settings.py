@@ -201,6 +201,21 @@ async def test_null_is_a_value_where_there_may_be_none(name: str, monkeypatch: p
     assert changed.environment_value is not None
 
 
+async def test_true_in_place_of_1_is_a_change() -> None:
+    document = FakeDocument()
+    replica, other = Replica(document), Replica(document)
+    for wanted in (1, True):
+        changed = row(await replica.changes({"routing_rules": [rule_for(wanted)]}), "routing_rules")
+        assert orjson.dumps(changed.value) == orjson.dumps([rule_for(wanted)])
+        (rule,) = (await other.settings.report(), other.settings.current().routing_rules)[1]
+        assert rule.metadata["is_exam"] is wanted
+    assert len(replica.audit.told) == 2
+
+
+def rule_for(wanted: JsonValue) -> JsonValue:
+    return {"metadata": {"is_exam": wanted}, "provider": "openai"}
+
+
 async def test_a_snapshot_that_was_taken_stays_as_it_is() -> None:
     replica = Replica()
     taken = replica.settings.current()
