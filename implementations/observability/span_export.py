@@ -6,7 +6,6 @@ A collector that is down, hangs or refuses costs only spans, and one log line a 
 import asyncio
 import contextlib
 import logging
-import ssl
 import threading
 from collections.abc import Sequence
 from uuid import uuid4
@@ -19,6 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from requests.adapters import HTTPAdapter
 
 from config import VERSION, ServiceSettings
 from protocols import ClockProtocol
@@ -62,24 +62,26 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
     return provider
 
 
+class TrustingAsOpenSSL(HTTPAdapter):
+    """Trusts the authorities that our other connections trust, those of OpenSSL's defaults."""
+
+    def cert_verify(self, *_: object) -> None:
+        """Name none to urllib3, which then loads the defaults; requests would name those it brings along."""
+
+
 def otlp_exporter(endpoint: str) -> SpanExporter:
     """OTLP as protobuf over HTTP to a base URL, without proxy, netrc or redirects.
 
-    Trusts the authorities that our other connections trust; requests itself knows only those it brings along. Its own
-    log is off; `Counted` logs instead.
+    Its own log is off; `Counted` logs instead.
     """
     for name in FOREIGN_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0  # one raises; a 3xx that is returned would count as accepted
-    trusted = ssl.get_default_verify_paths()
+    session.mount("https://", TrustingAsOpenSSL())
     return OTLPSpanExporter(
-        endpoint=f"{endpoint}/v1/traces",
-        certificate_file=trusted.cafile or trusted.capath,
-        timeout=EXPORT_TIMEOUT_S,
-        compression=Compression.Gzip,
-        session=session,
+        endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S, compression=Compression.Gzip, session=session
     )
 
 

@@ -1,5 +1,6 @@
 """How spans leave the process, and that nothing of it is there when there is no collector."""
 
+import hashlib
 import logging
 import os
 import ssl
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext
@@ -232,16 +235,32 @@ def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by
             """Not on stderr."""
 
     known, unknown = (certificate(tmp_path, name) for name in ("known", "unknown"))
+    empty, system = (tmp_path / name for name in ("empty", "system"))
+    for folder in (empty, system):
+        folder.mkdir()
+    (system / _as_openssl_looks_for("known")).write_bytes(known.trusted.read_bytes())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(known.whole)
     results = []
     with HTTPServer(("127.0.0.1", 0), Taking) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        for authority in (unknown, known):
-            monkeypatch.setenv("SSL_CERT_FILE", str(authority.trusted))
+        for file, folders in (
+            (unknown.trusted, empty),
+            (known.trusted, empty),
+            (unknown.trusted, system),
+            (tmp_path / "missing", f"{empty}:{system}"),
+        ):
+            monkeypatch.setenv("SSL_CERT_FILE", str(file))
+            monkeypatch.setenv("SSL_CERT_DIR", str(folders))
             exporter = otlp_exporter(f"https://127.0.0.1:{server.server_port}")
             results.append(exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))]))
             exporter.shutdown()
         server.shutdown()
-    assert results == [LOST, SENT]
+    assert results == [LOST, SENT, SENT, SENT]
+
+
+def _as_openssl_looks_for(name: str) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]).public_bytes()
+    digest = hashlib.sha1(subject[2:], usedforsecurity=False).digest()  # without the head of the sequence
+    return f"{int.from_bytes(digest[:4], 'little'):08x}.0"
