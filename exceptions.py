@@ -334,6 +334,12 @@ class RateLimitedError(ProviderError):
     is_retryable = throttles = True
 
 
+class ModelRateLimitedError(RateLimitedError):
+    """Likewise, but only the requests for this model: calls for others are not held back."""
+
+    throttles = False
+
+
 class QuotaExceededError(ProviderError):
     """Our quota or credit at the provider is exhausted."""
 

@@ -1,7 +1,7 @@
 """An example of every failure; status, code and sentence come from its class."""
 
 from api.openapi.bodies import ANTHROPIC, MODEL
-from api_models import UNKNOWN_USAGE, Purchase
+from api_models import UNKNOWN_USAGE, ProviderName, Purchase
 from exceptions import (
     AdminAddressRefusedError,
     AdminKeyRefusedError,
@@ -21,6 +21,7 @@ from exceptions import (
     InvalidQueryError,
     InvalidReplyError,
     MethodNotAllowedError,
+    ModelRateLimitedError,
     NoFileLeftError,
     NotCachedError,
     NoUsableProviderError,
@@ -77,6 +78,7 @@ JUDGING: tuple[type[ServiceError], ...] = (
     TruncatedReplyError,
     ContentRefusedError,
     RateLimitedError,
+    ModelRateLimitedError,
     QuotaExceededError,
     ProviderAuthenticationError,
     UnknownModelError,
@@ -124,6 +126,9 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
             "the model or a filter declined; the essays may hold what it may not read", provider=ANTHROPIC
         ),
         RateLimitedError("it answered 429", provider=ANTHROPIC, retry_after_s=30),
+        ModelRateLimitedError(
+            "it answered 429, openrouter_free_tier_per_minute", provider=ProviderName.OPENROUTER, retry_after_s=30
+        ),
         QuotaExceededError("it answered 402", provider=ANTHROPIC),
         ProviderAuthenticationError("it answered 401", provider=ANTHROPIC),
         UnknownModelError("it answered 404", provider=ANTHROPIC),

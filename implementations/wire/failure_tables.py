@@ -16,6 +16,7 @@ from exceptions import (
     ContentRefusedError,
     ContextTooLongError,
     InvalidReplyError,
+    ModelRateLimitedError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderError,
@@ -58,8 +59,9 @@ WORDS: Mapping[str, Kind] = {
     # A temporary shortage, sent with a payment status.
     "in_flight_budget_exhausted": RateLimitedError,
     "openrouter_in_flight_budget": RateLimitedError,
-    # Until tomorrow, for free models only.
+    # For free models only, until tomorrow or for a minute.
     "openrouter_free_tier_daily": UnknownModelError,
+    "openrouter_free_tier_per_minute": ModelRateLimitedError,
     # Money and quota.
     "insufficient_quota": QuotaExceededError,
     "billing_hard_limit_reached": QuotaExceededError,

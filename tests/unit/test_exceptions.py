@@ -55,6 +55,7 @@ PUBLISHED = {
     exceptions.TruncatedReplyError: (502, "INVALID_RESPONSE"),
     exceptions.ContentRefusedError: (422, "CONTENT_REFUSED"),
     exceptions.RateLimitedError: (429, "RATE_LIMIT"),
+    exceptions.ModelRateLimitedError: (429, "RATE_LIMIT"),
     exceptions.QuotaExceededError: (503, "QUOTA_EXCEEDED"),
     exceptions.ProviderAuthenticationError: (502, "AUTHENTICATION_ERROR"),
     exceptions.UnknownModelError: (503, "CONFIGURATION_ERROR"),

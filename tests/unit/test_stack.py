@@ -13,6 +13,7 @@ from exceptions import (
     CircuitOpenError,
     ContentRefusedError,
     InvalidReplyError,
+    ModelRateLimitedError,
     OverloadPausedError,
     ProviderAuthenticationError,
     ProviderConnectionError,
@@ -349,6 +350,20 @@ async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> No
     assert (first.done(), second.done(), stack.upstream.calls) == (False, False, 1)
     await stack.time.pass_until(stack.time() + 10)
     assert (first.result(), second.result(), stack.upstream.calls) == (reply(), reply(), 3)
+
+
+async def test_a_limit_of_one_model_holds_back_who_met_it_and_nobody_else() -> None:
+    stack = Stack(failing(ModelRateLimitedError, retry_after_s=20.0))
+    limited = asyncio.create_task(stack.ask())
+    await settle()
+    stack.upstream.behave = well
+    other = asyncio.create_task(stack.ask())
+    await settle()
+    assert (limited.done(), other.result()) == (False, reply())
+    await stack.time.pass_until(stack.time() + 19.9)
+    assert (limited.done(), stack.upstream.calls) == (False, 2)
+    await stack.time.pass_until(stack.time() + 10)
+    assert (limited.result(), stack.upstream.calls) == (reply(), 3)
 
 
 @pytest.mark.parametrize("callers", [SLOTS, 32, 100])

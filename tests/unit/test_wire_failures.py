@@ -15,7 +15,7 @@ import pytest
 from aiohttp import client_exceptions
 from multidict import CIMultiDict
 
-from api_models import JsonObject, ProviderName
+from api_models import ErrorCode, JsonObject, ProviderName
 from config import OpenRouterSettings
 from exceptions import (
     BrokenReplyError,
@@ -23,6 +23,7 @@ from exceptions import (
     ContentRefusedError,
     ContextTooLongError,
     InvalidReplyError,
+    ModelRateLimitedError,
     NoFileLeftError,
     ProviderAuthenticationError,
     ProviderConnectionError,
@@ -78,6 +79,7 @@ DECISIONS: Mapping[Kind, tuple[bool, bool, bool]] = {
     UntrustedProviderError: (False, True, True),
     UnreadableReplyError: (False, True, True),
     RateLimitedError: (True, False, True),
+    ModelRateLimitedError: (True, False, True),
     QuotaExceededError: (False, False, True),
     ProviderAuthenticationError: (False, False, True),
     UnknownModelError: (False, False, True),
@@ -562,6 +564,7 @@ BY_WORD: Mapping[Kind, str] = {
     "constraint_filtered privacy_restricted model_deprecated not_found not_found_error openrouter_free_tier_daily",
     ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
     "authentication_error permission_denied permission_error",
+    ModelRateLimitedError: "openrouter_free_tier_per_minute",
     RateLimitedError: "in_flight_budget_exhausted openrouter_in_flight_budget rate_limit_exceeded rate_limit_error",
     ProviderOverloadedError: "overloaded_error server_is_overloaded provider_overloaded",
     ProviderUnavailableError: "provider_unavailable timeout_error server_error server timeout",
@@ -644,6 +647,16 @@ def test_the_daily_limit_of_free_models_holds_back_no_other_model() -> None:
     body = openrouter(429, "rate_limit_exceeded", limit_source="openrouter_free_tier_daily", headers=headers, **OWN)
     for failure in (failed(429, body, headers), failed(429, body)):
         assert (type(failure), failure.pause_s, failure.may_be_retried) == (UnknownModelError, 0.0, False)
+
+
+def test_the_limit_of_free_models_per_minute_is_waited_for_by_their_requests_alone() -> None:
+    headers = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "45s"}
+    body = openrouter(
+        429, "rate_limit_exceeded", limit_source="openrouter_free_tier_per_minute", headers=headers, **OWN
+    )
+    failure = failed(429, body)
+    assert (failure.code, failure.retry_after_s, failure.may_be_retried) == (ErrorCode.RATE_LIMIT, 45.0, True)
+    assert failure.pause_s == 0.0
 
 
 def test_openrouter_may_say_that_repeating_is_of_no_use() -> None:
