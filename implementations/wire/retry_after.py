@@ -51,7 +51,8 @@ def _waits(headers: Mapping[str, str], error_body: VendorError, now_s: float) ->
 def _repeated_headers(error_body: VendorError) -> Mapping[str, str]:
     """OpenRouter writes the limits of free models into the body, with or without the same headers."""
     headers = at(error_body.error, "metadata", "headers")
-    return {name.lower(): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
+    named = headers.items() if isinstance(headers, dict) else ()
+    return {name.lower(): value for name, value in named if isinstance(value, str)}
 
 
 def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, float | None]]:

@@ -186,7 +186,10 @@ def test_openrouter_names_the_limits_of_free_models_in_the_body_also_of_a_200() 
     inside = failure_in_success(body, now_s=NOW_S)
     assert inside
     assert failure_of_answer(429, CIMultiDict(), body, now_s=NOW_S).retry_after_s == inside.retry_after_s == 7.5
-    unreadable: tuple[object, ...] = (None, [], {"X-RateLimit-Reset": None}, {"X-RateLimit-Reset": [1]})
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    unreadable: tuple[object, ...] = (None, [], *({"X-RateLimit-Reset": value} for value in (None, [1], deep)))
     assert {waited({}, {"metadata": {"headers": headers}}) for headers in unreadable} == {None}
 
 
