@@ -78,14 +78,14 @@ class AnswersImpl:
         ttl_s: how long the answer serves others, by the cache; None if it does not.
         The flight of another request may have too little time for what this one has time for, an attempt or a pause
         that the provider asks for: it then joins or starts the next, unless another candidate may be asked.
-        A request that leaves a flight under way starts another one only if it has the time for an attempt.
+        A request that has waited in vain starts another flight only if it has the time for an attempt.
         """
         call = current_call()
         flight_key = (self._cache.generation, key) if query.cache_use is CacheUse.NORMAL else uuid4()
         while True:
             patience = call.deadline.share(share)
             left_s, joins_another = patience.remaining_s(), self._flights.is_under_way(flight_key)
-            is_in_vain = call.record.has_left_flight and not joins_another and call.longest_wait_s() < 0
+            is_in_vain = call.record.has_waited_in_vain and not joins_another and call.longest_wait_s() < 0
             if left_s <= 0 or is_in_vain:
                 raise _too_late(candidate, provider_was_asked=False)
             flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
@@ -97,9 +97,10 @@ class AnswersImpl:
                     on_start=call.holds_slot_for,
                 )
             except StillInFlightError:
-                call.record.has_left_flight = True
+                call.record.has_waited_in_vain = True
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
+                call.record.has_waited_in_vain |= flight.deadline.remaining_s() < LANDING_S
                 may_try_again = joins_another and share is not TimeShare.HALF and failure.ran_out_of_time
                 if not may_try_again or patience.remaining_s() < failure.pause_s + SHORTEST_ATTEMPT_S:
                     raise

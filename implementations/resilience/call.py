@@ -63,7 +63,7 @@ class Record:
     """Attempts in order, and seconds spent by kind. redis_s: all waits for Redis, those before a flight included.
 
     is_abandoned: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
-    has_left_flight: this request has given up waiting for a flight, which goes on.
+    has_waited_in_vain: this request has waited for a flight that goes on, or that took all of its time.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Record:
     upstream_s: float = 0.0
     replaced_connection: bool = False
     is_abandoned: bool = False
-    has_left_flight: bool = False
+    has_waited_in_vain: bool = False
 
     def add(self, other: Self) -> None:
         """Merge another record, as far as it is complete by now."""

@@ -266,6 +266,26 @@ async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_starts_
     await settle()
 
 
+@pytest.mark.parametrize(("left_s", "asked"), [(SHORTEST_ATTEMPT_S / 2, 0), (SHORTEST_ATTEMPT_S + LANDING_S, 1)])
+async def test_after_a_flight_that_took_the_time_another_is_started_only_with_time_for_an_attempt(
+    left_s: float, asked: int
+) -> None:
+    async def late(_: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(55.0 - left_s)
+        raise ProviderTimeoutError("late")
+
+    other = FakeProvider(AttemptCutShortError("no answer"))
+    harness = Harness({ANTHROPIC: FakeProvider(late), OPENAI: other})
+    with pytest.raises(ServiceError):
+        await harness.compare(query())
+    assert len(other.requests) == asked
+
+
+async def test_after_a_flight_that_failed_early_another_is_started_with_however_little_time() -> None:
+    judges = {ANTHROPIC: FakeProvider(ProviderUnavailableError("down")), OPENAI: FakeProvider(OPENAI_REPLY)}
+    assert (await Harness(judges, request_timeout_s=SHORTEST_ATTEMPT_S / 2).compare(query())).reply == OPENAI_REPLY
+
+
 async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_joins_that_of_another() -> None:
     hanging, held = Held(reply()), Held(OPENAI_REPLY)
     harness = Harness({ANTHROPIC: FakeProvider(hanging), OPENAI: FakeProvider(held)})
