@@ -44,7 +44,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("Interrupted. The same command resumes where it stopped.")
         return EXIT_INTERRUPTED
-    except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError, KeyError) as error:
+    except (aiohttp.ClientError, OSError, LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         console.print(f"The service at {wishes.url}, or the file, cannot be read ({reason}).", markup=False)
         return EXIT_REFUSED

@@ -52,11 +52,13 @@ def test_where_callers_show_keys_it_shows_the_one_in_its_environment(tmp_path: P
     guarded = mocked(AUTH_MODE="api_key", CALLER_API_KEYS=f'{{"warm": ["{digest_of(key).hex()}"]}}')
     with service(tmp_path, guarded) as running:
         refused = warmed(running.port, pairs, "--yes")
+        unsendable = warmed(running.port, pairs, "--yes", variables={"LLM_PROVIDER_KEY": f"{key}\r"})
         let_in = warmed(running.port, pairs, "--yes", variables={"LLM_PROVIDER_KEY": key})
-    assert refused.returncode == 2
+    assert (refused.returncode, unsendable.returncode) == (2, 2)
     assert "401, message='Unauthorized'" in refused.stdout
+    assert "Forbidden control character" in unsendable.stdout
     assert let_in.returncode == 0
-    assert key not in let_in.stdout + let_in.stderr
+    assert all(key not in told.stdout + told.stderr for told in (refused, unsendable, let_in))
 
 
 def test_a_service_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
