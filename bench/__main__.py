@@ -135,7 +135,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     need(*NEEDS.get(options.what, ()))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))  # so that nothing is left running
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that nothing is left running: Redis ignores a closed terminal
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, lambda *_: sys.exit("Stopped."))
     try:
         _do(options)
     except KeyboardInterrupt:

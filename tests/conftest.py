@@ -1,6 +1,7 @@
 """What every test starts from: an environment without any setting of ours."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,13 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 KNOWN = known_variables()
+
+
+def pytest_configure() -> None:
+    """A closed terminal or a cancelled run stops the servers of the tests as Ctrl-C does; Redis ignores the former."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
+            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
