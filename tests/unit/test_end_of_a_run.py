@@ -1,7 +1,9 @@
 """A run of tests or of a benchmark that is told to end leaves no server behind, however it is told."""
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,20 @@ def server():
     pathlib.Path("stopped").touch()
 
 def test_that_is_interrupted(server):
-    os.kill(os.getpid(), {number})
+    os.kill(os.getpid(), {number:d})
 """
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_the_servers_of_the_tests_are_stopped(number: str, tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(WITH_A_SERVER.format(number=f"__import__('signal').{number}"))
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that a child process does not inherit as ignored, in whatever way this run was started."""
+    before = signal.signal(request.param, lambda *_: None)
+    yield request.param
+    signal.signal(request.param, before)
+
+
+def test_the_servers_of_the_tests_are_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(WITH_A_SERVER.format(number=number))
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "test_it.py"],
         cwd=tmp_path,
