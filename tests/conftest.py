@@ -1,4 +1,4 @@
-"""What every test starts from: an environment without any setting of ours."""
+"""What every test starts from: an environment without any setting of ours; and how a run that is told to end ends."""
 
 import os
 import signal
