@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 MOST_LINES = 10_000
-GATHER_S = 0.01
+GATHER_S = 0.05
 LAST_LINES_S = 1.0
 UNWRITTEN = OSError, ValueError, AttributeError  # no reader, no space; stdout was closed; there was none
 
