@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # it has
 from api_models import CacheMiss, CircuitState, EventData, ProcessingEvent
 from implementations.events.connection import Backoff, KafkaConnection
 from implementations.events.event_queue import EventQueue
-from implementations.events.kafka_link import LinkFailure
+from implementations.events.kafka_failures import LinkFailure
 from implementations.events.lane import ACK_TIMEOUT_S, Lane
 from implementations.events.message import Message, message_of
 from implementations.events.outbox import KafkaOutbox

@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from api_models import EventDropReason
-from implementations.events.kafka_link import LinkFailure
+from implementations.events.kafka_failures import LinkFailure
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import CircuitBreaker, Permit, Refused
 from metrics import Metrics

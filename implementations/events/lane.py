@@ -8,7 +8,7 @@ import structlog
 from api_models import EventDropReason, ProcessingEvent
 from implementations.events.connection import Backoff, KafkaConnection, Session
 from implementations.events.event_queue import EventQueue
-from implementations.events.kafka_link import LinkDown, LinkFailure, TooLarge, link_failure
+from implementations.events.kafka_failures import LinkDown, LinkFailure, TooLarge, link_failure
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import Permit
 from protocols import ClockProtocol, SleepProtocol

@@ -1,4 +1,4 @@
-"""The one user of aiokafka against a real broker: what it delivers, what it reports, and that it always ends."""
+"""The link to Kafka against a real broker: what it delivers, what it reports, and that it always ends."""
 
 import asyncio
 import time
@@ -14,8 +14,9 @@ from pydantic import SecretStr
 
 from api_models import ProcessingEvent
 from config import ConfigurationError, EventSettings
-from implementations.events import kafka_link
-from implementations.events.kafka_link import Forbidden, KafkaLink, LinkDown, LinkFailure, TooLarge
+from implementations.events import kafka_link, kafka_repairs
+from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge
+from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
 from tests.integration.kafka_broker import PASSWORD, USER, Broker
 from tests.integration.mock_cluster import mock_cluster
@@ -189,7 +190,7 @@ async def test_a_connection_that_never_closes_does_not_hold_up_closing(monkeypat
     """One to a frozen broker waits until its last byte is taken."""
     monkeypatch.setattr(AIOKafkaProducer, "start", AsyncMock())
     monkeypatch.setattr(AIOKafkaClient, "close", lambda _: asyncio.Event().wait())
-    monkeypatch.setattr(kafka_link, "CLOSE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 0.01)
     ours = link("127.0.0.1:9")
     await ours.open(one_by_one=False)
     async with asyncio.timeout(5):

@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from api_models import DependencyStatus, ProcessingEvent
-from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TopicMissing
+from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TopicMissing
 from protocols import EventHealth
 from tests.fakes import sample, settle
 from tests.kafka_fakes import FakeLink, Harness, miss, running

@@ -11,7 +11,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 
 from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
 from implementations.events.connection import Backoff
-from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing
+from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing
 from implementations.events.message import TRUNCATED, Message
 from tests.fakes import CORRELATION_ID, sample, settle
 from tests.kafka_fakes import FakeLink, Harness, keys, miss, running

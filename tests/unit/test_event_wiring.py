@@ -14,7 +14,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 from api_models import CacheMiss, DependencyStatus
 from config import MIB, PREFIX, Settings
 from di import create_container
-from implementations.events.kafka_link import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, link_failure
+from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, link_failure
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol

@@ -1,0 +1,77 @@
+"""The failures of the link to Kafka, in four classes, and the one table that maps aiokafka's exceptions to them."""
+
+import ssl
+from typing import ClassVar
+
+from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    IllegalSaslStateError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+)
+
+from api_models import EventDropReason
+
+TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError, RecordListTooLargeError)
+NOT_ALLOWED = (TopicAuthorizationFailedError,)
+NOT_THERE = (UnknownTopicOrPartitionError, InvalidTopicError)
+REFUSES_US = (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    IllegalSaslStateError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+    ssl.SSLError,
+)
+
+
+class LinkFailure(Exception):  # noqa: N818  its four subclasses have telling names
+    """A failure of aiokafka. reason: the name of its exception, whose text may quote what is not for a log.
+
+    waits_for: what events wait for until an operator mends it, None for what passes by itself.
+    """
+
+    waits_for: ClassVar[EventDropReason | None] = None
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TooLarge(LinkFailure):
+    """The message, or its batch, is larger than the producer or the topic accepts."""
+
+
+class TopicMissing(LinkFailure):
+    """The topic does not exist."""
+
+    waits_for = EventDropReason.UNKNOWN_TOPIC
+
+
+class Forbidden(LinkFailure):
+    """Not authorized, for a topic or at all."""
+
+    waits_for = EventDropReason.AUTH
+
+
+class LinkDown(LinkFailure):
+    """Any other failure."""
+
+
+def link_failure(error: BaseException) -> LinkFailure:
+    """The LinkFailure for an exception of aiokafka."""
+    table: tuple[tuple[tuple[type[BaseException], ...], type[LinkFailure]], ...] = (
+        (TOO_LARGE, TooLarge),
+        (NOT_THERE, TopicMissing),
+        (NOT_ALLOWED, Forbidden),
+        (REFUSES_US, Forbidden),
+    )
+    kind = next((failure for errors, failure in table if isinstance(error, errors)), LinkDown)
+    return kind(type(error).__name__)

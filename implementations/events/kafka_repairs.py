@@ -1,0 +1,67 @@
+"""What aiokafka lacks: to say that it was refused, to notice a reset before it writes, to stop while brokers hang."""
+
+import asyncio
+import logging
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, conn  # type: ignore[import-untyped]  # it has no py.typed
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # likewise
+
+from implementations.events.kafka_failures import REFUSES_US, LinkFailure, link_failure
+
+CLOSE_TIMEOUT_S = 1.5
+
+
+class Witness(logging.Handler):
+    """Detects refusals in aiokafka's log records, which its exceptions do not report; replaces its log output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusal: LinkFailure | None = None
+        lines = logging.getLogger("aiokafka")
+        lines.propagate = False
+        lines.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first refusal."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        refusals = (link_failure(one) for one in arguments if isinstance(one, REFUSES_US))
+        self.refusal = self.refusal or next(refusals, None)
+
+
+class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # likewise
+    """Closed when it is used after a reset, which aiokafka itself notices some turns of the event loop later.
+
+    Until then uvloop refuses a write by a RuntimeError; aiokafka takes that for a defect and ends the producer (its
+    issue 1038), so that what was sent but not acknowledged would be sent again by the next one.
+    """
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:  # noqa: FBT001, FBT002  aiokafka's
+        """Send it, or raise the error for a lost connection, after which aiokafka connects and sends again."""
+        if self._writer is not None and self._writer.is_closing():
+            self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
+        return super().send(request, expect_response)
+
+
+conn.AIOKafkaConnection = _Connection  # where aiokafka looks it up when it connects
+
+
+async def stop(producer: AIOKafkaProducer) -> None:
+    """Stop a producer. With the brokers down it would wait forever, so after a timeout its messages are failed.
+
+    aiokafka has no public way to abort: the accumulator's `fail_all` is what it calls itself on a fatal error.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await asyncio.shield(stopping := asyncio.ensure_future(producer.stop()))
+    except (TimeoutError, asyncio.CancelledError) as interruption:
+        producer._message_accumulator.fail_all(KafkaError())  # noqa: SLF001  see above
+        producer._sender.sender_task and producer._sender.sender_task.cancel()  # noqa: SLF001  likewise
+        ends = [stopping, asyncio.ensure_future(producer.client.close())]  # which waits until its last byte is taken
+        await asyncio.wait(ends, timeout=CLOSE_TIMEOUT_S)
+        for end in ends:
+            end.cancel()
+        if isinstance(interruption, asyncio.CancelledError):
+            raise
+    except (KafkaError, OSError):
+        return
