@@ -23,7 +23,7 @@ from api_models import (
     SettingsResponse,
     UsageScope,
 )
-from exceptions import InvalidQueryError, StaleVersionError
+from exceptions import StaleVersionError
 
 SETTINGS, CIRCUITS = "/api/v1/admin/settings", "/api/v1/admin/circuits"
 REASON = "an outage at the vendor"
@@ -163,7 +163,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         door=Door.ADMIN,
         parameters=(parts.PROVIDER_IN,),
         answers=(Answer(says="Traffic decides again.", example=RESET),),
-        errors=(*failures.STEERING, InvalidQueryError),
+        errors=failures.STEERING,
     ),
     Operation(
         method="POST",

@@ -98,7 +98,7 @@ def _operation(row: Operation) -> JsonObject:
     door = _door(row)
     if door is not None:
         operation["security"] = [{name: []} for name in SCHEMES[door]] + ([NOBODYS] if door is Door.CALLER else [])
-    errors = (*row.errors, *failures.CALLER) if door is Door.CALLER else row.errors
+    errors = (*row.errors, *(failures.BODY if row.asked else ()), *(failures.CALLER if door is Door.CALLER else ()))
     responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)
     defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
     operation["responses"] = dict(sorted((responses | defect).items()))

@@ -59,9 +59,8 @@ BODY: tuple[type[ServiceError], ...] = (
 )
 CALLER: tuple[type[ServiceError], ...] = (CallerKeyRefusedError,)
 ADMIN: tuple[type[ServiceError], ...] = (AdminKeyRefusedError, AdminAddressRefusedError, AdminTriedTooOftenError)
-STEERING: tuple[type[ServiceError], ...] = (*ADMIN, *BODY, ServiceOverloadedError)
+STEERING: tuple[type[ServiceError], ...] = (*ADMIN, InvalidQueryError, ServiceOverloadedError)
 JUDGING: tuple[type[ServiceError], ...] = (
-    *BODY,
     NotCachedError,
     NoUsableProviderError,
     ProviderUnavailableError,

@@ -71,7 +71,8 @@ class Answer:
 class Operation:
     """One method of one path. name: its operationId. asked: examples of the request body, all of one model.
 
-    errors: its possible failures, besides a defect of ours. door: which its key must open.
+    errors: its possible failures, besides those of reading a body, of a caller's key and a defect of ours. door: which
+    its key must open.
     """
 
     method: str

@@ -24,6 +24,7 @@ from api.openapi import failures
 from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID, MODELS, VERDICT
 from api.openapi.document import Route, document
+from api.openapi.operation import Operation
 from api.openapi.operations import OPERATIONS
 from api_models import JsonObject
 from config import Settings
@@ -171,8 +172,16 @@ def test_the_details_of_an_example_are_what_the_service_says(failure: exceptions
     ), "most of them stands in the code, as a whole or before and after what is filled in"
 
 
+@pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
+def test_the_failures_of_reading_a_body_are_described_where_one_is_read(row: Operation) -> None:
+    statuses = DOCUMENT["paths"][row.path][row.method.lower()]["responses"].keys()
+    of_a_body = {str(kind.status) for kind in failures.BODY if kind is not exceptions.InvalidQueryError}
+    assert statuses & of_a_body == (of_a_body if row.asked else set())
+
+
 def test_every_failure_is_described_somewhere() -> None:
-    described = {kind for row in OPERATIONS for kind in row.errors} | {*failures.ANYWHERE, *failures.CALLER}
+    described = {kind for row in OPERATIONS for kind in row.errors}
+    described |= {*failures.ANYWHERE, *failures.BODY, *failures.CALLER}
     assert set(exceptions.failures()) - described == set()
 
 
