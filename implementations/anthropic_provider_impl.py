@@ -6,7 +6,7 @@ from api_models import JsonObject
 from config import AnthropicSettings
 from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire.endpoint import Endpoint
-from implementations.wire.finish_reasons import ANTHROPIC
+from implementations.wire.finish_reasons import ANTHROPIC, unless_calling
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
 from implementations.wire.usage import read_usage
@@ -93,9 +93,7 @@ def _finish_reason(answer: JsonObject, blocks: list[Any]) -> FinishReason:
     if at(answer, "stop_details", "type") == "refusal":
         return FinishReason.REFUSED
     finish_reason = ANTHROPIC.get(text_at(answer, "stop_reason"), FinishReason.UNEXPECTED)
-    is_complete = finish_reason is FinishReason.COMPLETE
-    is_contradicted = is_complete and any(at(block, "type") == "tool_use" for block in blocks)
-    return FinishReason.UNEXPECTED if is_contradicted else finish_reason
+    return unless_calling(finish_reason, calls=any(at(block, "type") == "tool_use" for block in blocks))
 
 
 def _text(text: str) -> JsonObject:

@@ -7,7 +7,7 @@ from api_models import JsonObject
 from config import GoogleSettings
 from implementations.judging.verdict import FIELDS, VERDICT_SCHEMA, read_reply
 from implementations.wire.endpoint import Endpoint
-from implementations.wire.finish_reasons import GEMINI
+from implementations.wire.finish_reasons import GEMINI, unless_calling
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
 from implementations.wire.usage import read_usage
@@ -80,9 +80,7 @@ def _finish_reason(answer: JsonObject, parts: list[Any]) -> FinishReason:
     if len(candidates) != 1:
         return FinishReason.UNEXPECTED
     finish_reason = GEMINI.get(text_at(candidates, 0, "finishReason"), FinishReason.UNEXPECTED)
-    is_complete = finish_reason is FinishReason.COMPLETE
-    is_contradicted = is_complete and any(at(part, "functionCall") is not None for part in parts)
-    return FinishReason.UNEXPECTED if is_contradicted else finish_reason
+    return unless_calling(finish_reason, calls=any(at(part, "functionCall") is not None for part in parts))
 
 
 def _thinking(word: str) -> JsonObject:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from api_models import JsonObject, Usage
-from implementations.wire.finish_reasons import CHAT_COMPLETIONS
+from implementations.wire.finish_reasons import CHAT_COMPLETIONS, unless_calling
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.usage import read_usage
 from protocols import KEPT_CHARACTERS, Completion, FinishReason, PromptProtocol, ProviderRequest
@@ -78,10 +78,8 @@ def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason])
     message = at(choice, "message")
     if at(message, "refusal"):
         return FinishReason.REFUSED
-    finish_reason = finish_reason_of(choice)
-    calls_tool = at(message, "tool_calls") or at(message, "function_call")
-    is_contradicted = finish_reason is FinishReason.COMPLETE and calls_tool
-    return FinishReason.UNEXPECTED if is_contradicted else finish_reason
+    calls = bool(at(message, "tool_calls") or at(message, "function_call"))
+    return unless_calling(finish_reason_of(choice), calls=calls)
 
 
 def reported_usage(answer: JsonObject) -> Usage:

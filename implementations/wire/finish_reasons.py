@@ -47,3 +47,9 @@ GEMINI: Mapping[str, FinishReason] = {
         FinishReason.REFUSED,
     ),
 }
+
+
+def unless_calling(finish_reason: FinishReason, *, calls: bool) -> FinishReason:
+    """The reason; unexpected for an answer that is finished and yet calls a tool, and so contradicts itself."""
+    is_contradicted = calls and finish_reason is FinishReason.COMPLETE
+    return FinishReason.UNEXPECTED if is_contradicted else finish_reason
