@@ -62,12 +62,12 @@ class Running:
 
 @contextmanager
 def running(
-    command: Sequence[str], *, core: int, port: int, ready: str, log: Path, env: Mapping[str, str], cwd: Path = ROOT
+    command: Sequence[str], *, core: int, port: int, ready: str, log: Path, env: Mapping[str, str]
 ) -> Iterator[Running]:
     """Run a server until the block ends. ready: the path that it answers with 200 when it has started."""
     began_s = time.monotonic()
     with log.open("ab") as out, on_core(core):
-        started = subprocess.Popen(command, stdout=out, stderr=out, env=dict(env), cwd=cwd)  # noqa: S603  our own
+        started = subprocess.Popen(command, stdout=out, stderr=out, env=dict(env), cwd=ROOT)  # noqa: S603  our own
     with ended(started) as process:
         _wait_for(process, port, ready, log)
         yield Running(process=process, port=port, start_s=time.monotonic() - began_s)

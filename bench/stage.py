@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from api_models import ProcessingEvent
-from bench.processes import HOST, ROOT, Running, running
+from bench.processes import HOST, Running, running
 from bench.setups import Need, Setup, World
 from tests.integration.dialects import OPENAI
 from tests.integration.kafka_broker import broker
@@ -73,7 +73,6 @@ class Stage:
         *,
         ready: str = "/readyz",
         core: int | None = None,
-        cwd: Path = ROOT,
     ) -> Iterator[Running]:
         """Any server, on the server's core if no other is given, with an environment of its own."""
         with running(
@@ -83,7 +82,6 @@ class Stage:
             ready=ready,
             log=self.directory / f"{name}-{port}.log",
             env=environment(env),
-            cwd=cwd,
         ) as server:
             yield server
 

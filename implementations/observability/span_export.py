@@ -121,11 +121,8 @@ class Counted(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-async def close(provider: TracerProvider, exporter: Counted, *, within_s: float = CLOSE_TIMEOUT_S) -> None:
-    """Send what is buffered, unless the last batch was lost.
-
-    A thread that still hangs after within_s does not delay the exit.
-    """
+async def close(provider: TracerProvider, exporter: Counted) -> None:
+    """Send what is buffered, unless the last batch was lost. A thread that hangs delays the exit by two seconds."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     if exporter.is_unwell:
         exporter.shutdown()
@@ -137,7 +134,7 @@ async def close(provider: TracerProvider, exporter: Counted, *, within_s: float 
 
     threading.Thread(target=shut_down, name="tracing_end", daemon=True).start()
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await done.wait()
     except TimeoutError:
         log.warning("spans_not_sent_at_exit")
