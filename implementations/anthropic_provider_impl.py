@@ -5,7 +5,7 @@ from typing import Any
 from api_models import JsonObject
 from config import AnthropicSettings
 from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
-from implementations.wire.endpoint import Endpoint
+from implementations.wire.endpoint import Endpoint, own_header
 from implementations.wire.finish_reasons import ANTHROPIC, unless_calling
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
@@ -23,9 +23,7 @@ class AnthropicProviderImpl:
     """Speaks the Messages API."""
 
     def __init__(self, transport: Transport, settings: AnthropicSettings) -> None:
-        self._endpoint = Endpoint(
-            transport, settings.base_url, {"x-api-key": settings.api_key.get_secret_value()} if settings.api_key else {}
-        )
+        self._endpoint = Endpoint(transport, settings.base_url, own_header("x-api-key", settings.api_key))
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
@@ -49,7 +47,7 @@ def payload(request: ProviderRequest) -> JsonObject:
     body: JsonObject = {
         "model": request.model,
         "max_tokens": request.max_tokens,
-        "system": [_text(request.prompt.system)],
+        "system": [_text(prompt.system)],
         "messages": [{"role": "user", "content": blocks}],
         "output_config": output,
     }

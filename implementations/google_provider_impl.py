@@ -6,7 +6,7 @@ from urllib.parse import quote
 from api_models import JsonObject
 from config import GoogleSettings
 from implementations.judging.verdict import FIELDS, VERDICT_SCHEMA, read_reply
-from implementations.wire.endpoint import Endpoint
+from implementations.wire.endpoint import Endpoint, own_header
 from implementations.wire.finish_reasons import GEMINI, unless_calling
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
@@ -18,11 +18,7 @@ class GoogleProviderImpl:
     """Speaks the generateContent API."""
 
     def __init__(self, transport: Transport, settings: GoogleSettings) -> None:
-        self._endpoint = Endpoint(
-            transport,
-            settings.base_url,
-            {"x-goog-api-key": settings.api_key.get_secret_value()} if settings.api_key else {},
-        )
+        self._endpoint = Endpoint(transport, settings.base_url, own_header("x-goog-api-key", settings.api_key))
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""

@@ -71,6 +71,11 @@ def bearer(key: SecretStr | None) -> Mapping[str, str]:
     return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
 
 
+def own_header(name: str, key: SecretStr | None) -> Mapping[str, str]:
+    """The vendor's own header for a key; empty without one."""
+    return {} if key is None else {name: key.get_secret_value()}
+
+
 async def _error_json(reply: WireReply) -> Any:
     """An error's body, None if it is not JSON (a proxy's HTML)."""
     try:
