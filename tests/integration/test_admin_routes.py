@@ -127,10 +127,27 @@ async def test_each_route_wants_the_key(method: str, path: str, client: Client) 
     assert await done(client, "GET", f"{ADMIN}/changes") == []
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_without_a_key_in_force_no_route_exists(method: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(mocked(monkeypatch)) as client:
-        await refusal(await act(client, method, f"{ADMIN}{path}"), 404, "RESOURCE_NOT_FOUND")
+@pytest.mark.parametrize(
+    "variables", [{}, {"ADMIN_API_KEY": KEY[:23]}, {"ADMIN_API_KEY": KEY, "ADMIN_API_ENABLED": "false"}]
+)
+async def test_without_a_key_in_force_no_route_exists(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(mocked(monkeypatch, **variables)) as client:
+        for method, path in ROUTES:
+            await refusal(await act(client, method, f"{ADMIN}{path}"), 404, "RESOURCE_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("variables", "lines_told"), [({}, 1), ({"ADMIN_API_KEY": KEY}, 0), ({"ADMIN_API_ENABLED": "false"}, 0)]
+)
+async def test_a_line_says_that_the_admin_routes_are_absent(
+    variables: dict[str, str], lines_told: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(mocked(monkeypatch, ENVIRONMENT="production", **variables)):
+        pass
+    lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sum(line["event"] == "admin_routes_absent" for line in lines) == lines_told
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

@@ -16,6 +16,7 @@ async def test_whatever_its_last_letter_is(key: str, header: str) -> None:
         assert shown_key(context.request) == key
 
 
-async def test_no_header_is_no_key() -> None:
-    async with app.test_request_context("/") as context:
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "a-plain-key"}, {"Authorization": "Basic a-plain-key"}])
+async def test_nothing_else_is_a_key(headers: dict[str, str]) -> None:
+    async with app.test_request_context("/", headers=headers) as context:
         assert shown_key(context.request) is None
