@@ -337,7 +337,10 @@ class Answer:
 
 @value_object
 class Timings:
-    """Where a request's time went, in seconds. queued: waiting for a slot; upstream: at providers."""
+    """Where a request's time went, in seconds. upstream: at providers.
+
+    queued: waiting for admission, for the end of a provider's pause and for a slot there.
+    """
 
     total_s: float
     cache_s: float
