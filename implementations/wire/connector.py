@@ -1,10 +1,12 @@
 """The connections of the HTTP client: notes which stay silent, reuses none on which something came unasked."""
 
+import select
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
@@ -14,13 +16,28 @@ FIRST_FINAL_STATUS = 200
 
 
 class Stream(ResponseHandler):
-    """What comes on a connection. is_clean: nothing came since it was put into the pool; is_silent: since it was taken.
+    """What comes on a connection. is_clean: nothing since it was put into the pool; is_silent: no answer since then.
 
     One on which the protocol is broken ends at once; aiohttp would read, or wait, on.
     """
 
     is_clean = is_silent = False
     _interim_answers = 0
+
+    def came_unasked(self) -> bool:
+        """Whether something came since it was put into the pool, be it the end, and be it not read yet."""
+        if not self.is_clean or self.transport is None or self.transport.is_closing():
+            return True
+        arrivals = select.poll()
+        arrivals.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(arrivals.poll(0))
+
+    def forsake(self) -> None:
+        """End it before a question is sent, to which nothing that came is an answer."""
+        self.abort()
+        self._buffer.clear()
+        self.is_silent = True
+        self.set_exception(aiohttp.ServerDisconnectedError())
 
     def data_received(self, data: bytes) -> None:
         """Note it and pass it on. aiohttp calls this without data, too, when it reads on."""
@@ -48,6 +65,20 @@ class Stream(ResponseHandler):
 
 # Only a list, not the exchange: a connection keeps the context in which it was opened alive.
 reused_streams: ContextVar[list[Stream]] = ContextVar("reused_streams")
+
+
+class Question(aiohttp.ClientRequest):
+    """A request with a body, which aiohttp sends a turn of the event loop after it has taken a connection."""
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Send it, with its head, unless something came on the pooled connection meanwhile."""
+        stream = conn.protocol
+        if isinstance(stream, Stream) and stream in reused_streams.get() and stream.came_unasked():
+            stream.forsake()
+        else:
+            await super().write_bytes(writer, conn, content_length)
 
 
 class Connector(aiohttp.TCPConnector):

@@ -12,7 +12,7 @@ from yarl import URL
 
 from exceptions import UnreadableReplyError
 from implementations.resilience.call import current_call
-from implementations.wire.connector import Connector, Stream, reused_streams
+from implementations.wire.connector import Connector, Question, Stream, reused_streams
 from implementations.wire.failures import failure_of_exchange, without_frames
 from value_object import value_object
 
@@ -126,6 +126,7 @@ class Transport:
         if self._pool is None:
             session = aiohttp.ClientSession(
                 connector=Connector(),
+                request_class=Question,
                 trust_env=self._trusts_environment,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(connect=CONNECT_TIMEOUT_S),

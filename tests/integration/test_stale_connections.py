@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
+import uvloop
 
 from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnectionError, ProviderError
 from implementations.resilience.call import calling
@@ -146,6 +148,39 @@ async def test_what_comes_unasked_on_a_kept_connection_is_nobody_s_answer(stray:
         await settle()
         assert [await ask(transport, server) for _ in range(3)] == [200] * 3
     assert (server.connections, len(server.stale)) == (2, 0)
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["stays open", "closes"])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("stray", [STRAY, STRAY[:12], b"\r\n"], ids=["whole", "part of a head", "blank line"])
+def test_what_comes_unasked_while_a_kept_connection_is_taken_is_nobody_s_answer(
+    stray: bytes, new_loop: Callable[[], asyncio.AbstractEventLoop], *, closes: bool
+) -> None:
+    """The question goes out one turn later. Until then uvloop has read what came, asyncio has not."""
+    kept: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        kept.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionResetError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(2)
+                server.requests += 1
+                writer.write(ANSWER)
+        writer.close()
+
+    async def exchange() -> None:
+        async with speaking_to(server, serve) as transport:
+            assert await ask(transport, server) == 200
+            with socket.socket(fileno=os.dup(kept[0].get_extra_info("socket").fileno())) as at_once:
+                at_once.send(stray)
+                if closes:
+                    at_once.shutdown(socket.SHUT_WR)
+            assert [await ask(transport, server) for _ in range(3)] == [200] * 3
+
+    server = Server(answers_per_connection=[])
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(exchange())
+    assert (len(kept), server.requests, len(server.stale)) == (2, 4, 1)
 
 
 async def test_what_is_under_way_on_another_kept_connection_goes_on_and_then_closes_it() -> None:
