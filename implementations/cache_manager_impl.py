@@ -1,8 +1,8 @@
 """Caches validated replies by request fingerprint: in this process and in Redis, local only while Redis is down.
 
 A local entry younger than the near-cache TTL is served directly; otherwise Redis is read, and its entry replaces the
-local copy. If Redis has none or is unavailable, the unexpired local entry is served; one that Redis lacks is written
-back to it.
+local copy. If Redis has none, or an earlier purchase, or is unavailable, the unexpired local entry is served; one that
+Redis lacks is written back to it.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from api_models import CacheMode, DegradedMode, DependencyStatus
 from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import LocalCache, LocalEntry
 from implementations.resilience.call import waiting_for_redis
-from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.entry_store import EntryStore, StoredEntry
 from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.shared_redis import RedisMode
@@ -137,8 +137,8 @@ class CacheManagerImpl:
             return LOCAL, _reply_in(self._local.get(key))
         reply = None if entry is None else decode(entry.payload)
         self._looked_up(REDIS, found=reply is not None)
-        if entry is None or reply is None:
-            local = self._local.get(key)
+        local = self._local.get(key)
+        if entry is None or reply is None or _is_bought_later(local, entry):
             if local is not None:  # Redis lost the entry or never stored it: write it back, with the TTL it has left
                 shared.put(key, local.payload, ttl_s=local.left_s, age_s=local.age_s)
             return LOCAL, _reply_in(local)
@@ -171,6 +171,11 @@ class CacheManagerImpl:
             entries=entries,
             size_bytes=size_bytes,
         )
+
+
+def _is_bought_later(local: LocalEntry | None, shared: StoredEntry) -> bool:
+    """Whether the local entry is a later purchase. The ages of one purchase differ too, by the ways to Redis."""
+    return local is not None and local.payload != shared.payload and local.age_s < shared.age_s
 
 
 def _reply_in(entry: LocalEntry | None) -> CachedReply | None:

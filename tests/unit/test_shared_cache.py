@@ -107,6 +107,31 @@ async def test_a_newer_answer_of_another_replica_replaces_the_local_one() -> Non
     assert found.reply == OTHER
 
 
+async def test_an_older_answer_in_redis_does_not_replace_the_local_one_but_is_replaced_by_it() -> None:
+    here, there = pair()
+    await here.kept()
+    here.pass_time(100.0)
+    here.server.refused = exceptions.ReadOnlyError("")
+    await here.kept(OTHER)
+    here.pass_time(2.0)
+    assert await here.cache.get("key") == CachedReply(reply=OTHER, age_s=2.0)
+    here.server.refused = None
+    await here.probed(4)
+    assert await here.cache.get("key") == CachedReply(reply=OTHER, age_s=2.0)
+    await here.written()
+
+    assert await there.cache.get("key") == CachedReply(reply=OTHER, age_s=2.0)
+
+
+async def test_a_look_up_does_not_replace_what_is_bought_during_it() -> None:
+    replica = CachingReplica()
+    await replica.kept()
+    replica.pass_time(100.0)
+    await asyncio.gather(replica.cache.get("key"), replica.kept(OTHER))
+
+    assert await replica.cache.get("key") == CachedReply(reply=OTHER, age_s=0.0)
+
+
 async def test_an_answer_from_redis_is_kept_here_no_longer_than_it_has_left() -> None:
     here, there = pair()
     await here.kept()
