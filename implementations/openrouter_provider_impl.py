@@ -20,6 +20,7 @@ from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 # An account may switch them on, and the first is on for small models: it cuts the essays in the middle. The others
 # repair answers and add texts from the web.
 NO_PLUGINS = [{"id": name, "enabled": False} for name in ("context-compression", "response-healing", "web")]
+NO_COPIES = {"X-OpenRouter-Cache": "false"}  # a preset may switch it on: a replicate would be a copy, a retry too
 GEMINI_ROUTES = "google/"  # they accept enums of strings only
 MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 
@@ -41,7 +42,9 @@ class OpenRouterProviderImpl:
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair."""
-        answer = await self._endpoint.post(chat.PATH, payload(request), failure_in=partial(_failure_of_route, request))
+        answer = await self._endpoint.post(
+            chat.PATH, payload(request), NO_COPIES, failure_in=partial(_failure_of_route, request)
+        )
         return read_reply(request, completion(answer))
 
     async def probe(self) -> str:

@@ -269,6 +269,11 @@ async def test_openai_is_told_the_organization_that_pays() -> None:
     assert captured.headers["openai-organization"] == "org-7"
 
 
+async def test_openrouter_judges_each_replicate_anew_whatever_a_preset_says() -> None:
+    captured, _ = await asked(OPENROUTER, overrides={"model_override": "openai/gpt-6-luna@preset/essays"})
+    assert captured.headers["x-openrouter-cache"] == "false"
+
+
 async def test_a_route_to_gemini_is_given_no_enumerated_numbers() -> None:
     body, _ = await overridden(OPENROUTER, model_override="google/gemini-3.8-flash")
     fields = SCHEMA["properties"]
