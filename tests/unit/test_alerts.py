@@ -87,18 +87,10 @@ async def test_each_level_of_a_limit_is_told_once_a_day() -> None:
     assert sample(replica.metrics, "llm_provider_cost_alerts_total", alert_type=DAILY) == 2.0
 
 
-async def test_the_limit_itself_is_told_when_a_call_is_refused() -> None:
+async def test_the_limit_itself_is_told_when_a_call_is_refused_and_once_raised_when_the_next_one_is() -> None:
     replica = Replica(cost_rules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
     await replica.spends(0.95)
     assert await replica.tells() == []
-    with pytest.raises(CostLimitExceededError):
-        await replica.budget.reserve(request())
-    assert await replica.tells() == [(DAILY, 0.95, 1.0, DAY)]
-
-
-async def test_a_limit_that_is_raised_after_it_is_told_is_told_again_only_when_it_is_reached() -> None:
-    replica = Replica(cost_rules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
-    await replica.spends(0.95)
     with pytest.raises(CostLimitExceededError):
         await replica.budget.reserve(request())
     assert await replica.tells() == [(DAILY, 0.95, 1.0, DAY)]

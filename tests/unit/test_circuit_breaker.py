@@ -97,15 +97,7 @@ def test_less_than_half_of_the_calls_failing_never_opens_it() -> None:
     assert circuit.state is OPEN
 
 
-def test_the_rate_says_nothing_with_fewer_than_five_calls() -> None:
-    circuit = Circuit(failure_threshold=100)
-    circuit.bad(4)
-    assert circuit.state is CLOSED
-    circuit.bad()
-    assert circuit.state is OPEN
-
-
-def test_ignored_calls_do_not_count_as_calls() -> None:
+def test_the_rate_says_nothing_with_fewer_than_five_calls_among_which_ignored_ones_do_not_count() -> None:
     circuit = Circuit(failure_threshold=100)
     circuit.bad(4)
     for _ in range(100):

@@ -1,5 +1,6 @@
 """Who is asked after a failure, and which failure is told when nobody answers."""
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from exceptions import (
     DefectError,
     InvalidReplyError,
     NoUsableProviderError,
+    ProviderError,
     ProviderTimeoutError,
     ProviderUnavailableError,
     RequestRejectedError,
@@ -252,27 +254,13 @@ async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> 
     assert third.requests == []
 
 
-async def test_after_a_refusal_a_provider_that_is_down_does_not_count_as_the_one_other() -> None:
+@pytest.mark.parametrize("kinds", [*permutations((ContentRefusedError, ProviderUnavailableError))])
+async def test_beside_a_refusal_a_provider_that_is_down_does_not_count_as_the_one_other(
+    kinds: tuple[type[ProviderError], type[ProviderError]],
+) -> None:
     google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
-    harness = Harness(
-        {
-            ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
-            OPENAI: FakeProvider(ProviderUnavailableError("down")),
-            ProviderName.GOOGLE: FakeProvider(google),
-        }
-    )
-    assert (await harness.compare(query())).reply == google
-
-
-async def test_after_one_that_is_down_a_refusal_still_asks_one_other_provider() -> None:
-    google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
-    harness = Harness(
-        {
-            ANTHROPIC: FakeProvider(ProviderUnavailableError("down")),
-            OPENAI: FakeProvider(ContentRefusedError("declined")),
-            ProviderName.GOOGLE: FakeProvider(google),
-        }
-    )
+    first, second = (FakeProvider(kind("")) for kind in kinds)
+    harness = Harness({ANTHROPIC: first, OPENAI: second, ProviderName.GOOGLE: FakeProvider(google)})
     assert (await harness.compare(query())).reply == google
 
 
