@@ -22,7 +22,6 @@ from protocols import RATED_TOKENS, Rates
 SMALL_PROMPT = 1_000  # within the first tier of every price
 DIGITS = 6
 KEPT = 1024
-NOWHERE: Mapping[ProviderName, str | None] = {}
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})
 
 log = structlog.get_logger("costs")
@@ -38,7 +37,7 @@ class Prices:
         self,
         overrides: Mapping[str, PriceOverride],
         *,
-        base_urls: Mapping[ProviderName, str | None] = NOWHERE,
+        base_urls: Mapping[ProviderName, str | None],
         now: Callable[[], datetime],
     ) -> None:
         self._base_urls = base_urls

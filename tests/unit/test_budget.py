@@ -127,7 +127,10 @@ async def test_an_unknown_price_is_refused_when_the_operator_says_so_even_withou
 async def test_what_is_free_is_answered_when_nothing_is_left() -> None:
     calendar = Calendar()
     poor = budget(
-        lambda: cost_rules(limit_usd_per_day=0.0), metrics=new_metrics(), prices=Prices({}, now=calendar), now=calendar
+        lambda: cost_rules(limit_usd_per_day=0.0),
+        metrics=new_metrics(),
+        prices=Prices({}, base_urls={}, now=calendar),
+        now=calendar,
     )
     assert (await poor.reserve(request(provider=ProviderName.MOCK))).ceiling == 0
     with pytest.raises(CostLimitExceededError):

@@ -38,7 +38,7 @@ def asking(provider: ProviderName, model: str, *, size_bytes: int, max_tokens: i
 def ceiling(
     asked: ProviderRequest, *, rules: CostRules | None = None, overrides: Mapping[str, PriceOverride] | None = None
 ) -> int:
-    prices = Prices(overrides or {}, now=Calendar())
+    prices = Prices(overrides or {}, base_urls={}, now=Calendar())
     return Ceilings(prices=prices, rules=lambda: rules or cost_rules()).of(asked)
 
 
@@ -81,7 +81,7 @@ def test_no_call_costs_more_than_was_put_aside_for_it(
     cached, written = (int(tokens * share) for share in shares)
     usage = Usage(prompt=tokens, completion=completion, cached=cached, written=written)
     bought = Purchase(model=asked.model, usage=usage, cost_usd=None)
-    cost_usd = Prices({}, now=Calendar()).cost_usd(asked.provider, bought, asked=asked.model)
+    cost_usd = Prices({}, base_urls={}, now=Calendar()).cost_usd(asked.provider, bought, asked=asked.model)
     assert cost_usd is not None
     assert ceiling(asked) >= micro_usd(cost_usd) > 0
 

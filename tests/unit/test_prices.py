@@ -39,7 +39,7 @@ def cost(
     told: float | None = None,
     overrides: Mapping[str, PriceOverride] | None = None,
 ) -> float | None:
-    prices = Prices(overrides or {}, now=Calendar(at))
+    prices = Prices(overrides or {}, base_urls={}, now=Calendar(at))
     return prices.cost_usd(provider, Purchase(model=model, usage=usage, cost_usd=told), asked=asked or model)
 
 
@@ -133,7 +133,7 @@ def test_a_price_changes_on_its_day(model: str, at: datetime, microdollars: floa
 
 def test_the_rates_of_a_model_change_on_the_same_day() -> None:
     calendar = Calendar(NEW_YEARS_EVE)
-    prices = Prices({}, now=calendar)
+    prices = Prices({}, base_urls={}, now=calendar)
     before = prices.rates(GOOGLE, "gemini-3.8-flash")
     calendar.move(days=1)
     after = prices.rates(GOOGLE, "gemini-3.8-flash")
@@ -154,7 +154,7 @@ def test_the_rates_of_a_model_change_on_the_same_day() -> None:
     ],
 )
 def test_the_rates_are_those_of_the_first_tier(provider: ProviderName, model: str, expected: Rates | None) -> None:
-    assert Prices({}, now=Calendar()).rates(provider, model) == expected
+    assert Prices({}, base_urls={}, now=Calendar()).rates(provider, model) == expected
 
 
 @pytest.mark.parametrize("long", [0, 100])
@@ -188,7 +188,7 @@ REGIONAL = "https://eu.api.openai.com/v1"
     ],
 )
 def test_openai_charges_more_at_the_address_of_a_region(base_url: str, model: str, factor: float) -> None:
-    usual, there = Prices({}, now=Calendar()), Prices({}, base_urls={OPENAI: base_url}, now=Calendar())
+    usual, there = Prices({}, base_urls={}, now=Calendar()), Prices({}, base_urls={OPENAI: base_url}, now=Calendar())
     bought = Purchase(model=model, usage=SMALL, cost_usd=None)
     listed_usd = usual.cost_usd(OPENAI, bought, asked=model)
     listed, rates = usual.rates(OPENAI, model), there.rates(OPENAI, model)
@@ -201,7 +201,7 @@ def test_openai_charges_more_at_the_address_of_a_region(base_url: str, model: st
 
 def test_only_openai_has_addresses_of_regions() -> None:
     elsewhere = Prices({}, base_urls={ANTHROPIC: REGIONAL}, now=Calendar())
-    assert elsewhere.rates(ANTHROPIC, "claude-haiku-5-5") == Prices({}, now=Calendar()).rates(
+    assert elsewhere.rates(ANTHROPIC, "claude-haiku-5-5") == Prices({}, base_urls={}, now=Calendar()).rates(
         ANTHROPIC, "claude-haiku-5-5"
     )
 
@@ -240,7 +240,7 @@ def test_an_override_is_for_one_provider_and_the_model_that_answered_comes_first
 
 
 def test_the_operators_rates_are_shown_as_such() -> None:
-    prices = Prices({"openai/gpt-9": PriceOverride(input=3, output=7, cached_input=1)}, now=Calendar())
+    prices = Prices({"openai/gpt-9": PriceOverride(input=3, output=7, cached_input=1)}, base_urls={}, now=Calendar())
     assert prices.rates(OPENAI, "gpt-9") == Rates(input=3, cached_input=1, cache_write=3, output=7)
 
 
@@ -278,7 +278,7 @@ def test_a_price_table_that_fails_leaves_the_price_unknown_and_says_so(monkeypat
     monkeypatch.setattr("implementations.accounting.prices.calc_price", broken)
     with capture_logs() as lines:
         assert cost(OPENAI, "gpt-of-a-broken-table", SMALL) is None
-        assert Prices({}, now=Calendar(NOON)).rates(OPENAI, "gpt-of-a-broken-table") is None
+        assert Prices({}, base_urls={}, now=Calendar(NOON)).rates(OPENAI, "gpt-of-a-broken-table") is None
     assert {(line["event"], line["provider"], line["error"]) for line in lines} == {
         ("price_unreadable", "openai", "ValueError")
     }
@@ -305,7 +305,7 @@ def test_what_is_kept_for_an_hour_costs_more_to_write() -> None:
     usage = Usage(prompt=9200, completion=400, cached=5000, written=3000, written_for_long=3000)
     expected = (1200 * 0.10 + 5000 * 0.01 + 3000 * 0.20 + 400 * 0.50) / 1e6
     purchase = Purchase(model="claude-haiku-5-5", usage=usage, cost_usd=None)
-    prices = Prices({}, now=Calendar())
+    prices = Prices({}, base_urls={}, now=Calendar())
     assert prices.cost_usd(ProviderName.ANTHROPIC, purchase, asked="claude-haiku-5-5") == pytest.approx(expected)
 
 
@@ -313,7 +313,7 @@ LISTED = [
     (name, model)
     for name in (ANTHROPIC, OPENAI, GOOGLE)
     for model in ModelCatalogue.load(None).models(name)
-    if Prices({}, now=Calendar(NOON)).rates(name, model) is not None
+    if Prices({}, base_urls={}, now=Calendar(NOON)).rates(name, model) is not None
 ]
 OF_THREE_TIERS = (OPENROUTER, "qwen/qwen3-coder-flash")
 
