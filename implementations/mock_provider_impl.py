@@ -12,6 +12,7 @@ from api_models import ProviderName, Purchase, Usage, Winner
 from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.essay_quality import EssayTraits, read_essay
+from implementations.judging.prompt import measured
 from protocols import (
     CHARACTERS_PER_TOKEN,
     MockKnobs,
@@ -96,13 +97,8 @@ def _judge(prompt: PromptProtocol, replicate: int, knobs: MockKnobs) -> Verdict:
 
 
 def _draws(*question: str | int) -> Random:
-    """The random stream of one question; texts are length-prefixed, lone surrogates are accepted."""
-    digest = hashlib.sha256()
-    for part in question:
-        encoded = str(part).encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big"))
-        digest.update(encoded)
-    return Random(digest.digest())
+    """The random stream of one question."""
+    return Random(hashlib.sha256(b"".join(measured(str(part)) for part in question)).digest())
 
 
 def _praise(name: Winner, traits: EssayTraits) -> str:

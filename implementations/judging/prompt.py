@@ -52,7 +52,7 @@ class Prompt:
     def identity(self) -> tuple[str, ...]:
         """The layout version, and digests that cover every text."""
         texts = _digest_after(self.system)
-        texts.update(_measured(self.task))
+        texts.update(measured(self.task))
         return self.version, texts.hexdigest(), self.essay_a.sha256, self.essay_b.sha256
 
     @property
@@ -89,9 +89,9 @@ class Prompt:
 
     @cached_property
     def _measures(self) -> tuple[str, int]:
-        texts, user = _digest_after(self.system), _measured(self.user_text)
+        texts, user = _digest_after(self.system), measured(self.user_text)
         texts.update(user)
-        return texts.hexdigest(), len(_measured(self.system)) + len(user)
+        return texts.hexdigest(), len(measured(self.system)) + len(user)
 
 
 def _system(instructions: str) -> str:
@@ -126,14 +126,14 @@ def _filled(text: str, blocks: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: blocks[match.group()], text)
 
 
-def _measured(text: str) -> bytes:
-    """UTF-8 with a length prefix, so that a sequence of texts is unambiguous."""
+def measured(text: str) -> bytes:
+    """UTF-8 with a length prefix, so that a sequence of texts is unambiguous. Accepts lone surrogates."""
     content = encoded(text)
     return len(content).to_bytes(8, "big") + content
 
 
 def _begun(text: str) -> "hashlib._Hash":
-    return hashlib.sha256(_measured(text))
+    return hashlib.sha256(measured(text))
 
 
 _kept = lru_cache(maxsize=8)(_begun)  # most requests have the same system text
