@@ -835,6 +835,10 @@ class AnswersProtocol(Protocol):
         """
         ...
 
+    async def late_answer(self) -> Answer | None:
+        """The answer of a flight that the current call has left under way, if one lands before the deadline."""
+        ...
+
 
 class LLMProviderSelectorProtocol(Protocol):
     """The one place that decides which providers can be asked, and in which order."""

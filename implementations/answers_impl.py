@@ -3,6 +3,7 @@
 A purchase is a flight of its own: it is booked, announced and cached whether or not the request that started it waits.
 """
 
+import asyncio
 from functools import partial
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from api_models import CacheOutcome
 from exceptions import CostLimitExceededError, DeadlineExceededError, NotCachedError, ServiceError
 from implementations.events import request_events
 from implementations.events.receipts import Receipts
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, calling, current_call
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, LeftFlight, calling, current_call
 from implementations.resilience.single_flight import SingleFlight, StillInFlightError
 from protocols import (
     Answer,
@@ -67,13 +68,31 @@ class AnswersImpl:
             raise NotCachedError("ask again without only-if-cached")
         bought = CacheOutcome.MISS if reads else CacheOutcome.BYPASS
         ttl_s = settings.cache_ttl_s if settings.cache_enabled and query.cache_use.writes else None
-        reply, started = await self._from_flight(key, candidate, query, ttl_s, share=share)
-        return Answer(candidate=candidate, reply=reply, outcome=bought if started else CacheOutcome.COALESCED)
+        return await self._from_flight(key, candidate, query, ttl_s, bought=bought, share=share)
+
+    async def late_answer(self) -> Answer | None:
+        """The answer of a flight that the current call has left under way, if one lands before the deadline."""
+        call = current_call()
+        for left in call.left_flights:
+            await asyncio.wait((left.task,), timeout=call.deadline.remaining_s())
+            if left.task.done() and not left.task.cancelled() and left.task.exception() is None:
+                untold = left.record.attempts[left.told :]
+                call.record.attempts += untold
+                call.record.upstream_s += sum(attempt.duration_s for attempt in untold)
+                return Answer(candidate=left.candidate, reply=left.task.result(), outcome=left.outcome)
+        return None
 
     async def _from_flight(
-        self, key: str, candidate: Candidate, query: ComparisonQuery, ttl_s: float | None, *, share: TimeShare
-    ) -> tuple[ProviderReply, bool]:
-        """The reply, within this candidate's share of the deadline, and whether this request started the flight.
+        self,
+        key: str,
+        candidate: Candidate,
+        query: ComparisonQuery,
+        ttl_s: float | None,
+        *,
+        bought: CacheOutcome,
+        share: TimeShare,
+    ) -> Answer:
+        """The answer, within this candidate's share of the deadline. bought: its outcome if this request buys it.
 
         ttl_s: how long the answer serves others, by the cache; None if it does not.
         The flight of another request may have too little time for what this one has time for, an attempt or a pause
@@ -85,19 +104,30 @@ class AnswersImpl:
         while True:
             patience = call.deadline.share(share)
             left_s, joins_another = patience.remaining_s(), self._flights.is_under_way(flight_key)
+            outcome = CacheOutcome.COALESCED if joins_another else bought
             is_in_vain = call.record.has_waited_in_vain and not joins_another and call.longest_wait_s() < 0
             if left_s <= 0 or is_in_vain:
                 raise _too_late(candidate, provider_was_asked=False)
             flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
             try:
-                return await self._flights.join(
+                reply, _ = await self._flights.join(
                     flight_key,
                     partial(self._purchase, key, candidate, query, ttl_s, flight),
                     within_s=left_s,
                     on_start=call.holds_slot_for,
                 )
-            except StillInFlightError:
+                return Answer(candidate=candidate, reply=reply, outcome=outcome)
+            except StillInFlightError as left:
                 call.record.has_waited_in_vain = True
+                call.left_flights.append(
+                    LeftFlight(
+                        candidate=candidate,
+                        outcome=outcome,
+                        task=left.flight,
+                        record=flight.record,
+                        told=len(flight.record.attempts),
+                    )
+                )
                 raise _too_late(candidate, provider_was_asked=True) from None
             except ServiceError as failure:
                 call.record.has_waited_in_vain |= flight.deadline.remaining_s() < LANDING_S

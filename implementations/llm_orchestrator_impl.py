@@ -114,6 +114,16 @@ class LLMOrchestratorImpl:
         self._metrics.comparison_failed(provider=provider, error=known.code, queued_s=record.queued_s)
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
+        """From the candidates in turn, or from a purchase that took longer than its turn."""
+        try:
+            return await self._answer_in_turn(query, settings)
+        except ServiceError:
+            late = await self._answers.late_answer()
+            if late is None:
+                raise
+            return late
+
+    async def _answer_in_turn(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
         """Try the candidates in order, as long as time and the class of each failure allow."""
         others = self._selector.candidates(query, settings)
         failures: list[ServiceError] = []

@@ -11,7 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from protocols import Attempt, ClockProtocol, TimeShare
+from api_models import CacheOutcome
+from protocols import Attempt, Candidate, ClockProtocol, ProviderReply, TimeShare
 from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
@@ -98,18 +99,33 @@ class Record:
 
 
 @value_object
+class LeftFlight:
+    """A flight that its candidate's share of the time was too short for.
+
+    record: the flight's, if this request started it; told: how many of its attempts the request has recorded.
+    """
+
+    candidate: Candidate
+    outcome: CacheOutcome
+    task: asyncio.Task[ProviderReply]
+    record: Record
+    told: int
+
+
+@value_object
 class Call:
     """One comparison in progress.
 
     deadline: the caller's; purchase_deadline: that of its flights, which the caller's own timeout does not shorten.
-    holds_slot_for: called with each task that may outlive the request. starter_deadline: in a flight, until when the
-    request that started it waits.
+    holds_slot_for: called with each task that may outlive the request. left_flights: those it has left under way.
+    starter_deadline: in a flight, until when the request that started it waits.
     """
 
     deadline: Deadline
     purchase_deadline: Deadline
     holds_slot_for: Callable[[asyncio.Task[Any]], None]
     record: Record = field(default_factory=Record)
+    left_flights: list[LeftFlight] = field(default_factory=list)
     starter_deadline: Deadline | None = None
 
     def longest_wait_s(self) -> float:

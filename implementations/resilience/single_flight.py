@@ -16,6 +16,10 @@ T = TypeVar("T")
 class StillInFlightError(Exception):
     """The flight takes longer than this caller waits for it; it goes on."""
 
+    def __init__(self, flight: asyncio.Task[Any]) -> None:
+        super().__init__()
+        self.flight = flight
+
 
 class SingleFlight(Generic[T]):
     """The flights of one process, by key."""
@@ -59,7 +63,7 @@ class SingleFlight(Generic[T]):
         if within_s is not None and not flight.done():
             await asyncio.wait((flight,), timeout=stall_grace_s(began_s + within_s))
         if not flight.done():
-            raise StillInFlightError
+            raise StillInFlightError(flight)
         if flight.cancelled():
             raise ServiceStoppingError
         return flight.result(), started

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 
@@ -36,7 +37,7 @@ from implementations.resilience.policies import Throttled
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.resilience.throttle_gate import ThrottleGate
 from implementations.retry_manager_impl import RetryManagerImpl
-from protocols import CacheUse, ComparisonResult, ProviderReply, ProviderRequest
+from protocols import CachedReply, CacheUse, ComparisonResult, ProviderReply, ProviderRequest
 from tests.fakes import KNOWN_MODEL, Clock, FakeProvider, Held, InstantSleep, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
 
@@ -284,6 +285,67 @@ async def test_after_a_flight_that_took_the_time_another_is_started_only_with_ti
 async def test_after_a_flight_that_failed_early_another_is_started_with_however_little_time() -> None:
     judges = {ANTHROPIC: FakeProvider(ProviderUnavailableError("down")), OPENAI: FakeProvider(OPENAI_REPLY)}
     assert (await Harness(judges, request_timeout_s=SHORTEST_ATTEMPT_S / 2).compare(query())).reply == OPENAI_REPLY
+
+
+def answers_once_it_fails(late: Held) -> FakeProvider:
+    """A judge whose failure is the moment at which the other one answers."""
+
+    async def fail(_: ProviderRequest) -> ProviderReply:
+        late.go.set()
+        raise ProviderUnavailableError("down")
+
+    return FakeProvider(fail)
+
+
+@pytest.mark.parametrize(
+    ("use", "outcome"), [(CacheUse.NORMAL, CacheOutcome.MISS), (CacheUse.BYPASS, CacheOutcome.BYPASS)]
+)
+async def test_a_verdict_that_takes_longer_than_its_turn_answers_if_no_other_candidate_does(
+    use: CacheUse, outcome: CacheOutcome
+) -> None:
+    late = Held(reply())
+
+    async def asked(request: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(-30)  # the first one's share was nothing, the second one has time
+        return await late(request)
+
+    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: answers_once_it_fails(late)})
+    result = await harness.compare(query(timeout_s=0.001, cache_use=use))
+    assert (result.reply.provider, result.cache_outcome) == (ANTHROPIC, outcome)
+    assert [attempt.provider for attempt in result.attempts] == [OPENAI, ANTHROPIC]
+    assert result.cost_usd == harness.completed().cost_estimate == 0.25
+    assert len(harness.events.of(CostTracked)) == 1
+
+
+async def test_who_joined_a_flight_that_takes_longer_than_its_turn_is_answered_by_it_at_no_cost() -> None:
+    late = Held(reply())
+
+    async def look_up(key: str) -> CachedReply | None:
+        if len(harness.events.of(CacheMiss)) == 2:  # the second one's turn
+            harness.clock.advance(-30)
+        return await find(key)
+
+    harness = Harness({ANTHROPIC: FakeProvider(late), OPENAI: answers_once_it_fails(late)})
+    find = harness.cache.get
+    with patch.object(harness.cache, "get", look_up):
+        harness.rebuild()
+    buyer = asyncio.create_task(harness.compare(query()))
+    await late.reached.wait()
+    joined = await harness.compare(query(timeout_s=0.001))
+    assert (joined.reply.provider, joined.cache_outcome, joined.cost_usd) == (ANTHROPIC, CacheOutcome.COALESCED, 0.0)
+    assert (await buyer).cost_usd == 0.25
+
+
+async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
+    late = Held(ProviderUnavailableError("late"))
+
+    async def asked(request: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(-30)
+        return await late(request)
+
+    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: answers_once_it_fails(late)})
+    with pytest.raises(ProviderUnavailableError, match="down"):
+        await harness.compare(query(timeout_s=0.001))
 
 
 async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_joins_that_of_another() -> None:
