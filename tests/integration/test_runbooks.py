@@ -3,9 +3,11 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.integration.redis_server import RedisServer
 from tests.integration.service_process import ServiceProcess, environment, mocked, service
 from tests.monitoring_files import RUNBOOK
 
@@ -55,3 +57,20 @@ def test_no_command_is_left_out() -> None:
 
 def test_a_command_without_the_key_would_be_found(running: ServiceProcess) -> None:
     assert '"error_type"' in told("curl -s $SERVICE/api/v1/providers", running)
+
+
+def test_what_an_administrator_did_is_found_at_any_replica(tmp_path: Path, server: RedisServer) -> None:
+    variables = mocked(**CLOSED, REDIS_URL=server.url)
+    (disabled,) = (block for block in BLOCKS if "past the balancer" in block)
+    (forced,) = re.findall(r"given by an\noperator, named in `(.*?)`", RUNBOOK.read_text())
+    with service(tmp_path, variables) as receiving:
+        told("""admin -X PATCH $SERVICE/api/v1/admin/settings -d '{"openai_enabled": false}'""", receiving)
+        told(
+            """admin -X PUT $SERVICE/api/v1/admin/circuits/google -d '{"state": "open", "reason": "bills"}'""",
+            receiving,
+        )
+        with service(tmp_path, variables) as other:
+            named = told(forced, other)
+            changed = told(disabled, other)
+    assert '"reason":"bills","actor":"admin@' in named
+    assert '"name":"openai_enabled","value":false,"environment_value":true,"source":"operator"' in changed
