@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api_models import ErrorCode, ModelTier, ProviderName
+from api_models import ErrorCode, ModelTier, ProcessingEvent, ProviderName
 from config import PREFIX, Settings, known_variables
 from implementations.judging.catalogue import ModelCatalogue
 from tests.fakes import new_metrics
@@ -20,6 +20,7 @@ WRITTEN = [ROOT / "bench/page.md", *(page for page in PAGES if page not in GENER
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SETTING = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
 PREFIXED = re.compile(rf"{PREFIX}[A-Z0-9_]+")
+EVENT = re.compile(r"`(llm_provider\.[a-z0-9_.]+)`")
 METRIC = re.compile(r"\bllm_provider_[a-z0-9_]+")
 FILE = re.compile(r"`(\w[\w./-]*\.(?:py|md|json|ya?ml|cfg))`")
 FOLDERS = ("api", "implementations", "tests", "tools", "bench", "deploy", "docs", "examples")
@@ -68,6 +69,13 @@ def test_every_setting_metric_and_file_that_a_page_names_is_there(page: Path) ->
     files = [f"/{path.relative_to(ROOT)}" for path in paths]
     named = set(FILE.findall(text)) - NOT_OURS
     assert {name for name in named if not any(file.endswith(f"/{name}") for file in files)} == set()
+
+
+def test_events_have_the_names_that_consumers_see() -> None:
+    pages = (page for page in PAGES if page.name != "tracing.md")  # its names are those of a span's attributes
+    named = {name for page in pages for name in EVENT.findall(page.read_text())}
+    assert named
+    assert named <= {event.event_type for event in ProcessingEvent}
 
 
 def test_the_readme_names_the_default_and_the_best_model_of_each_vendor() -> None:
