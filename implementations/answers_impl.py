@@ -110,7 +110,7 @@ class AnswersImpl:
                 raise _too_late(candidate, provider_was_asked=False)
             flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
             try:
-                reply, _ = await self._flights.join(
+                reply = await self._flights.join(
                     flight_key,
                     partial(self._purchase, key, candidate, query, ttl_s, flight),
                     within_s=left_s,

@@ -90,8 +90,7 @@ class ProviderTesterImpl:
         query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), settings)
         # A paid call is finished and accounted for even if the operator disconnects.
-        reply, _ = await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
-        return reply
+        return await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
 
     async def _buy(self, query: ComparisonQuery, request: ProviderRequest, judge: Judge) -> ProviderReply:
         with self._receipts.issued(query, request, current_call().record.attempts):

@@ -122,7 +122,7 @@ class Counted(SpanExporter):
 
 
 async def close(provider: TracerProvider, exporter: Counted) -> None:
-    """Send what is buffered, unless the last batch was lost. A thread that hangs delays the exit by two seconds."""
+    """Send what is buffered, unless the last batch was lost. A thread that hangs delays the exit by CLOSE_TIMEOUT_S."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     if exporter.is_unwell:
         exporter.shutdown()

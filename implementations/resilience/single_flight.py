@@ -43,8 +43,8 @@ class SingleFlight(Generic[T]):
         *,
         within_s: float | None = None,
         on_start: Callable[[asyncio.Task[T]], None] = lambda _: None,
-    ) -> tuple[T, bool]:
-        """The result, and whether this caller started the work. An exception of the work is raised to every waiter.
+    ) -> T:
+        """The result of the work. Its exception is raised to every waiter.
 
         on_start: called with the task if this caller starts it.
 
@@ -52,7 +52,6 @@ class SingleFlight(Generic[T]):
         shutdown does.
         """
         flight = self._flights.get(key)
-        started = flight is None
         if flight is None:
             flight = asyncio.create_task(work())
             self._flights[key] = flight
@@ -66,7 +65,7 @@ class SingleFlight(Generic[T]):
             raise StillInFlightError(flight)
         if flight.cancelled():
             raise ServiceStoppingError
-        return flight.result(), started
+        return flight.result()
 
     def _landed(self, key: Hashable, flight: asyncio.Task[T]) -> None:
         del self._flights[key]

@@ -95,7 +95,7 @@ async def test_a_candidate_is_waited_for_with_half_of_the_callers_own_time_while
     patience_s: list[float] = []
     join = harness.flights.join
 
-    async def noted(*flight: Any, within_s: float, **more: Any) -> tuple[ProviderReply, bool]:
+    async def noted(*flight: Any, within_s: float, **more: Any) -> ProviderReply:
         patience_s.append(within_s)
         return await join(*flight, within_s=within_s, **more)
 

@@ -30,7 +30,7 @@ class Work:
         return "done"
 
 
-def board(flights: SingleFlight[str], work: Work, count: int) -> list[asyncio.Task[tuple[str, bool]]]:
+def board(flights: SingleFlight[str], work: Work, count: int) -> list[asyncio.Task[str]]:
     return [asyncio.create_task(flights.join("key", work)) for _ in range(count)]
 
 
@@ -40,9 +40,7 @@ async def test_two_hundred_identical_callers_cause_one_piece_of_work() -> None:
     await settle()
     assert work.runs == len(flights.tasks) == 1
     work.go.set()
-    results = await asyncio.gather(*callers)
-    assert [result for result, _ in results] == ["done"] * 200
-    assert [started for _, started in results] == [True] + [False] * 199
+    assert await asyncio.gather(*callers) == ["done"] * 200
     assert work.runs == 1
 
 
@@ -54,7 +52,7 @@ async def test_a_first_caller_that_leaves_does_not_cancel_the_flight() -> None:
     with pytest.raises(asyncio.CancelledError):
         await first
     work.go.set()
-    assert await asyncio.gather(*others) == [("done", False)] * 2
+    assert await asyncio.gather(*others) == ["done"] * 2
     assert work.runs == 1
 
 
@@ -64,7 +62,7 @@ async def test_a_waiter_that_leaves_does_not_cancel_the_flight() -> None:
     await settle()
     leaving.cancel()
     work.go.set()
-    assert [*await asyncio.gather(first, staying)] == [("done", True), ("done", False)]
+    assert [*await asyncio.gather(first, staying)] == ["done", "done"]
     assert leaving.cancelled()
 
 
@@ -90,7 +88,7 @@ async def test_who_comes_after_everybody_left_still_joins_the_flight() -> None:
     (late,) = board(flights, work, 1)
     await settle()
     work.go.set()
-    assert await late == ("done", False)
+    assert await late == "done"
     assert work.runs == 1
 
 
@@ -140,7 +138,7 @@ async def test_who_waits_gets_what_came_while_the_loop_stood_still(monkeypatch: 
         await settle()  # the loop reads
         return "done"
 
-    assert await SingleFlight[str]().join("key", work, within_s=30.0) == ("done", True)
+    assert await SingleFlight[str]().join("key", work, within_s=30.0) == "done"
 
 
 async def test_only_who_started_the_flight_answers_for_it() -> None:
@@ -162,16 +160,16 @@ async def test_different_keys_fly_apart() -> None:
     assert callers[0].done()
     assert not callers[1].done()
     other.go.set()
-    assert await asyncio.gather(*callers) == [("done", True), ("done", True)]
+    assert await asyncio.gather(*callers) == ["done", "done"]
 
 
 async def test_nothing_is_kept_after_the_landing_and_the_next_caller_starts_anew() -> None:
     flights, work = SingleFlight[str](), Work()
     work.go.set()
-    assert await flights.join("key", work) == ("done", True)
+    assert await flights.join("key", work) == "done"
     await settle()
     assert flights.tasks == frozenset()
-    assert await flights.join("key", work) == ("done", True)
+    assert await flights.join("key", work) == "done"
     assert work.runs == 2
 
 
@@ -188,7 +186,7 @@ def test_whoever_stays_gets_the_result_of_their_key_from_one_run(keys: list[int]
             await go.wait()
             return key * 10
 
-        async def ask(key: int) -> tuple[int, bool]:
+        async def ask(key: int) -> int:
             return await flights.join(key, lambda: work(key))
 
         callers = [asyncio.create_task(ask(key)) for key in keys]
@@ -204,8 +202,7 @@ def test_whoever_stays_gets_the_result_of_their_key_from_one_run(keys: list[int]
             if place in leaving:
                 assert isinstance(answer, asyncio.CancelledError)
             else:
-                assert isinstance(answer, tuple)
-                assert answer[0] == key * 10
+                assert answer == key * 10
         assert flights.tasks == frozenset()
 
     asyncio.run(scene())
