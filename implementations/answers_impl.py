@@ -3,7 +3,6 @@
 A purchase is a flight of its own: it is booked, announced and cached whether or not the request that started it waits.
 """
 
-import asyncio
 from functools import partial
 from uuid import uuid4
 
@@ -12,7 +11,7 @@ from exceptions import CostLimitExceededError, DeadlineExceededError, NotCachedE
 from implementations.events import request_events
 from implementations.events.receipts import Receipts
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, LeftFlight, calling, current_call
-from implementations.resilience.single_flight import SingleFlight, StillInFlightError
+from implementations.resilience.single_flight import SingleFlight, StillInFlightError, has_landed
 from protocols import (
     Answer,
     CachedReply,
@@ -74,8 +73,8 @@ class AnswersImpl:
         """The answer of a flight that the current call has left under way, if one lands before the deadline."""
         call = current_call()
         for left in call.left_flights:
-            await asyncio.wait((left.task,), timeout=call.deadline.remaining_s())
-            if left.task.done() and not left.task.cancelled() and left.task.exception() is None:
+            landed = await has_landed(left.task, within_s=call.deadline.remaining_s())
+            if landed and not left.task.cancelled() and left.task.exception() is None:
                 untold = left.record.attempts[left.told :]
                 call.record.attempts += untold
                 call.record.upstream_s += sum(attempt.duration_s for attempt in untold)

@@ -21,6 +21,15 @@ class StillInFlightError(Exception):
         self.flight = flight
 
 
+async def has_landed(flight: asyncio.Task[Any], *, within_s: float | None) -> bool:
+    """Whether it ends within this time, and that of a stall of our own. Nothing that happens here reaches it."""
+    began_s = asyncio.get_running_loop().time()
+    await asyncio.wait((flight,), timeout=within_s)
+    if within_s is not None and not flight.done():
+        await asyncio.wait((flight,), timeout=stall_grace_s(began_s + within_s))
+    return flight.done()
+
+
 class SingleFlight(Generic[T]):
     """The flights of one process, by key."""
 
@@ -57,11 +66,7 @@ class SingleFlight(Generic[T]):
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
             on_start(flight)
-        began_s = asyncio.get_running_loop().time()
-        await asyncio.wait((flight,), timeout=within_s)  # neither a timeout nor a cancellation here reaches the flight
-        if within_s is not None and not flight.done():
-            await asyncio.wait((flight,), timeout=stall_grace_s(began_s + within_s))
-        if not flight.done():
+        if not await has_landed(flight, within_s=within_s):
             raise StillInFlightError(flight)
         if flight.cancelled():
             raise ServiceStoppingError

@@ -336,6 +336,25 @@ async def test_who_joined_a_flight_that_takes_longer_than_its_turn_is_answered_b
     assert (await buyer).cost_usd == 0.25
 
 
+async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop_clock, late = Clock(), Held(reply())
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+
+    async def asked(request: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(-30)
+        for _ in range(2):  # its turn is over, and so is the grace
+            loop_clock.advance(1)
+            await settle()
+        answer = await late(request)
+        await settle()
+        loop_clock.advance(3600)
+        await settle()  # the loop reads
+        return answer
+
+    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: answers_once_it_fails(late)})
+    assert (await harness.compare(query(timeout_s=0.001))).reply.provider == ANTHROPIC
+
+
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
     late = Held(ProviderUnavailableError("late"))
 
