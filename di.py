@@ -98,7 +98,7 @@ from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
-    AnswersProtocol,
+    AnswersTo,
     AuditProtocol,
     BackgroundProtocol,
     BudgetProtocol,
@@ -374,7 +374,7 @@ class RequestProvider(Provider):
         self,
         runtime_settings: RuntimeSettingsProtocol,
         selector: LLMProviderSelectorProtocol,
-        answers: AnswersProtocol,
+        answers_to: AnswersTo,
         capacity: Bulkhead,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
@@ -384,7 +384,7 @@ class RequestProvider(Provider):
         return LLMOrchestratorImpl(
             runtime_settings=runtime_settings,
             selector=selector,
-            answers=answers,
+            answers_to=answers_to,
             capacity=capacity,
             events=events,
             metrics=metrics,
@@ -392,7 +392,7 @@ class RequestProvider(Provider):
         )
 
     @provide
-    def answers(
+    def answers_to(
         self,
         cache: LLMCacheManagerProtocol,
         flights: Flights,
@@ -401,9 +401,10 @@ class RequestProvider(Provider):
         receipts: Receipts,
         tracer: TracerProtocol,
         clock: ClockProtocol,
-    ) -> AnswersProtocol:
-        """Answers from one candidate."""
-        return AnswersImpl(
+    ) -> AnswersTo:
+        """Answers each query."""
+        return partial(
+            AnswersImpl,
             cache=cache,
             look_up=traced_look_up(cache.get, tracer=tracer) if tracer.records else cache.get,
             flights=flights,

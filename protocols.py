@@ -824,11 +824,9 @@ class LLMOrchestratorProtocol(Protocol):
 
 
 class AnswersProtocol(Protocol):
-    """Answers one candidate's request."""
+    """Answers one query, from one candidate after the other."""
 
-    async def answer(
-        self, candidate: Candidate, query: ComparisonQuery, settings: CurrentSettings, *, share: TimeShare
-    ) -> Answer:
+    async def answer(self, candidate: Candidate, *, share: TimeShare) -> Answer:
         """From the cache (which has its own timeout), from a flight in progress, or by a new call.
 
         Within this share of the current call's deadline. Raises ServiceError.
@@ -836,8 +834,11 @@ class AnswersProtocol(Protocol):
         ...
 
     async def late_answer(self) -> Answer | None:
-        """The answer of a flight that the current call has left under way, if one lands before the deadline."""
+        """The answer of a flight that an earlier `answer` has left under way, if one lands before the deadline."""
         ...
+
+
+AnswersTo = Callable[[ComparisonQuery, CurrentSettings], AnswersProtocol]  # to one query, under one snapshot
 
 
 class LLMProviderSelectorProtocol(Protocol):

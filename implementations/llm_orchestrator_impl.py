@@ -16,6 +16,7 @@ from metrics import Metrics
 from protocols import (
     Answer,
     AnswersProtocol,
+    AnswersTo,
     Candidate,
     ClockProtocol,
     ComparisonQuery,
@@ -41,7 +42,7 @@ class LLMOrchestratorImpl:
         *,
         runtime_settings: RuntimeSettingsProtocol,
         selector: LLMProviderSelectorProtocol,
-        answers: AnswersProtocol,
+        answers_to: AnswersTo,
         capacity: Bulkhead,
         events: LLMEventPublisherProtocol,
         metrics: Metrics,
@@ -49,7 +50,7 @@ class LLMOrchestratorImpl:
     ) -> None:
         self._runtime_settings = runtime_settings
         self._selector = selector
-        self._answers = answers
+        self._answers_to = answers_to
         self._capacity = capacity
         self._events = events
         self._metrics = metrics
@@ -115,29 +116,14 @@ class LLMOrchestratorImpl:
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
         """From the candidates in turn, or from a purchase that took longer than its turn."""
+        answers, candidates = self._answers_to(query, settings), self._selector.candidates(query, settings)
         try:
-            return await self._answer_in_turn(query, settings)
+            return await _answer_in_turn(answers, candidates)
         except ServiceError:
-            late = await self._answers.late_answer()
+            late = await answers.late_answer()
             if late is None:
                 raise
             return late
-
-    async def _answer_in_turn(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
-        """Try the candidates in order, as long as time and the class of each failure allow."""
-        others = self._selector.candidates(query, settings)
-        failures: list[ServiceError] = []
-        while others:
-            candidate, *others = others
-            try:
-                return await self._answers.answer(candidate, query, settings, share=_share_before(others))
-            except ServiceError as failure:
-                if not failure.asks_next_provider or (failure.asks_one_other and failure.repeats(failures)):
-                    raise
-                failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
-                if isinstance(failure, ContextTooLongError):
-                    others = [other for other in others if other.holds_more_than(candidate)]
-        raise most_telling(failures)
 
     def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
         """That of a request whose caller sets none."""
@@ -147,6 +133,23 @@ class LLMOrchestratorImpl:
             attempt_timeout_s=min(settings.attempt_timeout_s, allowed_s),
             clock=self._clock,
         )
+
+
+async def _answer_in_turn(answers: AnswersProtocol, candidates: Sequence[Candidate]) -> Answer:
+    """Try the candidates in order, as long as time and the class of each failure allow."""
+    failures: list[ServiceError] = []
+    others = candidates
+    while others:
+        candidate, *others = others
+        try:
+            return await answers.answer(candidate, share=_share_before(others))
+        except ServiceError as failure:
+            if not failure.asks_next_provider or (failure.asks_one_other and failure.repeats(failures)):
+                raise
+            failures.append(failure.with_traceback(None))  # or it would hold this frame, which holds the list
+            if isinstance(failure, ContextTooLongError):
+                others = [other for other in others if other.holds_more_than(candidate)]
+    raise most_telling(failures)
 
 
 def _share_before(others: Sequence[Candidate]) -> TimeShare:

@@ -1,6 +1,7 @@
 """The orchestrator with real neighbours, around judges that play a script."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from api_models import ProviderName, RequestCompleted
@@ -15,7 +16,7 @@ from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
 from implementations.shared_state.generation import Generation
-from protocols import Judge, ProviderReply
+from protocols import AnswersTo, Judge, ProviderReply
 from tests.fakes import (
     Calendar,
     Clock,
@@ -92,7 +93,7 @@ class Harness:
         self.orchestrator = LLMOrchestratorImpl(
             runtime_settings=self._settings,
             selector=self._selector,
-            answers=self.answers(),
+            answers_to=self.answers_to(),
             capacity=self.capacity,
             events=self.events,
             metrics=self.metrics,
@@ -100,9 +101,10 @@ class Harness:
         )
         self.compare = self.orchestrator.compare
 
-    def answers(self) -> AnswersImpl:
-        """What answers from one candidate, of the parts as they are now."""
-        return AnswersImpl(
+    def answers_to(self) -> AnswersTo:
+        """What answers a query, of the parts as they are now."""
+        return partial(
+            AnswersImpl,
             cache=self.cache,
             look_up=self.cache.get,
             flights=self.flights,

@@ -11,8 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from api_models import CacheOutcome
-from protocols import Attempt, Candidate, ClockProtocol, ProviderReply, TimeShare
+from protocols import Attempt, ClockProtocol, TimeShare
 from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
@@ -64,7 +63,6 @@ class Record:
     """Attempts in order, and seconds spent by kind. redis_s: all waits for Redis, those before a flight included.
 
     is_abandoned: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
-    has_waited_in_vain: this request has waited for a flight that goes on, or that took all of its time.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -74,7 +72,6 @@ class Record:
     upstream_s: float = 0.0
     replaced_connection: bool = False
     is_abandoned: bool = False
-    has_waited_in_vain: bool = False
 
     def add(self, other: Self) -> None:
         """Merge another record, as far as it is complete by now."""
@@ -99,33 +96,18 @@ class Record:
 
 
 @value_object
-class LeftFlight:
-    """A flight that its candidate's share of the time was too short for.
-
-    record: the flight's, if this request started it; told: how many of its attempts the request has recorded.
-    """
-
-    candidate: Candidate
-    outcome: CacheOutcome
-    task: asyncio.Task[ProviderReply]
-    record: Record
-    told: int
-
-
-@value_object
 class Call:
     """One comparison in progress.
 
     deadline: the caller's; purchase_deadline: that of its flights, which the caller's own timeout does not shorten.
-    holds_slot_for: called with each task that may outlive the request. left_flights: those it has left under way.
-    starter_deadline: in a flight, until when the request that started it waits.
+    holds_slot_for: called with each task that may outlive the request. starter_deadline: in a flight, until when the
+    request that started it waits.
     """
 
     deadline: Deadline
     purchase_deadline: Deadline
     holds_slot_for: Callable[[asyncio.Task[Any]], None]
     record: Record = field(default_factory=Record)
-    left_flights: list[LeftFlight] = field(default_factory=list)
     starter_deadline: Deadline | None = None
 
     def longest_wait_s(self) -> float:

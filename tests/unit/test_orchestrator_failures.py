@@ -157,7 +157,7 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
     orchestrator = LLMOrchestratorImpl(
         runtime_settings=FixedSettings(current_settings()),
         selector=Empty(),
-        answers=harness.answers(),
+        answers_to=harness.answers_to(),
         capacity=harness.capacity,
         events=harness.events,
         metrics=harness.metrics,
