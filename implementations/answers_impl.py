@@ -46,6 +46,11 @@ class LeftFlight:
     record: Record
     told: int
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether it has landed with a verdict."""
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
+
 
 class AnswersImpl:
     """One query's answers. look_up: in this cache, with spans where they are recorded. clock: monotonic seconds."""
@@ -90,15 +95,16 @@ class AnswersImpl:
         return await self._from_flight(key, candidate, share)
 
     async def late_answer(self) -> Answer | None:
-        """The answer of a flight that was left under way, if one lands before the deadline."""
-        call = current_call()
-        for left in self._left:
-            landed = await has_landed(left.task, within_s=call.deadline.remaining_s())
-            if landed and not left.task.cancelled() and left.task.exception() is None:
-                untold = left.record.attempts[left.told :]
-                call.record.attempts += untold
-                call.record.upstream_s += sum(attempt.duration_s for attempt in untold)
-                return Answer(candidate=left.candidate, reply=left.task.result(), outcome=left.outcome)
+        """That of the first flight to land, of those left under way, if it does before the deadline."""
+        call, under_way = current_call(), self._left
+        while under_way and await has_landed(*(left.task for left in under_way), within_s=call.deadline.remaining_s()):
+            for left in under_way:
+                if left.has_answer:
+                    untold = left.record.attempts[left.told :]
+                    call.record.attempts += untold
+                    call.record.upstream_s += sum(attempt.duration_s for attempt in untold)
+                    return Answer(candidate=left.candidate, reply=left.task.result(), outcome=left.outcome)
+            under_way = [left for left in under_way if not left.task.done()]
         return None
 
     async def _from_flight(self, key: str, candidate: Candidate, share: TimeShare) -> Answer:

@@ -21,13 +21,14 @@ class StillInFlightError(Exception):
         self.flight = flight
 
 
-async def has_landed(flight: asyncio.Task[Any], *, within_s: float | None) -> bool:
-    """Whether it ends within this time, and that of a stall of our own. Nothing that happens here reaches it."""
+async def has_landed(*flights: asyncio.Task[Any], within_s: float | None) -> bool:
+    """Whether one ends within this time, and that of a stall of our own. Nothing that happens here reaches them."""
     began_s = asyncio.get_running_loop().time()
-    await asyncio.wait((flight,), timeout=within_s)
-    if within_s is not None and not flight.done():
-        await asyncio.wait((flight,), timeout=stall_grace_s(began_s + within_s))
-    return flight.done()
+    ended, _ = await asyncio.wait(flights, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    if within_s is not None and not ended:
+        grace_s = stall_grace_s(began_s + within_s)
+        ended, _ = await asyncio.wait(flights, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+    return bool(ended)
 
 
 class SingleFlight(Generic[T]):

@@ -12,6 +12,7 @@ from api_models import (
     CircuitState,
     CostTracked,
     ProviderFailed,
+    ProviderName,
     Purchase,
     RequestCompleted,
     RequestStarted,
@@ -353,6 +354,35 @@ async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told(monke
 
     harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: answers_once_it_fails(late)})
     assert (await harness.compare(query(timeout_s=0.001))).reply.provider == ANTHROPIC
+
+
+async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop_clock, hanging, late = Clock(), Held(reply()), Held(OPENAI_REPLY)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+
+    def outlasting_its_turn(held: Held) -> FakeProvider:
+        async def asked(request: ProviderRequest) -> ProviderReply:
+            for _ in range(2):  # its turn is over, and so is the grace
+                loop_clock.advance(60)
+                await settle()
+            return await held(request)
+
+        return FakeProvider(asked)
+
+    harness = Harness(
+        {
+            ANTHROPIC: outlasting_its_turn(hanging),
+            OPENAI: outlasting_its_turn(late),
+            ProviderName.GOOGLE: answers_once_it_fails(late),
+        }
+    )
+    asking = asyncio.create_task(harness.compare(query()))
+    await late.go.wait()
+    await settle()
+    assert asking.done()
+    assert (await asking).reply == OPENAI_REPLY
+    hanging.go.set()
+    await settle()
 
 
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
