@@ -64,13 +64,11 @@ class RuntimeSettingsImpl:
     ) -> SettingsResponse:
         """Apply all changes or none. Raises InvalidQueryError, StaleVersionError, ServiceOverloadedError."""
 
-        def update(latest: Edition) -> Values:
-            _refuse_stale(latest, matches)
+        def changed(overrides: Values) -> Values:
             fits = self._checked(changes)
-            return {**latest.values, **{name: shown(changeable_settings()[name], fits) for name in changes}}
+            return {**overrides, **{name: shown(changeable_settings()[name], fits) for name in changes}}
 
-        await self._shared.change(update, then=lambda old, new: self._audit_changes(old, new, by))
-        return self._report()
+        return await self._update(changed, by, matches)
 
     async def withdraw(
         self, name: str | None, *, by: Administrator, matches: Callable[[int], bool]
@@ -80,13 +78,26 @@ class RuntimeSettingsImpl:
         What another version stored can be removed although this one does not know it.
         """
 
-        def update(latest: Edition) -> Values:
-            _refuse_stale(latest, matches)
-            if name is not None and name not in latest.values.keys() | changeable_settings():
-                self._checked({name: None})
-            return {} if name is None else {other: kept for other, kept in latest.values.items() if other != name}
+        def withdrawn(overrides: Values) -> Values:
+            if name is None:
+                return {}
+            if name not in overrides.keys() | changeable_settings():
+                self._checked({name: None})  # which says what is wrong with it
+            return {other: kept for other, kept in overrides.items() if other != name}
 
-        await self._shared.change(update, then=lambda old, new: self._audit_changes(old, new, by))
+        return await self._update(withdrawn, by, matches)
+
+    async def _update(
+        self, update: Callable[[Values], Values], by: Administrator, matches: Callable[[int], bool]
+    ) -> SettingsResponse:
+        """Apply what update makes of the latest overrides, and audit what it changed."""
+
+        def updated(latest: Edition) -> Values:
+            if not matches(latest.version):
+                raise StaleVersionError("look at the settings again; If-Match names the version that is meant")
+            return update(latest.values)
+
+        await self._shared.change(updated, then=lambda old, new: self._audit_changes(old, new, by))
         return self._report()
 
     def _checked(self, changes: Mapping[str, object]) -> Settings:
@@ -154,8 +165,3 @@ class RuntimeSettingsImpl:
                 for setting in settings_table()
             ],
         )
-
-
-def _refuse_stale(latest: Edition, matches: Callable[[int], bool]) -> None:
-    if not matches(latest.version):
-        raise StaleVersionError("look at the settings again; If-Match names the version that is meant")
