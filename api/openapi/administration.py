@@ -16,7 +16,6 @@ from api_models import (
     CircuitResponse,
     CircuitsResponse,
     CircuitState,
-    Door,
     ForcedState,
     SettingReport,
     SettingSource,
@@ -92,9 +91,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="show_settings",
         summary="List every setting in force",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         answers=(SETTINGS_ANSWER,),
-        errors=failures.ADMIN,
     ),
     Operation(
         method="PATCH",
@@ -104,7 +101,6 @@ ADMINISTRATION: tuple[Operation, ...] = (
         says="All or none, validated as a whole. Omitted settings stay as they are. Running comparisons keep the old "
         "values, except for cost limits and the log level, which apply at once.",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         asked={"A limit": SettingsChange(cost_limit_usd_per_day=50.0)},
         parameters=(IF_MATCH,),
         answers=(SETTINGS_ANSWER,),
@@ -116,7 +112,6 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="withdraw_settings",
         summary="Reset all settings to the environment's values",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         parameters=(IF_MATCH,),
         answers=(SETTINGS_ANSWER,),
         errors=CHANGING,
@@ -127,7 +122,6 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="withdraw_setting",
         summary="Reset one setting to the environment's value",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         parameters=(NAME_IN, IF_MATCH),
         answers=(SETTINGS_ANSWER,),
         errors=CHANGING,
@@ -138,9 +132,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="show_circuits",
         summary="List every circuit of this replica and, if it is held, by whom",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         answers=(Answer(says="One per provider.", example=CircuitsResponse(circuits=[HELD])),),
-        errors=failures.ADMIN,
     ),
     Operation(
         method="PUT",
@@ -148,7 +140,6 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="hold_circuit",
         summary="Hold a circuit open or closed, in all replicas",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         asked={"For half an hour": CircuitOrder(state=ForcedState.OPEN, reason=REASON, for_s=1800.0)},
         parameters=(parts.PROVIDER_IN,),
         answers=(Answer(says="The circuit is held.", example=HELD),),
@@ -160,7 +151,6 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="reset_circuit",
         summary="Release a circuit, clear its counts and lift a throttle pause",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         parameters=(parts.PROVIDER_IN,),
         answers=(Answer(says="Traffic decides again.", example=RESET),),
         errors=failures.STEERING,
@@ -171,13 +161,11 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="clear_cache",
         summary="Clear the answer cache in all replicas",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         answers=(
             Answer(
                 says="The cache is cleared.", example=CacheClearedResponse(cleared=True, everywhere=True, generation=3)
             ),
         ),
-        errors=failures.ADMIN,
     ),
     Operation(
         method="POST",
@@ -185,11 +173,9 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="reset_alerts",
         summary="Let spending alerts be sent again if their thresholds are still passed",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         answers=(
             Answer(says="The alerts are reset.", example=AlertsResetResponse(reset=True, everywhere=True, forgotten=1)),
         ),
-        errors=failures.ADMIN,
     ),
     Operation(
         method="GET",
@@ -197,8 +183,6 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="list_changes",
         summary="List the latest changes made through this replica",
         tag=Tag.ADMINISTRATION,
-        door=Door.ADMIN,
         answers=(Answer(says="Newest first, fifty at most.", example=ChangesResponse([CHANGED])),),
-        errors=failures.ADMIN,
     ),
 )

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from pydantic import BaseModel
 
-from api.caller_gate import needs_no_caller
+from api.caller_gate import ADMIN_ROUTES, needs_no_caller
 from api.error_rendering import body_of
 from api.openapi import failures, parts
 from api.openapi.advice import ADVICE
@@ -98,7 +98,8 @@ def _operation(row: Operation) -> JsonObject:
     door = _door(row)
     if door is not None:
         operation["security"] = [{name: []} for name in SCHEMES[door]] + ([NOBODYS] if door is Door.CALLER else [])
-    errors = (*row.errors, *(failures.BODY if row.asked else ()), *(failures.CALLER if door is Door.CALLER else ()))
+    at_the_door = () if door is None else failures.AT_THE_DOOR[door]
+    errors = (*row.errors, *(failures.BODY if row.asked else ()), *at_the_door)
     responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)
     defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
     operation["responses"] = dict(sorted((responses | defect).items()))
@@ -106,8 +107,10 @@ def _operation(row: Operation) -> JsonObject:
 
 
 def _door(row: Operation) -> Door | None:
-    """Which the key must open: the row's own, else the callers' wherever the gate requires a key."""
-    return row.door or (None if needs_no_caller(row.path) else Door.CALLER)
+    """Which the key must open."""
+    if row.path.startswith(ADMIN_ROUTES):
+        return Door.ADMIN
+    return None if needs_no_caller(row.path) else Door.CALLER
 
 
 def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:

@@ -1,7 +1,9 @@
 """An example of every failure; status, code and sentence come from its class."""
 
+from collections.abc import Mapping
+
 from api.openapi.bodies import ANTHROPIC, MODEL
-from api_models import UNKNOWN_USAGE, ProviderName, Purchase
+from api_models import UNKNOWN_USAGE, Door, ProviderName, Purchase
 from exceptions import (
     AdminAddressRefusedError,
     AdminKeyRefusedError,
@@ -57,9 +59,11 @@ BODY: tuple[type[ServiceError], ...] = (
     BodyTooLargeError,
     UnsupportedContentTypeError,
 )
-CALLER: tuple[type[ServiceError], ...] = (CallerKeyRefusedError,)
-ADMIN: tuple[type[ServiceError], ...] = (AdminKeyRefusedError, AdminAddressRefusedError, AdminTriedTooOftenError)
-STEERING: tuple[type[ServiceError], ...] = (*ADMIN, InvalidQueryError, ServiceOverloadedError)
+AT_THE_DOOR: Mapping[Door, tuple[type[ServiceError], ...]] = {
+    Door.CALLER: (CallerKeyRefusedError,),
+    Door.ADMIN: (AdminKeyRefusedError, AdminAddressRefusedError, AdminTriedTooOftenError),
+}
+STEERING: tuple[type[ServiceError], ...] = (InvalidQueryError, ServiceOverloadedError)
 JUDGING: tuple[type[ServiceError], ...] = (
     NotCachedError,
     NoUsableProviderError,

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from api.openapi.schemas import Published
-from api_models import Door, JsonObject
+from api_models import JsonObject
 from exceptions import ServiceError
 
 JSON = "application/json"
@@ -71,8 +71,7 @@ class Answer:
 class Operation:
     """One method of one path. name: its operationId. asked: examples of the request body, all of one model.
 
-    errors: its possible failures, besides those of reading a body, of a caller's key and a defect of ours. door: which
-    its key must open.
+    errors: its possible failures, besides those of reading a body, of the key and a defect of ours.
     """
 
     method: str
@@ -85,4 +84,3 @@ class Operation:
     asked: Mapping[str, BaseModel] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[type[ServiceError], ...] = ()
-    door: Door | None = None

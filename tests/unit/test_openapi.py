@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_the_failures_of_reading_a_body_are_described_where_one_is_read(row: Ope
 
 def test_every_failure_is_described_somewhere() -> None:
     described = {kind for row in OPERATIONS for kind in row.errors}
-    described |= {*failures.ANYWHERE, *failures.BODY, *failures.CALLER}
+    described |= {*failures.ANYWHERE, *failures.BODY, *chain(*failures.AT_THE_DOOR.values())}
     assert set(exceptions.failures()) - described == set()
 
 
