@@ -57,7 +57,7 @@ class BudgetSpent(stop_base):
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Evaluated after a failure, before the wait."""
-        return _burdens(retry_state) and not self._budget.allows
+        return _counts(retry_state) and not self._budget.allows
 
 
 class RetryManagerImpl:
@@ -120,7 +120,7 @@ class RetryManagerImpl:
 
     def _note(self, retry_state: RetryCallState) -> None:
         self._on_retry()
-        if _burdens(retry_state):
+        if _counts(retry_state):
             self._budget.retry()
 
 
@@ -133,15 +133,18 @@ def _failure(retry_state: RetryCallState) -> ProviderError:
     return cast("ProviderError", retry_state.outcome and retry_state.outcome.exception())
 
 
-def _burdens(retry_state: RetryCallState) -> bool:
-    """Whether the retry is one too many in an outage; that of an invalid verdict is not, nor an invited one."""
+def _counts(retry_state: RetryCallState) -> bool:
+    """Whether the retry counts against the budget, which bounds the load that retries add in an outage.
+
+    That of an invalid verdict does not, nor the first one at the moment that the provider has named.
+    """
     failure = _failure(retry_state)
     is_invited = retry_state.attempt_number == 1 and _invites(failure)
     return not (failure.is_retried_once or is_invited)
 
 
 def _invites(failure: ProviderError) -> bool:
-    """A provider that works said when to come back; until then the throttle gate keeps all calls."""
+    """Whether a provider that works has said when to come back; until then the throttle gate holds back all calls."""
     return not failure.trips_circuit and failure.pause_s >= SHORTEST_INVITATION_S
 
 
