@@ -13,7 +13,6 @@ from implementations.shared_state.shared_redis import SharedRedis
 
 KEPT_S = 70 * 86_400
 NO_LIMIT = -1
-POOL_TRIES = 2
 
 # ARGV: replica, epoch, "declare" or "change", TTL in seconds, ceiling; then per key: held, spent, limit.
 # Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then per key what the others hold and spent,
@@ -81,13 +80,12 @@ class BudgetStore:
             return None
 
     async def _send(self, command: Command) -> Any:
-        """Retry on an exhausted pool: nothing was sent, and waiting is better than deciding locally."""
-        for _ in range(POOL_TRIES - 1):
-            try:
-                return (await self._redis.write(command))[0]
-            except RedisAwayError as away:
-                if away.fault is not Fault.POOL:
-                    raise
+        """Try again if the pool is exhausted: nothing was sent, and waiting is better than deciding locally."""
+        try:
+            return (await self._redis.write(command))[0]
+        except RedisAwayError as away:
+            if away.fault is not Fault.POOL:
+                raise
         return (await self._redis.write(command))[0]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.exceptions import MaxConnectionsError, ResponseError
 
-from implementations.shared_state.budget_store import POOL_TRIES, BudgetStore
+from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Command
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
@@ -67,11 +67,11 @@ async def test_one_exchange_carries_both_periods_and_the_ceiling() -> None:
 
 
 async def test_a_full_pool_is_waited_for() -> None:
-    assert await asked(Connection(*[MaxConnectionsError()] * (POOL_TRIES - 1), [0])) == [0]
+    assert await asked(Connection(MaxConnectionsError(), [0])) == [0]
 
 
 async def test_a_pool_that_stays_full_and_a_redis_that_does_not_answer_are_no_answer() -> None:
-    full = Connection(*[MaxConnectionsError()] * POOL_TRIES)
+    full = Connection(MaxConnectionsError(), MaxConnectionsError())
     assert await asked(full) is None
     assert full.script == []
     gone = Connection(ConnectionRefusedError())
