@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from yarl import URL
 
-from tools.warming import Fate, Forecast, Journal, Outcome, Tally, warm
+from tools.warming import Fate, Forecast, Journal, Outcome, Price, Tally, warm
 
 TIMEOUT_S = 60.0
 MOST_AT_ONCE = 1000
 EXIT_FAILURES, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
-
-Price = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
 
 
 def main() -> int:

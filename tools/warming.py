@@ -17,6 +17,9 @@ MOST_FAILURES_IN_A_ROW = 20
 INSTRUCTION_TOKENS = 500
 VERDICT_TOKENS = 400
 
+# US dollars per million tokens for the overrides of a request, None if unknown.
+Price = Callable[[Mapping[str, Any]], Mapping[str, float] | None]
+
 
 class Fate(StrEnum):
     """The kind of outcome of one request."""
@@ -129,8 +132,8 @@ class Forecast:
     cost_usd: float = 0.0
     unpriced: int = 0
 
-    def add(self, line: str, price: Callable[[Mapping[str, Any]], Mapping[str, float] | None]) -> None:
-        """Add one request. price: US dollars per million tokens for a request's overrides, None if unknown."""
+    def add(self, line: str, price: Price) -> None:
+        """Add one request."""
         self.requests += 1
         overrides = _overrides(line)
         rates = None if overrides is None else price(overrides)
