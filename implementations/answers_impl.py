@@ -12,7 +12,7 @@ from exceptions import CostLimitExceededError, DeadlineExceededError, NotCachedE
 from implementations.events import request_events
 from implementations.events.receipts import Receipts
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, Record, calling, current_call
-from implementations.resilience.single_flight import SingleFlight, StillInFlightError, has_landed
+from implementations.resilience.single_flight import SingleFlight, has_landed, result_of
 from protocols import (
     Answer,
     CachedReply,
@@ -42,14 +42,8 @@ class LeftFlight:
 
     candidate: Candidate
     outcome: CacheOutcome
-    task: asyncio.Task[ProviderReply]
     record: Record
     told: int
-
-    @property
-    def has_answer(self) -> bool:
-        """Whether it has landed with a verdict."""
-        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
 
 
 class AnswersImpl:
@@ -80,7 +74,7 @@ class AnswersImpl:
         self._if_bought = CacheOutcome.MISS if self._reads else CacheOutcome.BYPASS
         # How long what is bought serves others, by the cache; None if it does not.
         self._ttl_s = settings.cache_ttl_s if settings.cache_enabled and query.cache_use.writes else None
-        self._left: list[LeftFlight] = []
+        self._left: dict[asyncio.Task[ProviderReply], LeftFlight] = {}
         self._has_waited_in_vain = False  # for a flight that goes on, or that took all of its time
 
     async def answer(self, candidate: Candidate, *, share: TimeShare) -> Answer:
@@ -96,19 +90,14 @@ class AnswersImpl:
 
     async def late_answer(self) -> Answer | None:
         """That of the first flight to land, of those left under way, if it does before the deadline."""
-        call, under_way = current_call(), self._left
-        while under_way and await has_landed(*(left.task for left in under_way), within_s=call.deadline.remaining_s()):
-            for left in under_way:
-                if left.has_answer:
-                    untold = left.record.attempts[left.told :]
-                    call.record.attempts += untold
-                    call.record.upstream_s += sum(attempt.duration_s for attempt in untold)
-                    return Answer(candidate=left.candidate, reply=left.task.result(), outcome=left.outcome)
-            under_way = [left for left in under_way if not left.task.done()]
+        deadline = current_call().deadline
+        while self._left and await has_landed(*self._left, within_s=deadline.remaining_s()):
+            if (answer := self._landed()) is not None:
+                return answer
         return None
 
     async def _from_flight(self, key: str, candidate: Candidate, share: TimeShare) -> Answer:
-        """The answer, within this candidate's share of the deadline.
+        """The answer, within this candidate's share of the deadline; that of a flight left earlier, if it lands first.
 
         A request that joined the flight of another may join or start the next one (`_may_join_next`). One that has
         waited in vain starts another flight only if it has the time for an attempt.
@@ -123,17 +112,18 @@ class AnswersImpl:
                 raise _too_late(candidate, provider_was_asked=False)
             outcome = CacheOutcome.COALESCED if joins_another else self._if_bought
             flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
+            task = self._flights.board(
+                flight_key, partial(self._purchase, key, candidate, flight), on_start=call.holds_slot_for
+            )
             try:
-                reply = await self._flights.join(
-                    flight_key,
-                    partial(self._purchase, key, candidate, flight),
-                    within_s=left_s,
-                    on_start=call.holds_slot_for,
-                )
-                return Answer(candidate=candidate, reply=reply, outcome=outcome)
-            except StillInFlightError as still:
-                self._leave(still.flight, flight.record, candidate, outcome)
-                raise _too_late(candidate, provider_was_asked=True) from None
+                while await has_landed(task, *self._left, within_s=left_s):
+                    if task.done():
+                        return Answer(candidate=candidate, reply=result_of(task), outcome=outcome)
+                    if (late := self._landed()) is not None:
+                        return late
+                    left_s = patience.remaining_s()
+                self._leave(task, flight.record, candidate, outcome)
+                raise _too_late(candidate, provider_was_asked=True)
             except ServiceError as failure:
                 self._has_waited_in_vain |= flight.deadline.remaining_s() < LANDING_S
                 if not (joins_another and _may_join_next(failure, share, patience)):
@@ -146,9 +136,18 @@ class AnswersImpl:
         self, task: asyncio.Task[ProviderReply], record: Record, candidate: Candidate, outcome: CacheOutcome
     ) -> None:
         self._has_waited_in_vain = True
-        self._left.append(
-            LeftFlight(candidate=candidate, outcome=outcome, task=task, record=record, told=len(record.attempts))
-        )
+        self._left[task] = LeftFlight(candidate=candidate, outcome=outcome, record=record, told=len(record.attempts))
+
+    def _landed(self) -> Answer | None:
+        """The answer of a flight that was left and has landed with one; those that landed without are forgotten."""
+        for task in [task for task in self._left if task.done()]:
+            left = self._left.pop(task)
+            if not task.cancelled() and task.exception() is None:
+                record, untold = current_call().record, left.record.attempts[left.told :]
+                record.attempts += untold
+                record.upstream_s += sum(attempt.duration_s for attempt in untold)
+                return Answer(candidate=left.candidate, reply=task.result(), outcome=left.outcome)
+        return None
 
     async def _known(self, key: str, candidate: Candidate) -> CachedReply | None:
         began_s = self._clock()

@@ -13,14 +13,6 @@ from implementations.resilience.call import stall_grace_s
 T = TypeVar("T")
 
 
-class StillInFlightError(Exception):
-    """The flight takes longer than this caller waits for it; it goes on."""
-
-    def __init__(self, flight: asyncio.Task[Any]) -> None:
-        super().__init__()
-        self.flight = flight
-
-
 async def has_landed(*flights: asyncio.Task[Any], within_s: float | None) -> bool:
     """Whether one ends within this time, and that of a stall of our own. Nothing that happens here reaches them."""
     began_s = asyncio.get_running_loop().time()
@@ -29,6 +21,16 @@ async def has_landed(*flights: asyncio.Task[Any], within_s: float | None) -> boo
         grace_s = stall_grace_s(began_s + within_s)
         ended, _ = await asyncio.wait(flights, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
     return bool(ended)
+
+
+def result_of(flight: asyncio.Task[T]) -> T:
+    """What a flight that has landed gives to everybody who waited: its result, or its exception, which is raised.
+
+    Raises ServiceStoppingError if it was cancelled, which only a shutdown does.
+    """
+    if flight.cancelled():
+        raise ServiceStoppingError
+    return flight.result()
 
 
 class SingleFlight(Generic[T]):
@@ -46,20 +48,16 @@ class SingleFlight(Generic[T]):
         """Whether a flight with this key is in progress."""
         return key in self._flights
 
-    async def join(
+    def board(
         self,
         key: Hashable,
         work: Callable[[], Coroutine[Any, Any, T]],
         *,
-        within_s: float | None = None,
         on_start: Callable[[asyncio.Task[T]], None] = lambda _: None,
-    ) -> T:
-        """The result of the work. Its exception is raised to every waiter.
+    ) -> asyncio.Task[T]:
+        """The flight with this key, which must not be cancelled; the work is started if there is none.
 
         on_start: called with the task if this caller starts it.
-
-        Raises StillInFlightError after within_s, and ServiceStoppingError if the flight was cancelled, which only a
-        shutdown does.
         """
         flight = self._flights.get(key)
         if flight is None:
@@ -67,11 +65,13 @@ class SingleFlight(Generic[T]):
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
             on_start(flight)
-        if not await has_landed(flight, within_s=within_s):
-            raise StillInFlightError(flight)
-        if flight.cancelled():
-            raise ServiceStoppingError
-        return flight.result()
+        return flight
+
+    async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result of the flight, however long it takes. Raises like `result_of`."""
+        flight = self.board(key, work)
+        await has_landed(flight, within_s=None)
+        return result_of(flight)
 
     def _landed(self, key: Hashable, flight: asyncio.Task[T]) -> None:
         del self._flights[key]

@@ -356,23 +356,25 @@ async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told(monke
     assert (await harness.compare(query(timeout_s=0.001))).reply.provider == ANTHROPIC
 
 
+def outlasting_its_turn(held: Held, loop_clock: Clock) -> FakeProvider:
+    """A judge for which the loop's clock, not the harness's, goes on."""
+
+    async def asked(request: ProviderRequest) -> ProviderReply:
+        for _ in range(2):  # its turn is over, and so is the grace
+            loop_clock.advance(60)
+            await settle()
+        return await held(request)
+
+    return FakeProvider(asked)
+
+
 async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     loop_clock, hanging, late = Clock(), Held(reply()), Held(OPENAI_REPLY)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
-
-    def outlasting_its_turn(held: Held) -> FakeProvider:
-        async def asked(request: ProviderRequest) -> ProviderReply:
-            for _ in range(2):  # its turn is over, and so is the grace
-                loop_clock.advance(60)
-                await settle()
-            return await held(request)
-
-        return FakeProvider(asked)
-
     harness = Harness(
         {
-            ANTHROPIC: outlasting_its_turn(hanging),
-            OPENAI: outlasting_its_turn(late),
+            ANTHROPIC: outlasting_its_turn(hanging, loop_clock),
+            OPENAI: outlasting_its_turn(late, loop_clock),
             ProviderName.GOOGLE: answers_once_it_fails(late),
         }
     )
@@ -383,6 +385,37 @@ async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypat
     assert (await asking).reply == OPENAI_REPLY
     hanging.go.set()
     await settle()
+
+
+async def test_a_late_verdict_is_told_while_another_candidate_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop_clock, late, hanging = Clock(), Held(reply()), Held(OPENAI_REPLY)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(hanging)})
+    asking = asyncio.create_task(harness.compare(query()))
+    await hanging.reached.wait()
+    late.go.set()
+    await settle()
+    assert asking.done()
+    result = await asking
+    assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.25)
+    hanging.go.set()
+    await settle()
+    assert [told.provider for told in harness.events.of(CostTracked)] == [ANTHROPIC, OPENAI]
+
+
+async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop_clock, late, held = Clock(), Held(ProviderUnavailableError("late")), Held(OPENAI_REPLY)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
+    asking = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    late.go.set()
+    await settle()
+    assert not asking.done()
+    held.go.set()
+    assert (await asking).reply == OPENAI_REPLY
 
 
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
@@ -553,8 +586,8 @@ async def test_a_flight_ends_before_the_request_that_started_it_gives_up(reading
     assert ends_s == pytest.approx([first_patience_s - LANDING_S, whole_s - LANDING_S])
 
 
-@pytest.mark.parametrize("late_one_lands", ["before the answer", "after it"])
-async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_lands: str) -> None:
+@pytest.mark.parametrize(("first", "cost_usd"), [(ANTHROPIC, 0.25), (OPENAI, 0.5)])
+async def test_what_two_flights_of_one_request_buy_is_told_once_each(first: ProviderName, cost_usd: float) -> None:
     late, quick = Held(reply()), Held(OPENAI_REPLY)
 
     async def asked(request: ProviderRequest) -> ProviderReply:
@@ -564,12 +597,12 @@ async def test_what_two_flights_of_one_request_buy_is_told_once_each(late_one_la
     harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
     answer = asyncio.create_task(harness.compare(query(timeout_s=0.001)))
     await quick.reached.wait()
-    for held in (late, quick) if late_one_lands == "before the answer" else (quick, late):
+    for held in (late, quick) if first is ANTHROPIC else (quick, late):
         held.go.set()
         await settle()
     result = await answer
-    assert [attempt.provider for attempt in result.attempts] == [OPENAI]
-    assert result.cost_usd == harness.completed().cost_estimate == 0.5
+    assert [attempt.provider for attempt in result.attempts] == [first]
+    assert result.cost_usd == harness.completed().cost_estimate == cost_usd
     told = {event.provider: event.cost_estimate_usd for event in harness.events.of(CostTracked)}
     assert (len(harness.events.of(CostTracked)), told) == (2, {ANTHROPIC: 0.25, OPENAI: 0.5})
     assert sample(harness.metrics, "llm_provider_caller_cost_dollars_total", caller=query().caller) == 0.75

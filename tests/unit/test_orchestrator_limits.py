@@ -9,10 +9,12 @@ import pytest
 from api_models import CacheOutcome, CircuitState, CostTracked, ProviderName
 from config import COPIES_IN_MEMORY, MEMORY_OF_BODY, MIB, ServiceSettings
 from exceptions import DeadlineExceededError, ProviderUnavailableError, ServiceError, ServiceOverloadedError
+from implementations import answers_impl
 from implementations.answers_impl import LANDING_S
 from implementations.resilience.bulkhead import Bulkhead, Slot
 from implementations.resilience.call import PATIENCE_S, SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.memory_limit import MemoryLimit
+from implementations.resilience.single_flight import has_landed
 from protocols import CachedReply, ComparisonResult, ProviderReply, ProviderRequest
 from tests.fakes import FakeProvider, Held, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
@@ -93,13 +95,12 @@ async def test_a_candidate_is_waited_for_with_half_of_the_callers_own_time_while
     """The purchase goes on for longer: the caller would get no answer if the first one hung."""
     harness = Harness({name: FakeProvider(ProviderUnavailableError("down")) for name in (ANTHROPIC, OPENAI)})
     patience_s: list[float] = []
-    join = harness.flights.join
 
-    async def noted(*flight: Any, within_s: float, **more: Any) -> ProviderReply:
+    async def noted(*flights: asyncio.Task[Any], within_s: float) -> bool:
         patience_s.append(within_s)
-        return await join(*flight, within_s=within_s, **more)
+        return await has_landed(*flights, within_s=within_s)
 
-    with patch.object(harness.flights, "join", noted), pytest.raises(ProviderUnavailableError):
+    with patch.object(answers_impl, "has_landed", noted), pytest.raises(ProviderUnavailableError):
         await harness.compare(query(timeout_s=10.0))
     assert patience_s == [5.0, 10.0]
 

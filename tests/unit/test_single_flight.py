@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exceptions import ProviderUnavailableError, ServiceStoppingError
-from implementations.resilience.single_flight import SingleFlight
+from implementations.resilience.single_flight import SingleFlight, has_landed, result_of
 from tests.fakes import Clock, settle
 
 
@@ -138,16 +138,18 @@ async def test_who_waits_gets_what_came_while_the_loop_stood_still(monkeypatch: 
         await settle()  # the loop reads
         return "done"
 
-    assert await SingleFlight[str]().join("key", work, within_s=30.0) == "done"
+    flight = SingleFlight[str]().board("key", work)
+    assert await has_landed(flight, within_s=30.0)
+    assert result_of(flight) == "done"
 
 
 async def test_only_who_started_the_flight_answers_for_it() -> None:
     flights, work, started = SingleFlight[str](), Work(), list[asyncio.Task[str]]()
-    callers = [asyncio.create_task(flights.join("key", work, on_start=started.append)) for _ in range(3)]
+    boarded = [flights.board("key", work, on_start=started.append) for _ in range(3)]
     await settle()
     assert started == list(flights.tasks)
     work.go.set()
-    await asyncio.gather(*callers)
+    await asyncio.gather(*boarded)
 
 
 async def test_different_keys_fly_apart() -> None:
