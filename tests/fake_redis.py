@@ -117,7 +117,7 @@ class Replica:
         self.sleep = InstantSleep(self.clock)
         self.generation = Generation()
         self.redis = SharedRedis(self.server, metrics=self.metrics, clock=self.clock, jitter=middle)
-        self.behind = WriteBehind(metrics=self.metrics, limit=8)
+        self.behind = WriteBehind(metrics=self.metrics)
         self.entries = EntryStore(
             self.redis,
             prefix="test",

@@ -13,14 +13,13 @@ FINISH_S = 0.5
 class WriteBehind:
     """Each write must have its own timeout and raise nothing."""
 
-    def __init__(self, *, metrics: Metrics, limit: int = MAX_WRITES) -> None:
-        self._limit = limit
+    def __init__(self, *, metrics: Metrics) -> None:
         self._running: set[asyncio.Task[Any]] = set()
         metrics.cache_writes_behind.set_function(lambda: len(self._running))
 
     def start(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run the work in the background; False, without running it, if the limit is reached."""
-        if len(self._running) >= self._limit:
+        if len(self._running) >= MAX_WRITES:
             work.close()
             return False
         task = asyncio.create_task(work)

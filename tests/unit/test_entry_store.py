@@ -14,6 +14,7 @@ from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw,
 from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.prober import GOOD_PROBES
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode
+from implementations.shared_state.write_behind import MAX_WRITES
 from tests.fake_redis import FakeRedis, Replica
 from tests.fakes import Clock, sample
 
@@ -219,12 +220,12 @@ async def test_storing_is_counted_by_what_became_of_it() -> None:
 
 async def test_no_more_writes_wait_than_the_limit_allows() -> None:
     replica = Replica()
-    for _ in range(10):
+    for _ in range(MAX_WRITES + 2):
         replica.entries.put(NAME, PAYLOAD, ttl_s=60)
-    assert sample(replica.metrics, "llm_provider_cache_writes_behind") == 8.0
+    assert sample(replica.metrics, "llm_provider_cache_writes_behind") == MAX_WRITES
     await replica.written()
 
-    assert (stores(replica, "stored"), stores(replica, "dropped")) == (8.0, 2.0)
+    assert (stores(replica, "stored"), stores(replica, "dropped")) == (MAX_WRITES, 2.0)
     assert sample(replica.metrics, "llm_provider_cache_writes_behind") == 0.0
 
 
