@@ -1,4 +1,4 @@
-"""Handles one request: admission, deadline, candidates one after the other, events and metrics. Read top down.
+"""Handles one request: deadline, slot, candidates one after the other, events and metrics. Read top down.
 
 How one candidate answers is in `answers_impl.py`.
 """
@@ -57,10 +57,7 @@ class LLMOrchestratorImpl:
         self._clock = clock
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
-        """Answer the query or raise a ServiceError. The settings are those at the start of the call.
-
-        *started* is followed by exactly one *completed*, however the request ends.
-        """
+        """Answer the query or raise a ServiceError. The settings are those at the start of the call."""
         asked_s, settings = self._clock(), self._runtime_settings.current()
         began_s = asked_s - query.reading_s
         full = self._deadline(settings, began_s)
@@ -75,23 +72,27 @@ class LLMOrchestratorImpl:
             record=Record(queued_s=self._clock() - asked_s),
             holds_slot_for=slot.keep_for,
         )
-        self._events.publish(request_events.started(query))
         try:
             with calling(call):
-                answer = await self._first_answer(query, settings)
-            await asyncio.sleep(0)  # others that are ready go first (decision 14)
-            return self._answered(query, answer, call.record, self._clock() - began_s)
-        except asyncio.CancelledError:
-            elapsed_s = self._clock() - began_s
-            self._events.publish(
-                request_events.unanswered(query, UNFINISHED, elapsed_s, provider=query.provider, cost_usd=0.0)
-            )
-            raise
-        except Exception as failure:
-            self._failed(query, failure, call.record, self._clock() - began_s)
-            raise
+                return await self._completed(query, settings, call.record, began_s)
         finally:
             slot.leave()
+
+    async def _completed(
+        self, query: ComparisonQuery, settings: CurrentSettings, record: Record, began_s: float
+    ) -> ComparisonResult:
+        """*started* is followed by exactly one *completed*, however the request ends."""
+        self._events.publish(request_events.started(query))
+        try:
+            answer = await self._first_answer(query, settings)
+            await asyncio.sleep(0)  # others that are ready go first (decision 14)
+            return self._answered(query, answer, record, self._clock() - began_s)
+        except asyncio.CancelledError:
+            self._left(query, self._clock() - began_s)
+            raise
+        except Exception as failure:
+            self._failed(query, failure, record, self._clock() - began_s)
+            raise
 
     def _answered(self, query: ComparisonQuery, answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
         result = _result(answer, record, elapsed_s)
@@ -104,6 +105,11 @@ class LLMOrchestratorImpl:
         )
         self._events.publish(request_events.answered(query, result))
         return result
+
+    def _left(self, query: ComparisonQuery, elapsed_s: float) -> None:
+        self._events.publish(
+            request_events.unanswered(query, UNFINISHED, elapsed_s, provider=query.provider, cost_usd=0.0)
+        )
 
     def _failed(self, query: ComparisonQuery, failure: Exception, record: Record, elapsed_s: float) -> None:
         known = failure if isinstance(failure, ServiceError) else DefectError("")
