@@ -34,7 +34,7 @@ class StaticText:
 
 def page(name: str) -> StaticText:
     """A file of `pages` with a policy that allows only its own script and style, and no text to become HTML."""
-    text = PAGES.joinpath(name).read_text()
+    text = PAGES.joinpath(name).read_text(encoding="utf-8")
     script, style = (_digest(text, tag) for tag in ("script", "style"))
     policy = (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; "

@@ -3,12 +3,16 @@
 import base64
 import hashlib
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from api.page_routes import PAGE as KEPT
 
+ROOT = Path(__file__).parents[2]
 PAGE, POLICY = KEPT.text.decode(), KEPT.headers["Content-Security-Policy"]
 DIRECTIVES = dict(directive.split(" ", 1) for directive in POLICY.split("; "))
 LOADING = {"src", "srcset", "href", "action", "formaction", "data", "poster"}
@@ -28,6 +32,13 @@ class Elements(HTMLParser):
 
 
 ELEMENTS = Elements().found
+
+
+def test_the_page_is_read_as_utf_8_whatever_the_locale() -> None:
+    code = "import sys; from api.page_routes import PAGE; sys.stdout.buffer.write(PAGE.text)"
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    read = subprocess.run([sys.executable, "-c", code], env=ascii_only, cwd=ROOT, capture_output=True, check=True)
+    assert read.stdout == KEPT.text
 
 
 @pytest.mark.parametrize("tag", ["script", "style"])
