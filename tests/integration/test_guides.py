@@ -12,6 +12,7 @@ import pytest
 
 from api_models import ErrorCode
 from tests.integration.service_process import ROOT, ServiceProcess, mocked, service
+from tests.integration.shell import SHELL, needs_curl
 
 ADMIN_KEY = "an-administrators-key-of-some-length"
 GUIDES = ("integration-guide", "migration-playbook", "operations")
@@ -28,7 +29,7 @@ def named(guide: str, language: str) -> list[tuple[str, str]]:
     return [(f"{guide}-{number}", code) for number, code in enumerate(blocks(guide, language), start=1)]
 
 
-SHELL = [case for guide in GUIDES for case in named(guide, "sh")]
+COMMANDS = [case for guide in GUIDES for case in named(guide, "sh")]
 PROGRAMS = {
     match[1]: code
     for guide in GUIDES
@@ -59,12 +60,11 @@ def run(command: list[str], running: ServiceProcess, directory: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("code", [code for _, code in SHELL], ids=[name for name, _ in SHELL])
+@needs_curl
+@pytest.mark.parametrize("code", [code for _, code in COMMANDS], ids=[name for name, _ in COMMANDS])
 def test_a_shell_block_answers(code: str, running: ServiceProcess, tmp_path: Path) -> None:
     assert HERE in code
-    told = run(
-        ["bash", "-euo", "pipefail", "-c", code.replace(HERE, f"http://127.0.0.1:{running.port}")], running, tmp_path
-    )
+    told = run([*SHELL, code.replace(HERE, f"http://127.0.0.1:{running.port}")], running, tmp_path)
     assert told.strip()
     assert '"error"' not in told
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.integration.redis_server import RedisServer
 from tests.integration.service_process import ServiceProcess, environment, mocked, service
+from tests.integration.shell import SHELL, needs_curl
 from tests.monitoring_files import RUNBOOK
 
 ADMIN_KEY = "an-administrators-key-of-some-length"
 CLOSED = {"AUTH_MODE": "api_key", "CALLER_API_KEYS": f'{{"a-caller": ["{"0" * 64}"]}}', "ADMIN_API_KEY": ADMIN_KEY}
-SHELL = ("bash", "-euo", "pipefail", "-c")
 HERE = "http://localhost:8090"
 SHOWN = {"ADMIN_KEY=…": f"ADMIN_KEY={ADMIN_KEY}", "<name>": "openai_default_model", '"…"': '"another-model"'}
 PREPARING, *BLOCKS = re.findall(r"^```sh\n(.*?)^```", RUNBOOK.read_text(), re.DOTALL | re.MULTILINE)
@@ -43,6 +43,7 @@ def told(code: str, running: ServiceProcess) -> str:
     return done.stdout
 
 
+@needs_curl
 @pytest.mark.parametrize("code", [*BLOCKS, *IN_TEXT])
 def test_each_command_is_answered(code: str, running: ServiceProcess) -> None:
     answer = told(code, running)
@@ -55,10 +56,12 @@ def test_no_command_is_left_out() -> None:
     assert sum(code.count("$SERVICE/") for code in (*BLOCKS, *IN_TEXT)) == named
 
 
+@needs_curl
 def test_a_command_without_the_key_would_be_found(running: ServiceProcess) -> None:
     assert '"error_type"' in told("curl -s $SERVICE/api/v1/providers", running)
 
 
+@needs_curl
 def test_what_an_administrator_did_is_found_at_any_replica(tmp_path: Path, server: RedisServer) -> None:
     variables = mocked(**CLOSED, REDIS_URL=server.url)
     (disabled,) = (block for block in BLOCKS if "past the balancer" in block)
