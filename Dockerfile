@@ -2,8 +2,8 @@
 FROM python:3.11-slim-bookworm AS builder
 WORKDIR /build
 COPY requirements.lock ./
-RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+RUN python -m venv --without-pip /venv \
+    && pip --python /venv install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="llm-provider-service" \

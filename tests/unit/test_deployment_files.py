@@ -34,6 +34,10 @@ def test_the_build_context_lets_every_copied_file_through() -> None:
     assert {"*.py", "api", "implementations", "pyproject.toml", "requirements.lock"} == allowed
 
 
+def test_the_image_installs_no_installer_beside_the_service() -> None:
+    assert "venv --without-pip /venv" in instructions("RUN")[0]
+
+
 def test_the_image_runs_python_itself_as_a_numeric_user() -> None:
     assert instructions("CMD")[-1] == '["python", "app.py"]'
     assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", instructions("USER")[-1])
