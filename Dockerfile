@@ -16,7 +16,8 @@ COPY --from=builder /venv /venv
 COPY pyproject.toml *.py ./
 COPY api api
 COPY implementations implementations
-RUN python -m compileall -qq .
+# Files keep the permissions of the checkout, where a umask may have taken them from others.
+RUN python -m compileall -qq . && chmod -R a+rX .
 # Nothing is written: the root file system may be mounted read-only.
 USER 10001:10001
 EXPOSE 8080

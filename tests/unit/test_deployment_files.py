@@ -38,6 +38,15 @@ def test_the_image_installs_no_installer_beside_the_service() -> None:
     assert "venv --without-pip /venv" in instructions("RUN")[0]
 
 
+def test_the_image_s_user_reads_files_that_a_umask_kept_from_others(tmp_path: Path) -> None:
+    (tmp_path / "api").mkdir(mode=0o700)
+    (tmp_path / "api" / "room.py").touch(mode=0o600)
+    python = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    subprocess.run(["/bin/sh", "-c", instructions("RUN")[-1]], cwd=tmp_path, env=python, check=True)
+    copied = [path.stat().st_mode & 0o055 for path in (tmp_path / "api", tmp_path / "api" / "room.py")]
+    assert copied == [0o055, 0o044]
+
+
 def test_the_image_runs_python_itself_as_a_numeric_user() -> None:
     assert instructions("CMD")[-1] == '["python", "app.py"]'
     assert re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", instructions("USER")[-1])
