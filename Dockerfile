@@ -23,5 +23,5 @@ USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import http.client, os; probe = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('LLM_PROVIDER_SERVICE_PORT') or 8080), timeout=2); probe.request('GET', '/healthz'); exit(probe.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os; probe = http.client.HTTPConnection('localhost', int(os.environ.get('LLM_PROVIDER_SERVICE_PORT') or 8080), timeout=2); probe.request('GET', '/healthz'); exit(probe.getresponse().status != 200)"]
 CMD ["python", "app.py"]
