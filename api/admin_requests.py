@@ -54,4 +54,5 @@ async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """The result of the work, which continues when the caller disconnects: no change is left unaudited."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    return await asyncio.shield(task)
+    await asyncio.wait((task,))  # no `shield`, which logs its exception from Python 3.14 on if the caller has gone
+    return task.result()

@@ -140,7 +140,8 @@ class SharedRedis:
         task = asyncio.create_task(self._bounded(access, permit, commands, patience_s, time_counts=time_counts))
         self._running.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        await asyncio.wait((task,))  # no `shield`, which logs its exception from Python 3.14 on if the caller has gone
+        return task.result()
 
     def _ended(self, task: asyncio.Task[Exchange]) -> None:
         """Retrieve the exception, which was counted already: asyncio must not log it if the caller has gone."""
