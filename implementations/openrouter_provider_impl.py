@@ -24,10 +24,22 @@ NO_COPIES = {"X-OpenRouter-Cache": "false"}  # a preset may switch it on: a repl
 GEMINI_ROUTES = "google/"  # they accept enums of strings only
 MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 
+# Of Gemini, OpenAI's Responses and Anthropic: no answer, whatever text came of it.
+UNFINISHED = (
+    "OTHER",
+    "MALFORMED_RESPONSE",
+    "MALFORMED_FUNCTION_CALL",
+    "incomplete",
+    "failed",
+    "cancelled",
+    "pause_turn",
+)
+
 NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
     **CHAT_COMPLETIONS,
     **ANTHROPIC,
     **GEMINI,
+    **dict.fromkeys(UNFINISHED, FinishReason.UNEXPECTED),
     "PUP_LIMITED_DISABLED": FinishReason.UNEXPECTED,  # the account is OpenRouter's, not ours
     "completed": FinishReason.COMPLETE,
     "max_output_tokens": FinishReason.TRUNCATED,

@@ -362,6 +362,8 @@ def complete_but(native: object) -> JsonObject:
     [
         *((said, TruncatedReplyError) for said in CUT_OFF),
         *((said, ContentRefusedError) for said in REFUSALS),
+        *((said, InvalidReplyError) for said in ("OTHER", "MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL")),
+        *((said, InvalidReplyError) for said in ("incomplete", "failed", "cancelled", "pause_turn")),
         ("PUP_LIMITED_DISABLED", InvalidReplyError),  # not our account, whose key would count as refused
     ],
 )
