@@ -74,9 +74,9 @@ def _text(choice: Any) -> str:
 
 
 def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason]) -> FinishReason:
-    """A refusal of any shape is one; a finished answer calls no tool."""
+    """A refusal of any shape is one, also as a part of the content; a finished answer calls no tool."""
     message = at(choice, "message")
-    if at(message, "refusal"):
+    if at(message, "refusal") or any(at(part, "type") == "refusal" for part in list_at(message, "content")):
         return FinishReason.REFUSED
     calls = bool(at(message, "tool_calls") or at(message, "function_call"))
     return unless_calling(finish_reason_of(choice), calls=calls)

@@ -165,6 +165,7 @@ OF_B = VERDICT.replace("Essay A", "Essay B")
 NO_REASONS: tuple[object, ...] = ("tool_use", "", 7, [])
 TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "judge", "arguments": OF_B}}
 BOUGHT = Usage(prompt=900, completion=80)
+REFUSED_PART = {"type": "refusal", "refusal": "No."}
 THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": OF_B}]}  # of Mistral's
 
 
@@ -215,6 +216,8 @@ CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[
                 for said in ("abort", "error", "insufficient_system_resource")
             ),
             *((of_chat(VERDICT, refusal=said), ContentRefusedError) for said in ("No.", {"reason": "No."}, ["No."])),
+            (of_chat("", content=[REFUSED_PART]), ContentRefusedError),
+            (of_chat("", content=[{"type": "text", "text": VERDICT}, REFUSED_PART]), ContentRefusedError),
         )
     ),
     (google.completion, of_google(VERDICT, OF_B), InvalidReplyError),
