@@ -575,9 +575,15 @@ MEANT = [(word, kind) for kind, words in BY_WORD.items() for word in words.split
 
 @pytest.mark.parametrize(("word", "expected"), MEANT)
 def test_a_word_says_more_than_any_status(word: str, expected: Kind) -> None:
-    for status in (400, 404, 429, 500, 503):
+    for status in (400, 404, 500, *(() if expected is ProviderUnavailableError else (429, 503))):
         assert type(failed(status, openai(word))) is expected
     assert type(failure_in_success(openai(word), now_s=0.0)) is expected
+
+
+@pytest.mark.parametrize("word", BY_WORD[ProviderUnavailableError].split())
+def test_a_status_that_asks_us_to_slow_down_says_more_than_that_a_server_failed(word: str) -> None:
+    assert type(failed(429, openai(word))) is RateLimitedError
+    assert type(failed(503, openai(word))) is ProviderOverloadedError
 
 
 def test_no_word_is_without_its_test() -> None:
