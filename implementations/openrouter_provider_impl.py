@@ -120,10 +120,10 @@ def _failure_of_route(request: ProviderRequest, answer: JsonObject, *, now_s: fl
 
 
 def _purchase(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
-    """What a failed route charged; None if it says that it charged nothing, or says nothing at all."""
+    """What a failed route charged, be it nothing; None if it does not say."""
     usage, cost_usd = chat.reported_usage(answer), _charged_usd(answer)
-    is_charged = usage.prompt + usage.completion if cost_usd is None else cost_usd
-    return Purchase(model=request.model, usage=usage, cost_usd=cost_usd) if is_charged else None
+    is_told = cost_usd is not None or usage.prompt + usage.completion > 0
+    return Purchase(model=request.model, usage=usage, cost_usd=cost_usd) if is_told else None
 
 
 def _dollars(value: Any) -> float | None:
