@@ -16,6 +16,9 @@ CHAT_COMPLETIONS: Mapping[str, FinishReason] = {
     "insufficient_system_resource": FinishReason.INTERRUPTED,  # of DeepSeek
     "model_length": FinishReason.WINDOW_FULL,  # of Mistral
     "eos": FinishReason.COMPLETE,  # of Together
+    "eos_token": FinishReason.COMPLETE,  # of TGI and watsonx
+    "sensitive": FinishReason.REFUSED,  # of Z.ai
+    "network_error": FinishReason.INTERRUPTED,  # of Z.ai
     "refusal": FinishReason.REFUSED,  # Anthropic's word, as gateways pass it on
 }
 

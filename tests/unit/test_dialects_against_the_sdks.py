@@ -351,7 +351,10 @@ UNEXPECTED = {
 }
 
 
-OF_OTHER_SERVERS = {"abort", "error", "insufficient_system_resource", "model_length", "eos", "refusal"}
+OF_OTHER_SERVERS = {
+    *("abort", "error", "insufficient_system_resource", "network_error"),
+    *("model_length", "eos", "eos_token", "refusal", "sensitive"),
+}
 OF_OPENAI = {said: meant for said, meant in finish_reasons.CHAT_COMPLETIONS.items() if said not in OF_OTHER_SERVERS}
 
 

@@ -207,13 +207,13 @@ CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[
             (of_chat("", content=[{"type": "text", "text": text} for text in (VERDICT, OF_B)]), InvalidReplyError),
             (of_chat(VERDICT, tool_calls=[TOOL_CALL]), InvalidReplyError),
             (of_chat(VERDICT, tool_calls=[TOOL_CALL], finish_reason="content_filter"), ContentRefusedError),
-            (of_chat("", finish_reason="refusal"), ContentRefusedError),
+            *((of_chat("", finish_reason=said), ContentRefusedError) for said in ("refusal", "sensitive")),
             (of_chat("", finish_reason="content_filter: RECITATION"), ContentRefusedError),
             (of_chat(VERDICT, finish_reason="function_call_filter: MALFORMED_FUNCTION_CALL"), InvalidReplyError),
             (of_chat(VERDICT[:9], finish_reason="model_length"), ContextTooLongError),
             *(
                 (of_chat(VERDICT[:9], finish_reason=said), ProviderUnavailableError)
-                for said in ("abort", "error", "insufficient_system_resource")
+                for said in ("abort", "error", "insufficient_system_resource", "network_error")
             ),
             *((of_chat(VERDICT, refusal=said), ContentRefusedError) for said in ("No.", {"reason": "No."}, ["No."])),
             (of_chat("", content=[REFUSED_PART]), ContentRefusedError),
@@ -249,7 +249,7 @@ def test_an_answer_that_contradicts_itself_is_no_verdict_but_billed(
     ("read", "answer"),
     [
         (chat.completion, of_chat(VERDICT, tool_calls=[], refusal="")),
-        (chat.completion, of_chat(VERDICT, finish_reason="eos")),
+        *((chat.completion, of_chat(VERDICT, finish_reason=said)) for said in ("eos", "eos_token")),
         (chat.completion, of_chat("", content=[THOUGHT, {"type": "text", "text": VERDICT}])),
         (openrouter.completion, of_chat(VERDICT, tool_calls=None, refusal=None)),
         (google.completion, of_google(VERDICT, thoughtSignature="c2ln")),
