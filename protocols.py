@@ -1080,7 +1080,9 @@ class AuditProtocol(Protocol):
 class LLMProviderTesterProtocol(Protocol):
     """Tests one provider on demand."""
 
-    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> ProviderTestReport:
+    async def test(
+        self, provider: ProviderName, *, deep: bool, caller: str, correlation_id: UUID
+    ) -> ProviderTestReport:
         """Within ten seconds: the free probe, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 

@@ -119,7 +119,9 @@ async def test_provider(
     """Test one provider: by its free probe, or with ?deep=true by one paid verdict."""
     with admission.admit():
         name = word_of(ProviderName, "provider", provider)
-        report = await tester.test(name, deep=flag(request, "deep"), caller=caller())
+        report = await tester.test(
+            name, deep=flag(request, "deep"), caller=caller(), correlation_id=current_scope().correlation_id
+        )
     body = ProviderTestResponse(
         success=report.success,
         provider=report.provider,

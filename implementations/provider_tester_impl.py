@@ -56,7 +56,9 @@ class ProviderTesterImpl:
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
 
-    async def test(self, provider: ProviderName, *, deep: bool, caller: str) -> ProviderTestReport:
+    async def test(
+        self, provider: ProviderName, *, deep: bool, caller: str, correlation_id: UUID
+    ) -> ProviderTestReport:
         """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         settings, began_s = self._runtime_settings.current(), self._clock()
         name = ProviderName.MOCK if settings.mock else provider
@@ -69,7 +71,8 @@ class ProviderTesterImpl:
             async with brief_call(TEST_TIMEOUT_S, self._clock):
                 if not deep:
                     return self._report(name, began_s, await judge.probe.probe(), success=True)
-                reply = await self._paid_verdict(name, judge, caller, settings)
+                query = replace(TINY_QUERY, caller=caller, correlation_id=correlation_id)
+                reply = await self._paid_verdict(name, judge, query, settings)
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:
@@ -85,9 +88,8 @@ class ProviderTesterImpl:
         self._last_deep_s[name] = now_s
 
     async def _paid_verdict(
-        self, name: ProviderName, judge: Judge, caller: str, settings: CurrentSettings
+        self, name: ProviderName, judge: Judge, query: ComparisonQuery, settings: CurrentSettings
     ) -> ProviderReply:
-        query = replace(TINY_QUERY, correlation_id=uuid4(), caller=caller)
         ((request, _),) = self._builder.build(query, (Choice(provider=name),), settings)
         # A paid call is finished and accounted for even if the operator disconnects.
         return await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))

@@ -270,11 +270,13 @@ async def test_what_one_caller_bought_answers_another_s_same_question(monkeypatc
 async def test_a_paid_test_is_booked_on_the_administrator(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Recorder()
     async with guarded(monkeypatch, Listening(heard), **GUARDED) as (_, client):
-        told = await content(await client.post(f"{TRIAL}?deep=true", headers=bearer(ADMIN_KEY)))
+        response = await client.post(f"{TRIAL}?deep=true", headers=bearer(ADMIN_KEY))
+        told, told_in_header = await content(response), response.headers["X-Correlation-ID"]
         scraped = await (await client.get("/metrics")).get_data(as_text=True)
     assert told["success"] is True
     (bought,) = heard.of(CostTracked)
     assert bought.caller == "admin"
+    assert str(bought.correlation_id) == told_in_header
     tokens = float(bought.token_usage.prompt_tokens)
     assert tokens > 0
     assert f'llm_provider_caller_tokens_used_total{{caller="admin",token_type="prompt"}} {tokens}' in scraped

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -110,7 +111,7 @@ class Harness:
         )
 
     async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> ProviderTestReport:
-        return await self.tester.test(provider, deep=deep, caller=ANONYMOUS)
+        return await self.tester.test(provider, deep=deep, caller=ANONYMOUS, correlation_id=uuid4())
 
 
 async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
