@@ -52,6 +52,7 @@ class EventQueue:
         self._dropped_for: EventDropReason | None = None
         metrics.events_queue_depth.set_function(lambda: self._pending)
         metrics.events_queue_bytes.set_function(lambda: self._bytes)
+        metrics.events_oldest.set_function(self._oldest_s)
 
     @property
     def pending(self) -> int:
@@ -121,8 +122,6 @@ class EventQueue:
                 self.drop(expired, reason(event))
             self._notice(event)
         self._log_dropped()
-        heads = [line[0].since_s for line in self._lines.values() if line]
-        self._metrics.events_oldest.set(self._clock() - min(heads) if heads else 0.0)
 
     def close(self) -> None:
         """At process exit: pending messages stay in the spool, or are lost."""
@@ -133,6 +132,10 @@ class EventQueue:
             log.error("events_lost_at_exit", count=lost)
         self._metrics.events_lost_at_exit.inc(lost)
         self._pending = self._spooled
+
+    def _oldest_s(self) -> float:
+        heads = [line[0].since_s for line in self._lines.values() if line]
+        return self._clock() - min(heads) if heads else 0.0
 
     def _append(self, message: Message) -> None:
         self._lines[message.event].append(message)

@@ -22,6 +22,7 @@ from implementations.events import request_events
 from implementations.events.event_queue import DROP_ORDER, LOG_INTERVAL_S
 from implementations.events.message import TRUNCATED, message_of
 from implementations.events.usage_window import UsageWindow
+from metrics import count_of
 from tests.fakes import CORRELATION_ID, NOON, Calendar, query
 from tests.kafka_fakes import SERVICE, Harness, keys, message, miss
 
@@ -63,6 +64,18 @@ def test_every_dropped_event_is_told_in_a_line_every_ten_seconds() -> None:
         (3, "overflow"),
         (2, "expired"),
     ]
+
+
+def test_the_age_of_the_oldest_event_is_that_of_the_moment() -> None:
+    harness = Harness()
+    ages = []
+    for number in (1, 2):
+        harness.publish(miss(number))
+        harness.clock.advance(number)
+        ages.append(count_of(harness.metrics.events_oldest))
+    harness.queue.delivered(harness.queue.take(MISS, 2))
+
+    assert (*ages, count_of(harness.metrics.events_oldest)) == (1.0, 3.0, 0.0)
 
 
 def test_without_room_the_oldest_of_the_lowest_class_goes() -> None:

@@ -14,7 +14,6 @@ from api_models import (
     CircuitState,
     Door,
     ErrorCode,
-    EventDropReason,
     ProviderName,
     RequestPhase,
     Usage,
@@ -171,7 +170,7 @@ def drive_the_events(watch: Watch, spool_path: Path) -> None:
         publisher.publish(miss(number))
     harness.queue.delivered(harness.queue.take(miss(0).event, 1))
     harness.clock.advance(5.0)
-    harness.queue.expire(3600.0, lambda _: EventDropReason.EXPIRED)
+    watch.look()
     harness.connection.delivered(None)
     harness.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
     harness.queue.restore(harness.spool.kept())
