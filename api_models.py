@@ -693,7 +693,7 @@ class UsageFigures(_Body):
     completion_tokens: int
     """Tokens of the answers, reasoning included."""
     cost_usd: float
-    """US dollars of known purchases. Cost limits also count attempts that may have been billed, so they count more."""
+    """US dollars of known purchases, each to a millionth. Cost limits also count attempts that may have been billed."""
     unpriced_purchases: int
     """Billed calls of unknown price, not included in cost_usd."""
     cache_hits: int
