@@ -27,6 +27,7 @@ from api.openapi.bodies import CORRELATION_ID, MODELS, VERDICT
 from api.openapi.document import Route, document
 from api.openapi.operation import Operation
 from api.openapi.operations import OPERATIONS
+from api.openapi.schemas import ANY_JSON
 from api_models import JsonObject
 from config import Settings
 from startup_setup import create_app
@@ -151,6 +152,22 @@ def test_every_field_is_described() -> None:
 
 
 # --- Failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_any_json_is_described_so_that_generators_of_clients_take_it_for_anything() -> None:
+    described = DESCRIBED.resolved(ANY_JSON)
+    assert set(described) == {"description", "if", "then"}
+
+
+@pytest.mark.parametrize("value", [None, True, 2**64, 0.5, "text", [{"deep": ["text"]}]], ids=repr)
+def test_any_json_may_stand_in_the_metadata(value: object) -> None:
+    DESCRIBED.validate(value, ANY_JSON)
+
+
+@pytest.mark.parametrize("value", ["\0", [{"deep": ["\0"]}], {"deep": {"\0": 1}}], ids=repr)
+def test_no_nul_may_stand_in_the_metadata(value: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        DESCRIBED.validate(value, ANY_JSON)
 
 
 def test_every_failure_has_an_example_and_advice() -> None:
