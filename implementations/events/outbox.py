@@ -18,7 +18,6 @@ from protocols import ClockProtocol, EventHealth, SleepProtocol, Work
 FLUSH_TIMEOUT_S = 5.0
 FLUSH_POLL_S = 0.02
 TICK_S = 1.0
-TICKS_PER_CHECKPOINT = 10
 
 
 class Outbox(Protocol):
@@ -138,14 +137,10 @@ class KafkaOutbox:
             self._spool.close()
 
     async def _keep_house(self) -> None:
-        """Periodically expire old events, log mode changes and checkpoint the spool."""
-        ticks = 0
+        """Periodically expire old events and log mode changes."""
         while True:
             self._queue.expire(self._max_age_s, self._reason)
             self._modes.log_changes()
-            ticks += 1
-            if self._spool is not None and ticks % TICKS_PER_CHECKPOINT == 0:
-                await asyncio.to_thread(self._spool.checkpoint)
             await self._sleep(TICK_S)
 
     def _reason(self, event: ProcessingEvent) -> EventDropReason:

@@ -1,8 +1,7 @@
 """The pending events as rows on disk: they survive a crash of the process, but not a power failure.
 
-A row is inserted in the same call that publishes the event. SQLite's write-ahead log is synced to disk only at a
-checkpoint, which the sender runs in a thread, so callers do not wait for an fsync. An event that cannot be read stays
-in its row for inspection.
+A row is inserted in the same call that publishes the event, and callers wait for no fsync, because there is none. An
+event that cannot be read stays in its row for inspection.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ import structlog
 
 from api_models import ProcessingEvent
 from implementations.events.message import Message
-from implementations.events.spool_file import SELECT, aside, connected, opened
+from implementations.events.spool_file import SELECT, aside, opened
 from metrics import Metrics
 from protocols import ClockProtocol
 
@@ -44,7 +43,6 @@ class Spool:
         self._clock = clock
         self._failing: set[str] = set()
         self._undeleted: set[int] = set()
-        self._writes, self._checkpointed = 1, 0  # a crash may have left something
         self._unreadable: dict[str | None, list[int]] = {}
         self._lock, self._rows = opened(path)
         self._was_damaged = aside(path, 1).exists()
@@ -71,7 +69,6 @@ class Spool:
         )
         with self._failures_counted("insert"):
             message.row = self._rows.execute(INSERT, row).lastrowid
-            self._writes += 1
 
     def delete(self, messages: Sequence[Message]) -> None:
         """Delete the messages, in one transaction. Those that the disk refuses are deleted once it takes others."""
@@ -83,7 +80,6 @@ class Spool:
                 with self._transaction():
                     self._rows.executemany("DELETE FROM events WHERE id = ?", [(row,) for row in rows])
                 self._undeleted -= rows
-                self._writes += 1
 
     def kept(self) -> Iterator[Message]:
         """The messages that an earlier process left, in publishing order, with their age; unreadable ones stay."""
@@ -120,20 +116,6 @@ class Spool:
         for kind, ids in self._unreadable.items():
             log.error("spooled_events_unreadable", type=kind, count=len(ids), ids=ids[:MOST_IDS_LOGGED])
         self._metrics.events_unreadable.set(sum(map(len, self._unreadable.values())))
-
-    def checkpoint(self) -> None:
-        """Checkpoint the write-ahead log; a failure is counted. Waits for the disk, so call it in a thread.
-
-        Only after a write, since beside a checkpoint of nothing another write begins the log anew, which SQLite before
-        3.51.3 may not notice, and then damages the database (its "WAL-reset bug"). One that began when the previous
-        checkpoint did may still be followed by one of nothing.
-        """
-        writes = self._writes
-        if writes == self._checkpointed:
-            return
-        with self._failures_counted("checkpoint"), contextlib.closing(connected(self._path)) as own:
-            own.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._checkpointed = writes
 
     def close(self) -> None:
         """Close the database and release the lock."""

@@ -1,6 +1,5 @@
 """The spool: rows survive the process, and a disk that refuses stops nobody."""
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,11 +12,10 @@ from structlog.testing import capture_logs
 from api_models import DegradedMode, EventDropReason, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
-from implementations.events import spool as spool_module
 from implementations.events import spool_file
-from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS, Spool
+from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
 from tests.fakes import sample
-from tests.kafka_fakes import Harness, keys, message, miss, running
+from tests.kafka_fakes import Harness, keys, message, miss
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 FAILURES = "llm_provider_event_spool_failures_total"
@@ -51,7 +49,7 @@ def test_a_row_survives_the_process_at_once_and_waits_for_no_disk(path: Path) ->
     lock, rows = spool_file.opened(path)
     with lock, closing(rows):
         told = [rows.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
-    assert told == ["wal", 1]  # 1 is NORMAL: only a checkpoint syncs
+    assert told == ["wal", 0]  # 0 is OFF: nothing syncs
 
 
 def died(harness: Harness) -> None:
@@ -143,50 +141,13 @@ def test_what_the_disk_refused_is_lost_at_the_end_and_not_called_kept(opened: Op
     assert (harness.counts()["pending"], harness.counts()["lost"]) == (1.0, 2.0)
 
 
-def test_a_checkpoint_that_fails_is_counted_and_harms_nobody(opened: Opened, path: Path) -> None:
+def test_the_log_of_the_database_stays_short_however_many_events_pass(opened: Opened, path: Path) -> None:
     harness = opened()
-    assert harness.spool is not None
-    died(harness)
-    for file in path.parent.iterdir():
-        file.unlink()
-    path.mkdir()
-    harness.spool.checkpoint()
+    for number in range(500):
+        harness.publish(miss(number))
+        harness.queue.delivered(harness.queue.take(MISS, 1))
 
-    assert sample(harness.metrics, FAILURES) == 1.0
-
-
-async def test_while_the_service_runs_the_log_of_the_database_is_kept_short(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-    monkeypatch.setattr(Spool, "checkpoint", lambda _: loop.call_soon_threadsafe(done.set))
-    async with running(opened()):
-        await asyncio.wait_for(done.wait(), timeout=10)
-
-
-def test_a_checkpoint_moves_the_rows_into_the_database(opened: Opened, path: Path) -> None:
-    harness = opened()
-    harness.publish(miss(1))
-    assert harness.spool is not None
-    size = path.stat().st_size
-    harness.spool.checkpoint()
-
-    assert path.stat().st_size > size
-
-
-def test_there_is_no_checkpoint_of_nothing_new(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside it a write would begin the log anew, which SQLite before 3.51.3 may not survive."""
-    harness, begun = opened(), Mock(wraps=spool_file.connected)
-    monkeypatch.setattr(spool_module, "connected", begun)
-    assert harness.spool is not None
-    counts = []
-    for publishes in (False, False, True, False):
-        if publishes:
-            harness.publish(miss(1))
-        harness.spool.checkpoint()
-        counts.append(begun.call_count)
-
-    assert counts == [1, 1, 2, 2]
+    assert path.with_name("spool.db-wal").stat().st_size < 1_000_000
 
 
 def test_a_disk_that_refuses_leaves_the_event_in_memory_and_is_counted(opened: Opened) -> None:
@@ -324,7 +285,6 @@ def test_a_spool_that_cannot_be_written_is_a_degraded_mode_until_it_can(opened: 
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
         harness.publish(miss(1))
-        harness.spool.checkpoint()
         assert fault(harness) == (FAILED_WRITES, 1.0)
         other.execute("DROP TRIGGER refuse")
     harness.publish(miss(2))
