@@ -140,7 +140,8 @@ class Spool:
         except sqlite3.Error as error:
             self._metrics.event_spool_failures.inc()
             if access not in self._failing:
-                log.error("event_spool_fails", access=access, error=type(error).__name__)  # noqa: TRY400  no path, no row
+                name = getattr(error, "sqlite_errorname", type(error).__name__)  # only what SQLite itself says has one
+                log.error("event_spool_fails", access=access, error=name)  # noqa: TRY400  no path, no row
             self._failing.add(access)
 
 

@@ -284,8 +284,10 @@ def test_a_spool_that_cannot_be_written_is_a_degraded_mode_until_it_can(opened: 
     assert fault(harness) == (None, 0.0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
-        harness.publish(miss(1))
+        with capture_logs() as lines:
+            harness.publish(miss(1))
         assert fault(harness) == (FAILED_WRITES, 1.0)
+        assert [line["error"] for line in lines] == ["SQLITE_CONSTRAINT_TRIGGER"]
         other.execute("DROP TRIGGER refuse")
     harness.publish(miss(2))
     assert fault(harness) == (None, 0.0)
