@@ -490,9 +490,7 @@ class EventSettings(Group):
     circuit_failure_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 10, "consecutive failures that open Kafka's circuit", ge=1
     )
-    circuit_recovery_s: float = setting(
-        "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "initial open time, seconds", gt=0
-    )
+    circuit_recovery_s: float = setting("KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "open time, seconds", gt=0)
     circuit_success_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 3, "successes that close it", ge=1
     )

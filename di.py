@@ -746,6 +746,7 @@ class EventsProvider(Provider):
         rules = CircuitRules(
             failure_threshold=settings.events.circuit_failure_threshold,
             recovery_s=settings.events.circuit_recovery_s,
+            longest_open_s=settings.events.circuit_recovery_s,  # events wait meanwhile, and fill the queue
             success_threshold=settings.events.circuit_success_threshold,
             probe_s=ACK_TIMEOUT_S,
         )

@@ -23,7 +23,13 @@ class Circuit:
     """A circuit breaker with what surrounds it. luck: where between its bounds the jitter falls."""
 
     def __init__(
-        self, clock: Clock | None = None, *, luck: float = 1.0, failure_threshold: int = 5, counts: bool = True
+        self,
+        clock: Clock | None = None,
+        *,
+        luck: float = 1.0,
+        failure_threshold: int = 5,
+        longest_open_s: float = 300.0,
+        counts: bool = True,
     ) -> None:
         self.clock = clock or Clock()
         self.luck = luck
@@ -34,6 +40,7 @@ class Circuit:
                 counts=counts,
                 failure_threshold=failure_threshold,
                 recovery_s=30.0,
+                longest_open_s=longest_open_s,
                 success_threshold=2,
                 probe_s=20.0,
             ),

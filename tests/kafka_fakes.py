@@ -117,7 +117,13 @@ class Harness:
             clock=self.clock,
         )
         self.circuit = CircuitBreaker(
-            CircuitRules(failure_threshold=10, recovery_s=30.0, success_threshold=3, probe_s=ACK_TIMEOUT_S),
+            CircuitRules(
+                failure_threshold=10,
+                recovery_s=30.0,
+                longest_open_s=30.0,
+                success_threshold=3,
+                probe_s=ACK_TIMEOUT_S,
+            ),
             clock=self.clock,
             jitter=upper,
             on_transition=self._changed,

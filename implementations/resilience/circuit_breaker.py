@@ -14,7 +14,6 @@ from api_models import CircuitState
 from implementations.resilience.failure_window import FailureWindow
 from protocols import ClockProtocol
 
-LONGEST_OPEN_S = 300.0
 LONGEST_ASKED_S = 3600.0
 EXTRA_PROBE_S = 5.0
 OWN_DECISION = "service"  # the actor of a hold that no administrator ordered
@@ -22,7 +21,9 @@ OWN_DECISION = "service"  # the actor of a hold that no administrator ordered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRules:
-    """recovery_s: the first open time. probe_s: how long a call may take; a probe that takes much longer has failed.
+    """recovery_s: the first open time, which doubles with each opening up to longest_open_s.
+
+    probe_s: how long a call may take; a probe that takes much longer has failed.
 
     counts: False if only orders move the circuit, whatever its calls report.
     """
@@ -30,6 +31,7 @@ class CircuitRules:
     counts: bool = True
     failure_threshold: int = 5
     recovery_s: float = 30.0
+    longest_open_s: float = 300.0
     success_threshold: int = 2
     probe_s: float = 30.0
 
@@ -227,8 +229,8 @@ class CircuitBreaker:
         return Refused(inf if hold.until_s is None else hold.until_s - now_s, hold.reason)
 
     def _open(self, retry_after_s: float) -> None:
-        """Open for a jittered time that doubles with each opening, and is at least the dependency's Retry-After."""
-        longest_s = min(self._rules.recovery_s * 2.0**self._openings, LONGEST_OPEN_S)
+        """Open for a jittered time, at least for the dependency's Retry-After."""
+        longest_s = min(self._rules.recovery_s * 2.0**self._openings, self._rules.longest_open_s)
         open_s = max(self._jitter(longest_s / 2, longest_s), min(retry_after_s, LONGEST_ASKED_S))
         self._openings = min(self._openings + 1, 32)
         self._open_until_s = self._clock() + open_s

@@ -199,6 +199,15 @@ def test_the_open_time_doubles_with_each_opening_up_to_five_minutes_and_is_jitte
     assert circuit.bounds == [(15, 30), (30, 60), (60, 120), (120, 240), (150, 300), (150, 300), (150, 300)]
 
 
+def test_the_open_time_does_not_grow_where_the_rules_let_it_be_no_longer() -> None:
+    circuit = Circuit(longest_open_s=30.0)
+    circuit.bad(5)
+    for _ in range(3):
+        circuit.wait()
+        circuit.bad()
+    assert circuit.bounds == [(15, 30)] * 4
+
+
 @pytest.mark.parametrize(("luck", "wait_s"), [(0.0, 15), (0.5, 22.5), (1.0, 30)])
 def test_the_circuit_stays_open_for_what_the_jitter_says(luck: float, wait_s: float) -> None:
     assert opened(luck=luck).wait_s == wait_s

@@ -182,6 +182,7 @@ async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch
     assert providers == dict.fromkeys(ProviderName, (rules, 6, 70 - 6))
     ((of_kafka, kafka_circuit),) = kafka
     assert (of_kafka.failure_threshold, of_kafka.recovery_s, of_kafka.success_threshold) == (8, 9.0, 10)
+    assert of_kafka.longest_open_s == of_kafka.recovery_s
     with capture_logs() as lines:
         kafka_circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
     assert [(line["event"], line["before"], line["after"]) for line in lines] == [("kafka_circuit", "closed", "open")]
