@@ -1,5 +1,6 @@
 """Who is asked after a failure, and which failure is told when nobody answers."""
 
+from collections.abc import Mapping
 from itertools import permutations
 from typing import Any
 
@@ -215,6 +216,11 @@ async def test_the_end_of_a_failed_question_names_the_provider_that_failed() -> 
     assert harness.completed().provider is OPENAI
 
 
+def with_windows(first: int | None, second: int | None, judges: Mapping[ProviderName, FakeProvider]) -> Harness:
+    windows = {ANTHROPIC: ModelTraits(context_tokens=first), OPENAI: ModelTraits(context_tokens=second)}
+    return Harness(judges, catalogue=ModelCatalogue({name: {"*": traits} for name, traits in windows.items()}))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "is_asked"),
     [
@@ -230,10 +236,8 @@ async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
     first: int | None, second: int | None, *, is_asked: bool
 ) -> None:
     other = FakeProvider(OPENAI_REPLY)
-    windows = {ANTHROPIC: ModelTraits(context_tokens=first), OPENAI: ModelTraits(context_tokens=second)}
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(ContextTooLongError("it answered 400")), OPENAI: other},
-        catalogue=ModelCatalogue({name: {"*": traits} for name, traits in windows.items()}),
+    harness = with_windows(
+        first, second, {ANTHROPIC: FakeProvider(ContextTooLongError("it answered 400")), OPENAI: other}
     )
     if is_asked:
         assert (await harness.compare(query())).reply == OPENAI_REPLY
@@ -241,6 +245,11 @@ async def test_a_question_too_long_for_one_window_goes_only_to_a_larger_one(
         with pytest.raises(ContextTooLongError):
             await harness.compare(query())
     assert len(other.requests) == is_asked
+
+
+async def test_who_is_down_is_replaced_by_one_with_a_smaller_window() -> None:
+    judges = {ANTHROPIC: FakeProvider(ProviderUnavailableError("down")), OPENAI: FakeProvider(OPENAI_REPLY)}
+    assert (await with_windows(200, 100, judges).compare(query())).reply == OPENAI_REPLY
 
 
 async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:

@@ -314,6 +314,7 @@ async def test_a_verdict_that_takes_longer_than_its_turn_answers_if_no_other_can
     result = await harness.compare(query(timeout_s=0.001, cache_use=use))
     assert (result.reply.provider, result.cache_outcome) == (ANTHROPIC, outcome)
     assert [attempt.provider for attempt in result.attempts] == [OPENAI, ANTHROPIC]
+    assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == -30
     assert result.cost_usd == harness.completed().cost_estimate == 0.25
     assert len(harness.events.of(CostTracked)) == 1
 
