@@ -19,7 +19,7 @@ from exceptions import (
     RequestRejectedError,
     TruncatedReplyError,
 )
-from implementations.resilience.call import Deadline, Record, calling, current_call
+from implementations.resilience.call import Deadline, Record, calling, current_call, waiting_for_redis
 from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import Retrying
 from implementations.resilience.retry_budget import RetryBudget
@@ -342,3 +342,12 @@ def test_what_a_request_has_used_up_its_flight_has_used_up_too_and_the_other_way
     asked.record.add(second.record)
     asked.record.add(Record())
     assert (asked.record.redis_s, asked.record.replaced_connection) == (0.2, True)
+
+
+def test_what_was_waited_for_redis_is_missing_from_the_next_wait() -> None:
+    clock = Clock()
+    with calling(call(clock, remaining_s=0.375)):
+        for left_s in (0.25, 0.125, 0.125 - 0.0625):
+            with waiting_for_redis() as patience_s:
+                assert patience_s == left_s
+                clock.advance(left_s / 2)
