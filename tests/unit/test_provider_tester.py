@@ -13,6 +13,7 @@ from exceptions import ProviderUnavailableError
 from implementations import provider_tester_impl
 from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
+from implementations.resilience.call import current_call
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
 from protocols import (
@@ -177,6 +178,17 @@ async def test_a_test_that_hangs_ends_by_itself(monkeypatch: pytest.MonkeyPatch)
         reports = [await harness.test(deep=False), await harness.test(deep=True)]
 
     assert [(report.success, report.message) for report in reports] == [(False, TOO_LATE)] * 2
+
+
+async def test_the_attempt_of_a_deep_test_ends_a_little_before_the_test() -> None:
+    left_s: list[float] = []
+
+    async def asked(_: ProviderRequest) -> ProviderReply:
+        left_s.append(current_call().deadline.attempt_s())
+        return reply()
+
+    await Harness({ANTHROPIC: FakeProvider(asked)}).test(deep=True)
+    assert 0.9 < left_s[0] / provider_tester_impl.TEST_TIMEOUT_S < 1.0
 
 
 async def test_a_deep_test_buys_one_verdict_past_the_policies_and_tells_the_model() -> None:
