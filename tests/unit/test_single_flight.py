@@ -143,6 +143,18 @@ async def test_who_waits_gets_what_came_while_the_loop_stood_still(monkeypatch: 
     assert result_of(flight) == "done"
 
 
+async def test_who_waits_while_the_loop_runs_leaves_on_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, work = Clock(), Work()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+    caller = asyncio.create_task(has_landed(SingleFlight[str]().board("key", work), within_s=30.0))
+    await settle()
+    clock.advance(30)
+    await settle()
+    assert caller.done()
+    work.go.set()
+    assert not await caller
+
+
 async def test_only_who_started_the_flight_answers_for_it() -> None:
     flights, work, started = SingleFlight[str](), Work(), list[asyncio.Task[str]]()
     boarded = [flights.board("key", work, on_start=started.append) for _ in range(3)]
