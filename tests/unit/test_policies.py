@@ -210,8 +210,9 @@ async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_to
     money = budget(lambda: cost_rules(limit_usd_per_day=10.0), metrics=new_metrics())
     judge, books_ = FakeProvider(reply()), accounting_of(FixedPrices(0.5), metrics=new_metrics(), now=Calendar())
     late = call(Clock(), remaining_s=0.0)
-    with calling(late), pytest.raises(AttemptCutShortError):
+    with calling(late), pytest.raises(AttemptCutShortError) as cut:
         await Metered(judge, budget=money, accounting=books_, clock=Clock()).generate_comparison(request())
+    assert cut.value.provider is request().provider
     assert not judge.requests
     assert not late.record.attempts
     assert [(account.held, account.spent) for account in money.accounts] == [(0, 0), (0, 0)]

@@ -98,6 +98,18 @@ async def test_what_may_not_be_repeated_is_not(failure: BaseException) -> None:
     assert (operation.calls, sleep.naps) == (1, [])
 
 
+@pytest.mark.parametrize("end", [ValueError("a defect"), asyncio.CancelledError()], ids=lambda end: type(end).__name__)
+async def test_a_repetition_that_a_defect_or_a_stop_ends_passes_it_on(end: BaseException) -> None:
+    outcomes = [ProviderUnavailableError("overloaded"), end]
+
+    async def operation() -> str:
+        raise outcomes.pop(0)
+
+    with calling(call(Clock())), pytest.raises(type(end)) as passed:
+        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
+    assert passed.value is end
+
+
 async def test_the_back_off_stays_within_its_growing_bounds() -> None:
     sleep = InstantSleep()
     for _ in range(50):
