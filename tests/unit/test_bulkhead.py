@@ -92,7 +92,7 @@ async def test_who_is_turned_away_is_told_why_and_frees_no_slot_of_another(
     for _ in range(2):
         with pytest.raises(ServiceOverloadedError) as crowded:
             await bulkhead.enter(within_s=0)
-        assert crowded.value.shed is reason
+        assert (crowded.value.shed, crowded.value.retry_after_s) == (reason, 1.0)
     assert bulkhead.inside == 1
     slot.leave()
 

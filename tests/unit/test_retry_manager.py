@@ -220,6 +220,14 @@ async def test_a_provider_in_trouble_is_burdened_with_few_repetitions() -> None:
     assert 1100 <= calls <= 1000 * 1.1 + 10
 
 
+def test_a_provider_in_trouble_from_the_beginning_is_burdened_with_ten() -> None:
+    budget, retries = RetryBudget(), 0
+    while budget.allows:
+        budget.retry()
+        retries += 1
+    assert retries == 10
+
+
 @pytest.mark.parametrize(
     "failure", [InvalidReplyError("prose"), RateLimitedError("slow down", retry_after_s=2.0)], ids=str
 )

@@ -297,7 +297,9 @@ async def test_an_open_circuit_answers_at_once_even_while_every_place_is_taken()
     stack.guards.circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
     second = asyncio.create_task(stack.ask())
     await settle()
-    assert isinstance(second.exception(), CircuitOpenError)
+    refused = second.exception()
+    assert isinstance(refused, CircuitOpenError)
+    assert refused.provider is ANTHROPIC
     answers.set()
     assert await first == reply()
 
@@ -433,6 +435,7 @@ async def test_a_pause_beyond_the_deadline_fails_at_once_with_its_figure() -> No
     assert first.retry_after_s == 3600.0
     second = await stack.outcome(within_s=1.0)
     assert isinstance(second, ThrottlePausedError)
+    assert second.provider is ANTHROPIC
     assert second.retry_after_s is not None
     assert 3590 < second.retry_after_s <= 3600
     assert stack.upstream.calls == 1
