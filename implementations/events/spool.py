@@ -1,21 +1,24 @@
 """The pending events as rows on disk: they survive a crash of the process, but not a power failure.
 
-A row is inserted in the same call that publishes the event, and callers wait for no fsync, because there is none. An
-event that cannot be read stays in its row for inspection.
+A row is inserted in the same call that publishes the event, and callers wait for no fsync, because there is none. A
+disk that hangs holds up one call, for a quarter of a second; until it goes on, events are in memory only. An event that
+cannot be read stays in its row for inspection.
 """
 
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import orjson
 import structlog
 
 from api_models import ProcessingEvent
+from implementations.events.disk_thread import DiskThread
 from implementations.events.message import Message
 from implementations.events.spool_file import SELECT, aside, opened
 from metrics import Metrics
@@ -37,7 +40,6 @@ class Spool:
     """
 
     def __init__(self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: ClockProtocol) -> None:
-        self._path = path
         self._metrics = metrics
         self._now = now
         self._clock = clock
@@ -45,6 +47,7 @@ class Spool:
         self._undeleted: set[int] = set()
         self._unreadable: dict[str | None, list[int]] = {}
         self._lock, self._rows = opened(path)
+        self._disk = DiskThread()
         self._was_damaged = aside(path, 1).exists()
 
     @property
@@ -68,7 +71,8 @@ class Spool:
             message.encoded(),
         )
         with self._failures_counted("insert"):
-            message.row = self._rows.execute(INSERT, row).lastrowid
+            message.row = self._disk.run(lambda: self._stored(row))
+            self._undeleted.discard(message.row)
 
     def delete(self, messages: Sequence[Message]) -> None:
         """Delete the messages, in one transaction. Those that the disk refuses are deleted once it takes others."""
@@ -77,8 +81,7 @@ class Spool:
         rows = done if "delete" in self._failing else self._undeleted.copy()
         if rows:
             with self._failures_counted("delete"):
-                with self._transaction():
-                    self._rows.executemany("DELETE FROM events WHERE id = ?", [(row,) for row in rows])
+                self._disk.run(lambda: self._deleted(rows))
                 self._undeleted -= rows
 
     def kept(self) -> Iterator[Message]:
@@ -119,8 +122,20 @@ class Spool:
 
     def close(self) -> None:
         """Close the database and release the lock."""
-        self._rows.close()
+        with self._failures_counted("close"):
+            self._disk.run(self._rows.close)
+        self._disk.end()
         self._lock.close()
+
+    def _stored(self, row: Sequence[object]) -> int:
+        """The number of the new row, which is to be deleted again unless somebody still waits for it."""
+        number = cast("int", self._rows.execute(INSERT, row).lastrowid)
+        self._undeleted.add(number)
+        return number
+
+    def _deleted(self, rows: Collection[int]) -> None:
+        with self._transaction():
+            self._rows.executemany("DELETE FROM events WHERE id = ?", [(row,) for row in rows])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

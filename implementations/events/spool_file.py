@@ -67,7 +67,7 @@ def _prepared(path: Path) -> sqlite3.Connection:
         if not error.sqlite_errorname.startswith(DISK_FAILS):
             raise
         log.error("event_spool_not_opened", error=error.sqlite_errorname)  # noqa: TRY400  a traceback would add nothing
-        closed = sqlite3.connect(":memory:")
+        closed = sqlite3.connect(":memory:", check_same_thread=False)
         closed.close()
         return closed
     except sqlite3.DatabaseError as error:
@@ -105,7 +105,7 @@ def aside(path: Path, number: int) -> Path:
 
 
 def connected(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode, with a short busy timeout, because an operator may be looking at it."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+    """A connection in autocommit mode, for one thread at a time; waits a little for an operator who looks at it."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from api_models import DegradedMode, EventDropReason, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
-from implementations.events import spool_file
+from implementations.events import disk_thread, spool_file
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
 from tests.fakes import sample
 from tests.kafka_fakes import Harness, keys, message, miss
@@ -157,6 +157,28 @@ def test_a_disk_that_refuses_leaves_the_event_in_memory_and_is_counted(opened: O
 
     assert harness.queue.pending == 2
     assert sample(harness.metrics, FAILURES) == 2.0
+
+
+def test_a_disk_that_hangs_is_waited_for_once_and_used_again_when_it_goes_on(
+    opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_file, "BUSY_S", 60.0)
+    monkeypatch.setattr(disk_thread, "PATIENCE_S", 0.01)
+    harness = opened()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, capture_logs() as lines:
+        other.execute("BEGIN IMMEDIATE")
+        harness.publish(miss(1), miss(2))
+        assert fault(harness) == (FAILED_WRITES, 1.0)
+        assert [(line["access"], line["error"]) for line in lines] == [("insert", "DiskHangsError")]
+        assert sample(harness.metrics, FAILURES) == 2.0
+        other.execute("COMMIT")
+    monkeypatch.setattr(disk_thread, "PATIENCE_S", 60.0)
+    while harness.outbox.health().spool_fault is not None:  # the first event's row is still being written
+        harness.publish(miss(3))
+    harness.queue.delivered(harness.queue.take(MISS, harness.queue.pending))
+    died(harness)
+
+    assert opened().counts()["restored"] == 0.0
 
 
 def test_a_transaction_that_fails_leaves_none_open(opened: Opened, path: Path) -> None:
