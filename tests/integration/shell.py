@@ -1,4 +1,4 @@
-"""The shell that does as the pages say; where curl is missing, which `make test` shall not need, it does nothing."""
+"""The shell that runs the commands of the pages; their tests are skipped where curl is missing, which they call."""
 
 import shutil
 
