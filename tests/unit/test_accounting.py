@@ -7,7 +7,7 @@ import pytest
 from api_models import AttemptOutcome, ProviderName
 from implementations.accounting.ledger import Ledger
 from implementations.accounting_impl import NEWEST_WEIGHT
-from protocols import ProviderActivity
+from protocols import ProviderActivity, UsageTotals
 from tests.fakes import (
     KNOWN_MODEL,
     NOON,
@@ -63,6 +63,26 @@ class Harness:
 
     def unknown(self, provider: ProviderName) -> float | None:
         return sample(self.metrics, "llm_provider_cost_unknown_total", provider=provider)
+
+
+@pytest.mark.parametrize(("cost_usd", "micro_usd", "unpriced"), [(0.25, 250_000, 0), (None, 0, 1)])
+def test_a_purchase_and_an_answer_that_spared_one_are_booked(
+    cost_usd: float | None, micro_usd: int, unpriced: int
+) -> None:
+    harness = Harness()
+    harness.buy(cost_usd=cost_usd)
+    harness.accounting.saved(request(), reply(cost_usd=cost_usd))
+    bought = reply().purchase.usage
+    assert booked_today(harness.ledger, ANTHROPIC) == UsageTotals(
+        requests=1,
+        successes=1,
+        prompt_tokens=bought.prompt,
+        completion_tokens=bought.completion,
+        cost_micro_usd=micro_usd,
+        unpriced=unpriced,
+        cache_hits=1,
+        saved_micro_usd=micro_usd,
+    )
 
 
 def test_a_provider_that_was_never_asked_has_an_empty_book() -> None:

@@ -1,6 +1,7 @@
 """Money in a fleet that shares one store: messages that cross, get lost or come late, and a store that forgets."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, cycle, repeat
 from unittest.mock import patch
@@ -11,9 +12,10 @@ from api_models import AttemptOutcome, ProviderName
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.money import micro_usd
-from implementations.accounting.shared_budget import AT_ONCE
+from implementations.accounting.shared_budget import AT_ONCE, Entry
 from implementations.resilience.call import calling
 from protocols import ProviderRequest
+from tests.fake_shared_budget import FakeBudgetStore
 from tests.fakes import Clock, call, request, sample, settle
 from tests.fleet import CENT, DAY, MONTH, PRICED, TOMORROW, Fleet, bought
 
@@ -112,6 +114,19 @@ async def test_a_call_asks_a_redis_that_does_not_answer_only_once() -> None:
     fleet.store.away = True
     assert await fleet.reserves(0) is not None
     assert fleet.store.messages == 1
+
+
+async def test_a_redis_that_answers_to_declarations_alone_leaves_each_replica_its_part() -> None:
+    fleet, exchange = Fleet(day=1.0), FakeBudgetStore.exchange
+
+    async def answers_declarations(
+        store: FakeBudgetStore, verb: str, epoch: int, entries: Sequence[Entry], *, ceiling: int
+    ) -> list[int] | None:
+        reply = await exchange(store, verb, epoch, entries, ceiling=ceiling)
+        return reply if verb == "declare" else None
+
+    with patch.object(FakeBudgetStore, "exchange", answers_declarations):
+        assert await fleet.reserves(0) is not None
 
 
 async def left_before_the_answer(fleet: Fleet) -> None:
