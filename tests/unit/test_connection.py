@@ -289,6 +289,22 @@ async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(
     assert caller.body == b"one two"
 
 
+async def test_a_part_too_many_stays_refused_when_the_rest_comes_before_it_is_read(app: Quart) -> None:
+    caller, watched = Caller(part(b"1" * (MOST_BYTES + 1), more=True), part(b"2")), asyncio.Event()
+
+    async def read_late() -> Response:
+        await watched.wait()
+        return Response(await request.get_data(cache=False))
+
+    that(app, read_late)
+    asked = asyncio.create_task(ask(app, caller))
+    await asyncio.sleep(0.01)
+    watched.set()
+    await asyncio.wait_for(asked, LONG_S)
+
+    assert caller.status == 413
+
+
 async def test_a_cancellation_by_somebody_else_passes(app: Quart) -> None:
     ended = that(app, asyncio.Event().wait)
     asked = asyncio.create_task(ask(app, Caller(part(b""))))
