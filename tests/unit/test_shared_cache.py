@@ -161,6 +161,11 @@ async def test_the_local_tier_answers_alone_while_redis_is_away() -> None:
         degraded_mode=DegradedMode.CACHE_LOCAL_ONLY,
         cause="connection",
     )
+    replica.server.broken = None
+    await replica.probed(4)
+    assert replica.cache.health() == CacheHealth(
+        mode=CacheMode.HEALTHY, redis=DependencyStatus.HEALTHY, redis_failure_count=3
+    )
 
 
 async def test_a_redis_that_can_only_be_read_goes_on_giving_answers() -> None:
