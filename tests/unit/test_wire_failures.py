@@ -524,6 +524,8 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (quoting('{"error": "a", "error": "b"}'), RequestRejectedError),
     (quoting("\ud800"), RequestRejectedError),
     (quoting("it is temporarily rate-limited upstream.", 429), RateLimitedError),
+    (quoting(openai("insufficient_quota"), 429), RateLimitedError),
+    (quoting(openai("model_not_found"), 502), ProviderUnavailableError),
 ]
 
 
