@@ -241,6 +241,16 @@ def test_what_others_spent_before_we_heard_of_them_is_no_spike_and_neither_is_a_
         assert rate.observe(MONTH, spent, covers=UsageScope.FLEET) is None
 
 
+def test_what_a_new_month_begins_with_is_spent_anew() -> None:
+    calendar = Calendar()
+    rate = SpendingRate(now=calendar)
+    for _ in range(5):
+        rate.observe(MONTH, 900 * FLOOR_MICRO, covers=UsageScope.FLEET)
+        calendar.move(hours=1)
+    assert rate.observe("2026-12", FLOOR_MICRO, covers=UsageScope.FLEET) is None
+    assert rate.observe("2026-12", FLOOR_MICRO + 1, covers=UsageScope.FLEET) is not None
+
+
 def test_a_new_service_knows_no_usual_hour() -> None:
     rate = SpendingRate(now=Calendar())
     rate.observe(MONTH, 0, covers=UsageScope.FLEET)

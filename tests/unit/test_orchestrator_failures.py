@@ -197,6 +197,7 @@ async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
             ThrottlePausedError,
             60.0,
         ),
+        (ServiceOverloadedError("full"), CostLimitExceededError("nothing is left"), ServiceOverloadedError, None),
     ],
 )
 async def test_where_nobody_was_asked_the_smallest_wait_is_told(
