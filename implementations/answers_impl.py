@@ -86,7 +86,7 @@ class AnswersImpl:
             return Answer(candidate=candidate, reply=known.reply, outcome=CacheOutcome.HIT, age_s=known.age_s)
         if not self._query.cache_use.buys:
             raise NotCachedError("ask again without only-if-cached")
-        return await self._from_flight(key, candidate, share)
+        return self._landed() or await self._from_flight(key, candidate, share)
 
     async def late_answer(self) -> Answer | None:
         """That of the first flight to land, of those left under way, if it does before the deadline."""

@@ -404,6 +404,27 @@ async def test_a_late_verdict_is_told_while_another_candidate_is_asked(monkeypat
     assert [told.provider for told in harness.events.of(CostTracked)] == [ANTHROPIC, OPENAI]
 
 
+async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop_clock, late, other = Clock(), Held(reply()), FakeProvider()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+
+    async def look_up(key: str) -> CachedReply | None:
+        if harness.events.of(CacheMiss):  # the second one's turn
+            late.go.set()
+            await settle()
+        return await find(key)
+
+    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: other})
+    find = harness.cache.get
+    with patch.object(harness.cache, "get", look_up):
+        harness.rebuild()
+    result = await harness.compare(query())
+    assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.25)
+    assert other.requests == []
+
+
 async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
