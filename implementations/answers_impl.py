@@ -139,15 +139,16 @@ class AnswersImpl:
         self._left[task] = LeftFlight(candidate=candidate, outcome=outcome, record=record, told=len(record.attempts))
 
     def _landed(self) -> Answer | None:
-        """The answer of a flight that was left and has landed with one; those that landed without are forgotten."""
+        """The answer of a flight that was left and has landed with one. What it cost is told however a flight ended."""
+        answer, record = None, current_call().record
         for task in [task for task in self._left if task.done()]:
             left = self._left.pop(task)
-            if not task.cancelled() and task.exception() is None:
-                record, untold = current_call().record, left.record.attempts[left.told :]
-                record.attempts += untold
-                record.upstream_s += sum(attempt.duration_s for attempt in untold)
-                return Answer(candidate=left.candidate, reply=task.result(), outcome=left.outcome)
-        return None
+            untold = left.record.attempts[left.told :]
+            record.attempts += untold
+            record.upstream_s += sum(attempt.duration_s for attempt in untold)
+            if answer is None and not task.cancelled() and task.exception() is None:
+                answer = Answer(candidate=left.candidate, reply=task.result(), outcome=left.outcome)
+        return answer
 
     async def _known(self, key: str, candidate: Candidate) -> CachedReply | None:
         began_s = self._clock()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -20,6 +21,7 @@ from api_models import (
 )
 from exceptions import (
     AttemptCutShortError,
+    BrokenReplyError,
     ContentRefusedError,
     DeadlineExceededError,
     ProviderOverloadedError,
@@ -438,6 +440,25 @@ async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
     assert not asking.done()
     held.go.set()
     assert (await asking).reply == OPENAI_REPLY
+
+
+async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop_clock, charged, held = Clock(), BrokenReplyError("cut off"), Held(OPENAI_REPLY)
+    charged.purchase = replace(reply().purchase, cost_usd=0.125)
+    late = Held(charged)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
+    asking = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    late.go.set()
+    await settle()
+    held.go.set()
+    result = await asking
+    assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
+    assert result.cost_usd == harness.completed().cost_estimate == 0.625
+    assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5]
 
 
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
