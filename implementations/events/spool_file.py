@@ -28,7 +28,6 @@ MAGIC = b"SQLite format 3\x00"
 BLANK = bytes(len(MAGIC))  # where a power failure lost the first page
 FILES = ("", "-wal", "-shm")
 DISK_FAILS = ("SQLITE_FULL", "SQLITE_IOERR")
-BUSY_S = 0.2
 
 log = structlog.get_logger("events")
 
@@ -105,7 +104,11 @@ def aside(path: Path, number: int) -> Path:
 
 
 def connected(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode, for one thread at a time; waits a little for an operator who looks at it."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
+    """A connection in autocommit mode, for one thread at a time. It waits five seconds for others' transactions.
+
+    That is far longer than the disk's thread is waited for: a database that an operator keeps locked is a disk that
+    hangs, and does not hold up each call anew.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection

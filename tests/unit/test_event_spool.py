@@ -159,11 +159,9 @@ def test_a_disk_that_refuses_leaves_the_event_in_memory_and_is_counted(opened: O
     assert sample(harness.metrics, FAILURES) == 2.0
 
 
-def test_a_disk_that_hangs_is_waited_for_once_and_used_again_when_it_goes_on(
+def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_again_when_it_goes_on(
     opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_file, "BUSY_S", 60.0)
-    monkeypatch.setattr(disk_thread, "PATIENCE_S", 0.01)
     harness = opened()
     with closing(sqlite3.connect(path, isolation_level=None)) as other, capture_logs() as lines:
         other.execute("BEGIN IMMEDIATE")
