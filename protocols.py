@@ -838,6 +838,10 @@ class AnswersProtocol(Protocol):
         """The answer of a flight that an earlier `answer` has left under way, if one lands before the deadline."""
         ...
 
+    def end(self) -> None:
+        """The request has ended: flights that were left for its sake alone buy nothing more."""
+        ...
+
 
 AnswersTo = Callable[[ComparisonQuery, CurrentSettings], AnswersProtocol]  # to one query, under one snapshot
 

@@ -74,6 +74,7 @@ class AnswersImpl:
         self._if_bought = CacheOutcome.MISS if self._reads else CacheOutcome.BYPASS
         # How long what is bought serves others, by the cache; None if it does not.
         self._ttl_s = settings.cache_ttl_s if settings.cache_enabled and query.cache_use.writes else None
+        self._serves_nobody_else = query.cache_use is not CacheUse.NORMAL and self._ttl_s is None
         self._left: dict[asyncio.Task[ProviderReply], LeftFlight] = {}
         self._has_waited_in_vain = False  # for a flight that goes on, or that took all of its time
 
@@ -96,14 +97,19 @@ class AnswersImpl:
                 return answer
         return None
 
+    def end(self) -> None:
+        """The request has ended: flights that were left for its sake alone buy nothing more."""
+        for left in self._left.values():
+            left.record.is_abandoned = self._serves_nobody_else
+
     async def _from_flight(self, key: str, candidate: Candidate, share: TimeShare) -> Answer:
         """The answer, within this candidate's share of the deadline; that of a flight left earlier, if it lands first.
 
         A request that joined the flight of another may join or start the next one (`_may_join_next`). One that has
         waited in vain starts another flight only if it has the time for an attempt.
         """
-        call, is_shared = current_call(), self._query.cache_use is CacheUse.NORMAL
-        flight_key = (self._cache.generation, key) if is_shared else uuid4()
+        call = current_call()
+        flight_key = (self._cache.generation, key) if self._query.cache_use is CacheUse.NORMAL else uuid4()
         while True:
             patience = call.deadline.share(share)
             left_s, joins_another = patience.remaining_s(), self._flights.is_under_way(flight_key)
@@ -130,7 +136,7 @@ class AnswersImpl:
                     raise
             finally:
                 call.record.add(flight.record)
-                flight.record.is_abandoned = not is_shared and self._ttl_s is None
+                flight.record.is_abandoned = self._serves_nobody_else and task not in self._left
 
     def _leave(
         self, task: asyncio.Task[ProviderReply], record: Record, candidate: Candidate, outcome: CacheOutcome

@@ -130,6 +130,8 @@ class LLMOrchestratorImpl:
             if late is None:
                 raise
             return late
+        finally:
+            answers.end()
 
     def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
         """That of a request whose caller sets none."""

@@ -588,6 +588,28 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandon
     await settle()
 
 
+async def test_a_purchase_left_for_the_next_candidate_is_abandoned_when_its_request_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop_clock, late, other = Clock(), Held(reply()), Held(OPENAI_REPLY)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    slow, records = outlasting_its_turn(late, loop_clock), list[Record]()
+
+    async def asked(request: ProviderRequest) -> ProviderReply:
+        records.append(current_call().record)
+        return await slow.generate_comparison(request)
+
+    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(other)}, cache_enabled=False)
+    asking = asyncio.create_task(harness.compare(query(cache_use=CacheUse.BYPASS)))
+    await other.reached.wait()
+    assert [record.is_abandoned for record in records] == [False]  # its verdict would still be told
+    other.go.set()
+    await asking
+    assert [record.is_abandoned for record in records] == [True]
+    late.go.set()
+    await settle()
+
+
 async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> None:
     left: list[float] = []
 
