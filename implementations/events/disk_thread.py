@@ -26,8 +26,8 @@ class DiskThread:
     def run(self, work: Callable[[], T]) -> T:
         """Its result, or its exception. Blocks the caller for PATIENCE_S at most.
 
-        Raises DiskHangsError after that, and at once as long as an earlier piece of work has not ended, or after
-        `end`. What is late is done nevertheless.
+        Raises DiskHangsError after that, and at once as long as an earlier piece of work has not ended. What is late
+        is done nevertheless; what comes after `end` is not.
         """
         results: list[T] = []
         errors: list[Exception] = []
@@ -35,7 +35,7 @@ class DiskThread:
         def done() -> None:
             try:
                 results.append(work())
-            except Exception as error:  # noqa: BLE001  the caller's
+            except Exception as error:  # noqa: BLE001  raised where the caller waits
                 errors.append(error)
 
         if not self._free.acquire(blocking=False):

@@ -84,7 +84,7 @@ def _prepared(path: Path) -> sqlite3.Connection:
 def _sound(path: Path) -> sqlite3.Connection:
     """A connection to the database, ready for use. Raises sqlite3.Error, DatabaseError itself if it is damaged."""
     with contextlib.ExitStack() as stack:
-        rows = stack.enter_context(contextlib.closing(connected(path)))
+        rows = stack.enter_context(contextlib.closing(_connected(path)))
         for statement in PREPARATION:
             rows.execute(statement)
         if rows.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
@@ -103,7 +103,7 @@ def aside(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.damaged-{number}")
 
 
-def connected(path: Path) -> sqlite3.Connection:
+def _connected(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, for one thread at a time. It waits five seconds for others' transactions.
 
     That is far longer than the disk's thread is waited for: a database that an operator keeps locked is a disk that

@@ -265,13 +265,9 @@ async def test_a_failure_that_nobody_renders_is_answered(either: Quart) -> None:
     assert caller.status == 500
 
 
-@pytest.mark.parametrize(("parts", "later"), [([b"one "], [b"two"]), ([b"one two"], []), ([b"one ", b"two"], [])])
-async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(
-    parts: list[bytes], later: list[bytes], app: Quart
-) -> None:
-    count = len(parts) + len(later)
-    messages = [part(text, more=number < count) for number, text in enumerate((*parts, *later), start=1)]
-    caller, watched = Caller(*messages[: len(parts)]), asyncio.Event()
+async def read_late_from(caller: Caller, app: Quart) -> asyncio.Task[None]:
+    """A request of this caller, whose body is read only when he has been watched for a while."""
+    watched = asyncio.Event()
 
     async def read_late() -> Response:
         await watched.wait()
@@ -281,6 +277,17 @@ async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(
     asked = asyncio.create_task(ask(app, caller))
     await asyncio.sleep(0.01)
     watched.set()
+    return asked
+
+
+@pytest.mark.parametrize(("parts", "later"), [([b"one "], [b"two"]), ([b"one two"], []), ([b"one ", b"two"], [])])
+async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(
+    parts: list[bytes], later: list[bytes], app: Quart
+) -> None:
+    count = len(parts) + len(later)
+    messages = [part(text, more=number < count) for number, text in enumerate((*parts, *later), start=1)]
+    caller = Caller(*messages[: len(parts)])
+    asked = await read_late_from(caller, app)
     await asyncio.sleep(0.01)
     for message in messages[len(parts) :]:
         caller.sends(message)
@@ -290,16 +297,8 @@ async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(
 
 
 async def test_a_part_too_many_stays_refused_when_the_rest_comes_before_it_is_read(app: Quart) -> None:
-    caller, watched = Caller(part(b"1" * (MOST_BYTES + 1), more=True), part(b"2")), asyncio.Event()
-
-    async def read_late() -> Response:
-        await watched.wait()
-        return Response(await request.get_data(cache=False))
-
-    that(app, read_late)
-    asked = asyncio.create_task(ask(app, caller))
-    await asyncio.sleep(0.01)
-    watched.set()
+    caller = Caller(part(b"1" * (MOST_BYTES + 1), more=True), part(b"2"))
+    asked = await read_late_from(caller, app)
     await asyncio.wait_for(asked, LONG_S)
 
     assert caller.status == 413

@@ -371,6 +371,15 @@ def outlasting_its_turn(held: Held, loop_clock: Clock) -> FakeProvider:
     return FakeProvider(asked)
 
 
+async def lands_beside(late: Held, held: Held, harness: Harness) -> asyncio.Task[ComparisonResult]:
+    """Ask, and let the first judge's flight end while the second one is being asked."""
+    asking = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    late.go.set()
+    await settle()
+    return asking
+
+
 async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     loop_clock, hanging, late = Clock(), Held(reply()), Held(OPENAI_REPLY)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
@@ -394,10 +403,7 @@ async def test_a_late_verdict_is_told_while_another_candidate_is_asked(monkeypat
     loop_clock, late, hanging = Clock(), Held(reply()), Held(OPENAI_REPLY)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(hanging)})
-    asking = asyncio.create_task(harness.compare(query()))
-    await hanging.reached.wait()
-    late.go.set()
-    await settle()
+    asking = await lands_beside(late, hanging, harness)
     assert asking.done()
     result = await asking
     assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.25)
@@ -433,10 +439,7 @@ async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
     loop_clock, late, held = Clock(), Held(ProviderUnavailableError("late")), Held(OPENAI_REPLY)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
-    asking = asyncio.create_task(harness.compare(query()))
-    await held.reached.wait()
-    late.go.set()
-    await settle()
+    asking = await lands_beside(late, held, harness)
     assert not asking.done()
     held.go.set()
     assert (await asking).reply == OPENAI_REPLY
@@ -450,10 +453,7 @@ async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails
     late = Held(charged)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
-    asking = asyncio.create_task(harness.compare(query()))
-    await held.reached.wait()
-    late.go.set()
-    await settle()
+    asking = await lands_beside(late, held, harness)
     held.go.set()
     result = await asking
     assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
