@@ -1,7 +1,7 @@
 """Ranks the usable providers by the strategy in force. By cost and latency, ties go to the least loaded.
 
 A question that was ranked before keeps its order: strategies would rank it differently a moment later, and the same
-question would be bought from one provider after another. Who asks for a new answer gets a new order.
+question would be bought from one provider after another. Only for an answer that is not kept is it ranked anew.
 """
 
 from collections import OrderedDict
@@ -35,7 +35,7 @@ class Ranking:
     ) -> Sequence[ProviderName]:
         """The names, best first. names: in priority order."""
         strategy = settings.selection_strategy
-        if strategy is SelectionStrategy.PRIORITY or not query.cache_use.reads:
+        if strategy is SelectionStrategy.PRIORITY or not query.cache_use.writes:
             return self._ordered(names, query, settings)
         texts = (query.system_prompt, query.user_prompt, query.essay_a, query.essay_b)
         question = hash((strategy, *names, *texts, query.replicate))

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from api_models import CacheMiss, CacheOutcome, CostTracked
+from api_models import CacheMiss, CacheOutcome, CostTracked, SelectionStrategy
 from exceptions import CircuitOpenError, NotCachedError
 from protocols import CacheUse
 from tests.fakes import FakeProvider, Held, query, reply, settle
@@ -66,6 +66,21 @@ async def test_no_cache_asks_anew_without_sharing_and_keeps_the_answer() -> None
     result = await harness.compare(query(cache_use=CacheUse.REFRESH))
     assert (result.cache_outcome, result.cost_usd, result.age_s) == (CacheOutcome.BYPASS, 0.75, None)
     assert (await harness.compare(query())).reply == fresh
+
+
+@pytest.mark.parametrize("strategy", SelectionStrategy)
+async def test_no_cache_replaces_the_known_answer_whoever_would_be_asked_first_by_now(
+    strategy: SelectionStrategy,
+) -> None:
+    judges = {
+        name: FakeProvider(*(reply(provider=name, cost_usd=cost_usd) for cost_usd in (0.25, 0.75)))
+        for name in (ANTHROPIC, OPENAI)
+    }
+    harness = Harness(judges, selection_strategy=strategy)
+    for _ in range(2):
+        fresh = await harness.compare(query(cache_use=CacheUse.REFRESH))
+        known = await harness.compare(query())
+        assert (known.cache_outcome, known.reply) == (CacheOutcome.HIT, fresh.reply)
 
 
 async def test_no_cache_shares_no_purchase_that_is_under_way() -> None:

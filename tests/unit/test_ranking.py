@@ -51,8 +51,8 @@ class Harness:
         self.ranking = Ranking(prices=PriceList(prices or {}), accounting=self.accounting, chance=Random(7))
 
     def order(self, strategy: SelectionStrategy, *, essay: str = "short", **more: Any) -> list[ProviderName]:
-        """Of a question that is asked anew."""
-        return self.order_of(strategy, essay=essay, cache_use=CacheUse.REFRESH, **more)
+        """Of a question whose answer is not kept."""
+        return self.order_of(strategy, essay=essay, cache_use=CacheUse.BYPASS, **more)
 
     def order_of(self, strategy: SelectionStrategy, *, essay: str = "short", **more: Any) -> list[ProviderName]:
         """Of a question whose answer may be known."""
