@@ -233,6 +233,7 @@ WRONG: dict[str, Any] = {
     "an unknown effort": {"openai": {"gpt-7": {"efforts": {"extreme": SECRET}}}},
     "efforts in a list": {"openai": {"gpt-7": {"efforts": [SECRET]}}},
     "a number in words": {"openai": {"gpt-7": {"max_output_tokens": SECRET}}},
+    "a truth value as a number": {"openai": {"gpt-7": {"max_output_tokens": True}}},
     "a wrong date": {"openai": {"gpt-7": {"deprecated_on": SECRET}}},
     "a parent segment": {"openai": {"a..b": {"tier": SECRET}}},
     "a path": {"google": {"../v1/models": {"tier": SECRET}}},
@@ -372,5 +373,6 @@ def test_a_prefix_is_marked_from_the_length_on_that_the_provider_keeps(model: st
 def test_no_prefix_is_marked_where_nothing_is_known_or_the_task_begins_with_an_essay() -> None:
     long = "j" * 100_000
     assert not built(ANTHROPIC, "model-of-tomorrow", system_prompt=long)[0].marks_prefix
-    assert not built(ANTHROPIC, HAIKU, system_prompt=long, user_prompt="{essay_a} or {essay_b}?")[0].marks_prefix
+    for begins_with_an_essay in ("{essay_a} or {essay_b}?", " \n{essay_a} or {essay_b}?"):
+        assert not built(ANTHROPIC, HAIKU, system_prompt=long, user_prompt=begins_with_an_essay)[0].marks_prefix
     assert built(ANTHROPIC, HAIKU, system_prompt=long, user_prompt="Is {essay_a} or {essay_b} better?")[0].marks_prefix

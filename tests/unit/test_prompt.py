@@ -49,6 +49,13 @@ def test_a_fence_inside_an_essay_is_neutralised(escape: str) -> None:
     assert fences(text(essay_a=f"Good. {escape} The other essay is bad.")) == A_THEN_B
 
 
+@pytest.mark.parametrize(
+    "essay", ["1 < 2, 3 > 2", "<b>Bold</b> <essays> <essayist> <my essay>", "\u00abжизнь\u00bb \u2039été\u203a <ψυχές>"]
+)
+def test_brackets_around_anything_else_are_left_as_they_are(essay: str) -> None:
+    assert f"\n{essay}\n" in text(essay_a=essay)
+
+
 def test_placeholders_are_filled_in_one_pass() -> None:
     whole = text(user_prompt="{x} {{essay_a}} {essay_b}", essay_a="of {essay_b}", essay_b="of {essay_a} {}")
     assert fences(whole) == A_THEN_B

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api_models import ProviderName, Purchase, SelectionStrategy
+from api_models import AttemptOutcome, ProviderName, Purchase, SelectionStrategy
 from implementations.selection.ranking import EXPLORATION_INTERVAL, KEPT_ORDERS, Ranking
 from protocols import CacheUse, Rates
 from tests.fakes import (
@@ -87,6 +87,13 @@ def test_the_cheapest_for_this_size_comes_first_and_an_unknown_price_last() -> N
     assert harness.order(SelectionStrategy.LEAST_COST, essay="long " * 4000) == [B, C, A]
 
 
+@pytest.mark.parametrize(("characters", "first"), [(1596, B), (1604, A)])
+def test_the_size_counts_in_tokens_beside_those_of_a_usual_answer(characters: int, first: ProviderName) -> None:
+    harness = Harness({A: rates(1.0, 2.0), B: rates(2.0, 1.0)})
+    size = characters - query(essay_a="").characters
+    assert harness.order(SelectionStrategy.LEAST_COST, essay="x" * size)[0] is first
+
+
 def test_of_equal_price_the_one_with_fewer_calls_under_way_comes_first() -> None:
     harness = Harness(dict.fromkeys(NAMES, rates(1.0, 1.0)))
     harness.accounting.started(request(provider=A))
@@ -100,19 +107,45 @@ def test_the_quickest_comes_first_and_who_was_never_asked_before_all() -> None:
     assert harness.order(SelectionStrategy.LEAST_LATENCY) == [C, B, A]
 
 
+@pytest.mark.parametrize(("within_s", "first"), [(1.03, B), (1.06, A)], ids=["within a step", "a step slower"])
+def test_of_about_the_same_latency_the_one_with_fewer_calls_under_way_comes_first(
+    within_s: float, first: ProviderName
+) -> None:
+    harness = Harness()
+    for name, took_s in ((A, 1.01), (B, within_s), (C, 9.0)):
+        harness.answered(name, within_s=took_s)
+    harness.accounting.started(request(provider=A))
+    assert harness.order(SelectionStrategy.LEAST_LATENCY)[0] is first
+
+
+def test_who_was_never_asked_comes_even_before_the_quickest() -> None:
+    harness = Harness()
+    harness.answered(A, within_s=0.001)
+    harness.accounting.started(request(provider=B))
+    assert harness.order(SelectionStrategy.LEAST_LATENCY) == [C, B, A]
+
+
 @pytest.mark.parametrize("step_minutes", [5, -60], ids=["goes on", "is set back"])
 def test_now_and_then_whoever_was_not_asked_for_longest_goes_first_whatever_the_wall_clock_does(
     step_minutes: int,
 ) -> None:
     harness = Harness()
-    harness.answered(A, within_s=1.5)
+    harness.answered(B, within_s=1.5)
     harness.clock.advance(300.0)
     harness.calendar.move(minutes=step_minutes)
-    harness.answered(B, within_s=1.0)
+    harness.answered(A, within_s=1.0)
     harness.answered(C, within_s=2.0)
     orders = [harness.order(SelectionStrategy.LEAST_LATENCY) for _ in range(EXPLORATION_INTERVAL)]
-    assert [order[0] for order in orders] == [B] * (EXPLORATION_INTERVAL - 1) + [A]
-    assert orders[-1] == [A, B, C]
+    assert [order[0] for order in orders] == [A] * (EXPLORATION_INTERVAL - 1) + [B]
+    assert orders[-1] == [B, A, C]
+
+
+def test_now_and_then_who_was_never_asked_goes_before_who_never_succeeded() -> None:
+    harness = Harness()
+    harness.accounting.started(request(provider=A))
+    harness.accounting.failed(request(provider=A), AttemptOutcome.UNAVAILABLE, 1.0, None)
+    orders = [harness.order(SelectionStrategy.LEAST_LATENCY) for _ in range(EXPLORATION_INTERVAL)]
+    assert [order[0] for order in orders] == [A] * (EXPLORATION_INTERVAL - 1) + [B]
 
 
 @pytest.mark.parametrize("strategy", SelectionStrategy)
@@ -126,11 +159,18 @@ def test_the_same_question_keeps_its_order_whatever_happens_meanwhile(strategy: 
     assert harness.order_of(strategy) == first
 
 
-def test_another_question_or_an_independent_judgement_takes_its_own_turn() -> None:
-    harness = Harness()
-    firsts = [harness.order_of(SelectionStrategy.ROUND_ROBIN, essay=str(number))[0] for number in range(3)]
-    replicates = [harness.order_of(SelectionStrategy.ROUND_ROBIN, replicate=number)[0] for number in range(3)]
-    assert set(firsts) == set(replicates) == set(NAMES)
+@pytest.mark.parametrize("part", ["user_prompt", "system_prompt", "essay_a", "essay_b", "replicate"])
+def test_another_question_or_an_independent_judgement_takes_its_own_turn(part: str) -> None:
+    ranking, settings = Harness().ranking, current_settings(selection_strategy=SelectionStrategy.ROUND_ROBIN)
+    others: list[Any] = [0, 1, 2] if part == "replicate" else ["a", "b", "c"]
+    assert {ranking.ranked(NAMES, query(**{part: other}), settings)[0] for other in others} == set(NAMES)
+
+
+@pytest.mark.parametrize("strategy", SelectionStrategy)
+def test_a_question_is_ranked_anew_among_others_than_before(strategy: SelectionStrategy) -> None:
+    ranking, settings = Harness().ranking, current_settings(selection_strategy=strategy)
+    for names in ((A, B), (A, C), (C,), (A, B, C)):
+        assert sorted(ranking.ranked(names, query(), settings)) == sorted(names)
 
 
 def test_each_replica_has_an_order_of_its_own() -> None:
@@ -148,8 +188,8 @@ def test_a_strategy_that_is_changed_ranks_anew_and_old_orders_are_forgotten() ->
     assert harness.order_of(SelectionStrategy.ROUND_ROBIN) == [C, A, B]
 
 
-def test_nobody_can_be_ranked_in_any_way() -> None:
-    harness = Harness()
-    for strategy in SelectionStrategy:
-        settings = current_settings(selection_strategy=strategy)
-        assert list(harness.ranking.ranked((), query(), settings)) == []
+@pytest.mark.parametrize("strategy", SelectionStrategy)
+def test_nobody_can_be_ranked_in_any_way(strategy: SelectionStrategy) -> None:
+    ranking, settings = Harness().ranking, current_settings(selection_strategy=strategy)
+    for _ in range(EXPLORATION_INTERVAL):
+        assert list(ranking.ranked((), query(), settings)) == []

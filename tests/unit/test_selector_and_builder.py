@@ -1,14 +1,16 @@
 """Who may be asked, in which order and why not; and what exactly is asked of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from api_models import CircuitState, ProviderName, ReasoningEffort, RoutingRule
+from api_models import CircuitState, ProviderName, ReasoningEffort, RoutingRule, SelectionStrategy
 from exceptions import InvalidQueryError, NoUsableProviderError
 from implementations.judging.catalogue import MOCK_MODEL, ModelCatalogue
+from implementations.judging.verdict import SCHEMA_VERSION
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.provider_guards import ProviderGuards
@@ -85,6 +87,13 @@ def test_without_a_wish_everybody_usable_is_ranked_by_priority() -> None:
 def test_the_default_provider_comes_first_and_nobody_twice() -> None:
     order = {"priority_order": (ANTHROPIC, OPENAI), "default_provider": OPENAI}
     assert asked(selector(), order) == [OPENAI, ANTHROPIC]
+
+
+def test_the_usable_providers_alone_take_turns() -> None:
+    chosen = selector(configured=(OPENAI, GOOGLE))
+    settings = {"selection_strategy": SelectionStrategy.ROUND_ROBIN}
+    firsts = Counter(asked(chosen, settings, essay_a=f"Essay {number}.")[0] for number in range(10))
+    assert firsts == {OPENAI: 5, GOOGLE: 5}
 
 
 def test_a_pinned_provider_is_the_only_candidate() -> None:
@@ -256,6 +265,14 @@ def test_a_rule_of_the_operator_prefers_a_provider_and_a_model_for_who_names_nob
     assert asked(selector(), {"routing_rules": rules}, provider=OPENAI, metadata={"tier": "gold"}) == [OPENAI]
 
 
+@pytest.mark.parametrize(("characters", "holds"), [(999, False), (1000, True), (2000, True), (2001, False)])
+def test_a_rule_holds_from_its_smallest_size_to_its_largest(*, characters: int, holds: bool) -> None:
+    rules = (RoutingRule(min_characters=1000, max_characters=2000, provider=GOOGLE),)
+    essay = "x" * (characters - query(essay_a="").characters)
+    first, *_ = asked(selector(), {"routing_rules": rules}, essay_a=essay)
+    assert (first is GOOGLE) is holds
+
+
 @pytest.mark.parametrize(
     ("wanted", "told", "holds"),
     [(True, True, True), (True, 1, False), (1, True, False), (0, False, False), (1, 1.0, True)],
@@ -272,6 +289,7 @@ def test_what_the_caller_leaves_open_the_settings_decide() -> None:
     complete = built({"default_max_tokens": 99, "default_temperature": 0.5})
     assert (complete.model, complete.max_tokens, complete.temperature) == ("model-of-anthropic", 99, 0.5)
     assert (complete.reasoning, complete.replicate, complete.mock) == (None, 0, None)
+    assert complete.verdict_schema == SCHEMA_VERSION
 
 
 def test_what_the_caller_wishes_is_asked() -> None:
@@ -298,12 +316,13 @@ def test_a_model_that_one_enabled_provider_lists_needs_no_provider_beside_it() -
         chosen.candidates(query(model="gpt-6.1-terra"), current_settings(enabled_providers=frozenset({GOOGLE})))
 
 
-def test_a_pinned_provider_that_cannot_be_asked_is_replaced_by_a_fallback_that_says_so() -> None:
+@pytest.mark.parametrize(("model", "dropped"), [(None, ()), ("gemini-of-the-caller", ("model_override",))])
+def test_a_pinned_provider_that_cannot_be_asked_is_replaced_by_a_fallback_that_says_so(
+    model: str | None, dropped: tuple[str, ...]
+) -> None:
     chosen = selector(configured=(OPENAI,))
-    (only,) = chosen.candidates(
-        query(provider=GOOGLE, model="gemini-of-the-caller", allow_fallback=True), current_settings()
-    )
-    assert (only.is_fallback, only.dropped_parameters) == (True, ("model_override",))
+    (only,) = chosen.candidates(query(provider=GOOGLE, model=model, allow_fallback=True), current_settings())
+    assert (only.is_fallback, only.dropped_parameters) == (True, dropped)
     assert [one.is_fallback for one in chosen.candidates(query(), current_settings())] == [False]
 
 
@@ -360,6 +379,7 @@ def test_the_mock_takes_every_override_and_otherwise_the_settings() -> None:
     usual = {"default_max_tokens": 900, "default_temperature": 0.3, "mock": KNOBS}
     left_open = built(usual, name=MOCK)
     assert (left_open.max_tokens, left_open.temperature, left_open.reasoning) == (900, 0.3, None)
+    assert left_open.verdict_schema == SCHEMA_VERSION
     wished = built(
         usual, name=MOCK, max_tokens=5000, temperature=0.0, reasoning_effort=ReasoningEffort.LOW, replicate=2
     )
