@@ -144,6 +144,7 @@ def test_what_cannot_be_read_gives_way_to_the_next_place() -> None:
         ("2026-11-23T11:00:30Z", 0.0),
         (str(int(NOW_S * 1000) + 2500), 2.5),
         ("6", None),
+        ("60", None),
         ("six minutes", None),
         ("6m 0s", None),
         ("-6s", None),
@@ -176,6 +177,8 @@ def test_of_several_used_up_limits_the_last_one_to_be_filled_counts() -> None:
         "x-ratelimit-reset-tokens": "1m0s",
         "x-ratelimit-remaining-days": "3",
         "x-ratelimit-reset-days": "9h",
+        "x-ratelimit-remaining-images": "0",
+        "x-ratelimit-reset-images": "soon",
     }
     assert waited(headers) == 60.0
 
@@ -186,6 +189,7 @@ def test_openrouter_names_the_limits_of_free_models_in_the_body_also_of_a_200() 
     inside = failure_in_success(body, now_s=NOW_S)
     assert inside
     assert failure_of_answer(429, CIMultiDict(), body, now_s=NOW_S).retry_after_s == inside.retry_after_s == 7.5
+    assert waited({}, {"metadata": {"headers": {**told, "X-RateLimit-Remaining": "3"}}}) is None
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
