@@ -3,6 +3,7 @@
 import select
 from contextvars import ContextVar
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -46,8 +47,13 @@ class Stream(ResponseHandler):
         super().data_received(data)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Take the head of an answer. A flood of interim ones (1xx) would block the event loop, and fill the memory."""
+        """Take the head of an answer. A flood of interim ones (1xx) would block the event loop, and fill the memory.
+
+        One of them, 101, is the last for aiohttp: what comes behind it would be the answer to the next question.
+        """
         message, _ = data
+        if message.code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.force_close()
         self._interim_answers = 0 if message.code >= FIRST_FINAL_STATUS else self._interim_answers + 1
         if self._interim_answers <= MOST_INTERIM_ANSWERS:
             super().feed_data(data, size)
