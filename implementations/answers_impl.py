@@ -98,8 +98,9 @@ class AnswersImpl:
         return None
 
     def end(self) -> None:
-        """The request has ended: flights that were left for its sake alone buy nothing more."""
+        """The request has ended: it tells what left flights have cost by now; those for its sake alone buy no more."""
         for left in self._left.values():
+            _tell(left)
             left.record.is_abandoned = self._serves_nobody_else
 
     async def _from_flight(self, key: str, candidate: Candidate, share: TimeShare) -> Answer:
@@ -146,12 +147,10 @@ class AnswersImpl:
 
     def _landed(self) -> Answer | None:
         """The answer of a flight that was left and has landed with one. What it cost is told however a flight ended."""
-        answer, record = None, current_call().record
+        answer = None
         for task in [task for task in self._left if task.done()]:
             left = self._left.pop(task)
-            untold = left.record.attempts[left.told :]
-            record.attempts += untold
-            record.upstream_s += sum(attempt.duration_s for attempt in untold)
+            _tell(left)
             if answer is None and not task.cancelled() and task.exception() is None:
                 answer = Answer(candidate=left.candidate, reply=task.result(), outcome=left.outcome)
         return answer
@@ -178,6 +177,13 @@ class AnswersImpl:
         if self._ttl_s is not None and generation == self._cache.generation:
             self._cache.put(key, reply, ttl_s=self._ttl_s)
         return reply
+
+
+def _tell(left: LeftFlight) -> None:
+    """Add its attempts since it was left to the request's record."""
+    record, untold = current_call().record, left.record.attempts[left.told :]
+    record.attempts += untold
+    record.upstream_s += sum(attempt.duration_s for attempt in untold)
 
 
 def _may_join_next(failure: ServiceError, share: TimeShare, patience: Deadline) -> bool:

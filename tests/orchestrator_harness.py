@@ -70,12 +70,7 @@ class Harness:
         )
         selector = ProviderSelectorImpl(
             judges={
-                name: Judge(
-                    provider=Metered(fake, budget=unlimited(), accounting=accounting, clock=self.clock),
-                    metered=fake,
-                    probe=fake,
-                )
-                for name, fake in judges.items()
+                name: Judge(provider=self.metered(fake), metered=fake, probe=fake) for name, fake in judges.items()
             },
             guards=self.guards,
             ranking=ranking(accounting),
@@ -87,6 +82,10 @@ class Harness:
         )
         self._selector, self._settings = selector, FixedSettings(current_settings(**changes))
         self.rebuild()
+
+    def metered(self, judge: FakeProvider) -> Metered:
+        """The judge, with its attempts priced and recorded."""
+        return Metered(judge, budget=unlimited(), accounting=self.accounting, clock=self.clock)
 
     def rebuild(self) -> None:
         """Put the orchestrator together, of the parts as they are now."""

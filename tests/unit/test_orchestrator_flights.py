@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -445,12 +446,15 @@ async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
     assert (await asking).reply == OPENAI_REPLY
 
 
+def charged() -> BrokenReplyError:
+    """A failure that costs an eighth of a dollar."""
+    return BrokenReplyError("cut off", purchase=replace(reply().purchase, cost_usd=0.125))
+
+
 async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop_clock, charged, held = Clock(), BrokenReplyError("cut off"), Held(OPENAI_REPLY)
-    charged.purchase = replace(reply().purchase, cost_usd=0.125)
-    late = Held(charged)
+    loop_clock, late, held = Clock(), Held(charged()), Held(OPENAI_REPLY)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
     asking = await lands_beside(late, held, harness)
@@ -459,6 +463,45 @@ async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails
     assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
     assert result.cost_usd == harness.completed().cost_estimate == 0.625
     assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5]
+
+
+@pytest.mark.parametrize(("outcome", "cost_usd"), [(reply(), 0.25), (charged(), 0.125)])
+async def test_what_two_flights_that_land_at_once_were_charged_is_told_together(
+    outcome: ProviderReply | BrokenReplyError, cost_usd: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop_clock, late, held = Clock(), Held(outcome), Held(OPENAI_REPLY)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
+    asking = asyncio.create_task(harness.compare(query()))
+    await held.reached.wait()
+    await late.reached.wait()
+    late.go.set()
+    held.go.set()
+    result = await asking
+    assert (result.reply, result.cost_usd) == (OPENAI_REPLY, 0.5 + cost_usd)
+    assert harness.completed().cost_estimate == 0.5 + cost_usd
+
+
+async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop_clock, useless, late, held = Clock(), Held(charged()), Held(reply()), Held(OPENAI_REPLY)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+
+    async def asked_twice(request: ProviderRequest) -> ProviderReply:
+        with suppress(BrokenReplyError):
+            await harness.metered(outlasting_its_turn(useless, loop_clock)).generate_comparison(request)
+        return await late(request)
+
+    harness = Harness({ANTHROPIC: FakeProvider(asked_twice), OPENAI: FakeProvider(held)})
+    asking = await lands_beside(useless, held, harness)
+    held.go.set()
+    result = await asking
+    assert [attempt.provider for attempt in result.attempts] == [OPENAI, ANTHROPIC]
+    assert result.cost_usd == harness.completed().cost_estimate == 0.625
+    late.go.set()
+    await settle()
+    assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.5, 0.125, 0.25]
 
 
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
