@@ -422,14 +422,17 @@ class DeadlineExceededError(ServiceError):
 
 
 class ServiceOverloadedError(ServiceError):
-    """The load exceeds what this service, or its share of a provider, can handle in time."""
+    """The load exceeds what this service, or its share of a provider, can handle in time.
+
+    shed: what was full; None when administrators' changes got in each other's way, which is no lack of capacity.
+    """
 
     code, status = ErrorCode.SERVICE_UNAVAILABLE, 503
     sentence = "This service is overloaded."
     asks_next_provider = True
 
     def __init__(
-        self, details: str, *, shed: ShedReason = ShedReason.QUEUE_FULL, retry_after_s: float | None = None
+        self, details: str, *, shed: ShedReason | None = ShedReason.QUEUE_FULL, retry_after_s: float | None = None
     ) -> None:
         super().__init__(details, retry_after_s=retry_after_s)
         self.shed = shed

@@ -104,7 +104,7 @@ class SharedValues:
                     self._adopt(fresh)
                     then(before.values, fresh.values)
                     return
-        raise ServiceOverloadedError("others are changing the same values: read them again and retry")
+        raise ServiceOverloadedError("others are changing the same values: read them again and retry", shed=None)
 
     async def _look(self) -> bytes | None:
         """The text in Redis; None if it does not answer. Afterwards the higher version of the two is in force."""

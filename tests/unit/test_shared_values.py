@@ -116,8 +116,9 @@ async def test_who_is_always_overtaken_is_told_so_and_changes_nothing() -> None:
     document = FakeDocument()
     here = Replica(document)
     document.meanwhile = [orjson.dumps(Edition(number, {"b": number})) for number in range(1, TRIES + 1)]
-    with pytest.raises(ServiceOverloadedError):
+    with pytest.raises(ServiceOverloadedError) as overtaken:
         await here.puts(a=1)
+    assert overtaken.value.shed is None  # no request was shed for lack of capacity
     assert "a" not in here.in_force
     assert here.told == []
 
