@@ -1348,7 +1348,7 @@ class EventsReport(_Body):
     waiting: int
     """Events not yet acknowledged."""
     oldest_s: float
-    """Age of the oldest waiting event, seconds."""
+    """Age of the oldest event not yet acknowledged, seconds."""
     delivered: int
     """Events acknowledged by Kafka."""
     dropped: int

@@ -336,7 +336,7 @@ class Metrics:
             "events_queue_depth", "Events not yet acknowledged, including those being sent."
         )
         self.events_queue_bytes = declare.gauge("events_queue_size_bytes", "Estimated bytes of these events.")
-        self.events_oldest = declare.gauge("events_queue_oldest_seconds", "Age of the oldest event waiting to be sent.")
+        self.events_oldest = declare.gauge("events_queue_oldest_seconds", "Age of the oldest of these events.")
         self.event_spool_failures = declare.counter(
             "event_spool_failures", "Failed writes to the spool; their events are in memory only."
         )

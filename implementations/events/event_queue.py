@@ -42,6 +42,7 @@ class EventQueue:
         self._metrics = metrics
         self._clock = clock
         self._lines: dict[ProcessingEvent, deque[Message]] = {event: deque() for event in ProcessingEvent}
+        self._taken = set[Message]()
         self._arrived = {event: asyncio.Event() for event in ProcessingEvent}
         self._bytes = 0
         self._pending = 0
@@ -88,12 +89,14 @@ class EventQueue:
         """Take the oldest of one kind, in order. Each must then be delivered, dropped or given back."""
         line = self._lines[event]
         taken = [line.popleft() for _ in range(min(most, len(line)))]
+        self._taken.update(taken)
         self._notice(event)
         return taken
 
     def give_back(self, event: ProcessingEvent, messages: Sequence[Message]) -> None:
         """Return taken messages to the front of the line, in the order in which they were taken."""
         self._lines[event].extendleft(reversed(messages))
+        self._taken.difference_update(messages)
         self._notice(event)
 
     def delivered(self, messages: Sequence[Message]) -> None:
@@ -134,8 +137,9 @@ class EventQueue:
         self._pending = self._spooled
 
     def _oldest_s(self) -> float:
-        heads = [line[0].since_s for line in self._lines.values() if line]
-        return self._clock() - min(heads) if heads else 0.0
+        now_s = self._clock()
+        oldest = (*self._taken, *(line[0] for line in self._lines.values() if line))
+        return now_s - min((message.since_s for message in oldest), default=now_s)
 
     def _append(self, message: Message) -> None:
         self._lines[message.event].append(message)
@@ -158,6 +162,7 @@ class EventQueue:
         self._pending -= len(messages)
         self._spooled -= sum(message.row is not None for message in messages)
         self._bytes -= sum(message.size_bytes for message in messages)
+        self._taken.difference_update(messages)
         if self._spool is not None:
             self._spool.delete(messages)
 

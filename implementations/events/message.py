@@ -14,10 +14,11 @@ TRUNCATED = {"truncated": True}
 TRACEPARENT = "traceparent"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Message:
-    """A queued event. size_bytes: an estimate, unless restored from the spool; row: its id in the spool.
+    """A queued event, equal to itself only.
 
+    size_bytes: an estimate, unless restored from the spool; row: its id in the spool, None while it is not stored.
     since_s: when it was published, on the queue's monotonic clock; may be negative if restored from the spool.
     """
 

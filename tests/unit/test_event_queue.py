@@ -78,6 +78,21 @@ def test_the_age_of_the_oldest_event_is_that_of_the_moment() -> None:
     assert (*ages, count_of(harness.metrics.events_oldest)) == (1.0, 3.0, 0.0)
 
 
+def test_what_is_under_way_has_an_age_until_it_is_delivered() -> None:
+    harness = Harness()
+    harness.publish(miss(1), miss(2))
+    harness.clock.advance(1.0)
+    harness.publish(STARTED)
+    first, second = harness.queue.take(MISS, 2)
+    ages = [count_of(harness.metrics.events_oldest)]
+    harness.queue.delivered([first])
+    harness.queue.give_back(MISS, [second])
+    ages.append(count_of(harness.metrics.events_oldest))
+    harness.queue.drop(harness.queue.take(MISS, 1), EventDropReason.DEFECT)
+
+    assert (*ages, count_of(harness.metrics.events_oldest)) == (1.0, 1.0, 0.0)
+
+
 def test_without_room_the_oldest_of_the_lowest_class_goes() -> None:
     harness = Harness(max_messages=3)
     harness.publish(miss(1), STARTED, ALERT, miss(2))
