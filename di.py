@@ -707,7 +707,11 @@ class EventsProvider(Provider):
         if not wanted.enabled or not wanted.kafka_servers:
             yield NoOutbox()
             return
-        spool = Spool(wanted.spool_path, metrics=metrics, now=utc_now, clock=clock) if wanted.spool_path else None
+        spool = (
+            Spool(wanted.spool_path, metrics=metrics, now=utc_now, clock=clock, sleep=sleep)
+            if wanted.spool_path
+            else None
+        )
         queue = EventQueue(
             max_messages=wanted.queue_size, max_bytes=64 * MIB, spool=spool, metrics=metrics, clock=clock
         )

@@ -338,7 +338,7 @@ class Metrics:
         self.events_queue_bytes = declare.gauge("events_queue_size_bytes", "Estimated bytes of these events.")
         self.events_oldest = declare.gauge("events_queue_oldest_seconds", "Age of the oldest of these events.")
         self.event_spool_failures = declare.counter(
-            "event_spool_failures", "Failed writes to the spool; their events are in memory only."
+            "event_spool_failures", "Failed writes to the spool; their events are in memory only until one succeeds."
         )
         self.events_unreadable = declare.gauge(
             "events_unreadable", "Events of an earlier process that this one cannot read; they stay in the spool."

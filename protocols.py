@@ -935,6 +935,10 @@ class LLMEventPublisherProtocol(Protocol):
         """Accept the event; never waits and never raises."""
         ...
 
+    async def stored(self) -> None:
+        """Wait until what was published survives a crash, if it is to; a moment at most."""
+        ...
+
     def health(self) -> EventHealth:
         """The known state of Kafka and of event delivery, without I/O."""
         ...

@@ -32,6 +32,10 @@ class EventPublisherImpl:
             self._metrics.events_dropped.of(event.event.topic, EventDropReason.DEFECT).inc()
             log.error("event_defect", event_type=event.event.event_type, error=type(error).__name__)  # noqa: TRY400  no text
 
+    async def stored(self) -> None:
+        """Wait until what was published survives a crash, if it is to, but not long."""
+        await self._outbox.stored()
+
     def publish_usage(self) -> None:
         """Close the current usage window and publish it."""
         if self._enabled:

@@ -81,18 +81,21 @@ class LLMOrchestratorImpl:
     async def _completed(
         self, query: ComparisonQuery, settings: CurrentSettings, record: Record, began_s: float
     ) -> ComparisonResult:
-        """*started* is followed by exactly one *completed*, however the request ends."""
+        """*started* is followed by exactly one *completed*, however the request ends; who waits is told after that."""
         self._events.publish(request_events.started(query))
         try:
             answer = await self._first_answer(query, settings)
             await asyncio.sleep(0)  # others that are ready go first (decision 14)
-            return self._answered(query, answer, record, self._clock() - began_s)
+            result = self._answered(query, answer, record, self._clock() - began_s)
         except asyncio.CancelledError:
             self._left(query, self._clock() - began_s)
             raise
         except Exception as failure:
             self._failed(query, failure, record, self._clock() - began_s)
+            await self._events.stored()
             raise
+        await self._events.stored()
+        return result
 
     def _answered(self, query: ComparisonQuery, answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
         result = _result(answer, record, elapsed_s)

@@ -224,9 +224,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[EventData] = []
+        self.stored_after: list[ProcessingEvent] = []
 
     def publish(self, event: EventData) -> None:
         self.events.append(event)
+
+    async def stored(self) -> None:
+        self.stored_after.append(self.names[-1])
 
     def health(self) -> EventHealth:
         return EventHealth(kafka=DependencyStatus.DISABLED)

@@ -105,7 +105,7 @@ class Harness:
         """Wire it."""
         self.sleep = InstantSleep(self.clock)
         self.spool = (
-            Spool(self.spool_path, metrics=self.metrics, now=self.calendar, clock=self.clock)
+            Spool(self.spool_path, metrics=self.metrics, now=self.calendar, clock=self.clock, sleep=self.sleep)
             if self.spool_path
             else None
         )

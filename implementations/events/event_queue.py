@@ -46,7 +46,6 @@ class EventQueue:
         self._arrived = {event: asyncio.Event() for event in ProcessingEvent}
         self._bytes = 0
         self._pending = 0
-        self._spooled = 0
         self._dropped_unlogged = 0
         self._logged_s = float("-inf")
         self._dropped_s = float("-inf")
@@ -127,14 +126,15 @@ class EventQueue:
         self._log_dropped()
 
     def close(self) -> None:
-        """At process exit: pending messages stay in the spool, or are lost."""
-        lost = self._pending - self._spooled
-        if self._spooled:
-            log.error("events_kept_in_spool", count=self._spooled)
+        """At process exit, after the spool is closed: pending messages stay in it, or are lost."""
+        lost = self._pending if self._spool is None else self._spool.unstored
+        kept = self._pending - lost
+        if kept:
+            log.error("events_kept_in_spool", count=kept)
         if lost:
             log.error("events_lost_at_exit", count=lost)
         self._metrics.events_lost_at_exit.inc(lost)
-        self._pending = self._spooled
+        self._pending = kept
 
     def _oldest_s(self) -> float:
         now_s = self._clock()
@@ -144,7 +144,6 @@ class EventQueue:
     def _append(self, message: Message) -> None:
         self._lines[message.event].append(message)
         self._pending += 1
-        self._spooled += message.row is not None
         self._bytes += message.size_bytes
         while self._pending > self._max_messages or self._bytes > self._max_bytes:
             self.drop([self._lines[self._expendable()].popleft()], EventDropReason.OVERFLOW)
@@ -160,7 +159,6 @@ class EventQueue:
 
     def _forget(self, messages: Sequence[Message]) -> None:
         self._pending -= len(messages)
-        self._spooled -= sum(message.row is not None for message in messages)
         self._bytes -= sum(message.size_bytes for message in messages)
         self._taken.difference_update(messages)
         if self._spool is not None:

@@ -27,6 +27,10 @@ class Outbox(Protocol):
         """Accept the event; never waits."""
         ...
 
+    async def stored(self) -> None:
+        """Wait until what was accepted survives a crash, if it is to, but not long."""
+        ...
+
     def health(self) -> EventHealth:
         """The known state of Kafka and of pending events."""
         ...
@@ -45,6 +49,9 @@ class NoOutbox:
 
     def put(self, event: EventData) -> None:
         """Nothing is kept."""
+
+    async def stored(self) -> None:
+        """Nothing is to survive."""
 
     def health(self) -> EventHealth:
         """Kafka is disabled."""
@@ -94,7 +101,7 @@ class KafkaOutbox:
             queue.restore(spool.kept())
 
     def put(self, event: EventData) -> None:
-        """Queue the event; with a spool also write it to disk, synchronously."""
+        """Queue the event; with a spool it is also written to disk, by a task."""
         self._queue.put(
             message_of(
                 event,
@@ -104,6 +111,11 @@ class KafkaOutbox:
                 now_s=self._clock(),
             )
         )
+
+    async def stored(self) -> None:
+        """Wait for the spool, if there is one."""
+        if self._spool is not None:
+            await self._spool.stored()
 
     def health(self) -> EventHealth:
         """Whether Kafka accepted the last messages, and what is waiting."""
@@ -120,8 +132,11 @@ class KafkaOutbox:
 
     async def run(self) -> None:
         """Send published events, forever."""
+        parts = [self._connection.keep_open, self._keep_house, *(lane.run for lane in self._lanes.values())]
+        if self._spool is not None:
+            parts.append(self._spool.run)
         async with asyncio.TaskGroup() as group:
-            for work in (self._connection.keep_open, self._keep_house, *(lane.run for lane in self._lanes.values())):
+            for work in parts:
                 group.create_task(_endless(work))
 
     async def flush(self) -> None:
@@ -131,10 +146,10 @@ class KafkaOutbox:
             await self._sleep(FLUSH_POLL_S)
 
     def close(self) -> None:
-        """Count pending events as kept or lost; close the spool."""
-        self._queue.close()
+        """Close the spool; count pending events as kept or lost."""
         if self._spool is not None:
             self._spool.close()
+        self._queue.close()
 
     async def _keep_house(self) -> None:
         """Periodically expire old events and log mode changes."""

@@ -1,36 +1,42 @@
 """The pending events as rows on disk: they survive a crash of the process, but not a power failure.
 
-A row is inserted in the same call that publishes the event, and callers wait for no fsync, because there is none. A
-disk that hangs holds up one call, for a quarter of a second; until it goes on, events are in memory only. An event that
-cannot be read stays in its row for inspection.
+Whatever is to be stored and deleted at a time is one piece of work for the disk's thread, and nobody waits while it
+writes but who answers a caller: not before all that was published is stored, or a moment has passed. What a disk
+refuses is tried again; until then events are in memory only. An event that cannot be read stays in its row.
 """
 
+import asyncio
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import cast
-from uuid import UUID
 
-import orjson
 import structlog
 
-from api_models import ProcessingEvent
 from implementations.events.disk_thread import DiskThread
 from implementations.events.message import Message
-from implementations.events.spool_file import SELECT, aside, opened
+from implementations.events.spool_file import aside, opened
+from implementations.events.spool_rows import SpoolRows, Written
 from metrics import Metrics
-from protocols import ClockProtocol
+from protocols import ClockProtocol, SleepProtocol
 
-INSERT = """INSERT INTO events (event, key, correlation_id, traceparent, published_at, value)
-    VALUES (?, ?, ?, ?, ?, ?)"""
+PATIENCE_S = 0.25  # the longest that an answer waits for its events
+RETRY_S = 1.0
+CLOSE_S = 1.0  # the longest wait for each last access
 MOST_IDS_LOGGED = 20
 TYPE = re.compile(r"[a-z][a-z0-9_.]{0,99}")
 FAILED_WRITES, UNREADABLE_EVENTS, DAMAGED_DATABASE = "failed_writes", "unreadable_events", "damaged_database"
+READING, WAITING = "select", "wait"
 
 log = structlog.get_logger("events")
+
+
+class DiskHangsError(Exception):
+    """The disk has not answered while somebody waited."""
 
 
 class Spool:
@@ -39,14 +45,26 @@ class Spool:
     Raises ConfigurationError if the path cannot be used.
     """
 
-    def __init__(self, path: Path, *, metrics: Metrics, now: Callable[[], datetime], clock: ClockProtocol) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        clock: ClockProtocol,
+        sleep: SleepProtocol,
+    ) -> None:
         self._metrics = metrics
-        self._now = now
-        self._clock = clock
+        self._sleep = sleep
         self._failing: set[str] = set()
+        self._unstored: dict[Message, None] = {}  # in publishing order
         self._undeleted: set[int] = set()
+        self._has_work = asyncio.Event()
+        self._under_way: Future[Written] | None = None
+        self._noted = asyncio.Event()  # one for each piece of work
         self._unreadable: dict[str | None, list[int]] = {}
-        self._lock, self._rows = opened(path)
+        self._lock, database = opened(path)
+        self._rows = SpoolRows(database, now=now, clock=clock)
         self._disk = DiskThread()
         self._was_damaged = aside(path, 1).exists()
 
@@ -60,104 +78,115 @@ class Spool:
         }
         return ", ".join(name for name, is_there in faults.items() if is_there) or None
 
+    @property
+    def unstored(self) -> int:
+        """How many pending messages are in memory only."""
+        return len(self._unstored)
+
     def insert(self, message: Message) -> None:
-        """Store the message. On a disk error it stays in memory only; errors are counted, and logged once in a row."""
-        row = (
-            message.event,
-            message.key,
-            str(message.correlation_id),
-            message.traceparent,
-            self._now().timestamp(),
-            message.encoded(),
-        )
-        with self._failures_counted("insert"):
-            message.row = self._disk.run(lambda: self._stored(row))
-            self._undeleted.discard(message.row)
+        """Have `run` store the message."""
+        message.encoded()
+        self._unstored[message] = None
+        self._has_work.set()
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Delete the messages, in one transaction. Those that the disk refuses are deleted once it takes others."""
-        done = {message.row for message in messages if message.row is not None}
-        self._undeleted |= done
-        rows = done if "delete" in self._failing else self._undeleted.copy()
-        if rows:
-            with self._failures_counted("delete"):
-                self._disk.run(lambda: self._deleted(rows))
-                self._undeleted -= rows
+        """Have `run` delete the messages."""
+        for message in messages:
+            if message.row is None:
+                self._unstored.pop(message, None)
+            else:
+                self._undeleted.add(message.row)
+        self._has_work.set()
+
+    async def stored(self) -> None:
+        """Wait until what was inserted is stored; PATIENCE_S at most, and not while the disk refuses or hangs."""
+        last = next(reversed(self._unstored), None)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while last in self._unstored and not self._refuses:
+                    await self._noted.wait()
+        except TimeoutError:
+            self._note_end_of(WAITING, DiskHangsError())
+
+    async def run(self) -> None:
+        """Write whatever there is to write, what the disk refused again after a second. Endless."""
+        while True:
+            await self._has_work.wait()
+            await asyncio.wait({asyncio.wrap_future(self._begun())})  # which cancels nothing
+            self._note_end()
+            if self._refuses:
+                await self._sleep(RETRY_S)
 
     def kept(self) -> Iterator[Message]:
         """The messages that an earlier process left, in publishing order, with their age; unreadable ones stay."""
-        rows = []
-        with self._failures_counted("select"):
-            rows = self._rows.execute(SELECT).fetchall()
+        try:
+            rows = self._rows.read()
+        except sqlite3.Error as error:
+            rows = []
+            self._note_end_of(READING, error)
         for row in rows:
             try:
-                message = self._message(*row)
+                message = self._rows.message(*row)
             except (ValueError, TypeError):
                 self._unreadable.setdefault(_type_of(row[1]), []).append(row[0])
             else:
                 yield message
-        self._report_unreadable()
-
-    def _message(
-        self, row: int, event: str, key: bytes, correlation_id: str, traceparent: str | None, at: float, value: bytes
-    ) -> Message:
-        kinds = zip((key, traceparent, value, orjson.loads(value)), (bytes, str | None, bytes, dict), strict=True)
-        if not all(isinstance(found, kind) for found, kind in kinds):
-            raise TypeError("a column of SQLite holds any type")
-        return Message(
-            event=ProcessingEvent(event),
-            key=key,
-            correlation_id=UUID(correlation_id),
-            traceparent=traceparent,
-            since_s=self._clock() - max(0.0, self._now().timestamp() - at),
-            size_bytes=len(value),
-            value=value,
-            row=row,
-        )
-
-    def _report_unreadable(self) -> None:
         for kind, ids in self._unreadable.items():
             log.error("spooled_events_unreadable", type=kind, count=len(ids), ids=ids[:MOST_IDS_LOGGED])
         self._metrics.events_unreadable.set(sum(map(len, self._unreadable.values())))
 
     def close(self) -> None:
-        """Close the database and release the lock."""
-        with self._failures_counted("close"):
-            self._disk.run(self._rows.close)
-        self._disk.end()
-        self._lock.close()
+        """Write what there is to write; close the database and release the lock.
 
-    def _stored(self, row: Sequence[object]) -> int:
-        """The number of the new row, which is to be deleted again unless somebody still waits for it."""
-        number = cast("int", self._rows.execute(INSERT, row).lastrowid)
-        self._undeleted.add(number)
-        return number
+        If the disk hangs, both are left to the end of the process: the next one must not begin before.
+        """
+        if self._lock.closed:
+            return
+        with contextlib.suppress(TimeoutError):
+            for _ in ("what is under way", "what has come since"):
+                self._begun().result(CLOSE_S)
+                self._note_end()
+            self._disk.submit(self._rows.close).result(CLOSE_S)
+            self._disk.end()
+            self._lock.close()
 
-    def _deleted(self, rows: Collection[int]) -> None:
-        with self._transaction():
-            self._rows.executemany("DELETE FROM events WHERE id = ?", [(row,) for row in rows])
+    @property
+    def _refuses(self) -> bool:
+        return bool(self._failing - {READING})
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._rows.execute("BEGIN")
-        try:
-            yield
-            self._rows.execute("COMMIT")
-        finally:
-            if self._rows.in_transaction:
-                self._rows.execute("ROLLBACK")
+    def _begun(self) -> Future[Written]:
+        """What is under way, else all that there is to write now."""
+        if self._under_way is None:
+            work = partial(self._rows.write, tuple(self._unstored), tuple(self._undeleted))
+            self._under_way = self._disk.submit(work)
+        return self._under_way
 
-    @contextlib.contextmanager
-    def _failures_counted(self, access: str) -> Iterator[None]:
-        try:
-            yield
+    def _note_end(self) -> None:
+        """What became of the work, which has ended."""
+        written, self._under_way = self._begun().result(), None
+        self._undeleted.difference_update(written.deleted)
+        for message, row in written.rows.items():
+            if message in self._unstored:
+                del self._unstored[message]
+                message.row = row
+            else:  # delivered or dropped meanwhile
+                self._undeleted.add(row)
+        for access, error in {**written.errors, WAITING: None}.items():
+            self._note_end_of(access, error)
+        if not (self._unstored or self._undeleted):
+            self._has_work.clear()
+        self._noted.set()
+        self._noted = asyncio.Event()
+
+    def _note_end_of(self, access: str, error: Exception | None) -> None:
+        if error is None:
             self._failing.discard(access)
-        except sqlite3.Error as error:
-            self._metrics.event_spool_failures.inc()
-            if access not in self._failing:
-                name = getattr(error, "sqlite_errorname", type(error).__name__)  # only what SQLite itself says has one
-                log.error("event_spool_fails", access=access, error=name)  # noqa: TRY400  no path, no row
-            self._failing.add(access)
+            return
+        self._metrics.event_spool_failures.inc()
+        if access not in self._failing:
+            name = getattr(error, "sqlite_errorname", type(error).__name__)  # only what SQLite itself says has one
+            log.error("event_spool_fails", access=access, error=name)  # no path, no row
+        self._failing.add(access)
 
 
 def _type_of(event: object) -> str | None:

@@ -17,10 +17,12 @@ TABLE = """CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, key BLOB NOT NULL, correlation_id TEXT NOT NULL,
     traceparent TEXT, published_at REAL NOT NULL, value BLOB NOT NULL)"""
 LOG_PAGES = 100  # after which a write moves them into the database, which takes half a millisecond
+LONGEST_LOG_BYTES = 1024**2  # to which it is cut once a long transaction that somebody read it in has ended
 PREPARATION = (
     "PRAGMA synchronous=OFF",
     "PRAGMA journal_mode=WAL",
     f"PRAGMA wal_autocheckpoint={LOG_PAGES}",
+    f"PRAGMA journal_size_limit={LONGEST_LOG_BYTES}",
     TABLE,
     f"{SELECT} LIMIT 0",  # fails for a table of another form
 )
@@ -107,7 +109,7 @@ def _connected(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, for one thread at a time. It waits five seconds for others' transactions.
 
     That is far longer than the disk's thread is waited for: a database that an operator keeps locked is a disk that
-    hangs, and does not hold up each call anew.
+    hangs.
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")

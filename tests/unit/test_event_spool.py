@@ -1,8 +1,9 @@
 """The spool: rows survive the process, and a disk that refuses stops nobody."""
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from unittest.mock import Mock, patch
 
@@ -12,10 +13,12 @@ from structlog.testing import capture_logs
 from api_models import DegradedMode, EventDropReason, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
-from implementations.events import disk_thread, spool_file
+from implementations.events import spool, spool_file
+from implementations.events.kafka_failures import LinkDown
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
+from implementations.events.spool_file import LONGEST_LOG_BYTES
 from tests.fakes import sample
-from tests.kafka_fakes import Harness, keys, message, miss
+from tests.kafka_fakes import FakeLink, Harness, keys, message, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 FAILURES = "llm_provider_event_spool_failures_total"
@@ -36,7 +39,7 @@ def opened(path: Path) -> Iterator[Opened]:
     """Make a harness on the spool; all of them are gone after the test."""
     harnesses: list[Harness] = []
 
-    def new(**wishes: float) -> Harness:
+    def new(**wishes: object) -> Harness:
         harnesses.append(Harness(spool_path=path, **wishes))  # type: ignore[arg-type]  # the wishes fit
         return harnesses[-1]
 
@@ -53,9 +56,45 @@ def test_a_row_survives_the_process_at_once_and_waits_for_no_disk(path: Path) ->
 
 
 def died(harness: Harness) -> None:
-    """As after a SIGKILL: no farewell, but the system takes the lock back."""
+    """It ends, and the next process may begin."""
     assert harness.spool is not None
     harness.spool.close()
+
+
+@asynccontextmanager
+async def writing(harness: Harness) -> AsyncIterator[None]:
+    """The spool writes in the background."""
+    assert harness.spool is not None
+    writer = asyncio.create_task(harness.spool.run())
+    try:
+        yield
+    finally:
+        writer.cancel()
+        await asyncio.wait([writer])
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """Let others go on until it holds."""
+    while not condition():  # noqa: ASYNC110  nothing tells of it
+        await asyncio.sleep(0)
+
+
+@contextmanager
+def refused(path: Path, what: str) -> Iterator[None]:
+    """Until the block ends the disk refuses to INSERT, or to DELETE."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(f"CREATE TRIGGER refuse BEFORE {what} ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
+        yield
+        other.execute("DROP TRIGGER refuse")
+
+
+@contextmanager
+def hanging(path: Path) -> Iterator[None]:
+    """Until the block ends the disk answers nothing."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("COMMIT")
 
 
 def damage(path: Path) -> None:
@@ -91,6 +130,8 @@ def test_what_a_process_left_is_sent_by_the_next_one_in_order_and_unchanged(open
 def test_an_event_keeps_its_age_over_a_restart(opened: Opened) -> None:
     first = opened(max_age_s=600.0)
     first.publish(miss(1))
+    first.clock.advance(50.0)
+    first.calendar.move(seconds=50)
     died(first)
     second = opened()
     second.calendar.move(seconds=500)
@@ -111,8 +152,9 @@ def test_what_expired_while_nobody_ran_is_deleted_at_once(opened: Opened) -> Non
         second.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
 
     assert delete.call_count == 1
-    assert list(second.spool.kept()) == []
     assert second.balances()
+    died(second)
+    assert opened().counts()["restored"] == 0.0
 
 
 def test_what_was_dropped_is_not_sent_after_all(opened: Opened) -> None:
@@ -141,72 +183,176 @@ def test_what_the_disk_refused_is_lost_at_the_end_and_not_called_kept(opened: Op
     assert (harness.counts()["pending"], harness.counts()["lost"]) == (1.0, 2.0)
 
 
-def test_the_log_of_the_database_stays_short_however_many_events_pass(opened: Opened, path: Path) -> None:
+async def test_who_waits_for_it_goes_on_once_all_that_was_published_is_on_the_disk(opened: Opened, path: Path) -> None:
     harness = opened()
-    for number in range(500):
-        harness.publish(miss(number))
-        harness.queue.delivered(harness.queue.take(MISS, 1))
+    async with writing(harness):
+        harness.publish(miss(1))
+        await harness.outbox.stored()
+        harness.publish(miss(2), miss(3))
+        await harness.outbox.stored()
+    with closing(sqlite3.connect(path)) as rows:
+        assert rows.execute("SELECT key FROM events ORDER BY id").fetchall() == [(key,) for key in keys([1, 2, 3])]
+
+
+async def test_what_is_delivered_before_it_is_stored_is_never_written(opened: Opened) -> None:
+    harness = opened()
+    harness.publish(miss(1), miss(2))
+    harness.queue.delivered(harness.queue.take(MISS, 1))
+    async with writing(harness):
+        await harness.outbox.stored()
+    (message,) = harness.queue.take(MISS, 10)
+
+    assert message.row == 1
+
+
+async def test_the_log_of_the_database_stays_short_however_many_events_pass(opened: Opened, path: Path) -> None:
+    harness = opened()
+    async with writing(harness):
+        for number in range(500):
+            harness.publish(miss(number))
+            await harness.outbox.stored()
+            harness.queue.delivered(harness.queue.take(MISS, 1))
 
     assert path.with_name("spool.db-wal").stat().st_size < 1_000_000
 
 
-def test_a_disk_that_refuses_leaves_the_event_in_memory_and_is_counted(opened: Opened) -> None:
+async def test_the_log_of_the_database_is_short_again_when_nobody_reads_it_any_more(opened: Opened, path: Path) -> None:
     harness = opened()
-    died(harness)
-    harness.publish(miss(1), miss(2))
+    log = path.with_name("spool.db-wal")
 
-    assert harness.queue.pending == 2
-    assert sample(harness.metrics, FAILURES) == 2.0
+    async def pass_on(count: int) -> None:
+        async with writing(harness):
+            for number in range(count):
+                harness.publish(miss(number))
+                await harness.outbox.stored()
+                harness.queue.delivered(harness.queue.take(MISS, 1))
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM events").fetchone()
+        await pass_on(300)
+        assert log.stat().st_size > 2 * LONGEST_LOG_BYTES
+    await pass_on(2)
+
+    assert log.stat().st_size <= LONGEST_LOG_BYTES
 
 
-def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_again_when_it_goes_on(
-    opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_what_a_disk_refuses_waits_in_memory_and_is_stored_in_order_once_it_does_not(
+    opened: Opened, path: Path
 ) -> None:
     harness = opened()
-    with closing(sqlite3.connect(path, isolation_level=None)) as other, capture_logs() as lines:
-        other.execute("BEGIN IMMEDIATE")
-        harness.publish(miss(1), miss(2))
-        assert fault(harness) == (FAILED_WRITES, 1.0)
-        assert [(line["access"], line["error"]) for line in lines] == [("insert", "DiskHangsError")]
-        assert sample(harness.metrics, FAILURES) == 2.0
-        other.execute("COMMIT")
-    monkeypatch.setattr(disk_thread, "PATIENCE_S", 60.0)
-    while harness.outbox.health().spool_fault is not None:  # the first event's row is still being written
-        harness.publish(miss(3))
-    harness.queue.delivered(harness.queue.take(MISS, harness.queue.pending))
-    died(harness)
+    assert harness.spool is not None
+    async with writing(harness):
+        with refused(path, "INSERT"), capture_logs() as lines:
+            harness.publish(miss(1), miss(2))
+            await harness.outbox.stored()
+            assert fault(harness) == (FAILED_WRITES, 1.0)
+            harness.publish(miss(3))
+            await harness.outbox.stored()  # at once
+            await turns_until(lambda: (sample(harness.metrics, FAILURES) or 0.0) >= 2.0)
+        await turns_until(lambda: fault(harness) == (None, 0.0))
+        harness.publish(miss(4))
+        await harness.outbox.stored()
 
-    assert opened().counts()["restored"] == 0.0
+    assert [line["error"] for line in lines] == ["SQLITE_CONSTRAINT_TRIGGER"]
+    assert [one.key for one in harness.spool.kept()] == keys([1, 2, 3, 4])
 
 
-def test_a_transaction_that_fails_leaves_none_open(opened: Opened, path: Path) -> None:
+async def test_what_the_disk_refused_to_delete_is_deleted_once_it_does_not(opened: Opened, path: Path) -> None:
     harness = opened()
     assert harness.spool is not None
-    harness.publish(miss(1))
-    with sqlite3.connect(path, isolation_level=None) as other:
-        other.execute("CREATE TRIGGER refuse BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
-        harness.queue.delivered(harness.queue.take(MISS, 1))
-        other.execute("DROP TRIGGER refuse")
-    other.close()
-    assert sample(harness.metrics, FAILURES) == 1.0
-    harness.publish(miss(2))
-    assert [one.key for one in harness.spool.kept()] == keys([1, 2])
-    assert sample(harness.metrics, FAILURES) == 1.0
+    async with writing(harness):
+        harness.publish(*(miss(number) for number in range(4)))
+        await harness.outbox.stored()
+        with refused(path, "DELETE"):
+            for _ in range(2):
+                harness.queue.delivered(harness.queue.take(MISS, 1))
+                await turns_until(lambda: fault(harness) == (FAILED_WRITES, 1.0))
+            harness.publish(miss(4))
+            await turns_until(lambda: harness.spool is not None and not harness.spool.unstored)
+            assert [one.key for one in harness.spool.kept()] == keys([0, 1, 2, 3, 4])
+        await turns_until(lambda: fault(harness) == (None, 0.0))
+
+    assert [one.key for one in harness.spool.kept()] == keys([2, 3, 4])
 
 
-def test_what_the_disk_refused_to_delete_is_deleted_once_it_takes_others(opened: Opened, path: Path) -> None:
+async def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_again_when_it_goes_on(
+    opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "PATIENCE_S", 0.01)
     harness = opened()
-    harness.publish(*(miss(number) for number in range(4)))
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("CREATE TRIGGER refuse BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
-        for _ in range(2):
-            harness.queue.delivered(harness.queue.take(MISS, 1))
-        other.execute("DROP TRIGGER refuse")
-    for _ in range(2):
-        harness.queue.delivered(harness.queue.take(MISS, 1))
+    async with writing(harness):
+        with hanging(path), capture_logs() as lines:
+            harness.publish(miss(1), miss(2))
+            await harness.outbox.stored()
+            harness.publish(miss(3), miss(4))
+            monkeypatch.setattr(spool, "PATIENCE_S", 60.0)
+            await harness.outbox.stored()  # at once
+            assert fault(harness) == (FAILED_WRITES, 1.0)
+            assert [(line["access"], line["error"]) for line in lines] == [("wait", "DiskHangsError")]
+            assert sample(harness.metrics, FAILURES) == 1.0
+            harness.queue.delivered(harness.queue.take(MISS, 4)[1:3])
+        await turns_until(lambda: fault(harness) == (None, 0.0))
     died(harness)
 
-    assert opened().counts()["restored"] == 0.0
+    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([1, 4])
+
+
+async def test_a_writer_that_is_stopped_and_begun_anew_goes_on_with_what_is_under_way(
+    opened: Opened, path: Path
+) -> None:
+    harness = opened()
+    with hanging(path):
+        harness.publish(miss(1))
+        async with writing(harness):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        harness.publish(miss(2))
+    async with writing(harness):
+        await harness.outbox.stored()
+    assert harness.spool is not None
+    assert [one.key for one in harness.spool.kept()] == keys([1, 2])
+
+
+async def test_the_sender_has_them_written(opened: Opened) -> None:
+    harness = opened(link=FakeLink(LinkDown("away"), LinkDown("away")))
+    assert harness.spool is not None
+    async with running(harness):
+        harness.publish(miss(1))
+        await harness.outbox.stored()
+        assert harness.spool.unstored == 0
+
+
+@pytest.mark.parametrize("what", ["INSERT", "DELETE"])
+async def test_what_the_disk_refused_is_done_at_the_end_if_it_can_be(opened: Opened, path: Path, what: str) -> None:
+    harness = opened()
+    async with writing(harness):
+        harness.publish(miss(1))
+        await harness.outbox.stored()
+        with refused(path, what):
+            harness.publish(miss(2))
+            harness.queue.delivered(harness.queue.take(MISS, 1))
+            await turns_until(lambda: fault(harness) == (FAILED_WRITES, 1.0))
+    harness.outbox.close()
+
+    assert (harness.counts()["pending"], harness.counts()["lost"]) == (1.0, 0.0)
+    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([2])
+
+
+def test_a_spool_whose_disk_hangs_at_the_end_is_left_to_nobody_else(
+    opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "CLOSE_S", 0.01)
+    harness = opened()
+    with hanging(path):
+        harness.publish(miss(1))
+        harness.outbox.close()
+        assert (harness.counts()["pending"], harness.counts()["lost"]) == (0.0, 1.0)
+        with pytest.raises(ConfigurationError, match="another process uses it"):
+            spool_file.check_spool(path)
+    monkeypatch.setattr(spool, "CLOSE_S", 60.0)
+    died(harness)
+    spool_file.check_spool(path)
 
 
 def test_an_event_of_an_unknown_type_stays_in_the_spool_and_the_others_are_sent(opened: Opened, path: Path) -> None:
@@ -298,23 +444,8 @@ def test_a_spool_whose_columns_are_others_is_refused(path: Path) -> None:
         spool_file.check_spool(path)
 
 
-def test_a_spool_that_cannot_be_written_is_a_degraded_mode_until_it_can(opened: Opened, path: Path) -> None:
-    harness = opened()
-    assert harness.spool is not None
-    assert fault(harness) == (None, 0.0)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END")
-        with capture_logs() as lines:
-            harness.publish(miss(1))
-        assert fault(harness) == (FAILED_WRITES, 1.0)
-        assert [line["error"] for line in lines] == ["SQLITE_CONSTRAINT_TRIGGER"]
-        other.execute("DROP TRIGGER refuse")
-    harness.publish(miss(2))
-    assert fault(harness) == (None, 0.0)
-
-
 @pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"])
-def test_a_disk_that_is_full_at_the_start_stops_nobody(
+async def test_a_disk_that_is_full_at_the_start_stops_nobody(
     opened: Opened, path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = opened()
@@ -327,6 +458,8 @@ def test_a_disk_that_is_full_at_the_start_stops_nobody(
         spool_file.check_spool(path)
         second = opened()
     second.publish(miss(2))
+    async with writing(second):
+        await second.outbox.stored()
 
     assert {"event": "event_spool_not_opened", "log_level": "error", "error": name} in lines
     assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])

@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -173,9 +175,13 @@ def drive_the_events(watch: Watch, spool_path: Path) -> None:
     watch.look()
     harness.connection.delivered(None)
     harness.circuit.force(CircuitState.OPEN, reason="a test", actor="test")
-    harness.queue.restore(harness.spool.kept())
     harness.spool.close()
-    publisher.publish(miss(4))
+    refused = Harness(metrics=watch.metrics, spool_path=spool_path)
+    assert refused.spool is not None
+    with closing(sqlite3.connect(spool_path)) as other:
+        other.execute("DROP TABLE events")
+    refused.publish(miss(4))
+    refused.spool.close()
     watch.look()
     lossy = Harness(metrics=watch.metrics)
     lossy.publish(miss(5))

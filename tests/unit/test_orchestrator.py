@@ -1,5 +1,6 @@
 """One request from the query to the events: what is told, and what it costs."""
 
+from contextlib import suppress
 from unittest.mock import patch
 
 import pytest
@@ -55,6 +56,16 @@ async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
     assert sample(harness.metrics, "llm_provider_requests_total", **labels) == 1
     for event in harness.events.of(RequestEventData):
         assert (event.correlation_id, event.metadata) == (CORRELATION_ID, {"batch": "b-1"})
+
+
+@pytest.mark.parametrize("answer", [reply(), ConnectionLostError("gone")])
+async def test_nobody_is_answered_before_the_last_event_about_it_is_stored(
+    answer: ProviderReply | ProviderError,
+) -> None:
+    harness = harness_of(answer)
+    with suppress(ProviderError):
+        await harness.compare(query())
+    assert harness.events.stored_after == [ProcessingEvent.LLM_REQUEST_COMPLETED]
 
 
 async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
