@@ -118,8 +118,10 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SERVER_GRACE_S,
     )
-    uvicorn.Server(config).run(sockets=sockets)
-    LINES.finish()
+    try:
+        uvicorn.Server(config).run(sockets=sockets)
+    finally:  # it exits when the start fails
+        LINES.finish()
 
 
 if __name__ == "__main__":

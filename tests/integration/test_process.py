@@ -24,6 +24,7 @@ from tests.integration.service_process import (
     Answer,
     ServiceProcess,
     environment,
+    free_port,
     mocked,
     prefixed,
     received,
@@ -156,10 +157,10 @@ def test_a_request_that_outlives_the_grace_is_told_that_the_service_stops(
 # --- Wrong settings ---------------------------------------------------------------------------------------------------
 
 
-def refused_start(variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Start a service that must end by itself."""
+def refused_start(variables: Mapping[str, str], *program: str) -> subprocess.CompletedProcess[str]:
+    """Start a service that must end by itself. program: what Python runs instead of the usual file."""
     return subprocess.run(
-        [sys.executable, "app.py"],
+        [sys.executable, *(program or ["app.py"])],
         cwd=ROOT,
         env=environment(variables),
         capture_output=True,
@@ -227,6 +228,32 @@ def test_a_port_that_is_taken_stops_the_start(host: str) -> None:
     assert ended.returncode == 2
     assert ended.stderr == f"The configuration is invalid:\n{PREFIX}PORT: already in use.\n"
     assert "service_started" not in ended.stdout
+
+
+def test_a_start_that_fails_writes_why_before_it_ends() -> None:
+    """Lucky lines are written without being waited for."""
+    failing = """
+import sys
+
+import app
+
+finish = app.LINES.finish
+
+def waited_for() -> None:
+    sys.stderr.write("waited for")
+    finish()
+
+@app.app.before_serving
+async def fails() -> None:
+    raise LookupError
+
+app.LINES.finish = waited_for
+app.main()
+"""
+    ended = refused_start(mocked(HOST="127.0.0.1", PORT=str(free_port())), "-c", failing)
+    assert (ended.returncode, ended.stderr) == (3, "waited for")
+    assert "LookupError" in ended.stdout
+    assert "Application startup failed" in ended.stdout
 
 
 def test_a_host_is_given_by_name_as_well(tmp_path: Path) -> None:
