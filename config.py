@@ -897,11 +897,18 @@ def no_such_setting(name: str, known: Collection[str]) -> str:
 
 def _value(setting: Setting, variable: str) -> object:
     text = os.environ[variable].strip()
+    if not _is_utf_8(text):
+        return Wrong("is not text in UTF-8")
     if setting.is_secret and variable.endswith(FILE_SUFFIX):
         return secret_in(Path(text))
     if setting.is_list:
         return _list_items(text)
     return _json(text, "a JSON object") if setting.is_mapping else text
+
+
+def _is_utf_8(text: str) -> bool:
+    """Whether the variable held UTF-8: Python keeps other bytes as lone surrogates, which no encoder takes."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def secret_file(group: str, field: str) -> Path | None:

@@ -201,6 +201,14 @@ def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, monkeypat
     assert CANARY not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", sorted(known_variables()))
+def test_a_value_that_is_no_utf_8_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, f"{CANARY}\udcff")
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_environment()
+    assert str(refusal.value) == f"{name}: is not text in UTF-8."
+
+
 @pytest.mark.parametrize(
     ("name", "value", "place"),
     [
