@@ -43,6 +43,8 @@ def _ignored(names: str, settings: EventSettings) -> ConfigurationError:
 
 
 def _ssl_context(settings: EventSettings) -> ssl.SSLContext:
+    if settings.ssl_key_path is not None and settings.ssl_certificate_path is None:
+        raise ConfigurationError(f"{PREFIX}KAFKA_SSL_KEY_PATH: not used without KAFKA_SSL_CERTIFICATE_PATH.")
     try:
         context = ssl.create_default_context(cafile=settings.ssl_ca_path)
         if settings.ssl_certificate_path is not None:

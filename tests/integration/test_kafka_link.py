@@ -204,6 +204,14 @@ def test_certificates_that_cannot_be_read_are_a_wrong_configuration() -> None:
         link("127.0.0.1:9", security_protocol="SSL", ssl_certificate_path="/nowhere")
 
 
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+def test_a_key_without_its_certificate_is_a_wrong_configuration(protocol: str) -> None:
+    """The broker would be spoken to as by somebody unknown."""
+    login = {"sasl_username": "u", "sasl_password": SecretStr("p")} if protocol == "SASL_SSL" else {}
+    with pytest.raises(ConfigurationError, match="KAFKA_SSL_KEY_PATH: not used without KAFKA_SSL_CERTIFICATE_PATH"):
+        link("127.0.0.1:9", security_protocol=protocol, ssl_key_path="/key.pem", **login)
+
+
 @pytest.mark.parametrize("given", [{}, {"sasl_username": "u"}, {"sasl_password": SecretStr("p")}])
 def test_sasl_without_a_name_or_a_password_is_a_wrong_configuration(given: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match="KAFKA_SECURITY_PROTOCOL: SASL_SSL needs KAFKA_SASL_USERNAME and"):
