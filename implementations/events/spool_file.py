@@ -111,6 +111,7 @@ def _connected(path: Path) -> sqlite3.Connection:
     That is far longer than the disk's thread is waited for: a database that an operator keeps locked is a disk that
     hangs.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    absolute = path.absolute()  # no name has a meaning of its own in SQLite, as `:memory:` has
+    connection = sqlite3.connect(absolute, isolation_level=None, check_same_thread=False)
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection

@@ -55,6 +55,17 @@ def test_a_row_survives_the_process_at_once_and_waits_for_no_disk(path: Path) ->
     assert told == ["wal", 0]  # 0 is OFF: nothing syncs
 
 
+def test_a_name_that_means_something_to_sqlite_is_a_file_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events kept in memory would be told as kept, and be lost."""
+    monkeypatch.chdir(tmp_path)
+    lock, rows = spool_file.opened(Path(":memory:"))
+    with lock, closing(rows):
+        assert rows.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert (tmp_path / ":memory:").stat().st_size > 0
+
+
 def died(harness: Harness) -> None:
     """It ends, and the next process may begin."""
     assert harness.spool is not None
