@@ -72,6 +72,7 @@ KAFKA_SERVER = re.compile(
     r"(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})"
 )
 
+CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # which no header can hold
 CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
 DIGEST_OF_NOTHING = hashlib.sha256().digest()  # what a script makes of a variable that it forgot to set
@@ -530,6 +531,13 @@ class AdminSettings(Group):
         f"administrator's key, {SHORTEST_ADMIN_KEY} characters or more; without it the admin routes are not registered",
         bare=("LLM_ADMIN_API_KEY",),
     )
+
+    @field_validator("api_key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and CONTROLS.search(key.get_secret_value()):
+            raise ValueError("must be one line without control characters, else nobody could send it")
+        return key
 
     @property
     def key_in_force(self) -> SecretStr | None:

@@ -355,6 +355,25 @@ def test_a_key_that_does_not_fit_into_a_header_is_refused_unseen(key: str, monke
     assert key not in str(refused.value)
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\x1b", "\x7f"])
+def test_an_administrator_s_key_that_no_header_can_hold_is_refused_unseen(
+    between: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody could act as administrator, and nothing would say why."""
+    (tmp_path / "key").write_bytes(f"{CANARY * 2}{between}{CANARY}\n".encode())
+    monkeypatch.setenv("LLM_ADMIN_API_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.from_environment()
+    assert str(refused.value).startswith("LLM_ADMIN_API_KEY_FILE: must be one line")
+    assert CANARY not in str(refused.value)
+
+
+def test_an_administrator_s_key_may_hold_any_other_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "schlüssel 中文\tund noch mehr davon"
+    monkeypatch.setenv("LLM_ADMIN_API_KEY", key)
+    assert Settings.from_environment().admin.key_in_force == SecretStr(key)
+
+
 @pytest.mark.parametrize("url", ["http://a..b/v1", f"http://{'x' * 64}.example/v1", "http://-a/v1"])
 def test_a_host_that_no_resolver_takes_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}OPENAI_BASE_URL", url)
