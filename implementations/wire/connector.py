@@ -12,6 +12,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
+MOST_ANSWER_BYTES = 8 * 1024 * 1024  # as sent: twice the longest body that anybody reads
 MOST_INTERIM_ANSWERS = 20
 FIRST_FINAL_STATUS = 200
 
@@ -23,6 +24,7 @@ class Stream(ResponseHandler):
     """
 
     is_clean = is_silent = False
+    answer_bytes = 0
     _interim_answers = 0
 
     def came_unasked(self) -> bool:
@@ -41,10 +43,17 @@ class Stream(ResponseHandler):
         self.set_exception(aiohttp.ServerDisconnectedError())
 
     def data_received(self, data: bytes) -> None:
-        """Note it and pass it on. aiohttp calls this without data, too, when it reads on."""
+        """Note it and pass it on. aiohttp calls this without data, too, when it reads on.
+
+        What is neither head nor body, as blank lines and the extensions of chunks, nobody else would bound.
+        """
         if data:
             self.is_clean = self.is_silent = False
-        super().data_received(data)
+            self.answer_bytes += len(data)
+        if self.answer_bytes <= MOST_ANSWER_BYTES:
+            super().data_received(data)
+        else:
+            self._break_off("too long an answer")
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take the head of an answer. A flood of interim ones (1xx) would block the event loop, and fill the memory.
@@ -57,9 +66,8 @@ class Stream(ResponseHandler):
         self._interim_answers = 0 if message.code >= FIRST_FINAL_STATUS else self._interim_answers + 1
         if self._interim_answers <= MOST_INTERIM_ANSWERS:
             super().feed_data(data, size)
-        elif self.transport is not None:
-            self.transport.close()
-            self.set_exception(HttpProcessingError(message="too many interim answers"))
+        else:
+            self._break_off("too many interim answers")
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
         """Also end the reading of a body that cannot be parsed any further."""
@@ -67,6 +75,11 @@ class Stream(ResponseHandler):
         super().set_exception(exc, *cause)
         if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
             body.set_exception(aiohttp.ClientPayloadError())
+
+    def _break_off(self, message: str) -> None:
+        if self.transport is not None:
+            self.transport.close()
+            self.set_exception(HttpProcessingError(message=message))
 
 
 # Only a list, not the exchange: a connection keeps the context in which it was opened alive.
@@ -114,4 +127,4 @@ class Connector(aiohttp.TCPConnector):
         """Put a connection into the pool, or close it. Nobody asked for what comes on a pooled one from now on."""
         super()._release(key, protocol, should_close=should_close)
         if isinstance(protocol, Stream) and protocol.is_connected():
-            protocol.is_clean = True
+            protocol.is_clean, protocol.answer_bytes = True, 0

@@ -28,7 +28,7 @@ from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.resilience.call import calling
 from implementations.resilience.metering import TimeLimited
-from implementations.wire.connector import MOST_INTERIM_ANSWERS
+from implementations.wire.connector import MOST_ANSWER_BYTES, MOST_INTERIM_ANSWERS
 from implementations.wire.transport import MAX_BODY_BYTES, Transport, WireReply
 from protocols import LLMDialectProtocol
 from tests.fakes import NOON, Calendar, Clock, call, request, settle
@@ -132,6 +132,14 @@ async def test_a_body_may_be_four_mebibytes_long() -> None:
     assert len((await exchanged(http(b" " * MAX_BODY_BYTES))).body) == MAX_BODY_BYTES
 
 
+@pytest.mark.usefixtures("_in_a_call")
+async def test_many_long_answers_may_come_on_one_connection() -> None:
+    async with serving(http(b" " * MAX_BODY_BYTES), stays=True) as server, transporting() as transport:
+        for _ in range(3):
+            await transport.send("GET", server.url, headers={})
+    assert server.connections == 1
+
+
 async def test_of_a_refusal_with_a_larger_body_the_status_and_the_headers_are_kept() -> None:
     answer = http(b" " * (MAX_BODY_BYTES + 1), status="429 Slow down", headers="Retry-After: 7\r\n")
     reply = await exchanged(answer)
@@ -172,15 +180,25 @@ async def test_what_is_no_whole_answer_is_one_of_our_failures(answer: bytes, exp
 
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     "pieces",
     [
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"zz\r\n"),
+        (CHUNKED + b"1\r\n{\r\n", b"zz\r\n"),
         (INTERIM * MOST_INTERIM_ANSWERS, INTERIM),
+        (b"\r\n" * (MOST_ANSWER_BYTES // 2), b"\r\n"),
+        (CHUNKED, b"0" * MOST_ANSWER_BYTES),
+        (CHUNKED + b"1;", b"x" * MOST_ANSWER_BYTES),
     ],
-    ids=["no piece behind a piece", "too many interim answers"],
+    ids=[
+        "no piece behind a piece",
+        "too many interim answers",
+        "too many blank lines",
+        "a piece's length without end",
+        "a piece's extension without end",
+    ],
 )
 async def test_who_breaks_the_protocol_and_stays_is_not_waited_for(pieces: tuple[bytes, ...]) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
