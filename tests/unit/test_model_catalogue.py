@@ -9,7 +9,7 @@ import pytest
 
 from api_models import ModelTier, ProviderName, ReasoningEffort, TemperatureUse
 from config import PREFIX, ConfigurationError, Settings
-from implementations.judging.catalogue import SHIPPED, ModelCatalogue
+from implementations.judging.catalogue import MAX_FILE_BYTES, SHIPPED, ModelCatalogue
 from implementations.request_builder_impl import RequestBuilderImpl
 from protocols import CHARACTERS_PER_TOKEN, Choice, ModelTraits, ProviderRequest
 from tests.fakes import current_settings, query
@@ -219,6 +219,14 @@ def test_an_empty_correction_changes_no_model(tmp_path: Path, content: Any) -> N
         name: dict(CATALOGUE.models(name)) for name in VENDORS if name is not OPENAI
     }
     assert catalogue.traits(OPENAI, "gpt-7") == ModelTraits()
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "models.json").write_bytes(b"{}".ljust(MAX_FILE_BYTES))
+    assert ModelCatalogue.load(tmp_path / "models.json").models(OPENAI) == CATALOGUE.models(OPENAI)
+    (tmp_path / "models.json").write_bytes(b"{}".ljust(MAX_FILE_BYTES + 1))
+    with pytest.raises(ConfigurationError, match="MODEL_CATALOG_PATH: the file is larger than 4194304 bytes"):
+        ModelCatalogue.load(tmp_path / "models.json")
 
 
 SECRET = "s3cret"  # noqa: S105  stands for anything that an operator may have put into the wrong file
