@@ -78,12 +78,10 @@ def _members(container: dict[str, object] | list[object]) -> Iterable[object]:
 
 
 def _refuse_large_integers(body: bytes) -> None:
-    """Orjson parses integers beyond 64 bits as floats; only a second parse tells them from real floats."""
+    """Orjson parses integers beyond 64 bits as floats, as far as floats reach; only a second parse tells them apart."""
 
-    def exact(digits: str) -> int:
-        number = int(digits) if len(digits) <= len(f"-{LARGEST_INTEGER}") else LARGEST_INTEGER + 1
-        if not SMALLEST_INTEGER <= number <= LARGEST_INTEGER:
+    def refuse(digits: str) -> None:
+        if not SMALLEST_INTEGER <= int(digits) <= LARGEST_INTEGER:
             raise InvalidQueryError("the body contains an integer beyond 64 bits")
-        return number
 
-    json.loads(body, parse_int=exact)
+    json.loads(body, parse_int=refuse)
