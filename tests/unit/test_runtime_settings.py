@@ -265,6 +265,7 @@ async def test_what_another_version_stored_is_left_out_counted_and_kept() -> Non
     assert sample(replica.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
     await replica.changes({"cost_limit_usd_per_day": 5.0})
     assert orjson.loads(document.text) == {"version": 8, "values": {**values, "cost_limit_usd_per_day": 5.0}}
+    assert [field for _, _, field, _, _ in replica.audit.told] == ["cost_limit_usd_per_day"]
     assert replica.settings.current().cache_ttl_s == 60.0
 
 
