@@ -4,7 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -57,11 +57,19 @@ class Clock:
         self.naps.append(seconds)
 
 
-def ask(essay_a: str, essay_b: str, knobs: MockKnobs | None = KNOBS, replicate: int = 0) -> ProviderRequest:
+def ask(
+    essay_a: str,
+    essay_b: str,
+    knobs: MockKnobs | None = KNOBS,
+    replicate: int = 0,
+    *,
+    system: str = "You judge.",
+    task: str = "Which essay is better?",
+) -> ProviderRequest:
     prompt = Prompt(
         version="v1",
-        system="You judge.",
-        task="Which essay is better?",
+        system=system,
+        task=task,
         essay_a=Essay(essay_a),
         essay_b=Essay(essay_b),
     )
@@ -224,10 +232,22 @@ async def test_wins_in_all_pairs_rank_ten_essays_by_quality() -> None:
     assert correlation(wins, [float(grade) for grade in range(10)]) > 0.85
 
 
-async def test_close_pairs_are_decided_differently_by_replicates() -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda one, other, number: ask(one, other, UNBIASED, replicate=number),
+        lambda one, other, number: ask(one, other, replace(UNBIASED, seed=number)),
+        lambda one, other, number: ask(one, other, UNBIASED, system=f"You judge, {number}."),
+        lambda one, other, number: ask(one, other, UNBIASED, task=f"Which essay is better, {number}?"),
+    ],
+    ids=["replicate", "seed", "system", "task"],
+)
+async def test_a_close_pair_is_decided_differently_when_anything_else_is_asked(
+    asked: Callable[[str, str, int], ProviderRequest],
+) -> None:
     draws = Random(6)
     one, other = write_essay(0.5, draws), write_essay(0.5, draws)
-    assert len({await preferred(one, other, UNBIASED, replicate) for replicate in range(20)}) == 2
+    assert {(await judge(asked(one, other, number))).winner for number in range(20)} == set(Winner)
 
 
 async def test_confidence_is_whole_and_grows_with_distance() -> None:
@@ -245,12 +265,33 @@ async def test_justification_tells_the_truth_about_both_essays() -> None:
     for one, other in mixed_pairs(seed=9, count=50):
         verdict = await judge(ask(one, other))
         for name, essay in (("Essay A", one), ("Essay B", other)):
-            told = re.search(rf"{name}\D*(\d+) paragraphs? and (\d+) words?", verdict.justification)
+            told = re.search(
+                rf"{name}(?: develops its argument over|, with) (\d+) paragraphs? and (\d+) words?",
+                verdict.justification,
+            )
             assert told is not None
             assert told.groups() == (str(essay.count("\n\n") + 1), str(len(essay.split())))
         winning = one if verdict.winner is Winner.ESSAY_A else other
         for named in re.findall(r"'(\w+)'", verdict.justification):
             assert named in winning.lower().replace(".", "").split()
+
+
+async def test_justification_says_only_where_the_loser_falls_short() -> None:
+    said = set()
+    for one, other in mixed_pairs(seed=9, count=50):
+        verdict = await judge(ask(one, other))
+        winner, loser = map(read_essay, (one, other) if verdict.winner is Winner.ESSAY_A else (other, one))
+        falls_short = {
+            "is written with less care": loser.slip_share > winner.slip_share,
+            "uses fewer kinds of connectives": len(loser.connectives) < len(winner.connectives),
+            "repeats its words more often": loser.distinct_share < winner.distinct_share,
+            "says less": loser.words < winner.words,
+        }
+        claims = {claim for claim in falls_short if claim in verdict.justification}
+        assert all(falls_short[claim] for claim in claims)
+        assert len(claims) == min(2, sum(falls_short.values()))
+        said |= claims
+    assert said == falls_short.keys()
 
 
 async def test_justification_of_a_text_read_in_part_gives_lower_bounds() -> None:
