@@ -49,12 +49,13 @@ def opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
     """
     with contextlib.ExitStack() as stack:
         try:
+            path = path.resolve()  # one lock for all links; and no name means something else to SQLite, as `:memory:`
             lock = stack.enter_context(path.with_name(f"{path.name}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             rows = _prepared(path)
         except BlockingIOError:
             raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: another process uses it.") from None
-        except (OSError, ValueError, sqlite3.Error):  # ValueError: a path without a name
+        except (OSError, RuntimeError, ValueError, sqlite3.Error):  # links in a circle; a path without a name
             raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: cannot be used as the spool's database.") from None
         stack.pop_all()
     return lock, rows
@@ -102,7 +103,8 @@ def _is_database(path: Path) -> bool:
 
 def aside(path: Path, number: int) -> Path:
     """Where the damaged database of that number is kept; they count from 1."""
-    return path.with_name(f"{path.name}.damaged-{number}")
+    database = path.resolve()
+    return database.with_name(f"{database.name}.damaged-{number}")
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -111,7 +113,6 @@ def _connected(path: Path) -> sqlite3.Connection:
     That is far longer than the disk's thread is waited for: a database that an operator keeps locked is a disk that
     hangs.
     """
-    absolute = path.absolute()  # no name has a meaning of its own in SQLite, as `:memory:` has
-    connection = sqlite3.connect(absolute, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection

@@ -488,11 +488,30 @@ def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:
     spool_file.check_spool(path)
 
 
+def test_a_spool_is_the_same_one_by_whatever_link_it_is_reached(opened: Opened, path: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "links").mkdir()
+    (link := folder / "events.db").symlink_to(path)
+    harness = opened()
+    with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: another process uses it"):
+        spool_file.check_spool(link)
+    harness.publish(*(miss(number) for number in range(200)))
+    died(harness)
+    damage(path)
+    spool_file.check_spool(link)
+
+    assert path.with_name("spool.db.damaged-1").exists()
+    assert list(folder.iterdir()) == [link]
+    by_link = Harness(spool_path=link)
+    assert fault(by_link) == (DAMAGED_DATABASE, 1.0)
+    died(by_link)
+
+
 def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "text").write_text("no database at all, but long enough to be read as one" * 100)
-    for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db", tmp_path, Path("/")):
+    (endless := tmp_path / "endless").symlink_to(endless)
+    for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db", tmp_path, Path("/"), endless):
         monkeypatch.setenv("LLM_PROVIDER_SERVICE_EVENT_SPOOL_PATH", str(wrong))
         with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: cannot be used as"):
             create_container(Settings.from_environment())
