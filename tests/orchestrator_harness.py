@@ -1,10 +1,12 @@
 """The orchestrator with real neighbours, around judges that play a script."""
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from api_models import ProviderName, RequestCompleted
+from di import guarded as stacked
 from implementations.accounting.ledger import Ledger
 from implementations.answers_impl import AnswersImpl
 from implementations.cache_manager_impl import CacheManagerImpl
@@ -42,13 +44,22 @@ OPENAI_REPLY = reply(provider=OPENAI, model="model-of-openai", cost_usd=0.5)
 
 
 class Harness:
-    """The orchestrator with real neighbours; only the judges, the clocks and the events are fakes."""
+    """The orchestrator with real neighbours; only the judges, the clocks and the events are fakes.
+
+    guarded: the judges stand behind all policies, which wait in the event loop's time.
+    """
 
     def __init__(
-        self, judges: Mapping[ProviderName, FakeProvider], *, catalogue: ModelCatalogue | None = None, **changes: Any
+        self,
+        judges: Mapping[ProviderName, FakeProvider],
+        *,
+        catalogue: ModelCatalogue | None = None,
+        clock: Clock | None = None,
+        guarded: bool = False,
+        **changes: Any,
     ) -> None:
         catalogue = catalogue or tolerant_catalogue()
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.metrics = new_metrics()
         self.events = Recorder()
         self.guards = guards(self.metrics, self.clock)
@@ -70,7 +81,10 @@ class Harness:
         )
         selector = ProviderSelectorImpl(
             judges={
-                name: Judge(provider=self.metered(fake), metered=fake, probe=fake) for name, fake in judges.items()
+                name: self._guarded(name, fake)
+                if guarded
+                else Judge(provider=self.metered(fake), metered=fake, probe=fake)
+                for name, fake in judges.items()
             },
             guards=self.guards,
             ranking=ranking(accounting),
@@ -111,6 +125,19 @@ class Harness:
             events=self.events,
             receipts=receipts(self.events, self.metrics),
             clock=self.clock,
+        )
+
+    def _guarded(self, name: ProviderName, judge: FakeProvider) -> Judge:
+        return stacked(
+            judge,
+            self.guards[name],
+            self.accounting,
+            unlimited(),
+            clock=self.clock,
+            sleep=asyncio.sleep,
+            tracer=None,
+            base_url=None,
+            on_retry=lambda: None,
         )
 
     def completed(self) -> RequestCompleted:
