@@ -100,12 +100,14 @@ class Spool:
 
     async def stored(self) -> None:
         """Wait until what was inserted is stored; PATIENCE_S at most, and not while the disk refuses or hangs."""
-        last = next(reversed(self._unstored), None)
-        try:
+        newest = next(reversed(self._unstored), None)
+        if newest is None:
+            return
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
-                while last in self._unstored and not self._refuses:
+                while self._is_to_store(newest.since_s) and not self._refuses:
                     await self._noted.wait()
-        except TimeoutError:
+        if self._is_to_store(newest.since_s) and not self._refuses:
             self._note_end_of(WAITING, DiskHangsError())
 
     async def run(self) -> None:
@@ -153,6 +155,11 @@ class Spool:
     @property
     def _refuses(self) -> bool:
         return bool(self._failing - {READING})
+
+    def _is_to_store(self, until_s: float) -> bool:
+        """Whether anything published until then is not stored yet. The newest alone does not tell: it may be gone."""
+        oldest = next(iter(self._unstored), None)
+        return oldest is not None and oldest.since_s <= until_s
 
     def _begun(self) -> Future[Written]:
         """What is under way, else all that there is to write now."""

@@ -17,7 +17,7 @@ from implementations.events import spool, spool_file
 from implementations.events.kafka_failures import LinkDown
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
 from implementations.events.spool_file import LONGEST_LOG_BYTES
-from tests.fakes import sample
+from tests.fakes import sample, settle
 from tests.kafka_fakes import FakeLink, Harness, keys, message, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
@@ -203,6 +203,25 @@ async def test_who_waits_for_it_goes_on_once_all_that_was_published_is_on_the_di
         await harness.outbox.stored()
     with closing(sqlite3.connect(path)) as rows:
         assert rows.execute("SELECT key FROM events ORDER BY id").fetchall() == [(key,) for key in keys([1, 2, 3])]
+
+
+async def test_who_waits_does_so_for_older_events_too_when_the_newest_is_delivered_meanwhile(
+    opened: Opened, path: Path
+) -> None:
+    harness = opened()
+    assert harness.spool is not None
+    async with writing(harness):
+        with hanging(path):
+            harness.publish(miss(1))
+            await settle()  # that one is being written
+            harness.publish(miss(2), miss(3))
+            waiting = asyncio.create_task(harness.outbox.stored())
+            await settle()
+            *others, newest = harness.queue.take(MISS, 3)
+            harness.queue.delivered([newest])
+            harness.queue.give_back(MISS, others)
+        await waiting
+        assert harness.spool.unstored == 0
 
 
 async def test_what_is_delivered_before_it_is_stored_is_never_written(opened: Opened) -> None:
