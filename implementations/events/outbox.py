@@ -101,7 +101,7 @@ class KafkaOutbox:
             queue.restore(spool.kept())
 
     def put(self, event: EventData) -> None:
-        """Queue the event; with a spool it is also written to disk, by a task."""
+        """Queue the event; with a spool its task also writes it to disk."""
         self._queue.put(
             message_of(
                 event,
@@ -127,14 +127,13 @@ class KafkaOutbox:
         )
 
     def tasks(self) -> Mapping[str, Work]:
-        """The one sender."""
-        return {"event_sender": self.run}
+        """The one sender; with a spool also its writer, apart because it goes on when the sender dies."""
+        writer: Mapping[str, Work] = {} if self._spool is None else {"event_spool": self._spool.run}
+        return {"event_sender": self.run, **writer}
 
     async def run(self) -> None:
         """Send published events, forever."""
         parts = [self._connection.keep_open, self._keep_house, *(lane.run for lane in self._lanes.values())]
-        if self._spool is not None:
-            parts.append(self._spool.run)
         async with asyncio.TaskGroup() as group:
             for work in parts:
                 group.create_task(_endless(work))

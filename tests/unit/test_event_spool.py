@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 from api_models import DegradedMode, EventDropReason, ProcessingEvent
 from config import ConfigurationError, Settings
 from di import create_container
+from implementations.background.supervisor import Supervisor
 from implementations.events import spool, spool_file
-from implementations.events.kafka_failures import LinkDown
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
 from implementations.events.spool_file import LONGEST_LOG_BYTES
 from tests.fakes import sample, settle
-from tests.kafka_fakes import FakeLink, Harness, keys, message, miss, running
+from tests.kafka_fakes import Harness, keys, message, miss
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 FAILURES = "llm_provider_event_spool_failures_total"
@@ -344,13 +344,21 @@ async def test_a_writer_that_is_stopped_and_begun_anew_goes_on_with_what_is_unde
     assert [one.key for one in harness.spool.kept()] == keys([1, 2])
 
 
-async def test_the_sender_has_them_written(opened: Opened) -> None:
-    harness = opened(link=FakeLink(LinkDown("away"), LinkDown("away")))
+async def test_they_are_written_also_while_the_sender_is_down(opened: Opened) -> None:
+    harness = opened()
     assert harness.spool is not None
-    async with running(harness):
+    supervisor = Supervisor(
+        harness.outbox.tasks(), metrics=harness.metrics, clock=harness.clock, sleep=lambda _: asyncio.sleep(60.0)
+    )
+    with patch.object(harness.connection, "keep_open", side_effect=ValueError):
+        supervisor.start()
+        await settle()
+        assert supervisor.down == {"event_sender"}
         harness.publish(miss(1))
         await harness.outbox.stored()
-        assert harness.spool.unstored == 0
+    await supervisor.stop()
+
+    assert harness.spool.unstored == 0
 
 
 @pytest.mark.parametrize("what", ["INSERT", "DELETE"])
