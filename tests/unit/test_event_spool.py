@@ -314,7 +314,7 @@ async def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_a
     async with writing(harness):
         with hanging(path), capture_logs() as lines:
             harness.publish(miss(1), miss(2))
-            await harness.outbox.stored()
+            await asyncio.gather(harness.outbox.stored(), harness.outbox.stored())  # which are told of one hang
             harness.publish(miss(3), miss(4))
             monkeypatch.setattr(spool, "PATIENCE_S", 60.0)
             await harness.outbox.stored()  # at once
@@ -326,6 +326,21 @@ async def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_a
     died(harness)
 
     assert [one.key for one in opened().queue.take(MISS, 10)] == keys([1, 4])
+
+
+async def test_a_disk_that_hangs_is_no_fault_to_those_whose_events_are_delivered_meanwhile(
+    opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "PATIENCE_S", 0.01)
+    harness = opened()
+    async with writing(harness):
+        with hanging(path):
+            harness.publish(miss(1))
+            waiting = asyncio.create_task(harness.outbox.stored())
+            await settle()
+            harness.queue.delivered(harness.queue.take(MISS, 1))
+            await waiting
+            assert fault(harness) == (None, 0.0)
 
 
 async def test_a_writer_that_is_stopped_and_begun_anew_goes_on_with_what_is_under_way(
