@@ -1,8 +1,8 @@
 """The pending events as rows on disk: they survive a crash of the process, but not a power failure.
 
-Whatever is to be stored and deleted at a time is one piece of work for the disk's thread, and nobody waits while it
-writes but who answers a caller: not before all that was published is stored, or a moment has passed. What a disk
-refuses is tried again; until then events are in memory only. An event that cannot be read stays in its row.
+Whatever is to be stored and deleted at a time is one piece of work for the disk's thread. While it writes only answers
+wait, until what was published before them is stored or a moment has passed. What a disk refuses is tried again; until
+then events are in memory only. An event that cannot be read stays in its row.
 """
 
 import asyncio
@@ -108,14 +108,15 @@ class Spool:
                 while self._is_to_store(newest.since_s) and not self._refuses:
                     await self._noted.wait()
         if self._is_to_store(newest.since_s) and not self._refuses:
-            self._note_end_of(WAITING, DiskHangsError())
+            self._note_access(WAITING, DiskHangsError())
 
     async def run(self) -> None:
         """Write whatever there is to write, what the disk refused again after a second. Endless."""
         while True:
             await self._has_work.wait()
-            await asyncio.wait({asyncio.wrap_future(self._begun())})  # which cancels nothing
-            self._note_end()
+            work = self._begun()
+            await asyncio.wait({asyncio.wrap_future(work)})  # which cancels nothing
+            self._note(work.result())
             if self._refuses:
                 await self._sleep(RETRY_S)
 
@@ -125,7 +126,7 @@ class Spool:
             rows = self._rows.read()
         except sqlite3.Error as error:
             rows = []
-            self._note_end_of(READING, error)
+            self._note_access(READING, error)
         for row in rows:
             try:
                 message = self._rows.message(*row)
@@ -146,8 +147,7 @@ class Spool:
             return
         with contextlib.suppress(TimeoutError):
             for _ in ("what is under way", "what has come since"):
-                self._begun().result(CLOSE_S)
-                self._note_end()
+                self._note(self._begun().result(CLOSE_S))
             self._disk.submit(self._rows.close).result(CLOSE_S)
             self._disk.end()
             self._lock.close()
@@ -168,9 +168,9 @@ class Spool:
             self._under_way = self._disk.submit(work)
         return self._under_way
 
-    def _note_end(self) -> None:
-        """What became of the work, which has ended."""
-        written, self._under_way = self._begun().result(), None
+    def _note(self, written: Written) -> None:
+        """What was under way has ended so."""
+        self._under_way = None
         self._undeleted.difference_update(written.deleted)
         for message, row in written.rows.items():
             if message in self._unstored:
@@ -179,13 +179,13 @@ class Spool:
             else:  # delivered or dropped meanwhile
                 self._undeleted.add(row)
         for access, error in {**written.errors, WAITING: None}.items():
-            self._note_end_of(access, error)
+            self._note_access(access, error)
         if not (self._unstored or self._undeleted):
             self._has_work.clear()
         self._noted.set()
         self._noted = asyncio.Event()
 
-    def _note_end_of(self, access: str, error: Exception | None) -> None:
+    def _note_access(self, access: str, error: Exception | None) -> None:
         if error is None:
             self._failing.discard(access)
             return
