@@ -54,7 +54,7 @@ def publishing(directory: Path, broker: Broker) -> None:
 async def _measured(broker: Broker, *, hangs: bool) -> Times:
     container = create_container(Settings.from_environment())
     publisher, outbox = await container.get(LLMEventPublisherProtocol), await container.get(Outbox)
-    sender = asyncio.ensure_future(outbox.tasks()["event_sender"]())
+    tasks = [asyncio.ensure_future(work()) for work in outbox.tasks().values()]
     is_well = lambda: publisher.health().kafka is DependencyStatus.HEALTHY  # noqa: E731  asked by a thread
     await asyncio.to_thread(wait_until, is_well, within_s=CONNECTING_S)
     try:
@@ -63,8 +63,9 @@ async def _measured(broker: Broker, *, hangs: bool) -> Times:
         return await _timed(publisher)
     finally:
         broker.thaw()
-        sender.cancel()
-        await asyncio.wait([sender])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await container.close()
 
 
