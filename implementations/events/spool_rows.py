@@ -37,7 +37,6 @@ class SpoolRows:
         self._database = database
         self._now = now
         self._clock = clock
-        self.close = database.close
 
     def write(self, messages: Collection[Message], rows: Collection[int]) -> Written:
         """Delete these rows and store these messages in their order, each in one transaction. Never raises."""
@@ -72,6 +71,10 @@ class SpoolRows:
             value=value,
             row=row,
         )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
 
     def _delete(self, rows: Iterable[int]) -> None:
         with self._transaction():
