@@ -927,14 +927,25 @@ def secret_file(group: str, field: str) -> Path | None:
     return Path(os.environ[variable].strip()) if variable and from_file else None
 
 
+class FileTooLargeError(ValueError):
+    """An operator's file that is not read any further."""
+
+
+def bounded_content(path: Path, most_bytes: int) -> bytes:
+    """What the file holds. Raises OSError, or FileTooLargeError beyond the bound: a device never ends."""
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise FileTooLargeError(f"the file is larger than {most_bytes} bytes")
+    return content
+
+
 def secret_in(path: Path) -> str | Wrong:
     """The file's content, or what is wrong with it, which reveals neither its name nor its content."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SECRET_BYTES + 1)
-        if len(content) > MAX_SECRET_BYTES:
-            return Wrong(f"the file is larger than {MAX_SECRET_BYTES} bytes")
-        return content.decode().strip() or Wrong("the file is empty")
+        return bounded_content(path, MAX_SECRET_BYTES).decode().strip() or Wrong("the file is empty")
+    except FileTooLargeError as error:
+        return Wrong(str(error))
     except (OSError, ValueError):
         return Wrong("the file cannot be read")
 

@@ -105,9 +105,9 @@ class Spool:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
-                while self._is_to_store(newest.since_s) and not self._refuses:
+                while self._may_store(newest.since_s):
                     await self._noted.wait()
-        if self._is_to_store(newest.since_s) and not self._refuses:
+        if self._may_store(newest.since_s):
             self._note_access(WAITING, DiskHangsError())
 
     async def run(self) -> None:
@@ -156,10 +156,10 @@ class Spool:
     def _refuses(self) -> bool:
         return bool(self._failing - {READING})
 
-    def _is_to_store(self, until_s: float) -> bool:
-        """Whether anything published until then is not stored yet. The newest alone does not tell: it may be gone."""
+    def _may_store(self, until_s: float) -> bool:
+        """Whether the disk takes what was published until then and is not stored: the newest of it may be gone."""
         oldest = next(iter(self._unstored), None)
-        return oldest is not None and oldest.since_s <= until_s
+        return oldest is not None and oldest.since_s <= until_s and not self._refuses
 
     def _begun(self) -> Future[Written]:
         """What is under way, else all that there is to write now."""

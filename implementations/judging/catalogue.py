@@ -14,7 +14,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from api_models import JsonObject, ModelId, ProviderName
-from config import MIB, PREFIX, ConfigurationError
+from config import MIB, PREFIX, ConfigurationError, bounded_content
 from protocols import ModelTraits
 
 SHIPPED = Path(__file__).with_name("models.json")
@@ -42,7 +42,7 @@ class ModelCatalogue:
         """The shipped catalogue, overridden by the operator's file. Raises ConfigurationError."""
         shipped = _RAW.validate_json(SHIPPED.read_bytes())
         try:
-            given = {} if corrections is None else _RAW.validate_json(_content(corrections))
+            given = {} if corrections is None else _RAW.validate_json(bounded_content(corrections, MAX_FILE_BYTES))
             return cls(
                 _ENTRIES.validate_json(
                     orjson.dumps(_laid_over(shipped, given), option=orjson.OPT_NON_STR_KEYS), strict=True
@@ -62,15 +62,6 @@ class ModelCatalogue:
     def models(self, provider: ProviderName) -> Mapping[str, ModelTraits]:
         """Every listed model of a provider, by id."""
         return {model: traits for model, traits in self._entries.get(provider, {}).items() if model != ANY_MODEL}
-
-
-def _content(path: Path) -> bytes:
-    """What the operator's file holds. Raises ValueError if that is too much: a device never ends."""
-    with path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"the file is larger than {MAX_FILE_BYTES} bytes")
-    return content
 
 
 RawEntries = Mapping[ProviderName, Mapping[str, JsonObject]]
