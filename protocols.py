@@ -311,18 +311,23 @@ class CachedReply:
 
 @value_object
 class Attempt:
-    """One call to a provider made for a request. purchase: what was billed, priced; None if nothing was."""
+    """One call to a provider made for a request. purchase: what was billed, priced; None if nothing was.
+
+    provider_request_id: the provider's own name for the call, None if it gave none.
+    """
 
     provider: ProviderName
     model: str
     outcome: AttemptOutcome
     duration_s: float
     purchase: Purchase | None
+    provider_request_id: str | None = None
 
     @property
     def in_words(self) -> str:
-        """Provider, outcome and duration, for people."""
-        return f"{self.provider}: {self.outcome} after {self.duration_s * 1000:.0f} ms"
+        """Provider, outcome, duration and the provider's own id, for people."""
+        named = f" ({self.provider_request_id})" if self.provider_request_id else ""
+        return f"{self.provider}: {self.outcome} after {self.duration_s * 1000:.0f} ms{named}"
 
 
 @value_object

@@ -63,6 +63,7 @@ class Record:
     """Attempts in order, and seconds spent by kind. redis_s: all waits for Redis, those before a flight included.
 
     is_abandoned: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
+    provider_request_id: the provider's own name for the attempt under way, once it has answered with one.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Record:
     upstream_s: float = 0.0
     replaced_connection: bool = False
     is_abandoned: bool = False
+    provider_request_id: str | None = None
 
     def add(self, other: Self) -> None:
         """Merge another record, as far as it is complete by now."""

@@ -46,6 +46,7 @@ class Metered:
             self._budget.release(reservation)
             details = "its caller has left" if call.record.is_abandoned else "the request had no time left"
             raise AttemptCutShortError(details, provider=request.provider)
+        call.record.provider_request_id = None
         began_s = self._clock()
         self._accounting.started(request)
         outcome, purchase = AttemptOutcome.DEFECT, None
@@ -87,6 +88,7 @@ class Metered:
                 outcome=outcome,
                 duration_s=elapsed_s,
                 purchase=purchase,
+                provider_request_id=record.provider_request_id,
             )
         )
 

@@ -3,6 +3,7 @@
 It knows neither JSON nor providers. aiohttp's exceptions leave it as a ProviderError, which `failures.py` chooses.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,8 @@ from value_object import value_object
 CONNECT_TIMEOUT_S = 5.0  # for the look-up, all addresses and TLS together
 MAX_BODY_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
+REQUEST_IDS = ("request-id", "x-request-id")  # Anthropic's; that of OpenAI and of many self-hosted servers
+PLAIN_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which the provider was answering
 
 
@@ -93,6 +96,7 @@ class Transport:
             async with pool.session.request(
                 exchange.method, exchange.url, headers=exchange.headers, data=exchange.body, allow_redirects=False
             ) as response:
+                current_call().record.provider_request_id = _request_id(response.headers)
                 return WireReply(
                     status=response.status,
                     headers=response.headers,
@@ -158,6 +162,12 @@ class _Exchange:
     def got_only_silence(self) -> bool:
         """It went out on a pooled connection, on which not a byte came back."""
         return bool(self.reused) and self.reused[-1].is_silent
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's own name for the exchange, which its support asks for; None if there is none fit for a log."""
+    found = next((headers[name] for name in REQUEST_IDS if name in headers), "")
+    return found if PLAIN_ID.fullmatch(found) else None
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from api_models import JsonObject
 from tests.integration.dialects import ANTHROPIC, OPENAI, OPENROUTER, Dialect
 from tests.integration.pointed_service import Service, Told, running
-from tests.integration.stand_in import Act, StandIn, answer, hanging, standing_in
+from tests.integration.stand_in import Act, StandIn, answer, cut_off, hanging, reset, standing_in
 
 OPEN_WARNING = "provider_open: a provider is not asked at the moment (anthropic: circuit open)"
 UNPINNED: dict[str, object] = {"provider_override": None}
@@ -34,6 +34,14 @@ def attempts(told: Told) -> list[tuple[str, str]]:
     return [(one["provider"], one["outcome"]) for one in told.json()["provenance"]["attempts"]]
 
 
+async def logged(capsys: pytest.CaptureFixture[str], *script: Act) -> JsonObject:
+    """The line about the request."""
+    await outcome(*script, ENVIRONMENT="production")
+    lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (finished,) = (line for line in lines if line["event"] == "request_finished")
+    return finished  # type: ignore[no-any-return]  # it is JSON
+
+
 async def test_another_judge_answers_when_the_first_one_fails() -> None:
     told, anthropic, openai = await outcome(failing(ANTHROPIC))
     body: JsonObject = told.json()
@@ -50,6 +58,31 @@ async def test_the_log_says_why_the_first_judge_did_not_answer(capsys: pytest.Ca
     assert (changed["provider"], changed["after"], changed["reason"]) == ("anthropic", "open", "authentication")
     assert (told.status, finished["provider"], finished["attempts"]) == (200, "openai", 2)
     assert [one.partition(" after ")[0] for one in finished["failed_attempts"]] == ["anthropic: authentication"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"Request_Id": "req_011CX-1.a"}, " (req_011CX-1.a)"),
+        ({"X_Request_Id": "req_7"}, " (req_7)"),
+        ({"Request_Id": 'req" injected'}, ""),
+        ({"Request_Id": "r" * 65}, ""),
+        ({}, ""),
+    ],
+)
+async def test_the_log_names_a_failed_attempt_as_the_provider_does(
+    capsys: pytest.CaptureFixture[str], headers: dict[str, str], named: str
+) -> None:
+    status, body = ANTHROPIC.failures["key"]
+    finished = await logged(capsys, answer(body, status, **headers))
+    assert [one.partition(" ms")[2] for one in finished["failed_attempts"]] == [named]
+
+
+async def test_an_attempt_is_named_from_its_own_headers_on(capsys: pytest.CaptureFixture[str]) -> None:
+    status, body = ANTHROPIC.failures["failed"]
+    script = answer(body, status, Request_Id="req_1"), reset(), cut_off(ANTHROPIC.good(), Request_Id="req_3")
+    finished = await logged(capsys, *script)
+    assert [one.partition(" ms")[2] for one in finished["failed_attempts"]] == [" (req_1)", "", " (req_3)"]
 
 
 async def test_a_refusal_goes_to_another_judge_and_is_paid_for() -> None:
