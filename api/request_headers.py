@@ -18,12 +18,16 @@ DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 def require_plain_json(request: ServiceRequest) -> None:
-    """Accept UTF-8 JSON or a missing type, without a content encoding. Raises UnsupportedContentTypeError."""
+    """Accept UTF-8 JSON or a missing type, without a content encoding. Raises UnsupportedContentTypeError.
+
+    A browser names the type: it sends what a foreign page posts without one, but asks us first before it sends JSON.
+    """
     lines = request.lines(b"content-type")
     if lines == USUAL and not request.lines(b"content-encoding"):
         return
     content_type, parameters = parse_options_header(lines[0] if lines else None)
-    if content_type and not JSON_TYPE.fullmatch(content_type.lower()):
+    is_json = JSON_TYPE.fullmatch(content_type.lower()) if content_type else not request.lines(b"origin")
+    if not is_json:
         raise UnsupportedContentTypeError("send application/json in UTF-8")
     if parameters.get("charset", "utf-8").lower() not in UTF_8:
         raise UnsupportedContentTypeError("send application/json in UTF-8")

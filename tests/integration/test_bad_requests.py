@@ -239,6 +239,14 @@ async def test_json_and_a_missing_content_type_are_accepted(client: Client, cont
     assert (await client.post(COMPARISON, data=question(), headers=headers)).status_code == 200
 
 
+async def test_a_browser_has_to_name_the_content_type(client: Client) -> None:
+    """A foreign page can post a body without a type, but JSON only after the browser has asked us."""
+    from_a_page = {"Origin": "https://elsewhere.example"}
+    await refusal(await client.post(COMPARISON, data=question(), headers=from_a_page), 415, "VALIDATION_ERROR")
+    named = {"Content-Type": "application/json", **from_a_page}
+    assert (await client.post(COMPARISON, data=question(), headers=named)).status_code == 200
+
+
 async def test_a_body_that_an_upgrade_took_the_place_of_is_told_so(client: Client) -> None:
     headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "Content-Type": "application/json"}
     body = await refusal(await client.post(COMPARISON, data=b"", headers=headers), 400, "VALIDATION_ERROR")
