@@ -31,7 +31,7 @@ class StoredEntry:
 
 
 class EntryStore:
-    """prefix: of every key. clock: monotonic seconds; now_s: Unix seconds, for the informational creation time."""
+    """prefix: of every key. clock: monotonic seconds; now_s: Unix seconds, for creation times and generations."""
 
     def __init__(
         self,
@@ -86,8 +86,12 @@ class EntryStore:
             self._count_store("dropped")
 
     async def clear(self) -> bool:
-        """Invalidate every entry. False if Redis could not be told: that is retried, and Redis not read until then."""
-        self._generation.advance_to(self._generation.number + 1)
+        """Invalidate every entry. False if Redis could not be told: that is retried, and Redis not read until then.
+
+        The number is the time in milliseconds, so that it exceeds those of earlier clearings of which neither this
+        replica nor a Redis that lost its data knows.
+        """
+        self._generation.advance_to(max(self._generation.number + 1, round(1000 * self._now_s())))
         self._clear_pending = True
         try:
             await self._raise_shared()

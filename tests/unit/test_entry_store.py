@@ -19,6 +19,7 @@ from tests.fake_redis import FakeRedis, Replica
 from tests.fakes import Clock, sample
 
 NAME = "0" * 64
+AHEAD = 2_000_000_000_000  # a generation of which the clock knows nothing yet
 PAYLOAD = '{"winner": "Essay A", "justification": "Å \\"so\\" 中文 🙂"}'.encode()
 
 Damage = Callable[[dict[str, Any]], object]
@@ -253,7 +254,7 @@ async def test_clearing_forgets_for_all_replicas_at_their_next_reading() -> None
 
     assert await emptied(here)
     assert await emptied(there)
-    assert (here.generation.number, there.generation.number) == (1, 1)
+    assert here.generation.number == there.generation.number > 0
     await stored(there)
     assert not await emptied(here)
 
@@ -265,7 +266,7 @@ async def test_a_probe_is_enough_to_follow() -> None:
     await here.entries.clear()
     await there.probed(2)
 
-    assert raised == [1]
+    assert raised == [here.generation.number]
 
 
 async def test_reading_again_after_a_clearing_elsewhere_takes_no_more_time_than_there_was() -> None:
@@ -279,12 +280,12 @@ async def test_reading_again_after_a_clearing_elsewhere_takes_no_more_time_than_
 
 async def test_a_replica_that_starts_late_finds_what_is_there() -> None:
     here, there = pair()
-    here.server.values["test:generation"] = b"11"
+    here.server.values["test:generation"] = b"%d" % AHEAD
     await here.entries.clear()
     await stored(here)
 
     assert not await emptied(there)
-    assert there.generation.number == 12
+    assert there.generation.number == AHEAD + 1
 
 
 async def test_two_clearings_at_once_are_two() -> None:
@@ -293,7 +294,6 @@ async def test_two_clearings_at_once_are_two() -> None:
     await stored(here)
     await there.entries.clear()
 
-    assert there.generation.number == 2
     assert await emptied(here)
 
 
@@ -311,7 +311,6 @@ async def test_what_redis_missed_is_not_read_and_is_told_when_it_is_back() -> No
     await here.probed(1)
     await here.written()
 
-    assert ("SET", "test:generation", 1) not in here.server.sent, "it is counted up, not set"
     assert await emptied(here)
     assert await emptied(there)
 
@@ -342,7 +341,7 @@ async def test_a_redis_that_lost_the_number_gets_it_back(lost: object) -> None:
     assert await emptied(here)
     await here.written()
 
-    assert here.server.values["test:generation"] == b"1"
+    assert here.server.values["test:generation"] == b"%d" % here.generation.number
     assert await emptied(there)
 
 
@@ -350,10 +349,10 @@ async def test_a_redis_that_lost_the_number_gets_it_back(lost: object) -> None:
 async def test_clearing_beside_what_is_no_number_of_ours_sets_it_anew(there: object) -> None:
     here, _ = pair()
     here.server.values["test:generation"] = there
-    here.generation.advance_to(7)
+    here.generation.advance_to(AHEAD)
     assert await here.entries.clear()
 
-    assert here.server.values["test:generation"] == b"8"
+    assert here.server.values["test:generation"] == b"%d" % (AHEAD + 1)
     assert here.redis.failures == 0
 
 

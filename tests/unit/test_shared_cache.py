@@ -11,11 +11,12 @@ from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.resilience.call import calling
 from protocols import CacheCleared, CachedReply, CacheHealth, TierStatistics
 from tests.fake_redis import FakeRedis, Replica
-from tests.fakes import Clock, call, local_cache, middle, reply, sample
+from tests.fakes import NOON, Clock, call, local_cache, middle, reply, sample
 
 pytestmark = pytest.mark.usefixtures("patience_s")
 
 OTHER = reply(model="another model")
+CLEARED_AT_NOON = round(1000 * NOON.timestamp())
 
 
 class CachingReplica(Replica):
@@ -260,7 +261,7 @@ async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
     here, there = pair()
     await here.kept()
     await there.cache.get("key")
-    assert await here.cache.clear() == CacheCleared(generation=1, everywhere=True)
+    assert await here.cache.clear() == CacheCleared(generation=CLEARED_AT_NOON, everywhere=True)
     assert (len(here.local), await here.cache.get("key")) == (0, None)
     assert await there.cache.get("key") is not None
     there.pass_time(2.0)
@@ -268,7 +269,26 @@ async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
     assert await there.cache.get("key") is None
     assert len(there.local) == 0
     of_several = CachingReplica(is_alone=False)
-    assert await of_several.cache.clear() == CacheCleared(generation=1, everywhere=True)
+    assert await of_several.cache.clear() == CacheCleared(generation=CLEARED_AT_NOON, everywhere=True)
+
+
+@pytest.mark.parametrize("outage", [None, ConnectionRefusedError()], ids=["is back", "is down"])
+async def test_a_replica_that_knows_of_no_clearing_clears_all_others_after_redis_lost_its_data(
+    outage: Exception | None,
+) -> None:
+    here, there = pair()
+    await there.cache.clear()
+    await there.kept()
+    here.server.values.clear()
+    here.server.broken = outage
+    here.pass_time(60.0)
+    cleared = await here.cache.clear()
+    here.server.broken = None
+    await here.probed(1)
+
+    assert cleared == CacheCleared(generation=CLEARED_AT_NOON + 60_000, everywhere=outage is None)
+    assert await there.cache.get("key") is None
+    assert await here.cache.get("key") is None
 
 
 async def test_what_a_look_up_finds_during_a_clearing_is_neither_given_nor_kept() -> None:
@@ -292,7 +312,7 @@ async def test_clearing_without_redis_empties_the_local_tier_and_says_so() -> No
     await away.kept()
     away.server.broken = ConnectionRefusedError()
 
-    assert await away.cache.clear() == CacheCleared(generation=1, everywhere=False)
+    assert await away.cache.clear() == CacheCleared(generation=CLEARED_AT_NOON, everywhere=False)
     assert await away.cache.get("key") is None
 
 
