@@ -116,7 +116,7 @@ class SharedValues:
         if found.version < self._known.version:
             return await self._give_back(there)
         if found != self._known:
-            if self._stands_here_only:
+            if self._stands_here_only or found.version == self._known.version:
                 log.warning("operator_change_overruled", what=self._name, edition=found.version)
             audit.info("operator_values_adopted", what=self._name, edition=found.version, changed=self._changed(found))
             self._adopt(found)

@@ -194,15 +194,35 @@ async def test_a_write_whose_answer_was_lost_is_recognised() -> None:
     assert stored(document) == Edition(1, {"a": 1})
 
 
-async def test_of_two_changes_made_apart_the_one_that_redis_learns_first_goes_before() -> None:
+@pytest.mark.parametrize("often", [1, 2])
+async def test_of_two_changes_made_apart_the_one_that_redis_learns_first_goes_before_and_the_other_is_told(
+    often: int,
+) -> None:
     document = FakeDocument(away=True)
     here, there = Replica(document), Replica(document)
     await here.puts(a=1)
-    await there.puts(a=2)
+    for number in range(often):
+        await there.puts(a=2 + number)
     document.away = False
-    await there.values.poll()
-    await here.values.poll()
-    assert here.in_force == there.in_force == {"a": 2}
+    with capture_logs() as lines:
+        await there.values.poll()
+        await here.values.poll()
+    assert here.in_force == there.in_force == {"a": 1 + often}
+    assert [line["edition"] for line in lines if line["event"] == "operator_change_overruled"] == [often]
+
+
+async def test_a_change_that_was_lost_with_the_data_of_redis_is_told_as_overruled_by_another_one() -> None:
+    document = FakeDocument()
+    here, there = Replica(document), Replica(document)
+    await here.puts(a=1)
+    assert here.values.scope is UsageScope.FLEET
+    document.text = b""
+    await there.puts(b=2)
+    with capture_logs() as lines:
+        await here.values.poll()
+        await there.values.poll()
+    assert here.in_force == there.in_force == {"b": 2}
+    assert [line["event"] for line in lines] == ["operator_change_overruled", "operator_values_adopted"]
 
 
 async def test_a_redis_that_lost_everything_gets_it_back() -> None:
