@@ -57,7 +57,7 @@ class Harness:
 
 async def received(number: signal.Signals) -> None:
     signal.raise_signal(number)
-    await asyncio.sleep(0.01)  # the loop hears of it through a socket
+    await settle()
 
 
 @pytest.mark.parametrize("number", [TERM, INTERRUPT])
