@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
+# A .venv whose Python is gone, since the system has a newer one, is made anew.
+$(shell test ! -L $(BIN)/python -o -x $(BIN)/python || rm -rf .venv)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR: # or the next run would take a failed attempt's .venv, which lacks pip, for a good one

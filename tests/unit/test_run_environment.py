@@ -77,3 +77,16 @@ def test_a_venv_that_was_left_without_pip_is_not_taken_for_a_good_one(tmp_path: 
     )
     assert made.returncode == 2
     assert not (tmp_path / ".venv/bin/python").exists()
+
+
+def test_a_venv_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
+    found, stamp = tmp_path / ".venv/bin/python", tmp_path / ".venv/run.stamp"
+    found.parent.mkdir(parents=True)
+    found.symlink_to(tmp_path / "python3.11")
+    stamp.touch()
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$2" = venv ] && mkdir -p .venv/bin && touch .venv/bin/python\nexit 0\n')
+    python.chmod(0o755)
+    subprocess.run(["make", "-f", ROOT / "Makefile", f"PYTHON={python}", ".venv/bin/python"], check=True)  # noqa: S607  found by its name
+    assert found.is_file()
+    assert not stamp.exists()
