@@ -10,9 +10,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its stubs forget to export it
@@ -164,9 +165,14 @@ def broker(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
         yield found
         return
     if shutil.which("mvn") and shutil.which("java"):
-        with apache(directory, tell) as found:
-            yield found
-        return
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(apache(directory, tell))
+            except (OSError, subprocess.SubprocessError) as error:
+                tell(f"No Apache Kafka for the tests: {error}")
+            else:
+                yield found
+                return
     with mock_broker() as found:
         tell(f"Kafka for the tests: {found.name}")
         yield found
@@ -199,8 +205,8 @@ def apache(directory: Path, tell: Callable[[str], None]) -> Iterator[Broker]:
         log=directory / "broker.log",
     )
     tell(f"Kafka for the tests: {found.name}")
-    found.start()
     try:
+        found.start()
         yield found
     finally:
         found.kill()
@@ -222,18 +228,17 @@ def _assembled(tell: Callable[[str], None]) -> Path:
     if jars.exists():
         return jars
     tell(f"Putting Apache Kafka {VERSION} together by Maven (once) ...")
-    work = cache / f"kafka-{VERSION}.{os.getpid()}"
-    work.mkdir(parents=True)
-    (work / "pom.xml").write_text(POM)
-    subprocess.run(
-        ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"],  # noqa: S607  `which` found it
-        cwd=work,
-        check=True,
-        timeout=ASSEMBLY_TIMEOUT_S,
-    )
-    if not jars.exists():
-        (work / "libs").rename(jars)
-    shutil.rmtree(work)
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache) as work:
+        Path(work, "pom.xml").write_text(POM)
+        subprocess.run(
+            ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"],  # noqa: S607  `which` found it
+            cwd=work,
+            check=True,
+            timeout=ASSEMBLY_TIMEOUT_S,
+        )
+        if not jars.exists():
+            Path(work, "libs").rename(jars)
     return jars
 
 

@@ -1,8 +1,10 @@
 """The link to Kafka against a real broker: what it delivers, what it reports, and that it always ends."""
 
 import asyncio
+import os
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -18,7 +20,7 @@ from implementations.events import kafka_link, kafka_repairs
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge
 from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
-from tests.integration.kafka_broker import PASSWORD, USER, Broker
+from tests.integration.kafka_broker import PASSWORD, USER, Broker, broker
 from tests.integration.mock_cluster import mock_cluster
 from tests.kafka_fakes import message, miss
 
@@ -28,6 +30,22 @@ TOPIC = ProcessingEvent.LLM_CACHE_MISS.topic
 
 def link(servers: str, **settings: object) -> KafkaLink:
     return KafkaLink(servers, Security.of(EventSettings(**settings)), client_id="tests")
+
+
+def test_where_apache_kafka_cannot_be_had_another_broker_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for program in ("java", "mvn"):  # one too old, and one whose repository is out of reach
+        (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told: list[str] = []
+    with broker(tmp_path, told.append) as found:
+        assert found.answers()
+    assert "'mvn'" in told[1]
+    assert found.name in told[2]
+    assert not any((tmp_path / "cache/llm-provider-service").iterdir())
 
 
 async def test_the_producer_is_idempotent_and_waits_for_all_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
