@@ -104,8 +104,8 @@ def test_the_essays_are_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> Non
         "import sys; from pathlib import Path; from tools.warming import *; journal = Journal(Path(sys.argv[1]));"
         "[journal.note(line, Outcome(fate=Fate.FAILED, elapsed_s=0.0)) for line in journal.open_lines()]"
     )
-    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
-    subprocess.run([sys.executable, "-c", code, pairs], env=ascii_only, cwd=ROOT, check=True)
+    strictly = ("-X", "warn_default_encoding", "-W", "error::EncodingWarning")
+    subprocess.run([sys.executable, *strictly, "-c", code, pairs], cwd=ROOT, check=True)
     assert Journal(pairs).failed_path.read_bytes() == pairs.read_bytes()
 
 
