@@ -9,8 +9,8 @@ from protocols import RATED_TOKENS, CostRules, PricesProtocol, ProviderRequest, 
 
 # The verdict's schema, the tool that some APIs turn it into, and what a provider adds around them.
 ENVELOPE_TOKENS = 1_000
-# Longer prompts may fall into a more expensive tier, which the rates for a usual size do not show.
-USUAL_TOKENS = 100_000
+# Longer prompts may fall into a more expensive tier, which the rates for a usual size do not show. Some start here.
+USUAL_TOKENS = 32_000
 
 
 class Ceilings:

@@ -4,19 +4,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from genai_prices.data import providers
+from genai_prices.types import TieredPrices
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api_models import ProviderName, Purchase, UnknownPrice, Usage
 from config import PriceOverride
 from exceptions import CostLimitExceededError
-from implementations.accounting.ceilings import ENVELOPE_TOKENS, Ceilings
+from implementations.accounting.ceilings import ENVELOPE_TOKENS, USUAL_TOKENS, Ceilings
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from protocols import CostRules, ProviderRequest
 from tests.fakes import Calendar, cost_rules, prompt, request
 
 ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
+OPENROUTER = ProviderName.OPENROUTER
 OWN = {
     "openai/gpt-9": PriceOverride(input=3, output=7),
     "openai/gpt-10": PriceOverride(input=3, output=7, cache_write=1),
@@ -52,6 +55,8 @@ def ceiling(
         (OPENAI, "gpt-6-luna", 271_001, 2 * 272_001 * 0.125 + 1.5 * 400 * 0.50),
         (GOOGLE, "gemini-3.1-pro-preview", 199_000, 200_000 * 2 + 400 * 12),
         (GOOGLE, "gemini-3.1-pro-preview", 199_001, 200_001 * 4 + 400 * 18),
+        (OPENROUTER, "qwen/qwen3.7-flash", 31_000, 32_000 * 0.038 + 400 * 0.13),
+        (OPENROUTER, "qwen/qwen3.7-flash", 31_001, 32_001 * 0.125 + 400 * 0.40),
         (OPENAI, "gpt-9", 4_000, 5_000 * 3 + 400 * 7),
         (OPENAI, "gpt-9", 150_000, 151_000 * 3 + 400 * 7),
         (OPENAI, "gpt-10", 4_000, 5_000 * 3 + 400 * 7),
@@ -84,6 +89,20 @@ def test_no_call_costs_more_than_was_put_aside_for_it(
     cost_usd = Prices({}, base_urls={}, now=Calendar()).cost_usd(asked.provider, bought, asked=asked.model)
     assert cost_usd is not None
     assert ceiling(asked) >= micro_usd(cost_usd) > 0
+
+
+def test_no_listed_price_has_a_tier_that_starts_below_the_usual_size() -> None:
+    starts = [
+        tier.start
+        for provider in providers
+        if provider.id in set(ProviderName)
+        for model in provider.models
+        for price in (model.prices if isinstance(model.prices, list) else [model])
+        for kind in vars(price.prices).values()
+        if isinstance(kind, TieredPrices)
+        for tier in kind.tiers
+    ]
+    assert min(starts) >= USUAL_TOKENS
 
 
 def test_an_unknown_price_is_put_aside_as_the_operator_says_or_refused() -> None:
