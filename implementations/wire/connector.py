@@ -15,6 +15,7 @@ from aiohttp.http import HttpProcessingError
 MOST_ANSWER_BYTES = 8 * 1024 * 1024  # as sent: twice the longest body that anybody reads
 MOST_INTERIM_ANSWERS = 20
 FIRST_FINAL_STATUS = 200
+BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class Stream(ResponseHandler):
@@ -58,10 +59,10 @@ class Stream(ResponseHandler):
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take the head of an answer. A flood of interim ones (1xx) would block the event loop, and fill the memory.
 
-        One of them, 101, is the last for aiohttp: what comes behind it would be the answer to the next question.
+        Behind one that ends with its head may come a body: it would be the answer to the next question.
         """
         message, _ = data
-        if message.code == HTTPStatus.SWITCHING_PROTOCOLS:
+        if message.code in BODILESS:
             self.force_close()
         self._interim_answers = 0 if message.code >= FIRST_FINAL_STATUS else self._interim_answers + 1
         if self._interim_answers <= MOST_INTERIM_ANSWERS:

@@ -115,7 +115,6 @@ async def test_two_that_are_stale_at_once_are_replaced_by_two_that_are_kept() ->
 
 
 STRAY = ANSWER.replace(b"200", b"203")
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -151,12 +150,15 @@ async def test_what_comes_unasked_on_a_kept_connection_is_nobody_s_answer(stray:
     assert (server.connections, len(server.stale)) == (2, 0)
 
 
-async def test_what_comes_behind_the_wish_for_another_protocol_is_nobody_s_answer() -> None:
+@pytest.mark.parametrize("status", [101, 204, 304])
+async def test_what_comes_behind_an_answer_without_a_body_is_nobody_s_answer(status: int) -> None:
     """It may come only after the next question was sent."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
-        answers = iter([SWITCHING, STRAY, STRAY] if server.connections == 1 else [ANSWER] * 3)
+        answers = iter(
+            [b"HTTP/1.1 %d Bare\r\n\r\n" % status, STRAY, STRAY] if server.connections == 1 else [ANSWER] * 3
+        )
         with suppress(asyncio.IncompleteReadError):
             while await reader.readuntil(b"\r\n\r\n"):
                 await reader.readexactly(2)
@@ -165,7 +167,7 @@ async def test_what_comes_behind_the_wish_for_another_protocol_is_nobody_s_answe
 
     server = Server(answers_per_connection=[])
     async with speaking_to(server, serve) as transport:
-        assert [await ask(transport, server) for _ in range(3)] == [101, 200, 200]
+        assert [await ask(transport, server) for _ in range(3)] == [status, 200, 200]
     assert (server.connections, len(server.stale)) == (2, 0)
 
 
