@@ -1,6 +1,9 @@
 """The connections of the HTTP client: notes which stay silent, reuses none on which something came unasked."""
 
+import fcntl
 import select
+import sys
+import termios
 from contextvars import ContextVar
 from functools import partial
 from http import HTTPStatus
@@ -14,8 +17,9 @@ from aiohttp.http import HttpProcessingError
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024  # as sent: twice the longest body that anybody reads
 MOST_INTERIM_ANSWERS = 20
-FIRST_FINAL_STATUS = 200
+SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+NOTHING_QUEUED = bytes(4)
 
 
 class Stream(ResponseHandler):
@@ -64,11 +68,20 @@ class Stream(ResponseHandler):
         message, _ = data
         if message.code in BODILESS:
             self.force_close()
-        self._interim_answers = 0 if message.code >= FIRST_FINAL_STATUS else self._interim_answers + 1
-        if self._interim_answers <= MOST_INTERIM_ANSWERS:
+        self._interim_answers = 0 if message.code >= SUCCESSES.start else self._interim_answers + 1
+        if message.code in SUCCESSES and self._is_asking():
+            self._break_off("an answer from before its question")
+        elif self._interim_answers <= MOST_INTERIM_ANSWERS:
             super().feed_data(data, size)
         else:
             self._break_off("too many interim answers")
+
+    def _is_asking(self) -> bool:
+        """Whether a part of the question is unacknowledged: what comes with an answer acknowledges all of its own."""
+        if self.transport is None or sys.platform != "linux":
+            return False
+        queued = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, NOTHING_QUEUED)
+        return queued != NOTHING_QUEUED
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
         """Also end the reading of a body that cannot be parsed any further."""

@@ -9,13 +9,13 @@ from pydantic import SecretStr
 
 from api_models import JsonObject
 from exceptions import ProviderError
+from implementations.wire.connector import SUCCESSES
 from implementations.wire.failures import failure_in_success, failure_of_answer
 from implementations.wire.json_reading import read_json, read_object
 from implementations.wire.transport import Transport, WireReply
 
 T = TypeVar("T")
 
-SUCCESSES = range(200, 300)
 QUICK_BYTES = 64 * 1024
 NO_HEADERS: Mapping[str, str] = {}
 

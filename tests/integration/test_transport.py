@@ -4,12 +4,14 @@ import asyncio
 import gzip
 import json
 import re
+import socket
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import pytest
+import uvloop
 from pydantic import SecretStr
 
 from config import AnthropicSettings, GoogleSettings, InternalModelSettings, OpenAISettings, OpenRouterSettings
@@ -81,6 +83,8 @@ async def serving(answer: bytes, *, stays: bool = False, reads: Reads = "all") -
     server = Server(answer, stays=stays, reads=reads)
     async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
         server.port = listening.sockets[0].getsockname()[1]
+        if reads == "head":
+            listening.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the least; the body does not fit
         yield server
 
 
@@ -269,6 +273,20 @@ async def test_an_early_refusal_is_read_although_the_body_was_not() -> None:
     async with serving(answer, reads="head") as server, transporting() as transport:
         reply = await transport.send("POST", server.url, headers={}, body=b"x" * 50_000)
     assert reply.status == 413
+
+
+@pytest.mark.usefixtures("_in_a_call")
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_an_answer_to_what_has_not_been_received_is_none(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """The server has not got the end of the question: it answers another one, if any."""
+
+    async def exchange() -> None:
+        async with serving(http(), reads="head") as server, transporting() as transport:
+            with pytest.raises(BrokenReplyError):
+                await transport.send("POST", server.url, headers={}, body=b"x" * 1_000_000)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(exchange())
 
 
 @pytest.mark.usefixtures("_in_a_call")
