@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api_models import JsonObject
+from api_models import JsonObject, ProviderName
 from implementations import provider_tester_impl
 from tests.integration.dialects import (
     ANTHROPIC,
@@ -164,59 +164,47 @@ async def test_the_question_goes_to_the_documented_place_and_the_key_only_into_i
     assert KEY.encode() not in captured.body
 
 
-EXPECTED: Mapping[str, tuple[Dialect, Mapping[str, object]]] = {
-    "anthropic": (
-        ANTHROPIC,
-        {
-            "model": "claude-haiku-5-5",
-            "max_tokens": 4096,
-            "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
-        },
-    ),
-    "openai": (
-        OPENAI,
-        {
-            "model": "gpt-6-luna",
-            "max_completion_tokens": 4096,
-            "store": False,
-            "service_tier": "default",
-            "response_format": STRICT_FORMAT,
-            "prompt_cache_key": ...,
-        },
-    ),
-    "google": (
-        GOOGLE,
-        {
-            "generationConfig": {
-                "maxOutputTokens": 4096,
-                "responseMimeType": "application/json",
-                "responseJsonSchema": {**SCHEMA, "propertyOrdering": ["justification", "winner", "confidence"]},
-            }
-        },
-    ),
-    "openrouter": (
-        OPENROUTER,
-        {
-            "model": "anthropic/claude-haiku-5.5",
-            "max_tokens": 4096,
-            "response_format": STRICT_FORMAT,
-            "provider": {"require_parameters": True, "data_collection": "deny", "allow_fallbacks": True},
-            "plugins": [
-                {"id": "context-compression", "enabled": False},
-                {"id": "response-healing", "enabled": False},
-                {"id": "web", "enabled": False},
-            ],
-            "session_id": ...,
-        },
-    ),
-    "internal": (INTERNAL, {"model": "Qwen/Qwen3-32B", "max_tokens": 4096, "response_format": STRICT_FORMAT}),
+EXPECTED: Mapping[ProviderName, Mapping[str, object]] = {
+    ProviderName.ANTHROPIC: {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 4096,
+        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+    },
+    ProviderName.OPENAI: {
+        "model": "gpt-6-luna",
+        "max_completion_tokens": 4096,
+        "store": False,
+        "service_tier": "default",
+        "response_format": STRICT_FORMAT,
+        "prompt_cache_key": ...,
+    },
+    ProviderName.GOOGLE: {
+        "generationConfig": {
+            "maxOutputTokens": 4096,
+            "responseMimeType": "application/json",
+            "responseJsonSchema": {**SCHEMA, "propertyOrdering": ["justification", "winner", "confidence"]},
+        }
+    },
+    ProviderName.OPENROUTER: {
+        "model": "anthropic/claude-haiku-5.5",
+        "max_tokens": 4096,
+        "response_format": STRICT_FORMAT,
+        "provider": {"require_parameters": True, "data_collection": "deny", "allow_fallbacks": True},
+        "plugins": [
+            {"id": "context-compression", "enabled": False},
+            {"id": "response-healing", "enabled": False},
+            {"id": "web", "enabled": False},
+        ],
+        "session_id": ...,
+    },
+    ProviderName.INTERNAL: {"model": "Qwen/Qwen3-32B", "max_tokens": 4096, "response_format": STRICT_FORMAT},
 }
 TEXTS = {"system", "messages", "systemInstruction", "contents"}
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-async def test_nothing_but_the_documented_fields_is_sent(name: str) -> None:
-    dialect, expected = EXPECTED[name]
+@every_provider
+async def test_nothing_but_the_documented_fields_is_sent(dialect: Dialect) -> None:
+    expected = EXPECTED[dialect.name]
     captured, _ = await asked(dialect)
     sent = {field: value for field, value in captured.json().items() if field not in TEXTS}
     assert {field: ... if expected.get(field) is ... else value for field, value in sent.items()} == expected
@@ -381,6 +369,15 @@ async def test_an_effort_that_the_model_refuses_is_left_out_and_named(dialect: D
     assert not {"thinking", "reasoning", "reasoning_effort"} & set(body)
     assert at(body, "output_config.effort") is at(body, "generationConfig.thinkingConfig") is None
     assert told["provenance"]["dropped_parameters"] == ["reasoning_effort_override"]
+
+
+@every_provider
+@pytest.mark.parametrize("override", [{"temperature_override": 0.3}, {"reasoning_effort_override": "high"}])
+async def test_what_is_not_named_as_left_out_is_sent(dialect: Dialect, override: dict[str, object]) -> None:
+    plain, _ = await asked(dialect)
+    captured, told = await asked(dialect, overrides=override)
+    is_named = told["provenance"]["dropped_parameters"] == list(override)
+    assert (captured.body == plain.body) is is_named
 
 
 @every_provider

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config import known_variables
+from config import KeyedProviderSettings, Settings, known_variables, settings_table
 from tests.stop_time import AFTER_DRAIN_S
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +74,14 @@ def test_the_health_check_needs_no_shell_and_no_curl() -> None:
 
 def test_compose_passes_only_settings_that_the_service_reads() -> None:
     assert set(SERVICE["environment"]) | set(MOCK["environment"]) <= known_variables()
+
+
+def test_the_key_of_every_vendor_has_a_place_in_compose_and_in_the_secret() -> None:
+    secret = yaml.safe_load((ROOT / "deploy" / "k8s" / "secret.example.yaml").read_text())["stringData"]
+    groups = [name for name, group in Settings() if isinstance(group, KeyedProviderSettings)]
+    keys = {row.bare[0] for row in settings_table() if row.group in groups and row.field == "api_key"}
+    assert len(keys) > 1
+    assert keys <= SERVICE["environment"].keys() & secret.keys()
 
 
 @pytest.mark.parametrize("setting", ["AUTH_MODE", "CALLER_API_KEYS", "TRUSTED_PROXIES", "ADMIN_ALLOWED_IPS"])

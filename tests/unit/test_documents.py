@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from api_models import ErrorCode, ModelTier, ProcessingEvent, ProviderName
-from config import PREFIX, Settings, known_variables
+from api_models import ErrorCode, ModelTier, ProcessingEvent
+from config import PREFIX, KeyedProviderSettings, Settings, known_variables
 from implementations.judging.catalogue import ModelCatalogue
 from tests.fakes import new_metrics
 from tests.markdown import anchors
@@ -79,12 +79,13 @@ def test_events_have_the_names_that_consumers_see() -> None:
 
 
 def test_the_readme_names_the_default_and_the_best_model_of_each_vendor() -> None:
-    groups, catalogue = Settings().provider_groups(), ModelCatalogue.load(None)
-    best = {
-        name: model
-        for name in ProviderName
-        for model, traits in catalogue.models(name).items()
+    catalogue = ModelCatalogue.load(None)
+    vendors = [group for _, group in Settings() if isinstance(group, KeyedProviderSettings)]
+    best = [
+        (vendor.provider, vendor.default_model, model)
+        for vendor in vendors
+        for model, traits in catalogue.models(vendor.provider).items()
         if traits.tier is ModelTier.STRONG
-    }
-    shown = JUDGE.findall((ROOT / "README.md").read_text())
-    assert shown == [(name, groups[name].default_model, model) for name, model in best.items()]
+    ]
+    assert JUDGE.findall((ROOT / "README.md").read_text()) == best
+    assert [name for name, _, _ in best] == [vendor.provider for vendor in vendors]

@@ -24,6 +24,7 @@ from implementations.steering.follower import Follower
 from metrics import Metrics
 from startup_setup import create_app
 from tests.fakes import sample
+from tests.integration.dialects import DIALECTS
 from tests.integration.service_process import prefixed
 from tests.monitoring_files import RUNBOOK
 
@@ -91,6 +92,13 @@ async def test_every_setting_is_read_by_what_is_made(tmp_path: Path, monkeypatch
     table = settings_table()
     unread = [one.variable for one in table if (type(getattr(settings, one.group)), one.field) not in read]
     assert unread == [*prefixed(HOST="", PORT="", TRUSTED_PROXIES="")], "these are read when it starts"
+
+
+async def test_every_provider_has_a_judge_and_every_vendor_s_dialect_its_place_in_the_tables() -> None:
+    container = create_container(Settings())
+    assert set(await container.get(protocols.Judges)) == set(ProviderName)
+    await container.close()
+    assert {dialect.name for dialect in DIALECTS} == set(ProviderName) - {ProviderName.MOCK}
 
 
 async def test_prices_are_those_of_the_address_at_which_a_provider_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
