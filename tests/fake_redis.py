@@ -15,14 +15,15 @@ from implementations.shared_state.write_behind import WriteBehind
 from metrics import Metrics
 from tests.fakes import Calendar, Clock, InstantSleep, middle, new_metrics
 
-WRITING = {"SET", "INCR", "UNLINK"}
+WRITING = {"SET", "UNLINK"}
 WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
-NO_NUMBER = ResponseError("value is not an integer or out of range")
-OVERFLOW = ResponseError("increment or decrement would overflow")
 
 
 class FakeRedis:
-    """broken: raised by every exchange; refused: the reply to every write; takes_s: what an exchange costs."""
+    """broken: raised by every exchange; refused: the reply to every write.
+
+    takes_s: what an exchange costs; writes_take_s: what one that writes costs beside that.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.values: dict[str, Any] = {}
@@ -33,6 +34,7 @@ class FakeRedis:
         self.refused: Exception | None = None
         self.hangs = False
         self.takes_s = 0.0
+        self.writes_take_s = 0.0
         self.closed = False
         self._clock = clock
 
@@ -43,6 +45,8 @@ class FakeRedis:
         if self.hangs:
             await asyncio.Event().wait()
         self._clock.advance(self.takes_s)
+        if any(command[0] in WRITING for command in commands):
+            self._clock.advance(self.writes_take_s)
         if self.broken is not None:
             raise self.broken
         return [self._reply(command) for command in commands]
@@ -67,7 +71,6 @@ class FakeRedis:
             "GETRANGE": self._getrange,
             "PTTL": self._pttl,
             "SET": self._set,
-            "INCR": self._incr,
             "UNLINK": lambda name: int(self.values.pop(name, None) is not None),
         }
         return replies[str(verb)](key, *rest)
@@ -90,18 +93,6 @@ class FakeRedis:
             self.ttl_ms[key] = options[1]
             self._set_at_s[key] = self._clock()
         return b"OK"
-
-    def _incr(self, key: str) -> Any:
-        value = self.values.get(key, b"0")
-        if not isinstance(value, bytes):
-            return WRONG_TYPE
-        if not value.isdigit():
-            return NO_NUMBER
-        number = int(value) + 1
-        if number >= 1 << 63:
-            return OVERFLOW
-        self.values[key] = str(number).encode()
-        return number
 
 
 class Replica:

@@ -5,6 +5,7 @@ Every read also fetches the generation, so no replica returns an entry that anot
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from implementations.resilience.call import PATIENCE_S
 from implementations.shared_state.connections import Command
@@ -93,8 +94,10 @@ class EntryStore:
         """
         self._generation.advance_to(max(self._generation.number + 1, round(1000 * self._now_s())))
         self._clear_pending = True
+        with suppress(RedisAwayError):
+            await self.probe_read()
         try:
-            await self._raise_shared()
+            await self._tell()
         except RedisAwayError:
             return False
         return True
@@ -107,26 +110,26 @@ class EntryStore:
     async def probe_write(self) -> None:
         """The prober's write: a pending clear, if any, and a key that expires by itself."""
         if self._clear_pending:
-            await self._raise_shared()
+            await self._tell()
         await self.redis.probe(Access.WRITE, ("SET", f"{self._prefix}:probe", "1", "PX", PROBE_TTL_MS))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}:{SCHEMA}:{self._generation.number}:{name}"
 
     def _learn(self, reply: object) -> None:
-        """Adopt a higher generation. A lower one means that Redis lost it: write it back."""
+        """Adopt a higher generation. A lower one means that Redis lost it: write it back.
+
+        A higher one that is met while a clear is pending does not cover that clear: it gets one above.
+        """
         number = int(reply) if isinstance(reply, bytes) and reply.isdigit() and len(reply) <= LONGEST_NUMBER else 0
         if number < self._generation.number and not self._clear_pending:
             self._behind.start(self._quietly(("SET", self._generation_key, self._generation.number)))
-        self._generation.advance_to(number)
+        if number > self._generation.number:
+            self._generation.advance_to(number + self._clear_pending)
 
-    async def _raise_shared(self) -> None:
-        """Increment, so that of two concurrent clears the second also covers what was stored in between."""
-        (number,) = await self.redis.probe(Access.WRITE, ("INCR", self._generation_key))
-        if not isinstance(number, int) or number < self._generation.number:
-            await self.redis.probe(Access.WRITE, ("SET", self._generation_key, self._generation.number))
-        else:
-            self._generation.advance_to(number)
+    async def _tell(self) -> None:
+        """Set the number, which is not below the one just read. It may be set again if the answer was lost."""
+        await self.redis.probe(Access.WRITE, ("SET", self._generation_key, self._generation.number))
         self._clear_pending = False
 
     def _opened(self, name: str, key: str, found: object, left_s: float) -> StoredEntry | None:

@@ -10,7 +10,6 @@ from redis import exceptions
 MAX_CLIENTS = "max number of clients reached"
 ABOUT_THE_VALUE = (
     "WRONGTYPE",
-    "value is not an integer",
     "hash value is not an integer",
     "increment or decrement would overflow",
 )

@@ -12,6 +12,7 @@ from redis import exceptions
 from implementations.shared_state.entry_store import StoredEntry
 from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw, FlawedEntryError, seal, unseal
 from implementations.shared_state.faults import RedisAwayError
+from implementations.shared_state.lateness import SLOW_S
 from implementations.shared_state.prober import GOOD_PROBES
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode
 from implementations.shared_state.write_behind import MAX_WRITES
@@ -288,8 +289,10 @@ async def test_a_replica_that_starts_late_finds_what_is_there() -> None:
     assert there.generation.number == AHEAD + 1
 
 
-async def test_two_clearings_at_once_are_two() -> None:
+@pytest.mark.parametrize("ahead_s", [-60.0, 60.0])
+async def test_two_clearings_at_once_are_two_whatever_the_clocks_say(ahead_s: float) -> None:
     here, there = pair()
+    there.calendar.move(seconds=ahead_s)
     await here.entries.clear()
     await stored(here)
     await there.entries.clear()
@@ -315,6 +318,33 @@ async def test_what_redis_missed_is_not_read_and_is_told_when_it_is_back() -> No
     assert await emptied(there)
 
 
+async def test_a_redis_that_is_slow_to_write_is_cleared_once() -> None:
+    here, there = pair()
+    cleared: list[int] = []
+    there.generation.on_advance = lambda: cleared.append(there.generation.number)
+    here.server.writes_take_s = SLOW_S
+    assert not await here.entries.clear()
+    for _ in range(GOOD_PROBES):
+        await here.probed(1)
+        await there.probed(1)
+    here.server.writes_take_s = 0.0
+    await here.probed(GOOD_PROBES)
+    await stored(here)
+
+    assert cleared == [here.generation.number]
+    assert not await emptied(there)
+
+
+async def test_a_clearing_that_redis_answers_late_is_told_all_the_same() -> None:
+    here, there = pair()
+    await stored(there)
+    here.server.takes_s = SLOW_S
+    assert not await here.entries.clear()
+    here.server.takes_s = 0.0
+
+    assert await emptied(there)
+
+
 async def test_a_redis_that_can_only_be_read_is_not_read_after_a_clearing_that_it_missed() -> None:
     here, _ = pair()
     await stored(here)
@@ -327,6 +357,20 @@ async def test_a_redis_that_can_only_be_read_is_not_read_after_a_clearing_that_i
 
     assert here.redis.mode is RedisMode.UP
     assert await emptied(here)
+
+
+async def test_a_clearing_that_redis_missed_covers_what_was_stored_since_by_a_clock_that_is_ahead() -> None:
+    here, there = pair()
+    there.calendar.move(minutes=1)
+    await there.entries.clear()
+    here.server.broken = ConnectionRefusedError()
+    assert not await here.entries.clear()
+    here.server.broken = None
+    await stored(there)
+    await here.probed(1)
+
+    assert await emptied(there)
+    assert here.generation.number == there.generation.number
 
 
 @pytest.mark.parametrize("lost", [None, b"garbage", b"9" * 40, ["a list"]], ids=repr)
