@@ -55,6 +55,7 @@ class EntryStore:
         self._clock = clock
         self._now_s = now_s
         self._clear_pending = False
+        self._is_behind = False  # Redis, as last read
         for flaw in Flaw:  # rates need a first zero
             metrics.cache_corrupt.of(flaw)
 
@@ -108,8 +109,8 @@ class EntryStore:
         self._learn(number)
 
     async def probe_write(self) -> None:
-        """The prober's write: a pending clear, if any, and a key that expires by itself."""
-        if self._clear_pending:
+        """The prober's write: the generation, if Redis has a lower one, and a key that expires by itself."""
+        if self._clear_pending or self._is_behind:
             await self._tell()
         await self.redis.probe(Access.WRITE, ("SET", f"{self._prefix}:probe", "1", "PX", PROBE_TTL_MS))
 
@@ -122,7 +123,8 @@ class EntryStore:
         A higher one that is met while a clear is pending does not cover that clear: it gets one above.
         """
         number = int(reply) if isinstance(reply, bytes) and reply.isdigit() and len(reply) <= LONGEST_NUMBER else 0
-        if number < self._generation.number and not self._clear_pending:
+        self._is_behind = number < self._generation.number
+        if self._is_behind and not self._clear_pending:
             self._behind.start(self._quietly(("SET", self._generation_key, self._generation.number)))
         if number > self._generation.number:
             self._generation.advance_to(number + self._clear_pending)

@@ -389,6 +389,21 @@ async def test_a_redis_that_lost_the_number_gets_it_back(lost: object) -> None:
     assert await emptied(there)
 
 
+async def test_a_redis_that_comes_back_with_older_data_is_told_by_the_first_probe() -> None:
+    here, late = pair()
+    await stored(here)
+    await here.entries.clear()
+    here.server.broken = ConnectionRefusedError()
+    await here.probed(FAILURE_THRESHOLD)
+    here.server.broken = None
+    del here.server.values["test:generation"]
+    assert here.redis.mode is RedisMode.DOWN
+    assert not await emptied(late)
+    await here.probed(1)
+
+    assert await emptied(late)
+
+
 @pytest.mark.parametrize("there", [b"0", b"garbage", b"%d" % ((1 << 63) - 1), ["a list"]], ids=repr)
 async def test_clearing_beside_what_is_no_number_of_ours_sets_it_anew(there: object) -> None:
     here, _ = pair()
