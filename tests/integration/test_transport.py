@@ -1,6 +1,7 @@
 """The one HTTP client against a server that does as it is told: every wait and every body is bounded, no key leaks."""
 
 import asyncio
+import errno
 import gzip
 import json
 import re
@@ -287,6 +288,21 @@ def test_an_answer_to_what_has_not_been_received_is_none(new_loop: Callable[[], 
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(exchange())
+
+
+@pytest.mark.usefixtures("_in_a_call")
+async def test_where_the_system_does_not_tell_what_was_received_answers_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> bytes:
+        refused.append(True)
+        raise OSError(errno.ENOTTY, "it has no such thing")
+
+    refused: list[bool] = []
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    async with serving(http()) as server, transporting() as transport:
+        reply = await transport.send("POST", server.url, headers={}, body=b"{}")
+    assert (reply.status, refused) == (200, [True])
 
 
 @pytest.mark.usefixtures("_in_a_call")
