@@ -71,7 +71,12 @@ RETRY_AFTER = Header(
     name="Retry-After", says="Seconds until a retry is worthwhile, when known.", schema=COUNT, always=False
 )
 AUTHENTICATE = Header(name="WWW-Authenticate", says="`Bearer`.", schema=TEXT)
-X_CACHE = Header(name="X-Cache", says="The role of the cache in this answer.", schema=one_of(CacheOutcome))
+X_CACHE = Header(
+    name="X-Cache",
+    says="`HIT`: from the cache; `MISS`: bought, as the cache had none; `BYPASS`: bought without looking there; "
+    "`COALESCED`: bought by an identical concurrent request.",
+    schema=one_of(CacheOutcome),
+)
 AGE = Header(name="Age", says="Age of a cached answer, seconds.", schema=COUNT, always=False)
 SERVER_TIMING = Header(
     name="Server-Timing", says="Durations `total`, `cache`, `queue` and `upstream`, milliseconds.", schema=TEXT
