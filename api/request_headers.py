@@ -27,9 +27,7 @@ def require_plain_json(request: ServiceRequest) -> None:
         return
     content_type, parameters = parse_options_header(lines[0] if lines else None)
     is_json = JSON_TYPE.fullmatch(content_type.lower()) if content_type else not request.lines(b"origin")
-    if not is_json:
-        raise UnsupportedContentTypeError("send application/json in UTF-8")
-    if parameters.get("charset", "utf-8").lower() not in UTF_8:
+    if not is_json or parameters.get("charset", "utf-8").lower() not in UTF_8:
         raise UnsupportedContentTypeError("send application/json in UTF-8")
     if _listed(request, b"content-encoding") - {"", "identity"}:
         raise UnsupportedContentTypeError("send the body as it is, without a Content-Encoding")
