@@ -89,13 +89,13 @@ class Connections:
         finally:
             self._free.put_nowait(connection)
         if any(isinstance(reply, IS_REPLICA) for reply in replies):
-            _outdate(connection)  # the address may lead to another primary by now
+            self.renew()  # the address may lead to another primary by now
         return replies
 
     def renew(self) -> None:
         """Open each connection anew before its next use."""
         for connection in self._all:
-            _outdate(connection)
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py's
 
     async def close(self) -> None:
         """Close within a second, whatever Redis does."""
@@ -138,10 +138,6 @@ async def _look_up(host: str) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def _outdate(connection: Connection) -> None:
-    connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py's
 
 
 async def _is_spent(connection: Connection) -> bool:

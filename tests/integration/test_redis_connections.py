@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 from redis.exceptions import ConnectionError as NotConnectedError
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from implementations.shared_state.connections import Connections
 from tests.fakes import settle
@@ -22,10 +22,10 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def speaking_to(path: Path, serve: Serve) -> AsyncIterator[Connections]:
-    """One connection at a time, to a server in this process."""
+async def speaking_to(path: Path, serve: Serve, *, at_once: int = 1) -> AsyncIterator[Connections]:
+    """So many connections at a time, to a server in this process."""
     async with await asyncio.start_unix_server(serve, path / "redis.sock"):
-        connections = Connections(f"unix://{path / 'redis.sock'}", connections=1)
+        connections = Connections(f"unix://{path / 'redis.sock'}", connections=at_once)
         try:
             yield connections
         finally:
@@ -117,6 +117,25 @@ async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(tmp_pa
             assert answer == name.encode()
             assert isinstance(refusal, ResponseError)
     assert len(opened) == 1
+
+
+async def test_what_one_connection_hears_of_a_replica_holds_for_all(tmp_path: Path) -> None:
+    opened: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                word = await told(reader)
+                writer.write(b"-READONLY\r\n" if word == b"+written!\r\n" else word)
+        writer.close()
+
+    async with speaking_to(tmp_path, serve, at_once=2) as connections:
+        for count in (2, 4):
+            await asyncio.gather(*(connections.send(("GET", f"{name}!")) for name in ("one", "other")))
+            assert len(opened) == count
+            (refusal,) = await connections.send(("SET", "written!"))
+            assert isinstance(refusal, ReadOnlyError)
 
 
 async def test_the_authorities_of_tls_are_read_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
