@@ -15,6 +15,8 @@ from tests.fakes import Calendar, alerts, budget, cost_rules, new_metrics, reque
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
 DAY, MONTH = "2026-11-23", "2026-11"
 
+pytestmark = pytest.mark.usefixtures("patience_s")
+
 
 class FakeMarks:
     """Marks in memory, which a fleet shares."""
