@@ -24,6 +24,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own keys and settings decide no test."""
-    for name in [name for name in os.environ if name.startswith(PREFIX) or name in KNOWN]:
-        monkeypatch.delenv(name)
+    """A developer's own keys, settings, proxies and collector decide no test."""
+    for name in list(os.environ):
+        if name.startswith((PREFIX, "OTEL_")) or name in KNOWN or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
