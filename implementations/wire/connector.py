@@ -34,10 +34,10 @@ class Stream(ResponseHandler):
 
     def came_unasked(self) -> bool:
         """Whether something came since it was put into the pool, be it the end, and be it not read yet."""
-        if not self.is_clean or self.transport is None or self.transport.is_closing():
+        if not self.is_clean or self.transport is None or self.transport.is_closing() or self._socket is None:
             return True
         arrivals = select.poll()
-        arrivals.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        arrivals.register(self._socket, select.POLLIN)
         return bool(arrivals.poll(0))
 
     def forsake(self) -> None:
@@ -69,22 +69,22 @@ class Stream(ResponseHandler):
         if message.code in BODILESS:
             self.force_close()
         self._interim_answers = 0 if message.code >= SUCCESSES.start else self._interim_answers + 1
-        if message.code in SUCCESSES and self._is_asking():
+        if message.code in SUCCESSES and self.is_asking():
             self._break_off("an answer from before its question")
         elif self._interim_answers <= MOST_INTERIM_ANSWERS:
             super().feed_data(data, size)
         else:
             self._break_off("too many interim answers")
 
-    def _is_asking(self) -> bool:
+    def is_asking(self) -> bool:
         """Whether a part of the question is unacknowledged: what comes with an answer acknowledges all of its own.
 
         A system that does not tell (not Linux, or a sandbox in its place) is trusted to have sent it.
         """
-        if self.transport is None or sys.platform != "linux":
+        if self._socket is None or sys.platform != "linux":
             return False
         try:
-            queued = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, NOTHING_QUEUED)
+            queued = fcntl.ioctl(self._socket, termios.TIOCOUTQ, NOTHING_QUEUED)
         except OSError:
             return False
         return queued != NOTHING_QUEUED
@@ -95,6 +95,11 @@ class Stream(ResponseHandler):
         super().set_exception(exc, *cause)
         if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
             body.set_exception(aiohttp.ClientPayloadError())
+
+    @property
+    def _socket(self) -> Any:
+        """None once the connection has ended, of which TLS tells the protocol only a turn of the event loop later."""
+        return None if self.transport is None else self.transport.get_extra_info("socket")
 
     def _break_off(self, message: str) -> None:
         if self.transport is not None:
@@ -144,7 +149,11 @@ class Connector(aiohttp.TCPConnector):
         return None
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        """Put a connection into the pool, or close it. Nobody asked for what comes on a pooled one from now on."""
-        super()._release(key, protocol, should_close=should_close)
+        """Put a connection into the pool, or close it. Nobody asked for what comes on a pooled one from now on.
+
+        One on which a refusal came while we were asking is closed: the next question would wait behind what is left.
+        """
+        is_asking = isinstance(protocol, Stream) and protocol.is_asking()
+        super()._release(key, protocol, should_close=should_close or is_asking)
         if isinstance(protocol, Stream) and protocol.is_connected():
             protocol.is_clean, protocol.answer_bytes = True, 0

@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -15,6 +16,7 @@ import uvloop
 
 from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnectionError, ProviderError
 from implementations.resilience.call import calling
+from implementations.wire.connector import Stream
 from implementations.wire.transport import STALE_WITHIN_S, Transport
 from tests.fakes import Calendar, Clock, call, settle
 
@@ -148,6 +150,13 @@ async def test_what_comes_unasked_on_a_kept_connection_is_nobody_s_answer(stray:
         await settle()
         assert [await ask(transport, server) for _ in range(3)] == [200] * 3
     assert (server.connections, len(server.stale)) == (2, 0)
+
+
+async def test_a_connection_that_tls_has_lost_but_not_told_is_neither_asked_nor_said_to_be_asking() -> None:
+    stream = Stream(asyncio.get_running_loop())
+    stream.connection_made(Mock(**{"is_closing.return_value": False, "get_extra_info.return_value": None}))
+    stream.is_clean = True
+    assert (stream.came_unasked(), stream.is_asking()) == (True, False)
 
 
 @pytest.mark.parametrize("status", [101, 204, 304])
