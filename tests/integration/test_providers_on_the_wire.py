@@ -133,7 +133,7 @@ def sha256_of(*texts: str) -> str:
     return hashlib.sha256(b"".join(len(text).to_bytes(8, "big") + text for text in encoded)).hexdigest()
 
 
-async def test_a_service_of_its_own_judges_with_all_five_and_writes_nothing_private(tmp_path: Path) -> None:
+async def test_a_service_of_its_own_judges_with_every_provider_and_writes_nothing_private(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         variables: dict[str, str] = {"ENVIRONMENT": "production"}
         for dialect in DIALECTS:
