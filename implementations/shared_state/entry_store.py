@@ -127,7 +127,7 @@ class EntryStore:
         if self._is_behind and not self._clear_pending:
             self._behind.start(self._quietly(("SET", self._generation_key, self._generation.number)))
         if number > self._generation.number:
-            self._generation.advance_to(number + self._clear_pending)
+            self._generation.advance_to(number + 1 if self._clear_pending else number)
 
     async def _tell(self) -> None:
         """Set the number, which is not below the one just read. It may be set again if the answer was lost."""

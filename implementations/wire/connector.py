@@ -1,4 +1,7 @@
-"""The connections of the HTTP client: notes which stay silent, reuses none on which something came unasked."""
+"""The connections of the HTTP client: notes which stay silent, reuses none on which something came unasked.
+
+An answer that left before its question had arrived is that to another one; nobody reads it.
+"""
 
 import fcntl
 import select
