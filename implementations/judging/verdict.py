@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from api_models import MODEL_ID_PATTERN, UNKNOWN_USAGE, JsonObject, Purchase, Winner, is_blank
@@ -63,11 +62,11 @@ def read_reply(request: ProviderRequest, completion: Completion) -> ProviderRepl
     Raises a ProviderError that carries the purchase: the tokens are billed whether or not they form a verdict.
     """
     model = completion.model if _is_model_id(completion.model) else request.model
-    purchase = Purchase(model=model, usage=completion.usage, cost_usd=completion.cost_usd)
+    # A text costs tokens: where none are counted for one, the count is not plausible.
+    usage = UNKNOWN_USAGE if completion.text and completion.usage.completion == 0 else completion.usage
+    purchase = Purchase(model=model, usage=usage, cost_usd=completion.cost_usd)
     if completion.finish_reason is not FinishReason.COMPLETE:
         _fail(request, completion.finish_reason, purchase)
-    if completion.text and completion.usage.completion == 0:  # a text costs tokens: the count is not plausible
-        purchase = replace(purchase, usage=UNKNOWN_USAGE)
     verdict = read_verdict(completion.text)
     if verdict is None:
         raise InvalidReplyError("its text is not the JSON of a verdict", purchase=purchase)

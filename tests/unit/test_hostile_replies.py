@@ -105,6 +105,15 @@ def test_a_verdict_without_tokens_has_no_known_count() -> None:
     assert told.purchase.usage == UNKNOWN_USAGE
 
 
+@pytest.mark.parametrize("finish_reason", [FinishReason.TRUNCATED, FinishReason.REFUSED])
+def test_nor_has_a_text_that_is_no_verdict(finish_reason: FinishReason) -> None:
+    usage = Usage(prompt=3000, completion=0)
+    with pytest.raises(ProviderError) as caught:
+        read_reply(request(), Completion(text="I will", finish_reason=finish_reason, model="m", usage=usage))
+    assert caught.value.purchase is not None
+    assert caught.value.purchase.usage == UNKNOWN_USAGE
+
+
 def test_an_empty_answer_may_cost_no_completion_tokens() -> None:
     usage = Usage(prompt=3000, completion=0)
     with pytest.raises(InvalidReplyError) as caught:
