@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api_models import ModelTier, ProviderName, ReasoningEffort, TemperatureUse
-from config import PREFIX, ConfigurationError, Settings
+from config import PREFIX, ConfigurationError, KeyedProviderSettings, Settings
 from implementations.judging.catalogue import MAX_FILE_BYTES, SHIPPED, ModelCatalogue
 from implementations.request_builder_impl import RequestBuilderImpl
 from protocols import CHARACTERS_PER_TOKEN, Choice, ModelTraits, ProviderRequest
@@ -16,7 +16,7 @@ from tests.fakes import current_settings, query
 
 ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
 OPENROUTER, INTERNAL, MOCK = ProviderName.OPENROUTER, ProviderName.INTERNAL, ProviderName.MOCK
-VENDORS = (ANTHROPIC, OPENAI, GOOGLE, OPENROUTER)
+VENDORS = [name for name, group in Settings().provider_groups().items() if isinstance(group, KeyedProviderSettings)]
 NONE, LOW, HIGH = ReasoningEffort.NONE, ReasoningEffort.LOW, ReasoningEffort.HIGH
 CATALOGUE = ModelCatalogue.load(None)
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"

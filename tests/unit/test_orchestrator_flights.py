@@ -521,7 +521,7 @@ async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_joins_t
     harness = Harness({ANTHROPIC: FakeProvider(hanging), OPENAI: FakeProvider(held)})
     buyer = asyncio.create_task(harness.compare(query(provider=OPENAI)))
     await held.reached.wait()
-    hasty = asyncio.create_task(harness.compare(query(timeout_s=0.1)))
+    hasty = asyncio.create_task(harness.compare(query(timeout_s=0.9)))
     while len(harness.events.of(CacheMiss)) < 3:  # of the buyer, then of each candidate
         await settle()
     held.go.set()
