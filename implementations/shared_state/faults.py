@@ -29,6 +29,7 @@ class Fault(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     LOADING = "loading"
     REFUSED = "refused"
+    WRONG_TYPE = "wrong_type"
     AWAY = "away"
 
 
@@ -68,5 +69,5 @@ def fault_of(error: Exception) -> Fault:
 
 
 def is_about_the_value(reply: object) -> bool:
-    """Whether the key holds another type, or no number, which is not a fault of Redis."""
+    """Whether the key holds another type, or no number, for which Redis as a whole is not to blame."""
     return isinstance(reply, exceptions.ResponseError) and str(reply).startswith(ABOUT_THE_VALUE)

@@ -163,6 +163,8 @@ class SharedRedis:
             async with asyncio.timeout(patience_s):
                 replies = await self._connections.send(*commands, on_turn=timing.turn)
             _raise_refusal(replies)
+            if any(map(is_about_the_value, replies)):
+                self._metrics.redis_failures.of(Fault.WRONG_TYPE).inc()
         except Exception as error:  # noqa: BLE001  the boundary to a library: `fault_of` classifies it
             fault = fault_of(error)
             if fault is Fault.TIMEOUT and timing.had_no_turn:

@@ -1,5 +1,6 @@
 """The service as a process beside a real Redis: what callers and operators see while that dies, hangs and returns."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -196,3 +197,23 @@ def test_an_address_that_is_none_stops_the_start_and_is_not_shown() -> None:
     assert f"{PREFIX}REDIS_URL: must be redis://" in done.stderr
     assert PASSWORD not in done.stdout + done.stderr
     assert "redis:port" not in done.stdout + done.stderr
+
+
+def test_a_budget_that_somebody_else_wrote_is_told_and_restored_when_it_is_deleted(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    with service(tmp_path, beside(server.url, COST_LIMIT_USD_PER_DAY="5")) as running:
+        wait_until(lambda: budgets(server) != [])
+        written = budgets(server)
+        for key in written:
+            server.ask("SET", key, "another's")
+        wait_until(lambda: "budget_local" in running.ask("/healthz").text)
+        assert re.search(r'redis_failures_total\{fault="wrong_type"\} [1-9]', running.ask("/metrics").text)
+        assert mode(running) == "healthy"
+        server.ask("UNLINK", *written)
+        wait_until(lambda: "budget_local" not in running.ask("/healthz").text)
+        assert budgets(server) == written
+
+
+def budgets(server: RedisServer) -> list[str]:
+    return [key for key in server.all_keys() if ":budget:" in key]

@@ -284,13 +284,14 @@ async def test_a_full_pool_is_no_outage() -> None:
     assert sample(replica.metrics, "llm_provider_redis_failures_total", fault="pool") == 100.0
 
 
-async def test_a_key_of_another_type_is_no_failure_of_redis() -> None:
+async def test_a_key_of_another_type_is_no_failure_of_redis_but_can_be_seen() -> None:
     replica = Replica()
     replica.server.values["key"] = ["a list"]
     for _ in range(10):
         assert await replica.redis.read(READ) == [WRONG_TYPE]
 
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
+    assert sample(replica.metrics, "llm_provider_redis_failures_total", fault="wrong_type") == 10.0
 
 
 async def test_answers_that_are_slow_again_and_again_are_worse_than_none() -> None:
