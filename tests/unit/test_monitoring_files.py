@@ -31,6 +31,7 @@ REQUIRED = {
     "LatencyBurnsSlowly",
     "AllProvidersOpen",
     "NoProviderUsable",
+    "ProviderFails",
     "ProviderKeyRefused",
     "ProviderModelGone",
     "CostNearLimit",
