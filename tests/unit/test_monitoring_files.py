@@ -7,6 +7,7 @@ import yaml
 
 from api import health_warnings
 from api_models import DegradedMode
+from implementations.shared_state.faults import Fault
 from tests.markdown import anchors
 from tests.monitoring_files import (
     ALERTS,
@@ -72,6 +73,12 @@ def test_every_alert_links_where_prometheus_says_the_repository_is() -> None:
 
     assert {rule["annotations"]["runbook_url"].startswith(WHERE_THE_REPOSITORY_IS) for rule in ALERTS} == {True}
     assert re.search(r"# external_labels:\n +# +runbooks: https://.+/$", told, re.MULTILINE)
+
+
+def test_every_fault_of_redis_has_its_remedy_in_the_runbook() -> None:
+    told = RUNBOOK.read_text()
+
+    assert [fault for fault in Fault if f"`{fault}`" not in told] == [Fault.AWAY]  # never counted: nothing was asked
 
 
 @pytest.mark.parametrize("mode", DegradedMode)
