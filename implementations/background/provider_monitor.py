@@ -76,5 +76,5 @@ class ProviderMonitor:
         except TimeoutError:
             pass
         except ServiceError as failure:
-            message = failure.sentence
+            message = f"{failure.sentence} ({failure.details})"
         return ProbeFinding(at=self._now(), success=success, message=message, last_success=status.activity.last_success)

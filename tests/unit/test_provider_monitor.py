@@ -90,13 +90,13 @@ class Harness:
 
 
 async def test_whom_nobody_asks_is_looked_up_once_a_round() -> None:
-    anthropic, openai = FakeProvider(), FakeProvider(probe=ProviderAuthenticationError("401"))
+    anthropic, openai = FakeProvider(), FakeProvider(probe=ProviderAuthenticationError("it answered 401"))
     harness = Harness(anthropic, openai)
     await harness.rounds(1)
     assert (anthropic.probes, openai.probes) == (1, 1)
     assert harness.findings == {
         ANTHROPIC: ProbeFinding(at=NOON, success=True, message="The key is accepted."),
-        OPENAI: ProbeFinding(at=NOON, success=False, message="The provider refused our key."),
+        OPENAI: ProbeFinding(at=NOON, success=False, message="The provider refused our key. (it answered 401)"),
     }
 
 
