@@ -77,8 +77,9 @@ class Context(RequestContext):
         The rules of proxies compare paths as they are sent.
         """
         super().match_request()
-        rule = self.request.url_rule
-        if rule is not None and not _spelled_like(rule.rule).fullmatch(self.request.scope["raw_path"]):
+        matched, path = self.request.url_rule, self.request.scope["raw_path"]
+        rules = self.app.url_map.iter_rules() if matched is None else (matched,)
+        if not any(_spelled_like(rule.rule).fullmatch(path) for rule in rules):
             self.request.url_rule, self.request.routing_exception = None, NotFound()
 
     def __exit__(self, *_: object) -> None:
