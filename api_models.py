@@ -1215,7 +1215,10 @@ class UsageReported(EventData):
 
 @value_object
 class CostAlerted(EventData):
-    """Spending passed a threshold. Costs are US dollars; provider is null for the total."""
+    """Spending passed a threshold. Costs are US dollars; provider is null for the total.
+
+    At a whole limit current_cost may be below the threshold: calls are refused before all of it is spent.
+    """
 
     event = ProcessingEvent.LLM_COST_ALERT
 
