@@ -44,6 +44,11 @@ SCHEMA: JsonObject = {
 }
 STRICT_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": SCHEMA}}
 
+# What somebody on the way might tidy up: its ends, line ends, characters that look alike or like nothing, escapes.
+UNTIDY = (
+    ' \t\r\n\rA\u030a \u00c5 \ufb01 \U0001f600 \u202e\u200b\ufeff\x01\x7f\x85\u2028 {x} %s \\u0041 "&lt;" 1 < 2\n\r\n '
+)
+
 every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 
 
@@ -109,6 +114,25 @@ async def test_a_good_verdict_reaches_the_caller(dialect: Dialect) -> None:
     assert [(attempt["model"], attempt["outcome"]) for attempt in provenance["attempts"]] == [
         (dialect.model, "success")
     ]
+
+
+@every_provider
+@pytest.mark.parametrize("criteria", [1, 200], ids=["short", "cacheable"])
+async def test_every_text_is_sent_as_it_was_given(criteria: int, dialect: Dialect) -> None:
+    task = f"{UNTIDY}{'Judge by the reasons that are given. ' * criteria}{UNTIDY}"
+    captured, told = await asked(
+        dialect,
+        user_prompt=task,
+        essay_a=f"{UNTIDY}a",
+        essay_b=f"{UNTIDY}b",
+        overrides={"system_prompt_override": f"{UNTIDY}Judge.{UNTIDY}"},
+    )
+    instructions, question = instructed(captured.json()), written(captured.json())
+    assert instructions.startswith(f"{UNTIDY}Judge.{UNTIDY}\n\n")
+    assert question.startswith(f"{task}\n\n<essay ")
+    for letter in "ab":
+        assert f">\n{UNTIDY}{letter}\n</essay" in question
+    assert told["provenance"]["prompt_sha256"] == sha256_of(instructions, question)
 
 
 @pytest.mark.parametrize(("place", "factor"), [("us", 1.1), ("global", 1.0), ("not_available", 1.0), (None, 1.0)])
