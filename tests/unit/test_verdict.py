@@ -1,5 +1,6 @@
 """A verdict is one JSON object with exactly the three fields, or none: nothing is guessed, mended or completed."""
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from implementations.judging.verdict import (
     CONFIDENCES,
     FIELDS,
     MAX_JUSTIFICATION,
+    SCHEMA_VERSION,
     VERDICT_SCHEMA,
     read_reply,
     read_verdict,
@@ -252,3 +254,12 @@ def test_the_schema_names_what_is_read_and_uses_only_words_that_every_provider_t
     assert words == {"type", "description", "enum"}
     assert VERDICT_SCHEMA["properties"]["winner"]["enum"] == ["Essay A", "Essay B"]
     assert VERDICT_SCHEMA["properties"]["confidence"]["enum"] == [1, 2, 3, 4, 5]
+
+
+ASKED_FOR = {"1": "c180d3c03ec930d101d357816b89db72a40588a8840d222cd4761b33a80f3545"}
+
+
+def test_the_version_stands_for_the_schema() -> None:
+    """Known answers are found by version: a schema that changed under the same version would get old ones."""
+    digest = hashlib.sha256(json.dumps(VERDICT_SCHEMA).encode()).hexdigest()
+    assert ASKED_FOR[SCHEMA_VERSION] == digest, "raise SCHEMA_VERSION, and give it its own line here"
