@@ -306,11 +306,12 @@ async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
     bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
     cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
     provider = FakeProvider(cut, reply())
+    asked = request(base_url="http://server", temperature=0.2, reasoning="low", marks_prefix=True, replicate=1)
     with calling(call(Clock())):
         await Retrying(
             provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
-        ).generate_comparison(request())
-    assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
+        ).generate_comparison(asked)
+    assert provider.requests == [asked, replace(asked, max_tokens=1024)], "it is known as the answer to the first"
 
 
 @pytest.mark.parametrize("rejection", [RequestRejectedError("it answered 400"), ContextTooLongError("it answered 400")])
