@@ -23,7 +23,7 @@ from implementations.resilience.provider_guards import Guards, guards_of
 from implementations.steering.follower import Follower
 from metrics import Metrics
 from startup_setup import create_app
-from tests.fakes import sample
+from tests.fakes import query, sample
 from tests.integration.dialects import DIALECTS
 from tests.integration.service_process import prefixed
 from tests.monitoring_files import RUNBOOK
@@ -109,6 +109,18 @@ async def test_prices_are_those_of_the_address_at_which_a_provider_is_asked(monk
         prices[region] = (await container.get(protocols.PricesProtocol)).rates(ProviderName.OPENAI, "gpt-6-luna")
         await container.close()
     assert prices["eu."] != prices[""]
+
+
+async def test_a_question_names_the_address_at_which_its_judge_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas that ask different servers for the same model share one Redis, but no answers."""
+    for dialect in DIALECTS:
+        monkeypatch.setenv(f"{PREFIX}{dialect.group}_BASE_URL", f"http://{dialect.name}{dialect.base}")
+    container = create_container(Settings.from_environment())
+    builder = await container.get(protocols.LLMRequestBuilderProtocol)
+    choices = [protocols.Choice(provider=dialect.name) for dialect in DIALECTS]
+    built = builder.build(query(), choices, (await container.get(protocols.RuntimeSettingsProtocol)).current())
+    assert [request.base_url for request, _ in built] == [f"http://{each.name}{each.base}" for each in DIALECTS]
+    await container.close()
 
 
 async def test_the_runbook_says_what_is_missing_without_each_background_task(
