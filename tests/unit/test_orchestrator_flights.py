@@ -395,7 +395,8 @@ async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypat
     await late.go.wait()
     await settle()
     assert asking.done()
-    assert (await asking).reply == OPENAI_REPLY
+    result = await asking
+    assert (result.reply, result.fallback_used) == (OPENAI_REPLY, True)
     hanging.go.set()
     await settle()
 
