@@ -156,6 +156,23 @@ def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, lock
     assert ADMIN_KEY not in here.written() + there.written()
 
 
+def test_whatever_is_shared_is_under_the_prefix(tmp_path: Path, locked_server: RedisServer) -> None:
+    """So that another service on the same Redis finds neither answers nor changes of this one."""
+    variables = beside(locked_server.url, CACHE_KEY_PREFIX="another", COST_LIMIT_USD_PER_DAY="1")
+    with service(tmp_path, variables) as running:
+        assert outcome(running) == "MISS"
+        for path, method, body in (
+            ("settings", "PATCH", b'{"llm_cache_ttl": 60}'),
+            ("circuits/openai", "PUT", b'{"state": "open", "reason": "a test"}'),
+            ("cache/clear", "POST", None),
+        ):
+            headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"}
+            assert running.ask(f"/api/v1/admin/{path}", method=method, body=body, headers=headers).status == 200
+        wait_until(lambda: any(f":{SCHEMA}:" in key for key in locked_server.all_keys()))
+        keys = locked_server.all_keys()
+    assert [key for key in keys if not key.startswith("another:")] == []
+
+
 def test_all_is_well_is_said_in_the_words_that_callers_look_for(tmp_path: Path, locked_server: RedisServer) -> None:
     with service(tmp_path, beside(locked_server.url)) as running:
         told = running.ask("/healthz").json()
