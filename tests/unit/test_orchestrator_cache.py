@@ -100,9 +100,9 @@ async def test_no_cache_shares_no_purchase_that_is_under_way() -> None:
 async def test_only_if_cached_never_buys() -> None:
     harness = harness_of(reply())
     with pytest.raises(NotCachedError):
-        await harness.compare(query(cache_use=CacheUse.ONLY))
+        await harness.compare(query(cache_use=CacheUse.ONLY, provider=ANTHROPIC))
     assert harness.events.of(CostTracked) == []
-    assert not harness.completed().success
+    assert (harness.completed().success, harness.completed().provider) == (False, ANTHROPIC)
     await harness.compare(query())
     assert (await harness.compare(query(cache_use=CacheUse.ONLY))).cache_outcome is CacheOutcome.HIT
 

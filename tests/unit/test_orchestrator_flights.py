@@ -139,11 +139,13 @@ async def test_who_joined_a_flight_that_ran_out_of_time_buys_nothing_with_too_li
 async def test_who_joined_a_flight_that_failed_with_time_left_fails_with_it() -> None:
     held = Held(ProviderTimeoutError("late"))
     harness = harness_of(held)
-    asked = [asyncio.create_task(harness.compare(query())) for _ in range(3)]
+    starter = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
+    harness.clock.advance(55.0 - LANDING_S - 1.5 * SHORTEST_ATTEMPT_S)
+    late = [asyncio.create_task(harness.compare(query())) for _ in range(2)]
     await settle()
     held.go.set()
-    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    outcomes = await asyncio.gather(starter, *late, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ProviderTimeoutError] * 3
 
 
@@ -401,6 +403,29 @@ async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypat
     await settle()
 
 
+async def test_of_two_flights_left_under_way_that_land_at_once_that_of_the_better_candidate_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop_clock, first, second, hanging = Clock(), Held(reply()), Held(OPENAI_REPLY), Held(reply())
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    harness = Harness(
+        {
+            ANTHROPIC: outlasting_its_turn(first, loop_clock),
+            OPENAI: outlasting_its_turn(second, loop_clock),
+            ProviderName.GOOGLE: FakeProvider(hanging),
+        }
+    )
+    asking = asyncio.create_task(harness.compare(query()))
+    await hanging.reached.wait()
+    await second.reached.wait()
+    first.go.set()
+    second.go.set()
+    result = await asking
+    assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.75)
+    hanging.go.set()
+    await settle()
+
+
 async def test_a_late_verdict_is_told_while_another_candidate_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     loop_clock, late, hanging = Clock(), Held(reply()), Held(OPENAI_REPLY)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
@@ -435,10 +460,11 @@ async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_
     assert other.requests == []
 
 
+@pytest.mark.parametrize("end", [ProviderUnavailableError("late"), asyncio.CancelledError()])
 async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
-    monkeypatch: pytest.MonkeyPatch,
+    end: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop_clock, late, held = Clock(), Held(ProviderUnavailableError("late")), Held(OPENAI_REPLY)
+    loop_clock, late, held = Clock(), Held(end), Held(OPENAI_REPLY)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
     asking = await lands_beside(late, held, harness)
@@ -496,9 +522,11 @@ async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it
 
     harness = Harness({ANTHROPIC: FakeProvider(asked_twice), OPENAI: FakeProvider(held)})
     asking = await lands_beside(useless, held, harness)
+    harness.clock.advance(1.0)
     held.go.set()
     result = await asking
     assert [attempt.provider for attempt in result.attempts] == [OPENAI, ANTHROPIC]
+    assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == 1.0
     assert result.cost_usd == harness.completed().cost_estimate == 0.625
     late.go.set()
     await settle()
@@ -562,11 +590,13 @@ async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() 
     harness = harness_of(held)
     task = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
+    harness.clock.advance(2.0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     completed = harness.completed()
     assert (completed.success, completed.error_message, completed.cost_estimate) == (False, UNFINISHED, 0.0)
+    assert completed.response_time_ms == 2000
     held.go.set()
     await settle()
     assert len(harness.events.of(CostTracked)) == 1

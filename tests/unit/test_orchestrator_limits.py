@@ -133,6 +133,19 @@ async def test_to_those_that_would_turn_the_question_away_a_candidate_leaves_the
     assert left == pytest.approx({ANTHROPIC: left_s - LANDING_S})
 
 
+async def test_one_of_the_others_that_may_be_asked_is_enough_for_half_of_the_time() -> None:
+    left_s: list[float] = []
+
+    async def note(_: ProviderRequest) -> ProviderReply:
+        left_s.append(current_call().deadline.remaining_s())
+        return reply()
+
+    harness = Harness({name: FakeProvider(note) for name in (ANTHROPIC, OPENAI, ProviderName.GOOGLE)})
+    harness.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
+    await harness.compare(query())
+    assert left_s == pytest.approx([27.5 - LANDING_S])
+
+
 async def test_a_circuit_that_is_being_tried_may_let_the_question_pass_when_its_turn_comes() -> None:
     tried = Harness({}).guards[ANTHROPIC]
     tried.circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator", for_s=0.0)
