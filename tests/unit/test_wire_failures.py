@@ -144,14 +144,14 @@ def test_no_error_of_the_system_is_left_without_a_class() -> None:
 
 def test_what_the_http_library_raises_loses_its_frames_and_every_exception_behind_it() -> None:
     behind, between, error = ValueError("essay"), OSError("essay"), aiohttp.ClientError("essay")
+    cause = OSError("essay")
     with pytest.raises(ValueError, match="essay"):
         raise behind
-    between.__traceback__ = error.__traceback__ = behind.__traceback__
-    error.__cause__ = between.__context__ = behind
-    error.__context__ = between
+    cause.__traceback__ = between.__traceback__ = error.__traceback__ = behind.__traceback__
+    error.__cause__, error.__context__, between.__context__ = cause, between, behind
     behind.__context__ = error  # a cycle
     assert without_frames(error) is error
-    for one in (behind, between, error):
+    for one in (behind, between, cause, error):
         assert (one.__traceback__, one.__cause__, one.__context__) == (None, None, None)
 
 
@@ -162,7 +162,7 @@ def test_that_we_have_no_file_left_is_nobody_else_s_failure(number: int) -> None
         failure = failure_of_exchange(error)
         assert type(failure) is NoFileLeftError
         assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_retried) == (False, False, True)
-        assert failure.retry_after_s, "callers are told when to come back"
+        assert failure.retry_after_s == 1.0, "callers are told when to come back"
         assert "secret" not in f"{failure} {failure.details}"
 
 
@@ -189,6 +189,7 @@ BY_STATUS: Mapping[int, Kind] = {
 @pytest.mark.parametrize("body", [None, {}, [], {"error": None}, {"error": {}}, "<html>", {"detail": "Not Found"}])
 def test_every_status_has_a_class_whether_or_not_there_is_a_body_that_we_know(body: object) -> None:
     assert {status: type(failed(status, body)) for status in range(300, 600)} == BY_STATUS
+    assert {type(failed(status, body)) for status in (101, 600, 999)} == {BrokenReplyError}
 
 
 def anthropic(kind: str, message: str = "…", code: str | None = None) -> dict[str, Any]:
