@@ -259,7 +259,10 @@ def test_an_answer_that_contradicts_itself_is_no_verdict_but_billed(
     [
         (chat.completion, of_chat(VERDICT, tool_calls=[], refusal="")),
         *((chat.completion, of_chat(VERDICT, finish_reason=said)) for said in ("eos", "eos_token")),
-        (chat.completion, of_chat("", content=[THOUGHT, {"type": "text", "text": VERDICT}])),
+        *(
+            (chat.completion, of_chat("", content=[thought, {"type": "text", "text": VERDICT}]))
+            for thought in (THOUGHT, {"type": "reasoning", "text": OF_B})
+        ),
         (openrouter.completion, of_chat(VERDICT, tool_calls=None, refusal=None)),
         (google.completion, of_google(VERDICT, thoughtSignature="c2ln")),
         (anthropic.completion, of_anthropic(stop_details=None)),

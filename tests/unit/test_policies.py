@@ -20,6 +20,7 @@ from exceptions import (
     TruncatedReplyError,
 )
 from implementations.resilience.call import (
+    PATIENCE_S,
     Deadline,
     Record,
     calling,
@@ -31,7 +32,7 @@ from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import Retrying
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import RetryManagerImpl
-from protocols import Attempt, ProviderReply, ProviderRequest
+from protocols import Attempt, ProviderReply, ProviderRequest, TimeShare
 from tests.fakes import (
     KNOWN_MODEL,
     Calendar,
@@ -247,6 +248,11 @@ def test_a_deadline_never_leaves_less_than_nothing() -> None:
     assert (deadline.remaining_s(), deadline.attempt_s()) == (0, 0)
 
 
+@pytest.mark.parametrize(("left_s", "most_s"), [(10.0, 10.0 - PATIENCE_S), (PATIENCE_S, PATIENCE_S / 2)])
+def test_most_of_the_time_is_all_but_a_look_up_and_at_least_half(left_s: float, most_s: float) -> None:
+    assert call(Clock(), remaining_s=left_s).deadline.share(TimeShare.MOST).remaining_s() == most_s
+
+
 def test_a_call_ends_with_its_block() -> None:
     outer = call(Clock())
     with calling(outer):
@@ -261,12 +267,12 @@ def test_a_call_ends_with_its_block() -> None:
 def test_what_is_recorded_apart_is_added_when_it_is_wanted() -> None:
     outer = call(Clock())
     outer.record.replaced_connection = True
-    inner = outer.for_flight(outer.deadline, outer.deadline)
-    assert inner.record.replaced_connection
-    inner.record.queued_s, inner.record.upstream_s, inner.record.cache_s = 1.0, 2.0, 3.0
-    assert outer.record == Record(replaced_connection=True)
-    outer.record.add(inner.record)
-    assert outer.record == inner.record
+    for _ in range(2):
+        inner = outer.for_flight(outer.deadline, outer.deadline)
+        assert inner.record == Record(replaced_connection=True)
+        inner.record.queued_s, inner.record.upstream_s, inner.record.cache_s = 1.0, 2.0, 3.0
+        outer.record.add(inner.record)
+    assert outer.record == Record(queued_s=2.0, upstream_s=4.0, cache_s=6.0, replaced_connection=True)
 
 
 async def test_a_foreign_time_out_is_a_defect_and_not_taken_for_the_end_of_the_attempt() -> None:

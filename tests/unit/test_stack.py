@@ -362,13 +362,13 @@ async def test_a_limit_of_one_model_holds_back_who_met_it_and_nobody_else() -> N
 async def test_a_burst_that_meets_one_pause_is_answered_after_it(callers: int) -> None:
     async def throttled(_: ProviderRequest) -> ProviderReply:
         await stack.time.sleep(0.1)
-        raise RateLimitedError("slow down", retry_after_s=2.0)
+        raise RateLimitedError("slow down", retry_after_s=1.0)
 
     stack = Stack(throttled)
     asked = [asyncio.create_task(stack.ask()) for _ in range(callers)]
     await stack.time.pass_until(stack.time() + 0.1)
     stack.upstream.behave = well
-    await stack.time.pass_until(stack.time() + 1.9)
+    await stack.time.pass_until(stack.time() + 0.9)
     assert stack.upstream.calls == SLOTS, "who waited for a slot does not call during the pause"
     await stack.time.pass_until(stack.time() + 5)
     assert [task.result() for task in asked] == [reply()] * callers
@@ -389,6 +389,25 @@ async def test_of_a_pause_is_told_what_was_waited(leaves_after_s: float | None) 
     asked.cancel() if leaves_after_s else await asked
     await settle()
     assert under_way.record.queued_s == (leaves_after_s or 10.0)
+
+
+async def test_every_wait_of_a_call_is_told() -> None:
+    """For the end of a pause, which was prolonged meanwhile, and for a place."""
+    held = Held(reply())
+    stack = Stack(held, slots=1)
+    first = asyncio.create_task(stack.ask())
+    await settle()
+    stack.guards.gate.pause(10.0)
+    deadline = Deadline(expires_at_s=stack.time() + 55, attempt_timeout_s=30.0, clock=stack.time)
+    under_way = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
+    with calling(under_way):
+        second = asyncio.create_task(stack.provider.generate_comparison(request()))
+    await settle()
+    stack.guards.gate.pause(15.0)
+    await stack.time.pass_until(stack.time() + 22.0)
+    held.go.set()
+    await asyncio.gather(first, second)
+    assert under_way.record.queued_s == 22.0
 
 
 async def test_not_too_many_wait_for_the_end_of_a_pause() -> None:
@@ -441,20 +460,21 @@ async def test_a_pause_beyond_the_deadline_fails_at_once_with_its_figure() -> No
     assert stack.upstream.calls == 1
 
 
+@pytest.mark.parametrize("pause_s", [10.0, 0.75])
 @pytest.mark.parametrize("kind", [RateLimitedError, ProviderOverloadedError])
 async def test_a_pause_beyond_the_time_of_who_started_the_flight_fails_at_once_with_its_figure(
-    kind: type[ProviderError],
+    kind: type[ProviderError], pause_s: float
 ) -> None:
-    stack = Stack(failing(kind, retry_after_s=10.0))
+    stack = Stack(failing(kind, retry_after_s=pause_s))
     for _ in range(2):
-        began_s, asked = stack.time(), asyncio.create_task(stack.ask(starter_waits_s=10.9))
+        began_s, asked = stack.time(), asyncio.create_task(stack.ask(starter_waits_s=pause_s + 0.9))
         await settle()
         failure = asked.exception()
         assert isinstance(failure, ServiceError)
-        assert (failure.code, failure.retry_after_s, stack.time() - began_s) == (kind.code, 10.0, 0.0)
+        assert (failure.code, failure.retry_after_s, stack.time() - began_s) == (kind.code, pause_s, 0.0)
     assert stack.upstream.calls == 1
     stack.upstream.behave = well
-    assert await stack.outcome(starter_waits_s=11.0) == reply()
+    assert await stack.outcome(starter_waits_s=pause_s + 1.0) == reply()
 
 
 async def test_a_back_off_of_our_own_is_not_shortened_by_who_started_the_flight() -> None:
