@@ -289,13 +289,13 @@ async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
     harness = Harness(
         {
             ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=30.0)),
-            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
+            OPENAI: FakeProvider(CircuitOpenError("open", provider=OPENAI, retry_after_s=3.0)),
             ProviderName.GOOGLE: FakeProvider(CircuitOpenError("open", retry_after_s=12.0)),
         }
     )
     with pytest.raises(CircuitOpenError) as told:
         await harness.compare(query())
-    assert told.value.retry_after_s == 3.0
+    assert (told.value.provider, told.value.retry_after_s) == (OPENAI, 3.0)
 
 
 async def test_the_failure_that_opened_a_circuit_says_so_in_its_event() -> None:

@@ -119,6 +119,8 @@ async def test_a_failed_flight_that_everybody_left_is_not_reported_as_forgotten(
 
 
 async def test_a_cancelled_flight_tells_its_waiters_that_the_service_stops() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     flights, work = SingleFlight[str](), Work()
     callers = board(flights, work, 3)
     await settle()
@@ -127,6 +129,7 @@ async def test_a_cancelled_flight_tells_its_waiters_that_the_service_stops() -> 
     failures = await asyncio.gather(*callers, return_exceptions=True)
     assert [type(failure) for failure in failures] == [ServiceStoppingError] * 3
     assert flights.tasks == frozenset()
+    assert complaints == []
 
 
 async def test_who_waits_gets_what_came_while_the_loop_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
