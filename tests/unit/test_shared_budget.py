@@ -201,6 +201,7 @@ async def test_a_grant_that_arrives_after_a_new_declaration_is_told_to_redis_aga
     await fleet.budgets[0].refresh()
     assert fleet.store.held[DAY] == 0
     assert await asking is not None
+    assert not fleet.budgets[0].is_local
     await fleet.budgets[0].refresh()
     assert fleet.store.held[DAY] == fleet.store.held[MONTH] == micro_usd(PRICED)
 
@@ -223,6 +224,7 @@ async def test_an_answer_from_before_a_loss_says_nothing_about_the_redis_of_now(
     fleet.store.loses_answers = False
     assert await asking is not None
     assert not fleet.budgets[0].is_local
+    assert fleet.store.messages == sent + 1, "the epoch of now goes on"
 
 
 async def test_a_refusal_of_the_fleet_stands_although_redis_lost_its_data_before_it_arrived() -> None:
@@ -490,6 +492,24 @@ async def test_what_was_spent_just_before_the_end_is_told_before_it() -> None:
     fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.03))
     await fleet.budgets[0].finish()
     assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 3 * CENT
+
+
+async def test_what_another_replica_put_aside_is_left_neither_today_nor_this_month() -> None:
+    fleet = Fleet(day=1.0, month=2.0)
+    assert await fleet.reserves(1) is not None
+    await fleet.budgets[0].refresh()
+    assert [fleet.budgets[0].left_usd(index) for index in (0, 1)] == pytest.approx([1.0 - PRICED, 2.0 - PRICED])
+
+
+async def test_what_a_call_of_yesterday_spends_is_told_for_the_month() -> None:
+    fleet = Fleet(day=1.0, month=100.0, size=1)
+    reservation = await fleet.reserves(0)
+    assert reservation is not None
+    fleet.calendar.move(days=1)
+    await fleet.budgets[0].refresh()
+    fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.02))
+    await fleet.budgets[0].finish()
+    assert fleet.store.held[MONTH] == fleet.store.spent[MONTH] == micro_usd(0.02)
 
 
 async def test_what_was_spent_while_redis_was_away_is_told_at_the_end() -> None:
