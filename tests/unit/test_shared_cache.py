@@ -51,6 +51,9 @@ class CachingReplica(Replica):
     def reads(self) -> int:
         return sum(command[0] == "GETRANGE" and str(command[1]).endswith("key") for command in self.server.sent)
 
+    def is_in(self, mode: DegradedMode) -> float | None:
+        return sample(self.metrics, "llm_provider_degraded_mode", mode=mode)
+
     def looked_up(self, tier: str, result: str) -> float | None:
         return sample(self.metrics, "llm_provider_cache_tier_lookups_total", tier=tier, result=result)
 
@@ -124,6 +127,15 @@ async def test_an_older_answer_in_redis_does_not_replace_the_local_one_but_is_re
     assert await there.cache.get("key") == CachedReply(reply=OTHER, age_s=2.0)
 
 
+async def test_a_purchase_that_is_older_in_redis_than_its_local_copy_is_no_earlier_one() -> None:
+    replica = CachingReplica()
+    await replica.kept()
+    replica.pass_time(2.0)
+    for key in replica.server.ttl_ms:
+        replica.server.ttl_ms[key] -= 5000
+    assert await replica.cache.get("key") == CachedReply(reply=reply(), age_s=7.0)
+
+
 async def test_a_look_up_does_not_replace_what_is_bought_during_it() -> None:
     replica = CachingReplica()
     await replica.kept()
@@ -162,8 +174,10 @@ async def test_the_local_tier_answers_alone_while_redis_is_away() -> None:
         degraded_mode=DegradedMode.CACHE_LOCAL_ONLY,
         cause="connection",
     )
+    assert replica.is_in(DegradedMode.CACHE_LOCAL_ONLY) == 1.0
     replica.server.broken = None
     await replica.probed(4)
+    assert replica.is_in(DegradedMode.CACHE_LOCAL_ONLY) == 0.0
     assert replica.cache.health() == CacheHealth(
         mode=CacheMode.HEALTHY, redis=DependencyStatus.HEALTHY, redis_failure_count=3
     )
@@ -182,6 +196,7 @@ async def test_a_redis_that_can_only_be_read_goes_on_giving_answers() -> None:
         degraded_mode=DegradedMode.CACHE_READ_ONLY,
         cause="read_only",
     )
+    assert there.is_in(DegradedMode.CACHE_READ_ONLY) == 1.0
     there.pass_time(2.0)
     found = await there.cache.get("key")
     assert found is not None
