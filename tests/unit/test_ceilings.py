@@ -57,6 +57,7 @@ def ceiling(
         (GOOGLE, "gemini-3.1-pro-preview", 199_001, 200_001 * 4 + 400 * 18),
         (OPENROUTER, "qwen/qwen3.7-flash", 31_000, 32_000 * 0.038 + 400 * 0.13),
         (OPENROUTER, "qwen/qwen3.7-flash", 31_001, 32_001 * 0.125 + 400 * 0.40),
+        (OPENROUTER, "google/gemini-3.1-pro-preview", 249_000, 250_000 * 4 + 400 * 18),  # written ones are cheap
         (OPENAI, "gpt-9", 4_000, 5_000 * 3 + 400 * 7),
         (OPENAI, "gpt-9", 150_000, 151_000 * 3 + 400 * 7),
         (OPENAI, "gpt-10", 4_000, 5_000 * 3 + 400 * 7),
