@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from operator import add, attrgetter
 from sys import getsizeof
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
@@ -415,7 +414,7 @@ class Rates:
 MICRO = 1_000_000  # micro-dollars in a dollar
 
 
-@dataclass(frozen=True, slots=True)
+@value_object
 class UsageTotals:
     """Usage: calls and their results, tokens, money in micro-dollars.
 
@@ -443,11 +442,8 @@ class UsageTotals:
         return self.saved_micro_usd / MICRO
 
     def __add__(self, other: Self) -> Self:
-        """Field by field, in the order of the fields."""
-        return type(self)(*map(add, _figures(self), _figures(other)))
-
-
-_figures = attrgetter(*UsageTotals.__slots__)
+        """Field by field."""
+        return type(self)(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
