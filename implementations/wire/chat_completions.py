@@ -68,9 +68,10 @@ def completion(
 
 def _text(choice: Any) -> str:
     """The content; where Mistral's models think, that of its parts which is not a thought."""
-    parts = list_at(choice, "message", "content")
-    texts = (text_at(part, "text") for part in parts if at(part, "type") == "text")
-    return "".join(texts) or text_at(choice, "message", "content")
+    content = at(choice, "message", "content")
+    if isinstance(content, str):
+        return content
+    return "".join(text_at(part, "text") for part in list_at(content) if at(part, "type") == "text")
 
 
 def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason]) -> FinishReason:
@@ -85,21 +86,20 @@ def _finish_reason(choice: Any, finish_reason_of: Callable[[Any], FinishReason])
 def reported_usage(answer: JsonObject) -> Usage:
     """The token counts, also of an answer that holds an error."""
     usage = at(answer, "usage")
+    total, prompt, completed = at(usage, "total_tokens"), at(usage, "prompt_tokens"), at(usage, "completion_tokens")
     return read_usage(
-        prompt=(at(usage, "prompt_tokens"),),
-        completion=(at(usage, "completion_tokens"), _thought_apart(usage)),
+        prompt=(prompt,),
+        completion=(completed, _thought_apart(total, prompt, completed)),
         cached=at(usage, "prompt_tokens_details", "cached_tokens"),
         written=at(usage, "prompt_tokens_details", "cache_write_tokens"),
         reasoning=at(usage, "completion_tokens_details", "reasoning_tokens"),
     )
 
 
-def _thought_apart(usage: Any) -> int:
+def _thought_apart(total: Any, prompt: Any, completed: Any) -> int:
     """Tokens that only the total contains: xAI's completion tokens leave out what the model thought."""
-    total, *parts = (at(usage, name) for name in ("total_tokens", "prompt_tokens", "completion_tokens"))
-    is_counted = all(isinstance(count, int) for count in (total, *parts))
-    apart: int = total - sum(parts) if is_counted else 0
-    return max(0, apart)
+    is_counted = isinstance(total, int) and isinstance(prompt, int) and isinstance(completed, int)
+    return max(0, total - prompt - completed) if is_counted else 0
 
 
 def listed_models(answer: JsonObject) -> str:
