@@ -37,10 +37,12 @@ def read_json(body: bytes) -> Any:
 def at(value: Any, *path: str | int) -> Any:
     """The value at the path, or None if there is none."""
     for step in path:
-        if isinstance(step, int):
-            value = value[step] if isinstance(value, list) and len(value) > step else None
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and len(value) > step:
+            value = value[step]
         else:
-            value = value.get(step) if isinstance(value, dict) else None
+            return None
     return value
 
 
