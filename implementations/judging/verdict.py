@@ -108,6 +108,8 @@ def _verdict(fields: dict[str, Any]) -> Verdict | None:
 
 def _shown(text: str) -> str:
     """The text without control and direction characters, which terminals obey, and with U+FFFD for lone surrogates."""
+    if text.isprintable():  # then it holds none of them
+        return text
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return _UNSHOWN.sub("", _LINE_END.sub("\n", whole))
 
