@@ -55,15 +55,14 @@ class Prices:
         """
         if purchase.cost_usd is not None:
             return purchase.cost_usd
-        models = (purchase.model, asked)
-        given = next((rates for model in models if (rates := self._overrides.get(f"{provider}/{model}"))), None)
+        given = self._overrides.get(f"{provider}/{purchase.model}") or self._overrides.get(f"{provider}/{asked}")
         if given is None and provider in FREE:
             return 0.0
         if purchase.usage.prompt == 0:
             return None
         if given is not None:
             return _at(given, purchase.usage)
-        for model in models:
+        for model in (purchase.model, asked):
             cost_usd = _kept_cost(provider, model, purchase.usage, self._now())
             if cost_usd is not None:
                 return cost_usd * purchase.usage.price_factor * self._surcharge(provider, model)
