@@ -65,7 +65,8 @@ class Prices:
         for model in (purchase.model, asked):
             cost_usd = _kept_cost(provider, model, purchase.usage, self._now())
             if cost_usd is not None:
-                return cost_usd * purchase.usage.price_factor * self._surcharge(provider, model)
+                factor = surcharge(provider, self._base_urls.get(provider), model)
+                return cost_usd * purchase.usage.price_factor * factor
         return None
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:
@@ -75,11 +76,7 @@ class Prices:
             return given
         if provider in FREE:
             return Rates(input=0.0, cached_input=0.0, cache_write=0.0, output=0.0)
-        listed = _listed_rates(provider, model, self._now().date(), SMALL_PROMPT)
-        return None if listed is None else _times(listed, self._surcharge(provider, model))
-
-    def _surcharge(self, provider: ProviderName, model: str) -> float:
-        return surcharge(provider, self._base_urls.get(provider), model)
+        return _charged_rates(provider, self._base_urls.get(provider), model, self._now().date())
 
 
 def _kept_cost(provider: ProviderName, model: str, usage: Usage, at: datetime) -> float | None:
@@ -155,9 +152,12 @@ def _rates(row: PriceOverride) -> Rates:
 
 
 @lru_cache(maxsize=KEPT)
-def _times(rates: Rates, factor: float) -> Rates:
-    scaled = {kind: round(rate * factor, DIGITS) for kind, rate in asdict(rates).items()}
-    return Rates(**scaled)
+def _charged_rates(provider: ProviderName, base_url: str | None, model: str, day: date) -> Rates | None:
+    """The listed rates for small prompts, with the surcharge."""
+    listed, factor = _listed_rates(provider, model, day, SMALL_PROMPT), surcharge(provider, base_url, model)
+    if listed is None:
+        return None
+    return Rates(**{kind: round(rate * factor, DIGITS) for kind, rate in asdict(listed).items()})
 
 
 def _at(rates: Rates, usage: Usage) -> float:
