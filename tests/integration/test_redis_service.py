@@ -220,7 +220,7 @@ def test_a_budget_that_somebody_else_wrote_is_told_and_restored_when_it_is_delet
     tmp_path: Path, server: RedisServer
 ) -> None:
     with service(tmp_path, beside(server.url, COST_LIMIT_USD_PER_DAY="5")) as running:
-        wait_until(lambda: budgets(server) != [])
+        wait_until(lambda: budgets(server) != [] and "budget_local" not in running.ask("/healthz").text)
         written = budgets(server)
         for key in written:
             server.ask("SET", key, "another's")
