@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from api import health_warnings
-from api_models import DegradedMode
+from api_models import AttemptOutcome, DegradedMode
 from implementations.shared_state.faults import Fault
 from tests.markdown import anchors
 from tests.monitoring_files import (
@@ -79,6 +79,16 @@ def test_every_fault_of_redis_has_its_remedy_in_the_runbook() -> None:
     told = RUNBOOK.read_text()
 
     assert [fault for fault in Fault if f"`{fault}`" not in told] == [Fault.AWAY]  # never counted: nothing was asked
+
+
+def test_every_failure_that_an_alert_counts_has_its_remedy_in_the_runbook() -> None:
+    (counted,) = (rule["expr"].split("> 0.5")[0] for rule in ALERTS if rule["alert"] == "ProviderFails")
+    left_out = "|".join(re.findall(r'outcome!~"(.+?)"', counted)).split("|")
+    told = RUNBOOK.read_text().partition("\n### Provider fails\n")[2].partition("\n### ")[0]
+
+    assert [outcome for outcome in AttemptOutcome if f"`{outcome}`" not in told] == [
+        outcome for outcome in AttemptOutcome if outcome in left_out
+    ]
 
 
 @pytest.mark.parametrize("mode", DegradedMode)
