@@ -209,6 +209,7 @@ async def test_redis_tells_how_many_figures_it_did_not_have_and_keeps_them_for_s
         assert 69 * 86_400 < int(server.ask("TTL", key)[1:-2]) <= 70 * 86_400
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("command", [("SET", "{key}", "garbage"), ("HSET", "{key}", "held", "garbage")])
 async def test_a_key_that_is_not_ours_is_no_answer_and_no_failure_of_a_call(
     server: RedisServer, command: tuple[str, ...]
