@@ -469,7 +469,7 @@ def provider_status(**changes: Any) -> ProviderStatus:
     return replace(plain, **changes)
 
 
-def call(clock: Clock, *, remaining_s: float = 55.0, attempt_timeout_s: float = 30.0) -> Call:
+def call(clock: ClockProtocol, *, remaining_s: float = 55.0, attempt_timeout_s: float = 30.0) -> Call:
     deadline = Deadline(expires_at_s=clock() + remaining_s, attempt_timeout_s=attempt_timeout_s, clock=clock)
     return Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
 

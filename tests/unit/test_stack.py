@@ -40,6 +40,7 @@ from tests.fakes import (
     Held,
     Timeline,
     accounting_of,
+    call,
     new_metrics,
     reply,
     request,
@@ -380,9 +381,7 @@ async def test_a_burst_that_meets_one_pause_is_answered_after_it(callers: int) -
 async def test_of_a_pause_is_told_what_was_waited(leaves_after_s: float | None) -> None:
     stack = Stack(well)
     stack.guards.gate.pause(10.0)
-    deadline = Deadline(expires_at_s=stack.time() + 55, attempt_timeout_s=30.0, clock=stack.time)
-    under_way = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
-    with calling(under_way):
+    with calling(call(stack.time)) as under_way:
         asked = asyncio.create_task(stack.provider.generate_comparison(request()))
     await settle()
     await stack.time.pass_until(stack.time() + (leaves_after_s or 10.0))
@@ -398,9 +397,7 @@ async def test_every_wait_of_a_call_is_told() -> None:
     first = asyncio.create_task(stack.ask())
     await settle()
     stack.guards.gate.pause(10.0)
-    deadline = Deadline(expires_at_s=stack.time() + 55, attempt_timeout_s=30.0, clock=stack.time)
-    under_way = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
-    with calling(under_way):
+    with calling(call(stack.time)) as under_way:
         second = asyncio.create_task(stack.provider.generate_comparison(request()))
     await settle()
     stack.guards.gate.pause(15.0)
