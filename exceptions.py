@@ -49,6 +49,11 @@ class ServiceError(Exception):
         self.attempts: Sequence[str] = ()
 
     @property
+    def in_words(self) -> str:
+        """The sentence and the details, for operators."""
+        return f"{self.sentence} ({self.details})"
+
+    @property
     def pause_s(self) -> float:
         """Seconds for which the provider wants no calls at all; 0 if it asks for no such pause."""
         return (self.retry_after_s or 0.0) if self.throttles else 0.0

@@ -76,7 +76,7 @@ class ProviderTesterImpl:
         except TimeoutError:
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:
-            return self._report(name, began_s, f"{failure.sentence} ({failure.details})")
+            return self._report(name, began_s, failure.in_words)
         message = f"The provider judged a pair: {reply.verdict.winner}."
         return self._report(name, began_s, message, model=reply.purchase.model, success=True)
 

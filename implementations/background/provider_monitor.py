@@ -76,5 +76,5 @@ class ProviderMonitor:
         except TimeoutError:
             pass
         except ServiceError as failure:
-            message = f"{failure.sentence} ({failure.details})"
+            message = failure.in_words
         return ProbeFinding(at=self._now(), success=success, message=message, last_success=status.activity.last_success)
