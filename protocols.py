@@ -33,6 +33,7 @@ from api_models import (
     ErrorCode,
     EventData,
     ModelTier,
+    MoneyReport,
     ProviderName,
     Purchase,
     ReasoningEffort,
@@ -590,28 +591,6 @@ class ProviderStatus:
 
 
 @value_object
-class PeriodSpending:
-    """Spending in one UTC day or month, in US dollars. limit_usd, left_usd: None without a limit.
-
-    left_usd: what can still be reserved here, after the reservations of running calls.
-    """
-
-    period: str
-    spent_usd: float
-    limit_usd: float | None
-    left_usd: float | None
-
-
-@value_object
-class Spending:
-    """Spending of today and of this month. scope: of all replicas or of this one."""
-
-    scope: UsageScope
-    day: PeriodSpending
-    month: PeriodSpending
-
-
-@value_object
 class Failure:
     """An error response: our own words only, nothing of what was sent."""
 
@@ -999,7 +978,7 @@ class BudgetProtocol(Protocol):
         """Charge what was, or may have been, bought and give back the rest; never waits."""
         ...
 
-    def spending(self) -> Spending:
+    def spending(self) -> MoneyReport:
         """What is spent and what is left, as far as this process knows, without I/O."""
         ...
 

@@ -1,13 +1,11 @@
 """Turns known figures into the parts of the operations report."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from api_models import (
     EventDropReason,
     EventsReport,
     LatencyReport,
-    MoneyReport,
     ProviderName,
     ProviderSlotsReport,
     RecentError,
@@ -17,7 +15,7 @@ from api_models import (
 )
 from config import JudgingSettings
 from metrics import SUCCESS, Metrics, count_of, total_of
-from protocols import EventHealth, Failure, HistoryProtocol, Latency, Spending
+from protocols import EventHealth, Failure, HistoryProtocol, Latency
 
 
 def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
@@ -92,8 +90,3 @@ def events(metrics: Metrics, known: EventHealth) -> EventsReport:
         dropped=sum(dropped.values()),
         dropped_by_reason={reason: count for reason, count in dropped.items() if count},
     )
-
-
-def money(spending: Spending) -> MoneyReport:
-    """Spent and left."""
-    return MoneyReport(**asdict(spending))

@@ -49,6 +49,6 @@ async def operations(
         recent_errors=[rendered.recent_error(failure) for failure in history.failures()],
         saturation=rendered.saturation(metrics, settings.judging, [one.name for one in selector.statuses(current)]),
         events=rendered.events(metrics, events.health()),
-        money=rendered.money(budget.spending()),
+        money=budget.spending(),
     )
     return json_answer(body)

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from api_models import AttemptOutcome, DegradedMode, Purchase, UsageScope
+from api_models import AttemptOutcome, DegradedMode, MoneyReport, PeriodMoney, Purchase, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.budget_sync import BudgetSync
 from implementations.accounting.ceilings import Ceilings
@@ -20,7 +20,7 @@ from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.shared_budget import NOTHING, REFUSALS, BudgetAnswer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
 from metrics import PERIODS, UNKNOWN_PRICE, Metrics
-from protocols import Account, CostRules, PeriodSpending, ProviderRequest, Reservation, Spending
+from protocols import Account, CostRules, ProviderRequest, Reservation
 
 NEARLY = 0.8
 
@@ -105,9 +105,9 @@ class Budget:
         mine = sum(account.spent for account in self.accounts if account.period == period)
         return mine + self._others(period).spent
 
-    def spending(self) -> Spending:
+    def spending(self) -> MoneyReport:
         """What is spent and what is left, as known here."""
-        return Spending(scope=self.scope, day=self._of_period(0), month=self._of_period(1))
+        return MoneyReport(scope=self.scope, day=self._of_period(0), month=self._of_period(1))
 
     def left_usd(self, index: int) -> float:
         """What this replica may still reserve today (0) or this month (1), in US dollars; infinite without a limit."""
@@ -136,9 +136,9 @@ class Budget:
             await self._shared.sync()
         self._log_mode()
 
-    def _of_period(self, index: int) -> PeriodSpending:
+    def _of_period(self, index: int) -> PeriodMoney:
         period, limit = self.accounts[index].period, self._limits()[index]
-        return PeriodSpending(
+        return PeriodMoney(
             period=period,
             spent_usd=usd(self.spent(period)),
             limit_usd=None if limit is None else usd(limit),

@@ -7,12 +7,11 @@ from unittest.mock import patch
 import pytest
 from structlog.testing import capture_logs
 
-from api_models import AttemptOutcome, ProviderName, UnknownPrice, UsageScope
+from api_models import AttemptOutcome, PeriodMoney, ProviderName, UnknownPrice, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
-from protocols import PeriodSpending
 from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import Calendar, budget, cost_rules, new_metrics, request, sample, settle
 from tests.fleet import CENT, DAY, MONTH, PRICED, Fleet, bought
@@ -264,5 +263,5 @@ async def test_spending_is_told_for_the_fleet_once_it_was_heard() -> None:
     await fleet.budgets[0].refresh()
     told = fleet.budgets[0].spending()
     assert told.scope is UsageScope.FLEET
-    assert told.day == PeriodSpending(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=0.4)
-    assert told.month == PeriodSpending(period=MONTH, spent_usd=0.5, limit_usd=None, left_usd=None)
+    assert told.day == PeriodMoney(period=DAY, spent_usd=0.5, limit_usd=1.0, left_usd=0.4)
+    assert told.month == PeriodMoney(period=MONTH, spent_usd=0.5, limit_usd=None, left_usd=None)
