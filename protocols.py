@@ -32,11 +32,13 @@ from api_models import (
     DependencyStatus,
     ErrorCode,
     EventData,
+    LatencyReport,
     ModelTier,
     MoneyReport,
     ProviderName,
     Purchase,
     ReasoningEffort,
+    RecentError,
     RoutingRule,
     SelectionStrategy,
     SettingsResponse,
@@ -591,29 +593,6 @@ class ProviderStatus:
 
 
 @value_object
-class Failure:
-    """An error response: our own words only, nothing of what was sent."""
-
-    at: datetime
-    code: ErrorCode
-    status: int
-    sentence: str
-    provider: ProviderName | None
-    correlation_id: UUID
-
-
-@value_object
-class Latency:
-    """Latency of the answers of the last window_s seconds, in seconds; None without any."""
-
-    window_s: float
-    answers: int
-    median_s: float | None = None
-    p95_s: float | None = None
-    slowest_s: float | None = None
-
-
-@value_object
 class CacheHealth:
     """The state of the cache and of the Redis behind it. degraded_mode, cause (in a word): None while it is healthy."""
 
@@ -1146,11 +1125,11 @@ class HistoryProtocol(Protocol):
         """Record an error response."""
         ...
 
-    def latency(self) -> Latency:
+    def latency(self) -> LatencyReport:
         """The latency of recent answers."""
         ...
 
-    def failures(self) -> Sequence[Failure]:
+    def failures(self) -> Sequence[RecentError]:
         """The latest errors, newest first."""
         ...
 

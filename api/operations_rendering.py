@@ -5,17 +5,15 @@ from collections.abc import Sequence
 from api_models import (
     EventDropReason,
     EventsReport,
-    LatencyReport,
     ProviderName,
     ProviderSlotsReport,
-    RecentError,
     SaturationReport,
     SlotsReport,
     TrafficReport,
 )
 from config import JudgingSettings
 from metrics import SUCCESS, Metrics, count_of, total_of
-from protocols import EventHealth, Failure, HistoryProtocol, Latency
+from protocols import EventHealth, HistoryProtocol
 
 
 def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
@@ -27,33 +25,6 @@ def traffic(metrics: Metrics, history: HistoryProtocol) -> TrafficReport:
         errors_by_type=dict(by_type),
         coalesced=round(count_of(metrics.coalesced)),
         callers_left=round(total_of(metrics.client_disconnects)),
-    )
-
-
-def latency(recent: Latency) -> LatencyReport:
-    """Latency of recent answers, in milliseconds."""
-    return LatencyReport(
-        window_s=recent.window_s,
-        answers=recent.answers,
-        median_ms=_ms(recent.median_s),
-        p95_ms=_ms(recent.p95_s),
-        slowest_ms=_ms(recent.slowest_s),
-    )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
-
-
-def recent_error(failure: Failure) -> RecentError:
-    """An error response, without its details."""
-    return RecentError(
-        at=failure.at,
-        error_type=failure.code,
-        status=failure.status,
-        error=failure.sentence,
-        provider=failure.provider,
-        correlation_id=failure.correlation_id,
     )
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from math import ceil
 from uuid import UUID
 
-from api_models import ErrorCode
+from api_models import ErrorCode, LatencyReport, RecentError
 from exceptions import ServiceError
-from protocols import ClockProtocol, Failure, Latency
+from protocols import ClockProtocol
 
 MOST_FAILURES = 50
 MOST_ANSWERS = 1000
@@ -24,7 +24,7 @@ class HistoryImpl:
         self._began_s = clock()
         self.began_at = now()
         self._answers: deque[tuple[float, float]] = deque(maxlen=MOST_ANSWERS)
-        self._failures: deque[Failure] = deque(maxlen=MOST_FAILURES)
+        self._failures: deque[RecentError] = deque(maxlen=MOST_FAILURES)
         self._by_code: Counter[ErrorCode] = Counter()
 
     @property
@@ -40,31 +40,29 @@ class HistoryImpl:
         """Record the failure's class and provider, without its details, which may refer to the caller's input."""
         self._by_code[failure.code] += 1
         self._failures.append(
-            Failure(
+            RecentError(
                 at=self._now(),
-                code=failure.code,
+                error_type=failure.code,
                 status=failure.status,
-                sentence=failure.sentence,
+                error=failure.sentence,
                 provider=failure.provider,
                 correlation_id=correlation_id,
             )
         )
 
-    def latency(self) -> Latency:
+    def latency(self) -> LatencyReport:
         """Latencies of the last minute, at most of its latest thousand answers."""
         since_s = self._clock() - WINDOW_S
         times = sorted(elapsed_s for at_s, elapsed_s in self._answers if at_s >= since_s)
-        if not times:
-            return Latency(window_s=WINDOW_S, answers=0)
-        return Latency(
+        return LatencyReport(
             window_s=WINDOW_S,
             answers=len(times),
-            median_s=_quantile(times, 0.5),
-            p95_s=_quantile(times, 0.95),
-            slowest_s=times[-1],
+            median_ms=_quantile_ms(times, 0.5),
+            p95_ms=_quantile_ms(times, 0.95),
+            slowest_ms=_quantile_ms(times, 1.0),
         )
 
-    def failures(self) -> Sequence[Failure]:
+    def failures(self) -> Sequence[RecentError]:
         """Recent failures, newest first."""
         return tuple(reversed(self._failures))
 
@@ -73,6 +71,6 @@ class HistoryImpl:
         return dict(self._by_code.most_common())
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """By nearest rank, so the result is a measured time."""
-    return ordered[ceil(share * len(ordered)) - 1]
+def _quantile_ms(ordered_s: Sequence[float], share: float) -> float | None:
+    """By nearest rank, so the result is a measured time; None without any."""
+    return round(1000 * ordered_s[ceil(share * len(ordered_s)) - 1], 1) if ordered_s else None

@@ -38,14 +38,14 @@ def test_it_begins_when_it_is_built(history: HistoryImpl, clock: Clock) -> None:
 
 def test_without_answers_there_is_no_latency(history: HistoryImpl) -> None:
     latency = history.latency()
-    assert (latency.answers, latency.median_s, latency.p95_s, latency.slowest_s) == (0, None, None, None)
+    assert (latency.answers, latency.median_ms, latency.p95_ms, latency.slowest_ms) == (0, None, None, None)
 
 
 def test_the_latency_is_one_of_the_measured_times(history: HistoryImpl) -> None:
     for hundredths in range(100, 0, -1):
         history.answered(hundredths / 100)
     latency = history.latency()
-    assert (latency.answers, latency.median_s, latency.p95_s, latency.slowest_s) == (100, 0.5, 0.95, 1.0)
+    assert (latency.answers, latency.median_ms, latency.p95_ms, latency.slowest_ms) == (100, 500.0, 950.0, 1000.0)
 
 
 def test_the_latency_forgets_what_is_older_than_its_window(history: HistoryImpl, clock: Clock) -> None:
@@ -53,7 +53,7 @@ def test_the_latency_forgets_what_is_older_than_its_window(history: HistoryImpl,
     clock.advance(WINDOW_S / 2)
     history.answered(1.0)
     clock.advance(WINDOW_S / 2 + 1)
-    assert (history.latency().answers, history.latency().slowest_s) == (1, 1.0)
+    assert (history.latency().answers, history.latency().slowest_ms) == (1, 1000.0)
     clock.advance(WINDOW_S)
     assert history.latency().answers == 0
 
@@ -64,8 +64,8 @@ def test_a_failure_is_kept_with_what_its_class_says_and_without_its_details(
     calendar.move(minutes=5)
     fail(history, ProviderTimeoutError(PRIVATE, provider=ProviderName.OPENAI))
     (kept,) = history.failures()
-    assert (kept.at, kept.code, kept.status) == (calendar.now, ErrorCode.TIMEOUT, 504)
-    assert (kept.sentence, kept.provider) == (ProviderTimeoutError.sentence, ProviderName.OPENAI)
+    assert (kept.at, kept.error_type, kept.status) == (calendar.now, ErrorCode.TIMEOUT, 504)
+    assert (kept.error, kept.provider) == (ProviderTimeoutError.sentence, ProviderName.OPENAI)
     assert kept.correlation_id == CORRELATION_ID
     assert PRIVATE not in repr(kept)
 

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 from api import operations_rendering
 from api_models import DependencyStatus, ErrorCode, EventDropReason, ProcessingEvent, ProviderName, RequestPhase
 from config import JudgingSettings
-from protocols import EventHealth, Latency
+from protocols import EventHealth
 from tests.fakes import new_metrics
 
 OPENAI = ProviderName.OPENAI
@@ -22,12 +22,6 @@ def test_traffic() -> None:
     told = operations_rendering.traffic(metrics, history)
     assert (told.answers, told.errors, told.coalesced, told.callers_left) == (20, 7, 2, 2)
     assert told.errors_by_type == {ErrorCode.TIMEOUT: 4, ErrorCode.RATE_LIMIT: 3}
-
-
-def test_latency_in_milliseconds() -> None:
-    told = operations_rendering.latency(Latency(window_s=60, answers=3, median_s=0.1, p95_s=0.2, slowest_s=0.35))
-    assert (told.window_s, told.answers) == (60, 3)
-    assert (told.median_ms, told.p95_ms, told.slowest_ms) == (100.0, 200.0, 350.0)
 
 
 def test_saturation() -> None:
