@@ -25,6 +25,7 @@ from api_models import (
     AttemptOutcome,
     CacheMode,
     CacheOutcome,
+    CacheStatsResponse,
     CircuitOrder,
     CircuitResponse,
     CircuitState,
@@ -618,31 +619,6 @@ class EventHealth:
 
 
 @value_object
-class TierStatistics:
-    """Statistics of one cache tier since the start. None: not known for this tier."""
-
-    hits: int
-    misses: int
-    stores: int
-    evictions: int | None
-    entries: int | None
-    size_bytes: int | None
-
-
-@value_object
-class CacheStatistics:
-    """Cache statistics of this process since its start. saved_usd: what the hits would have cost."""
-
-    mode: CacheMode
-    generation: int
-    hits: int
-    misses: int
-    saved_usd: float
-    local: TierStatistics
-    redis: TierStatistics | None
-
-
-@value_object
 class CacheCleared:
     """The cache is cleared here. everywhere: in all replicas; else the others follow once Redis is back."""
 
@@ -878,7 +854,7 @@ class LLMCacheManagerProtocol(Protocol):
         """The known state, without I/O."""
         ...
 
-    def statistics(self) -> CacheStatistics:
+    def statistics(self) -> CacheStatsResponse:
         """Hits, misses, stores and savings since the start."""
         ...
 

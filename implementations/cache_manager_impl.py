@@ -8,7 +8,7 @@ Redis lacks is written back to it.
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from api_models import CacheMode, DegradedMode, DependencyStatus
+from api_models import CacheMode, CacheStatsResponse, CacheTierReport, DegradedMode, DependencyStatus
 from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import LocalCache, LocalEntry
 from implementations.resilience.call import waiting_for_redis
@@ -17,7 +17,7 @@ from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.shared_redis import RedisMode
 from metrics import LOCAL, REDIS, Metrics, count_of
-from protocols import CacheCleared, CachedReply, CacheHealth, CacheStatistics, ProviderReply, TierStatistics
+from protocols import CacheCleared, CachedReply, CacheHealth, ProviderReply
 
 SHORTEST_TTL, LONGEST_TTL = 0.9, 1.1
 # One state in the words of Redis' log lines and metrics, of the health report, and of the degraded modes.
@@ -110,13 +110,15 @@ class CacheManagerImpl:
     def _is_in(self, mode: DegradedMode) -> float:
         return float(self.health().degraded_mode is mode)
 
-    def statistics(self) -> CacheStatistics:
+    def statistics(self) -> CacheStatsResponse:
         """Read from the metrics, the only place where these are counted."""
-        return CacheStatistics(
-            mode=self.health().mode,
+        hits, misses = round(count_of(self._metrics.cache_hits)), round(count_of(self._metrics.cache_misses))
+        return CacheStatsResponse(
+            cache_mode=self.health().mode,
             generation=self._generation.number,
-            hits=round(count_of(self._metrics.cache_hits)),
-            misses=round(count_of(self._metrics.cache_misses)),
+            hits=hits,
+            misses=misses,
+            hit_rate=_rate(hits, misses),
             saved_usd=count_of(self._metrics.cache_saved),
             local=self._tier(
                 LOCAL,
@@ -161,16 +163,22 @@ class CacheManagerImpl:
 
     def _tier(
         self, tier: str, *, evictions: int | None = None, entries: int | None = None, size_bytes: int | None = None
-    ) -> TierStatistics:
+    ) -> CacheTierReport:
         lookups, stores = self._metrics.cache_lookups, self._metrics.cache_stores
-        return TierStatistics(
-            hits=round(count_of(lookups.of(tier, "hit"))),
-            misses=round(count_of(lookups.of(tier, "miss"))),
+        hits, misses = (round(count_of(lookups.of(tier, result))) for result in ("hit", "miss"))
+        return CacheTierReport(
+            hits=hits,
+            misses=misses,
+            hit_rate=_rate(hits, misses),
             stores=round(count_of(stores.of(tier, "stored"))),
             evictions=evictions,
             entries=entries,
             size_bytes=size_bytes,
         )
+
+
+def _rate(hits: int, misses: int) -> float:
+    return round(hits / (hits + misses), 4) if hits else 0.0
 
 
 def _is_bought_later(local: LocalEntry | None, shared: StoredEntry) -> bool:

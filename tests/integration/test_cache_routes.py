@@ -2,9 +2,6 @@
 
 import pytest
 
-from api_models import CacheMode
-from implementations.cache_manager_impl import CacheManagerImpl
-from protocols import CacheStatistics, TierStatistics
 from tests.integration.contract import ADMIN, KEY, compare, content, mocked, serving
 
 STATS = "/api/v1/cache/stats"
@@ -32,43 +29,3 @@ async def test_the_statistics_tell_what_happened(monkeypatch: pytest.MonkeyPatch
     size_bytes = told["local"].pop("size_bytes")
     assert size_bytes > 0
     assert told["local"] == {"hits": 3, "misses": 1, "hit_rate": 0.75, "stores": 1, "evictions": 0, "entries": 1}
-
-
-async def test_every_figure_is_shown_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = CacheStatistics(
-        mode=CacheMode.DEGRADED,
-        generation=3,
-        hits=30,
-        misses=10,
-        saved_usd=0.25,
-        local=TierStatistics(hits=1, misses=3, stores=5, evictions=6, entries=7, size_bytes=8),
-        redis=TierStatistics(hits=4, misses=1, stores=9, evictions=None, entries=None, size_bytes=None),
-    )
-    monkeypatch.setattr(CacheManagerImpl, "statistics", lambda _: known)
-    async with serving(mocked(monkeypatch)) as client:
-        assert await content(await client.get(STATS)) == {
-            "cache_mode": "degraded",
-            "generation": 3,
-            "hits": 30,
-            "misses": 10,
-            "hit_rate": 0.75,
-            "saved_usd": 0.25,
-            "local": {
-                "hits": 1,
-                "misses": 3,
-                "hit_rate": 0.25,
-                "stores": 5,
-                "evictions": 6,
-                "entries": 7,
-                "size_bytes": 8,
-            },
-            "redis": {
-                "hits": 4,
-                "misses": 1,
-                "hit_rate": 0.8,
-                "stores": 9,
-                "evictions": None,
-                "entries": None,
-                "size_bytes": None,
-            },
-        }

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from api_models import CacheMode, DegradedMode, DependencyStatus
+from api_models import CacheMode, CacheTierReport, DegradedMode, DependencyStatus
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.resilience.call import calling
-from protocols import CacheCleared, CachedReply, CacheHealth, TierStatistics
+from protocols import CacheCleared, CachedReply, CacheHealth
 from tests.fake_redis import FakeRedis, Replica
 from tests.fakes import NOON, Clock, call, local_cache, middle, reply, sample
 
@@ -339,10 +339,15 @@ async def test_the_statistics_tell_of_each_tier_and_of_what_was_saved() -> None:
     await there.cache.get("key")
     told = there.cache.statistics()
 
-    assert (told.mode, told.generation, told.hits, told.misses, told.saved_usd) == (CacheMode.HEALTHY, 0, 2, 1, 0.5)
-    assert told.redis == TierStatistics(hits=1, misses=1, stores=0, evictions=None, entries=None, size_bytes=None)
+    assert (told.cache_mode, told.generation, told.saved_usd) == (CacheMode.HEALTHY, 0, 0.5)
+    assert (told.hits, told.misses, told.hit_rate) == (2, 1, 0.6667)
+    assert told.redis == CacheTierReport(
+        hits=1, misses=1, hit_rate=0.5, stores=0, evictions=None, entries=None, size_bytes=None
+    )
     size = there.local.payload_bytes
-    assert told.local == TierStatistics(hits=1, misses=2, stores=1, evictions=0, entries=1, size_bytes=size)
+    assert told.local == CacheTierReport(
+        hits=1, misses=2, hit_rate=0.3333, stores=1, evictions=0, entries=1, size_bytes=size
+    )
     assert CachingReplica(shared=None).cache.statistics().redis is None
 
 
