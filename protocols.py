@@ -22,7 +22,9 @@ from api_models import (
     ANONYMOUS,
     AdminAction,
     AdminChange,
+    AlertsResetResponse,
     AttemptOutcome,
+    CacheClearedResponse,
     CacheMode,
     CacheOutcome,
     CacheStatsResponse,
@@ -37,6 +39,7 @@ from api_models import (
     ModelTier,
     MoneyReport,
     ProviderName,
+    ProviderTestResponse,
     Purchase,
     ReasoningEffort,
     RecentError,
@@ -619,38 +622,11 @@ class EventHealth:
 
 
 @value_object
-class CacheCleared:
-    """The cache is cleared here. everywhere: in all replicas; else the others follow once Redis is back."""
-
-    generation: int
-    everywhere: bool
-
-
-@value_object
 class Administrator:
     """Who makes a change. request_id: the correlation id of the request."""
 
     actor: str
     request_id: UUID
-
-
-@value_object
-class AlertsReset:
-    """How many alerts may be sent again. everywhere: Redis has forgotten them as well; else only this replica."""
-
-    forgotten: int
-    everywhere: bool
-
-
-@value_object
-class ProviderTestReport:
-    """The result of a provider test. message: one sentence of ours."""
-
-    success: bool
-    provider: ProviderName
-    message: str
-    elapsed_s: float
-    model: str | None
 
 
 # --- Nouns: traces ----------------------------------------------------------------------------------------------------
@@ -858,7 +834,7 @@ class LLMCacheManagerProtocol(Protocol):
         """Hits, misses, stores and savings since the start."""
         ...
 
-    async def clear(self) -> CacheCleared:
+    async def clear(self) -> CacheClearedResponse:
         """Clear the cache in all replicas."""
         ...
 
@@ -1001,7 +977,7 @@ class CircuitSteeringProtocol(Protocol):
 class CostAlertsProtocol(Protocol):
     """Spending alerts."""
 
-    async def reset(self) -> AlertsReset:
+    async def reset(self) -> AlertsResetResponse:
         """Let sent alerts be sent again if their thresholds are still passed."""
         ...
 
@@ -1025,7 +1001,7 @@ class LLMProviderTesterProtocol(Protocol):
 
     async def test(
         self, provider: ProviderName, *, deep: bool, caller: str, correlation_id: UUID
-    ) -> ProviderTestReport:
+    ) -> ProviderTestResponse:
         """Within ten seconds: the free probe, or with deep one paid verdict. Raises TestedTooOftenError."""
         ...
 

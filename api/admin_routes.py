@@ -24,8 +24,7 @@ async def clear_cache(
     by = administrator()
 
     async def cleared() -> CacheClearedResponse:
-        done = await cache.clear()
-        body = CacheClearedResponse(cleared=True, everywhere=done.everywhere, generation=done.generation)
+        body = await cache.clear()
         audit.record(by, AdminAction.CACHE_CLEARED, None, old=None, new=body.model_dump(mode="json"))
         return body
 
@@ -44,8 +43,7 @@ async def reset_alerts(
     by = administrator()
 
     async def reset() -> AlertsResetResponse:
-        done = await alerts.reset()
-        body = AlertsResetResponse(reset=True, everywhere=done.everywhere, forgotten=done.forgotten)
+        body = await alerts.reset()
         audit.record(by, AdminAction.ALERTS_RESET, None, old=None, new=body.model_dump(mode="json"))
         return body
 

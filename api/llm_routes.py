@@ -19,7 +19,6 @@ from api_models import (
     ProviderName,
     ProviderReport,
     ProvidersResponse,
-    ProviderTestResponse,
 )
 from protocols import (
     AdmissionProtocol,
@@ -119,16 +118,9 @@ async def test_provider(
     """Test one provider: by its free probe, or with ?deep=true by one paid verdict."""
     with admission.admit():
         name = word_of(ProviderName, "provider", provider)
-        report = await tester.test(
+        body = await tester.test(
             name, deep=flag(request, "deep"), caller=caller(), correlation_id=current_scope().correlation_id
         )
-    body = ProviderTestResponse(
-        success=report.success,
-        provider=report.provider,
-        message=report.message,
-        response_time_ms=round(report.elapsed_s * 1000),
-        model=report.model,
-    )
     return json_answer(body)
 
 

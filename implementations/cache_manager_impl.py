@@ -8,7 +8,14 @@ Redis lacks is written back to it.
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from api_models import CacheMode, CacheStatsResponse, CacheTierReport, DegradedMode, DependencyStatus
+from api_models import (
+    CacheClearedResponse,
+    CacheMode,
+    CacheStatsResponse,
+    CacheTierReport,
+    DegradedMode,
+    DependencyStatus,
+)
 from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import LocalCache, LocalEntry
 from implementations.resilience.call import waiting_for_redis
@@ -17,7 +24,7 @@ from implementations.shared_state.faults import RedisAwayError
 from implementations.shared_state.generation import Generation
 from implementations.shared_state.shared_redis import RedisMode
 from metrics import LOCAL, REDIS, Metrics, count_of
-from protocols import CacheCleared, CachedReply, CacheHealth, ProviderReply
+from protocols import CachedReply, CacheHealth, ProviderReply
 
 SHORTEST_TTL, LONGEST_TTL = 0.9, 1.1
 # One state in the words of Redis' log lines and metrics, of the health report, and of the degraded modes.
@@ -86,12 +93,12 @@ class CacheManagerImpl:
         if self._shared is not None:
             self._shared.put(key, payload, ttl_s=drawn_s)
 
-    async def clear(self) -> CacheCleared:
+    async def clear(self) -> CacheClearedResponse:
         """Invalidate every reply by raising the generation: it is part of every key in Redis, and empties this tier."""
         if self._shared is None:
             self._generation.advance_to(self._generation.number + 1)
         everywhere = self._is_alone if self._shared is None else await self._shared.clear()
-        return CacheCleared(generation=self._generation.number, everywhere=everywhere)
+        return CacheClearedResponse(cleared=True, everywhere=everywhere, generation=self._generation.number)
 
     def health(self) -> CacheHealth:
         """The state known from the circuits and the prober; no I/O."""

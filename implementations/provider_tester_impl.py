@@ -3,7 +3,7 @@
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from api_models import ProviderName
+from api_models import ProviderName, ProviderTestResponse
 from exceptions import ServiceError, TestedTooOftenError
 from implementations.events.receipts import Receipts
 from implementations.resilience.call import brief_call, current_call
@@ -19,7 +19,6 @@ from protocols import (
     LLMRequestBuilderProtocol,
     ProviderReply,
     ProviderRequest,
-    ProviderTestReport,
     RuntimeSettingsProtocol,
 )
 
@@ -58,7 +57,7 @@ class ProviderTesterImpl:
 
     async def test(
         self, provider: ProviderName, *, deep: bool, caller: str, correlation_id: UUID
-    ) -> ProviderTestReport:
+    ) -> ProviderTestResponse:
         """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
         settings, began_s = self._runtime_settings.current(), self._clock()
         name = ProviderName.MOCK if settings.mock else provider
@@ -100,7 +99,11 @@ class ProviderTesterImpl:
 
     def _report(
         self, name: ProviderName, began_s: float, message: str, *, model: str | None = None, success: bool = False
-    ) -> ProviderTestReport:
-        return ProviderTestReport(
-            success=success, provider=name, message=message, elapsed_s=self._clock() - began_s, model=model
+    ) -> ProviderTestResponse:
+        return ProviderTestResponse(
+            success=success,
+            provider=name,
+            message=message,
+            response_time_ms=round(1000 * (self._clock() - began_s)),
+            model=model,
         )

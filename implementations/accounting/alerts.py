@@ -11,12 +11,12 @@ from typing import Protocol
 
 import structlog
 
-from api_models import CostAlerted, CostAlertType
+from api_models import AlertsResetResponse, CostAlerted, CostAlertType
 from implementations.accounting.budget import Budget
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.spending_rate import SpendingRate
 from metrics import Metrics
-from protocols import AlertsReset, CostRules, LLMEventPublisherProtocol
+from protocols import CostRules, LLMEventPublisherProtocol
 
 WHOLE = 1.0
 
@@ -83,13 +83,13 @@ class Alerts:
         async with self._lock:
             await self._look()
 
-    async def reset(self) -> AlertsReset:
+    async def reset(self) -> AlertsResetResponse:
         """Let thresholds that are still exceeded alert once more, from this replica; others keep their own memory."""
         async with self._lock:
             names = self._sent | {alert.name for alert in self._passed(self._rules())}
             self._sent = set()
             everywhere = self._is_alone if self._marks is None else await self._marks.unmark(names)
-        return AlertsReset(forgotten=len(names), everywhere=everywhere)
+        return AlertsResetResponse(reset=True, forgotten=len(names), everywhere=everywhere)
 
     async def _look(self) -> None:
         for alert in [*self._passed(self._rules()), *self._spikes()]:

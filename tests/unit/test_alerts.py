@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from api_models import AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage, UsageScope
+from api_models import AlertsResetResponse, AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage, UsageScope
 from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
-from protocols import MICRO, AlertsReset, CostRules
+from protocols import MICRO, CostRules
 from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import Calendar, alerts, budget, cost_rules, new_metrics, request, sample, settle
 
@@ -190,7 +190,7 @@ async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fl
     await one.spends(3.0)
     assert await one.tells() == [(DAILY, 3.0, 2.0, DAY)]
     assert await other.tells() == []
-    assert await other.alerts.reset() == AlertsReset(forgotten=1, everywhere=True)
+    assert await other.alerts.reset() == AlertsResetResponse(reset=True, forgotten=1, everywhere=True)
     assert await one.tells() == []
     assert await other.tells() == [(DAILY, 3.0, 2.0, DAY)]
     assert await other.tells() == []
@@ -201,7 +201,7 @@ async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> Non
     replica.marks.away = replica.store.away = True
     await replica.spends(2.0)
     await replica.tells()
-    assert await replica.alerts.reset() == AlertsReset(forgotten=1, everywhere=False)
+    assert await replica.alerts.reset() == AlertsResetResponse(reset=True, forgotten=1, everywhere=False)
     assert await replica.tells() == [(DAILY, 2.0, 2.0, DAY)]
 
 
@@ -210,7 +210,7 @@ async def test_without_redis_a_reset_holds_everywhere_only_of_a_single_replica(*
     metrics, calendar = new_metrics(), Calendar()
     own = budget(cost_rules, metrics=metrics, now=calendar)
     here, _ = alerts(own, cost_rules, metrics=metrics, now=calendar, is_alone=is_alone)
-    assert await here.reset() == AlertsReset(forgotten=0, everywhere=is_alone)
+    assert await here.reset() == AlertsResetResponse(reset=True, forgotten=0, everywhere=is_alone)
 
 
 async def test_a_reset_tells_nothing_that_is_not_passed_any_more() -> None:

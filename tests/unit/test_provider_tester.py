@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 import exceptions  # as a module: pytest would collect a class called Tested...
-from api_models import ANONYMOUS, CostTracked, ProviderName, Winner
+from api_models import ANONYMOUS, CostTracked, ProviderName, ProviderTestResponse, Winner
 from exceptions import ProviderUnavailableError
 from implementations import provider_tester_impl
 from implementations.provider_tester_impl import ProviderTesterImpl
@@ -25,7 +25,6 @@ from protocols import (
     ProviderReply,
     ProviderRequest,
     ProviderStatus,
-    ProviderTestReport,
 )
 from tests.fakes import (
     KNOBS,
@@ -111,7 +110,7 @@ class Harness:
             clock=self.clock,
         )
 
-    async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> ProviderTestReport:
+    async def test(self, provider: ProviderName = ANTHROPIC, *, deep: bool = False) -> ProviderTestResponse:
         return await self.tester.test(provider, deep=deep, caller=ANONYMOUS, correlation_id=uuid4())
 
 
@@ -119,8 +118,8 @@ async def test_a_look_up_that_goes_well_is_reported_and_buys_nothing() -> None:
     judge = FakeProvider()
     report = await Harness({ANTHROPIC: judge}).test()
 
-    assert report == ProviderTestReport(
-        success=True, provider=ANTHROPIC, message="The key is accepted.", elapsed_s=0.0, model=None
+    assert report == ProviderTestResponse(
+        success=True, provider=ANTHROPIC, message="The key is accepted.", response_time_ms=0, model=None
     )
     assert (judge.probes, judge.requests) == (1, [])
 
@@ -131,7 +130,7 @@ async def test_a_report_tells_how_long_the_test_took() -> None:
         return reply()
 
     harness = Harness({ANTHROPIC: FakeProvider(slowly)})
-    assert (await harness.test(deep=True)).elapsed_s == 2.0
+    assert (await harness.test(deep=True)).response_time_ms == 2000
 
 
 async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:

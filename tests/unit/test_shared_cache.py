@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from api_models import CacheMode, CacheTierReport, DegradedMode, DependencyStatus
+from api_models import CacheClearedResponse, CacheMode, CacheTierReport, DegradedMode, DependencyStatus
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.resilience.call import calling
-from protocols import CacheCleared, CachedReply, CacheHealth
+from protocols import CachedReply, CacheHealth
 from tests.fake_redis import FakeRedis, Replica
 from tests.fakes import NOON, Clock, call, local_cache, middle, reply, sample
 
@@ -276,7 +276,7 @@ async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
     here, there = pair()
     await here.kept()
     await there.cache.get("key")
-    assert await here.cache.clear() == CacheCleared(generation=CLEARED_AT_NOON, everywhere=True)
+    assert await here.cache.clear() == CacheClearedResponse(cleared=True, generation=CLEARED_AT_NOON, everywhere=True)
     assert (len(here.local), await here.cache.get("key")) == (0, None)
     assert await there.cache.get("key") is not None
     there.pass_time(2.0)
@@ -284,7 +284,9 @@ async def test_clearing_empties_both_tiers_of_all_replicas() -> None:
     assert await there.cache.get("key") is None
     assert len(there.local) == 0
     of_several = CachingReplica(is_alone=False)
-    assert await of_several.cache.clear() == CacheCleared(generation=CLEARED_AT_NOON, everywhere=True)
+    assert await of_several.cache.clear() == CacheClearedResponse(
+        cleared=True, generation=CLEARED_AT_NOON, everywhere=True
+    )
 
 
 @pytest.mark.parametrize("outage", [None, ConnectionRefusedError()], ids=["is back", "is down"])
@@ -301,7 +303,7 @@ async def test_a_replica_that_knows_of_no_clearing_clears_all_others_after_redis
     here.server.broken = None
     await here.probed(1)
 
-    assert cleared == CacheCleared(generation=CLEARED_AT_NOON + 60_000, everywhere=outage is None)
+    assert cleared == CacheClearedResponse(cleared=True, generation=CLEARED_AT_NOON + 60_000, everywhere=outage is None)
     assert await there.cache.get("key") is None
     assert await here.cache.get("key") is None
 
@@ -319,15 +321,15 @@ async def test_what_a_look_up_finds_during_a_clearing_is_neither_given_nor_kept(
 async def test_clearing_without_redis_empties_the_local_tier_and_says_so() -> None:
     here = CachingReplica(shared=None)
     await here.kept()
-    assert await here.cache.clear() == CacheCleared(generation=1, everywhere=True)
+    assert await here.cache.clear() == CacheClearedResponse(cleared=True, generation=1, everywhere=True)
     assert await here.cache.get("key") is None
     of_several = CachingReplica(shared=None, is_alone=False)
-    assert await of_several.cache.clear() == CacheCleared(generation=1, everywhere=False)
+    assert await of_several.cache.clear() == CacheClearedResponse(cleared=True, generation=1, everywhere=False)
     away = CachingReplica()
     await away.kept()
     away.server.broken = ConnectionRefusedError()
 
-    assert await away.cache.clear() == CacheCleared(generation=CLEARED_AT_NOON, everywhere=False)
+    assert await away.cache.clear() == CacheClearedResponse(cleared=True, generation=CLEARED_AT_NOON, everywhere=False)
     assert await away.cache.get("key") is None
 
 
