@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
@@ -98,8 +98,8 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
 class Clock:
     """Monotonic seconds that pass only when told to."""
 
-    def __init__(self, now_s: float = 1000.0) -> None:
-        self.now_s = now_s
+    def __init__(self) -> None:
+        self.now_s = 1000.0
 
     def __call__(self) -> float:
         return self.now_s
@@ -138,8 +138,8 @@ class InstantSleep:
 class Timeline:
     """Virtual time in which many wait at once: a clock, and a sleep that ends when the test lets time pass."""
 
-    def __init__(self, now_s: float = 1000.0) -> None:
-        self.now_s = now_s
+    def __init__(self) -> None:
+        self.now_s = 1000.0
         self._order = count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
 
@@ -429,10 +429,6 @@ def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
     return told
 
 
-def default_models(names: Sequence[ProviderName] = REAL_PROVIDERS) -> Mapping[ProviderName, str]:
-    return {name: f"model-of-{name}" for name in names}
-
-
 def current_settings(**changes: Any) -> CurrentSettings:
     plain = CurrentSettings(
         selection_strategy=SelectionStrategy.PRIORITY,
@@ -440,7 +436,7 @@ def current_settings(**changes: Any) -> CurrentSettings:
         priority_order=REAL_PROVIDERS,
         default_provider=ProviderName.ANTHROPIC,
         enabled_providers=frozenset(REAL_PROVIDERS),
-        default_models=default_models(),
+        default_models={name: f"model-of-{name}" for name in REAL_PROVIDERS},
         default_max_tokens=4096,
         default_temperature=None,
         request_timeout_s=55.0,

@@ -143,13 +143,12 @@ async def browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def looking_at(
-    process: ServiceProcess, by: Browser, *, width: int = 1280, height: int = 900, dark: bool = False, scale: int = 1
+    process: ServiceProcess, by: Browser, *, width: int = 1280, height: int = 900, dark: bool = False
 ) -> AsyncIterator[Seen]:
     """A blank page in a window of that size, in CSS pixels; `opened` loads the service's page into it."""
     context = await by.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if dark else "light",
-        device_scale_factor=scale,
         reduced_motion="reduce",
     )
     context.set_default_timeout(PATIENCE_MS)

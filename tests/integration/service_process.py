@@ -140,25 +140,17 @@ def received(plain: socket.socket) -> Answer:
 
 
 @contextmanager
-def service(
-    directory: Path,
-    variables: Mapping[str, str],
-    *,
-    user: int | None = None,
-    cwd: Path = ROOT,
-    stdout: int | None = None,
-) -> Iterator[ServiceProcess]:
+def service(directory: Path, variables: Mapping[str, str], *, stdout: int | None = None) -> Iterator[ServiceProcess]:
     """Run `python app.py` until the block ends; directory takes its output, unless stdout goes elsewhere."""
     port = free_port()
     out, err = directory / f"out-{port}", directory / f"err-{port}"
     with out.open("wb") as out_file, err.open("wb") as err_file:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py")],
-            cwd=cwd,
+            [sys.executable, "app.py"],
+            cwd=ROOT,
             env=environment({**prefixed(HOST="127.0.0.1", PORT=str(port)), **variables}),
             stdout=out_file if stdout is None else stdout,
             stderr=err_file,
-            user=user,
         )
     running = ServiceProcess(process=process, port=port, out=out, err=err)
     try:

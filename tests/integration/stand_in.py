@@ -148,9 +148,9 @@ def raw(wire: bytes) -> Act:
     return Act(play=play)
 
 
-def cut_off(body: object, *, missing: int = 10, **headers: str) -> Act:
-    """The connection ends so many bytes before the declared length."""
-    return raw(_framed(body, 200, headers)[:-missing])
+def cut_off(body: object, **headers: str) -> Act:
+    """The connection ends ten bytes before the declared length."""
+    return raw(_framed(body, 200, headers)[:-10])
 
 
 def hanging(body: object = None) -> Act:

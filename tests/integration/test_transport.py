@@ -110,10 +110,10 @@ def http(body: bytes = b"{}", *, status: str = "200 OK", headers: str = "") -> b
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
-async def exchanged(answer: bytes, *, body: bytes | None = b"{}") -> WireReply:
+async def exchanged(answer: bytes) -> WireReply:
     with calling(call(Clock())):
         async with serving(answer) as server, transporting() as transport:
-            return await transport.send("POST", f"{server.url}/judge", headers={}, body=body)
+            return await transport.send("POST", f"{server.url}/judge", headers={}, body=b"{}")
 
 
 async def test_an_answer_is_read_completely_with_its_headers_and_its_moment() -> None:

@@ -71,10 +71,10 @@ def asked(chosen: ProviderSelectorImpl, settings: dict[str, Any] | None = None, 
     return [candidate.request.provider for candidate in found]
 
 
-def built(settings: dict[str, Any] | None = None, name: ProviderName = ANTHROPIC, **wishes: Any) -> ProviderRequest:
+def built(settings: dict[str, Any], name: ProviderName = ANTHROPIC, **wishes: Any) -> ProviderRequest:
     builder = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={})
     choice = Choice(provider=name, model=wishes.get("model"))
-    ((complete, dropped),) = builder.build(query(**wishes), (choice,), current_settings(**settings or {}))
+    ((complete, dropped),) = builder.build(query(**wishes), (choice,), current_settings(**settings))
     assert dropped == ()
     return complete
 
