@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
-from typing import NewType
 from uuid import uuid4
 
 import structlog
@@ -134,7 +133,6 @@ from protocols import (
 log = structlog.get_logger("service")
 
 Flights = SingleFlight[ProviderReply]
-QueryMemory = NewType("QueryMemory", MemoryLimit)
 
 OF_ONE_REPLICA = {"service": {"host", "port"}, "events": {"spool_path"}}  # settings that replicas on one host differ in
 
@@ -475,20 +473,14 @@ class RequestProvider(Provider):
         )
 
     @provide
-    def capacity(self, settings: Settings, memory: QueryMemory, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
-        """The service-wide bulkhead: max_in_flight run, as many queue, the rest get 503."""
-        limit = settings.judging.max_in_flight
+    def capacity(self, settings: Settings, metrics: Metrics, tracer: TracerProtocol) -> Bulkhead:
+        """The service-wide bulkhead: max_in_flight run, as many queue, the rest get 503. It bounds their memory."""
+        limit, memory = settings.judging.max_in_flight, MemoryLimit(settings.service.answering_bytes)
         capacity = Bulkhead(limit=limit, queue_limit=limit, queueing=queueing(tracer), memory=memory)
         metrics.in_flight.set_function(lambda: capacity.inside)
         metrics.admission_queue.set_function(lambda: capacity.waiting)
-        return capacity
-
-    @provide
-    def query_memory(self, settings: Settings, metrics: Metrics) -> QueryMemory:
-        """Memory for queries in progress."""
-        memory = QueryMemory(MemoryLimit(settings.service.answering_bytes))
         metrics.request_memory.of(RequestPhase.ANSWERING).set_function(lambda: memory.taken_bytes)
-        return memory
+        return capacity
 
     @provide
     def body_memory(self, settings: Settings, metrics: Metrics) -> MemoryProtocol:
