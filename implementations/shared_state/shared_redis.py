@@ -92,17 +92,14 @@ class SharedRedis:
         """Whether this circuit is closed."""
         return self._circuits[access].state is CircuitState.CLOSED
 
-    async def read(self, *commands: Command, patience_s: float = PATIENCE_S) -> list[Any]:
-        """The replies; one about what the key holds is an exception. Raises RedisAwayError, within patience_s."""
+    async def read(self, *commands: Command, patience_s: float = PATIENCE_S, time_counts: bool = True) -> list[Any]:
+        """The replies; one about what the key holds is an exception. Raises RedisAwayError, within patience_s.
+
+        time_counts: False where Redis is not judged by the time, which is that of a large reply: others notice a hang.
+        """
         if not self.works(Access.READ) or patience_s <= 0:
             raise RedisAwayError(Fault.AWAY)
-        return (await self._exchange(Access.READ, commands, patience_s)).replies
-
-    async def read_report(self, *commands: Command) -> list[Any]:
-        """Like `read`, but not judging Redis by the time, which is that of a large reply: others notice a hang."""
-        if not self.works(Access.READ):
-            raise RedisAwayError(Fault.AWAY)
-        return (await self._exchange(Access.READ, commands, PATIENCE_S, time_counts=False)).replies
+        return (await self._exchange(Access.READ, commands, patience_s, time_counts=time_counts)).replies
 
     async def write(self, *commands: Command) -> list[Any]:
         """Likewise, within PATIENCE_S. A write that failed may still have been executed."""

@@ -413,7 +413,7 @@ async def test_who_got_a_connection_late_may_say_that_redis_hangs_only_if_nobody
         on_turn()
         if others_are_answered:
             with patch.object(replica.server, "send", answers):
-                await replica.redis.read_report(READ)
+                await replica.redis.read(READ, time_counts=False)
         await asyncio.Event().wait()
         return []
 
@@ -451,7 +451,7 @@ async def test_a_report_that_takes_long_is_given_and_says_nothing_about_redis() 
     replica = Replica()
     replica.server.takes_s = SLOW_S + 0.01
     for _ in range(2 * FAILURE_THRESHOLD):
-        assert await replica.redis.read_report(READ) == [b""]
+        assert await replica.redis.read(READ, time_counts=False) == [b""]
 
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
 
@@ -464,7 +464,7 @@ async def test_a_report_that_takes_too_long_says_nothing_about_redis_either(monk
     replica.server.hangs = True
     for _ in range(2 * FAILURE_THRESHOLD):
         with pytest.raises(RedisAwayError):
-            await replica.redis.read_report(READ)
+            await replica.redis.read(READ, time_counts=False)
 
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
 
@@ -474,7 +474,7 @@ async def test_reports_do_not_forgive_slow_reads() -> None:
     replica.server.takes_s = SLOW_S + 0.01
     for _ in range(FAILURE_THRESHOLD):
         for _ in range(3):  # so many that the share of slow answers alone opens no circuit
-            await replica.redis.read_report(READ)
+            await replica.redis.read(READ, time_counts=False)
         await replica.redis.read(READ)
 
     assert (replica.redis.mode, replica.redis.cause) == (RedisMode.DOWN, Fault.SLOW)
@@ -485,7 +485,7 @@ async def test_a_report_is_not_asked_of_a_redis_that_is_down_and_counts_a_lost_c
     replica.server.broken = ConnectionRefusedError()
     for _ in range(FAILURE_THRESHOLD + 5):
         with pytest.raises(RedisAwayError):
-            await replica.redis.read_report(READ)
+            await replica.redis.read(READ, time_counts=False)
 
     assert (replica.redis.mode, len(replica.server.sent)) == (RedisMode.DOWN, FAILURE_THRESHOLD)
 
