@@ -869,11 +869,11 @@ class ProcessProvider(Provider):
         return admission
 
     @provide
-    def drain(
+    def stop_signals(
         self, settings: Settings, admission: Admission, flights: Flights, clock: ClockProtocol, sleep: SleepProtocol
-    ) -> Drain:
-        """Shuts the service down gracefully."""
-        return Drain(
+    ) -> StopSignals:
+        """Starts the drain on SIGTERM and SIGINT."""
+        drain = Drain(
             admission,
             flights,
             delay_s=settings.service.drain_delay_s,
@@ -881,10 +881,6 @@ class ProcessProvider(Provider):
             clock=clock,
             sleep=sleep,
         )
-
-    @provide
-    def stop_signals(self, drain: Drain) -> StopSignals:
-        """Starts the drain on SIGTERM and SIGINT."""
         return StopSignals(drain)
 
 

@@ -14,11 +14,11 @@ import protocols
 from api_models import CircuitState, ProviderName
 from config import PREFIX, Group, Setting, Settings, settings_table
 from di import create_container
+from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
-from implementations.resilience.drain import Drain
 from implementations.resilience.provider_guards import Guards, guards_of
 from implementations.steering.follower import Follower
 from metrics import Metrics
@@ -30,7 +30,7 @@ from tests.monitoring_files import RUNBOOK
 
 HANDLERS = Path(__file__).parents[2] / "api"
 ELSEWHERE: tuple[type, ...] = (
-    *(Supervisor, Follower, Drain, EventPublisherImpl, Outbox, Metrics, Settings),
+    *(Supervisor, Follower, StopSignals, EventPublisherImpl, Outbox, Metrics, Settings),
     *(protocols.CallerAccessProtocol, protocols.TracerProtocol),
 )
 
