@@ -35,7 +35,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-        _named(service, version) if as_json else _unchanged,
+        *([_named(service, version)] if as_json else []),
         _exception_without_text,
     ]
     renderers: list[Processor] = (
@@ -126,10 +126,6 @@ def _named(service: str, version: str) -> Processor:
         return {"service": service, "version": version, **event}
 
     return add
-
-
-def _unchanged(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return event
 
 
 def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
