@@ -4,7 +4,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 import pytest
@@ -16,28 +15,21 @@ from api_models import JsonObject
 from config import Settings
 from startup_setup import create_app
 from tests.fakes import Clock
-from tests.integration.described_client import hold_to_the_document
-from tests.integration.dialects import CANARIES, QUESTION, Dialect
-from tests.integration.service_process import COMPARISON, prefixed
+from tests.integration.contract import ERROR_KEYS
+from tests.integration.described_client import hold_to_the_document, lower_case
+from tests.integration.dialects import CANARIES, DIALECTS, QUESTION, Dialect
+from tests.integration.service_process import COMPARISON, Answer, prefixed
 from tests.integration.stand_in import Act, StandIn, standing_in
 from tests.virtual_time import VirtualTime
 
-ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider", "trace_id"}
+every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 
 TIMED_OUT = re.compile(r'^llm_provider_upstream_attempts_total\{.*outcome="timeout".*\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(Answer):
     """What the service answered; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
-
-    def json(self) -> Any:
-        """Read the body as JSON."""
-        return orjson.loads(self.text)
 
     def refusal(self, status: int, error_type: str) -> JsonObject:
         """The body, after a look at what all refusals have in common: the form, and no word of anybody else."""
@@ -59,11 +51,7 @@ class Told:
     async def of(cls, response: Response) -> "Told":
         """Read an answer to its end."""
         text = await response.get_data(as_text=True)
-        return cls(
-            status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            text=text,
-        )
+        return cls(status=response.status_code, headers=lower_case(response.headers), text=text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from api_models import ProcessingEvent
 from config import Settings
+from metrics import TOPICS
 from tests.integration.collector import collecting
 from tests.integration.dialects import CANARIES, DIALECTS, ESSAY, KEY, QUESTION, UPSTREAM, Dialect
 from tests.integration.kafka_broker import Broker
@@ -19,7 +19,6 @@ from tests.integration.service_process import COMPARISON, Answer, ServiceProcess
 from tests.integration.stand_in import Act, answer, hanging, standing_in
 
 ADMIN_KEY = "kanarienvogel-admin-0123456789"
-TOPICS = tuple(event.topic for event in ProcessingEvent)
 READ = (
     *("/healthz", "/livez", "/readyz", "/metrics", "/api/v1/providers", "/api/v1/models", "/api/v1/cache/stats"),
     *("/", "/docs", "/openapi.json", "/api/v1/operations"),

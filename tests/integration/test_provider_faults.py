@@ -10,7 +10,6 @@ import pytest
 from api_models import JsonObject
 from tests.integration.dialects import (
     ANTHROPIC,
-    DIALECTS,
     GOOGLE,
     INTERNAL,
     OPENAI,
@@ -24,7 +23,7 @@ from tests.integration.dialects import (
     openrouter_error,
     verdict,
 )
-from tests.integration.pointed_service import Fault, serving
+from tests.integration.pointed_service import Fault, every_provider, serving
 from tests.integration.stand_in import Act, answer
 
 pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("nothing_private_is_written")]
@@ -34,8 +33,6 @@ REQUEST_TIMEOUT_S = 55
 HTML_TYPE = "text/html"
 SPENT = f"You have reached your specified API usage limits, {UPSTREAM}."
 RAMP = {"error_code": "ramp_limit_exceeded"}
-
-every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 
 
 def in_an_hour() -> str:

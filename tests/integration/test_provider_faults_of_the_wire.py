@@ -10,8 +10,8 @@ from functools import cache
 import orjson
 import pytest
 
-from tests.integration.dialects import ANTHROPIC, DIALECTS, OPENAI, UPSTREAM, Dialect
-from tests.integration.pointed_service import Fault, running, serving
+from tests.integration.dialects import ANTHROPIC, OPENAI, UPSTREAM, Dialect
+from tests.integration.pointed_service import Fault, every_provider, running, serving
 from tests.integration.stand_in import (
     Act,
     answer,
@@ -30,8 +30,6 @@ from tests.integration.stand_in import (
 pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("nothing_private_is_written")]
 
 MIB = 1024 * 1024
-
-every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 
 
 def headed(*lines: str, body: str = "{}") -> Act:

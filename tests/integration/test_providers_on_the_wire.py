@@ -26,7 +26,7 @@ from tests.integration.dialects import (
     UPSTREAM,
     Dialect,
 )
-from tests.integration.pointed_service import running, serving
+from tests.integration.pointed_service import every_provider, running, serving
 from tests.integration.service_process import prefixed, service
 from tests.integration.stand_in import Act, Captured, answer, hanging, refused_url, standing_in
 
@@ -48,8 +48,6 @@ STRICT_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "stri
 UNTIDY = (
     ' \t\r\n\rA\u030a \u00c5 \ufb01 \U0001f600 \u202e\u200b\ufeff\x01\x7f\x85\u2028 {x} %s \\u0041 "&lt;" 1 < 2\n\r\n '
 )
-
-every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 
 
 async def asked(dialect: Dialect, settings: Mapping[str, str] | None = None, **changes: Any) -> tuple[Captured, Any]:
