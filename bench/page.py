@@ -1,13 +1,13 @@
 """Writes docs/benchmarks.md from the raw data of bench/results; no result in it is typed by hand."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
 from bench.goals import MANY, ONE, SETTLED, Rounds, at_half, first_of_each_load, goals
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LEAN, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
-from bench.table import GOAL_HEADINGS, load_of
+from bench.table import GOAL_HEADINGS, HEADINGS, cells_of
 from tools.generated import replaced
 
 PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
@@ -68,20 +68,9 @@ def _machine(*reports: Report) -> Iterator[str]:
 
 
 def _alone(rows: Sequence[Row]) -> Iterator[str]:
-    yield (
-        "| setup | conn. | load | due/s | answers/s | p50 ms | p90 | p99 | p99.9 | own p50 ms | own p99 | CPU µs "
-        "| MiB | calls | late |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-    for row in rows:
-        latencies = " | ".join(_ms(row.latency_ms, name) for name in ("p50", "p90", "p99", "p99.9"))
-        own = " | ".join(_ms(row.overhead_ms, name) for name in ("p50", "p99"))
-        calls = row.upstream_calls / max(1.0, row.answers)
-        due = "" if row.due_rps is None else f"{row.due_rps:,.0f}"
-        yield (
-            f"| {row.setup} | {row.connections} | {load_of(row)} | {due} | {row.achieved_rps:,.0f} | {latencies} "
-            f"| {own} | {1000 * row.cpu_ms:,.0f} | {row.rss_mib:.0f} | {calls:.2f} | {row.late:,} |"
-        )
+    yield f"| {' | '.join(HEADINGS)} |"
+    yield "|" + "---|" * len(HEADINGS)
+    yield from (f"| {' | '.join(cells_of(row))} |" for row in rows)
 
 
 def _outside(full: Report) -> Iterator[str]:
@@ -91,11 +80,6 @@ def _outside(full: Report) -> Iterator[str]:
         f"At half of the capacity the load generator measured a p99 of {median(seen):.1f} ms "
         f"({min(seen):.1f}\N{EN DASH}{max(seen):.1f}) where the service reports the service time above."
     )
-
-
-def _ms(values: Mapping[str, float], name: str) -> str:
-    """Nothing when nothing was counted: a refusal has no times."""
-    return f"{values[name]:.2f}" if name in values else ""
 
 
 def _peers(rounds: Rounds) -> Iterator[str]:
