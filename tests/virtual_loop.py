@@ -1,7 +1,11 @@
 """An event loop whose time passes only while nobody is ready, and at once: waits of a minute cost nothing."""
 
 import asyncio
+from collections.abc import Coroutine
 from selectors import SelectorKey, SelectSelector
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class _AtOnce(SelectSelector):
@@ -25,3 +29,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return 1000.0 + self._selects.waited_s
+
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass as if a callback blocked the loop, or the process were stopped."""
+        self._selects.waited_s += seconds
+
+
+def on_virtual_time(work: Coroutine[Any, Any, T]) -> T:
+    """Its result."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(work)
+
+
+async def arriving_during_a_stall(seconds: float) -> None:
+    """The loop stands still for so long; what arrives meanwhile is read some turns later."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.stand_still(seconds)
+    for _ in range(5):
+        await asyncio.sleep(0)

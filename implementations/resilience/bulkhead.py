@@ -10,6 +10,7 @@ from typing import Any
 from api_models import ShedReason
 from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import RETRY_AFTER_S, MemoryLimit
+from implementations.resilience.stalls import within
 
 
 class Slot:
@@ -87,7 +88,7 @@ class Bulkhead:
             )
         self._waiting += 1
         try:
-            async with asyncio.timeout(within_s):
+            async with within(within_s):
                 await self._slots.acquire()
         except TimeoutError:
             raise ServiceOverloadedError(

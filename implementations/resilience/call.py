@@ -17,7 +17,6 @@ from value_object import value_object
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
 ATTEMPT_SHARE = 0.98  # of a brief call
 PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
-LONGEST_STALL_GRACE_S = 0.5
 
 
 @value_object
@@ -150,14 +149,6 @@ class calling:  # noqa: N801  used like a function
     def __exit__(self, *_: object) -> None:
         """Back to the call before, if any."""
         _current.reset(self._token)
-
-
-def stall_grace_s(due_s: float) -> float:
-    """How many seconds more to wait for what was due at due_s, on the event loop's clock: as many as we are late.
-
-    We are late if the loop stood still, and then an answer may have arrived that it has not read yet.
-    """
-    return min(asyncio.get_running_loop().time() - due_s, LONGEST_STALL_GRACE_S)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ import asyncio
 
 from api_models import UNKNOWN_USAGE, AttemptOutcome, Purchase
 from exceptions import AttemptCutShortError, ProviderError, ProviderTimeoutError
-from implementations.resilience.call import current_call, stall_grace_s
+from implementations.resilience.call import current_call
+from implementations.resilience.stalls import within
 from protocols import (
     Attempt,
     BudgetProtocol,
@@ -111,9 +112,7 @@ class TimeLimited:
         """The reply, or ProviderTimeoutError."""
         deadline = current_call().deadline
         attempt_s = deadline.attempt_s()
-        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
-        ends_s = loop.time() + attempt_s
-        ending = loop.call_at(ends_s, _end, limit, ends_s)
+        limit = within(attempt_s)
         try:
             async with limit:
                 return await self._provider.generate_comparison(request)
@@ -121,13 +120,7 @@ class TimeLimited:
             if not limit.expired():
                 raise
         finally:
-            ending.cancel()
             del limit  # breaks a reference cycle: limit, task, failure, this frame
         if attempt_s < deadline.attempt_timeout_s * FAIR_SHARE:
             raise AttemptCutShortError("no answer in the short time that the request had left")
         raise ProviderTimeoutError("no answer within the attempt timeout")
-
-
-def _end(limit: asyncio.Timeout, due_s: float) -> None:
-    """Time is up, but for what is still to be read."""
-    limit.reschedule(asyncio.get_running_loop().time() + stall_grace_s(due_s))

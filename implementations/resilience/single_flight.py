@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from exceptions import ServiceStoppingError
-from implementations.resilience.call import stall_grace_s
+from implementations.resilience.stalls import stall_grace_s
 
 T = TypeVar("T")
 

@@ -25,7 +25,6 @@ from implementations.resilience.call import (
     Record,
     calling,
     current_call,
-    stall_grace_s,
     waiting_for_redis,
 )
 from implementations.resilience.metering import Metered, TimeLimited
@@ -366,12 +365,3 @@ def test_what_was_waited_for_redis_is_missing_from_the_next_wait() -> None:
             with waiting_for_redis() as patience_s:
                 assert patience_s == left_s
                 clock.advance(left_s / 2)
-
-
-@pytest.mark.parametrize(("late_s", "grace_s"), [(0.0, 0.0), (0.25, 0.25), (3600.0, 0.5)])
-async def test_what_is_due_is_waited_for_as_long_again_as_we_are_late_but_never_long(
-    monkeypatch: pytest.MonkeyPatch, late_s: float, grace_s: float
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
-    assert stall_grace_s(clock() - late_s) == grace_s

@@ -1,0 +1,75 @@
+"""A stall of our own is no reason to give up: what arrived meanwhile is read first."""
+
+import asyncio
+
+import pytest
+
+from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.stalls import stall_grace_s, within
+from tests.fakes import Clock
+from tests.virtual_loop import arriving_during_a_stall, on_virtual_time
+
+LIMIT_S = 5.0
+LONG_S = 70.0
+
+
+@pytest.mark.parametrize(("late_s", "grace_s"), [(0.0, 0.0), (0.25, 0.25), (3600.0, 0.5)])
+async def test_what_is_due_is_waited_for_as_long_again_as_we_are_late_but_never_long(
+    monkeypatch: pytest.MonkeyPatch, late_s: float, grace_s: float
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+    assert stall_grace_s(clock() - late_s) == grace_s
+
+
+def test_what_arrived_during_a_stall_came_in_time() -> None:
+    async def wait() -> None:
+        async with within(LIMIT_S):
+            await arriving_during_a_stall(LONG_S)
+
+    on_virtual_time(wait())
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "stall_s", "ends_s"), [(5, 0, 5), (5, 3, 5), (5, 5.25, 5.5), (5, 70, 70.5), (-1, 0, 0)]
+)
+def test_a_wait_for_what_does_not_arrive_ends_in_time_or_soon_after_the_stall(
+    limit_s: float, stall_s: float, ends_s: float
+) -> None:
+    async def wait(limit: within) -> None:
+        async with limit:
+            await arriving_during_a_stall(stall_s)
+            await asyncio.Event().wait()
+
+    async def wait_in_vain() -> float:
+        began_s, limit = asyncio.get_running_loop().time(), within(limit_s)
+        with pytest.raises(TimeoutError):
+            await wait(limit)
+        assert limit.expired()
+        return asyncio.get_running_loop().time() - began_s
+
+    assert on_virtual_time(wait_in_vain()) == pytest.approx(ends_s)
+
+
+def test_a_limit_ends_with_its_block() -> None:
+    async def wait() -> None:
+        limit = within(LIMIT_S)
+        async with limit:
+            pass
+        await asyncio.sleep(LONG_S)
+        assert not limit.expired()
+
+    on_virtual_time(wait())
+
+
+def test_who_queued_during_a_stall_gets_the_slot_that_became_free_meanwhile() -> None:
+    async def wait() -> None:
+        bulkhead = Bulkhead(limit=1, queue_limit=1)
+        slot = await bulkhead.enter(within_s=LIMIT_S)
+        queued = asyncio.create_task(bulkhead.enter(within_s=LIMIT_S))
+        await asyncio.sleep(0)
+        await arriving_during_a_stall(LONG_S)
+        slot.leave()
+        await queued
+
+    on_virtual_time(wait())
