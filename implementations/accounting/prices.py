@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import structlog
 from genai_prices import Usage as PricedUsage
-from genai_prices import calc_price
+from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import PriceCalculation, TieredPrices
 
 from api_models import ProviderName, Purchase, Usage
@@ -132,9 +132,15 @@ def _listed_cost(provider: ProviderName, model: str, usage: Usage, at: datetime)
 
 
 def _listed(provider: ProviderName, model: str, counts: PricedUsage, at: datetime) -> PriceCalculation | None:
-    """None also if the library fails: no verdict is lost for want of its price, and unknown prices are counted."""
+    """None also if the library fails: no verdict is lost for want of its price, and unknown prices are counted.
+
+    Its `calc_price` would keep every name that is asked for, and callers may invent any number of them.
+    """
     try:
-        return calc_price(counts, model, provider_id=provider, genai_request_timestamp=at)
+        tables = get_snapshot()
+        vendor = tables.find_provider(None, provider, None)
+        found = vendor.find_model(model, all_providers=tables.providers)
+        return None if found is None else found.calc_price(counts, vendor, genai_request_timestamp=at)
     except LookupError:
         return None
     except Exception as error:  # noqa: BLE001  the boundary to a library

@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
+from genai_prices.data_snapshot import get_snapshot
 from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -275,7 +276,7 @@ def test_a_price_table_that_fails_leaves_the_price_unknown_and_says_so(monkeypat
     def broken(*_: object, **__: object) -> NoReturn:
         raise ValueError("a text that may quote anything")
 
-    monkeypatch.setattr("implementations.accounting.prices.calc_price", broken)
+    monkeypatch.setattr("implementations.accounting.prices.get_snapshot", broken)
     with capture_logs() as lines:
         assert cost(OPENAI, "gpt-of-a-broken-table", SMALL) is None
         assert Prices({}, base_urls={}, now=Calendar(NOON)).rates(OPENAI, "gpt-of-a-broken-table") is None
@@ -283,6 +284,18 @@ def test_a_price_table_that_fails_leaves_the_price_unknown_and_says_so(monkeypat
         ("price_unreadable", "openai", "ValueError")
     }
     assert "quote" not in str(lines)
+
+
+def test_the_price_table_keeps_no_name_that_a_caller_invents() -> None:
+    def kept() -> int:
+        return sum(len(kept) for kept in vars(get_snapshot()).values() if isinstance(kept, dict | set))
+
+    cost(OPENAI, "gpt-of-nobody", SMALL)
+    before = kept()
+    for number in range(3):
+        assert cost(OPENAI, f"gpt-of-nobody-{number}", SMALL) is None
+        assert Prices({}, base_urls={}, now=Calendar(NOON)).rates(ANTHROPIC, f"claude-of-nobody-{number}") is None
+    assert kept() == before
 
 
 def test_no_cost_is_less_than_nothing_or_not_a_number() -> None:
