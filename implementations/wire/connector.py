@@ -18,6 +18,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
+from implementations.resilience.stalls import within
+
+CONNECT_TIMEOUT_S = 5.0  # for the look-up, all addresses and TLS together
 MOST_ANSWER_BYTES = 8 * 1024 * 1024  # as sent: twice the longest body that anybody reads
 MOST_INTERIM_ANSWERS = 20
 SUCCESSES = range(200, 300)
@@ -150,6 +153,11 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
         return None
+
+    async def _create_connection(self, *given: Any) -> ResponseHandler:
+        """A new connection. Raises TimeoutError, of which aiohttp makes one of its own."""
+        async with within(CONNECT_TIMEOUT_S):
+            return await super()._create_connection(*given)
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         """Put a connection into the pool, or close it. Nobody asked for what comes on a pooled one from now on.

@@ -17,7 +17,6 @@ from implementations.wire.connector import Connector, Question, Stream, reused_s
 from implementations.wire.failures import failure_of_exchange, without_frames
 from value_object import value_object
 
-CONNECT_TIMEOUT_S = 5.0  # for the look-up, all addresses and TLS together
 MAX_BODY_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 REQUEST_IDS = ("request-id", "x-request-id")  # Anthropic's; that of OpenAI and of many self-hosted servers
@@ -133,7 +132,7 @@ class Transport:
                 request_class=Question,
                 trust_env=self._trusts_environment,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(connect=CONNECT_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(),
             )
             self._pool = _Pool(session=session)
         return self._pool

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from implementations.wire import transport
+from implementations.wire import connector
 from tests.integration.dialects import ANTHROPIC, DIALECTS, OPENAI, UPSTREAM, Dialect
 from tests.integration.pointed_service import Service, running
 from tests.integration.stand_in import answer, standing_in
@@ -47,8 +47,8 @@ def silent() -> Iterator[str]:
 @asynccontextmanager
 async def unconnected(monkeypatch: pytest.MonkeyPatch, **settings: str) -> AsyncIterator[Service]:
     """The service with a provider to whom no connection comes about, and who gets little time for it."""
-    assert transport.CONNECT_TIMEOUT_S <= 5
-    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", BRIEFLY_S)
+    assert connector.CONNECT_TIMEOUT_S <= 5
+    monkeypatch.setattr(connector, "CONNECT_TIMEOUT_S", BRIEFLY_S)
     with silent() as url:
         async with running(**ANTHROPIC.variables(url), LLM_ATTEMPT_TIMEOUT="5", **settings) as service:
             yield service
@@ -79,7 +79,7 @@ async def test_several_addresses_to_which_no_connection_comes_about_take_no_long
         return 8
 
     let_name_have(eight, monkeypatch)
-    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", BRIEFLY_S)
+    monkeypatch.setattr(connector, "CONNECT_TIMEOUT_S", BRIEFLY_S)
     with silent() as url:
         given = ANTHROPIC.variables(url.replace("127.0.0.1", NAME))
         async with running(**given, LLM_ATTEMPT_TIMEOUT="1.5") as service:
@@ -95,7 +95,7 @@ async def test_a_name_whose_look_up_hangs_is_a_connection_that_never_comes_about
         pytest.fail("nobody waits so long")
 
     let_name_have(unknown_for_long, monkeypatch)
-    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", BRIEFLY_S)
+    monkeypatch.setattr(connector, "CONNECT_TIMEOUT_S", BRIEFLY_S)
     async with running(**ANTHROPIC.variables(f"http://{NAME}:9")) as service:
         body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
     assert body["details"] == "connecting took too long"

@@ -2,11 +2,15 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 
+from exceptions import ProviderConnectionError
 from implementations.resilience.bulkhead import Bulkhead
+from implementations.resilience.call import calling
 from implementations.resilience.stalls import stall_grace_s, within
-from tests.fakes import Clock
+from implementations.wire.transport import Transport
+from tests.fakes import Calendar, Clock, call
 from tests.virtual_loop import arriving_during_a_stall, on_virtual_time
 
 LIMIT_S = 5.0
@@ -73,3 +77,22 @@ def test_who_queued_during_a_stall_gets_the_slot_that_became_free_meanwhile() ->
         await queued
 
     on_virtual_time(wait())
+
+
+def test_what_a_connection_came_to_during_a_stall_it_came_to_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def connect(*_: object) -> None:
+        await arriving_during_a_stall(LONG_S)
+        raise aiohttp.ClientConnectionError
+
+    async def ask() -> None:
+        transport = Transport(trusts_environment=False, now=Calendar())
+        try:
+            with calling(call(Clock())):
+                await transport.send("GET", "http://127.0.0.1:9/", headers={})
+        finally:
+            await transport.close()
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", connect)
+    with pytest.raises(ProviderConnectionError) as failed:
+        on_virtual_time(ask())
+    assert failed.value.details == "the connection broke"  # and not: connecting took too long
