@@ -4,7 +4,6 @@ With Redis all replicas share one budget; without it, or while it is down, each 
 call that costs nothing is never refused.
 """
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +18,7 @@ from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.shared_budget import NOTHING, REFUSALS, BudgetAnswer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
+from implementations.resilience.single_flight import has_landed
 from metrics import PERIODS, UNKNOWN_PRICE, Metrics
 from protocols import Account, CostRules, ProviderRequest, Reservation
 
@@ -156,8 +156,8 @@ class Budget:
         asking = self._sync.start(self._shared.take(reservation, limits))
         asking.add_done_callback(lambda _: self._sync_soon())  # what is granted too late is given back
         with waiting_for_redis() as patience_s:
-            await asyncio.wait({asking}, timeout=patience_s)
-        answer = asking.result() if asking.done() else None
+            is_answered = await has_landed(asking, within_s=patience_s)
+        answer = asking.result() if is_answered else None
         return self._own_answer(reservation, limits) if answer is None else answer
 
     def _own_answer(self, reservation: Reservation, limits: tuple[int | None, int | None]) -> BudgetAnswer:

@@ -17,6 +17,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import MasterDownError, MaxConnectionsError, ReadOnlyError, ResponseError
 
+from implementations.resilience.stalls import within
+
 CONNECTIONS = 32
 POOL_WAIT_S = 0.2
 CLOSE_S = 1.0
@@ -125,7 +127,7 @@ class Connections:
         if not self._free.empty():
             return self._free.get_nowait()
         try:
-            async with asyncio.timeout(POOL_WAIT_S):
+            async with within(POOL_WAIT_S):
                 return await self._free.get()
         except TimeoutError:
             raise MaxConnectionsError from None

@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from api_models import CircuitState
 from implementations.resilience.call import PATIENCE_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
+from implementations.resilience.stalls import within
 from implementations.shared_state.connections import Command, ConnectionsProtocol
 from implementations.shared_state.faults import OF_ONE_COMMAND, Fault, RedisAwayError, fault_of, is_about_the_value
 from implementations.shared_state.lateness import Lateness, Timing
@@ -157,7 +158,7 @@ class SharedRedis:
     ) -> Exchange:
         timing = Timing(self._lateness, patience_s)
         try:
-            async with asyncio.timeout(patience_s):
+            async with within(patience_s):
                 replies = await self._connections.send(*commands, on_turn=timing.turn)
             _raise_refusal(replies)
             if any(map(is_about_the_value, replies)):

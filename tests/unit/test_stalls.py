@@ -1,16 +1,23 @@
 """A stall of our own is no reason to give up: what arrived meanwhile is read first."""
 
 import asyncio
+from collections.abc import Callable
+from unittest.mock import patch
 
 import aiohttp
 import pytest
+from redis.exceptions import ConnectionError as NotConnectedError
 
 from exceptions import ProviderConnectionError
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import calling
 from implementations.resilience.stalls import stall_grace_s, within
+from implementations.shared_state.connections import Command, Connections
 from implementations.wire.transport import Transport
+from protocols import Reservation
+from tests.fake_redis import Replica
 from tests.fakes import Calendar, Clock, call
+from tests.fleet import Fleet
 from tests.virtual_loop import arriving_during_a_stall, on_virtual_time
 
 LIMIT_S = 5.0
@@ -96,3 +103,49 @@ def test_what_a_connection_came_to_during_a_stall_it_came_to_in_time(monkeypatch
     with pytest.raises(ProviderConnectionError) as failed:
         on_virtual_time(ask())
     assert failed.value.details == "the connection broke"  # and not: connecting took too long
+
+
+def test_a_reply_of_redis_that_came_during_a_stall_is_read() -> None:
+    async def reply(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+        on_turn()
+        await arriving_during_a_stall(LONG_S)
+        return [b"cached"]
+
+    async def read() -> list[bytes]:
+        replica = Replica()
+        with patch.object(replica.server, "send", reply):
+            return await replica.redis.read(("GET", "key"))
+
+    assert on_virtual_time(read()) == [b"cached"]
+
+
+def test_who_queued_for_a_connection_to_redis_during_a_stall_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def spent(_: object) -> bool:
+        await asyncio.sleep(0)  # the other one queues
+        await arriving_during_a_stall(LONG_S)
+        raise NotConnectedError
+
+    async def send() -> list[type]:
+        pool = Connections("redis://127.0.0.1:9", connections=1)
+        outcomes = await asyncio.gather(*(pool.send(("PING",)) for _ in range(2)), return_exceptions=True)
+        return [type(outcome) for outcome in outcomes]
+
+    monkeypatch.setattr("implementations.shared_state.connections._is_spent", spent)
+    assert on_virtual_time(send()) == [NotConnectedError] * 2
+
+
+def test_the_shared_budget_s_answer_that_came_during_a_stall_decides() -> None:
+    """Alone, a replica may spend its share of the limit only."""
+
+    async def reserve() -> Reservation | None:
+        fleet = Fleet(day=1.0, size=2)
+        for _ in range(5):
+            assert await fleet.buys(0, 0.1)
+        fleet.store.goes_on.clear()
+        reserving = asyncio.create_task(fleet.reserves(0))
+        await asyncio.sleep(0)
+        await arriving_during_a_stall(LONG_S)
+        fleet.store.goes_on.set()
+        return await reserving
+
+    assert on_virtual_time(reserve()) is not None
