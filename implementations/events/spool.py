@@ -21,6 +21,7 @@ from implementations.events.disk_thread import DiskThread
 from implementations.events.message import Message
 from implementations.events.spool_file import aside, opened
 from implementations.events.spool_rows import SpoolRows, Written
+from implementations.resilience.stalls import within
 from metrics import Metrics
 from protocols import ClockProtocol, SleepProtocol
 
@@ -104,7 +105,7 @@ class Spool:
         if newest is None:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
+            async with within(PATIENCE_S):
                 while self._may_store(newest.since_s):
                     await self._noted.wait()
         if self._may_store(newest.since_s):
