@@ -8,6 +8,7 @@ from typing import Any
 
 from implementations.resilience.admission import Admission
 from implementations.resilience.single_flight import SingleFlight
+from implementations.resilience.stalls import LONGEST_STALL_GRACE_S
 from protocols import ClockProtocol, SleepProtocol
 
 POLL_S = 0.02
@@ -56,10 +57,14 @@ class Drain:
         self._admission.cancel_all()
 
     async def _empty_within(self, seconds: float) -> bool:
+        """Whether nothing runs any more. After a stall of our own, what arrived meanwhile is read first."""
         ends_s = self._clock() + seconds
-        while self._admission.inside or self._flights.tasks:
-            left_s = ends_s - self._clock()
-            if left_s <= 0:
-                return False
+        while self._is_busy and (left_s := ends_s - self._clock()) > 0:
             await self._sleep(min(POLL_S, left_s))
-        return True
+        if self._is_busy:
+            await self._sleep(min(self._clock() - ends_s, LONGEST_STALL_GRACE_S))
+        return not self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._admission.inside or self._flights.tasks)

@@ -8,6 +8,7 @@ from exceptions import ServiceStoppingError
 from implementations.resilience.admission import Admission
 from implementations.resilience.drain import POLL_S, Drain
 from implementations.resilience.single_flight import SingleFlight
+from implementations.resilience.stalls import LONGEST_STALL_GRACE_S
 from tests.fakes import Clock, InstantSleep, settle
 
 
@@ -149,6 +150,23 @@ async def test_after_the_grace_what_remains_is_ended_and_the_drain_says_so() -> 
     outcomes = await asyncio.gather(inside, flying, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ServiceStoppingError] * 2
     assert harness.sleep.naps[1:11] == pytest.approx([POLL_S] * 10)
+
+
+async def test_what_was_answered_during_a_stall_of_our_own_is_served_although_the_grace_is_over() -> None:
+    harness, finish = Harness(), asyncio.Event()
+    inside = asyncio.create_task(handle(harness.admission, finish))
+    await settle()
+
+    async def stalled(seconds: float) -> None:
+        if seconds == POLL_S:
+            harness.clock.advance(70.0)
+        elif seconds == LONGEST_STALL_GRACE_S:
+            finish.set()
+            await settle()
+
+    drain = Drain(harness.admission, harness.flights, delay_s=0.0, grace_s=1.0, clock=harness.clock, sleep=stalled)
+    assert await drain.run()
+    assert await inside == "served"
 
 
 async def test_the_grace_is_counted_in_seconds_however_slowly_the_loop_turns() -> None:
