@@ -72,24 +72,23 @@ class Transport:
         call = current_call()
         clock, record = call.deadline.clock, call.record
         sent_s = clock()
+        pool = self._open_pool()
         try:
             try:
-                return await self._perform(exchange)
+                return await self._perform(exchange, pool)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 is_stale = exchange.got_only_silence and clock() - sent_s < STALE_WITHIN_S
                 if not is_stale or record.replaced_connection:
                     raise
                 record.replaced_connection = True
                 self._on_stale_connection()
-                await self._retire(exchange.pool)
-                return await self._perform(exchange)
+                await self._retire(pool)
+                return await self._perform(exchange, self._open_pool())
         except (aiohttp.ClientError, OSError) as error:
             raise failure_of_exchange(without_frames(error)) from None
 
-    async def _perform(self, exchange: "_Exchange") -> WireReply:
-        exchange.reused = []
+    async def _perform(self, exchange: "_Exchange", pool: "_Pool") -> WireReply:
         reused_streams.set(exchange.reused)
-        exchange.pool = pool = self._open_pool()
         pool.exchanges += 1
         try:
             async with pool.session.request(
@@ -112,9 +111,9 @@ class Transport:
         for pool in filter(None, (self._pool, *self._retired)):
             await pool.session.close()
 
-    async def _retire(self, pool: "_Pool | None") -> None:
+    async def _retire(self, pool: "_Pool") -> None:
         """Use no connection of this pool again; its other exchanges go on."""
-        if pool is not None and pool is self._pool:
+        if pool is self._pool:
             self._pool = None
             self._retired.add(pool)
             await self._close_if_unused(pool)
@@ -154,7 +153,6 @@ class _Exchange:
     url: URL
     headers: Mapping[str, str]
     body: bytes | None
-    pool: _Pool | None = None
     reused: list[Stream] = field(default_factory=list)
 
     @property
