@@ -175,8 +175,8 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     while chunk := await response.content.read(CHUNK_BYTES):
         body += chunk
-        if len(body) > MAX_BODY_BYTES and not response.ok:
-            return b""
         if len(body) > MAX_BODY_BYTES:
-            raise UnreadableReplyError("the answer is larger than 4 MiB")
+            if response.ok:
+                raise UnreadableReplyError("the answer is larger than 4 MiB")
+            return b""
     return bytes(body)
