@@ -531,6 +531,7 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (quoting("it is temporarily rate-limited upstream.", 429), RateLimitedError),
     (quoting(openai("insufficient_quota"), 429), RateLimitedError),
     (quoting(openai("model_not_found"), 502), ProviderUnavailableError),
+    (quoting(openai("context_length_exceeded"), 502), ContextTooLongError),
 ]
 
 
