@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from implementations.accounting.local_budget import LocalBudget
 from protocols import Account, Reservation
 
-AT_ONCE = 8  # messages: a burst of purchases must not take every connection
+AT_ONCE = 8  # requests for reservations: a burst of purchases must not take every connection
 EPOCHS = 2  # in which a reservation is requested
 
 
@@ -117,9 +117,8 @@ class SharedBudget:
 
     async def sync(self) -> None:
         """Send pending differences and learn the others' shares."""
-        async with self._turns:
-            if await self._ready():
-                await self._send(self._epoch, self._differences((None, None)), ceiling=0)
+        if await self._ready():
+            await self._send(self._epoch, self._differences((None, None)), ceiling=0)
 
     def _differences(self, limits: Sequence[int | None]) -> list[Entry]:
         """Pending differences, marked as sent."""
