@@ -241,6 +241,7 @@ def test_what_others_spent_before_we_heard_of_them_is_no_spike_and_neither_is_a_
         calendar.move(hours=1)
     for spent in (900 * FLOOR_MICRO, 0, 900 * FLOOR_MICRO):
         assert rate.observe(MONTH, spent, covers=UsageScope.FLEET) is None
+    assert rate.observe(MONTH, 902 * FLOOR_MICRO, covers=UsageScope.FLEET) is not None, "what is spent after it is one"
 
 
 def test_what_a_new_month_begins_with_is_spent_anew() -> None:
@@ -253,7 +254,13 @@ def test_what_a_new_month_begins_with_is_spent_anew() -> None:
     assert rate.observe("2026-12", FLOOR_MICRO + 1, covers=UsageScope.FLEET) is not None
 
 
-def test_a_new_service_knows_no_usual_hour() -> None:
-    rate = SpendingRate(now=Calendar())
+@pytest.mark.parametrize("hours", [0, 2, 3])
+def test_a_new_service_knows_its_usual_hour_after_three(hours: int) -> None:
+    calendar = Calendar()
+    rate = SpendingRate(now=calendar)
+    for _ in range(hours):
+        rate.observe(MONTH, 0, covers=UsageScope.FLEET)
+        calendar.move(hours=1)
     rate.observe(MONTH, 0, covers=UsageScope.FLEET)
-    assert rate.observe(MONTH, 900 * FLOOR_MICRO, covers=UsageScope.FLEET) is None
+    spike = rate.observe(MONTH, 900 * FLOOR_MICRO, covers=UsageScope.FLEET)
+    assert (spike is not None) == (hours == 3)

@@ -39,6 +39,7 @@ async def test_messages_that_overtake_each_other_grant_what_is_there_and_no_more
         granted += sum(one is not None for one in taken)
         assert fleet.store.held[DAY] <= micro_usd(1.0)
     assert granted == 10
+    assert fleet.store.messages == 2 + 5 * 8, "a declaration of each replica, and all questions in that epoch"
 
 
 async def test_a_call_that_asks_for_too_much_takes_nothing_from_one_that_asks_with_it() -> None:
@@ -417,8 +418,11 @@ async def test_who_comes_back_first_to_a_redis_that_lost_everything_does_not_get
     assert fleet.store.held[DAY] == 96 * CENT
 
 
-async def test_what_a_redis_that_forgot_should_not_have_granted_is_refused_and_released() -> None:
-    fleet = Fleet(day=1.0, size=2)
+@pytest.mark.parametrize(("day", "month"), [(1.0, None), (None, 1.0)])
+async def test_what_a_redis_that_forgot_should_not_have_granted_is_refused_and_released(
+    day: float | None, month: float | None
+) -> None:
+    fleet = Fleet(day=day, month=month, size=2)
     for number in (0, 1):
         assert await fleet.buys(number, 0.48)
     await fleet.budgets[0].refresh()

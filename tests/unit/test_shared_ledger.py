@@ -1,8 +1,10 @@
 """The ledger of all replicas: nothing is lost, whatever Redis loses, and nothing counts twice."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from datetime import timedelta
+from itertools import repeat
 from uuid import uuid4
 
 import pytest
@@ -17,17 +19,18 @@ from tests.fakes import NOON, Calendar
 
 OPENAI = ProviderName.OPENAI
 TODAY = NOON.date()
-ONE = UsageTotals(requests=1, cost_micro_usd=7)
+ONE = UsageTotals(requests=1, cost_micro_usd=7_000_000)
 
 
 class FakeUsage:
-    """Texts that replicas share; `of` is one replica's store."""
+    """Texts that replicas share; `of` is one replica's store. turns: of the event loop that each writing takes."""
 
     def __init__(self) -> None:
         self.texts: dict[str, dict[tuple[str, str], bytes]] = {}
         self.away = False
         self.loses_answers = False
         self.tells_nothing = False
+        self.turns: Iterator[int] = repeat(0)
 
     def of(self) -> "FakeUsageStore":
         return FakeUsageStore(self, str(uuid4()))
@@ -42,6 +45,8 @@ class FakeUsageStore:
         self.rounds: list[int] = []
 
     async def put(self, days: Mapping[str, Texts]) -> int | None:
+        for _ in range(next(self._usage.turns)):
+            await asyncio.sleep(0)
         if self._usage.away:
             return None
         added = 0
@@ -141,6 +146,19 @@ async def test_a_redis_that_went_back_to_older_figures_is_told_the_truth() -> No
     assert (await shared.read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
 
 
+async def test_a_reader_s_round_is_not_overwritten_by_a_slower_one_that_began_before_it() -> None:
+    usage = FakeUsage()
+    usage.turns = iter([5, 0])
+    ledger, shared = replica(usage)
+    ledger.book(OPENAI, "a", ONE)
+    slow = asyncio.create_task(shared.send())
+    await asyncio.sleep(0)
+    ledger.book(OPENAI, "a", ONE)
+    assert (await shared.read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
+    assert await slow
+    assert (await replica(usage)[1].read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
+
+
 async def test_only_the_last_two_days_and_what_changed_is_written() -> None:
     usage, calendar = FakeUsage(), Calendar()
     ledger, store = Ledger(now=calendar), usage.of()
@@ -167,7 +185,7 @@ async def test_while_redis_is_away_a_replica_reads_its_own_and_loses_nothing() -
     assert (read.scope, read.rows) == (UsageScope.REPLICA, {(OPENAI, "a"): ONE + ONE})
     usage.away = False
     assert (await shared.read(TODAY, TODAY)).scope is UsageScope.FLEET
-    assert [*usage.texts[TODAY.isoformat()].values()] == [b'{"requests":2,"cost_micro_usd":14}']
+    assert [*usage.texts[TODAY.isoformat()].values()] == [b'{"requests":2,"cost_micro_usd":14000000}']
 
 
 @pytest.mark.parametrize("silence", ["loses_answers", "tells_nothing"])
