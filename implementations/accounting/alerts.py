@@ -86,8 +86,7 @@ class Alerts:
     async def reset(self) -> AlertsResetResponse:
         """Let thresholds that are still exceeded alert once more, from this replica; others keep their own memory."""
         async with self._lock:
-            names = self._sent | {alert.name for alert in self._passed(self._rules())}
-            self._sent = set()
+            names, self._sent = self._sent, set()
             everywhere = self._is_alone if self._marks is None else await self._marks.unmark(names)
         return AlertsResetResponse(reset=True, forgotten=len(names), everywhere=everywhere)
 

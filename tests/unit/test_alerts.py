@@ -1,5 +1,6 @@
 """Somebody is told when spending passes a mark: once per period, once per fleet."""
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ class FakeMarks:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.away = False
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
 
     async def mark(self, name: str) -> bool | None:
         if self.away:
@@ -36,6 +39,7 @@ class FakeMarks:
         return first
 
     async def unmark(self, names: Collection[str]) -> bool:
+        await self.goes_on.wait()
         if not self.away:
             self.names.difference_update(names)
         return not self.away
@@ -94,13 +98,13 @@ async def test_each_level_of_a_limit_is_told_once_a_day() -> None:
 
 
 async def test_the_limit_itself_is_told_when_a_call_is_refused_and_once_raised_when_the_next_one_is() -> None:
-    replica = Replica(cost_rules(limit_usd_per_day=1.0, alert_levels=(1.0,)))
+    replica = Replica(cost_rules(limit_usd_per_day=1.0, alert_levels=(0.98, 1.0)))
     await replica.spends(0.95)
     assert await replica.tells() == []
     with pytest.raises(CostLimitExceededError):
         await replica.budget.reserve(request())
     assert await replica.tells() == [(DAILY, 0.95, 1.0, DAY)]
-    replica.rules = cost_rules(limit_usd_per_day=2.0, alert_levels=(1.0,))
+    replica.rules = cost_rules(limit_usd_per_day=2.0, alert_levels=(0.98, 1.0))
     assert await replica.tells() == []
     await replica.spends(1.0)
     with pytest.raises(CostLimitExceededError):
@@ -130,6 +134,8 @@ async def test_a_month_has_its_own_levels() -> None:
         await replica.spends(3.0)
         replica.calendar.move(days=1)
     assert await replica.tells() == [(MONTHLY, 9.0, 8.0, MONTH)]
+    replica.marks.away = True
+    assert await replica.tells() == []
 
 
 async def test_a_day_that_passes_the_threshold_is_told_without_any_limit() -> None:
@@ -172,6 +178,19 @@ async def test_an_hour_far_above_the_usual_is_told_once() -> None:
     assert await replica.tells() == []
 
 
+async def test_a_fleet_tells_of_such_an_hour_once_although_each_replica_has_its_own_idea_of_the_usual() -> None:
+    one = Replica(cost_rules())
+    await one.tells()
+    await one.spends(2.0)
+    other = Replica(one.rules, one.store, one.marks, one.calendar, name="other")
+    for _ in range(4):
+        assert [*await one.tells(), *await other.tells()] == []
+        one.calendar.move(hours=1)
+        await one.spends(1.0)
+    await one.spends(9.0)
+    assert [alert for alert, *_ in [*await one.tells(), *await other.tells()]] == [SPIKE]
+
+
 def test_one_dear_hour_moves_the_norm_by_a_fifth() -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
@@ -198,6 +217,20 @@ async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fl
     assert await one.tells() == []
     assert await other.tells() == [(DAILY, 3.0, 2.0, DAY)]
     assert await other.tells() == []
+
+
+async def test_a_round_during_a_reset_tells_again_what_is_still_passed() -> None:
+    replica = Replica(cost_rules(alert_threshold_usd=2.0))
+    await replica.spends(2.0)
+    await replica.tells()
+    replica.marks.goes_on.clear()
+    resetting = asyncio.create_task(replica.alerts.reset())
+    await settle()
+    telling = asyncio.create_task(replica.tells())
+    await settle()
+    replica.marks.goes_on.set()
+    await resetting
+    assert [*await telling, *await replica.tells()] == [(DAILY, 2.0, 2.0, DAY)]
 
 
 async def test_a_reset_while_redis_is_away_says_that_it_holds_here_only() -> None:
