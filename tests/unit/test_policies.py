@@ -52,6 +52,7 @@ from tests.fakes import (
     settle,
     unlimited,
 )
+from tests.virtual_loop import VirtualLoop
 
 T = TypeVar("T")
 
@@ -165,12 +166,16 @@ async def test_every_attempt_of_a_call_is_recorded_in_order() -> None:
     assert outcomes == [AttemptOutcome.UNAVAILABLE, AttemptOutcome.SUCCESS]
 
 
-async def test_an_attempt_that_takes_too_long_ends_as_a_provider_timeout() -> None:
-    held = Held(reply())
-    limited = TimeLimited(FakeProvider(held))
-    with calling(call(Clock(), attempt_timeout_s=0.001)), pytest.raises(ProviderTimeoutError):
-        await limited.generate_comparison(request())
-    assert held.reached.is_set()
+def test_an_attempt_has_all_of_its_time_and_ends_as_a_provider_timeout_after_it() -> None:
+    async def answers_after(seconds: float) -> ProviderReply:
+        limited = TimeLimited(FakeProvider(lambda _: asyncio.sleep(seconds, reply())))
+        with calling(call(Clock(), attempt_timeout_s=30.0)):
+            return await limited.generate_comparison(request())
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(answers_after(29.9)) == reply()
+        with pytest.raises(ProviderTimeoutError):
+            runner.run(answers_after(30.1))
 
 
 class StandingStill(FakeProvider):
