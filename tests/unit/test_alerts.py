@@ -88,8 +88,8 @@ async def test_each_level_of_a_limit_is_told_once_a_day() -> None:
     replica = Replica(cost_rules(limit_usd_per_day=10.0))
     await replica.spends(7.9)
     assert await replica.tells() == []
-    await replica.spends(0.2)
-    assert await replica.tells() == [(DAILY, 8.1, 8.0, DAY)]
+    await replica.spends(0.1)
+    assert await replica.tells() == [(DAILY, 8.0, 8.0, DAY)]
     assert await replica.tells() == []
     replica.calendar.move(days=1)
     await replica.spends(9.0)
@@ -126,6 +126,14 @@ async def test_a_call_that_is_refused_long_before_the_limit_tells_nothing() -> N
     with pytest.raises(CostLimitExceededError):
         await replica.budget.reserve(request())
     assert await replica.tells() == [(DAILY, 0.9, 1.0, DAY)]
+
+
+async def test_of_a_limit_of_nothing_no_level_is_told_but_the_first_refusal() -> None:
+    replica = Replica(cost_rules(limit_usd_per_day=0.0))
+    assert await replica.tells() == []
+    with pytest.raises(CostLimitExceededError):
+        await replica.budget.reserve(request())
+    assert await replica.tells() == [(DAILY, 0.0, 0.0, DAY)]
 
 
 async def test_a_month_has_its_own_levels() -> None:
