@@ -1,6 +1,7 @@
 """What is known of the models: the shipped data, the operator's corrections, and what both let through in a request."""
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ VENDORS = [name for name, group in Settings().provider_groups().items() if isins
 NONE, LOW, HIGH = ReasoningEffort.NONE, ReasoningEffort.LOW, ReasoningEffort.HIGH
 CATALOGUE = ModelCatalogue.load(None)
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
+PAGE = Path(__file__).parents[2] / "docs" / "adding-a-provider.md"
 
 
 def corrected(folder: Path, content: Any) -> ModelCatalogue:
@@ -48,6 +50,13 @@ def test_each_vendor_has_one_cheap_model_which_is_the_default_and_one_strong_one
     }
     assert by_tier[ModelTier.CHEAP] == [Settings().provider_groups()[provider].default_model]
     assert len(by_tier[ModelTier.STRONG]) == 1
+
+
+def test_the_page_on_a_new_provider_shows_one_model_of_each_tier_too(tmp_path: Path) -> None:
+    shown = re.search(r'^"acme": (\{.*?^\})', PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    models = corrected(tmp_path, {"internal": json.loads(shown[1])}).models(INTERNAL)
+    assert [traits.tier for traits in models.values()] == [ModelTier.CHEAP, ModelTier.STRONG]
 
 
 def test_of_a_model_of_our_own_nothing_is_listed_but_everything_is_allowed() -> None:
