@@ -8,8 +8,12 @@ import pytest
 
 from api.caller_gate import OPEN_PATHS
 from api.peer import MOST_HOPS
+from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING
+from api.strict_json import MAX_DEPTH, MAX_VALUES
 from api_models import EventEnvelope, ProcessingEvent, ProviderName
 from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
+from implementations.shared_state.envelope import SCHEMA
+from implementations.wire.transport import MAX_BODY_BYTES
 from tools import api, events
 from tools import settings as tool
 
@@ -81,6 +85,18 @@ def test_every_event_has_an_example_that_fits_its_schema() -> None:
         assert isinstance(told, dict)
         jsonschema.validate(told, events.schema(EventEnvelope))
         jsonschema.validate(told["data"], events.schema(type(example)))
+
+
+def test_the_page_of_security_names_the_bounds_of_requests_and_the_keys_of_answers() -> None:
+    page = Path("docs/security.md").read_text()
+    for figure in (
+        f"{MAX_VALUES:,} values, depth {MAX_DEPTH}",
+        f"{MOST_HEAD_BYTES // 1024} KiB",
+        f"{MOST_WAITING} requests sent ahead",
+        f"{MAX_BODY_BYTES // 1024**2} MiB, strict parsing",
+        f"`llm_cache:{SCHEMA}:*`",
+    ):
+        assert figure in page
 
 
 def test_the_page_of_access_names_every_open_path_and_the_bounds_of_keys_and_hops() -> None:
