@@ -121,6 +121,14 @@ def test_the_dashboard_has_a_row_for_each_concern_and_asks_the_source_that_is_ch
     assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"datasource", "instance"}
 
 
+def test_every_panel_that_the_runbook_names_is_on_the_dashboard() -> None:
+    prose = re.sub(r"^#.*", "", RUNBOOK.read_text(), flags=re.MULTILINE).replace("\n", " ")
+    named = set(re.findall(r'"([A-Z][a-z][^":]*)"', prose))
+
+    assert named
+    assert named <= {panel["title"] for panel in PANELS}
+
+
 def test_no_panel_uses_a_variable_that_nobody_defines() -> None:
     assert not [expression for _, expression in panel_expressions() if "$" in expression]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
