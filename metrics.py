@@ -304,7 +304,7 @@ class Metrics:
         self.cache_bytes = declare.gauge("cache_size_bytes", "Bytes in the local cache.")
         self.cache_evictions = declare.counter("cache_evictions", "Answers evicted from the local cache to make room.")
         self.cache_corrupt = declare.counters(
-            "cache_corrupt", "Corrupt entries found in Redis; each was removed.", "flaw"
+            "cache_corrupt", "Corrupt entries found in Redis, which are removed while it takes writes.", "flaw"
         )
         self.cache_writes_behind = declare.gauge("cache_writes_behind", "Writes to Redis in progress.")
 

@@ -361,7 +361,7 @@ class Timings:
 
 @value_object
 class ComparisonResult:
-    """An answered query. cost_usd: of *this* call; 0 for a cache hit or a coalesced answer, None when unknown."""
+    """An answered query. cost_usd: of this call's own attempts, failed ones too; None when a price is unknown."""
 
     reply: ProviderReply
     cost_usd: float | None
@@ -815,7 +815,7 @@ class LLMCacheManagerProtocol(Protocol):
 
     @property
     def generation(self) -> int:
-        """Incremented when the cache is cleared: what was bought under an earlier one is not stored."""
+        """Raised when the cache is cleared: what was bought under an earlier one is not stored."""
         ...
 
     async def get(self, key: str) -> CachedReply | None:
