@@ -424,11 +424,12 @@ class Metrics:
     def introduce_models(self, names: Iterable[str], *, defaults: Mapping[ProviderName, str]) -> None:
         """Keep these models apart from now on; never names that a caller chose.
 
-        The series that tells of a default that its provider does not offer starts at zero: an alert uses it.
+        The series of the defaults start at zero: alerts use them.
         """
         self._known_models.update(names)
         for provider, model in defaults.items():
-            self.attempts.of(provider, self.model_label(model), AttemptOutcome.UNKNOWN_MODEL)
+            for outcome in AttemptOutcome:
+                self.attempts.of(provider, self.model_label(model), outcome)
 
     def model_label(self, model: str) -> str:
         """The model, or `other` when it is unknown."""
