@@ -43,6 +43,7 @@ REQUIRED = {
     "RedisRefusesCommands",
     "BackgroundTaskDown",
     "BackgroundTaskFlaps",
+    "ServiceRestarts",
     "SettingsLeftOut",
 }
 
