@@ -632,14 +632,6 @@ class Administrator:
 # --- Nouns: traces ----------------------------------------------------------------------------------------------------
 
 
-class SpanKind(StrEnum):
-    """Whether a span serves a request, makes one, or neither."""
-
-    SERVER = "server"
-    CLIENT = "client"
-    INTERNAL = "internal"
-
-
 @value_object
 class TraceContext:
     """A position in a distributed trace, in the hex digits of W3C Trace Context; state is a `tracestate`."""
@@ -1125,10 +1117,8 @@ class TracerProtocol(Protocol):
         """The span of a whole request, in the caller's trace or in one of its own."""
         ...
 
-    def span(
-        self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL
-    ) -> AbstractContextManager[SpanProtocol]:
-        """A child of the current span; an exception that passes through marks it as failed."""
+    def span(self, name: str, *, attributes: Attributes, is_call: bool = False) -> AbstractContextManager[SpanProtocol]:
+        """A child of the current span; an exception that passes through marks it as failed. is_call: to a server."""
         ...
 
     def current(self) -> TraceContext | None:

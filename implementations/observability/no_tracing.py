@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from protocols import Attributes, SpanKind, SpanProtocol, TraceContext
+from protocols import Attributes, SpanProtocol, TraceContext
 
 _caller: ContextVar[TraceContext | None] = ContextVar("caller", default=None)
 
@@ -37,7 +37,7 @@ class NoTracing:
             _caller.reset(token)
 
     @contextmanager
-    def span(self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[SpanProtocol]:  # noqa: ARG002  the protocol's
+    def span(self, name: str, *, attributes: Attributes, is_call: bool = False) -> Iterator[SpanProtocol]:  # noqa: ARG002  the protocol's
         """No span."""
         yield NO_SPAN
 

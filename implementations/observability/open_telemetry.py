@@ -11,14 +11,9 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Status, Sta
 from api_models import AttemptOutcome
 from config import VERSION
 from exceptions import ProviderError, ServiceError
-from protocols import Attributes, SpanKind, TraceContext
+from protocols import Attributes, TraceContext
 
 SCOPE = "llm-provider-service"
-KINDS = {
-    SpanKind.SERVER: trace.SpanKind.SERVER,
-    SpanKind.CLIENT: trace.SpanKind.CLIENT,
-    SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
-}
 
 
 class OpenTelemetry:
@@ -32,12 +27,13 @@ class OpenTelemetry:
     def serve(self, name: str, *, caller: TraceContext | None, attributes: Attributes) -> "RecordedSpan":
         """The span of a request: a child of the caller's, or the root of a new trace."""
         return RecordedSpan(
-            self._tracer.start_span(name, _remote(caller), kind=KINDS[SpanKind.SERVER], attributes=attributes)
+            self._tracer.start_span(name, _remote(caller), kind=trace.SpanKind.SERVER, attributes=attributes)
         )
 
-    def span(self, name: str, *, attributes: Attributes, kind: SpanKind = SpanKind.INTERNAL) -> "RecordedSpan":
+    def span(self, name: str, *, attributes: Attributes, is_call: bool = False) -> "RecordedSpan":
         """A child of the current span. Tasks started in it continue the trace."""
-        return RecordedSpan(self._tracer.start_span(name, kind=KINDS[kind], attributes=attributes))
+        kind = trace.SpanKind.CLIENT if is_call else trace.SpanKind.INTERNAL
+        return RecordedSpan(self._tracer.start_span(name, kind=kind, attributes=attributes))
 
     def current(self) -> TraceContext | None:
         """The current span, sampled or not."""

@@ -14,7 +14,6 @@ from protocols import (
     LookUp,
     ProviderReply,
     ProviderRequest,
-    SpanKind,
     TracerProtocol,
 )
 
@@ -32,7 +31,7 @@ class Traced:
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """The reply. The span holds model and token counts, never any content."""
         attributes = {**request_attributes(request), **self._address}
-        with self._tracer.span(span_name(request), kind=SpanKind.CLIENT, attributes=attributes) as span:
+        with self._tracer.span(span_name(request), attributes=attributes, is_call=True) as span:
             try:
                 reply = await self._provider.generate_comparison(request)
             except ProviderError as failure:
