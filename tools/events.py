@@ -3,13 +3,12 @@
 import inspect
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 import orjson
 from pydantic import TypeAdapter
 
+from api.openapi.bodies import ANTHROPIC, CORRELATION_ID, MODEL, NOON, VERDICT
 from api_models import (
     AdminAction,
     AdminChanged,
@@ -22,28 +21,22 @@ from api_models import (
     EventData,
     EventEnvelope,
     ProviderFailed,
-    ProviderName,
     ProviderUsage,
     RequestCompleted,
     RequestStarted,
-    TokenUsage,
     UsageReported,
 )
 from implementations.events.message import Message, message_of
 from tools import generated
 
 PAGE = Path("docs/events.md")
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-REQUEST = UUID("1f0c2b4e-6a5d-4c3b-9e8f-0a1b2c3d4e5f")
 EVENT_ID = "5b1f7a52-0d0e-4b6a-8c35-7f2f9a6f1c11"
-METADATA = {"batch": "b-17"}
-TOKENS = TokenUsage(prompt_tokens=2600, completion_tokens=400, total_tokens=3000, cached_prompt_tokens=0)
-ANTHROPIC, HASH = ProviderName.ANTHROPIC, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+METADATA, TOKENS, HASH = VERDICT.metadata, VERDICT.token_usage, VERDICT.provenance.prompt_sha256
 
 EXAMPLES: tuple[EventData, ...] = (
     RequestStarted(
         provider=None,
-        correlation_id=REQUEST,
+        correlation_id=CORRELATION_ID,
         metadata=METADATA,
         request_type="comparison",
         user_id="teacher-7",
@@ -51,7 +44,7 @@ EXAMPLES: tuple[EventData, ...] = (
     ),
     RequestCompleted(
         provider=ANTHROPIC,
-        correlation_id=REQUEST,
+        correlation_id=CORRELATION_ID,
         metadata=METADATA,
         request_type="comparison",
         user_id="teacher-7",
@@ -66,14 +59,14 @@ EXAMPLES: tuple[EventData, ...] = (
     ),
     ProviderFailed(
         provider=ANTHROPIC,
-        correlation_id=REQUEST,
+        correlation_id=CORRELATION_ID,
         metadata=METADATA,
         failure_type=ErrorCode.EXTERNAL_SERVICE_ERROR,
         error_details="it answered 503",
         circuit_breaker_opened=False,
     ),
-    CacheHit(provider=ANTHROPIC, correlation_id=REQUEST, metadata=METADATA, cache_key=HASH),
-    CacheMiss(provider=ANTHROPIC, correlation_id=REQUEST, metadata=METADATA, cache_key=HASH),
+    CacheHit(provider=ANTHROPIC, correlation_id=CORRELATION_ID, metadata=METADATA, cache_key=HASH),
+    CacheMiss(provider=ANTHROPIC, correlation_id=CORRELATION_ID, metadata=METADATA, cache_key=HASH),
     UsageReported(
         period_start=NOON.replace(hour=11, minute=59),
         period_end=NOON,
@@ -105,9 +98,9 @@ EXAMPLES: tuple[EventData, ...] = (
     ),
     CostTracked(
         provider=ANTHROPIC,
-        correlation_id=REQUEST,
+        correlation_id=CORRELATION_ID,
         metadata=METADATA,
-        model="claude-haiku-5-5",
+        model=MODEL,
         request_type="comparison",
         cost_estimate_usd=0.00046,
         token_usage=TOKENS,
@@ -126,7 +119,7 @@ EXAMPLES: tuple[EventData, ...] = (
         field="cost_limit_usd_per_day",
         old_value=20.0,
         new_value=5.0,
-        request_id=REQUEST,
+        request_id=CORRELATION_ID,
     ),
 )
 
