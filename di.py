@@ -179,7 +179,6 @@ class JudgesProvider(Provider):
             ProviderName.INTERNAL: InternalProviderImpl(transport, settings.internal),
             ProviderName.MOCK: MockProviderImpl(sleep=sleep),
         }
-        base_urls = settings.base_urls()
         return {
             name: guarded(
                 dialect,
@@ -187,7 +186,6 @@ class JudgesProvider(Provider):
                 accounting,
                 budget,
                 tracer=tracer if tracer.records else None,
-                base_url=base_urls.get(name),
                 clock=clock,
                 sleep=sleep,
                 on_retry=metrics.retries.of(name).inc,
@@ -245,7 +243,6 @@ def guarded(
     clock: ClockProtocol,
     sleep: SleepProtocol,
     tracer: TracerProtocol | None,
-    base_url: str | None,
     on_retry: Callable[[], None],
 ) -> Judge:
     """A judge behind the stack of policies, innermost first. tracer: None when no spans are recorded.
@@ -255,7 +252,7 @@ def guarded(
     any queue.
     """
     timed: LLMProviderProtocol = TimeLimited(dialect)
-    traced = timed if tracer is None else Traced(timed, tracer=tracer, base_url=base_url)
+    traced = timed if tracer is None else Traced(timed, tracer=tracer)
     metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
     broken = CircuitBroken(metered, circuit=guards.circuit)
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate, clock=clock)

@@ -136,7 +136,6 @@ class Harness:
             clock=self.clock,
             sleep=asyncio.sleep,
             tracer=None,
-            base_url=None,
             on_retry=lambda: None,
         )
 

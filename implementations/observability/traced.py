@@ -3,6 +3,7 @@
 Wired only if tracing is on.
 """
 
+from functools import cache
 from urllib.parse import urlsplit
 
 from exceptions import ProviderError
@@ -21,16 +22,15 @@ HTTPS_PORT, HTTP_PORT = 443, 80
 
 
 class Traced:
-    """One client span per attempt. base_url: of the provider, None for one inside this process."""
+    """One client span per attempt."""
 
-    def __init__(self, provider: LLMProviderProtocol, *, tracer: TracerProtocol, base_url: str | None) -> None:
+    def __init__(self, provider: LLMProviderProtocol, *, tracer: TracerProtocol) -> None:
         self._provider = provider
         self._tracer = tracer
-        self._address = _address(base_url)
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """The reply. The span holds model and token counts, never any content."""
-        attributes = {**request_attributes(request), **self._address}
+        attributes = {**request_attributes(request), **_address(request.base_url)}
         with self._tracer.span(span_name(request), attributes=attributes, is_call=True) as span:
             try:
                 reply = await self._provider.generate_comparison(request)
@@ -53,7 +53,9 @@ def traced_look_up(look_up: LookUp, *, tracer: TracerProtocol) -> LookUp:
     return traced
 
 
+@cache
 def _address(base_url: str | None) -> Attributes:
+    """None for a provider inside this process."""
     if base_url is None:
         return {}
     url = urlsplit(base_url)

@@ -95,7 +95,6 @@ class Stack:
             clock=self.time,
             sleep=self.time.sleep,
             tracer=None,
-            base_url=None,
             on_retry=self.metrics.retries.of(ANTHROPIC).inc,
         ).provider
 

@@ -132,13 +132,13 @@ def test_the_first_word_of_a_failure_counts(spans: RecordedSpans) -> None:
 # --- Attempts ---------------------------------------------------------------------------------------------------------
 
 
-async def attempt(spans: RecordedSpans, asked: ProviderRequest, outcome: object, base_url: str | None = None) -> None:
+async def attempt(spans: RecordedSpans, asked: ProviderRequest, outcome: object) -> None:
     provider = FakeProvider(outcome)  # type: ignore[arg-type]  # a reply or a failure
-    await Traced(provider, tracer=spans.own, base_url=base_url).generate_comparison(asked)
+    await Traced(provider, tracer=spans.own).generate_comparison(asked)
 
 
 async def test_an_attempt_tells_what_was_sent_and_only_that(spans: RecordedSpans) -> None:
-    await attempt(spans, request(temperature=0.0, reasoning="low"), reply(), "https://models.example/v1")
+    await attempt(spans, request(temperature=0.0, reasoning="low", base_url="https://models.example/v1"), reply())
     only = spans.one("chat model-of-anthropic")
     assert only.kind is SpanKind.CLIENT
     assert told(only) == {
@@ -168,7 +168,7 @@ async def test_an_attempt_tells_what_was_sent_and_only_that(spans: RecordedSpans
 async def test_an_attempt_tells_where_it_went(
     base_url: str | None, address: tuple[object, object], spans: RecordedSpans
 ) -> None:
-    await attempt(spans, request(), reply(), base_url)
+    await attempt(spans, request(base_url=base_url), reply())
     attributes = told(spans.all()[0])
     assert (attributes.get("server.address"), attributes.get("server.port")) == address
 
@@ -212,7 +212,6 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
         clock=clock,
         sleep=InstantSleep(clock),
         tracer=spans.own,
-        base_url=None,
         on_retry=metrics.retries.of(ANTHROPIC).inc,
     )
     with calling(call(clock)):
