@@ -583,10 +583,8 @@ class ErrorBody(_Body):
 # --- Routing ----------------------------------------------------------------------------------------------------------
 
 
-class RoutingRule(BaseModel):
+class RoutingRule(_Body, extra="forbid"):
     """Prefers a provider, and optionally a model, for requests that meet all conditions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     metadata: dict[str, StrictStr | StrictInt | StrictBool] = {}
     """Fields and values that the caller's metadata must contain."""
@@ -939,10 +937,8 @@ class SettingsResponse(_Body):
     """In the order of docs/settings.md."""
 
 
-class CircuitOrder(BaseModel):
+class CircuitOrder(_Body, extra="forbid"):
     """PUT /api/v1/admin/circuits/{provider}."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     state: ForcedState
     """The state to hold the circuit in."""
