@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from implementations.resilience.stalls import within
 from protocols import Attempt, ClockProtocol, TimeShare
 from value_object import value_object
 
@@ -175,6 +176,6 @@ async def brief_call(seconds: float, clock: ClockProtocol) -> AsyncIterator[Call
     before_s = ATTEMPT_SHARE * seconds
     deadline = Deadline(expires_at_s=clock() + before_s, attempt_timeout_s=before_s, clock=clock)
     call = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
-    async with asyncio.timeout(seconds):
+    async with within(seconds):
         with calling(call):
             yield call

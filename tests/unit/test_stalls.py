@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as NotConnectedError
 
 from exceptions import ProviderConnectionError
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import calling
+from implementations.resilience.call import brief_call, calling
 from implementations.resilience.stalls import stall_grace_s, within
 from implementations.shared_state.connections import Command, Connections
 from implementations.wire.transport import Transport
@@ -84,6 +84,14 @@ def test_who_queued_during_a_stall_gets_the_slot_that_became_free_meanwhile() ->
         await queued
 
     on_virtual_time(wait())
+
+
+def test_a_test_of_a_provider_that_answered_during_a_stall_was_answered_in_time() -> None:
+    async def test() -> None:
+        async with brief_call(LIMIT_S, Clock()):
+            await arriving_during_a_stall(LONG_S)
+
+    on_virtual_time(test())
 
 
 def test_what_a_connection_came_to_during_a_stall_it_came_to_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
