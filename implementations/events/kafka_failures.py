@@ -19,9 +19,6 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 
 from api_models import EventDropReason
 
-TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError, RecordListTooLargeError)
-NOT_ALLOWED = (TopicAuthorizationFailedError,)
-NOT_THERE = (UnknownTopicOrPartitionError, InvalidTopicError)
 REFUSES_US = (
     AuthenticationFailedError,
     ClusterAuthorizationFailedError,
@@ -65,13 +62,14 @@ class LinkDown(LinkFailure):
     """Any other failure."""
 
 
+TABLE: tuple[tuple[tuple[type[BaseException], ...], type[LinkFailure]], ...] = (
+    ((MessageSizeTooLargeError, RecordTooLargeError, RecordListTooLargeError), TooLarge),
+    ((UnknownTopicOrPartitionError, InvalidTopicError), TopicMissing),
+    ((TopicAuthorizationFailedError, *REFUSES_US), Forbidden),
+)
+
+
 def link_failure(error: BaseException) -> LinkFailure:
     """The LinkFailure for an exception of aiokafka."""
-    table: tuple[tuple[tuple[type[BaseException], ...], type[LinkFailure]], ...] = (
-        (TOO_LARGE, TooLarge),
-        (NOT_THERE, TopicMissing),
-        (NOT_ALLOWED, Forbidden),
-        (REFUSES_US, Forbidden),
-    )
-    kind = next((failure for errors, failure in table if isinstance(error, errors)), LinkDown)
+    kind = next((failure for errors, failure in TABLE if isinstance(error, errors)), LinkDown)
     return kind(type(error).__name__)
