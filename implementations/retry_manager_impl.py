@@ -4,14 +4,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
-from tenacity.stop import stop_base
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from exceptions import (
     CircuitOpenError,
@@ -33,33 +26,6 @@ SHORTEST_INVITATION_S = 1.0  # a hint of milliseconds holds nobody back
 INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of those who come back after a Retry-After, beyond it
 
 
-class DeadlineTooNear(stop_base):
-    """Stops when the wait would leave no time for another attempt."""
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        """Tenacity computes the upcoming wait before it evaluates `stop`."""
-        return retry_state.upcoming_sleep > current_call().longest_wait_s()
-
-
-class PauseTooLong(stop_base):
-    """Stops when the provider asks for a pause that this call does not wait out."""
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        """Evaluated after a failure, before the wait."""
-        return _failure(retry_state).pause_s > current_call().longest_pause_s()
-
-
-class BudgetSpent(stop_base):
-    """Stops when the provider's retry budget is spent."""
-
-    def __init__(self, budget: RetryBudget) -> None:
-        self._budget = budget
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        """Evaluated after a failure, before the wait."""
-        return _counts(retry_state) and not self._budget.allows
-
-
 class RetryManagerImpl:
     """One per provider. sleep: takes seconds; injected for tests. on_retry: called on each retry."""
 
@@ -74,7 +40,7 @@ class RetryManagerImpl:
         self._on_retry = on_retry
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
-            stop=stop_after_attempt(MAX_ATTEMPTS) | DeadlineTooNear() | PauseTooLong() | BudgetSpent(budget),
+            stop=self._gives_up,
             wait=_wait_s,
             before_sleep=self._note,
             sleep=sleep,
@@ -117,6 +83,19 @@ class RetryManagerImpl:
             raise failure.with_traceback(None) from None  # or it would hold tenacity's frames, which hold it
         finally:
             failures.clear()
+
+    def _gives_up(self, retry_state: RetryCallState) -> bool:
+        """No attempt is left, no time for one, no patience for the pause that the provider asks for, or no budget.
+
+        Tenacity asks after a failure, and computes the upcoming wait before.
+        """
+        call = current_call()
+        return (
+            retry_state.attempt_number >= MAX_ATTEMPTS
+            or retry_state.upcoming_sleep > call.longest_wait_s()
+            or _failure(retry_state).pause_s > call.longest_pause_s()
+            or (_counts(retry_state) and not self._budget.allows)
+        )
 
     def _note(self, retry_state: RetryCallState) -> None:
         self._on_retry()
