@@ -116,10 +116,6 @@ class Counted(SpanExporter):
         """Shut down the exporter."""
         self._exporter.shutdown()
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter; nothing is buffered here."""
-        return self._exporter.force_flush(timeout_millis)
-
 
 async def close(provider: TracerProvider, exporter: Counted) -> None:
     """Send what is buffered, unless the last batch was lost. A thread that hangs delays the exit by CLOSE_TIMEOUT_S."""
