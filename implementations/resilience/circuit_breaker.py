@@ -76,10 +76,10 @@ class Permit:
         breaker = self._used()
         return breaker is not None and breaker.report_failure(retry_after_s)
 
-    def failed_lastingly(self, *, reason: str, actor: str, for_s: float) -> bool:
+    def failed_lastingly(self, *, reason: str, for_s: float) -> bool:
         """The call failed, and others would for long. True if this forced the circuit open; a held one stays."""
         breaker = self._used()
-        return breaker is not None and breaker.report_lasting_failure(reason, actor, for_s)
+        return breaker is not None and breaker.report_lasting_failure(reason, for_s)
 
     def ignored(self) -> None:
         """The call says nothing about the dependency. A no-op after another report, so it is safe in a `finally`."""
@@ -194,11 +194,11 @@ class CircuitBreaker:
             return True
         return False
 
-    def report_lasting_failure(self, reason: str, actor: str, for_s: float) -> bool:
+    def report_lasting_failure(self, reason: str, for_s: float) -> bool:
         """Force the circuit open, unless it is held already; True if so."""
         if self._hold is not None:
             return False
-        self.force(CircuitState.OPEN, reason=reason, actor=actor, for_s=for_s)
+        self.force(CircuitState.OPEN, reason=reason, actor=OWN_DECISION, for_s=for_s)
         return True
 
     def report_ignored(self) -> None:

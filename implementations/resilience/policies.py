@@ -15,7 +15,7 @@ from exceptions import (
 )
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import current_call
-from implementations.resilience.circuit_breaker import OWN_DECISION, CircuitBreaker, Refused
+from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import (
     ClockProtocol,
@@ -182,9 +182,7 @@ class CircuitBroken:
                 failure.opened_circuit = permit.failed(retry_after_s=failure.retry_after_s or 0.0)
             elif failure.forces_open:
                 # A key or an account does not recover within seconds.
-                failure.opened_circuit = permit.failed_lastingly(
-                    reason=failure.outcome, actor=OWN_DECISION, for_s=REPROBE_S
-                )
+                failure.opened_circuit = permit.failed_lastingly(reason=failure.outcome, for_s=REPROBE_S)
             raise
         finally:
             permit.ignored()

@@ -229,7 +229,7 @@ class CircuitMachine(RuleBasedStateMachine):
     def fail_lastingly(self, which: list[int], pause_s: float) -> None:
         self.pause(pause_s)
         for ticket in self.latest(which):
-            forced = ticket.permit.failed_lastingly(reason="maintenance", actor="service", for_s=300)
+            forced = ticket.permit.failed_lastingly(reason="maintenance", for_s=300)
             assert forced == self.model.fail_lastingly(ticket, self.clock() + 300)
             ticket.reported = True
 

@@ -269,7 +269,7 @@ def test_outcomes_from_before_a_reset_count_for_nothing(report: Report) -> None:
 
 
 def lasting(permit: Permit) -> bool:
-    return permit.failed_lastingly(reason="quota", actor="service", for_s=300)
+    return permit.failed_lastingly(reason="quota", for_s=300)
 
 
 def test_a_lasting_failure_forces_the_circuit_open_once() -> None:
