@@ -74,7 +74,7 @@ class LocalCache:
         """
         self.remove(key)
         now_s, size_bytes = self._clock(), self._counted_bytes(payload)
-        if ttl_s <= 0 or size_bytes > self._limit_bytes:
+        if size_bytes > self._limit_bytes:
             return
         self._make_room(size_bytes)
         self._entries[key] = Entry(
