@@ -23,7 +23,7 @@ from exceptions import (
 )
 from implementations.history_impl import HistoryImpl
 from implementations.resilience.admission import Admission
-from metrics import Metrics, count_of
+from metrics import Metrics, count_of, total_of
 from tests.fakes import Calendar, Clock, new_metrics, sample
 
 PROVIDER = ProviderName.OPENAI
@@ -64,10 +64,19 @@ def counted(metrics: Metrics) -> Iterator[tuple[str, ...]]:
 
 async def test_a_request_under_way_is_seen_and_one_that_ended_is_not() -> None:
     metrics = new_metrics()
-    answer = await app_that(metrics).test_client().get("/")
+    client = app_that(metrics).test_client()
+    answer = await client.get("/")
+    await asyncio.gather(client.get("/"), client.get("/"))
 
     assert await answer.get_data() == b"1.0"
     assert sample(metrics, "llm_provider_http_requests_in_flight") == 0.0
+
+
+async def test_a_request_without_a_key_that_is_answered_is_no_caller_s_and_nobody_left() -> None:
+    metrics = new_metrics()
+    await app_that(metrics).test_client().get("/")
+
+    assert (total_of(metrics.caller_requests), total_of(metrics.client_disconnects)) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
