@@ -106,6 +106,16 @@ async def test_a_path_that_is_unknown_is_a_reason_too() -> None:
     assert list(counted(metrics)) == [(RejectReason.UNKNOWN_PATH,)]
 
 
+async def test_methods_that_callers_invent_are_counted_as_one() -> None:
+    metrics = new_metrics()
+    client = app_that(metrics).test_client()
+    for invented in ("BREW", "WHEN"):
+        await client.open("/", method=invented, json=None)
+
+    labels = {"method": "other", "endpoint": "unmatched", "status_code": "405"}
+    assert sample(metrics, "llm_provider_http_requests_total", **labels) == 2.0
+
+
 async def test_a_failure_of_a_provider_turns_nobody_away() -> None:
     metrics = new_metrics()
     failure = CircuitOpenError("it has failed too often recently", provider=PROVIDER, retry_after_s=9.0)
