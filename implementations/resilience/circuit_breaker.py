@@ -21,7 +21,9 @@ OWN_DECISION = "service"  # the actor of a hold that no administrator ordered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRules:
-    """recovery_s: the first open time, which doubles with each opening up to longest_open_s.
+    """failure_threshold: failures in a row that open it; so does half of fewest_calls or more that fail in a minute.
+
+    recovery_s: the first open time, which doubles with each opening up to longest_open_s.
 
     probe_s: how long a call may take; a probe that takes much longer has failed.
 
@@ -30,6 +32,7 @@ class CircuitRules:
 
     counts: bool = True
     failure_threshold: int = 5
+    fewest_calls: int = 5
     recovery_s: float = 30.0
     longest_open_s: float = 300.0
     success_threshold: int = 2
@@ -186,10 +189,10 @@ class CircuitBreaker:
         if self._state is CircuitState.HALF_OPEN:
             self._open(retry_after_s)
             return True
-        now_s = self._clock()
+        now_s, rules = self._clock(), self._rules
         self._consecutive_failures += 1
         self._window.count(now_s, failed=True)
-        if self._consecutive_failures >= self._rules.failure_threshold or self._window.is_bad(now_s):
+        if self._consecutive_failures >= rules.failure_threshold or self._window.is_bad(now_s, rules.fewest_calls):
             self._open(retry_after_s)
             return True
         return False

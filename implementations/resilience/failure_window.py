@@ -3,7 +3,6 @@
 from collections import deque
 
 WINDOW_S = 60
-FEWEST_CALLS = 5
 WORST_FAILURE_RATE = 0.5
 
 
@@ -20,8 +19,8 @@ class FailureWindow:
             _, calls, failures = self._seconds.pop()
         self._seconds.append((second, calls + 1, failures + failed))
 
-    def is_bad(self, now_s: float) -> bool:
-        """Whether enough calls were made in the last minute, and too many of them failed."""
+    def is_bad(self, now_s: float, fewest_calls: int) -> bool:
+        """Whether so many calls were made in the last minute, and too many of them failed."""
         recent = [(calls, failures) for second, calls, failures in self._seconds if second > now_s - WINDOW_S]
         total, failed = sum(calls for calls, _ in recent), sum(failures for _, failures in recent)
-        return total >= FEWEST_CALLS and failed >= total * WORST_FAILURE_RATE
+        return total >= fewest_calls and failed >= total * WORST_FAILURE_RATE

@@ -31,7 +31,7 @@ def test_a_closed_circuit_lets_any_number_of_calls_pass_at_once() -> None:
 def test_the_rules_have_the_promised_defaults() -> None:
     rules = CircuitRules()
     assert (rules.failure_threshold, rules.recovery_s, rules.success_threshold) == (5, 30.0, 2)
-    assert rules.probe_s == 30.0
+    assert (rules.fewest_calls, rules.probe_s) == (5, 30.0)
 
 
 @pytest.mark.parametrize("threshold", [1, 3, 4])

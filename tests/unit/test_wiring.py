@@ -204,6 +204,6 @@ async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch
     assert (of_kafka.failure_threshold, of_kafka.recovery_s, of_kafka.success_threshold) == (8, 9.0, 10)
     assert of_kafka.longest_open_s == of_kafka.recovery_s
     with capture_logs() as lines:
-        kafka_circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
+        assert [kafka_circuit.acquire().failed() for _ in range(8)] == [False] * 7 + [True]
     assert [(line["event"], line["before"], line["after"]) for line in lines] == [("kafka_circuit", "closed", "open")]
     assert sample(metrics, "llm_provider_kafka_circuit_transitions_total", state=CircuitState.OPEN) == 1.0
