@@ -345,7 +345,10 @@ class CircuitSettings(Group):
 
     enabled: bool = setting("CIRCUIT_BREAKER_ENABLED", True, "suspend calls to failing providers")
     failure_threshold: int = setting(
-        "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 5, "consecutive failures that open the circuit", ge=1
+        "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD",
+        5,
+        "consecutive failures that open the circuit; so does the failure of half of 5 calls or more within a minute",
+        ge=1,
     )
     recovery_s: float = setting(
         "LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "initial open time, seconds; doubles up to 300", gt=0, le=300

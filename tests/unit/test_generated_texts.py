@@ -12,6 +12,8 @@ from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING
 from api.strict_json import MAX_DEPTH, MAX_VALUES
 from api_models import EventEnvelope, ProcessingEvent, ProviderName
 from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
+from implementations.resilience.circuit_breaker import CircuitRules
+from implementations.resilience.failure_window import WINDOW_S
 from implementations.shared_state.envelope import SCHEMA
 from implementations.wire.transport import MAX_BODY_BYTES
 from tools import api, events
@@ -46,6 +48,12 @@ def test_the_time_to_live_says_what_else_bounds_it() -> None:
     (row,) = [line for line in tool.markdown_table().splitlines() if f"{PREFIX}LLM_CACHE_TTL`" in line]
     assert "locally at most LOCAL_CACHE_TTL_SECONDS" in row
     assert f"{PREFIX}LOCAL_CACHE_TTL_SECONDS" in known_variables()
+
+
+def test_the_threshold_says_what_else_opens_a_circuit() -> None:
+    (row,) = [line for line in tool.markdown_table().splitlines() if "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD`" in line]
+    assert f"half of {CircuitRules().fewest_calls} calls or more within a minute" in row
+    assert WINDOW_S == 60
 
 
 @pytest.mark.parametrize(
