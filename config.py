@@ -351,7 +351,11 @@ class CircuitSettings(Group):
         ge=1,
     )
     recovery_s: float = setting(
-        "LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "initial open time, seconds; doubles up to 300", gt=0, le=300
+        "LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT",
+        30.0,
+        "initial open time, seconds, half of it jitter; doubles up to 300",
+        gt=0,
+        le=300,
     )
     success_threshold: int = setting(
         "LLM_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 2, "successful probes that close it", ge=1
@@ -494,7 +498,9 @@ class EventSettings(Group):
     circuit_failure_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 10, "consecutive failures that open Kafka's circuit", ge=1
     )
-    circuit_recovery_s: float = setting("KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "open time, seconds", gt=0)
+    circuit_recovery_s: float = setting(
+        "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "open time, seconds, half of it jitter", gt=0
+    )
     circuit_success_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 3, "successes that close it", ge=1
     )
