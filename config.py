@@ -617,7 +617,13 @@ class MockSettings(Group):
     latency_jitter_ms: int = setting(
         "MOCK_LATENCY_JITTER_MS", 0, "maximum random addition to it, milliseconds", ge=0, le=600_000
     )
-    position_bias: float = setting("MOCK_POSITION_BIAS", 0.1, "share of verdicts decided by the order", ge=0, le=1)
+    position_bias: float = setting(
+        "MOCK_POSITION_BIAS",
+        0.1,
+        "share of verdicts decided by the order, none where one essay is far better",
+        ge=0,
+        le=1,
+    )
 
 
 class ProviderSettings(Group, ABC):
