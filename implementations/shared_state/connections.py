@@ -15,12 +15,9 @@ from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as NotConnectedError
-from redis.exceptions import MasterDownError, MaxConnectionsError, ReadOnlyError, ResponseError
-
-from implementations.resilience.stalls import within
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 CONNECTIONS = 32
-POOL_WAIT_S = 0.2
 CLOSE_S = 1.0
 KNOWN_S = 10.0
 IS_REPLICA = ReadOnlyError, MasterDownError
@@ -76,7 +73,7 @@ class Connections:
 
     async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
         """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
-        connection = await self._take()
+        connection = await self._free.get()
         on_turn()
         try:
             if await _is_spent(connection):
@@ -121,16 +118,6 @@ class Connections:
         if error is not None:
             raise error
         self._known_until_s = now_s + KNOWN_S
-
-    async def _take(self) -> Connection:
-        """A connection of one's own, perhaps not yet open. Raises MaxConnectionsError after POOL_WAIT_S."""
-        if not self._free.empty():
-            return self._free.get_nowait()
-        try:
-            async with within(POOL_WAIT_S):
-                return await self._free.get()
-        except TimeoutError:
-            raise MaxConnectionsError from None
 
 
 async def _look_up(host: str) -> OSError | None:

@@ -46,7 +46,6 @@ class RedisAwayError(Exception):
 
 # The first match wins, so narrower classes come first.
 TABLE: tuple[tuple[type[Exception], Fault], ...] = (
-    (exceptions.MaxConnectionsError, Fault.POOL),
     (exceptions.AuthenticationError, Fault.AUTHENTICATION),
     (exceptions.AuthenticationWrongNumberOfArgsError, Fault.AUTHENTICATION),
     (exceptions.AuthorizationError, Fault.AUTHENTICATION),

@@ -364,17 +364,17 @@ def test_a_server_that_takes_no_more_clients_is_not_latched_as_down(server: Redi
     uvloop.run(two_clients())
 
 
-async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an_outage(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patience_s = 0.001  # far less than the pause, of which a busy machine takes some
-    monkeypatch.setattr("implementations.shared_state.connections.POOL_WAIT_S", patience_s)
+async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an_outage(server: RedisServer) -> None:
     async with replica(server.url, connections=1) as here:
         await here.put()
-        server.ask("CLIENT", "PAUSE", "100", "ALL")
-        outcomes = await asyncio.gather(*(here.found(patience_s=30.0) for _ in range(50)), return_exceptions=True)
-        assert {type(outcome) for outcome in outcomes} == {bytes, RedisAwayError}
-        assert here.failures(Fault.POOL) == sum(isinstance(outcome, RedisAwayError) for outcome in outcomes)
+        holding = asyncio.create_task(here.redis.read(("BLPOP", "end", 0), patience_s=30.0))
+        waiting = asyncio.create_task(here.found(patience_s=30.0))
+        missing = await asyncio.gather(*(here.found(patience_s=0.02) for _ in range(50)), return_exceptions=True)
+        assert [one.fault for one in missing if isinstance(one, RedisAwayError)] == [Fault.POOL] * 50
+        server.ask("RPUSH", "end", "now")
+        assert await holding == [[b"end", b"now"]]
+        assert await waiting == PAYLOAD
+        assert here.failures(Fault.POOL) == 50
         assert here.redis.mode is RedisMode.UP
 
 

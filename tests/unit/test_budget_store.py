@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis.exceptions import MaxConnectionsError, ResponseError
+from redis.exceptions import ResponseError
 
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Command
@@ -16,16 +16,21 @@ ENTRIES = [("2026-11-23", 5, 5, None), ("2026-11", 5, 5, 100)]
 
 
 class Connection:
-    """Plays its script: what is an exception is raised, everything else is the only reply."""
+    """Plays its script: what is an exception is raised, everything else is the only reply.
+
+    A timeout ends the wait for a connection.
+    """
 
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
         self.sent: list[Command] = []
 
     async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
+        step = self.script.pop(0)
+        if isinstance(step, TimeoutError):
+            raise step
         on_turn()
         self.sent.extend(commands)
-        step = self.script.pop(0)
         if isinstance(step, list) and step and isinstance(step[0], Exception):
             return step
         if isinstance(step, Exception):
@@ -67,11 +72,11 @@ async def test_one_exchange_carries_both_periods_and_the_ceiling() -> None:
 
 
 async def test_a_full_pool_is_waited_for() -> None:
-    assert await asked(Connection(MaxConnectionsError(), [0])) == [0]
+    assert await asked(Connection(TimeoutError(), [0])) == [0]
 
 
 async def test_a_pool_that_stays_full_and_a_redis_that_does_not_answer_are_no_answer() -> None:
-    full = Connection(MaxConnectionsError(), MaxConnectionsError())
+    full = Connection(TimeoutError(), TimeoutError())
     assert await asked(full) is None
     assert full.script == []
     gone = Connection(ConnectionRefusedError())

@@ -30,7 +30,6 @@ FAULTS = [
     (TimeoutError(), Fault.TIMEOUT),
     (exceptions.ConnectionError(SECRET), Fault.CONNECTION),
     (ConnectionRefusedError(SECRET), Fault.CONNECTION),
-    (exceptions.MaxConnectionsError(), Fault.POOL),
     (exceptions.ConnectionError("max number of clients reached"), Fault.MAX_CLIENTS),
     (exceptions.ConnectionError("ERR max number of clients reached"), Fault.MAX_CLIENTS),
     (exceptions.AuthenticationError(SECRET), Fault.AUTHENTICATION),
@@ -275,15 +274,6 @@ async def test_what_an_exchange_took_is_measured_also_if_it_failed(access: Acces
     assert sample(replica.metrics, f"{duration}_sum", access=access) == pytest.approx(SLOW_S)
 
 
-async def test_a_full_pool_is_no_outage() -> None:
-    replica = Replica()
-    replica.server.broken = exceptions.MaxConnectionsError()
-    await failed(replica, times=100)
-
-    assert mode_of(replica) is RedisMode.UP
-    assert sample(replica.metrics, "llm_provider_redis_failures_total", fault="pool") == 100.0
-
-
 async def test_a_key_of_another_type_is_no_failure_of_redis_but_can_be_seen() -> None:
     replica = Replica()
     replica.server.values["key"] = ["a list"]
@@ -395,6 +385,7 @@ async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
                 await replica.redis.read(READ, patience_s=0.002)
             assert away.value.fault is fault
     assert mode_of(replica) is mode
+    assert sample(replica.metrics, "llm_provider_redis_failures_total", fault=fault) == FAILURE_THRESHOLD
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ from unittest.mock import patch
 
 import aiohttp
 import pytest
-from redis.exceptions import ConnectionError as NotConnectedError
 
 from exceptions import ProviderConnectionError
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import brief_call, calling
 from implementations.resilience.stalls import stall_grace_s, within
-from implementations.shared_state.connections import Command, Connections
+from implementations.shared_state.connections import Command
 from implementations.wire.transport import Transport
 from protocols import Reservation
 from tests.fake_redis import Replica
@@ -126,21 +125,6 @@ def test_a_reply_of_redis_that_came_during_a_stall_is_read() -> None:
             return await replica.redis.read(("GET", "key"))
 
     assert on_virtual_time(read()) == [b"cached"]
-
-
-def test_who_queued_for_a_connection_to_redis_during_a_stall_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def spent(_: object) -> bool:
-        await asyncio.sleep(0)  # the other one queues
-        await arriving_during_a_stall(LONG_S)
-        raise NotConnectedError
-
-    async def send() -> list[type]:
-        pool = Connections("redis://127.0.0.1:9", connections=1)
-        outcomes = await asyncio.gather(*(pool.send(("PING",)) for _ in range(2)), return_exceptions=True)
-        return [type(outcome) for outcome in outcomes]
-
-    monkeypatch.setattr("implementations.shared_state.connections._is_spent", spent)
-    assert on_virtual_time(send()) == [NotConnectedError] * 2
 
 
 def test_the_shared_budget_s_answer_that_came_during_a_stall_decides() -> None:
