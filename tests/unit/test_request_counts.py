@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -104,6 +105,22 @@ async def test_a_path_that_is_unknown_is_a_reason_too() -> None:
     await app_that(metrics).test_client().get("/nowhere")
 
     assert list(counted(metrics)) == [(RejectReason.UNKNOWN_PATH,)]
+
+
+async def test_a_request_takes_from_its_beginning_to_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, clock = new_metrics(), Clock()
+    app = Application("test")
+
+    @app.get("/")
+    async def route() -> Response:
+        clock.advance(1.5)
+        return Response("")
+
+    request_report.install(app, metrics=metrics, admission=Admission())
+    monkeypatch.setattr(time, "perf_counter", clock)
+    await app.test_client().get("/")
+
+    assert sample(metrics, "llm_provider_http_request_duration_seconds_sum", endpoint="/") == 1.5
 
 
 async def test_methods_that_callers_invent_are_counted_as_one() -> None:
