@@ -30,6 +30,7 @@ REQUIRED = {
     "AvailabilityBurnsSlowly",
     "LatencyBurnsFast",
     "LatencyBurnsSlowly",
+    "ComparisonsRefused",
     "AllProvidersOpen",
     "NoProviderUsable",
     "ProviderFails",
