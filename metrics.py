@@ -428,8 +428,10 @@ class Metrics:
         """
         self._known_models.update(names)
         for provider, model in defaults.items():
+            known = self.model_label(model)
+            self.response_duration.of(provider, known, "false")
             for outcome in AttemptOutcome:
-                self.attempts.of(provider, self.model_label(model), outcome)
+                self.attempts.of(provider, known, outcome)
 
     def model_label(self, model: str) -> str:
         """The model, or `other` when it is unknown."""

@@ -102,14 +102,14 @@ def test_the_series_of_a_caller_start_at_zero_when_it_is_introduced() -> None:
         assert set(counted[name].values()) == {0.0}
 
 
-def test_how_calls_to_a_default_model_end_starts_at_zero_or_alerts_would_miss_the_first_failures() -> None:
+def test_the_series_of_a_default_model_start_at_zero_or_alerts_would_miss_the_first_failures_and_slow_answers() -> None:
     metrics = new_metrics()
     metrics.introduce_models((), defaults={ANTHROPIC: KNOWN_MODEL})
     labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL}
+    attempts = "llm_provider_upstream_attempts_total"
 
-    assert {
-        sample(metrics, "llm_provider_upstream_attempts_total", **labels, outcome=outcome) for outcome in AttemptOutcome
-    } == {0.0}
+    assert {sample(metrics, attempts, **labels, outcome=outcome) for outcome in AttemptOutcome} == {0.0}
+    assert sample(metrics, "llm_provider_response_duration_seconds_count", **labels, cached="false") == 0.0
 
 
 @pytest.mark.parametrize(("cost_usd", "dollars"), [(0.25, 0.25), (None, 0.0)])
