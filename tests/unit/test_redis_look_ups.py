@@ -22,6 +22,7 @@ class Resolver:
     def __init__(self) -> None:
         self.asked = 0
         self.knows: str | None = None
+        self.was_asked = threading.Event()
         self.may_answer = threading.Event()
         self._look_up = socket.getaddrinfo
 
@@ -29,6 +30,7 @@ class Resolver:
         if host != NAME:
             return self._look_up(host, *rest, **named)
         self.asked += 1
+        self.was_asked.set()
         self.may_answer.wait()
         if self.knows is not None:
             return self._look_up(self.knows, *rest, **named)
@@ -79,8 +81,10 @@ async def test_a_look_up_that_hangs_is_not_begun_for_each_connection_that_redis_
         await asyncio.gather(*(connections.send(("PING",)) for _ in range(3)))
         await settle()
         resolver.may_answer.clear()
+        resolver.was_asked.clear()
         resolver.asked = 0
         sending = [asyncio.create_task(connections.send(("PING",))) for _ in range(3)]
+        await asyncio.to_thread(resolver.was_asked.wait, 30.0)
         await asyncio.sleep(BRIEFLY_S)
         asked = resolver.asked
         resolver.may_answer.set()
