@@ -1,6 +1,7 @@
 """Admission tracks the running requests, and the drain waits for them before the service stops."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -167,6 +168,25 @@ async def test_what_was_answered_during_a_stall_of_our_own_is_served_although_th
     drain = Drain(harness.admission, harness.flights, delay_s=0.0, grace_s=1.0, clock=harness.clock, sleep=stalled)
     assert await drain.run()
     assert await inside == "served"
+
+
+async def test_who_does_not_end_when_told_to_delays_the_end_by_a_second_at_most() -> None:
+    harness, finish = Harness(grace_s=0.2), asyncio.Event()
+
+    async def deaf() -> None:
+        with harness.admission.admit():
+            while not finish.is_set():
+                with suppress(asyncio.CancelledError):
+                    await finish.wait()
+
+    inside = asyncio.create_task(deaf())
+    await settle()
+    began_s = harness.clock()
+    all_ended, took_s = await harness.drain.run(), harness.clock() - began_s
+    finish.set()
+    await inside
+    assert not all_ended
+    assert took_s == pytest.approx(1.2)
 
 
 async def test_the_grace_is_counted_in_seconds_however_slowly_the_loop_turns() -> None:
