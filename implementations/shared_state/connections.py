@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 CONNECTIONS = 32
@@ -137,10 +136,7 @@ async def _is_spent(connection: Connection) -> bool:
     writer = connection._writer  # noqa: SLF001  it has no public name
     if connection.should_reconnect() or writer is None or writer.is_closing():  # type: ignore[no-untyped-call]  # its
         return True
-    try:
-        return await connection.can_read()
-    except NotConnectedError:
-        return True
+    return await connection.can_read()
 
 
 async def _reply(connection: Connection) -> Any:
