@@ -245,7 +245,8 @@ def test_the_operators_rates_are_shown_as_such() -> None:
     assert prices.rates(OPENAI, "gpt-9") == Rates(input=3, cached_input=1, cache_write=3, output=7)
 
 
-def test_an_answer_under_an_unknown_name_costs_what_was_asked_for() -> None:
+def test_an_answer_costs_what_its_own_model_does_and_under_an_unknown_name_what_was_asked_for() -> None:
+    assert cost(ANTHROPIC, "claude-haiku-5-5", SMALL, asked="claude-opus-5-5") == usd(1000 * 0.10 + 100 * 0.50)
     assert cost(ANTHROPIC, "judge-of-tomorrow", SMALL, asked="claude-opus-5-5") == usd(1000 * 4 + 100 * 20)
 
 

@@ -60,7 +60,7 @@ async def test_a_call_that_asks_for_too_much_takes_nothing_from_one_that_asks_wi
 async def test_an_answer_to_the_day_before_grants_what_was_asked_and_leaves_nothing_behind() -> None:
     fleet = Fleet(day=1.0, month=100.0, size=1)
     await fleet.budgets[0].refresh()
-    fleet.store.turns = iter([1, 20, 1, 1, *repeat(1, 100)])
+    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
     asking = asyncio.create_task(fleet.reserves(0))
     await settle()
     fleet.calendar.move(days=1)
