@@ -95,8 +95,8 @@ class Alerts:
             if alert.name not in self._sent and await self._is_first(alert.name):
                 self._send(alert)
             self._sent.add(alert.name)
-        periods = tuple(account.period for account in self._budget.accounts)
-        self._sent = {name for name in self._sent if any(f":{period}" in name for period in periods)}
+        day, month = (account.period for account in self._budget.accounts)
+        self._sent = {name for name in self._sent if f":{day}" in name or f":{month}:" in name}
 
     def _passed(self, rules: CostRules) -> Iterator[Alert]:
         day, month = (account.period for account in self._budget.accounts)

@@ -263,7 +263,8 @@ async def test_a_reset_tells_nothing_that_is_not_passed_any_more() -> None:
     await replica.spends(2.0)
     await replica.tells()
     replica.calendar.move(days=1)
-    await replica.alerts.reset()
+    assert await replica.tells() == []
+    assert await replica.alerts.reset() == AlertsResetResponse(reset=True, forgotten=0, everywhere=True)
     assert await replica.tells() == []
 
 
