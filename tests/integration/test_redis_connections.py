@@ -18,6 +18,8 @@ from tests.fakes import settle
 
 RESET = struct.pack("ii", 1, 0)  # to linger for no time: what is left is not sent, and the other side is reset
 
+LONG_S = 5.0
+
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -134,8 +136,29 @@ async def test_what_one_connection_hears_of_a_replica_holds_for_all(tmp_path: Pa
         for count in (2, 4):
             await asyncio.gather(*(connections.send(("GET", f"{name}!")) for name in ("one", "other")))
             assert len(opened) == count
-            (refusal,) = await connections.send(("SET", "written!"))
+            answer, refusal = await connections.send(("GET", "read!"), ("SET", "written!"))
+            assert answer == b"read!"
             assert isinstance(refusal, ReadOnlyError)
+
+
+async def test_a_redis_that_reads_nothing_delays_the_end_no_longer_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("implementations.shared_state.connections.CLOSE_S", 0.01)
+    may_end = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await may_end.wait()
+        writer.close()
+
+    async with speaking_to(tmp_path, serve) as connections:
+        sending = asyncio.create_task(connections.send(("SET", "more than its buffers hold" * 1_000_000)))
+        await settle()
+        asyncio.get_running_loop().call_later(LONG_S, may_end.set)
+        await connections.close()
+        sending.cancel()
+        assert not may_end.is_set()
+        may_end.set()
 
 
 async def test_the_authorities_of_tls_are_read_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
