@@ -59,15 +59,17 @@ async def test_health_is_what_is_known() -> None:
         assert sample(harness.metrics, "llm_provider_kafka_up") == 1.0
 
 
-async def test_a_kafka_that_is_away_at_the_start_is_tried_again_after_growing_waits() -> None:
-    harness = Harness(link=FakeLink(*[LinkDown("NodeNotReadyError")] * 7))
+async def test_a_kafka_that_is_away_is_tried_again_after_waits_that_grow_until_it_is_back() -> None:
+    away = LinkDown("NodeNotReadyError")
+    harness = Harness(link=FakeLink(*[away] * 7, None, away, away))
+    harness.link.batch_errors = [OutOfOrderSequenceNumber()]
     harness.publish(miss(1))
     async with running(harness):
         await until_empty(harness)
 
     waits = [nap for nap in harness.sleep.naps if nap in {2.0, 4.0, 8.0, 16.0, 30.0}]
-    assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert len(harness.link.opened) == 8
+    assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 2.0]
+    assert len(harness.link.opened) == 11
 
 
 def test_a_wait_is_drawn_from_its_upper_half() -> None:
