@@ -1,6 +1,7 @@
 """The sender on a link that fails as Kafka does: nothing is lost uncounted, nothing overtakes, nobody is blocked."""
 
 import asyncio
+from unittest.mock import patch
 
 import pytest
 from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
@@ -70,6 +71,23 @@ async def test_a_kafka_that_is_away_is_tried_again_after_waits_that_grow_until_i
     waits = [nap for nap in harness.sleep.naps if nap in {2.0, 4.0, 8.0, 16.0, 30.0}]
     assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 2.0]
     assert len(harness.link.opened) == 11
+
+
+async def test_a_connection_that_is_being_opened_may_be_given_up_and_frees_the_place_of_a_probe() -> None:
+    harness, opens = Harness(), asyncio.Event()
+    harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
+
+    async def slowly(*, one_by_one: bool) -> None:
+        await opens.wait()
+
+    with patch.object(harness.link, "open", slowly):
+        opening = asyncio.create_task(harness.connection.keep_open())
+        await settle()
+        is_probed = harness.circuit.refusal() is not None
+        opening.cancel()
+        await settle()
+        opens.set()
+    assert (is_probed, opening.cancelled(), harness.circuit.refusal()) == (True, True, None)
 
 
 def test_a_wait_is_drawn_from_its_upper_half() -> None:
