@@ -4,7 +4,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 import orjson
 import pytest
@@ -15,13 +14,13 @@ from quart.typing import TestClientProtocol as Client
 from config import Settings
 from startup_setup import create_app
 from tests.integration.described_client import hold_to_the_document
+from tests.integration.pointed_service import Told
 from tests.integration.service_process import COMPARISON, PREFIX, QUESTION
 
 CANARY = "kanarienvogel"
 ADMIN = "/api/v1/admin"
 KEY = f"{CANARY}-of-the-administrator"
 JSON = {"Content-Type": "application/json"}
-ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider", "trace_id"}
 
 
 def settings_from(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
@@ -63,23 +62,7 @@ async def content(response: Response) -> Any:
 
 async def refusal(response: Response, status: int, error_type: str) -> dict[str, Any]:
     """Check what all errors have in common; the body."""
-    text = await response.get_data(as_text=True)
-    assert response.status_code == status, text
-    assert response.headers["Content-Type"] == "application/json"
-    body: dict[str, Any] = orjson.loads(text)
-    assert set(body) == ERROR_KEYS
-    assert body["error_type"] == error_type
-    assert body["correlation_id"] == response.headers["X-Correlation-ID"]
-    assert UUID(body["correlation_id"])
-    assert isinstance(body["error"], str)
-    assert isinstance(body["details"], str)
-    assert body["error"]
-    assert body["details"]
-    wait_s = body["retry_after"]
-    assert response.headers.get("Retry-After") == (None if wait_s is None else str(wait_s))
-    assert ("WWW-Authenticate" in response.headers) is (status == 401)
-    assert CANARY not in text.lower()
-    return body
+    return (await Told.of(response)).refusal(status, error_type)
 
 
 def raw(**members: str) -> bytes:

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 import orjson
 import pytest
@@ -15,12 +16,13 @@ from api_models import JsonObject
 from config import Settings
 from startup_setup import create_app
 from tests.fakes import Clock
-from tests.integration.contract import ERROR_KEYS
 from tests.integration.described_client import hold_to_the_document, lower_case
 from tests.integration.dialects import CANARIES, DIALECTS, QUESTION, Dialect
 from tests.integration.service_process import COMPARISON, Answer, prefixed
 from tests.integration.stand_in import Act, StandIn, standing_in
 from tests.virtual_time import VirtualTime
+
+ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider", "trace_id"}
 
 every_provider = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 
@@ -35,11 +37,14 @@ class Told(Answer):
         """The body, after a look at what all refusals have in common: the form, and no word of anybody else."""
         assert self.status == status, self.text
         self.holds_nothing_private()
+        assert self.headers["content-type"] == "application/json"
         body: JsonObject = self.json()
         assert set(body) == ERROR_KEYS
         assert body["error_type"] == error_type
-        assert self.headers["x-correlation-id"] == body["correlation_id"]
+        assert all(isinstance(body[name], str) and body[name] for name in ("error", "details"))
+        assert self.headers["x-correlation-id"] == body["correlation_id"] == str(UUID(body["correlation_id"]))
         assert self.headers.get("retry-after") == (None if body["retry_after"] is None else str(body["retry_after"]))
+        assert ("www-authenticate" in self.headers) is (status == 401)
         return body
 
     def holds_nothing_private(self) -> None:

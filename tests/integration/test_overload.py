@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.integration.contract import ERROR_KEYS
+from tests.integration.pointed_service import ERROR_KEYS
 from tests.integration.service_process import Answer, ServiceProcess, mocked, service, wait_until
 
 SLOTS = 4  # and as many may wait
