@@ -132,8 +132,9 @@ async def test_what_is_free_is_answered_when_nothing_is_left() -> None:
         now=calendar,
     )
     assert (await poor.reserve(request(provider=ProviderName.MOCK))).ceiling == 0
-    with pytest.raises(CostLimitExceededError):
+    with pytest.raises(CostLimitExceededError) as refused:
         await poor.reserve(request(provider=ProviderName.OPENAI, model="gpt-6-luna"))
+    assert refused.value.provider is ProviderName.OPENAI
 
 
 async def test_what_is_free_is_answered_and_asks_nobody_although_more_is_spent_than_the_limit_of_now() -> None:

@@ -299,6 +299,7 @@ async def test_while_redis_is_away_each_replica_keeps_to_its_part_and_to_what_it
     await fleet.budgets[1].refresh()
     fleet.store.away = True
     assert [await fleet.buys(1, 0.1) for _ in range(3)] == [True, False, False]
+    assert fleet.budgets[1].left_usd(0) == 0.0
     assert not await fleet.buys(0, 0.1)
     assert fleet.budgets[1].is_local
 
