@@ -1,14 +1,14 @@
 """A bounded set of connections to Redis, and one pipelined exchange of commands. No retries.
 
-The caller (`shared_redis.py`) sets one timeout for everything: waiting for a connection, connecting, sending and
-reading. redis-py's retries, health checks and timeouts are off; its client, its pipelines and its pool's queue are
-bypassed for the function calls that they cost.
+The caller (`shared_redis.py`) sets one timeout for everything: waiting for a connection, which ends a little earlier,
+connecting, sending and reading. redis-py's retries, health checks and timeouts are off; its client, its pipelines and
+its pool's queue are bypassed for the function calls that they cost.
 """
 
 import asyncio
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
@@ -16,7 +16,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
+from implementations.resilience.stalls import within
+
 CONNECTIONS = 32
+TURN_S = 0.2  # with less time left for the exchange, it would be broken off, and the connection with it
 CLOSE_S = 1.0
 KNOWN_S = 10.0
 IS_REPLICA = ReadOnlyError, MasterDownError
@@ -71,8 +74,12 @@ class Connections:
         self._known_until_s = 0.0
 
     async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
-        """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions."""
-        connection = await self._free.get()
+        """Send all in one pipeline, not as a transaction. Replies are raw, without redis-py's conversions.
+
+        Raises TimeoutError if no connection is free within TURN_S.
+        """
+        async with within(TURN_S) if self._free.empty() else nullcontext():
+            connection = await self._free.get()
         on_turn()
         try:
             if await _is_spent(connection):

@@ -20,7 +20,7 @@ from implementations.accounting.money import micro_usd
 from implementations.accounting.shared_budget import Entry
 from implementations.accounting.shared_ledger import SharedLedger
 from implementations.resilience import call
-from implementations.shared_state import lateness, shared_redis
+from implementations.shared_state import connections, lateness, shared_redis
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.shared_redis import Access, RedisMode, SharedRedis
@@ -41,6 +41,7 @@ DAY = NOON.date()
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy with something else is no Redis that fails."""
+    monkeypatch.setattr(connections, "TURN_S", 30.0)
     monkeypatch.setattr(shared_redis, "PATIENCE_S", 30.0)
     monkeypatch.setattr(call, "PATIENCE_S", 30.0)
     monkeypatch.setattr(lateness, "SLOW_S", 30.0)

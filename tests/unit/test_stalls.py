@@ -1,17 +1,19 @@
 """A stall of our own is no reason to give up: what arrived meanwhile is read first."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from unittest.mock import patch
 
 import aiohttp
 import pytest
+from redis.exceptions import ConnectionError as NotConnectedError
 
 from exceptions import ProviderConnectionError
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import brief_call, calling
 from implementations.resilience.stalls import stall_grace_s, within
-from implementations.shared_state.connections import Command
+from implementations.shared_state.connections import TURN_S, Command, Connections
 from implementations.wire.transport import Transport
 from protocols import Reservation
 from tests.fake_redis import Replica
@@ -125,6 +127,30 @@ def test_a_reply_of_redis_that_came_during_a_stall_is_read() -> None:
             return await replica.redis.read(("GET", "key"))
 
     assert on_virtual_time(read()) == [b"cached"]
+
+
+@pytest.mark.parametrize(
+    ("goes_by", "outcome"),
+    [
+        (partial(arriving_during_a_stall, LONG_S), NotConnectedError),
+        (partial(asyncio.sleep, TURN_S + 0.01), TimeoutError),
+    ],
+)
+def test_who_gets_a_connection_to_redis_too_late_leaves_it_to_others_unless_it_was_free_during_a_stall(
+    monkeypatch: pytest.MonkeyPatch, goes_by: Callable[[], Awaitable[None]], outcome: type
+) -> None:
+    async def spent(_: object) -> bool:
+        await asyncio.sleep(0)  # the other one queues
+        await goes_by()
+        raise NotConnectedError
+
+    async def send() -> list[type]:
+        pool = Connections("redis://127.0.0.1:9", connections=1)
+        outcomes = await asyncio.gather(*(pool.send(("PING",)) for _ in range(2)), return_exceptions=True)
+        return [type(one) for one in outcomes]
+
+    monkeypatch.setattr("implementations.shared_state.connections._is_spent", spent)
+    assert on_virtual_time(send()) == [NotConnectedError, outcome]
 
 
 def test_the_shared_budget_s_answer_that_came_during_a_stall_decides() -> None:
