@@ -108,8 +108,10 @@ def _install_litellm(home: Path) -> None:
 def _install_portkey(home: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / name, home)
-    _run(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"), cwd=home)
+    _run(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"), cwd=home)
 
 
 def _run(command: tuple[str, ...], cwd: Path = ROOT) -> None:
-    subprocess.run(command, check=True, cwd=cwd)  # noqa: S603  our own words
+    """Raises SystemExit when it fails; it has told why."""
+    if subprocess.run(command, check=False, cwd=cwd).returncode:  # noqa: S603  our own words
+        raise SystemExit(f"Failed: {' '.join(command)}")
