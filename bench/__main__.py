@@ -8,7 +8,6 @@ if find_spec("hdrh") is None:
 
 import argparse
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from bench.machine import cores, need
 from bench.measuring import FULL, SHORT, Spans
 from bench.page import PAGE, SCALING, page, scaling_page
 from bench.plots import draw
+from bench.processes import end_when_told
 from bench.profile import profiles
 from bench.rows import Report, Row
 from bench.selection import rows_of
@@ -135,9 +135,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     need(*NEEDS.get(options.what, ()))
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that nothing is left running: Redis ignores a closed terminal
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
-            signal.signal(number, lambda *_: sys.exit("Stopped."))
+    end_when_told()
     try:
         _do(options)
     except KeyboardInterrupt:

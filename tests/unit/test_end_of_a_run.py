@@ -20,6 +20,26 @@ def server():
 def test_that_is_interrupted(server):
     os.kill(os.getpid(), {number:d})
 """
+READING = """
+import asyncio, os, socket, uvloop
+from bench.processes import end_when_told
+
+class Connection(asyncio.Protocol):
+    def data_received(self, answer):
+        os.kill(os.getpid(), {number:d})
+
+async def measurement():
+    ours, theirs = socket.socketpair()
+    await asyncio.get_running_loop().create_connection(Connection, sock=ours)
+    theirs.send(b"an answer")
+    await asyncio.sleep(10)
+
+end_when_told()
+try:
+    uvloop.run(measurement())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
 
 
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
@@ -42,3 +62,15 @@ def test_the_servers_of_the_tests_are_stopped(number: signal.Signals, tmp_path: 
         timeout=60,
     )
     assert (ended.returncode, (tmp_path / "stopped").exists()) == (pytest.ExitCode.INTERRUPTED, True), ended.stdout
+
+
+def test_a_benchmark_that_reads_an_answer_when_it_is_told_to_end_ends(number: signal.Signals) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", READING.format(number=number)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.stdout == "interrupted\n", ended.stderr
