@@ -97,8 +97,8 @@ class RedisServer:
 def redis_server(directory: Path, *options: str, password: str | None = None) -> Iterator[RedisServer]:
     """Run one until the block ends."""
     server = RedisServer(directory, *options, password=password)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

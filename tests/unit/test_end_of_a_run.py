@@ -5,8 +5,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.integration import redis_server
 
 ROOT = Path(__file__).parents[2]
 WITH_A_SERVER = """
@@ -74,3 +77,20 @@ def test_a_benchmark_that_reads_an_answer_when_it_is_told_to_end_ends(number: si
         timeout=60,
     )
     assert ended.stdout == "interrupted\n", ended.stderr
+
+
+def test_a_redis_that_is_about_to_answer_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started, start = [], subprocess.Popen
+
+    def recorded(*command: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*command, **options))
+        return started[-1]
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", recorded)
+    monkeypatch.setattr(redis_server, "wait_until", interrupted)
+    with pytest.raises(KeyboardInterrupt), redis_server.redis_server(tmp_path):
+        pass
+    assert started[0].poll() is not None
