@@ -75,12 +75,18 @@ class Harness:
         self.metrics = new_metrics()
         self.accounting = accounting_of(FixedPrices(0.5), metrics=self.metrics, now=Calendar())
         self.judge = FakeProvider(*script)
-        self.metered = Metered(self.judge, budget=unlimited(), accounting=self.accounting, clock=self.clock)
+        self.money = unlimited()
+        self.metered = Metered(self.judge, budget=self.money, accounting=self.accounting, clock=self.clock)
         self.call = call(self.clock)
 
     async def ask(self) -> ProviderReply:
         with calling(self.call):
             return await self.metered.generate_comparison(request())
+
+    @property
+    def put_aside(self) -> list[int]:
+        """Today and this month: what is held and not spent."""
+        return [account.held - account.spent for account in self.money.accounts]
 
     def booked(self, outcome: AttemptOutcome) -> float | None:
         return sample(
@@ -116,6 +122,8 @@ async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
         )
     ]
     assert harness.call.record.upstream_s == 1.5
+    assert [account.spent for account in harness.money.accounts] == [500_000, 500_000]
+    assert harness.put_aside == [0, 0]
     assert harness.booked(AttemptOutcome.SUCCESS) == 1
     assert harness.accounting.activity(ProviderName.ANTHROPIC).in_flight == 0
 
@@ -139,6 +147,7 @@ async def test_a_failed_attempt_is_booked_under_its_outcome_and_passed_on(
     assert passed.value is failure
     assert [attempt.outcome for attempt in harness.call.record.attempts] == [outcome]
     assert harness.booked(outcome) == 1
+    assert harness.put_aside == [0, 0]
     activity = harness.accounting.activity(ProviderName.ANTHROPIC)
     assert (activity.in_flight, activity.failure_count) == (0, 1)
 
@@ -159,11 +168,24 @@ async def test_a_cancelled_attempt_is_booked_but_says_nothing_about_the_provider
 
 
 async def test_every_attempt_of_a_call_is_recorded_in_order() -> None:
-    harness = Harness(ProviderUnavailableError("overloaded"), reply())
+    async def fails(_: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(1.0)
+        current_call().record.provider_request_id = "of the first"
+        raise ProviderUnavailableError("overloaded")
+
+    async def answers(_: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(2.0)
+        return reply()
+
+    harness = Harness(fails, answers)
     with calling(harness.call):
         await Retrying(harness.metered, retries=Twice()).generate_comparison(request())
-    outcomes = [attempt.outcome for attempt in harness.call.record.attempts]
-    assert outcomes == [AttemptOutcome.UNAVAILABLE, AttemptOutcome.SUCCESS]
+    record = harness.call.record
+    assert [(attempt.outcome, attempt.duration_s, attempt.provider_request_id) for attempt in record.attempts] == [
+        (AttemptOutcome.UNAVAILABLE, 1.0, "of the first"),
+        (AttemptOutcome.SUCCESS, 2.0, None),
+    ]
+    assert record.upstream_s == 3.0
 
 
 def test_an_attempt_has_all_of_its_time_and_ends_as_a_provider_timeout_after_it() -> None:
