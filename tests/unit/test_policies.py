@@ -194,10 +194,13 @@ def test_an_attempt_has_all_of_its_time_and_ends_as_a_provider_timeout_after_it(
         with calling(call(Clock(), attempt_timeout_s=30.0)):
             return await limited.generate_comparison(request())
 
+    unheard: list[object] = []
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: unheard.append(context))
         assert runner.run(answers_after(29.9)) == reply()
         with pytest.raises(ProviderTimeoutError):
             runner.run(answers_after(30.1))
+    assert unheard == [], "the end of an attempt that was answered is called off"
 
 
 class StandingStill(FakeProvider):
