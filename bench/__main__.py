@@ -10,7 +10,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -181,6 +181,7 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
             server_core=server_core, other_core=other_core, directory=Path(directory), say=progress.console.print
         )
         report: Report = getattr(Bench(stage, progress, options), options.what)()
+    report = replace(report, machine={**report.machine, **stage.versions})
     is_trial = (
         options.length < 1
         or options.rounds < FEWEST_ROUNDS

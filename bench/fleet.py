@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.machine import version_of
 from bench.processes import HOST, ROOT, Running
 from bench.setups import Need, World, redis_at
 from bench.stage import Stage
@@ -116,6 +117,7 @@ def _balancer(stage: Stage, replicas: Sequence[Replica], control: Path) -> Itera
     addresses = {replica.name.upper(): f"{HOST}:{replica.port}" for replica in replicas}
     env = {"BIND": f"{HOST}:{port}", "ADMIN_SOCKET": str(control), **addresses}
     command = ("haproxy", "-f", str(CONFIG))
+    stage.versions["HAProxy"] = version_of("haproxy", "-v")
     with stage.process("haproxy", command, port, env, core=stage.other_core) as balancer:
         time.sleep(CHECKED_S)
         yield balancer

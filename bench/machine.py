@@ -63,6 +63,12 @@ def need(*programs: str) -> None:
         raise SystemExit(f"Install {' and '.join(missing)} first.")
 
 
+def version_of(program: str, option: str = "--version") -> str:
+    """What it calls itself: the first words."""
+    said = subprocess.run((program, option), capture_output=True, text=True, check=True).stdout  # noqa: S603  our own
+    return " ".join(said.split()[:3])
+
+
 def _git(*command: str) -> str:
     """What git says; nothing without git."""
     if shutil.which("git") is None:

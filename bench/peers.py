@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from bench.machine import version_of
 from bench.processes import HOST, ROOT, Running
 from bench.question import posted
 from bench.setups import World
@@ -77,11 +78,10 @@ def versions() -> dict[str, str]:
     """Name and version, as the locks pin them, and Node's."""
     pinned = next(line for line in LITELLM_LOCK.read_text().splitlines() if line.startswith("litellm=="))
     packages = orjson.loads(PORTKEY_LOCK.read_bytes())["packages"]
-    node = subprocess.run(("node", "--version"), capture_output=True, text=True, check=True)  # noqa: S607
     return {
         "litellm": pinned.removeprefix("litellm==").split()[0],
         "portkey": packages["node_modules/@portkey-ai/gateway"]["version"],
-        "node": node.stdout.strip().removeprefix("v"),
+        "node": version_of("node").removeprefix("v"),
     }
 
 

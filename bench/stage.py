@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 
 from api_models import ProcessingEvent
+from bench.machine import version_of
 from bench.processes import HOST, Running, running
 from bench.setups import Need, Setup, World
 from tests.integration.dialects import OPENAI
 from tests.integration.kafka_broker import broker
-from tests.integration.redis_server import redis_server
+from tests.integration.redis_server import binary, redis_server
 from tests.integration.service_process import environment, free_port, prefixed
 
 
@@ -20,13 +21,14 @@ from tests.integration.service_process import environment, free_port, prefixed
 class Stage:
     """server_core: that of what is measured; other_core: that of everything else. directory: takes logs.
 
-    say: shows a line to people.
+    say: shows a line to people. versions: takes those of the servers that are needed.
     """
 
     server_core: int
     other_core: int
     directory: Path
     say: Callable[[str], None]
+    versions: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def world(self, *, delay_ms: float = 0.0, sigma: float = 0.0, needs: Sequence[Need] = ()) -> Iterator[World]:
@@ -88,10 +90,12 @@ class Stage:
     @contextmanager
     def _need(self, need: Need) -> Iterator[str]:
         if need is Need.REDIS:
+            self.versions["Redis server"] = version_of(binary())
             with redis_server(self.directory) as redis:
                 yield f"{HOST}:{redis.port}"
             return
         own = Path(mkdtemp(dir=self.directory))  # what a broker leaves behind is no other one's
         with broker(own, self.say) as kafka:
+            self.versions["Kafka broker"] = kafka.name
             kafka.create(*(event.topic for event in ProcessingEvent))
             yield kafka.servers
