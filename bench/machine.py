@@ -10,15 +10,19 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+THREADS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 SHOWN = ("quart", "uvicorn", "uvloop", "aiohttp", "pydantic", "orjson", "redis", "aiokafka")
 
 
 def cores() -> tuple[int, int]:
-    """The server's core, and the one for everything else. Raises SystemExit when there are not two."""
-    usable = sorted(os.sched_getaffinity(0))
-    if len(usable) < 2:  # noqa: PLR2004  the server and the load
+    """The server's core, and one for everything else. Raises SystemExit when there are not two.
+
+    The second thread of the server's core is taken only where there is no other.
+    """
+    server, *others = sorted(os.sched_getaffinity(0))
+    if not others:
         raise SystemExit("The benchmark needs two cores: one for the server, one for the load.")
-    return usable[0], usable[1]
+    return server, next((other for other in others if _threads(other) != _threads(server)), others[0])
 
 
 @contextmanager
@@ -49,6 +53,11 @@ def commit() -> str:
     known = _git("rev-parse", "--short", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
     return known + ("+" if changes else "")
+
+
+def _threads(cpu: int) -> str:
+    """Those of its core."""
+    return Path(THREADS.format(cpu)).read_text()
 
 
 def _processor() -> str:
