@@ -16,6 +16,7 @@ from bench.outages.last_cent import last_cent
 from bench.outages.latency import latency
 from bench.outages.outage import outage
 from bench.outages.publishing import publishing
+from bench.processes import end_when_told
 from tests.integration.kafka_broker import Broker, apache
 
 Measurement = Callable[[Path, argparse.Namespace], None]
@@ -54,6 +55,7 @@ def main() -> int:
     parser.add_argument("--away", type=float, default=60.0, help="length of the outage, seconds")
     parser.add_argument("--hang", action="store_true", help="the broker is stopped (SIGSTOP) instead of killed")
     wanted = parser.parse_args()
+    end_when_told()
     wanted.comparisons = wanted.comparisons or COMPARISONS[wanted.measurement]
     wanted.rounds = wanted.rounds or ROUNDS.get(wanted.measurement, 1)
     with tempfile.TemporaryDirectory() as directory:

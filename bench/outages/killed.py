@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from bench.outages.callers import Callers
@@ -51,12 +50,7 @@ async def _until_both_died(
     callers: Callers, port: int, comparisons: int, kill_broker: Callable[[], None], kill_service: Callable[[], None]
 ) -> None:
     asking = asyncio.create_task(callers.ask(port, range(comparisons), rate=RATE))
-    for share, kill in ((0.25, kill_broker), (0.5, kill_service)):
-        reached = partial(_reached, callers, share * comparisons)
-        await asyncio.to_thread(wait_until, reached, within_s=comparisons)
+    for kill in (kill_broker, kill_service):
+        await asyncio.sleep(comparisons / RATE / 4)
         await asyncio.to_thread(kill)
     await asking
-
-
-def _reached(callers: Callers, count: float) -> bool:
-    return len(callers.asked) >= count
