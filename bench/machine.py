@@ -56,8 +56,9 @@ def commit() -> str:
 
 
 def _threads(cpu: int) -> str:
-    """Those of its core."""
-    return Path(THREADS.format(cpu)).read_text()
+    """Those of its core; where the machine does not say, each processor counts as one."""
+    told = Path(THREADS.format(cpu))
+    return told.read_text() if told.exists() else str(cpu)
 
 
 def _processor() -> str:

@@ -19,8 +19,9 @@ HALVES = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
         (HALVES, {0, 1, 2, 3}, (0, 1)),
         (PAIRS, {1, 3}, (1, 3)),
         (PAIRS, {2, 3}, (2, 3)),
+        ({}, {0, 1, 2, 3}, (0, 1)),
     ],
-    ids=["neighbours are threads", "neighbours are cores", "some are others'", "one core"],
+    ids=["neighbours are threads", "neighbours are cores", "some are others'", "one core", "nobody knows"],
 )
 def test_the_load_has_another_core_where_there_is_one(
     threads: Mapping[int, str],
