@@ -55,7 +55,7 @@ def traced_look_up(look_up: LookUp, *, tracer: TracerProtocol) -> LookUp:
 
 @cache
 def _address(base_url: str | None) -> Attributes:
-    """None for a provider inside this process."""
+    """Nothing for a provider inside this process, which has no URL."""
     if base_url is None:
         return {}
     url = urlsplit(base_url)

@@ -8,7 +8,7 @@ from typing import Any
 
 from implementations.resilience.admission import Admission
 from implementations.resilience.single_flight import SingleFlight
-from implementations.resilience.stalls import LONGEST_STALL_GRACE_S
+from implementations.resilience.stalls import stall_grace_s
 from protocols import ClockProtocol, SleepProtocol
 
 POLL_S = 0.02
@@ -62,7 +62,7 @@ class Drain:
         while self._is_busy and (left_s := ends_s - self._clock()) > 0:
             await self._sleep(min(POLL_S, left_s))
         if self._is_busy:
-            await self._sleep(min(self._clock() - ends_s, LONGEST_STALL_GRACE_S))
+            await self._sleep(stall_grace_s(self._clock() - ends_s))
         return not self._is_busy
 
     @property

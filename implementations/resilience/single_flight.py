@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 async def has_landed(*flights: asyncio.Task[Any], within_s: float | None) -> bool:
     """Whether one ends within this time, and that of a stall of our own. Nothing that happens here reaches them."""
-    began_s = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
     ended, _ = await asyncio.wait(flights, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     if within_s is not None and not ended:
-        grace_s = stall_grace_s(began_s + within_s)
+        grace_s = stall_grace_s(loop.time() - began_s - within_s)
         ended, _ = await asyncio.wait(flights, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
     return bool(ended)
 

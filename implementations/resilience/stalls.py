@@ -6,12 +6,12 @@ from types import TracebackType
 LONGEST_STALL_GRACE_S = 0.5
 
 
-def stall_grace_s(due_s: float) -> float:
-    """How many seconds more to wait for what was due at due_s, on the event loop's clock: as many as we are late.
+def stall_grace_s(late_s: float) -> float:
+    """How many seconds more to wait for what was due so many seconds ago: as many, but not for long.
 
     We are late if the loop stood still, and then an answer may have arrived that it has not read yet.
     """
-    return min(asyncio.get_running_loop().time() - due_s, LONGEST_STALL_GRACE_S)
+    return min(late_s, LONGEST_STALL_GRACE_S)
 
 
 class within:  # noqa: N801  used like a function
@@ -39,4 +39,5 @@ class within:  # noqa: N801  used like a function
         return self._limit.expired()
 
     def _end(self) -> None:
-        self._limit.reschedule(asyncio.get_running_loop().time() + stall_grace_s(self._due_s))
+        now_s = asyncio.get_running_loop().time()
+        self._limit.reschedule(now_s + stall_grace_s(now_s - self._due_s))
