@@ -21,7 +21,6 @@ from implementations.access.key_ring import KeyRing
 from implementations.access.keys_file import KeysFile
 from implementations.access.wrong_keys import WrongKeys
 from implementations.accounting.alerts import Alerts
-from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.budget import Budget
 from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.ledger import Ledger
@@ -34,8 +33,9 @@ from implementations.admin_access_impl import AdminAccessImpl
 from implementations.answers_impl import AnswersImpl
 from implementations.anthropic_provider_impl import AnthropicProviderImpl
 from implementations.audit_impl import AuditImpl
-from implementations.background.loop_lag import LoopLag
+from implementations.background.loop_lag import measure_loop_lag
 from implementations.background.provider_monitor import ProviderMonitor
+from implementations.background.repetition import repeated
 from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.cache.local_cache import LocalCache
@@ -90,7 +90,6 @@ from implementations.shared_state.prober import Prober
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
-from implementations.steering.follower import Follower
 from implementations.steering.own_secrets import secrets_of
 from implementations.wire.transport import Transport
 from metrics import Metrics
@@ -133,6 +132,8 @@ from protocols import (
 log = structlog.get_logger("service")
 
 Flights = SingleFlight[ProviderReply]
+OperatorPolls = tuple[Work, Work]
+BackgroundTasks = Mapping[str, Work]
 
 OF_ONE_REPLICA = {"service": {"host", "port"}, "events": {"spool_path"}}  # settings that replicas on one host differ in
 
@@ -319,11 +320,6 @@ class AccountingProvider(Provider):
     def usage(self, ledger: SharedLedger) -> LLMUsageProtocol:
         """The ledger, as the routes read it."""
         return ledger
-
-    @provide
-    def bookkeeper(self, budget: Budget, ledger: SharedLedger, alerts: Alerts, sleep: SleepProtocol) -> Bookkeeper:
-        """Shares the ledger with the other replicas and looks for alerts."""
-        return Bookkeeper(budget=budget, ledger=ledger, alerts=alerts, sleep=sleep)
 
     @provide
     def alerts(
@@ -648,9 +644,9 @@ class SteeringProvider(Provider):
         return circuits
 
     @provide
-    def follower(self, settings: RuntimeSettingsImpl, circuits: CircuitSteeringImpl, sleep: SleepProtocol) -> Follower:
-        """Polls Redis for operators' changes."""
-        return Follower((settings.poll, circuits.poll), sleep=sleep)
+    def operator_polls(self, in_force: RuntimeSettingsImpl, circuits: CircuitSteeringImpl) -> OperatorPolls:
+        """Look for changes that an operator made through another replica; each within its own timeout."""
+        return in_force.poll, circuits.poll
 
     @provide
     def audit(self, events: LLMEventPublisherProtocol) -> AuditProtocol:
@@ -814,44 +810,6 @@ class ProcessProvider(Provider):
         return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *priced}, settings_digest=digest)
 
     @provide
-    async def supervisor(
-        self,
-        settings: Settings,
-        monitor: ProviderMonitor,
-        bookkeeper: Bookkeeper,
-        shared: SharedState,
-        follower: Follower,
-        outbox: Outbox,
-        publisher: EventPublisherImpl,
-        ring: KeyRing,
-        metrics: Metrics,
-        clock: ClockProtocol,
-        sleep: SleepProtocol,
-    ) -> AsyncIterator[Supervisor]:
-        """The background tasks; startup_setup.py starts them."""
-        window_s = settings.events.analytics_window_s
-        tasks: dict[str, Work] = {
-            "loop_lag": LoopLag(metrics=metrics, clock=clock, sleep=sleep).run,
-            "provider_monitor": monitor.run,
-            "bookkeeper": bookkeeper.run,
-            "usage_analytics": lambda: report_usage(publisher.publish_usage, window_s=window_s, sleep=sleep),
-            **outbox.tasks(),
-        }
-        if shared.prober is not None:
-            tasks |= {"redis_prober": shared.prober.run, "steering": follower.run}
-        keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
-        if keys_path is not None:
-            tasks["caller_keys"] = KeysFile(keys_path, ring, metrics=metrics, sleep=sleep).run
-        supervisor = Supervisor(tasks, metrics=metrics, clock=clock, sleep=sleep)
-        yield supervisor
-        await supervisor.stop()
-
-    @provide
-    def background(self, supervisor: Supervisor) -> BackgroundProtocol:
-        """The tasks, as the health probe sees them."""
-        return supervisor
-
-    @provide
     def history(self, clock: ClockProtocol) -> HistoryProtocol:
         """The history of recent responses."""
         return HistoryImpl(clock=clock, now=utc_now)
@@ -882,6 +840,59 @@ class ProcessProvider(Provider):
         return StopSignals(drain)
 
 
+class BackgroundProvider(Provider):
+    """The background tasks: what each does, and how often."""
+
+    scope = Scope.APP
+
+    @provide
+    def tasks(
+        self,
+        settings: Settings,
+        monitor: ProviderMonitor,
+        budget: Budget,
+        ledger: SharedLedger,
+        alerts: Alerts,
+        shared: SharedState,
+        operator_polls: OperatorPolls,
+        outbox: Outbox,
+        publisher: EventPublisherImpl,
+        ring: KeyRing,
+        metrics: Metrics,
+        sleep: SleepProtocol,
+    ) -> BackgroundTasks:
+        """All but that of the event loop's lag, by name."""
+        window_s = settings.events.analytics_window_s
+        tasks: dict[str, Work] = {
+            "provider_monitor": monitor.run,
+            "bookkeeper": repeated(budget.refresh, ledger.send, alerts.check, partial(sleep, 2.0)),
+            "usage_analytics": lambda: report_usage(publisher.publish_usage, window_s=window_s, sleep=sleep),
+            **outbox.tasks(),
+        }
+        if shared.prober is not None:
+            tasks["redis_prober"] = shared.prober.run
+            tasks["steering"] = repeated(*operator_polls, partial(sleep, 2.0))
+        keys_path = secret_file("access", "caller_keys") if settings.access.asks_for_keys else None
+        if keys_path is not None:
+            tasks["caller_keys"] = repeated(KeysFile(keys_path, ring, metrics=metrics).reload, partial(sleep, 5.0))
+        return tasks
+
+    @provide
+    async def supervisor(
+        self, tasks: BackgroundTasks, metrics: Metrics, clock: ClockProtocol, sleep: SleepProtocol
+    ) -> AsyncIterator[Supervisor]:
+        """Runs the tasks; startup_setup.py starts them."""
+        measuring = repeated(partial(measure_loop_lag, metrics=metrics, clock=clock, sleep=sleep))
+        supervisor = Supervisor({"loop_lag": measuring, **tasks}, metrics=metrics, clock=clock, sleep=sleep)
+        yield supervisor
+        await supervisor.stop()
+
+    @provide
+    def background(self, supervisor: Supervisor) -> BackgroundProtocol:
+        """The tasks, as the health probe sees them."""
+        return supervisor
+
+
 def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
     """The wired service. others: in tests, providers that replace ours.
 
@@ -899,6 +910,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
         EventsProvider(),
         AccessProvider(),
         ProcessProvider(),
+        BackgroundProvider(),
         *others,
         context={Settings: settings, ModelCatalogueProtocol: catalogue, Security: Security.of(settings.events)},
         validation_settings=STRICT_VALIDATION,

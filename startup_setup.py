@@ -25,14 +25,13 @@ from api import (
 from api.application import Application
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
-from di import create_container
+from di import OperatorPolls, create_container
 from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
 from implementations.observability.log_writer import LINES
 from implementations.observability.logging_setup import configure_logging
-from implementations.steering.follower import Follower
 from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
@@ -99,7 +98,8 @@ def _install_lifespan(app: Application, container: AsyncContainer, settings: Set
         except BaseException:
             await container.close()
             raise
-        await (await container.get(Follower)).poll()  # operators' changes apply from the first request
+        for poll in await container.get(OperatorPolls):  # operators' changes apply from the first request
+            await poll()
         (await container.get(Supervisor)).start()
         (await container.get(StopSignals)).take_over()
         current = (await container.get(RuntimeSettingsProtocol)).current()

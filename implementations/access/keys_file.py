@@ -8,9 +8,6 @@ import structlog
 from config import Wrong, caller_digests, secret_in
 from implementations.access.key_ring import KeyRing
 from metrics import Metrics
-from protocols import SleepProtocol
-
-LOOK_S = 5.0
 
 log = structlog.get_logger("access")
 
@@ -18,18 +15,11 @@ log = structlog.get_logger("access")
 class KeysFile:
     """Loads the file into the key ring. A file that cannot be read or parsed changes nothing: the old keys stay."""
 
-    def __init__(self, path: Path, ring: KeyRing, *, metrics: Metrics, sleep: SleepProtocol) -> None:
+    def __init__(self, path: Path, ring: KeyRing, *, metrics: Metrics) -> None:
         self._path = path
         self._ring = ring
         self._metrics = metrics
-        self._sleep = sleep
         self._seen: str | Wrong | None = None
-
-    async def run(self) -> None:
-        """Poll in a loop, forever."""
-        while True:
-            await self._sleep(LOOK_S)
-            await self.reload()
 
     async def reload(self) -> None:
         """Poll once: in a thread, because a volume may hang; by content, because mounted volumes swap symlinks."""

@@ -8,13 +8,10 @@ import pytest
 
 from api_models import AlertsResetResponse, AttemptOutcome, CostAlerted, CostAlertType, Purchase, Usage, UsageScope
 from exceptions import CostLimitExceededError
-from implementations.accounting.bookkeeper import Bookkeeper
-from implementations.accounting.ledger import Ledger
-from implementations.accounting.shared_ledger import SharedLedger
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
 from protocols import MICRO, CostRules
 from tests.fake_shared_budget import FakeSharedBudget
-from tests.fakes import Calendar, InstantSleep, alerts, budget, cost_rules, new_metrics, request, sample, settle
+from tests.fakes import Calendar, alerts, budget, cost_rules, new_metrics, request, sample, settle
 
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
 DAY, MONTH = "2026-11-23", "2026-11"
@@ -64,8 +61,6 @@ class Replica:
         self.alerts, self.recorder = alerts(
             self.budget, lambda: self.rules, metrics=self.metrics, now=self.calendar, marks=self.marks
         )
-        ledger = SharedLedger(Ledger(now=self.calendar), None)
-        self.books = Bookkeeper(budget=self.budget, ledger=ledger, alerts=self.alerts, sleep=InstantSleep())
 
     async def spends(self, dollars: float) -> None:
         reservation = await self.budget.reserve(request())
@@ -77,8 +72,9 @@ class Replica:
         await settle()
 
     async def tells(self) -> list[tuple[CostAlertType, float, float, str]]:
-        """What is told in this round of the books."""
-        await self.books.work()
+        """What is told in this round of the background task."""
+        await self.budget.refresh()
+        await self.alerts.check()
         told = [(one.alert_type, one.current_cost, one.threshold, one.period) for one in self.recorder.of(CostAlerted)]
         self.recorder.events.clear()
         return told

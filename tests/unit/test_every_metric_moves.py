@@ -21,7 +21,7 @@ from api_models import (
     Usage,
 )
 from exceptions import CostLimitExceededError, InvalidQueryError, ProviderUnavailableError, ServiceStoppingError
-from implementations.background.loop_lag import LoopLag
+from implementations.background.loop_lag import measure_loop_lag
 from implementations.background.supervisor import Supervisor
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
@@ -229,7 +229,7 @@ async def drive_the_background(watch: Watch) -> None:
     await settle()
     await supervisor.stop()
     clock = Clock()
-    await LoopLag(metrics=watch.metrics, clock=clock, sleep=InstantSleep(clock)).measure()
+    await measure_loop_lag(metrics=watch.metrics, clock=clock, sleep=InstantSleep(clock))
     watch.look()
 
 

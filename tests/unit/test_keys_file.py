@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from implementations.access.digests import digest_of
 from implementations.access.key_ring import KeyRing
-from implementations.access.keys_file import LOOK_S, KeysFile
-from tests.fakes import InstantSleep, new_metrics, sample
+from implementations.access.keys_file import KeysFile
+from tests.fakes import new_metrics, sample
 from tools import caller_key
 
 FIRST, SECOND = "llmp_first-key", "llmp_second-key"
@@ -22,10 +22,6 @@ def written(**keys: list[str]) -> str:
     return f"{{{listed}}}"
 
 
-class AwakeError(Exception):
-    """Ends what would never end."""
-
-
 class Harness:
     """A file of keys, and what polls it."""
 
@@ -34,7 +30,7 @@ class Harness:
         self.path.write_text(written(one=[FIRST]))
         self.ring = KeyRing({"one": frozenset({digest_of(FIRST)})})
         self.metrics = new_metrics()
-        self.file = KeysFile(self.path, self.ring, metrics=self.metrics, sleep=InstantSleep())
+        self.file = KeysFile(self.path, self.ring, metrics=self.metrics)
 
     def owners(self) -> list[str | None]:
         return [self.ring.owner_of(key) for key in (FIRST, SECOND)]
@@ -105,21 +101,6 @@ async def test_a_link_that_is_swapped_is_noticed(harness: Harness, tmp_path: Pat
     harness.path.symlink_to(other)
     await harness.file.reload()
     assert harness.owners() == [None, "one"]
-
-
-async def test_it_looks_again_and_again(harness: Harness) -> None:
-    naps: list[float] = []
-
-    async def writes_while_asleep(seconds: float) -> None:
-        naps.append(seconds)
-        if len(naps) == 3:
-            raise AwakeError
-        harness.path.write_text(written(one=[FIRST, SECOND][: len(naps)]))
-
-    with pytest.raises(AwakeError):
-        await KeysFile(harness.path, harness.ring, metrics=harness.metrics, sleep=writes_while_asleep).run()
-    assert harness.owners() == ["one", "one"]
-    assert naps == [LOOK_S] * 3
 
 
 def test_the_key_that_the_tool_makes_opens_with_the_digest_that_it_prints(

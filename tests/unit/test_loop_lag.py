@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from implementations.background.loop_lag import INTERVAL_S, LoopLag
-from metrics import Metrics
+from implementations.background.loop_lag import INTERVAL_S, measure_loop_lag
 from tests.fakes import Clock, new_metrics, sample
 
 
@@ -21,26 +20,10 @@ class Late:
         await asyncio.sleep(0)
 
 
-def lag(metrics: Metrics, by_s: float) -> LoopLag:
-    clock = Clock()
-    return LoopLag(metrics=metrics, clock=clock, sleep=Late(clock, by_s))
-
-
 @pytest.mark.parametrize(("by_s", "measured_s"), [(0.25, 0.25), (0.0, 0.0), (-INTERVAL_S / 2, 0.0)])
 async def test_only_what_a_sleep_takes_too_long_is_lag(by_s: float, measured_s: float) -> None:
-    metrics = new_metrics()
-    await lag(metrics, by_s).measure()
+    metrics, clock = new_metrics(), Clock()
+    await measure_loop_lag(metrics=metrics, clock=clock, sleep=Late(clock, by_s))
 
     assert sample(metrics, "llm_provider_event_loop_lag_seconds_sum") == pytest.approx(measured_s)
     assert sample(metrics, "llm_provider_event_loop_lag_seconds_count") == 1.0
-
-
-async def test_it_is_measured_for_as_long_as_the_service_runs() -> None:
-    metrics = new_metrics()
-    task = asyncio.create_task(lag(metrics, 0.0).run())
-    for _ in range(5):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
-
-    assert (sample(metrics, "llm_provider_event_loop_lag_seconds_count") or 0) >= 3

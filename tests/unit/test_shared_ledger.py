@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_models import ProviderName, UsageScope
-from implementations.accounting.bookkeeper import Bookkeeper
 from implementations.accounting.ledger import Ledger
 from implementations.accounting.shared_ledger import SharedLedger, Texts
 from protocols import UsageTotals
-from tests.fakes import NOON, Calendar, InstantSleep, alerts, budget, cost_rules, new_metrics, settle
+from tests.fakes import NOON, Calendar
 
 OPENAI = ProviderName.OPENAI
 TODAY = NOON.date()
@@ -158,20 +157,6 @@ async def test_a_reader_s_round_is_not_overwritten_by_a_slower_one_that_began_be
     assert (await shared.read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
     assert await slow
     assert (await replica(usage)[1].read(TODAY, TODAY)).of(OPENAI) == ONE + ONE
-
-
-async def test_what_was_booked_is_written_every_two_seconds() -> None:
-    usage, metrics, sleep = FakeUsage(), new_metrics(), InstantSleep()
-    ledger, shared = replica(usage)
-    own = budget(cost_rules, metrics=metrics)
-    looking, _ = alerts(own, cost_rules, metrics=metrics, now=Calendar())
-    keeping = asyncio.create_task(Bookkeeper(budget=own, ledger=shared, alerts=looking, sleep=sleep).run())
-    for booked in (ONE, ONE + ONE):
-        ledger.book(OPENAI, "a", ONE)
-        await settle()
-        assert (await replica(usage)[1].read(TODAY, TODAY)).of(OPENAI) == booked
-    keeping.cancel()
-    assert set(sleep.naps) == {2.0}
 
 
 async def test_only_the_last_two_days_and_what_changed_is_written() -> None:

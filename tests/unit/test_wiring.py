@@ -1,5 +1,6 @@
 """The container: what it gives is made at once, so it needs no lock; it reads every setting; their digest."""
 
+import asyncio
 import re
 import sys
 from collections.abc import Coroutine
@@ -14,13 +15,18 @@ import protocols
 from api_models import CircuitState, ProviderName
 from config import PREFIX, Group, Setting, Settings, settings_table
 from di import create_container
+from implementations.access.keys_file import KeysFile
+from implementations.accounting.alerts import Alerts
+from implementations.accounting.budget import Budget
+from implementations.accounting.shared_ledger import SharedLedger
 from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
+from implementations.circuit_steering_impl import CircuitSteeringImpl
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from implementations.resilience.provider_guards import Guards, guards_of
-from implementations.steering.follower import Follower
+from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from metrics import Metrics
 from startup_setup import create_app
 from tests.fakes import query, sample
@@ -30,9 +36,13 @@ from tests.monitoring_files import RUNBOOK
 
 HANDLERS = Path(__file__).parents[2] / "api"
 ELSEWHERE: tuple[type, ...] = (
-    *(Supervisor, Follower, StopSignals, EventPublisherImpl, Outbox, Metrics, Settings),
+    *(Supervisor, StopSignals, EventPublisherImpl, Outbox, Metrics, Settings),
     *(protocols.CallerAccessProtocol, protocols.TracerProtocol),
 )
+
+
+class AwakeError(Exception):
+    """Ends what would never end."""
 
 
 def wanted() -> list[type]:
@@ -134,6 +144,52 @@ async def test_the_runbook_says_what_is_missing_without_each_background_task(
     paragraph = RUNBOOK.read_text().partition("### Background task down")[2].partition("###")[0]
     assert len(tasks) > 5
     assert [name for name in tasks if f"`{name}`" not in paragraph] == []
+
+
+async def test_what_the_background_tasks_of_a_fixed_rhythm_do_and_how_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(f'{{"one": ["{"ab" * 32}"]}}')
+    for name, value in {
+        **everything(tmp_path),
+        **prefixed(AUTH_MODE="api_key", CALLER_API_KEYS_FILE=str(keys)),
+    }.items():
+        monkeypatch.setenv(name, value)
+    taken: list[object] = []
+
+    async def pause(seconds: float) -> None:
+        taken.append(seconds)
+        if taken.count(seconds) == 2:
+            raise AwakeError
+
+    def step(kind: type, name: str) -> None:
+        async def take(_: object) -> None:
+            taken.append(f"{kind.__name__}.{name}")
+
+        monkeypatch.setattr(kind, name, take)
+
+    step(Budget, "refresh")
+    step(SharedLedger, "send")
+    step(Alerts, "check")
+    step(RuntimeSettingsImpl, "poll")
+    step(CircuitSteeringImpl, "poll")
+    step(KeysFile, "reload")
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    container = create_container(Settings.from_environment())
+    tasks = (await container.get(Supervisor))._works  # noqa: SLF001
+    done: dict[str, list[object]] = {}
+    for name in ("bookkeeper", "steering", "caller_keys", "loop_lag"):
+        with pytest.raises(AwakeError):
+            await tasks[name]()
+        done[name], taken = taken, []
+    await container.close()
+    assert done == {
+        "bookkeeper": ["Budget.refresh", "SharedLedger.send", "Alerts.check", 2.0] * 2,
+        "steering": ["RuntimeSettingsImpl.poll", "CircuitSteeringImpl.poll", 2.0] * 2,
+        "caller_keys": ["KeysFile.reload", 5.0] * 2,
+        "loop_lag": [0.1] * 2,
+    }
 
 
 async def digest(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
