@@ -18,6 +18,7 @@ from protocols import ClockProtocol, EventHealth, SleepProtocol, Work
 FLUSH_TIMEOUT_S = 5.0
 FLUSH_POLL_S = 0.02
 TICK_S = 1.0
+KAFKA_AWAY = "kafka_away"
 
 
 class Outbox(Protocol):
@@ -89,7 +90,7 @@ class KafkaOutbox:
         self._queue = queue
         self._connection = connection
         self._lanes = {event: lane(event) for event in ProcessingEvent}
-        self._modes = DegradedModes(queue, connection, self._lanes.values(), spool, metrics=metrics)
+        self._modes = DegradedModes(self.health, metrics=metrics)
         self._spool = spool
         self._service_name = service_name
         self._max_age_s = max_age_s
@@ -121,9 +122,9 @@ class KafkaOutbox:
         """Whether Kafka accepted the last messages, and what is waiting."""
         return EventHealth(
             kafka=DependencyStatus.HEALTHY if self._connection.is_well else DependencyStatus.UNHEALTHY,
-            buffering=self._modes.buffering,
-            dropping=self._modes.dropping,
-            spool_fault=self._modes.spool_fault,
+            buffering=self._awaited,
+            dropping=self._queue.dropped_lately,
+            spool_fault=None if self._spool is None else self._spool.fault,
         )
 
     def tasks(self) -> Mapping[str, Work]:
@@ -149,6 +150,13 @@ class KafkaOutbox:
         if self._spool is not None:
             self._spool.close()
         self._queue.close()
+
+    @property
+    def _awaited(self) -> str | None:
+        """What events wait for; None while they are being sent."""
+        if self._queue.pending and not self._connection.is_well:
+            return self._connection.waits_for or KAFKA_AWAY
+        return ", ".join(sorted({lane.waits_for for lane in self._lanes.values() if lane.waits_for})) or None
 
     async def _keep_house(self) -> None:
         """Periodically expire old events and log mode changes."""
