@@ -7,7 +7,7 @@ import sys
 import orjson
 
 from config import caller_digests
-from implementations.access.digests import digest_of
+from implementations.access.key_ring import digest_of
 
 KEY_PREFIX = "llmp_"
 KEY_BYTES = 32

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from config import IPNetwork
-from implementations.access.digests import digest_of
+from implementations.access.key_ring import digest_of
 
 
 class AdminKey:

@@ -16,7 +16,7 @@ from quart.typing import TestClientProtocol as Client
 
 from api.caller_gate import ADMIN_ROUTES, OPEN_PATHS, needs_no_caller
 from api_models import CostTracked, RequestCompleted, RequestStarted
-from implementations.access.digests import digest_of
+from implementations.access.key_ring import digest_of
 from implementations.access.wrong_keys import MOST_FAILURES
 from protocols import LLMEventPublisherProtocol
 from startup_setup import create_app

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from implementations.access.digests import digest_of
+from implementations.access.key_ring import digest_of
 from tests.integration.service_process import QUESTION, ROOT, environment, mocked, service
 from tests.integration.stand_in import answer, standing_in
 

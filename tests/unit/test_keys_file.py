@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from implementations.access.digests import digest_of
-from implementations.access.key_ring import KeyRing
+from implementations.access.key_ring import KeyRing, digest_of
 from implementations.access.keys_file import KeysFile
 from tests.fakes import new_metrics, sample
 from tools import caller_key
