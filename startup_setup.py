@@ -17,7 +17,6 @@ from api import (
     health_routes,
     llm_routes,
     operations_routes,
-    page_routes,
     request_report,
     request_tracing,
     usage_routes,
@@ -78,7 +77,6 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
     app.register_blueprint(cache_routes.blueprint)
     app.register_blueprint(health_routes.blueprint)
     app.register_blueprint(operations_routes.blueprint)
-    app.register_blueprint(page_routes.blueprint)
     app.register_blueprint(documentation_routes.blueprint)
     if settings.admin.key_in_force is not None:
         for routes in (admin_routes, admin_settings, admin_circuits):

@@ -1,11 +1,15 @@
-"""What this process is doing, for operators: known figures only, without any I/O."""
+"""What this process is doing, for operators: known figures only, without any I/O, and the page that shows them.
+
+The page contains no figures: it fetches them, with a key where one is required.
+"""
 
 from dishka import FromDishka
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from quart_dishka import inject
 
 from api import operations_rendering as rendered
 from api.response_rendering import json_answer
+from api.static_texts import page
 from api_models import DegradedMode, OperationsResponse
 from config import Settings
 from metrics import Metrics, count_of
@@ -19,10 +23,12 @@ from protocols import (
     RuntimeSettingsProtocol,
 )
 
-blueprint = Blueprint("operations", __name__, url_prefix="/api/v1")
+PAGE = page("operations.html")
+
+blueprint = Blueprint("operations", __name__)
 
 
-@blueprint.get("/operations")
+@blueprint.get("/api/v1/operations")
 @inject
 async def operations(
     settings: FromDishka[Settings],
@@ -52,3 +58,9 @@ async def operations(
         money=budget.spending(),
     )
     return json_answer(body)
+
+
+@blueprint.get("/")
+async def show() -> Response:
+    """The page, or 304."""
+    return PAGE.answer(request)

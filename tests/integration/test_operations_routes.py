@@ -7,7 +7,7 @@ import pytest
 from dishka import Provider, Scope, provide
 from quart.typing import TestClientProtocol as Client
 
-from api.page_routes import PAGE
+from api.operations_routes import PAGE
 from api_models import ErrorCode
 from exceptions import CostLimitExceededError
 from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol

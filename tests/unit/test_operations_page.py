@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.page_routes import PAGE as KEPT
+from api.operations_routes import PAGE as KEPT
 
 ROOT = Path(__file__).parents[2]
 PAGE, POLICY = KEPT.text.decode(), KEPT.headers["Content-Security-Policy"]
@@ -36,7 +36,8 @@ ELEMENTS = Elements().found
 
 def test_the_page_is_read_as_utf_8_whatever_the_locale() -> None:
     strictly = ("-X", "warn_default_encoding", "-W", "error::EncodingWarning")
-    subprocess.run([sys.executable, *strictly, "-c", "import api.page_routes"], cwd=ROOT, check=True)
+    reading = "from api.static_texts import page; page('operations.html')"
+    subprocess.run([sys.executable, *strictly, "-c", reading], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("tag", ["script", "style"])
