@@ -106,10 +106,10 @@ def _charged_usd(answer: JsonObject) -> float | None:
     return None if charged is None or upstream is None else charged + upstream
 
 
-def _failure_of_route(request: ProviderRequest, answer: JsonObject, *, now_s: float) -> ProviderError | None:
+def _failure_of_route(request: ProviderRequest, answer: JsonObject, now_s: float) -> ProviderError | None:
     """The error of the answer or of its choice, or their lack, with what was charged nevertheless."""
     choice = at(answer, "choices", 0)
-    failure = failure_in_success(answer, now_s=now_s) or failure_in_success(choice, now_s=now_s)
+    failure = failure_in_success(answer, now_s) or failure_in_success(choice, now_s)
     if failure is None and not choice:
         failure = BrokenReplyError("the answer holds no choice")
     if failure is None and at(choice, "finish_reason") == "error":

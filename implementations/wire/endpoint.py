@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import SecretStr
@@ -19,12 +19,7 @@ T = TypeVar("T")
 QUICK_BYTES = 64 * 1024
 NO_HEADERS: Mapping[str, str] = {}
 
-
-class FailureReader(Protocol):
-    """Finds the failure inside a 2xx answer."""
-
-    def __call__(self, answer: JsonObject, /, *, now_s: float) -> ProviderError | None:
-        """None if there is none. now_s: epoch seconds."""
+FailureReader = Callable[[JsonObject, float], ProviderError | None]  # of a 2xx answer, received at these epoch seconds
 
 
 class Endpoint:
@@ -60,7 +55,7 @@ class Endpoint:
         if reply.status not in SUCCESSES:
             raise failure_of_answer(reply.status, reply.headers, await _error_json(reply), now_s=reply.received_at_s)
         answer = await _off_the_loop(read_object, reply.body)
-        failure = failure_in(answer, now_s=reply.received_at_s)
+        failure = failure_in(answer, reply.received_at_s)
         if failure is not None:
             raise failure
         return answer

@@ -69,7 +69,7 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
     )
 
 
-def failure_in_success(body: JsonObject, *, now_s: float) -> ProviderError | None:
+def failure_in_success(body: JsonObject, now_s: float) -> ProviderError | None:
     """The class for an error inside a 2xx response, None if there is none. now_s: epoch seconds.
 
     Its code replaces the status; without one it counts as 500, or as 400 if it says so in a word.
