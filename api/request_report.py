@@ -34,30 +34,28 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 def install(app: Application, *, metrics: Metrics, admission: AdmissionProtocol) -> None:
     """Give every request of this application a scope, a correlation id, a log line and its metrics."""
-    report = _Report(metrics, admission)
-
-    @contextmanager
-    def around(request: ServiceRequest) -> Iterator[Finish]:
-        scope = begin(request)
-        report.in_flight += 1
-        try:
-            yield partial(report.finish, scope)
-        finally:
-            report.in_flight -= 1
-            report.write(scope)
-
-    app.scoped = around
+    app.scoped = _Report(metrics, admission).around
 
 
 class _Report:
     def __init__(self, metrics: Metrics, admission: AdmissionProtocol) -> None:
-        self.in_flight = 0
+        self._in_flight = 0
         self._metrics = metrics
         self._admission = admission
         self._log = structlog.get_logger("request").bind()  # bound once, not looked up for each line
-        metrics.http_in_flight.set_function(lambda: self.in_flight)
+        metrics.http_in_flight.set_function(lambda: self._in_flight)
 
-    def finish(self, scope: RequestScope, response: ResponseTypes) -> None:
+    @contextmanager
+    def around(self, request: ServiceRequest) -> Iterator[Finish]:
+        scope = begin(request)
+        self._in_flight += 1
+        try:
+            yield partial(self._finish, scope)
+        finally:
+            self._in_flight -= 1
+            self._write(scope)
+
+    def _finish(self, scope: RequestScope, response: ResponseTypes) -> None:
         scope.status, scope.answered_s = response.status_code, time.perf_counter()
         response.headers.add(CORRELATION_HEADER, str(scope.correlation_id))
         if not response.headers.getlist("Cache-Control"):
@@ -65,7 +63,7 @@ class _Report:
         if self._admission.is_draining:
             response.headers["Connection"] = "close"
 
-    def write(self, scope: RequestScope) -> None:
+    def _write(self, scope: RequestScope) -> None:
         request, elapsed_s = scope.request, (scope.answered_s or time.perf_counter()) - scope.began_s
         rule = request.url_rule.rule if request.url_rule else "unmatched"
         method = request.method if request.method in METHODS else "other"
