@@ -38,8 +38,7 @@ class EventPublisherImpl:
 
     def publish_usage(self) -> None:
         """Close the current usage window and publish it."""
-        if self._enabled:
-            self.publish(self._usage.turn())
+        self.publish(self._usage.turn())
 
     def health(self) -> EventHealth:
         """The known state of Kafka and of the pending events."""
