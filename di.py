@@ -350,9 +350,7 @@ class AccountingProvider(Provider):
     @provide
     def prices(self, settings: Settings) -> PricesProtocol:
         """Token prices."""
-        prices = Prices(settings.models.price_overrides, base_urls=settings.base_urls(), now=utc_now)
-        prices.load()
-        return prices
+        return Prices(settings.models.price_overrides, base_urls=settings.base_urls(), now=utc_now)
 
 
 class RequestProvider(Provider):

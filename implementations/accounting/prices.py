@@ -43,10 +43,8 @@ class Prices:
         self._base_urls = base_urls
         self._overrides = {key: _rates(row) for key, row in overrides.items()}
         self._now = now
-
-    def load(self) -> None:
-        """Load the tables now; otherwise the library does so at the first price, while a caller waits."""
-        _listed_rates(ProviderName.OPENAI, "gpt-4o", self._now().date(), SMALL_PROMPT)
+        # The library loads its tables at the first price; now nobody waits for that.
+        _listed_rates(ProviderName.OPENAI, "gpt-4o", now().date(), SMALL_PROMPT)
 
     def cost_usd(self, provider: ProviderName, purchase: Purchase, *, asked: str) -> float | None:
         """The cost at current prices; None if the price or the token counts are unknown.
