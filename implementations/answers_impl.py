@@ -112,13 +112,13 @@ class AnswersImpl:
         call = current_call()
         flight_key = (self._cache.generation, key) if self._query.cache_use is CacheUse.NORMAL else uuid4()
         while True:
-            patience = call.deadline.share(share)
-            left_s, joins_another = patience.remaining_s(), self._flights.is_under_way(flight_key)
+            deadline = call.deadline.share(share)
+            left_s, joins_another = deadline.remaining_s(), self._flights.is_under_way(flight_key)
             is_in_vain = self._has_waited_in_vain and not joins_another and call.longest_wait_s() < 0
             if left_s <= 0 or is_in_vain:
                 raise _too_late(candidate, provider_was_asked=False)
             outcome = CacheOutcome.COALESCED if joins_another else self._if_bought
-            flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), patience)
+            flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), deadline)
             task = self._flights.board(
                 flight_key, partial(self._purchase, key, candidate, flight), on_start=call.holds_slot_for
             )
@@ -128,12 +128,12 @@ class AnswersImpl:
                         return Answer(candidate=candidate, reply=result_of(task), outcome=outcome)
                     if (late := self._landed()) is not None:
                         return late
-                    left_s = patience.remaining_s()
+                    left_s = deadline.remaining_s()
                 self._leave(task, flight.record, candidate, outcome)
                 raise _too_late(candidate, provider_was_asked=True)
             except ServiceError as failure:
                 self._has_waited_in_vain |= flight.deadline.remaining_s() < LANDING_S
-                if not (joins_another and _may_join_next(failure, share, patience)):
+                if not (joins_another and _may_join_next(failure, share, deadline)):
                     raise
             finally:
                 call.record.add(flight.record)
@@ -186,7 +186,7 @@ def _tell(left: LeftFlight) -> None:
     record.upstream_s += sum(attempt.duration_s for attempt in untold)
 
 
-def _may_join_next(failure: ServiceError, share: TimeShare, patience: Deadline) -> bool:
+def _may_join_next(failure: ServiceError, share: TimeShare, deadline: Deadline) -> bool:
     """Whether a request that joined a flight which failed so has time for the next one.
 
     The flight may have had too little time for what this request has time for, an attempt or a pause that the provider
@@ -194,7 +194,7 @@ def _may_join_next(failure: ServiceError, share: TimeShare, patience: Deadline) 
     """
     if share is TimeShare.HALF:  # another candidate may be asked
         return False
-    return failure.ran_out_of_time and patience.remaining_s() >= failure.pause_s + SHORTEST_ATTEMPT_S
+    return failure.ran_out_of_time and deadline.remaining_s() >= failure.pause_s + SHORTEST_ATTEMPT_S
 
 
 def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:

@@ -139,8 +139,8 @@ class CacheManagerImpl:
     async def _from_both(self, key: str, shared: EntryStore) -> tuple[str, CachedReply | None]:
         """The tier that answered and its reply: Redis, else local."""
         try:
-            with waiting_for_redis() as patience_s:
-                entry = await shared.get(key, patience_s=patience_s)
+            with waiting_for_redis() as timeout_s:
+                entry = await shared.get(key, timeout_s=timeout_s)
         except RedisAwayError:
             self._metrics.cache_lookups.of(REDIS, "unavailable").inc()
             return LOCAL, _reply_in(self._local.get(key))

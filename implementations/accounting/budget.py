@@ -155,8 +155,8 @@ class Budget:
             return self._own_answer(reservation, limits)
         asking = self._sync.start(self._shared.take(reservation, limits))
         asking.add_done_callback(lambda _: self._sync_soon())  # what is granted too late is given back
-        with waiting_for_redis() as patience_s:
-            is_answered = await has_landed(asking, within_s=patience_s)
+        with waiting_for_redis() as timeout_s:
+            is_answered = await has_landed(asking, within_s=timeout_s)
         answer = asking.result() if is_answered else None
         return self._own_answer(reservation, limits) if answer is None else answer
 

@@ -25,7 +25,7 @@ from implementations.resilience.stalls import within
 from metrics import Metrics
 from protocols import ClockProtocol, SleepProtocol
 
-PATIENCE_S = 0.25  # the longest that an answer waits for its events
+STORE_TIMEOUT_S = 0.25  # the longest that an answer waits for its events
 RETRY_S = 1.0
 CLOSE_S = 1.0  # the longest wait for each last access
 MOST_IDS_LOGGED = 20
@@ -100,12 +100,12 @@ class Spool:
         self._has_work.set()
 
     async def stored(self) -> None:
-        """Wait until what was inserted is stored; PATIENCE_S at most, and not while the disk refuses or hangs."""
+        """Wait until what was inserted is stored; STORE_TIMEOUT_S at most, and not while the disk refuses or hangs."""
         newest = next(reversed(self._unstored), None)
         if newest is None:
             return
         with contextlib.suppress(TimeoutError):
-            async with within(PATIENCE_S):
+            async with within(STORE_TIMEOUT_S):
                 while self._may_store(newest.since_s):
                     await self._noted.wait()
         if self._may_store(newest.since_s):

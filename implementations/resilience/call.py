@@ -17,7 +17,7 @@ from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
 ATTEMPT_SHARE = 0.98  # of a brief call
-PATIENCE_S = 0.25  # with Redis, for all that one request asks of it
+REDIS_TIMEOUT_S = 0.25  # for all that one request asks of Redis
 
 
 @value_object
@@ -38,7 +38,7 @@ class Deadline:
             case TimeShare.ALL:
                 return self
             case TimeShare.MOST:
-                return self.earlier_by(min(PATIENCE_S, self.remaining_s() / 2))
+                return self.earlier_by(min(REDIS_TIMEOUT_S, self.remaining_s() / 2))
             case TimeShare.HALF:
                 return self._until(self.clock() + self.remaining_s() / 2)
 
@@ -157,12 +157,12 @@ def waiting_for_redis() -> Iterator[float]:
     """Yields the seconds that this call may still wait for Redis, and counts what is waited inside."""
     call = _current.get(None)
     if call is None:
-        yield PATIENCE_S
+        yield REDIS_TIMEOUT_S
         return
     clock, record = call.deadline.clock, call.record
     began_s = clock()
     try:
-        yield max(0.0, min(PATIENCE_S - record.redis_s, call.deadline.remaining_s()))
+        yield max(0.0, min(REDIS_TIMEOUT_S - record.redis_s, call.deadline.remaining_s()))
     finally:
         record.redis_s += clock() - began_s
 

@@ -7,7 +7,7 @@ Every read also fetches the generation, so no replica returns an entry that anot
 from collections.abc import Callable
 from contextlib import suppress
 
-from implementations.resilience.call import PATIENCE_S
+from implementations.resilience.call import REDIS_TIMEOUT_S
 from implementations.shared_state.connections import Command
 from implementations.shared_state.envelope import MAX_ENTRY_BYTES, SCHEMA, Flaw, FlawedEntryError, seal, unseal
 from implementations.shared_state.faults import Fault, RedisAwayError
@@ -59,9 +59,9 @@ class EntryStore:
         for flaw in Flaw:  # rates need a first zero
             metrics.cache_corrupt.of(flaw)
 
-    async def get(self, name: str, *, patience_s: float = PATIENCE_S) -> StoredEntry | None:
-        """The entry, or None if Redis has no usable one. Raises RedisAwayError within patience_s."""
-        give_up_at_s = self._clock() + patience_s
+    async def get(self, name: str, *, timeout_s: float = REDIS_TIMEOUT_S) -> StoredEntry | None:
+        """The entry, or None if Redis has no usable one. Raises RedisAwayError within timeout_s."""
+        give_up_at_s = self._clock() + timeout_s
         while True:
             if self._clear_pending:
                 raise RedisAwayError(Fault.AWAY)  # cleared here, but Redis has not been told yet
@@ -70,7 +70,7 @@ class EntryStore:
                 self._ask_generation,
                 ("GETRANGE", key, 0, MAX_ENTRY_BYTES),
                 ("PTTL", key),
-                patience_s=give_up_at_s - self._clock(),
+                timeout_s=give_up_at_s - self._clock(),
             )
             self._learn(number)
             if self._generation.number == asked:

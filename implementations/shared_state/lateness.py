@@ -4,7 +4,7 @@ from math import inf
 
 from protocols import ClockProtocol
 
-SLOW_S = 0.12  # so that a request that looks up and reserves fits into PATIENCE_S
+SLOW_S = 0.12  # so that a request that looks up and reserves fits into REDIS_TIMEOUT_S
 ONE_STALL_S = 0.05  # our own event loop was held up: all that was awaited comes due in the same moment
 
 
@@ -25,11 +25,11 @@ class Lateness:
 
 
 class Timing:
-    """One exchange, from now on, for patience_s at most."""
+    """One exchange, from now on, for timeout_s at most."""
 
-    def __init__(self, lateness: Lateness, patience_s: float) -> None:
+    def __init__(self, lateness: Lateness, timeout_s: float) -> None:
         self._lateness = lateness
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._began_s = lateness.clock()
         self._turn_s: float | None = None
 
@@ -59,9 +59,9 @@ class Timing:
     @property
     def tells_of_redis(self) -> bool:
         """Whether running out of time does: Redis had enough of it, or has replied to nobody since this began."""
-        had_s = self._patience_s - self._waited_s
+        had_s = self._timeout_s - self._waited_s
         is_silent = self._lateness.replied_s <= self._began_s
-        return self._patience_s >= SLOW_S and (had_s >= SLOW_S or is_silent)
+        return self._timeout_s >= SLOW_S and (had_s >= SLOW_S or is_silent)
 
     @property
     def _waited_s(self) -> float:

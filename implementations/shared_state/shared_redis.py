@@ -15,7 +15,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from api_models import CircuitState
-from implementations.resilience.call import PATIENCE_S
+from implementations.resilience.call import REDIS_TIMEOUT_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
 from implementations.resilience.stalls import within
 from implementations.shared_state.connections import Command, ConnectionsProtocol
@@ -66,7 +66,7 @@ class SharedRedis:
     ) -> None:
         self._connections = connections
         self._metrics = metrics
-        rules = CircuitRules(failure_threshold=FAILURE_THRESHOLD, probe_s=PATIENCE_S)
+        rules = CircuitRules(failure_threshold=FAILURE_THRESHOLD, probe_s=REDIS_TIMEOUT_S)
         self._circuits = {
             access: CircuitBreaker(rules, clock=clock, jitter=jitter, on_transition=lambda *_: self._log_mode())
             for access in Access
@@ -93,25 +93,25 @@ class SharedRedis:
         """Whether this circuit is closed."""
         return self._circuits[access].state is CircuitState.CLOSED
 
-    async def read(self, *commands: Command, patience_s: float = PATIENCE_S, time_counts: bool = True) -> list[Any]:
-        """The replies; one about what the key holds is an exception. Raises RedisAwayError, within patience_s.
+    async def read(self, *commands: Command, timeout_s: float = REDIS_TIMEOUT_S, time_counts: bool = True) -> list[Any]:
+        """The replies; one about what the key holds is an exception. Raises RedisAwayError, within timeout_s.
 
         time_counts: False where Redis is not judged by the time, which is that of a large reply: others notice a hang.
         """
-        if not self.works(Access.READ) or patience_s <= 0:
+        if not self.works(Access.READ) or timeout_s <= 0:
             raise RedisAwayError(Fault.AWAY)
-        return (await self._exchange(Access.READ, commands, patience_s, time_counts=time_counts)).replies
+        return (await self._exchange(Access.READ, commands, timeout_s, time_counts=time_counts)).replies
 
     async def write(self, *commands: Command) -> list[Any]:
-        """Likewise, within PATIENCE_S. A write that failed may still have been executed."""
+        """Likewise, within REDIS_TIMEOUT_S. A write that failed may still have been executed."""
         if self.mode is not RedisMode.UP:
             raise RedisAwayError(Fault.AWAY)
-        return (await self._exchange(Access.WRITE, commands, PATIENCE_S)).replies
+        return (await self._exchange(Access.WRITE, commands, REDIS_TIMEOUT_S)).replies
 
     async def probe(self, access: Access, *commands: Command) -> list[Any]:
         """Send in any mode. A slow answer counts as a failure, a refused command shuts. Raises RedisAwayError."""
         try:
-            exchange = await self._exchange(access, commands, PATIENCE_S)
+            exchange = await self._exchange(access, commands, REDIS_TIMEOUT_S)
         except RedisAwayError as away:
             if away.fault in OF_ONE_COMMAND:
                 self._shut(access, away.fault)
@@ -128,14 +128,14 @@ class SharedRedis:
     async def close(self) -> None:
         """Wait for running commands, which are bounded, and close the connections."""
         if self._running:
-            await asyncio.wait(self._running, timeout=PATIENCE_S)
+            await asyncio.wait(self._running, timeout=REDIS_TIMEOUT_S)
         await self._connections.close()
 
     async def _exchange(
-        self, access: Access, commands: tuple[Command, ...], patience_s: float, *, time_counts: bool = True
+        self, access: Access, commands: tuple[Command, ...], timeout_s: float, *, time_counts: bool = True
     ) -> Exchange:
         permit = self._circuits[access].acquire() if self.works(access) else Permit(None, 0)
-        task = asyncio.create_task(self._bounded(access, permit, commands, patience_s, time_counts=time_counts))
+        task = asyncio.create_task(self._bounded(access, permit, commands, timeout_s, time_counts=time_counts))
         self._running.add(task)
         task.add_done_callback(self._ended)
         await asyncio.wait((task,))  # no `shield`, which logs its exception from Python 3.14 on if the caller has gone
@@ -152,13 +152,13 @@ class SharedRedis:
         access: Access,
         permit: Permit,
         commands: tuple[Command, ...],
-        patience_s: float,
+        timeout_s: float,
         *,
         time_counts: bool,
     ) -> Exchange:
-        timing = Timing(self._lateness, patience_s)
+        timing = Timing(self._lateness, timeout_s)
         try:
-            async with within(patience_s):
+            async with within(timeout_s):
                 replies = await self._connections.send(*commands, on_turn=timing.turn)
             _raise_refusal(replies)
             if any(map(is_about_the_value, replies)):

@@ -42,8 +42,8 @@ DAY = NOON.date()
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy with something else is no Redis that fails."""
     monkeypatch.setattr(connections, "TURN_S", 30.0)
-    monkeypatch.setattr(shared_redis, "PATIENCE_S", 30.0)
-    monkeypatch.setattr(call, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(shared_redis, "REDIS_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(call, "REDIS_TIMEOUT_S", 30.0)
     monkeypatch.setattr(lateness, "SLOW_S", 30.0)
 
 

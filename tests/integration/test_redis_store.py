@@ -16,7 +16,7 @@ import uvloop
 from implementations.cache.local_cache import LocalCache
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.essay import Essay
-from implementations.resilience.call import PATIENCE_S
+from implementations.resilience.call import REDIS_TIMEOUT_S
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.document_store import DocumentStore
@@ -66,8 +66,8 @@ class Replica:
         self.entries.put(name, payload, ttl_s=60)
         await self.behind.finish()
 
-    async def found(self, name: str = NAME, *, patience_s: float = PATIENCE_S) -> bytes | None:
-        entry = await self.entries.get(name, patience_s=patience_s)
+    async def found(self, name: str = NAME, *, timeout_s: float = REDIS_TIMEOUT_S) -> bytes | None:
+        entry = await self.entries.get(name, timeout_s=timeout_s)
         return None if entry is None else entry.payload
 
     async def away(self) -> Fault:
@@ -370,9 +370,9 @@ async def test_more_callers_than_connections_wait_or_miss_and_nobody_calls_it_an
     monkeypatch.setattr("implementations.shared_state.connections.TURN_S", 30.0)  # the machine may be busy
     async with replica(server.url, connections=1) as here:
         await here.put()
-        holding = asyncio.create_task(here.redis.read(("BLPOP", "end", 0), patience_s=30.0))
-        waiting = asyncio.create_task(here.found(patience_s=30.0))
-        missing = await asyncio.gather(*(here.found(patience_s=0.02) for _ in range(50)), return_exceptions=True)
+        holding = asyncio.create_task(here.redis.read(("BLPOP", "end", 0), timeout_s=30.0))
+        waiting = asyncio.create_task(here.found(timeout_s=30.0))
+        missing = await asyncio.gather(*(here.found(timeout_s=0.02) for _ in range(50)), return_exceptions=True)
         assert [one.fault for one in missing if isinstance(one, RedisAwayError)] == [Fault.POOL] * 50
         server.ask("RPUSH", "end", "now")
         assert await holding == [[b"end", b"now"]]
@@ -455,7 +455,7 @@ async def test_three_thousand_callers_who_leave_at_random_moments_mix_no_answers
 
         async def ask_and_perhaps_leave() -> None:
             name = draw.choice(names)
-            asking = asyncio.create_task(here.found(name, patience_s=30.0))
+            asking = asyncio.create_task(here.found(name, timeout_s=30.0))
             for _ in range(draw.randrange(12)):
                 await asyncio.sleep(0)
             asking.cancel()
@@ -467,7 +467,7 @@ async def test_three_thousand_callers_who_leave_at_random_moments_mix_no_answers
             await asyncio.gather(*(ask_and_perhaps_leave() for _ in range(10)))
             cancelled += 10
             name = draw.choice(names)
-            assert await here.found(name, patience_s=30.0) == name.encode()  # however busy the machine is
+            assert await here.found(name, timeout_s=30.0) == name.encode()  # however busy the machine is
         assert cancelled == 3_000
         assert here.redis.mode is RedisMode.UP
         assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="corrupt") == 0.0

@@ -16,7 +16,7 @@ from tests.fakes import Calendar, alerts, budget, cost_rules, new_metrics, reque
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
 DAY, MONTH = "2026-11-23", "2026-11"
 
-pytestmark = pytest.mark.usefixtures("patience_s")
+pytestmark = pytest.mark.usefixtures("redis_timeout_s")
 
 
 class FakeMarks:

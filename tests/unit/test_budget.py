@@ -16,7 +16,7 @@ from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import Calendar, budget, cost_rules, new_metrics, request, sample, settle
 from tests.fleet import CENT, DAY, MONTH, PRICED, Fleet, bought
 
-pytestmark = pytest.mark.usefixtures("patience_s")
+pytestmark = pytest.mark.usefixtures("redis_timeout_s")
 
 NEVER_BILLED = {
     AttemptOutcome.UNAVAILABLE,

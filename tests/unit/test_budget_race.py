@@ -14,7 +14,7 @@ from tests.fake_shared_budget import NOTHING
 from tests.fakes import settle
 from tests.fleet import CENT, DAY, Fleet, bought
 
-pytestmark = pytest.mark.usefixtures("patience_s")
+pytestmark = pytest.mark.usefixtures("redis_timeout_s")
 
 Step = tuple[str, int, int]
 STEPS = st.lists(

@@ -275,7 +275,7 @@ async def test_reading_again_after_a_clearing_elsewhere_takes_no_more_time_than_
     await there.entries.clear()
     here.server.takes_s = 0.1
     with pytest.raises(RedisAwayError):
-        await here.entries.get(NAME, patience_s=0.1)
+        await here.entries.get(NAME, timeout_s=0.1)
     assert here.redis.failures == 0
 
 

@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     """Make a harness on the spool; all of them are gone after the test. No stall of a busy machine ends a wait."""
-    monkeypatch.setattr(spool, "PATIENCE_S", 3600.0)
+    monkeypatch.setattr(spool, "STORE_TIMEOUT_S", 3600.0)
     harnesses: list[Harness] = []
 
     def new(**wishes: object) -> Harness:
@@ -311,14 +311,14 @@ async def test_what_the_disk_refused_to_delete_is_deleted_once_it_does_not(opene
 async def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_again_when_it_goes_on(
     opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(spool, "STORE_TIMEOUT_S", 0.01)
     harness = opened()
     async with writing(harness):
         with hanging(path), capture_logs() as lines:
             harness.publish(miss(1), miss(2))
             await asyncio.gather(harness.outbox.stored(), harness.outbox.stored())  # which are told of one hang
             harness.publish(miss(3), miss(4))
-            monkeypatch.setattr(spool, "PATIENCE_S", 60.0)
+            monkeypatch.setattr(spool, "STORE_TIMEOUT_S", 60.0)
             await harness.outbox.stored()  # at once
             assert fault(harness) == (FAILED_WRITES, 1.0)
             assert [(line["access"], line["error"]) for line in lines] == [("wait", "DiskHangsError")]
@@ -333,7 +333,7 @@ async def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_a
 async def test_a_disk_that_hangs_is_no_fault_to_those_whose_events_are_delivered_meanwhile(
     opened: Opened, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(spool, "STORE_TIMEOUT_S", 0.01)
     harness = opened()
     async with writing(harness):
         with hanging(path):
@@ -351,7 +351,7 @@ def test_a_stall_of_our_own_is_no_fault_of_the_disk(opened: Opened) -> None:
         harness.publish(miss(1))
         waiting = asyncio.create_task(harness.outbox.stored())
         await asyncio.sleep(0)
-        await arriving_during_a_stall(2 * spool.PATIENCE_S)
+        await arriving_during_a_stall(2 * spool.STORE_TIMEOUT_S)
         harness.queue.delivered(harness.queue.take(MISS, 1))
         await waiting
         return fault(harness)

@@ -12,7 +12,7 @@ from exceptions import DeadlineExceededError, ProviderUnavailableError, ServiceE
 from implementations import answers_impl
 from implementations.answers_impl import LANDING_S
 from implementations.resilience.bulkhead import Bulkhead, Slot
-from implementations.resilience.call import PATIENCE_S, SHORTEST_ATTEMPT_S, current_call
+from implementations.resilience.call import REDIS_TIMEOUT_S, SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.single_flight import has_landed
 from protocols import CachedReply, ComparisonResult, ProviderReply, ProviderRequest
@@ -108,11 +108,11 @@ async def test_a_candidate_is_waited_for_with_half_of_the_callers_own_time_while
 @pytest.mark.parametrize(
     ("circuit", "opens_in_s", "pause_s", "left_s"),
     [
-        (CircuitState.OPEN, None, 0.0, 55.0 - PATIENCE_S),
-        (CircuitState.OPEN, 28.0, 0.0, 55.0 - PATIENCE_S),
+        (CircuitState.OPEN, None, 0.0, 55.0 - REDIS_TIMEOUT_S),
+        (CircuitState.OPEN, 28.0, 0.0, 55.0 - REDIS_TIMEOUT_S),
         (CircuitState.OPEN, 27.0, 0.0, 27.5),
         (CircuitState.CLOSED, None, 0.0, 27.5),
-        (CircuitState.CLOSED, None, 54.5, 55.0 - PATIENCE_S),
+        (CircuitState.CLOSED, None, 54.5, 55.0 - REDIS_TIMEOUT_S),
         (CircuitState.CLOSED, None, 54.0, 27.5),
     ],
 )

@@ -20,7 +20,7 @@ from exceptions import (
     TruncatedReplyError,
 )
 from implementations.resilience.call import (
-    PATIENCE_S,
+    REDIS_TIMEOUT_S,
     Deadline,
     Record,
     calling,
@@ -277,7 +277,7 @@ def test_a_deadline_never_leaves_less_than_nothing() -> None:
     assert (deadline.remaining_s(), deadline.attempt_s()) == (0, 0)
 
 
-@pytest.mark.parametrize(("left_s", "most_s"), [(10.0, 10.0 - PATIENCE_S), (PATIENCE_S, PATIENCE_S / 2)])
+@pytest.mark.parametrize(("left_s", "most_s"), [(10.0, 10.0 - REDIS_TIMEOUT_S), (REDIS_TIMEOUT_S, REDIS_TIMEOUT_S / 2)])
 def test_most_of_the_time_is_all_but_a_look_up_and_at_least_half(left_s: float, most_s: float) -> None:
     assert call(Clock(), remaining_s=left_s).deadline.share(TimeShare.MOST).remaining_s() == most_s
 
@@ -392,6 +392,6 @@ def test_what_was_waited_for_redis_is_missing_from_the_next_wait() -> None:
     clock = Clock()
     with calling(call(clock, remaining_s=0.375)):
         for left_s in (0.25, 0.125, 0.125 - 0.0625):
-            with waiting_for_redis() as patience_s:
-                assert patience_s == left_s
+            with waiting_for_redis() as timeout_s:
+                assert timeout_s == left_s
                 clock.advance(left_s / 2)

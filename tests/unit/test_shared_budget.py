@@ -19,7 +19,7 @@ from tests.fake_shared_budget import FakeBudgetStore
 from tests.fakes import Clock, call, request, sample, settle
 from tests.fleet import CENT, DAY, MONTH, PRICED, TOMORROW, Fleet, bought
 
-pytestmark = pytest.mark.usefixtures("patience_s")
+pytestmark = pytest.mark.usefixtures("redis_timeout_s")
 
 
 async def test_the_fleet_reserves_no_more_than_the_limit_however_many_ask_at_once() -> None:
@@ -527,13 +527,13 @@ async def test_what_was_spent_while_redis_was_away_is_told_at_the_end() -> None:
 
 
 async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_and_no_money_is_lost(
-    patience_s: float,
+    redis_timeout_s: float,
 ) -> None:
     fleet = Fleet(day=1.0)
     await fleet.budgets[0].refresh()
     fleet.store.goes_on.clear()
     with calling(call(Clock())) as running:
-        running.record.redis_s = patience_s
+        running.record.redis_s = redis_timeout_s
         reservation = await fleet.reserves(0)
     assert reservation is not None
     fleet.store.goes_on.set()

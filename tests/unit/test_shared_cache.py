@@ -13,7 +13,7 @@ from protocols import CachedReply, CacheHealth
 from tests.fake_redis import FakeRedis, Replica
 from tests.fakes import NOON, Clock, call, local_cache, middle, reply, sample
 
-pytestmark = pytest.mark.usefixtures("patience_s")
+pytestmark = pytest.mark.usefixtures("redis_timeout_s")
 
 OTHER = reply(model="another model")
 CLEARED_AT_NOON = round(1000 * NOON.timestamp())
@@ -250,12 +250,12 @@ async def test_the_local_tier_keeps_an_answer_for_its_own_time_and_no_longer_tha
         assert await replica.cache.get("key") is None
 
 
-async def test_the_candidates_of_one_request_share_their_patience_with_redis(patience_s: float) -> None:
+async def test_the_candidates_of_one_request_share_their_patience_with_redis(redis_timeout_s: float) -> None:
     replica = CachingReplica()
     await replica.kept()
     replica.pass_time(2.0)
     with calling(call(replica.clock)) as running:
-        running.record.redis_s = patience_s
+        running.record.redis_s = redis_timeout_s
         assert await replica.cache.get("key") is not None
 
     assert replica.reads == 0

@@ -11,7 +11,7 @@ import pytest
 from redis import exceptions
 from structlog.testing import capture_logs
 
-from implementations.resilience.call import PATIENCE_S
+from implementations.resilience.call import REDIS_TIMEOUT_S
 from implementations.shared_state import lateness, shared_redis
 from implementations.shared_state.connections import Command
 from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
@@ -166,7 +166,7 @@ async def test_a_redis_that_comes_and_goes_every_two_seconds_changes_the_mode_on
 
 
 def test_recovery_takes_less_than_ten_seconds() -> None:
-    assert GOOD_PROBES * (LONGEST_PAUSE_S + 2 * PATIENCE_S) < 10
+    assert GOOD_PROBES * (LONGEST_PAUSE_S + 2 * REDIS_TIMEOUT_S) < 10
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answe
     for _ in range(FAILURE_THRESHOLD - 1):
         goes_on.clear()
         with patch.object(replica.server, "send", send):
-            reads = [asyncio.create_task(replica.redis.read(READ, patience_s=60.0)) for _ in range(10)]
+            reads = [asyncio.create_task(replica.redis.read(READ, timeout_s=60.0)) for _ in range(10)]
             await settle()
             replica.clock.advance(SLOW_S + 0.01)
             goes_on.set()
@@ -335,7 +335,7 @@ async def test_hangs_that_end_in_the_same_moment_count_as_one(monkeypatch: pytes
     monkeypatch.setattr(lateness, "SLOW_S", 0.001)
     replica = Replica()
     replica.server.hangs = True
-    reads = [replica.redis.read(READ, patience_s=0.002) for _ in range(10)]
+    reads = [replica.redis.read(READ, timeout_s=0.002) for _ in range(10)]
     told = await asyncio.gather(*reads, return_exceptions=True)
 
     assert [one.fault for one in told if isinstance(one, RedisAwayError)] == [Fault.TIMEOUT] * 10
@@ -382,7 +382,7 @@ async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
     with patch.object(replica.server, "send", send):
         for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(RedisAwayError) as away:
-                await replica.redis.read(READ, patience_s=0.002)
+                await replica.redis.read(READ, timeout_s=0.002)
             assert away.value.fault is fault
     assert mode_of(replica) is mode
     assert sample(replica.metrics, "llm_provider_redis_failures_total", fault=fault) == FAILURE_THRESHOLD
@@ -415,7 +415,7 @@ async def test_who_got_a_connection_late_may_say_that_redis_hangs_only_if_nobody
 
     for _ in range(FAILURE_THRESHOLD):
         with patch.object(replica.server, "send", late), pytest.raises(RedisAwayError):
-            await replica.redis.read(READ, patience_s=0.002)
+            await replica.redis.read(READ, timeout_s=0.002)
     assert mode_of(replica) is mode
 
 
@@ -423,7 +423,7 @@ async def test_a_hang_ends_when_the_caller_s_patience_does() -> None:
     replica = Replica()
     replica.server.hangs = True
     with pytest.raises(RedisAwayError) as away:
-        await replica.redis.read(READ, patience_s=0.001)
+        await replica.redis.read(READ, timeout_s=0.001)
 
     assert away.value.fault is Fault.TIMEOUT
 
@@ -433,7 +433,7 @@ async def test_who_has_hardly_any_time_cannot_say_that_redis_hangs() -> None:
     replica.server.hangs = True
     for _ in range(2 * FAILURE_THRESHOLD):
         with pytest.raises(RedisAwayError):
-            await replica.redis.read(READ, patience_s=0.001)
+            await replica.redis.read(READ, timeout_s=0.001)
 
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
 
@@ -448,7 +448,7 @@ async def test_a_report_that_takes_long_is_given_and_says_nothing_about_redis() 
 
 
 async def test_a_report_that_takes_too_long_says_nothing_about_redis_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_redis, "PATIENCE_S", 0.001)
+    monkeypatch.setattr(shared_redis, "REDIS_TIMEOUT_S", 0.001)
     monkeypatch.setattr(lateness, "SLOW_S", 0.001)
     monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
     replica = Replica()
@@ -484,7 +484,7 @@ async def test_a_report_is_not_asked_of_a_redis_that_is_down_and_counts_a_lost_c
 async def test_a_caller_without_patience_asks_nothing() -> None:
     replica = Replica()
     with pytest.raises(RedisAwayError):
-        await replica.redis.read(READ, patience_s=0)
+        await replica.redis.read(READ, timeout_s=0)
 
     assert replica.server.sent == []
 
