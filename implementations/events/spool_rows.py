@@ -58,11 +58,14 @@ class SpoolRows:
         self, row: int, event: str, key: bytes, correlation_id: str, traceparent: str | None, at: float, value: bytes
     ) -> Message:
         """The message of a row, with its age. Raises ValueError or TypeError for one that is not as we write them."""
-        kinds = zip((key, traceparent, value, orjson.loads(value)), (bytes, str | None, bytes, dict), strict=True)
-        if not all(isinstance(found, kind) for found, kind in kinds):
+        kind, envelope = ProcessingEvent(event), orjson.loads(value)
+        types = zip((key, traceparent, value, envelope), (bytes, str | None, bytes, dict), strict=True)
+        if not all(isinstance(found, wanted) for found, wanted in types):
             raise TypeError("a column of SQLite holds any type")
+        if (envelope.get("event_type"), envelope.get("correlation_id")) != (kind.event_type, correlation_id):
+            raise ValueError("the value is not the event of the other columns")
         return Message(
-            event=ProcessingEvent(event),
+            event=kind,
             key=key,
             correlation_id=UUID(correlation_id),
             traceparent=traceparent,
