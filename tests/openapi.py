@@ -45,8 +45,10 @@ class Described:
         kind = answer.headers["content-type"].split(";")[0]
         assert kind in told["content"], f"{kind} is not described"
         if answer.method != "HEAD":
-            body = orjson.loads(answer.body) if kind == "application/json" else answer.body.decode()
+            body: Any = orjson.loads(answer.body) if kind == "application/json" else answer.body.decode()
             self.validate(body, told["content"][kind]["schema"])
+            codes = {one["value"]["error_type"] for one in told["content"][kind].get("examples", {}).values()}
+            assert not codes or body["error_type"] in codes, f"{answer.status} is not described with that error_type"
 
     def validate(self, value: object, schema: JsonObject) -> None:
         """Raise jsonschema.ValidationError."""

@@ -8,7 +8,8 @@ from api.openapi import failures
 from api.openapi.advice import ADVICE
 from api.openapi.document import document
 from api.openapi.operations import OPERATIONS
-from api_models import ErrorCode, JsonObject
+from api.openapi.schemas import reference
+from api_models import ErrorBody, ErrorCode, JsonObject
 from exceptions import DefectError, ServiceError
 from tools import generated
 
@@ -66,8 +67,8 @@ def _answer(response: JsonObject) -> str:
     content = next(iter(response.get("content", {}).values()), None)
     if content is None:
         return str(response["description"])
-    codes = content["schema"].get("properties", {}).get("error_type", {}).get("enum")
-    if codes:
+    if content["schema"] == reference(ErrorBody):
+        codes = sorted({one["value"]["error_type"] for one in content["examples"].values()})
         return ", ".join(f"`{code}`" for code in codes)
     kinds = ", ".join(response["content"])
     return f"{response['description']} {_type(content['schema']) if '$ref' in content['schema'] else kinds}"

@@ -160,7 +160,7 @@ def _failure(status: int, kinds: list[type[ServiceError]]) -> JsonObject:
         ),
         "content": {
             JSON: {
-                "schema": {**reference(ErrorBody), "properties": {"error_type": {"enum": codes}}},
+                "schema": reference(ErrorBody),
                 "examples": {kind.__name__.removesuffix("Error"): _example(kind) for kind in kinds},
             }
         },

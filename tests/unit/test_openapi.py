@@ -21,14 +21,15 @@ import exceptions
 from api import documentation_routes
 from api.caller_gate import ADMIN_ROUTES, needs_no_caller
 from api.documentation_routes import routes_of
+from api.error_rendering import body_of
 from api.openapi import failures
 from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID, MODELS, VERDICT
 from api.openapi.document import Route, document
 from api.openapi.operation import Operation
 from api.openapi.operations import OPERATIONS
-from api.openapi.schemas import ANY_JSON
-from api_models import JsonObject
+from api.openapi.schemas import ANY_JSON, reference
+from api_models import ErrorBody, JsonObject
 from config import Settings
 from startup_setup import create_app
 from tests.openapi import Answered, Described
@@ -205,9 +206,17 @@ def test_every_failure_is_described_somewhere() -> None:
 
 def test_a_failure_is_described_with_its_status_and_code() -> None:
     response = DOCUMENT["paths"]["/api/v1/comparison"]["post"]["responses"]["402"]
-    content = response["content"]["application/json"]
-    assert content["schema"]["properties"]["error_type"]["enum"] == [exceptions.CostLimitExceededError.code]
-    assert content["examples"]["CostLimitExceeded"]["value"]["error"] == exceptions.CostLimitExceededError.sentence
+    assert response["description"].startswith(f"- `{exceptions.CostLimitExceededError.code}`: ")
+    example = response["content"]["application/json"]["examples"]["CostLimitExceeded"]["value"]
+    assert example["error"] == exceptions.CostLimitExceededError.sentence
+    assert example["error_type"] == exceptions.CostLimitExceededError.code
+
+
+def test_every_failure_has_the_same_body() -> None:
+    """Of a reference with anything beside it, generators of clients make a class of its own, and an empty one."""
+    bodies = [(name, content) for name, content in contents() if re.search(r" [45]\d\d$", name)]
+    others = {name for name, content in bodies if content["schema"] != reference(ErrorBody)}
+    assert others == {"GET /healthz 503", "GET /readyz 503"}
 
 
 # --- Examples ---------------------------------------------------------------------------------------------------------
@@ -281,10 +290,25 @@ async def test_the_page_runs_its_own_script_only_and_asks_nobody_else(client: Cl
 
 PROMISED = {"content-type": "application/json", "x-correlation-id": str(CORRELATION_ID), "cache-control": "no-store"}
 LIVE = Answered(method="GET", path="/livez", status=200, headers=PROMISED, body=b'{"status": "alive"}')
+LOST = Answered(
+    method="GET",
+    path="/nowhere",
+    status=404,
+    headers=PROMISED,
+    body=orjson.dumps(
+        body_of(failures.EXAMPLES[exceptions.RouteNotFoundError], CORRELATION_ID).model_dump(mode="json")
+    ),
+)
 
 
-def test_an_answer_as_described_fits() -> None:
-    DESCRIBED.fits(LIVE)
+@pytest.mark.parametrize("answer", [LIVE, LOST], ids=lambda answer: answer.path)
+def test_an_answer_as_described_fits(answer: Answered) -> None:
+    DESCRIBED.fits(answer)
+
+
+def test_a_failure_of_another_code_is_seen() -> None:
+    with pytest.raises(AssertionError, match="error_type"):
+        DESCRIBED.fits(replace(LOST, body=LOST.body.replace(b"RESOURCE_NOT_FOUND", b"TIMEOUT")))
 
 
 @pytest.mark.parametrize(
