@@ -40,6 +40,7 @@ LONGEST_HOLD_S = 30 * 86_400
 MAX_PLACEHOLDER_USES = 4  # each use copies an essay
 PLACEHOLDERS = ("{essay_a}", "{essay_b}")
 SMALLEST_INTEGER, LARGEST_INTEGER = -(1 << 63), (1 << 64) - 1  # accepted in a body
+LARGEST_INT64 = (1 << 63) - 1  # in a field of ours: clients in other languages have no longer integers
 
 JsonObject = dict[str, Any]
 
@@ -396,7 +397,7 @@ class LLMConfigOverrides(_Body):
     """Omitted, and named in dropped_parameters, for a model that accepts none."""
     system_prompt_override: Text | None = None
     """Replaces the judge's instructions; the rules on essays and output are always appended."""
-    max_tokens_override: Annotated[StrictInt, Field(gt=0, le=LARGEST_INTEGER)] | None = None
+    max_tokens_override: Annotated[StrictInt, Field(gt=0, le=LARGEST_INT64)] | None = None
     """Upper limit of the answer, tokens; written without a fraction."""
     reasoning_effort_override: ReasoningEffort | None = None
     """How much the model may reason, if it can."""
@@ -421,7 +422,7 @@ class ComparisonRequest(_Body):
     """Included in events. At most 1,000 characters."""
     metadata: Annotated[JsonObject, AfterValidator(_small_enough)] = {}
     """At most 16 KiB of JSON; echoed verbatim in the response and in events."""
-    replicate: Annotated[StrictInt, Field(ge=0, le=LARGEST_INTEGER)] = 0
+    replicate: Annotated[StrictInt, Field(ge=0, le=LARGEST_INT64)] = 0
     """The index of an independent judgement of the same question; written without a fraction, as 1 and not as 1.0."""
 
 

@@ -37,7 +37,7 @@ TIMEOUT_IN = Parameter(
     name=TIMEOUT_HEADER,
     where="header",
     says="The caller's timeout in milliseconds; it can only lower the service's own limit.",
-    schema={"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS},
+    schema={"type": "integer", "format": "int64", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS},
     example=50_000,
 )
 NONE_MATCH_IN = Parameter(

@@ -23,13 +23,19 @@ JSON_VALUE: JsonObject = {
 
 
 class _AsPublished(GenerateJsonSchema):
-    """Omits titles, which repeat names, and describes `Any` as what strict parsing accepts."""
+    """Omits titles, which repeat names, describes `Any` as what strict parsing accepts, and tells an integer's size.
+
+    Generators of clients take an integer of no format for one of 32 bits.
+    """
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002  the parent's signature
         return False
 
     def any_schema(self, schema: core_schema.AnySchema) -> JsonSchemaValue:  # noqa: ARG002  the parent's signature
         return dict(ANY_JSON)
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        return {**super().int_schema(schema), "format": "int64"}
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)

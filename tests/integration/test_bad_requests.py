@@ -106,6 +106,7 @@ BAD_BODIES = [
     Bad("replicate negative", question(replicate=-7654321), "replicate", "7654321"),
     Bad("replicate float", question(replicate=1.5), "replicate"),
     Bad("replicate whole float", raw(replicate="1.0"), "replicate"),
+    Bad("replicate 2**63", question(replicate=2**63), "replicate", str(2**63)),
     Bad("replicate bool", question(replicate=True), "replicate"),
     Bad("replicate string", question(replicate=CANARY), "replicate"),
     Bad("user_id number", question(user_id=7654321), "user_id", "7654321"),
