@@ -96,8 +96,8 @@ def _operation(row: Operation) -> JsonObject:
     if row.asked:
         operation["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
     door = _door(row)
-    if door is not None:
-        operation["security"] = [{name: []} for name in SCHEMES[door]] + ([NOBODYS] if door is Door.CALLER else [])
+    schemes = () if door is None else SCHEMES[door]
+    operation["security"] = [{name: []} for name in schemes] + ([NOBODYS] if door is Door.CALLER else [])
     at_the_door = () if door is None else failures.AT_THE_DOOR[door]
     errors = (*row.errors, *(failures.BODY if row.asked else ()), *at_the_door)
     responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)

@@ -113,7 +113,7 @@ async def test_without_a_key_in_force_nothing_is_said_of_administration(monkeypa
 async def test_what_the_gate_asks_a_key_for_is_described_with_it_and_nothing_else(app: Quart) -> None:
     for path, item in (await served(app))["paths"].items():
         for operation in item.values():
-            asks = {} in operation.get("security", [])
+            asks = {} in operation["security"]
             assert asks is not needs_no_caller(path)
             assert ("401" in operation["responses"]) is (asks or path.startswith(ADMIN_ROUTES))
 
