@@ -14,10 +14,10 @@ PLACE = "#/components/schemas/"
 ANY_JSON: JsonObject = {"$ref": f"{PLACE}JsonValue"}
 ANY_MEMBERS: JsonObject = {"propertyNames": {"pattern": WITHOUT_NUL}, "additionalProperties": ANY_JSON}
 # Neither a union nor a type: generators of clients drop a union that contains itself, with whatever refers to it, and
-# take what has members for an object.
+# take what has members for an object. Nor is an array named, which linters want to hold something.
 JSON_VALUE: JsonObject = {
     "description": "Any JSON without NUL characters, integers beyond 64 bits and more than 64 levels.",
-    "if": {"type": ["string", "array", "object"]},
+    "if": {"not": {"type": ["boolean", "number", "null"]}},
     "then": {"pattern": WITHOUT_NUL, "items": ANY_JSON, **ANY_MEMBERS},
 }
 
@@ -39,7 +39,6 @@ class _AsPublished(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)
-        described.pop("title", None)
         if self.mode == "validation" and described.get("additionalProperties") is not False:
             described = {**ANY_MEMBERS, **described}
         return described
@@ -48,16 +47,13 @@ class _AsPublished(GenerateJsonSchema):
         described = super().dict_schema(schema)
         return described | ANY_MEMBERS if described.get("additionalProperties") == ANY_JSON else described
 
-    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        described = super().enum_schema(schema)
-        described.pop("title", None)
-        return described
-
 
 def schemas(asked: Iterable[type[Published]], answered: Iterable[type[Published]]) -> JsonObject:
     """By name, in alphabetical order; requests as they are validated, responses as they are serialized."""
     wanted = [*_in_mode("validation", asked), *_in_mode("serialization", (*answered, ErrorBody))]
     _, found = TypeAdapter.json_schemas(wanted, ref_template=f"{PLACE}{{model}}", schema_generator=_AsPublished)
+    for schema in found["$defs"].values():
+        schema.pop("title", None)
     return dict(sorted({**found["$defs"], "JsonValue": JSON_VALUE}.items()))
 
 
