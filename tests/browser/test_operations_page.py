@@ -308,6 +308,41 @@ async def test_a_page_that_nobody_looks_at_asks_seldom(stage: Scene, seen: Seen)
     assert sum(request.url.endswith("/healthz") for request in seen.requests) <= 4
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["from the start", "later"])
+async def test_where_figures_are_missing_it_says_so_and_not_that_all_is_well(
+    stage: Scene, seen: Seen, *, is_first: bool
+) -> None:
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=500, body="Internal Server Error")
+
+    if not is_first:
+        await seen.opened()
+    await seen.page.route("**/api/v1/cache/stats", refuse)
+    if is_first:
+        await seen.page.goto(seen.url)
+    headline = seen.page.get_by_role("heading", level=1)
+    await expect(headline).to_contain_text("figures come from /api/v1/cache/stats (500).")
+    await expect(seen.page).to_have_title(re.compile("^Degraded"))
+    await seen.page.unroute("**/api/v1/cache/stats")
+    await expect(headline).to_have_text("All is well.", timeout=SOON_MS)
+
+
+@pytest.mark.parametrize("answered", ["{}", "null"])
+@pytest.mark.parametrize("source", ["healthz", "api/v1/providers", "api/v1/cache/stats", "api/v1/operations"])
+async def test_an_answer_that_cannot_be_read_is_asked_for_again(
+    stage: Scene, seen: Seen, source: str, answered: str
+) -> None:
+    async def garble(route: Route) -> None:
+        await route.fulfill(body=answered, content_type="application/json")
+
+    page = await seen.opened()
+    await page.route(f"**/{source}", garble)
+    headline = page.get_by_role("heading", level=1)
+    await expect(headline).not_to_have_text("All is well.")
+    await page.unroute(f"**/{source}")
+    await expect(headline).to_have_text("All is well.", timeout=SOON_MS)
+
+
 # --- What it never does -----------------------------------------------------------------------------------------------
 
 
