@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import orjson
 import pytest
-from dishka import Provider, Scope, provide
 
 from config import Settings
 from implementations.wire.transport import Transport, WireReply
 from startup_setup import create_app
+from tests.in_place_of import in_place_of
 from tests.integration.dialects import Dialect
 from tests.integration.service_process import COMPARISON, prefixed
 from tests.virtual_time import VirtualTime
@@ -48,19 +48,6 @@ class OneAnswer(Transport):
         """Nothing is open."""
 
 
-class WithoutNetwork(Provider):
-    """Puts the one answer in the place of the way out."""
-
-    def __init__(self, answer: OneAnswer) -> None:
-        super().__init__()
-        self._answer = answer
-
-    @provide(scope=Scope.APP, override=True)
-    def transport(self) -> Transport:
-        """Replace the transport."""
-        return self._answer
-
-
 @asynccontextmanager
 async def in_process(
     dialect: Dialect,
@@ -78,7 +65,7 @@ async def in_process(
     """
     only = OneAnswer(status, orjson.dumps(dialect.good()) if answer is None else answer, delay_s)
     variables = {**dialect.variables(url or "http://provider"), "ENVIRONMENT": "production", **settings}
-    instead = (VirtualTime(),) if url else (VirtualTime(), WithoutNetwork(only))
+    instead = (VirtualTime(),) if url else (VirtualTime(), in_place_of(Transport, only))
     with pytest.MonkeyPatch.context() as environment:
         for name, value in prefixed(**variables).items():
             environment.setenv(name, value)

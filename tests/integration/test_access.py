@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from dishka import Provider, Scope, provide
+from dishka import Provider
 from quart import Quart, Response
 from quart.typing import TestClientProtocol as Client
 
@@ -21,6 +21,7 @@ from implementations.access.wrong_keys import MOST_FAILURES
 from protocols import LLMEventPublisherProtocol
 from startup_setup import create_app
 from tests.fakes import Recorder
+from tests.in_place_of import in_place_of
 from tests.integration.contract import CANARY, content, question, refusal, settings_from
 from tests.integration.service_process import COMPARISON, mocked, prefixed, received, service, wait_until
 
@@ -42,19 +43,6 @@ WRONG: Mapping[str, dict[str, str]] = {
     "another scheme": {"Authorization": f"Basic {KEY}"},
     "a query instead": {"X-Original-Key": KEY},
 }
-
-
-class Listening(Provider):
-    """Keeps the events."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self._recorder = recorder
-
-    @provide(scope=Scope.APP, override=True)
-    def events(self) -> LLMEventPublisherProtocol:
-        """Replace the publisher."""
-        return self._recorder
 
 
 @asynccontextmanager
@@ -236,7 +224,7 @@ async def test_the_caller_stands_in_events_metrics_and_the_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     heard = Recorder()
-    async with guarded(monkeypatch, Listening(heard), **variables) as (_, client):
+    async with guarded(monkeypatch, in_place_of(LLMEventPublisherProtocol, heard), **variables) as (_, client):
         answer = await client.post(COMPARISON, data=question(), headers=headers)
         assert answer.status_code == 200
         assert (await client.post(COMPARISON, data=b"{", headers=headers)).status_code == 400
@@ -269,7 +257,7 @@ async def test_what_one_caller_bought_answers_another_s_same_question(monkeypatc
 
 async def test_a_paid_test_is_booked_on_the_administrator(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Recorder()
-    async with guarded(monkeypatch, Listening(heard), **GUARDED) as (_, client):
+    async with guarded(monkeypatch, in_place_of(LLMEventPublisherProtocol, heard), **GUARDED) as (_, client):
         response = await client.post(f"{TRIAL}?deep=true", headers=bearer(ADMIN_KEY))
         told, told_in_header = await content(response), response.headers["X-Correlation-ID"]
         scraped = await (await client.get("/metrics")).get_data(as_text=True)

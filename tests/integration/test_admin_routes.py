@@ -3,13 +3,11 @@
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import orjson
 import pytest
-from dishka import Provider, Scope, provide
 from quart import Response
 from quart.typing import TestClientProtocol as Client
 
@@ -17,14 +15,14 @@ from api.admin_requests import run_to_completion
 from api_models import AdminChanged
 from config import MASK, settings_table
 from implementations.accounting.alerts import Alerts
-from implementations.background.supervisor import Supervisor
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.circuit_steering_impl import CircuitSteeringImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
-from metrics import Metrics
 from protocols import LLMEventPublisherProtocol, SleepProtocol
 from tests.fakes import Recorder
+from tests.in_place_of import in_place_of
 from tests.integration.contract import ADMIN, KEY, compare, content, mocked, refusal, serving, settings_from
+from tests.virtual_time import VirtualTime
 
 PASSWORD = "kanarienvogel-redis"  # noqa: S105  it opens nothing
 VENDOR_KEY = "kanarienvogel-of-openai"
@@ -43,41 +41,6 @@ ROUTES = [
     ("POST", "/alerts/reset"),
     ("GET", "/changes"),
 ]
-
-
-class Told(Provider):
-    """Takes down every event."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.recorder = Recorder()
-
-    @provide(scope=Scope.APP, override=True)
-    def events(self) -> LLMEventPublisherProtocol:
-        """Replace the publisher."""
-        return self.recorder
-
-
-class Slow(Provider):
-    """Whoever waits does so until the test lets it go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reached, self.go = asyncio.Event(), asyncio.Event()
-
-    async def _wait(self, _seconds: float, /) -> None:
-        self.reached.set()
-        await self.go.wait()
-
-    @provide(scope=Scope.APP, override=True)
-    def sleep(self) -> SleepProtocol:
-        """Replace the waiting."""
-        return self._wait
-
-    @provide(scope=Scope.APP, override=True)
-    def supervisor(self, metrics: Metrics) -> Supervisor:
-        """The service's own tasks wait as well."""
-        return Supervisor({}, metrics=metrics, clock=time.monotonic, sleep=self._wait)
 
 
 @pytest.fixture(autouse=True)
@@ -192,12 +155,18 @@ async def test_a_cache_that_is_switched_off_keeps_nothing(client: Client) -> Non
 
 
 async def test_a_running_request_keeps_the_settings_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Slow()
-    async with serving(mocked(monkeypatch, ADMIN_API_KEY=KEY, MOCK_LATENCY_MS="1000"), slow) as client:
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def judge_slowly(_: float) -> None:
+        reached.set()
+        await go.wait()
+
+    overrides = VirtualTime(), in_place_of(SleepProtocol, judge_slowly)
+    async with serving(mocked(monkeypatch, ADMIN_API_KEY=KEY, MOCK_LATENCY_MS="1000"), *overrides) as client:
         running = asyncio.create_task(compare(client))
-        await slow.reached.wait()
+        await reached.wait()
         await done(client, "PATCH", SETTINGS, {"llm_cache_enabled": False})
-        slow.go.set()
+        go.set()
         assert (await running).headers["X-Cache"] == "MISS"
         assert (await compare(client)).headers["X-Cache"] == "BYPASS"
         await done(client, "DELETE", SETTINGS)
@@ -317,8 +286,9 @@ async def test_who_is_no_provider_has_no_circuit(method: str, client: Client) ->
 async def test_every_act_is_told_once_as_line_as_event_and_in_the_list(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = Told()
-    async with serving(mocked(monkeypatch, ADMIN_API_KEY=KEY, ENVIRONMENT="production"), told) as client:
+    recorder = Recorder()
+    settings = mocked(monkeypatch, ADMIN_API_KEY=KEY, ENVIRONMENT="production")
+    async with serving(settings, in_place_of(LLMEventPublisherProtocol, recorder)) as client:
         who = {"X-Correlation-ID": REQUEST_ID}
         await done(client, "PATCH", SETTINGS, {"llm_cache_ttl": 60, "cost_limit_usd_per_day": 5}, **who)
         await done(client, "DELETE", f"{SETTINGS}/llm_cache_ttl", **who)
@@ -338,7 +308,7 @@ async def test_every_act_is_told_once_as_line_as_event_and_in_the_list(
         ("cache_cleared", None),
         ("alerts_reset", None),
     ]
-    events = told.recorder.of(AdminChanged)
+    events = recorder.of(AdminChanged)
     written = map(orjson.loads, capsys.readouterr().out.splitlines())
     lines = [line for line in written if line["event"] == "admin_changed"]
     assert sorted(acts, key=str) == sorted(((one.action, one.field) for one in events), key=str)
@@ -351,7 +321,7 @@ async def test_every_act_is_told_once_as_line_as_event_and_in_the_list(
 async def test_no_key_and_no_password_is_shown_anywhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = Told()
+    recorder = Recorder()
     settings = mocked(
         monkeypatch,
         ADMIN_API_KEY=KEY,
@@ -359,7 +329,7 @@ async def test_no_key_and_no_password_is_shown_anywhere(
         REDIS_URL=f"redis://user:{PASSWORD}@127.0.0.1:9/0",
         ENVIRONMENT="production",
     )
-    async with serving(settings, told) as client:
+    async with serving(settings, in_place_of(LLMEventPublisherProtocol, recorder)) as client:
         shown = values(await done(client, "GET", SETTINGS))
         assert shown["redis_url"] == shown["openai_api_key"] == shown["admin_api_key"] == MASK
         assert shown["anthropic_api_key"] is None
@@ -375,7 +345,7 @@ async def test_no_key_and_no_password_is_shown_anywhere(
         paths = (SETTINGS, f"{ADMIN}/circuits", f"{ADMIN}/changes", "/healthz", "/metrics", "/api/v1/providers")
         answers += [await act(client, "GET", path) for path in paths]
         everything = [f"{await answer.get_data(as_text=True)} {answer.headers}" for answer in answers]
-    everything += [str(told.recorder.events), "".join(capsys.readouterr())]
+    everything += [str(recorder.events), "".join(capsys.readouterr())]
     assert not [secret for secret in (KEY, VENDOR_KEY, PASSWORD) if any(secret in text for text in everything)]
 
 

@@ -1,10 +1,10 @@
 """What /healthz warns of, and what it makes of it."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import pytest
-from dishka import Provider, Scope, provide
 
 from api import health_warnings
 from api_models import CacheMode, CircuitState, DegradedMode, DependencyStatus, ProviderName
@@ -12,54 +12,31 @@ from config import Settings
 from protocols import BackgroundProtocol, CacheHealth, EventHealth, ProbeFinding, ProviderFindings
 from startup_setup import create_app
 from tests.fakes import NOON, provider_status
+from tests.in_place_of import in_place_of
 from tests.integration.service_process import PREFIX
 
-
-class Down:
-    """One task of the service's own died."""
-
-    @property
-    def down(self) -> frozenset[str]:
-        """Its name."""
-        return frozenset({"provider_monitor"})
+REFUSED = ProbeFinding(at=NOON, success=False, message="The provider refused our key.")
 
 
-class Troubled(Provider):
-    """A failed look-up of a provider, or a task that is down."""
+@dataclass
+class Tasks:
+    """The service's own; those that are down died."""
 
-    def __init__(self, *, background_is_down: bool) -> None:
-        super().__init__()
-        self._background_is_down = background_is_down
-
-    @provide(scope=Scope.APP, override=True)
-    def findings(self) -> ProviderFindings:
-        """Replace what the look-ups found."""
-        return {ProviderName.OPENAI: ProbeFinding(at=NOON, success=False, message="The provider refused our key.")}
-
-    @provide(scope=Scope.APP, override=True)
-    def background(self) -> BackgroundProtocol:
-        """Replace the tasks."""
-        return Down() if self._background_is_down else Well()
+    down: frozenset[str]
 
 
-class Well(Down):
-    """All tasks run."""
-
-    @property
-    def down(self) -> frozenset[str]:
-        """Nobody."""
-        return frozenset()
-
-
-async def health(monkeypatch: pytest.MonkeyPatch, overrides: Provider) -> tuple[int, dict[str, Any]]:
+async def health(monkeypatch: pytest.MonkeyPatch, *down: str) -> tuple[int, dict[str, Any]]:
+    """Of a service whose look-up of OpenAI failed, and some of whose tasks are down."""
     monkeypatch.setenv(f"{PREFIX}OPENAI_API_KEY", "k")
-    async with create_app(Settings.from_environment(), overrides).test_app() as app:
+    findings = in_place_of(ProviderFindings, {ProviderName.OPENAI: REFUSED})
+    tasks = in_place_of(BackgroundProtocol, Tasks(frozenset(down)))
+    async with create_app(Settings.from_environment(), findings, tasks).test_app() as app:
         answer = await app.test_client().get("/healthz")
         return answer.status_code, orjson.loads(await answer.get_data())
 
 
 async def test_a_failed_look_up_is_told_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    status, body = await health(monkeypatch, Troubled(background_is_down=False))
+    status, body = await health(monkeypatch)
     assert (status, body["status"]) == (200, "healthy")
     assert body["warnings"] == ["openai: the last look-up failed: The provider refused our key."]
 
@@ -108,17 +85,17 @@ def test_every_degraded_mode_is_told_with_its_cause() -> None:
 
 async def test_that_nobody_answers_who_names_no_provider_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}PROVIDER_PRIORITY_ORDER", "anthropic")
-    status, body = await health(monkeypatch, Troubled(background_is_down=False))
+    status, body = await health(monkeypatch)
     assert (status, body["warnings"][0]) == (
         200,
         "no default provider is available: requests that name no provider fail",
     )
     monkeypatch.setenv(f"{PREFIX}DEFAULT_LLM_PROVIDER", "openai")
-    _, body = await health(monkeypatch, Troubled(background_is_down=False))
+    _, body = await health(monkeypatch)
     assert not any("no default provider" in warning for warning in body["warnings"])
 
 
 async def test_a_task_that_is_down_degrades_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    status, body = await health(monkeypatch, Troubled(background_is_down=True))
+    status, body = await health(monkeypatch, "provider_monitor")
     assert (status, body["status"]) == (200, "degraded")
     assert "the background task provider_monitor is down" in body["warnings"]

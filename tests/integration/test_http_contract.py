@@ -7,16 +7,16 @@ from collections.abc import Awaitable
 from uuid import UUID, uuid4
 
 import pytest
-from dishka import Provider, Scope, provide
 from quart import Response
 from quart.typing import TestClientProtocol as Client
 from werkzeug.datastructures import Headers
 
-from config import Settings
+from config import MIB, Settings
 from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import MemoryLimit
 from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol, MemoryProtocol
 from startup_setup import create_app
+from tests.in_place_of import NoVerdict, in_place_of
 from tests.integration.contract import (
     CANARY,
     JSON,
@@ -476,60 +476,33 @@ async def test_metrics_come_as_text_and_as_openmetrics(client: Client) -> None:
 # --- Failures ---------------------------------------------------------------------------------------------------------
 
 
-class BrokenOrchestrator:
-    """Has a defect."""
+class Watching(NoVerdict):
+    """Takes down what is set apart for bodies meanwhile."""
 
-    async def compare(self, query: ComparisonQuery) -> ComparisonResult:
-        """Raise what nobody expects."""
-        raise RuntimeError(CANARY)
-
-
-class Broken(Provider):
-    """Puts the defect into the service."""
-
-    @provide(scope=Scope.APP, override=True)
-    def orchestrator(self) -> LLMOrchestratorProtocol:
-        """Replace the real one."""
-        return BrokenOrchestrator()
-
-
-class Watching:
-    """Refuses to judge, but takes down what is set apart for bodies meanwhile."""
-
-    def __init__(self, bodies: MemoryLimit, seen: list[int]) -> None:
-        self._bodies = bodies
-        self._seen = seen
+    def __init__(self) -> None:
+        super().__init__(ServiceOverloadedError("only looked"))
+        self.bodies = MemoryLimit(10 * MIB)
+        self.seen: list[int] = []
 
     async def compare(self, query: ComparisonQuery) -> ComparisonResult:
         """Look, and refuse."""
-        self._seen.append(self._bodies.taken_bytes)
-        raise ServiceOverloadedError("only looked")
-
-
-class Watched(Provider):
-    """Puts the one that looks into the service."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[int] = []
-
-    @provide(scope=Scope.APP, override=True)
-    def orchestrator(self, bodies: MemoryProtocol) -> LLMOrchestratorProtocol:
-        """Replace the real one."""
-        assert isinstance(bodies, MemoryLimit)
-        return Watching(bodies, self.seen)
+        self.seen.append(self.bodies.taken_bytes)
+        return await super().compare(query)
 
 
 async def test_a_body_that_is_read_takes_no_memory_beside_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(mocked(monkeypatch), watched := Watched()) as client:
+    watching = Watching()
+    overrides = in_place_of(LLMOrchestratorProtocol, watching), in_place_of(MemoryProtocol, watching.bodies)
+    async with serving(mocked(monkeypatch), *overrides) as client:
         await refusal(await compare(client, essay_a="word " * 100_000), 503, "SERVICE_UNAVAILABLE")
-    assert watched.seen == [0]
+    assert watching.seen == [0]
 
 
 async def test_a_defect_of_ours_is_told_without_its_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with serving(mocked(monkeypatch), Broken()) as client:
+    defective = in_place_of(LLMOrchestratorProtocol, NoVerdict(RuntimeError(CANARY)))
+    async with serving(mocked(monkeypatch), defective) as client:
         await refusal(await compare(client), 500, "UNKNOWN_ERROR")
     written = capsys.readouterr()
     assert CANARY not in written.out + written.err

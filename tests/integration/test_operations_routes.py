@@ -4,13 +4,13 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from dishka import Provider, Scope, provide
 from quart.typing import TestClientProtocol as Client
 
 from api.operations_routes import PAGE
 from api_models import ErrorCode
 from exceptions import CostLimitExceededError
-from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol
+from protocols import LLMOrchestratorProtocol
+from tests.in_place_of import NoVerdict, in_place_of
 from tests.integration.contract import CANARY, compare, content, mocked, question, refusal, send, serving
 from tests.integration.dialects import ANTHROPIC, OPENAI
 from tests.integration.pointed_service import running
@@ -101,25 +101,9 @@ async def test_whoever_is_refused_at_a_door_pushes_no_error_out_of_sight(
     assert (told["traffic"]["errors"], told["recent_errors"]) == (0, [])
 
 
-class Penniless:
-    """Whoever asks learns that the money is spent."""
-
-    async def compare(self, query: ComparisonQuery) -> ComparisonResult:
-        """Refuse."""
-        raise CostLimitExceededError("nothing is left")
-
-
-class Poor(Provider):
-    """A service that cannot pay."""
-
-    @provide(scope=Scope.APP, override=True)
-    def orchestrator(self) -> LLMOrchestratorProtocol:
-        """Replace the walk of a request."""
-        return Penniless()
-
-
 async def test_a_failure_of_the_service_is_remembered_by_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(mocked(monkeypatch), Poor()) as client:
+    poor = in_place_of(LLMOrchestratorProtocol, NoVerdict(CostLimitExceededError("nothing is left")))
+    async with serving(mocked(monkeypatch), poor) as client:
         await refusal(await compare(client), 402, "COST_LIMIT_EXCEEDED")
         told = await operations(client)
     assert told["traffic"]["errors_by_type"] == {ErrorCode.COST_LIMIT_EXCEEDED: 1}

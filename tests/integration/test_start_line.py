@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from dishka import Provider, Scope, provide
+from dishka import Provider
 
 from api_models import ProviderName
 from config import PREFIX, Settings
@@ -18,6 +18,7 @@ from protocols import (
 )
 from startup_setup import create_app
 from tests.fakes import provider_status
+from tests.in_place_of import in_place_of
 
 Lines = list[dict[str, Any]]
 
@@ -34,15 +35,6 @@ class TwoOfThree:
     def status(self, name: ProviderName, settings: CurrentSettings) -> ProviderStatus:
         is_configured = name is not ProviderName.OPENAI
         return provider_status(name=name, configured=is_configured, reason=None if is_configured else "not configured")
-
-
-class Knowing(Provider):
-    """Puts that selector into the service."""
-
-    @provide(scope=Scope.APP, override=True)
-    def selector(self) -> LLMProviderSelectorProtocol:
-        """Replace the real one."""
-        return TwoOfThree()
 
 
 async def start_line(
@@ -82,7 +74,7 @@ async def test_the_start_line_says_where_to_ask(
 async def test_the_start_line_names_the_judges_that_can_be_asked_and_no_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = await start_line(monkeypatch, capsys, {}, Knowing())
+    line = await start_line(monkeypatch, capsys, {}, in_place_of(LLMProviderSelectorProtocol, TwoOfThree()))
     assert (line["judges"], line["level"], line["note"]) == ("google, mock", "info", None)
 
 

@@ -1,16 +1,19 @@
 """GET /api/v1/usage/summary: what was used and what it cost."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any, ClassVar
 
 import pytest
-from dishka import Provider, Scope, provide
+from quart.typing import TestClientProtocol as Client
 
 from api_models import ProviderName, UsageScope
 from config import Settings
 from protocols import LLMUsageProtocol, UsageRows, UsageTotals
 from startup_setup import create_app
 from tests.fakes import NOON
+from tests.in_place_of import in_place_of
 from tests.integration.dialects import OPENAI, Dialect
 from tests.integration.pointed_service import Service, running
 from tests.integration.stand_in import answer, standing_in
@@ -70,23 +73,23 @@ async def test_an_unknown_period_is_the_callers_mistake() -> None:
     assert "today, yesterday, month, 7d" in body["details"]
 
 
-class Asked(Provider):
-    """A ledger whose today is the 23rd of November, and which days it was asked for."""
+class Usage:
+    """A ledger whose today is the 23rd of November; asked: for which days it was."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.days: list[tuple[date, date]] = []
+    def __init__(self, rows: UsageRows) -> None:
         self.today = NOON.date()
+        self.asked: list[tuple[date, date]] = []
+        self._rows = rows
 
     async def read(self, first: date, last: date) -> UsageRows:
-        """Nothing was used."""
-        self.days.append((first, last))
-        return UsageRows(scope=UsageScope.REPLICA, rows={})
+        self.asked.append((first, last))
+        return self._rows
 
-    @provide(scope=Scope.APP, override=True)
-    def usage(self) -> LLMUsageProtocol:
-        """Replace the ledger."""
-        return self
+
+@asynccontextmanager
+async def showing(usage: Usage) -> AsyncIterator[Client]:
+    async with create_app(Settings.from_environment(), in_place_of(LLMUsageProtocol, usage)).test_app() as app:
+        yield app.test_client()
 
 
 class Counting(UsageRows):
@@ -100,38 +103,21 @@ class Counting(UsageRows):
         return super().of(provider)
 
 
-class ManyRows(Asked):
-    """A ledger of many models."""
-
-    async def read(self, first: date, last: date) -> UsageRows:
-        """One call of each."""
-        names = (ProviderName.OPENAI, ProviderName.GOOGLE)
-        rows = {(name, f"model-{number}"): UsageTotals(requests=1) for name in names for number in range(100)}
-        return Counting(scope=UsageScope.REPLICA, rows=rows)
-
-
-class OneRow(Asked):
-    """A ledger in which no two figures are alike."""
-
-    async def read(self, first: date, last: date) -> UsageRows:
-        """The one row of the fleet."""
-        totals = UsageTotals(
-            requests=10,
-            successes=7,
-            failures=3,
-            prompt_tokens=900,
-            completion_tokens=80,
-            cost_micro_usd=250_000,
-            unpriced=2,
-            cache_hits=5,
-            saved_micro_usd=500_000,
-        )
-        return UsageRows(scope=UsageScope.FLEET, rows={(ProviderName.OPENAI, "gpt-6-luna"): totals})
-
-
 async def test_every_figure_is_shown_where_it_belongs() -> None:
-    async with create_app(Settings.from_environment(), OneRow()).test_app() as app:
-        told = await (await app.test_client().get("/api/v1/usage/summary?period=7d")).get_json()
+    totals = UsageTotals(
+        requests=10,
+        successes=7,
+        failures=3,
+        prompt_tokens=900,
+        completion_tokens=80,
+        cost_micro_usd=250_000,
+        unpriced=2,
+        cache_hits=5,
+        saved_micro_usd=500_000,
+    )
+    rows = UsageRows(scope=UsageScope.FLEET, rows={(ProviderName.OPENAI, "gpt-6-luna"): totals})
+    async with showing(Usage(rows)) as client:
+        told = await (await client.get("/api/v1/usage/summary?period=7d")).get_json()
     figures = {
         "requests": 10,
         "successes": 7,
@@ -155,9 +141,11 @@ async def test_every_figure_is_shown_where_it_belongs() -> None:
 
 
 async def test_the_rows_are_summed_once_for_each_provider_however_many_there_are() -> None:
-    async with create_app(Settings.from_environment(), ManyRows()).test_app() as app:
-        told = await (await app.test_client().get("/api/v1/usage/summary")).get_json()
-    assert Counting.summed == [ProviderName.OPENAI, ProviderName.GOOGLE]
+    names = (ProviderName.OPENAI, ProviderName.GOOGLE)
+    rows = {(name, f"model-{number}"): UsageTotals(requests=1) for name in names for number in range(100)}
+    async with showing(Usage(Counting(scope=UsageScope.REPLICA, rows=rows))) as client:
+        told = await (await client.get("/api/v1/usage/summary")).get_json()
+    assert Counting.summed == [*names]
     assert {name: usage["requests"] for name, usage in told["by_provider"].items()} == {"openai": 100, "google": 100}
     assert (told["total"]["requests"], len(told["by_model"])) == (200, 200)
 
@@ -166,7 +154,7 @@ async def test_the_rows_are_summed_once_for_each_provider_however_many_there_are
     ("period", "first", "last"), [("today", 23, 23), ("yesterday", 22, 22), ("7d", 17, 23), ("month", 1, 23)]
 )
 async def test_a_period_is_these_days_the_last_one_included(period: str, first: int, last: int) -> None:
-    asked = Asked()
-    async with create_app(Settings.from_environment(), asked).test_app() as app:
-        assert (await app.test_client().get(f"/api/v1/usage/summary?period={period}")).status_code == 200
-    assert asked.days == [(date(2026, 11, first), date(2026, 11, last))]
+    usage = Usage(UsageRows(scope=UsageScope.REPLICA, rows={}))
+    async with showing(usage) as client:
+        assert (await client.get(f"/api/v1/usage/summary?period={period}")).status_code == 200
+    assert usage.asked == [(date(2026, 11, first), date(2026, 11, last))]
