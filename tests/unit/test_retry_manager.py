@@ -1,6 +1,7 @@
 """At most three attempts with full jitter, inside the deadline, and only for what may be repeated."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -18,12 +19,10 @@ from exceptions import (
     ServiceOverloadedError,
     ThrottlePausedError,
 )
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, calling
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, calling
 from implementations.resilience.retry_budget import TOKENS, RetryBudget
-from implementations.retry_manager_impl import (
-    MAX_ATTEMPTS,
-    RetryManagerImpl,
-)
+from implementations.retry_manager_impl import MAX_ATTEMPTS, RetryManagerImpl
+from protocols import SleepProtocol
 from tests.fakes import Clock, InstantSleep, call
 
 
@@ -43,17 +42,27 @@ class Operation:
         return "done"
 
 
+async def retrying(
+    operation: Callable[[], Awaitable[str]],
+    *,
+    within: Call | None = None,
+    sleep: SleepProtocol | None = None,
+    budget: RetryBudget | None = None,
+) -> str:
+    manager = RetryManagerImpl(budget=budget or RetryBudget(), sleep=sleep or InstantSleep())
+    with calling(within or call(Clock())):
+        return await manager.run(operation)
+
+
 async def test_a_first_success_needs_no_second_attempt() -> None:
     sleep, operation = InstantSleep(), Operation(0)
-    with calling(call(Clock())):
-        assert await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation) == "done"
+    assert await retrying(operation, sleep=sleep) == "done"
     assert (operation.calls, sleep.naps) == (1, [])
 
 
 async def test_a_transient_failure_is_overcome() -> None:
     operation = Operation(2)
-    with calling(call(Clock())):
-        assert await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation) == "done"
+    assert await retrying(operation) == "done"
     assert operation.calls == 3
 
 
@@ -75,8 +84,8 @@ async def test_every_repetition_is_told_also_one_that_is_no_burden() -> None:
 async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
     failure = ProviderUnavailableError("overloaded")
     operation = Operation(99, failure)
-    with calling(call(Clock())), pytest.raises(ProviderUnavailableError) as last:
-        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
+    with pytest.raises(ProviderUnavailableError) as last:
+        await retrying(operation)
     assert last.value is failure
     assert operation.calls == MAX_ATTEMPTS == 3
 
@@ -93,8 +102,8 @@ async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
 )
 async def test_what_may_not_be_repeated_is_not(failure: BaseException) -> None:
     sleep, operation = InstantSleep(), Operation(99, failure)
-    with calling(call(Clock())), pytest.raises(type(failure)):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
+    with pytest.raises(type(failure)):
+        await retrying(operation, sleep=sleep)
     assert (operation.calls, sleep.naps) == (1, [])
 
 
@@ -105,16 +114,15 @@ async def test_a_repetition_that_a_defect_or_a_stop_ends_passes_it_on(end: BaseE
     async def operation() -> str:
         raise outcomes.pop(0)
 
-    with calling(call(Clock())), pytest.raises(type(end)) as passed:
-        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
+    with pytest.raises(type(end)) as passed:
+        await retrying(operation)
     assert passed.value is end
 
 
 async def test_the_back_off_stays_within_its_growing_bounds() -> None:
     sleep = InstantSleep()
     for _ in range(50):
-        with calling(call(Clock())):
-            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(Operation(2))
+        await retrying(Operation(2), sleep=sleep)
     first, second = sleep.naps[0::2], sleep.naps[1::2]
     assert len(first) == len(second) == 50
     assert all(0 <= nap <= 0.5 for nap in first)
@@ -126,8 +134,7 @@ async def test_the_back_off_stays_within_its_growing_bounds() -> None:
 async def test_who_is_throttled_waits_longer() -> None:
     sleep = InstantSleep()
     for _ in range(50):
-        with calling(call(Clock())):
-            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(Operation(1, ProviderOverloadedError("busy")))
+        await retrying(Operation(1, ProviderOverloadedError("busy")), sleep=sleep)
     assert 0.5 < max(sleep.naps) <= 1.0
 
 
@@ -137,10 +144,7 @@ async def test_a_wait_that_the_provider_asks_for_is_not_cut_short_and_not_ended_
 ) -> None:
     sleep = InstantSleep()
     for _ in range(20):
-        with calling(call(Clock())):
-            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
-                Operation(2, RateLimitedError("slow down", retry_after_s=asked_s))
-            )
+        await retrying(Operation(2, RateLimitedError("slow down", retry_after_s=asked_s)), sleep=sleep)
     assert len(set(sleep.naps)) == len(sleep.naps) == 40
     assert all(asked_s <= nap <= longest_s for nap in sleep.naps)
 
@@ -148,10 +152,7 @@ async def test_a_wait_that_the_provider_asks_for_is_not_cut_short_and_not_ended_
 async def test_a_wait_of_milliseconds_that_the_provider_asks_for_does_not_take_the_place_of_the_back_off() -> None:
     sleep = InstantSleep()
     for _ in range(50):
-        with calling(call(Clock())):
-            await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
-                Operation(1, RateLimitedError("slow down", retry_after_s=0.008))
-            )
+        await retrying(Operation(1, RateLimitedError("slow down", retry_after_s=0.008)), sleep=sleep)
     assert all(0.008 <= nap <= 1.0 for nap in sleep.naps)
     assert max(sleep.naps) > 0.5
 
@@ -160,19 +161,14 @@ async def test_a_wait_of_milliseconds_that_the_provider_asks_for_does_not_take_t
 async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it(flight_s: float) -> None:
     """Neither that of the flight nor that of the request that started it."""
     sleep, asked = InstantSleep(), call(Clock(), remaining_s=flight_s + SHORTEST_ATTEMPT_S)
-    with calling(asked.for_flight(asked.deadline, asked.deadline.at_most(Clock()() + 12.0 + SHORTEST_ATTEMPT_S))):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(
-            Operation(1, RateLimitedError("slow down", retry_after_s=12.0))
-        )
+    flight = asked.for_flight(asked.deadline, asked.deadline.at_most(Clock()() + 12.0 + SHORTEST_ATTEMPT_S))
+    await retrying(Operation(1, RateLimitedError("slow down", retry_after_s=12.0)), within=flight, sleep=sleep)
     assert sleep.naps == [12.0]
 
 
 async def test_only_the_first_invitation_is_free_of_charge() -> None:
     budget = RetryBudget()
-    with calling(call(Clock())):
-        await RetryManagerImpl(budget=budget, sleep=InstantSleep()).run(
-            Operation(2, RateLimitedError("slow down", retry_after_s=2.0))
-        )
+    await retrying(Operation(2, RateLimitedError("slow down", retry_after_s=2.0)), budget=budget)
     assert budget.tokens == TOKENS - 1
 
 
@@ -192,32 +188,24 @@ async def test_who_is_invited_to_come_back_by_a_provider_that_works_burdens_nobo
     failure: ProviderError, charged: int
 ) -> None:
     budget = RetryBudget()
-    manager = RetryManagerImpl(budget=budget, sleep=InstantSleep())
     for _ in range(5):
-        with calling(call(Clock())):
-            await manager.run(Operation(1, failure))
+        await retrying(Operation(1, failure), budget=budget)
     assert round(TOKENS - budget.tokens) == charged
 
 
 async def test_a_wait_beyond_the_deadline_is_not_begun_and_its_figure_is_passed_on() -> None:
     sleep, operation = InstantSleep(), Operation(99, RateLimitedError("slow down", retry_after_s=3600.0))
-    with calling(call(Clock())), pytest.raises(RateLimitedError) as told:
-        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
+    with pytest.raises(RateLimitedError) as told:
+        await retrying(operation, sleep=sleep)
     assert (operation.calls, sleep.naps, told.value.retry_after_s) == (1, [], 3600.0)
 
 
 async def test_a_provider_in_trouble_is_burdened_with_few_repetitions() -> None:
-    manager, calls = RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()), 0
-
-    async def down() -> str:
-        nonlocal calls
-        calls += 1
-        raise ProviderUnavailableError("down")
-
+    budget, down = RetryBudget(), Operation(9999, ProviderUnavailableError("down"))
     for _ in range(1000):
-        with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
-            await manager.run(down)
-    assert 1100 <= calls <= 1000 * 1.1 + 10
+        with pytest.raises(ProviderUnavailableError):
+            await retrying(down, budget=budget)
+    assert 1100 <= down.calls <= 1000 * 1.1 + 10
 
 
 def test_a_provider_in_trouble_from_the_beginning_is_burdened_with_ten() -> None:
@@ -235,8 +223,7 @@ async def test_a_spent_budget_takes_nobody_a_repetition_that_burdens_nobody(fail
     budget = RetryBudget()
     while budget.allows:
         budget.retry()
-    with calling(call(Clock())):
-        assert await RetryManagerImpl(budget=budget, sleep=InstantSleep()).run(Operation(1, failure)) == "done"
+    assert await retrying(Operation(1, failure), budget=budget) == "done"
 
 
 @pytest.mark.parametrize(
@@ -259,30 +246,24 @@ async def test_a_repetition_that_meets_an_obstacle_of_ours_ends_with_the_failure
     async def operation() -> str:
         raise failures.pop(0)
 
-    with calling(call(Clock())), pytest.raises(ProviderUnavailableError) as told:
-        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
+    with pytest.raises(ProviderUnavailableError) as told:
+        await retrying(operation)
     assert told.value is failed
     assert failures == []
 
 
 async def test_a_provider_may_forbid_the_repetition_of_what_could_be_repeated() -> None:
     operation = Operation(99, ProviderUnavailableError("down", is_final=True))
-    with calling(call(Clock())), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation)
+    with pytest.raises(ProviderUnavailableError):
+        await retrying(operation)
     assert operation.calls == 1
 
 
 async def test_an_answer_that_is_no_verdict_is_asked_for_once_more_and_at_once() -> None:
-    sleep, calls = InstantSleep(), 0
-
-    async def no_verdict() -> str:
-        nonlocal calls
-        calls += 1
-        raise InvalidReplyError("prose")
-
-    with calling(call(Clock())), pytest.raises(InvalidReplyError):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(no_verdict)
-    assert (calls, sleep.naps) == (2, [0.0])
+    sleep, no_verdict = InstantSleep(), Operation(99, InvalidReplyError("prose"))
+    with pytest.raises(InvalidReplyError):
+        await retrying(no_verdict, sleep=sleep)
+    assert (no_verdict.calls, sleep.naps) == (2, [0.0])
 
 
 async def test_an_answer_that_is_no_verdict_after_another_failure_still_has_its_repetition() -> None:
@@ -293,28 +274,26 @@ async def test_an_answer_that_is_no_verdict_after_another_failure_still_has_its_
             raise failures.pop(0)
         return "done"
 
-    with calling(call(Clock())):
-        assert await RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep()).run(operation) == "done"
+    assert await retrying(operation) == "done"
 
 
 async def test_no_attempt_is_made_for_which_no_time_would_be_left() -> None:
     sleep, operation = InstantSleep(), Operation(99)
-    with calling(call(Clock(), remaining_s=SHORTEST_ATTEMPT_S / 2)), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(operation)
+    with pytest.raises(ProviderUnavailableError):
+        await retrying(operation, within=call(Clock(), remaining_s=SHORTEST_ATTEMPT_S / 2), sleep=sleep)
     assert (operation.calls, sleep.naps) == (1, [])
 
 
 async def test_the_time_that_waiting_took_counts() -> None:
     clock = Clock()
     sleep = InstantSleep(clock)
-    under_way = call(clock, remaining_s=20.0)
 
     async def slow_failure() -> str:
         clock.advance(15.0)
         raise ProviderUnavailableError("overloaded")
 
-    with calling(under_way), pytest.raises(ProviderUnavailableError):
-        await RetryManagerImpl(budget=RetryBudget(), sleep=sleep).run(slow_failure)
+    with pytest.raises(ProviderUnavailableError):
+        await retrying(slow_failure, within=call(clock, remaining_s=20.0), sleep=sleep)
     assert len(sleep.naps) == 1
 
 
@@ -325,12 +304,8 @@ async def test_a_caller_who_leaves_during_the_back_off_is_let_go() -> None:
         sleeping.set()
         await asyncio.Event().wait()
 
-    async def ask() -> str:
-        with calling(call(Clock())):
-            return await RetryManagerImpl(budget=RetryBudget(), sleep=endless).run(operation)
-
     operation = Operation(99)
-    task = asyncio.create_task(ask())
+    task = asyncio.create_task(retrying(operation, sleep=endless))
     await sleeping.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
