@@ -343,9 +343,8 @@ async def test_who_joined_a_flight_that_takes_longer_than_its_turn_is_answered_b
     assert (await buyer).cost_usd == 0.25
 
 
-async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop_clock, late = Clock(), Held(reply())
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told(loop_clock: Clock) -> None:
+    late = Held(reply())
 
     async def asked(request: ProviderRequest) -> ProviderReply:
         harness.clock.advance(-30)
@@ -383,9 +382,8 @@ async def lands_beside(late: Held, held: Held, harness: Harness) -> asyncio.Task
     return asking
 
 
-async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop_clock, hanging, late = Clock(), Held(reply()), Held(OPENAI_REPLY)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+async def test_of_two_flights_left_under_way_the_first_to_land_answers(loop_clock: Clock) -> None:
+    hanging, late = Held(reply()), Held(OPENAI_REPLY)
     harness = Harness(
         {
             ANTHROPIC: outlasting_its_turn(hanging, loop_clock),
@@ -404,10 +402,9 @@ async def test_of_two_flights_left_under_way_the_first_to_land_answers(monkeypat
 
 
 async def test_of_two_flights_left_under_way_that_land_at_once_that_of_the_better_candidate_answers(
-    monkeypatch: pytest.MonkeyPatch,
+    loop_clock: Clock,
 ) -> None:
-    loop_clock, first, second, hanging = Clock(), Held(reply()), Held(OPENAI_REPLY), Held(reply())
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    first, second, hanging = Held(reply()), Held(OPENAI_REPLY), Held(reply())
     harness = Harness(
         {
             ANTHROPIC: outlasting_its_turn(first, loop_clock),
@@ -426,9 +423,8 @@ async def test_of_two_flights_left_under_way_that_land_at_once_that_of_the_bette
     await settle()
 
 
-async def test_a_late_verdict_is_told_while_another_candidate_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop_clock, late, hanging = Clock(), Held(reply()), Held(OPENAI_REPLY)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+async def test_a_late_verdict_is_told_while_another_candidate_is_asked(loop_clock: Clock) -> None:
+    late, hanging = Held(reply()), Held(OPENAI_REPLY)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(hanging)})
     asking = await lands_beside(late, hanging, harness)
     assert asking.done()
@@ -439,11 +435,8 @@ async def test_a_late_verdict_is_told_while_another_candidate_is_asked(monkeypat
     assert [told.provider for told in harness.events.of(CostTracked)] == [ANTHROPIC, OPENAI]
 
 
-async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    loop_clock, late, other = Clock(), Held(reply()), FakeProvider()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_asked(loop_clock: Clock) -> None:
+    late, other = Held(reply()), FakeProvider()
 
     async def look_up(key: str) -> CachedReply | None:
         if harness.events.of(CacheMiss):  # the second one's turn
@@ -462,10 +455,9 @@ async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_
 
 @pytest.mark.parametrize("end", [ProviderUnavailableError("late"), asyncio.CancelledError()])
 async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
-    end: BaseException, monkeypatch: pytest.MonkeyPatch
+    end: BaseException, loop_clock: Clock
 ) -> None:
-    loop_clock, late, held = Clock(), Held(end), Held(OPENAI_REPLY)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    late, held = Held(end), Held(OPENAI_REPLY)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
     asking = await lands_beside(late, held, harness)
     assert not asking.done()
@@ -478,11 +470,8 @@ def charged() -> BrokenReplyError:
     return BrokenReplyError("cut off", purchase=replace(reply().purchase, cost_usd=0.125))
 
 
-async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    loop_clock, late, held = Clock(), Held(charged()), Held(OPENAI_REPLY)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails(loop_clock: Clock) -> None:
+    late, held = Held(charged()), Held(OPENAI_REPLY)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
     asking = await lands_beside(late, held, harness)
     held.go.set()
@@ -494,10 +483,9 @@ async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails
 
 @pytest.mark.parametrize(("outcome", "cost_usd"), [(reply(), 0.25), (charged(), 0.125)])
 async def test_what_two_flights_that_land_at_once_were_charged_is_told_together(
-    outcome: ProviderReply | BrokenReplyError, cost_usd: float, monkeypatch: pytest.MonkeyPatch
+    outcome: ProviderReply | BrokenReplyError, cost_usd: float, loop_clock: Clock
 ) -> None:
-    loop_clock, late, held = Clock(), Held(outcome), Held(OPENAI_REPLY)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    late, held = Held(outcome), Held(OPENAI_REPLY)
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
     asking = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
@@ -509,11 +497,8 @@ async def test_what_two_flights_that_land_at_once_were_charged_is_told_together(
     assert harness.completed().cost_estimate == 0.5 + cost_usd
 
 
-async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    loop_clock, useless, late, held = Clock(), Held(charged()), Held(reply()), Held(OPENAI_REPLY)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it_goes_on(loop_clock: Clock) -> None:
+    useless, late, held = Held(charged()), Held(reply()), Held(OPENAI_REPLY)
 
     async def asked_twice(request: ProviderRequest) -> ProviderReply:
         with suppress(BrokenReplyError):
@@ -663,10 +648,9 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandon
 
 
 async def test_a_purchase_left_for_the_next_candidate_is_abandoned_when_its_request_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
+    loop_clock: Clock,
 ) -> None:
-    loop_clock, late, other = Clock(), Held(reply()), Held(OPENAI_REPLY)
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", loop_clock)
+    late, other = Held(reply()), Held(OPENAI_REPLY)
     slow, records = outlasting_its_turn(late, loop_clock), list[Record]()
 
     async def asked(request: ProviderRequest) -> ProviderReply:

@@ -216,11 +216,9 @@ class StandingStill(FakeProvider):
         return await super().generate_comparison(request)
 
 
-async def test_an_answer_that_came_while_the_loop_stood_still_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
-    with calling(call(clock)):
-        assert await TimeLimited(StandingStill(clock)).generate_comparison(request()) == reply()
+async def test_an_answer_that_came_while_the_loop_stood_still_is_read(loop_clock: Clock) -> None:
+    with calling(call(loop_clock)):
+        assert await TimeLimited(StandingStill(loop_clock)).generate_comparison(request()) == reply()
 
 
 async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:

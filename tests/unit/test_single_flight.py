@@ -132,12 +132,9 @@ async def test_a_cancelled_flight_tells_its_waiters_that_the_service_stops() -> 
     assert complaints == []
 
 
-async def test_who_waits_gets_what_came_while_the_loop_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
-
+async def test_who_waits_gets_what_came_while_the_loop_stood_still(loop_clock: Clock) -> None:
     async def work() -> str:
-        clock.advance(3600)
+        loop_clock.advance(3600)
         await settle()  # the loop reads
         return "done"
 
@@ -146,12 +143,11 @@ async def test_who_waits_gets_what_came_while_the_loop_stood_still(monkeypatch: 
     assert result_of(flight) == "done"
 
 
-async def test_who_waits_while_the_loop_runs_leaves_on_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, work = Clock(), Work()
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+async def test_who_waits_while_the_loop_runs_leaves_on_time(loop_clock: Clock) -> None:
+    work = Work()
     caller = asyncio.create_task(has_landed(SingleFlight[str]().board("key", work), within_s=30.0))
     await settle()
-    clock.advance(30)
+    loop_clock.advance(30)
     await settle()
     assert caller.done()
     work.go.set()
