@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from hdrh.histogram import HdrHistogram
 
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
+PERCENTILES = {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999}  # of a thousand
 LONGEST_US = 120_000_000
 DIGITS = 3
 
@@ -18,7 +18,8 @@ def histogram(latencies_us: Iterable[float]) -> HdrHistogram:
 
 
 def percentiles_ms(counted: HdrHistogram) -> Mapping[str, float]:
-    """Milliseconds; nothing when nothing was counted."""
-    if counted.get_total_count() == 0:
-        return {}
-    return {name: counted.get_value_at_percentile(share) / 1000 for name, share in PERCENTILES.items()}
+    """Milliseconds that at least such a share does not exceed; nothing when nothing was counted."""
+    count = counted.get_total_count()
+    ranks = {name: -(-share * count // 1000) for name, share in PERCENTILES.items()}  # rounded up
+    # The library would round to the nearest rank, which may be one too low; this is exactly the one that is meant.
+    return {name: counted.get_value_at_percentile(100 * rank / count) / 1000 for name, rank in ranks.items() if rank}
