@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
 
 import uvloop
 from rich.console import Console
@@ -20,12 +19,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bench import footprint, peers, scaling
 from bench.burst import burst
+from bench.commands import ended_when_told, positive
 from bench.goals import Goal, of_footprint, of_full, of_peers, of_short
 from bench.machine import cores, need
 from bench.measuring import FULL, SHORT, Spans
 from bench.page import PAGE, SCALING, page, scaling_page
 from bench.plots import draw
-from bench.processes import end_when_told
 from bench.profile import profiles
 from bench.rows import Report, Row
 from bench.selection import rows_of
@@ -43,9 +42,6 @@ GOALS: Mapping[str, Callable[[Report], Iterable[Goal]]] = {
     "peers": of_peers,
     "footprint": of_footprint,
 }
-
-
-T = TypeVar("T", int, float)
 
 
 class Bench:
@@ -127,29 +123,16 @@ def main() -> None:
     """Measure, or write down what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("short", "full", "peers", "footprint", "scaling", "profile", "page"))
-    parser.add_argument("--rounds", type=_positive(int), default=ROUNDS, help="of peers")
-    parser.add_argument("--requests", type=_positive(int), default=FEWEST_REQUESTS, help="of footprint")
-    parser.add_argument("--minutes", type=_positive(float), default=FEWEST_MINUTES, help="of faults, of footprint")
+    parser.add_argument("--rounds", type=positive(int), default=ROUNDS, help="of peers")
+    parser.add_argument("--requests", type=positive(int), default=FEWEST_REQUESTS, help="of footprint")
+    parser.add_argument("--minutes", type=positive(float), default=FEWEST_MINUTES, help="of faults, of footprint")
     parser.add_argument(
-        "--length", type=_positive(float), default=1.0, help="multiplies all spans; below 1 nothing is kept"
+        "--length", type=positive(float), default=1.0, help="multiplies all spans; below 1 nothing is kept"
     )
     options = parser.parse_args()
     need(*NEEDS.get(options.what, ()))
-    end_when_told()
-    try:
+    with ended_when_told():
         _do(options)
-    except KeyboardInterrupt:
-        sys.exit("Interrupted.")
-
-
-def _positive(kind: Callable[[str], T]) -> Callable[[str], T]:
-    def number(text: str) -> T:
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError("must be more than 0")
-        return value
-
-    return number
 
 
 def _do(options: argparse.Namespace) -> None:

@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bench.commands import ended_when_told, positive
+from bench.machine import need
 from bench.outages.figures import PromiseBrokenError, console
 from bench.outages.killed import killed
 from bench.outages.last_cent import last_cent
 from bench.outages.latency import latency
 from bench.outages.outage import outage
 from bench.outages.publishing import publishing
-from bench.processes import end_when_told
 from tests.integration.kafka_broker import Broker, apache
 
 Measurement = Callable[[Path, argparse.Namespace], None]
@@ -42,6 +43,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "latency": lambda directory, wanted: latency(directory, rounds=wanted.rounds, comparisons=wanted.comparisons),
     "budget": lambda directory, wanted: last_cent(directory, requests=wanted.comparisons, rounds=wanted.rounds),
 }
+WITH_KAFKA = MEASUREMENTS.keys() - {"budget"}
 COMPARISONS = {"outage": 20_000, "kill": 6_000, "publish": 0, "latency": 500, "budget": 500}
 ROUNDS = {"latency": 10, "budget": 3}
 
@@ -50,15 +52,16 @@ def main() -> int:
     """Run one measurement in a folder of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measurement", choices=MEASUREMENTS)
-    parser.add_argument("--comparisons", type=int, help="how many; of each service and round for latency")
-    parser.add_argument("--rounds", type=int, help="of latency and budget")
-    parser.add_argument("--away", type=float, default=60.0, help="length of the outage, seconds")
+    parser.add_argument("--comparisons", type=positive(int), help="how many; of each service and round for latency")
+    parser.add_argument("--rounds", type=positive(int), help="of latency and budget")
+    parser.add_argument("--away", type=positive(float), default=60.0, help="length of the outage, seconds")
     parser.add_argument("--hang", action="store_true", help="the broker is stopped (SIGSTOP) instead of killed")
     wanted = parser.parse_args()
-    end_when_told()
+    if wanted.measurement in WITH_KAFKA:
+        need("java", "mvn")
     wanted.comparisons = wanted.comparisons or COMPARISONS[wanted.measurement]
     wanted.rounds = wanted.rounds or ROUNDS.get(wanted.measurement, 1)
-    with tempfile.TemporaryDirectory() as directory:
+    with ended_when_told(), tempfile.TemporaryDirectory() as directory:
         try:
             MEASUREMENTS[wanted.measurement](Path(directory), wanted)
         except PromiseBrokenError as broken:

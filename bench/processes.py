@@ -83,17 +83,6 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
         process.wait(timeout=STOP_TIMEOUT_S)
 
 
-def end_when_told() -> None:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, so that nothing is left running: Redis ignores the latter.
-
-    The loop then cancels its task; an exception raised while a connection reads would end no more than the connection.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs ignore it
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-
-
 def answers(port: int, wire: bytes) -> bool:
     """Whether this request gets a 200 within a second."""
     try:

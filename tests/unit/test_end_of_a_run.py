@@ -25,7 +25,7 @@ def test_that_is_interrupted(server):
 """
 READING = """
 import asyncio, os, socket, uvloop
-from bench.processes import end_when_told
+from bench.commands import ended_when_told
 
 class Connection(asyncio.Protocol):
     def data_received(self, answer):
@@ -37,11 +37,8 @@ async def measurement():
     theirs.send(b"an answer")
     await asyncio.sleep(10)
 
-end_when_told()
-try:
+with ended_when_told():
     uvloop.run(measurement())
-except KeyboardInterrupt:
-    print("interrupted")
 """
 
 
@@ -76,7 +73,7 @@ def test_a_benchmark_that_reads_an_answer_when_it_is_told_to_end_ends(number: si
         check=False,
         timeout=60,
     )
-    assert ended.stdout == "interrupted\n", ended.stderr
+    assert (ended.returncode, ended.stderr) == (1, "Interrupted.\n")
 
 
 def test_a_redis_that_is_about_to_answer_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
