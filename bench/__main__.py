@@ -9,13 +9,14 @@ if find_spec("hdrh") is None:
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import footprint, peers, scaling
 from bench.burst import burst
@@ -45,12 +46,13 @@ GOALS: Mapping[str, Callable[[Report], Iterable[Goal]]] = {
 
 
 class Bench:
-    """One run of one command, with a progress bar."""
+    """One run of one command, with a progress bar. rows: those that were measured so far."""
 
     def __init__(self, stage: Stage, progress: Progress, options: argparse.Namespace) -> None:
         self._stage = stage
         self._progress = progress
         self._options = options
+        self.rows: list[Row] = []
 
     def short(self) -> Report:
         """Show what costs how much, in three minutes."""
@@ -63,12 +65,8 @@ class Bench:
     def peers(self) -> Report:
         """Measure us and the peers in turns."""
         count, spans = self._options.rounds, SPANS.times(self._options.length)
-        bar = self._bar(count * ROWS)
-
-        async def run() -> list[Row]:
-            return [self._seen(row, bar) async for row in rounds(self._stage, count, spans)]
-
-        return Report.of(command(), uvloop.run(run()), versions=peers.versions(), rounds=count, spans=asdict(spans))
+        uvloop.run(self._keep(rounds(self._stage, count, spans), count * ROWS))
+        return self.report(versions=peers.versions(), rounds=count, spans=asdict(spans))
 
     def footprint(self) -> Report:
         """Measure start, memory, and memory over many requests and many faults."""
@@ -77,11 +75,11 @@ class Bench:
         over_requests = footprint.over_requests(self._stage, options.requests, self._shares("judged misses"))
         requests = uvloop.run(over_requests)
         over_faults = footprint.over_faults(self._stage, 60 * options.minutes, self._shares("faults"))
-        return Report.of(command(), starts=started, requests=requests, faults=uvloop.run(over_faults))
+        return self.report(starts=started, requests=requests, faults=uvloop.run(over_faults))
 
     def scaling(self) -> Report:
         """Measure one to four replicas, and restarts under load."""
-        bar = self._bar(scaling.MOST_REPLICAS + 2)
+        bar = self._progress.add_task("", total=scaling.MOST_REPLICAS + 2)
         sizes = []
         for count in range(1, scaling.MOST_REPLICAS + 1):
             sizes.append(uvloop.run(scaling.size(self._stage, count, scaling.SPANS.times(self._options.length))))
@@ -90,24 +88,23 @@ class Bench:
         for told_before in (True, False):
             restarts.append(uvloop.run(scaling.restarts(self._stage, told_before=told_before)))
             self._progress.update(bar, advance=1, description="restarts under load")
-        return Report.of(
-            command(), sizes=sizes, restarts=restarts, under_way=uvloop.run(scaling.under_way(self._stage))
-        )
+        return self.report(sizes=sizes, restarts=restarts, under_way=uvloop.run(scaling.under_way(self._stage)))
+
+    def report(self, **more: Any) -> Report:
+        """What was measured so far. more: what is no row."""
+        report = Report.of(command(), self.rows, **more)
+        return replace(report, machine={**report.machine, **self._stage.versions})
 
     def _selection(self, setups: Sequence[Setup], spans: Spans) -> Report:
-        bar, spans = self._bar(sum(len(setup.runs) for setup in setups)), spans.times(self._options.length)
+        rows = rows_of(setups, self._stage, spans.times(self._options.length))
+        uvloop.run(self._keep(rows, sum(len(setup.runs) for setup in setups)))
+        return self.report(burst=uvloop.run(burst(self._stage)))
 
-        async def run() -> list[Row]:
-            return [self._seen(row, bar) async for row in rows_of(setups, self._stage, spans)]
-
-        return Report.of(command(), uvloop.run(run()), burst=uvloop.run(burst(self._stage)))
-
-    def _bar(self, total: int) -> TaskID:
-        return self._progress.add_task("", total=total)
-
-    def _seen(self, row: Row, bar: TaskID) -> Row:
-        self._progress.update(bar, advance=1, description=row.setup)
-        return row
+    async def _keep(self, rows: AsyncIterable[Row], total: int) -> None:
+        bar = self._progress.add_task("", total=total)
+        async for row in rows:
+            self.rows.append(row)
+            self._progress.update(bar, advance=1, description=row.setup)
 
     def _shares(self, name: str) -> Callable[[float], None]:
         bar = self._progress.add_task(name, total=1.0)
@@ -163,8 +160,17 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         stage = Stage(
             server_core=server_core, other_core=other_core, directory=Path(directory), say=progress.console.print
         )
-        report: Report = getattr(Bench(stage, progress, options), options.what)()
-    report = replace(report, machine={**report.machine, **stage.versions})
+        bench = Bench(stage, progress, options)
+        try:
+            report: Report = getattr(bench, options.what)()
+        except BaseException:
+            if bench.rows:  # a run that ends early does not lose them
+                _show(bench.report(), console)
+                bench.report().write(f"trial-{options.what}")
+            raise
+    _show(report, console)
+    if options.what in GOALS:
+        console.print(table_of_goals(GOALS[options.what](report)))
     is_trial = (
         options.length < 1
         or options.rounds < FEWEST_ROUNDS
@@ -172,9 +178,10 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         or options.minutes < FEWEST_MINUTES
     )
     report.write(f"trial-{options.what}" if is_trial else options.what)
+
+
+def _show(report: Report, console: Console) -> None:
     console.print(table_of(report.rows, is_wide=console.width >= IN_A_FILE) if report.rows else report.more)
-    if options.what in GOALS:
-        console.print(table_of_goals(GOALS[options.what](report)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
 from bench import peers
-from bench.checks import checked
+from bench.checks import unexpected
 from bench.measuring import Spans, Subject, Window, counted, look_up, measured, row_of
 from bench.processes import HOST, Running
 from bench.question import comparison
@@ -35,7 +35,10 @@ ROWS = sum(map(len, ORDERS.values()))  # of one round
 
 
 async def rounds(stage: Stage, count: int, spans: Spans) -> AsyncIterator[Row]:
-    """One row for each subject and load of each round; one round more comes first and is dropped."""
+    """One row for each subject and load of each round; one round more comes first and is dropped.
+
+    Raises SystemExit when a subject did not answer, or answered without the provider call that it had to make.
+    """
     with ExitStack() as stack:
         world = stack.enter_context(stage.world(needs=(Need.REDIS,)))
         subjects = {subject.name: subject async for subject in _subjects(stage, stack, world)}
@@ -46,8 +49,10 @@ async def rounds(stage: Stage, count: int, spans: Spans) -> AsyncIterator[Row]:
         for number in range(count + 1):
             for run, order in ORDERS.items():
                 async for row in _round([subjects[name] for name in order], run, spans, world):
+                    if told := unexpected(row):
+                        raise SystemExit(told)
                     if number > 0:
-                        yield checked(row)
+                        yield row
 
 
 async def _round(subjects: Sequence[Subject], run: Run, spans: Spans, world: World) -> AsyncIterator[Row]:

@@ -8,33 +8,14 @@ from typing import Any
 import pytest
 
 from bench import rows
-from bench.checks import checked
+from bench.checks import unexpected
 from bench.goals import Goal, Met, Rounds, drift, first_of_each_load, goals
 from bench.intervals import interval
 from bench.rows import Report, Row, Slice
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 from bench.wire import overhead_us
+from tests.bench_row import ROW
 
-ROW = Row(
-    setup=MISS.name,
-    connections=32,
-    share=None,
-    intended_rps=None,
-    achieved_rps=1000.0,
-    latency_ms={"p50": 1.0, "p90": 2.0, "p99": 3.0, "p99.9": 4.0},
-    overhead_ms={"p50": 0.5, "p99": 3.0},
-    cpu_ms=0.5,
-    rss_mib=80.0,
-    seconds=5.0,
-    requests=5000,
-    statuses={"200": 5000},
-    upstream_calls=5000,
-    late=0,
-    waited=0,
-    lost=0,
-    load_cpu=0.1,
-    histogram="",
-)
 FLAT = [(1000 * look, 80.0) for look in range(100)]
 
 
@@ -89,16 +70,23 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.
     "wrong",
     [
         {"statuses": {"200": 4999, "500": 1}},
+        {"statuses": {}},
+        {"lost": 1},
         {"setup": PORTKEY, "upstream_calls": 4000},
         {"setup": MISS.name, "upstream_calls": 0},
     ],
-    ids=["a refusal", "too few calls", "no call"],
+    ids=["a refusal", "no answer", "a lost request", "too few calls", "no call"],
 )
-def test_a_subject_that_does_not_answer_or_call_the_provider_ends_the_measurement(wrong: dict[str, Any]) -> None:
-    with pytest.raises(SystemExit):
-        checked(replace(ROW, **wrong))
-    assert checked(ROW) is ROW
-    assert checked(replace(ROW, setup=HIT.name, upstream_calls=0))
+def test_answers_that_were_not_to_be_measured_are_told_except_beyond_the_capacity(wrong: dict[str, Any]) -> None:
+    row = replace(ROW, **wrong)
+    assert row.setup in unexpected(row)
+    assert not unexpected(replace(row, share=1.1))
+
+
+def test_answers_that_were_to_be_measured_are_not_told() -> None:
+    assert not unexpected(ROW)
+    assert not unexpected(replace(ROW, setup=HIT.name, upstream_calls=0))
+    assert not unexpected(replace(ROW, setup="pinned provider down", statuses={"503": 5000}), status=503)
 
 
 def test_every_target_that_is_met_is_reported_as_met() -> None:
