@@ -188,5 +188,6 @@ class Load:
         return connection
 
     async def _reopen(self) -> None:
-        self._free.append(await self._connected())
-        self._rang()
+        with contextlib.suppress(OSError):  # a server that is gone: what stays due is counted as lost
+            self._free.append(await self._connected())
+            self._rang()

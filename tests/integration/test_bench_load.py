@@ -1,12 +1,14 @@
 """The load of the benchmark on real sockets: a wait that the server causes is seen, and none is counted twice."""
 
 import asyncio
+import gc
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from bench import load as load_generator
 from bench.load import Asked, Load, Samples
 from bench.pace import Closed, Open
 from tests.integration.service_process import free_port
@@ -131,6 +133,21 @@ async def test_a_connection_that_the_server_closes_is_replaced() -> None:
             await load.settle()
     assert samples.statuses == {200: samples.due}
     assert samples.due > 1
+
+
+async def test_what_a_server_that_is_gone_never_answers_is_lost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(load_generator, "GRACE_S", 0.1)
+    async with standing_in(answer({})) as stand_in:
+        load = Load(asked(int(stand_in.url.rpartition(":")[2]), 1), Open(rate=RATE, seconds=SECONDS, seed=1))
+        await load.__aenter__()
+    samples = load.watch(SECONDS)
+    await load.settle()
+    await load.__aexit__()
+    gc.collect()
+    assert samples.lost > 0
+    assert caplog.messages == []
 
 
 def test_ports_that_are_chosen_before_one_is_used_differ() -> None:
