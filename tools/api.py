@@ -40,18 +40,20 @@ def page(text: str) -> str:
 
 
 def _operations(described: JsonObject) -> Iterator[str]:
+    schemes = described["components"]["securitySchemes"]
     for tag in described["tags"]:
         yield f"### {tag['name']}\n\n{tag['description']}\n"
         for path, item in described["paths"].items():
             for method, operation in item.items():
                 if tag["name"] in operation["tags"]:
-                    yield "\n".join(_operation(method.upper(), path, operation))
+                    yield "\n".join(_operation(method.upper(), path, operation, schemes))
 
 
-def _operation(method: str, path: str, operation: JsonObject) -> Iterator[str]:
+def _operation(method: str, path: str, operation: JsonObject, schemes: JsonObject) -> Iterator[str]:
     yield f"#### `{method} {path}`\n\n{operation['summary']}. {operation.get('description', '')}".rstrip() + "\n"
     if operation.get("security"):
-        yield f"Needs a key: {' or '.join(name for one in operation['security'] for name in one)}.\n"
+        (name,) = operation["security"][0]
+        yield f"[Key](access.md): {schemes[name]['description']}\n"
     if "parameters" in operation:
         sent = operation["parameters"]
         parameters = [(f"`{one['name']}`", one["in"], _type(one["schema"]), one["description"]) for one in sent]

@@ -21,7 +21,7 @@ ADVICE: Mapping[tuple[int, ErrorCode], str] = {
     ): "Ask another provider, or have a person judge this pair. The same request fails again.",
     (422, ErrorCode.INVALID_REQUEST): "Shorten the essays or change the overrides. The same request fails again.",
     (429, ErrorCode.RATE_LIMIT): "Wait for retry_after, then retry with fewer concurrent requests.",
-    (500, ErrorCode.UNKNOWN_ERROR): "Tell the operator the correlation id. The same request hardly succeeds later.",
+    (500, ErrorCode.UNKNOWN_ERROR): "Tell the operator the correlation id. The same request will probably fail again.",
     (
         502,
         ErrorCode.AUTHENTICATION_ERROR,
