@@ -12,7 +12,8 @@ from exceptions import CostLimitExceededError, DeadlineExceededError, NotCachedE
 from implementations.events import request_events
 from implementations.events.receipts import Receipts
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, Record, calling, current_call
-from implementations.resilience.single_flight import SingleFlight, has_landed, result_of
+from implementations.resilience.single_flight import SingleFlight, result_of
+from implementations.resilience.stalls import any_done
 from protocols import (
     Answer,
     CachedReply,
@@ -92,7 +93,7 @@ class AnswersImpl:
     async def late_answer(self) -> Answer | None:
         """That of the first flight to land, of those left under way, if it does before the deadline."""
         deadline = current_call().deadline
-        while self._left and await has_landed(*self._left, within_s=deadline.remaining_s()):
+        while self._left and await any_done(*self._left, within_s=deadline.remaining_s()):
             if (answer := self._landed()) is not None:
                 return answer
         return None
@@ -123,7 +124,7 @@ class AnswersImpl:
                 flight_key, partial(self._purchase, key, candidate, flight), on_start=call.holds_slot_for
             )
             try:
-                while await has_landed(task, *self._left, within_s=left_s):
+                while await any_done(task, *self._left, within_s=left_s):
                     if task.done():
                         return Answer(candidate=candidate, reply=result_of(task), outcome=outcome)
                     if (late := self._landed()) is not None:

@@ -18,7 +18,7 @@ from implementations.accounting.local_budget import LocalBudget
 from implementations.accounting.money import micro_usd, usd
 from implementations.accounting.shared_budget import NOTHING, REFUSALS, BudgetAnswer, Share, SharedBudget
 from implementations.resilience.call import waiting_for_redis
-from implementations.resilience.single_flight import has_landed
+from implementations.resilience.stalls import any_done
 from metrics import PERIODS, UNKNOWN_PRICE, Metrics
 from protocols import Account, CostRules, ProviderRequest, Reservation
 
@@ -156,7 +156,7 @@ class Budget:
         asking = self._sync.start(self._shared.take(reservation, limits))
         asking.add_done_callback(lambda _: self._sync_soon())  # what is granted too late is given back
         with waiting_for_redis() as timeout_s:
-            is_answered = await has_landed(asking, within_s=timeout_s)
+            is_answered = await any_done(asking, within_s=timeout_s)
         answer = asking.result() if is_answered else None
         return self._own_answer(reservation, limits) if answer is None else answer
 

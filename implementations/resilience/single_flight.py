@@ -8,20 +8,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from exceptions import ServiceStoppingError
-from implementations.resilience.stalls import stall_grace_s
 
 T = TypeVar("T")
-
-
-async def has_landed(*flights: asyncio.Task[Any], within_s: float | None) -> bool:
-    """Whether one ends within this time, and that of a stall of our own. Nothing that happens here reaches them."""
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
-    ended, _ = await asyncio.wait(flights, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    if within_s is not None and not ended:
-        grace_s = stall_grace_s(loop.time() - began_s - within_s)
-        ended, _ = await asyncio.wait(flights, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-    return bool(ended)
 
 
 def result_of(flight: asyncio.Task[T]) -> T:
@@ -71,7 +59,7 @@ class SingleFlight(Generic[T]):
     async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of the flight, however long it takes. Raises like `result_of`."""
         flight = self.board(key, work)
-        await has_landed(flight, within_s=None)
+        await asyncio.wait((flight,))
         return result_of(flight)
 
     def _landed(self, key: Hashable, flight: asyncio.Task[T]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import TracebackType
+from typing import Any
 
 LONGEST_STALL_GRACE_S = 0.5
 
@@ -41,3 +42,14 @@ class within:  # noqa: N801  used like a function
     def _end(self) -> None:
         now_s = asyncio.get_running_loop().time()
         self._limit.reschedule(now_s + stall_grace_s(now_s - self._due_s))
+
+
+async def any_done(*tasks: asyncio.Task[Any], within_s: float) -> bool:
+    """Whether one of them ends in time. Neither the end of the time nor a cancellation of the caller reaches them."""
+    loop = asyncio.get_running_loop()
+    due_s = loop.time() + within_s
+    ended, _ = await asyncio.wait(tasks, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    if not ended:
+        grace_s = stall_grace_s(loop.time() - due_s)
+        ended, _ = await asyncio.wait(tasks, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+    return bool(ended)

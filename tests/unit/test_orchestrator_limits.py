@@ -14,7 +14,7 @@ from implementations.answers_impl import LANDING_S
 from implementations.resilience.bulkhead import Bulkhead, Slot
 from implementations.resilience.call import REDIS_TIMEOUT_S, SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.memory_limit import MemoryLimit
-from implementations.resilience.single_flight import has_landed
+from implementations.resilience.stalls import any_done
 from protocols import CachedReply, ComparisonResult, ProviderReply, ProviderRequest
 from tests.fakes import FakeProvider, Held, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
@@ -94,15 +94,15 @@ async def test_while_another_candidate_waits_one_gets_half_of_the_time() -> None
 async def test_a_candidate_is_waited_for_with_half_of_the_callers_own_time_while_another_waits() -> None:
     """The purchase goes on for longer: the caller would get no answer if the first one hung."""
     harness = Harness({name: FakeProvider(ProviderUnavailableError("down")) for name in (ANTHROPIC, OPENAI)})
-    patience_s: list[float] = []
+    waits_s: list[float] = []
 
     async def noted(*flights: asyncio.Task[Any], within_s: float) -> bool:
-        patience_s.append(within_s)
-        return await has_landed(*flights, within_s=within_s)
+        waits_s.append(within_s)
+        return await any_done(*flights, within_s=within_s)
 
-    with patch.object(answers_impl, "has_landed", noted), pytest.raises(ProviderUnavailableError):
+    with patch.object(answers_impl, "any_done", noted), pytest.raises(ProviderUnavailableError):
         await harness.compare(query(timeout_s=10.0))
-    assert patience_s == [5.0, 10.0]
+    assert waits_s == [5.0, 10.0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exceptions import ProviderUnavailableError, ServiceStoppingError
-from implementations.resilience.single_flight import SingleFlight, has_landed, result_of
+from implementations.resilience.single_flight import SingleFlight, result_of
+from implementations.resilience.stalls import any_done
 from tests.fakes import Clock, settle
 
 
@@ -139,13 +140,13 @@ async def test_who_waits_gets_what_came_while_the_loop_stood_still(loop_clock: C
         return "done"
 
     flight = SingleFlight[str]().board("key", work)
-    assert await has_landed(flight, within_s=30.0)
+    assert await any_done(flight, within_s=30.0)
     assert result_of(flight) == "done"
 
 
 async def test_who_waits_while_the_loop_runs_leaves_on_time(loop_clock: Clock) -> None:
     work = Work()
-    caller = asyncio.create_task(has_landed(SingleFlight[str]().board("key", work), within_s=30.0))
+    caller = asyncio.create_task(any_done(SingleFlight[str]().board("key", work), within_s=30.0))
     await settle()
     loop_clock.advance(30)
     await settle()
