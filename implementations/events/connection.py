@@ -80,15 +80,15 @@ class KafkaConnection:
         self._backoff = backoff
         self._up = asyncio.Event()
         self._session: Session | None = None
-        self._well: bool | None = None
+        self._healthy: bool | None = None
         self._reason: str | None = None
         self.waits_for: EventDropReason | None = None
         self.one_by_one = False
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether the last operation succeeded; False before the first."""
-        return self._well is True
+        return self._healthy is True
 
     async def session(self) -> Session:
         """The open session; waits until there is one."""
@@ -116,13 +116,13 @@ class KafkaConnection:
             self._circuit.reset()
         else:
             permit.succeeded()
-        self._note_state(well=True)
+        self._note_state(healthy=True)
 
     def failed(self, permit: Permit | None, reason: str) -> None:
         """Kafka did not acknowledge, or not in time. reason: for the log, without any text of Kafka's."""
         if permit is not None:
             permit.failed()
-        self._note_state(well=False, reason=reason)
+        self._note_state(healthy=False, reason=reason)
 
     async def keep_open(self) -> None:
         """Keep a session open, forever."""
@@ -146,7 +146,7 @@ class KafkaConnection:
         permit.succeeded()
         self.waits_for = None
         self._backoff.reset()
-        self._note_state(well=True)
+        self._note_state(healthy=True)
         return True
 
     async def _run_session(self) -> None:
@@ -159,12 +159,12 @@ class KafkaConnection:
             await self._link.close()
             session.over.set()
 
-    def _note_state(self, *, well: bool, reason: str | None = None) -> None:
+    def _note_state(self, *, healthy: bool, reason: str | None = None) -> None:
         """Set the gauge; log changes, also those of the reason."""
-        self._metrics.kafka_up.set(well)
-        if (well, reason) != (self._well, self._reason):
-            if well:
+        self._metrics.kafka_up.set(healthy)
+        if (healthy, reason) != (self._healthy, self._reason):
+            if healthy:
                 log.info("kafka_takes_events")
             else:
                 log.error("kafka_takes_no_events", reason=reason)
-        self._well, self._reason = well, reason
+        self._healthy, self._reason = healthy, reason

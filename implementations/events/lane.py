@@ -14,7 +14,7 @@ from implementations.resilience.circuit_breaker import Permit
 from protocols import ClockProtocol, SleepProtocol
 
 CHUNK = 100  # messages in flight at once; this paces a replay
-BREATH = 20  # messages sent before yielding to the event loop
+YIELD_EVERY = 20  # messages sent before yielding to the event loop
 ACK_TIMEOUT_S = 10.0
 FRESH_PRODUCER_AFTER_S = 120.0
 NO_ANSWER = "no acknowledgement"
@@ -103,7 +103,7 @@ class Lane:
                 chunk.remove(message)
             else:
                 posted[future] = message
-            if count % BREATH == 0:
+            if count % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         return None
 

@@ -121,7 +121,7 @@ class KafkaOutbox:
     def health(self) -> EventHealth:
         """Whether Kafka accepted the last messages, and what is waiting."""
         return EventHealth(
-            kafka=DependencyStatus.HEALTHY if self._connection.is_well else DependencyStatus.UNHEALTHY,
+            kafka=DependencyStatus.HEALTHY if self._connection.is_healthy else DependencyStatus.UNHEALTHY,
             buffering=self._awaited,
             dropping=self._queue.dropped_lately,
             spool_fault=None if self._spool is None else self._spool.fault,
@@ -134,7 +134,7 @@ class KafkaOutbox:
 
     async def run(self) -> None:
         """Send published events, forever."""
-        parts = [self._connection.keep_open, self._keep_house, *(lane.run for lane in self._lanes.values())]
+        parts = [self._connection.keep_open, self._housekeep, *(lane.run for lane in self._lanes.values())]
         async with asyncio.TaskGroup() as group:
             for work in parts:
                 group.create_task(_endless(work))
@@ -154,11 +154,11 @@ class KafkaOutbox:
     @property
     def _awaited(self) -> str | None:
         """What events wait for; None while they are being sent."""
-        if self._queue.pending and not self._connection.is_well:
+        if self._queue.pending and not self._connection.is_healthy:
             return self._connection.waits_for or KAFKA_AWAY
         return ", ".join(sorted({lane.waits_for for lane in self._lanes.values() if lane.waits_for})) or None
 
-    async def _keep_house(self) -> None:
+    async def _housekeep(self) -> None:
         """Periodically expire old events and log mode changes."""
         while True:
             self._queue.expire(self._max_age_s, self._reason)

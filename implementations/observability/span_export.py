@@ -88,7 +88,7 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
 class Counted(SpanExporter):
     """An exporter that logs, at most once a minute, how many spans were lost. clock: monotonic seconds.
 
-    is_unwell: the last batch was lost.
+    is_failing: the last batch was lost.
     """
 
     def __init__(self, exporter: SpanExporter, *, clock: ClockProtocol) -> None:
@@ -96,13 +96,13 @@ class Counted(SpanExporter):
         self._clock = clock
         self._lost = 0
         self._quiet_until_s = clock()
-        self.is_unwell = False
+        self.is_failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send the spans; count and log lost ones."""
         result = self._exporter.export(spans)
-        self.is_unwell = result is SpanExportResult.FAILURE
-        if self.is_unwell:
+        self.is_failing = result is SpanExportResult.FAILURE
+        if self.is_failing:
             self._lost += len(spans)
             self._log_loss()
         return result
@@ -120,7 +120,7 @@ class Counted(SpanExporter):
 async def close(provider: TracerProvider, exporter: Counted) -> None:
     """Send what is buffered, unless the last batch was lost. A thread that hangs delays the exit by CLOSE_TIMEOUT_S."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
-    if exporter.is_unwell:
+    if exporter.is_failing:
         exporter.shutdown()
 
     def shut_down() -> None:

@@ -38,7 +38,7 @@ class Stream(ResponseHandler):
     answer_bytes = 0
     _interim_answers = 0
 
-    def came_unasked(self) -> bool:
+    def has_unsolicited_data(self) -> bool:
         """Whether something came since it was put into the pool, be it the end, and be it not read yet."""
         if not self.is_clean or self.transport is None or self.transport.is_closing() or self._socket is None:
             return True
@@ -46,7 +46,7 @@ class Stream(ResponseHandler):
         arrivals.register(self._socket, select.POLLIN)
         return bool(arrivals.poll(0))
 
-    def forsake(self) -> None:
+    def abandon(self) -> None:
         """End it before a question is sent, to which nothing that came is an answer."""
         self.abort()
         self._buffer.clear()
@@ -125,8 +125,8 @@ class Question(aiohttp.ClientRequest):
     ) -> None:
         """Send it, with its head, unless something came on the pooled connection meanwhile."""
         stream = conn.protocol
-        if isinstance(stream, Stream) and stream in reused_streams.get() and stream.came_unasked():
-            stream.forsake()
+        if isinstance(stream, Stream) and stream in reused_streams.get() and stream.has_unsolicited_data():
+            stream.abandon()
         else:
             await super().write_bytes(writer, conn, content_length)
 

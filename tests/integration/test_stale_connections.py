@@ -156,7 +156,7 @@ async def test_a_connection_that_tls_has_lost_but_not_told_is_neither_asked_nor_
     stream = Stream(asyncio.get_running_loop())
     stream.connection_made(Mock(**{"is_closing.return_value": False, "get_extra_info.return_value": None}))
     stream.is_clean = True
-    assert (stream.came_unasked(), stream.is_asking()) == (True, False)
+    assert (stream.has_unsolicited_data(), stream.is_asking()) == (True, False)
 
 
 @pytest.mark.parametrize("status", [101, 204, 304])

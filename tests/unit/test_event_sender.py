@@ -166,7 +166,7 @@ async def test_a_session_that_ends_before_anything_is_acknowledged_proves_nothin
         harness.connection.failed(None, "NodeNotReadyError")
         (await harness.connection.session()).over.set()
         await settle()
-        assert not harness.connection.is_well
+        assert not harness.connection.is_healthy
         harness.link.acknowledge()
         await until_empty(harness)
 

@@ -106,10 +106,10 @@ def test_lost_spans_are_counted_and_told_once_a_minute() -> None:
     exporter = Counted(Scripted(LOST, LOST, SENT, LOST), clock=clock)
     with capture_logs() as lines:
         assert exporter.export(BATCH) is LOST
-        assert exporter.is_unwell
+        assert exporter.is_failing
         exporter.export(BATCH)
         assert exporter.export(BATCH) is SENT
-        assert not exporter.is_unwell
+        assert not exporter.is_failing
         clock.advance(61)
         exporter.export(BATCH)
     assert [(line["event"], line["spans"]) for line in lines] == [("spans_lost", 3), ("spans_lost", 6)]
