@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from api.admin_settings import SettingsChange
 from api.openapi import failures, parts
 from api.openapi.bodies import ANTHROPIC, CORRELATION_ID
-from api.openapi.operation import Answer, Operation, Parameter, Tag
+from api.openapi.operation import Operation, Parameter, Response, Tag
 from api_models import (
     AdminAction,
     AdminChange,
@@ -70,18 +70,18 @@ CHANGED = AdminChange(
 IF_MATCH = Parameter(
     name="If-Match",
     where="header",
-    says="The ETag of the version to change; 412 if it is no longer in force.",
+    description="The ETag of the version to change; 412 if it is no longer in force.",
     schema=parts.TEXT,
     example='"7"',
 )
 NAME_IN = Parameter(
     name="name",
     where="path",
-    says="A setting that can be changed at run time.",
+    description="A setting that can be changed at run time.",
     schema={"type": "string", "enum": sorted(SettingsChange.model_fields)},
     example="cost_limit_usd_per_day",
 )
-SETTINGS_ANSWER = Answer(says="The settings in force.", example=IN_FORCE, headers=(parts.ETAG,))
+SETTINGS_RESPONSE = Response(description="The settings in force.", example=IN_FORCE, headers=(parts.ETAG,))
 CHANGING = (*failures.STEERING, StaleVersionError)
 
 ADMINISTRATION: tuple[Operation, ...] = (
@@ -91,19 +91,19 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="show_settings",
         summary="List every setting in force",
         tag=Tag.ADMINISTRATION,
-        answers=(SETTINGS_ANSWER,),
+        responses=(SETTINGS_RESPONSE,),
     ),
     Operation(
         method="PATCH",
         path=SETTINGS,
         name="change_settings",
         summary="Change settings in all replicas",
-        says="All or none, validated as a whole. Omitted settings stay as they are. Running comparisons keep the old "
-        "values, except for cost limits and the log level, which apply at once.",
+        description="All or none, validated as a whole. Omitted settings stay as they are. Running comparisons keep the "
+        "old values, except for cost limits and the log level, which apply at once.",
         tag=Tag.ADMINISTRATION,
-        asked={"A limit": SettingsChange(cost_limit_usd_per_day=50.0)},
+        request_examples={"A limit": SettingsChange(cost_limit_usd_per_day=50.0)},
         parameters=(IF_MATCH,),
-        answers=(SETTINGS_ANSWER,),
+        responses=(SETTINGS_RESPONSE,),
         errors=CHANGING,
     ),
     Operation(
@@ -113,7 +113,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         summary="Reset all settings to the environment's values",
         tag=Tag.ADMINISTRATION,
         parameters=(IF_MATCH,),
-        answers=(SETTINGS_ANSWER,),
+        responses=(SETTINGS_RESPONSE,),
         errors=CHANGING,
     ),
     Operation(
@@ -123,7 +123,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         summary="Reset one setting to the environment's value",
         tag=Tag.ADMINISTRATION,
         parameters=(NAME_IN, IF_MATCH),
-        answers=(SETTINGS_ANSWER,),
+        responses=(SETTINGS_RESPONSE,),
         errors=CHANGING,
     ),
     Operation(
@@ -132,7 +132,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="show_circuits",
         summary="List every circuit of this replica and, if it is held, by whom",
         tag=Tag.ADMINISTRATION,
-        answers=(Answer(says="One per provider.", example=CircuitsResponse(circuits=[HELD])),),
+        responses=(Response(description="One per provider.", example=CircuitsResponse(circuits=[HELD])),),
     ),
     Operation(
         method="PUT",
@@ -140,9 +140,9 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="hold_circuit",
         summary="Hold a circuit open or closed, in all replicas",
         tag=Tag.ADMINISTRATION,
-        asked={"For half an hour": CircuitOrder(state=ForcedState.OPEN, reason=REASON, for_s=1800.0)},
+        request_examples={"For half an hour": CircuitOrder(state=ForcedState.OPEN, reason=REASON, for_s=1800.0)},
         parameters=(parts.PROVIDER_IN,),
-        answers=(Answer(says="The circuit is held.", example=HELD),),
+        responses=(Response(description="The circuit is held.", example=HELD),),
         errors=failures.STEERING,
     ),
     Operation(
@@ -152,7 +152,7 @@ ADMINISTRATION: tuple[Operation, ...] = (
         summary="Release a circuit, clear its counts and lift a throttle pause",
         tag=Tag.ADMINISTRATION,
         parameters=(parts.PROVIDER_IN,),
-        answers=(Answer(says="Traffic decides again.", example=RESET),),
+        responses=(Response(description="Traffic decides again.", example=RESET),),
         errors=failures.STEERING,
     ),
     Operation(
@@ -161,9 +161,10 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="clear_cache",
         summary="Clear the answer cache in all replicas",
         tag=Tag.ADMINISTRATION,
-        answers=(
-            Answer(
-                says="The cache is cleared.", example=CacheClearedResponse(cleared=True, everywhere=True, generation=3)
+        responses=(
+            Response(
+                description="The cache is cleared.",
+                example=CacheClearedResponse(cleared=True, everywhere=True, generation=3),
             ),
         ),
     ),
@@ -173,8 +174,11 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="reset_alerts",
         summary="Let spending alerts be sent again if their thresholds are still passed",
         tag=Tag.ADMINISTRATION,
-        answers=(
-            Answer(says="The alerts are reset.", example=AlertsResetResponse(reset=True, everywhere=True, forgotten=1)),
+        responses=(
+            Response(
+                description="The alerts are reset.",
+                example=AlertsResetResponse(reset=True, everywhere=True, forgotten=1),
+            ),
         ),
     ),
     Operation(
@@ -183,6 +187,6 @@ ADMINISTRATION: tuple[Operation, ...] = (
         name="list_changes",
         summary="List the latest changes made through this replica",
         tag=Tag.ADMINISTRATION,
-        answers=(Answer(says="Newest first, fifty at most.", example=ChangesResponse([CHANGED])),),
+        responses=(Response(description="Newest first, fifty at most.", example=ChangesResponse([CHANGED])),),
     ),
 )

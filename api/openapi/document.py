@@ -10,7 +10,7 @@ from api.error_rendering import body_of
 from api.openapi import failures, parts
 from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID
-from api.openapi.operation import JSON, Answer, Header, Operation, Tag
+from api.openapi.operation import JSON, Header, Operation, Response, Tag
 from api.openapi.operations import OPERATIONS
 from api.openapi.schemas import Published, as_json, reference, schemas
 from api_models import Door, ErrorBody, JsonObject
@@ -49,7 +49,7 @@ SCHEMES: Mapping[Door, Mapping[str, JsonObject]] = {
     Door.CALLER: _schemes("Caller", "A caller's key, where the service requires one."),
     Door.ADMIN: _schemes("Admin", "The administrator's key."),
 }
-NOBODYS: JsonObject = {}  # an empty security requirement: access without a key is possible
+WITHOUT_KEY: JsonObject = {}  # an empty security requirement: access without a key is possible
 
 
 def document(routes: Collection[Route]) -> JsonObject:
@@ -63,16 +63,16 @@ def document(routes: Collection[Route]) -> JsonObject:
         "openapi": "3.1.0",
         "info": {"title": "LLM Provider Service", "version": VERSION, "description": ABOUT},
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag, "description": says} for tag, says in TAGS.items() if tag in used],
+        "tags": [{"name": tag, "description": description} for tag, description in TAGS.items() if tag in used],
         "paths": paths,
         "components": {
             "schemas": schemas(
-                (type(example) for row in rows for example in row.asked.values()),
+                (type(example) for row in rows for example in row.request_examples.values()),
                 (
-                    type(answer.example)
+                    type(response.example)
                     for row in rows
-                    for answer in row.answers
-                    if isinstance(answer.example, Published)
+                    for response in row.responses
+                    if isinstance(response.example, Published)
                 ),
             ),
             "responses": _failures(failures.ANYWHERE),
@@ -89,18 +89,18 @@ def document(routes: Collection[Route]) -> JsonObject:
 def _operation(row: Operation) -> JsonObject:
     """One row as an OpenAPI operation."""
     operation: JsonObject = {"operationId": row.name, "tags": [row.tag], "summary": row.summary}
-    if row.says:
-        operation["description"] = row.says
+    if row.description:
+        operation["description"] = row.description
     if row.parameters:
         operation["parameters"] = [parameter.described() for parameter in row.parameters]
-    if row.asked:
-        operation["requestBody"] = {"required": True, "content": {JSON: _asked(row.asked)}}
+    if row.request_examples:
+        operation["requestBody"] = {"required": True, "content": {JSON: _request_content(row.request_examples)}}
     door = _door(row)
     schemes = () if door is None else SCHEMES[door]
-    operation["security"] = [{name: []} for name in schemes] + ([NOBODYS] if door is Door.CALLER else [])
+    operation["security"] = [{name: []} for name in schemes] + ([WITHOUT_KEY] if door is Door.CALLER else [])
     at_the_door = () if door is None else failures.AT_THE_DOOR[door]
-    errors = (*row.errors, *(failures.BODY if row.asked else ()), *at_the_door)
-    responses = {str(answer.status): _answer(answer) for answer in row.answers} | _failures(errors)
+    errors = (*row.errors, *(failures.BODY if row.request_examples else ()), *at_the_door)
+    responses = {str(response.status): _response(response) for response in row.responses} | _failures(errors)
     defect = {str(DefectError.status): {"$ref": f"#/components/responses/{DefectError.status}"}}
     operation["responses"] = dict(sorted((responses | defect).items()))
     return operation
@@ -113,7 +113,7 @@ def _door(row: Operation) -> Door | None:
     return None if needs_no_caller(row.path) else Door.CALLER
 
 
-def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:
+def _request_content(examples: Mapping[str, BaseModel]) -> JsonObject:
     (model,) = {type(example) for example in examples.values()}
     return {
         "schema": reference(model),
@@ -121,14 +121,14 @@ def _asked(examples: Mapping[str, BaseModel]) -> JsonObject:
     }
 
 
-def _answer(answer: Answer) -> JsonObject:
-    response: JsonObject = {
-        "description": answer.says,
-        "headers": _headers((parts.CORRELATION, parts.CACHE_CONTROL, *answer.headers)),
+def _response(response: Response) -> JsonObject:
+    described: JsonObject = {
+        "description": response.description,
+        "headers": _headers((parts.CORRELATION, parts.CACHE_CONTROL, *response.headers)),
     }
-    if answer.example is not None:
-        response["content"] = {kind: _content(answer.example) for kind in answer.types}
-    return response
+    if response.example is not None:
+        described["content"] = {kind: _content(response.example) for kind in response.types}
+    return described
 
 
 def _content(example: Published | JsonObject | str) -> JsonObject:

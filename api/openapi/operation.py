@@ -31,13 +31,18 @@ class Parameter:
 
     name: str
     where: Literal["path", "query", "header"]
-    says: str
+    description: str
     schema: JsonObject
     example: object = None
 
     def described(self) -> JsonObject:
         """In OpenAPI notation."""
-        parameter = {"name": self.name, "in": self.where, "required": self.where == "path", "description": self.says}
+        parameter = {
+            "name": self.name,
+            "in": self.where,
+            "required": self.where == "path",
+            "description": self.description,
+        }
         example = {} if self.example is None else {"example": self.example}
         return {**parameter, "schema": self.schema, **example}
 
@@ -47,20 +52,20 @@ class Header:
     """A response header."""
 
     name: str
-    says: str
+    description: str
     schema: JsonObject
     always: bool = True
 
     def described(self) -> JsonObject:
         """In OpenAPI notation."""
-        return {"description": self.says, "required": self.always, "schema": self.schema}
+        return {"description": self.description, "required": self.always, "schema": self.schema}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Response:
     """A response that is not an error. example: a model's instance, a text, an object, or None without a body."""
 
-    says: str
+    description: str
     example: Published | JsonObject | str | None
     status: int = 200
     types: tuple[str, ...] = (JSON,)
@@ -69,7 +74,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. name: its operationId. asked: examples of the request body, all of one model.
+    """One method of one path. name: its operationId. request_examples: bodies, all of one model.
 
     errors: its possible failures, besides those of reading a body, of the key and a defect of ours.
     """
@@ -79,8 +84,8 @@ class Operation:
     name: str
     summary: str
     tag: Tag
-    answers: tuple[Answer, ...]
-    says: str = ""
-    asked: Mapping[str, BaseModel] = field(default_factory=dict)
+    responses: tuple[Response, ...]
+    description: str = ""
+    request_examples: Mapping[str, BaseModel] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[type[ServiceError], ...] = ()

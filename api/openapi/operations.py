@@ -2,12 +2,12 @@
 
 from api.openapi import bodies, failures, parts
 from api.openapi.administration import ADMINISTRATION
-from api.openapi.operation import Answer, Operation, Tag
+from api.openapi.operation import Operation, Response, Tag
 from exceptions import InvalidQueryError, ServiceStoppingError, TestedTooOftenError
 
 HTML = "text/html"
 PROMETHEUS = ("text/plain", "application/openmetrics-text")
-UNCHANGED = Answer(status=304, says="Not modified.", example=None, headers=(parts.ETAG,))
+UNCHANGED = Response(status=304, description="Not modified.", example=None, headers=(parts.ETAG,))
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -15,14 +15,14 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/api/v1/comparison",
         name="compare",
         summary="Judge one pair of essays",
-        says="Repeated questions are answered from the cache: independent judgements of one pair need a `replicate` "
-        "each, or `Cache-Control: no-store`. Identical concurrent questions are bought once.",
+        description="Repeated questions are answered from the cache: independent judgements of one pair need a "
+        "`replicate` each, or `Cache-Control: no-store`. Identical concurrent questions are bought once.",
         tag=Tag.JUDGING,
-        asked={"A plain question": bodies.QUESTION, "A question in full": bodies.QUESTION_IN_FULL},
+        request_examples={"A plain question": bodies.QUESTION, "A question in full": bodies.QUESTION_IN_FULL},
         parameters=(parts.CORRELATION_IN, parts.CACHE_CONTROL_IN, parts.TIMEOUT_IN),
-        answers=(
-            Answer(
-                says="The verdict.",
+        responses=(
+            Response(
+                description="The verdict.",
                 example=bodies.VERDICT,
                 headers=(parts.X_CACHE, parts.AGE, parts.SERVER_TIMING),
             ),
@@ -35,18 +35,18 @@ OPERATIONS: tuple[Operation, ...] = (
         name="list_providers",
         summary="List every provider and its current state",
         tag=Tag.PROVIDERS,
-        answers=(Answer(says="In priority order.", example=bodies.PROVIDERS),),
+        responses=(Response(description="In priority order.", example=bodies.PROVIDERS),),
     ),
     Operation(
         method="POST",
         path="/api/v1/providers/{provider}/test",
         name="test_provider",
         summary="Test one provider",
-        says="By its free probe, or with `deep=true` by one paid verdict, once a minute. It answers within ten "
+        description="By its free probe, or with `deep=true` by one paid verdict, once a minute. It answers within ten "
         "seconds, with 200 whether the test passed or failed.",
         tag=Tag.PROVIDERS,
         parameters=(parts.PROVIDER_IN, parts.DEEP_IN),
-        answers=(Answer(says="The result.", example=bodies.TESTED),),
+        responses=(Response(description="The result.", example=bodies.TESTED),),
         errors=(InvalidQueryError, TestedTooOftenError, ServiceStoppingError),
     ),
     Operation(
@@ -55,7 +55,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="list_models",
         summary="List every known model: what it accepts, what it costs today",
         tag=Tag.PROVIDERS,
-        answers=(Answer(says="Grouped by provider.", example=bodies.MODELS),),
+        responses=(Response(description="Grouped by provider.", example=bodies.MODELS),),
     ),
     Operation(
         method="GET",
@@ -64,7 +64,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Calls, tokens, cost and savings by provider and model",
         tag=Tag.FIGURES,
         parameters=(parts.PERIOD_IN,),
-        answers=(Answer(says="The figures of the period.", example=bodies.USAGE),),
+        responses=(Response(description="The figures of the period.", example=bodies.USAGE),),
         errors=(InvalidQueryError,),
     ),
     Operation(
@@ -73,25 +73,25 @@ OPERATIONS: tuple[Operation, ...] = (
         name="show_cache",
         summary="Cache statistics of this process",
         tag=Tag.FIGURES,
-        answers=(Answer(says="The statistics since the start.", example=bodies.CACHE),),
+        responses=(Response(description="The statistics since the start.", example=bodies.CACHE),),
     ),
     Operation(
         method="GET",
         path="/api/v1/operations",
         name="show_operations",
         summary="What this process is doing, and what is degraded",
-        says="Traffic, latency, recent errors, saturation, events and money, without any I/O.",
+        description="Traffic, latency, recent errors, saturation, events and money, without any I/O.",
         tag=Tag.FIGURES,
-        answers=(Answer(says="The current state.", example=bodies.OPERATING),),
+        responses=(Response(description="The current state.", example=bodies.OPERATING),),
     ),
     Operation(
         method="GET",
         path="/metrics",
         name="scrape",
         summary="Metrics for Prometheus",
-        says="In OpenMetrics format when the Accept header asks for it.",
+        description="In OpenMetrics format when the Accept header asks for it.",
         tag=Tag.FIGURES,
-        answers=(Answer(says="All metrics.", example=bodies.SCRAPED, types=PROMETHEUS),),
+        responses=(Response(description="All metrics.", example=bodies.SCRAPED, types=PROMETHEUS),),
     ),
     Operation(
         method="GET",
@@ -99,10 +99,12 @@ OPERATIONS: tuple[Operation, ...] = (
         name="show_health",
         summary="Whether the service can serve, and what is wrong",
         tag=Tag.HEALTH,
-        answers=(
-            Answer(says="It serves; see `status`.", example=bodies.HEALTHY),
-            Answer(
-                status=503, says="It is stopping, or no provider is enabled and configured.", example=bodies.UNHEALTHY
+        responses=(
+            Response(description="It serves; see `status`.", example=bodies.HEALTHY),
+            Response(
+                status=503,
+                description="It is stopping, or no provider is enabled and configured.",
+                example=bodies.UNHEALTHY,
             ),
         ),
     ),
@@ -112,7 +114,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="show_life",
         summary="Whether the event loop is running",
         tag=Tag.HEALTH,
-        answers=(Answer(says="It is running.", example=bodies.ALIVE),),
+        responses=(Response(description="It is running.", example=bodies.ALIVE),),
     ),
     Operation(
         method="GET",
@@ -120,9 +122,9 @@ OPERATIONS: tuple[Operation, ...] = (
         name="show_readiness",
         summary="Whether the service accepts new work",
         tag=Tag.HEALTH,
-        answers=(
-            Answer(says="It does.", example=bodies.READY),
-            Answer(status=503, says="It does not.", example=bodies.NOT_READY),
+        responses=(
+            Response(description="It does.", example=bodies.READY),
+            Response(status=503, description="It does not.", example=bodies.NOT_READY),
         ),
     ),
     *ADMINISTRATION,
@@ -133,7 +135,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="This document",
         tag=Tag.DOCUMENTATION,
         parameters=(parts.NONE_MATCH_IN,),
-        answers=(Answer(says="OpenAPI 3.1.", example={}, headers=(parts.ETAG,)), UNCHANGED),
+        responses=(Response(description="OpenAPI 3.1.", example={}, headers=(parts.ETAG,)), UNCHANGED),
     ),
     Operation(
         method="GET",
@@ -142,9 +144,9 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="This document as a page",
         tag=Tag.DOCUMENTATION,
         parameters=(parts.NONE_MATCH_IN,),
-        answers=(
-            Answer(
-                says="An HTML page that displays /openapi.json.",
+        responses=(
+            Response(
+                description="An HTML page that displays /openapi.json.",
                 example="<!doctype html>",
                 types=(HTML,),
                 headers=(parts.ETAG,),
@@ -157,11 +159,11 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/",
         name="show_page",
         summary="The operations page",
-        says="Shows these figures in a browser.",
+        description="Shows these figures in a browser.",
         tag=Tag.FIGURES,
         parameters=(parts.NONE_MATCH_IN,),
-        answers=(
-            Answer(says="HTML.", example="<!doctype html>", types=(HTML,), headers=(parts.ETAG,)),
+        responses=(
+            Response(description="HTML.", example="<!doctype html>", types=(HTML,), headers=(parts.ETAG,)),
             UNCHANGED,
         ),
     ),

@@ -20,14 +20,14 @@ COUNT: JsonObject = {"type": "integer", "minimum": 0}
 CORRELATION_IN = Parameter(
     name=CORRELATION_HEADER,
     where="header",
-    says="A UUID that is echoed everywhere, unless the body contains one. Anything else is replaced.",
+    description="A UUID that is echoed everywhere, unless the body contains one. Anything else is replaced.",
     schema=TEXT,
     example=str(CORRELATION_ID),
 )
 CACHE_CONTROL_IN = Parameter(
     name="Cache-Control",
     where="header",
-    says="`no-cache` asks the judge anew and caches the answer, `no-store` neither reads nor writes the cache, "
+    description="`no-cache` asks the judge anew and caches the answer, `no-store` neither reads nor writes the cache, "
     "`only-if-cached` answers only from it, and beside one of the others not at all. Every other directive is ignored, "
     "`max-age` too.",
     schema=TEXT,
@@ -36,50 +36,56 @@ CACHE_CONTROL_IN = Parameter(
 TIMEOUT_IN = Parameter(
     name=TIMEOUT_HEADER,
     where="header",
-    says="The caller's timeout in milliseconds; it can only lower the service's own limit.",
+    description="The caller's timeout in milliseconds; it can only lower the service's own limit.",
     schema={"type": "integer", "format": "int64", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS},
     example=50_000,
 )
 NONE_MATCH_IN = Parameter(
-    name="If-None-Match", where="header", says="A known ETag: an unchanged document gives 304.", schema=TEXT
+    name="If-None-Match", where="header", description="A known ETag: an unchanged document gives 304.", schema=TEXT
 )
 PROVIDER_IN = Parameter(
-    name="provider", where="path", says="The provider.", schema=one_of(ProviderName), example=str(ProviderName.MOCK)
+    name="provider",
+    where="path",
+    description="The provider.",
+    schema=one_of(ProviderName),
+    example=str(ProviderName.MOCK),
 )
 DEEP_IN = Parameter(
     name="deep",
     where="query",
-    says="Whether to judge a tiny pair, which is billed.",
+    description="Whether to judge a tiny pair, which is billed.",
     schema={"type": "boolean", "default": False},
 )
 PERIOD_IN = Parameter(
     name="period",
     where="query",
-    says="The days to cover, UTC.",
+    description="The days to cover, UTC.",
     schema={**one_of(UsagePeriod), "default": UsagePeriod.TODAY},
 )
 
 CORRELATION = Header(
-    name=CORRELATION_HEADER, says="The correlation id of this request.", schema={"type": "string", "format": "uuid"}
+    name=CORRELATION_HEADER,
+    description="The correlation id of this request.",
+    schema={"type": "string", "format": "uuid"},
 )
 CACHE_CONTROL = Header(
     name="Cache-Control",
-    says="`no-store`, or `no-cache` for documents that clients revalidate with their ETag.",
+    description="`no-store`, or `no-cache` for documents that clients revalidate with their ETag.",
     schema=TEXT,
 )
 RETRY_AFTER = Header(
-    name="Retry-After", says="Seconds until a retry is worthwhile, when known.", schema=COUNT, always=False
+    name="Retry-After", description="Seconds until a retry is worthwhile, when known.", schema=COUNT, always=False
 )
-AUTHENTICATE = Header(name="WWW-Authenticate", says="`Bearer`.", schema=TEXT)
+AUTHENTICATE = Header(name="WWW-Authenticate", description="`Bearer`.", schema=TEXT)
 X_CACHE = Header(
     name="X-Cache",
-    says="`HIT`: from the cache; `MISS`: bought, as the cache had none; `BYPASS`: bought without looking there; "
+    description="`HIT`: from the cache; `MISS`: bought, as the cache had none; `BYPASS`: bought without looking there; "
     "`COALESCED`: bought by an identical concurrent request.",
     schema=one_of(CacheOutcome),
 )
-AGE = Header(name="Age", says="Age of a cached answer, seconds.", schema=COUNT, always=False)
+AGE = Header(name="Age", description="Age of a cached answer, seconds.", schema=COUNT, always=False)
 SERVER_TIMING = Header(
-    name="Server-Timing", says="Durations `total`, `cache`, `queue` and `upstream`, milliseconds.", schema=TEXT
+    name="Server-Timing", description="Durations `total`, `cache`, `queue` and `upstream`, milliseconds.", schema=TEXT
 )
-ETAG = Header(name="ETag", says="Identifies this version.", schema=TEXT)
-ALLOW = Header(name="Allow", says="The methods that this path supports.", schema=TEXT)
+ETAG = Header(name="ETag", description="Identifies this version.", schema=TEXT)
+ALLOW = Header(name="Allow", description="The methods that this path supports.", schema=TEXT)

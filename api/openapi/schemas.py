@@ -48,9 +48,9 @@ class _AsPublished(GenerateJsonSchema):
         return described | ANY_MEMBERS if described.get("additionalProperties") == ANY_JSON else described
 
 
-def schemas(asked: Iterable[type[Published]], answered: Iterable[type[Published]]) -> JsonObject:
+def schemas(requests: Iterable[type[Published]], responses: Iterable[type[Published]]) -> JsonObject:
     """By name, in alphabetical order; requests as they are validated, responses as they are serialized."""
-    wanted = [*_in_mode("validation", asked), *_in_mode("serialization", (*answered, ErrorBody))]
+    wanted = [*_in_mode("validation", requests), *_in_mode("serialization", (*responses, ErrorBody))]
     _, found = TypeAdapter.json_schemas(wanted, ref_template=f"{PLACE}{{model}}", schema_generator=_AsPublished)
     for schema in found["$defs"].values():
         schema.pop("title", None)
