@@ -98,8 +98,8 @@ ADMINISTRATION: tuple[Operation, ...] = (
         path=SETTINGS,
         name="change_settings",
         summary="Change settings in all replicas",
-        description="All or none, validated as a whole. Omitted settings stay as they are. Running comparisons keep the "
-        "old values, except for cost limits and the log level, which apply at once.",
+        description="All or none, validated as a whole. Omitted settings stay as they are. Running comparisons keep "
+        "the old values, except for cost limits and the log level, which apply at once.",
         tag=Tag.ADMINISTRATION,
         request_examples={"A limit": SettingsChange(cost_limit_usd_per_day=50.0)},
         parameters=(IF_MATCH,),
