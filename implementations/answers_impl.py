@@ -38,13 +38,13 @@ LANDING_S = 0.05  # a flight ends this long before the request that started it g
 class LeftFlight:
     """A flight that its candidate's share of the time was too short for.
 
-    record: the flight's, if this request started it; told: how many of its attempts the request has recorded.
+    record: the flight's, if this request started it; recorded: how many of its attempts the request has recorded.
     """
 
     candidate: Candidate
     outcome: CacheOutcome
     record: Record
-    told: int
+    recorded: int
 
 
 class AnswersImpl:
@@ -101,7 +101,7 @@ class AnswersImpl:
     def end(self) -> None:
         """The request has ended: it tells what left flights have cost by now; those for its sake alone buy no more."""
         for left in self._left.values():
-            _tell(left)
+            _record_rest(left)
             left.record.is_abandoned = self._serves_nobody_else
 
     async def _from_flight(self, key: str, candidate: Candidate, share: TimeShare) -> Answer:
@@ -144,14 +144,16 @@ class AnswersImpl:
         self, task: asyncio.Task[ProviderReply], record: Record, candidate: Candidate, outcome: CacheOutcome
     ) -> None:
         self._has_waited_in_vain = True
-        self._left[task] = LeftFlight(candidate=candidate, outcome=outcome, record=record, told=len(record.attempts))
+        self._left[task] = LeftFlight(
+            candidate=candidate, outcome=outcome, record=record, recorded=len(record.attempts)
+        )
 
     def _landed(self) -> Answer | None:
         """The answer of a flight that was left and has landed with one. What it cost is told however a flight ended."""
         answer = None
         for task in [task for task in self._left if task.done()]:
             left = self._left.pop(task)
-            _tell(left)
+            _record_rest(left)
             if answer is None and not task.cancelled() and task.exception() is None:
                 answer = Answer(candidate=left.candidate, reply=task.result(), outcome=left.outcome)
         return answer
@@ -180,11 +182,11 @@ class AnswersImpl:
         return reply
 
 
-def _tell(left: LeftFlight) -> None:
+def _record_rest(left: LeftFlight) -> None:
     """Add its attempts since it was left to the request's record."""
-    record, untold = current_call().record, left.record.attempts[left.told :]
-    record.attempts += untold
-    record.upstream_s += sum(attempt.duration_s for attempt in untold)
+    record, rest = current_call().record, left.record.attempts[left.recorded :]
+    record.attempts += rest
+    record.upstream_s += sum(attempt.duration_s for attempt in rest)
 
 
 def _may_join_next(failure: ServiceError, share: TimeShare, deadline: Deadline) -> bool:

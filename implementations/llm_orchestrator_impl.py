@@ -78,6 +78,15 @@ class LLMOrchestratorImpl:
         finally:
             slot.leave()
 
+    def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
+        """That of a request whose caller sets none."""
+        allowed_s = settings.request_timeout_s
+        return Deadline(
+            expires_at_s=began_s + allowed_s,
+            attempt_timeout_s=min(settings.attempt_timeout_s, allowed_s),
+            clock=self._clock,
+        )
+
     async def _completed(
         self, query: ComparisonQuery, settings: CurrentSettings, record: Record, began_s: float
     ) -> ComparisonResult:
@@ -88,7 +97,7 @@ class LLMOrchestratorImpl:
             await asyncio.sleep(0)  # others that are ready go first (decision 14)
             result = self._answered(query, answer, record, self._clock() - began_s)
         except asyncio.CancelledError:
-            self._left(query, self._clock() - began_s)
+            self._cancelled(query, self._clock() - began_s)
             raise
         except Exception as failure:
             self._failed(query, failure, record, self._clock() - began_s)
@@ -96,32 +105,6 @@ class LLMOrchestratorImpl:
             raise
         await self._events.stored()
         return result
-
-    def _answered(self, query: ComparisonQuery, answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
-        result = _result(answer, record, elapsed_s)
-        self._metrics.comparison_answered(
-            provider=result.reply.provider,
-            model=answer.candidate.request.model,
-            outcome=result.cache_outcome,
-            elapsed_s=elapsed_s,
-            queued_s=record.queued_s,
-        )
-        self._events.publish(request_events.answered(query, result))
-        return result
-
-    def _left(self, query: ComparisonQuery, elapsed_s: float) -> None:
-        self._events.publish(
-            request_events.unanswered(query, UNFINISHED, elapsed_s, provider=query.provider, cost_usd=0.0)
-        )
-
-    def _failed(self, query: ComparisonQuery, failure: Exception, record: Record, elapsed_s: float) -> None:
-        known = failure if isinstance(failure, ServiceError) else DefectError("")
-        known.attempts = [attempt.in_words for attempt in record.attempts]
-        provider = known.provider or query.provider
-        self._events.publish(
-            request_events.unanswered(query, known.sentence, elapsed_s, provider=provider, cost_usd=record.cost_usd)
-        )
-        self._metrics.comparison_failed(provider=provider, error=known.code, queued_s=record.queued_s)
 
     async def _first_answer(self, query: ComparisonQuery, settings: CurrentSettings) -> Answer:
         """From the candidates in turn, or from a purchase that took longer than its turn."""
@@ -136,14 +119,31 @@ class LLMOrchestratorImpl:
         finally:
             answers.end()
 
-    def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
-        """That of a request whose caller sets none."""
-        allowed_s = settings.request_timeout_s
-        return Deadline(
-            expires_at_s=began_s + allowed_s,
-            attempt_timeout_s=min(settings.attempt_timeout_s, allowed_s),
-            clock=self._clock,
+    def _answered(self, query: ComparisonQuery, answer: Answer, record: Record, elapsed_s: float) -> ComparisonResult:
+        result = _result(answer, record, elapsed_s)
+        self._metrics.comparison_answered(
+            provider=result.reply.provider,
+            model=answer.candidate.request.model,
+            outcome=result.cache_outcome,
+            elapsed_s=elapsed_s,
+            queued_s=record.queued_s,
         )
+        self._events.publish(request_events.answered(query, result))
+        return result
+
+    def _cancelled(self, query: ComparisonQuery, elapsed_s: float) -> None:
+        self._events.publish(
+            request_events.unanswered(query, UNFINISHED, elapsed_s, provider=query.provider, cost_usd=0.0)
+        )
+
+    def _failed(self, query: ComparisonQuery, failure: Exception, record: Record, elapsed_s: float) -> None:
+        known = failure if isinstance(failure, ServiceError) else DefectError("")
+        known.attempts = [attempt.in_words for attempt in record.attempts]
+        provider = known.provider or query.provider
+        self._events.publish(
+            request_events.unanswered(query, known.sentence, elapsed_s, provider=provider, cost_usd=record.cost_usd)
+        )
+        self._metrics.comparison_failed(provider=provider, error=known.code, queued_s=record.queued_s)
 
 
 async def _answer_in_turn(answers: AnswersProtocol, candidates: Sequence[Candidate]) -> Answer:
