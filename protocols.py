@@ -164,13 +164,8 @@ class PromptProtocol(Protocol):
         ...
 
     @property
-    def user(self) -> tuple[str, str, str, str]:
-        """The lead, the blocks of the first and the second essay, the closing line."""
-        ...
-
-    @property
     def user_text(self) -> str:
-        """These four joined: the user message."""
+        """The user message: the lead, the blocks of the first and the second essay, the closing line."""
         ...
 
     @property

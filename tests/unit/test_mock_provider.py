@@ -150,7 +150,7 @@ async def test_reply_names_the_mock_and_plausible_usage() -> None:
     request = ask(example("good"), example("fair"))
     reply = await MockProviderImpl(sleep=Clock().sleep).generate_comparison(request)
     assert (reply.provider, reply.purchase.model, reply.purchase.cost_usd) == (ProviderName.MOCK, MOCK_MODEL, None)
-    assert reply.purchase.usage.prompt == (len(request.prompt.system) + len("".join(request.prompt.user))) // 4
+    assert reply.purchase.usage.prompt == (len(request.prompt.system) + len(request.prompt.user_text)) // 4
     assert reply.purchase.usage.completion == len(reply.verdict.justification) // 4 + 20
 
 

@@ -381,7 +381,7 @@ def test_more_tokens_than_the_model_writes_are_not_asked_for(
 @pytest.mark.parametrize(("model", "shortest"), [(HAIKU, 512), ("claude-sonnet-5", 1024), ("claude-haiku-4-5", 4096)])
 def test_a_prefix_is_marked_from_the_length_on_that_the_provider_keeps(model: str, shortest: int) -> None:
     shortest_prompt = built(ANTHROPIC, model, system_prompt="j")[0].prompt
-    beside = len(shortest_prompt.system) - 1 + len(shortest_prompt.user[0])
+    beside = len(shortest_prompt.system) - 1 + len(shortest_prompt.lead)
     for missing, is_marked in ((0, True), (1, False)):
         instructions = "j" * (shortest * CHARACTERS_PER_TOKEN - beside - missing)
         assert built(ANTHROPIC, model, system_prompt=instructions)[0].marks_prefix is is_marked

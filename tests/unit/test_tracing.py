@@ -197,7 +197,12 @@ async def test_no_word_of_prompt_or_verdict_is_in_a_span(spans: RecordedSpans) -
     asked, answered = request(), reply()
     await attempt(spans, asked, answered)
     everything = spans.everything()
-    for text in (asked.prompt.system, *asked.prompt.user, answered.verdict.justification, answered.verdict.winner):
+    for text in (
+        asked.prompt.system,
+        *asked.prompt.user_text.split("\n\n"),
+        answered.verdict.justification,
+        answered.verdict.winner,
+    ):
         assert text.strip() not in everything
 
 
