@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
-from api_models import ADMIN, ANONYMOUS, CircuitState, ProcessingEvent, ProviderName, RequestPhase
+from api_models import ADMIN, ANONYMOUS, CircuitState, Door, ProcessingEvent, ProviderName, RequestPhase
 from config import MIB, VERSION, Settings, secret_file
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
@@ -755,7 +755,7 @@ class AccessProvider(Provider):
     @provide
     def admin_access(self, key: AdminKey, metrics: Metrics, clock: ClockProtocol) -> AdminAccessProtocol:
         """Used only by the admin routes, which exist only with a key."""
-        return AdminAccessImpl(key, wrong_keys=WrongKeys(clock=clock), metrics=metrics)
+        return AdminAccessImpl(key, wrong_keys=WrongKeys(Door.ADMIN, metrics=metrics, clock=clock))
 
     @provide
     def key_ring(self, settings: Settings) -> KeyRing:
@@ -771,7 +771,8 @@ class AccessProvider(Provider):
         metrics.introduce_callers(ring.names if asks else {ANONYMOUS})
         if settings.admin.key_in_force is not None:
             metrics.introduce_callers({ADMIN})
-        return CallerAccessImpl(ring if asks else None, admin=admin, wrong_keys=WrongKeys(clock=clock), metrics=metrics)
+        wrong_keys = WrongKeys(Door.CALLER, metrics=metrics, clock=clock)
+        return CallerAccessImpl(ring if asks else None, admin=admin, wrong_keys=wrong_keys)
 
 
 class ProcessProvider(Provider):

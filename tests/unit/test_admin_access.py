@@ -27,8 +27,8 @@ def access(
     allowed: tuple[IPNetwork, ...] = (),
     metrics: Metrics | None = None,
 ) -> AdminAccessImpl:
-    wrong_keys = WrongKeys(clock=clock or Clock())
-    return AdminAccessImpl(AdminKey(key, allowed=allowed), wrong_keys=wrong_keys, metrics=metrics or new_metrics())
+    wrong_keys = WrongKeys(Door.ADMIN, metrics=metrics or new_metrics(), clock=clock or Clock())
+    return AdminAccessImpl(AdminKey(key, allowed=allowed), wrong_keys=wrong_keys)
 
 
 def refused(door: AdminAccessImpl, *, times: int, peer: str = PEER) -> None:

@@ -38,8 +38,7 @@ class Harness:
         self.access = CallerAccessImpl(
             self.ring,
             admin=AdminKey(ADMIN_KEY, allowed=() if admin_at is None else (ip_network(admin_at),)),
-            wrong_keys=WrongKeys(clock=self.clock),
-            metrics=self.metrics,
+            wrong_keys=WrongKeys(Door.CALLER, metrics=self.metrics, clock=self.clock),
         )
 
     def asks(self, key: str | None, *, peer: str = PEER, admin_may: bool = True) -> str | None:
@@ -76,7 +75,9 @@ def test_whichever_key_it_is_all_are_compared_in_constant_time(key: str, monkeyp
 
 def test_where_no_key_is_asked_for_everybody_is_anonymous() -> None:
     access = CallerAccessImpl(
-        None, admin=AdminKey(None, allowed=()), wrong_keys=WrongKeys(clock=Clock()), metrics=new_metrics()
+        None,
+        admin=AdminKey(None, allowed=()),
+        wrong_keys=WrongKeys(Door.CALLER, metrics=new_metrics(), clock=Clock()),
     )
     assert {access.identify(pytest.fail, peer=lambda: PEER, admin_may=may) for may in (False, True)} == {ANONYMOUS}
 
