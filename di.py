@@ -207,14 +207,14 @@ class JudgesProvider(Provider):
             probe_s=settings.judging.attempt_timeout_s,
         )
         judging = settings.judging
-        others = max(1, len(settings.usable_providers())) * judging.max_concurrent
+        all_slots = max(1, len(settings.usable_providers())) * judging.max_concurrent
         return {
             name: guards_of(
                 name,
                 rules,
                 slots=judging.max_concurrent,
                 # The queue of one provider leaves each of the others as many slots as it may use.
-                queue_limit=max(judging.max_concurrent, judging.max_in_flight - others),
+                queue_limit=max(judging.max_concurrent, judging.max_in_flight - all_slots),
                 metrics=metrics,
                 clock=clock,
                 queueing=queueing(tracer, name),

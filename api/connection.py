@@ -25,7 +25,7 @@ from api.body import Body
 if TYPE_CHECKING:
     from api.application import Application
 
-LOOKS_AFTER_S = 0.05
+WATCH_AFTER_S = 0.05
 SEND_TIMEOUT_S = 60.0
 GONE = "the handler is closed"  # uvloop's words where the caller left in the same turn
 
@@ -135,7 +135,7 @@ class _CallerWatched:
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
-        self._later = asyncio.get_running_loop().call_later(LOOKS_AFTER_S, self._look)
+        self._later = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start_watching)
 
     def __exit__(self, *_: object) -> None:
         self._later.cancel()
@@ -143,7 +143,7 @@ class _CallerWatched:
             self._watcher.cancel()
             self._watcher = None  # breaks the cycle through the traceback of its cancellation
 
-    def _look(self) -> None:
+    def _start_watching(self) -> None:
         self._watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:

@@ -35,7 +35,7 @@ BY_STATUS: dict[int, tuple[type[ServiceError], str]] = {
     413: (BodyTooLargeError, "send a smaller body"),
 }
 # Port scans and wrong keys must not push real errors out of the history.
-SAYS_NOTHING_OF_US = (
+NOT_IN_THE_HISTORY = (
     RouteNotFoundError,
     MethodNotAllowedError,
     CallerKeyRefusedError,
@@ -53,7 +53,7 @@ def install(app: Quart, *, history: HistoryProtocol) -> None:
         if isinstance(failure, DefectError):
             log.error("defect", exc_info=error)
         note_failure(failure)
-        if not isinstance(failure, SAYS_NOTHING_OF_US):
+        if not isinstance(failure, NOT_IN_THE_HISTORY):
             history.failed(failure, correlation_id=current_scope().correlation_id)
         return _rendered(failure, error)
 

@@ -22,7 +22,7 @@ from implementations.resilience.stalls import any_done
 from metrics import PERIODS, UNKNOWN_PRICE, Metrics
 from protocols import Account, CostRules, ProviderRequest, Reservation
 
-NEARLY = 0.8
+NEARLY_EXHAUSTED = 0.8
 
 log = structlog.get_logger("budget")
 
@@ -175,7 +175,7 @@ class Budget:
     def _refuse(self, reservation: Reservation, answer: BudgetAnswer, request: ProviderRequest) -> None:
         index = 1 if answer is BudgetAnswer.MONTH_REFUSES else 0
         period, limit = reservation.accounts[index].period, self._limits()[index]
-        if limit is not None and self.spent(period) >= limit * NEARLY:
+        if limit is not None and self.spent(period) >= limit * NEARLY_EXHAUSTED:
             self._exhausted.add((period, limit))
         self._metrics.limit_refusals.of(PERIODS[index]).inc()
         raise CostLimitExceededError(

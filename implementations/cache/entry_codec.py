@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from protocols import ProviderReply
 
-LATELY_READ = 256
+CACHED_REPLIES = 256
 _REPLY = TypeAdapter(ProviderReply)
 
 
@@ -16,7 +16,7 @@ def encode(reply: ProviderReply) -> bytes:
     return orjson.dumps(reply)
 
 
-@lru_cache(maxsize=LATELY_READ)
+@lru_cache(maxsize=CACHED_REPLIES)
 def decode(entry: bytes) -> ProviderReply | None:
     """The reply, or None if the bytes are not one. Memoized: look-ups pass the same object, whose hash is kept."""
     try:

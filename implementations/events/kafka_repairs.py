@@ -12,7 +12,7 @@ from implementations.events.kafka_failures import REFUSES_US, LinkFailure, link_
 CLOSE_TIMEOUT_S = 1.5
 
 
-class Witness(logging.Handler):
+class RefusalHandler(logging.Handler):
     """Detects refusals in aiokafka's log records, which its exceptions do not report; replaces its log output."""
 
     def __init__(self) -> None:

@@ -114,12 +114,12 @@ class Throttled:
 
     async def _wait_for_end_of_pause(self, request: ProviderRequest) -> None:
         while (pause_s := self._gate.remaining_s) > 0:
-            if self._gate.is_crowded or pause_s > current_call().longest_pause_s():
+            if self._gate.is_full or pause_s > current_call().longest_pause_s():
                 paused = OverloadPausedError if self._gate.is_overload else ThrottlePausedError
                 refusal = paused(
                     "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
                 )
-                refusal.ran_out_of_time = not self._gate.is_crowded
+                refusal.ran_out_of_time = not self._gate.is_full
                 raise refusal
             began_s = self._clock()
             try:

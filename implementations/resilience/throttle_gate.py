@@ -29,7 +29,7 @@ class ThrottleGate:
         self.is_overload = False
 
     @property
-    def is_crowded(self) -> bool:
+    def is_full(self) -> bool:
         """The maximum number of waiters is reached."""
         return self._waiting >= self._queue_limit
 

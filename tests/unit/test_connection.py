@@ -64,7 +64,7 @@ class Caller:
 
 @pytest.fixture(autouse=True)
 def _watches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LOOKS_AFTER_S", 0.0)
+    monkeypatch.setattr(connection, "WATCH_AFTER_S", 0.0)
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ async def test_nobody_watches_when_the_answer_is_there(app: Quart) -> None:
 
 
 async def test_a_quick_request_begins_no_task(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LOOKS_AFTER_S", 60.0)
+    monkeypatch.setattr(connection, "WATCH_AFTER_S", 60.0)
     loop = asyncio.get_running_loop()
     begun: list[asyncio.Task[Any]] = []
 

@@ -138,7 +138,7 @@ async def test_nothing_of_a_question_waits_for_the_garbage_collector(
     said: int, answer: bytes | None, status: int, delay_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Failures hold frames and those the essays: as cycles they would fill the memory until it comes."""
-    monkeypatch.setattr(connection, "LOOKS_AFTER_S", delay_s / 2)  # slow answers are watched
+    monkeypatch.setattr(connection, "WATCH_AFTER_S", delay_s / 2)  # slow answers are watched
     settings = {"CIRCUIT_BREAKER_ENABLED": "false"}
     async with in_process(OPENAI, status=said, answer=answer, delay_s=delay_s, **settings) as ask:
         assert await left_over(ask, questions(OPENAI, is_new=True), status=status) == 0

@@ -107,7 +107,7 @@ async def test_who_leaves_at_any_moment_is_told_of_as_having_left_or_been_answer
     *,
     is_new: bool,
 ) -> None:
-    monkeypatch.setattr(connection, "LOOKS_AFTER_S", 0.0)
+    monkeypatch.setattr(connection, "WATCH_AFTER_S", 0.0)
     body = questions(OPENAI, is_new=is_new)
     async with in_process(OPENAI) as ask:
         await ask(body())

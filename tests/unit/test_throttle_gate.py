@@ -43,6 +43,6 @@ def test_the_gate_knows_when_enough_wait() -> None:
     gate = ThrottleGate(queue_limit=2, clock=Clock())
     for _ in range(2):
         with gate.waiting():
-            assert not gate.is_crowded
+            assert not gate.is_full
             with gate.waiting():
-                assert gate.is_crowded
+                assert gate.is_full

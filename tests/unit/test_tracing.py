@@ -255,6 +255,6 @@ async def test_only_who_waits_for_a_place_has_a_span_for_it(spans: RecordedSpans
 def test_a_pause_that_the_provider_asked_for_is_a_queue_too(spans: RecordedSpans) -> None:
     gate = ThrottleGate(queue_limit=1, clock=Clock(), queueing=queueing(spans.own, ANTHROPIC))
     with gate.waiting():
-        assert gate.is_crowded
-    assert not gate.is_crowded
+        assert gate.is_full
+    assert not gate.is_full
     assert spans.tree() == ["queue provider"]
