@@ -4,6 +4,7 @@ In this order: the cost that the provider reported, the operator's own table, 0 
 dated and tiered tables of genai-prices, with surcharges.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time
@@ -16,13 +17,16 @@ from genai_prices.types import PriceCalculation, TieredPrices
 
 from api_models import ProviderName, Purchase, Usage
 from config import PriceOverride
-from implementations.accounting.surcharges import surcharge
 from protocols import RATED_TOKENS, Rates
 
 SMALL_PROMPT = 1_000  # within the first tier of every price
 DIGITS = 6
 KEPT = 1024
+REGIONAL_FACTOR = 1.1
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})
+
+_REGIONAL = re.compile(r"https://[a-z]+\.api\.openai\.com(?![\w.-])", re.IGNORECASE)
+_EXEMPT = re.compile(r"o\d|gpt-(?:[34]|5(?:\.[0-3])?(?:-|$))")  # models from before March 2026
 
 log = structlog.get_logger("costs")
 
@@ -63,7 +67,7 @@ class Prices:
         for model in (purchase.model, asked):
             cost_usd = _kept_cost(provider, model, purchase.usage, self._now())
             if cost_usd is not None:
-                factor = surcharge(provider, self._base_urls.get(provider), model)
+                factor = _surcharge(provider, self._base_urls.get(provider), model)
                 return cost_usd * purchase.usage.price_factor * factor
         return None
 
@@ -158,10 +162,16 @@ def _rates(row: PriceOverride) -> Rates:
 @lru_cache(maxsize=KEPT)
 def _charged_rates(provider: ProviderName, base_url: str | None, model: str, day: date) -> Rates | None:
     """The listed rates for small prompts, with the surcharge."""
-    listed, factor = _listed_rates(provider, model, day, SMALL_PROMPT), surcharge(provider, base_url, model)
+    listed, factor = _listed_rates(provider, model, day, SMALL_PROMPT), _surcharge(provider, base_url, model)
     if listed is None:
         return None
     return Rates(**{kind: round(rate * factor, DIGITS) for kind, rate in asdict(listed).items()})
+
+
+def _surcharge(provider: ProviderName, base_url: str | None, model: str) -> float:
+    """How many times the list price the model costs: more where OpenAI is to work in one region only."""
+    is_regional = provider is ProviderName.OPENAI and _REGIONAL.match(base_url or "") is not None
+    return REGIONAL_FACTOR if is_regional and not _EXEMPT.match(model) else 1.0
 
 
 def _at(rates: Rates, usage: Usage) -> float:
