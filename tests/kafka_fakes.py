@@ -42,7 +42,7 @@ class FakeLink:
 
     def __init__(self, *openings: LinkFailure | None) -> None:
         self.openings = list(openings)
-        self.opened: list[bool] = []
+        self.opened = 0
         self.closed = 0
         self.posts: list[Message] = []
         self.refusals: dict[ProcessingEvent, LinkFailure] = {}
@@ -51,8 +51,8 @@ class FakeLink:
         self.acknowledges = True
         self.waiting: list[asyncio.Future[None]] = []
 
-    async def open(self, *, one_by_one: bool) -> None:
-        self.opened.append(one_by_one)
+    async def open(self) -> None:
+        self.opened += 1
         failure = self.openings.pop(0) if self.openings else None
         if failure is not None:
             raise failure

@@ -25,7 +25,7 @@ Jitter = Callable[[float, float], float]
 class Link(Protocol):
     """The interface of `KafkaLink`; tests use fakes."""
 
-    async def open(self, *, one_by_one: bool) -> None:
+    async def open(self) -> None:
         """Connect, or raise a LinkFailure."""
         ...
 
@@ -65,10 +65,7 @@ class Session:
 
 
 class KafkaConnection:
-    """link: opened by `keep_open`, and reopened when a session is broken. waits_for: why it was refused last, if so.
-
-    one_by_one: how the next session sends, set by a lane whose batch, or single message, was too large.
-    """
+    """link: opened by `keep_open`, and reopened when a session is broken. waits_for: why it was refused last, if so."""
 
     def __init__(
         self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: SleepProtocol, backoff: Backoff
@@ -83,7 +80,6 @@ class KafkaConnection:
         self._healthy: bool | None = None
         self._reason: str | None = None
         self.waits_for: EventDropReason | None = None
-        self.one_by_one = False
 
     @property
     def is_healthy(self) -> bool:
@@ -135,7 +131,7 @@ class KafkaConnection:
     async def _open(self) -> bool:
         permit = await self.permit()
         try:
-            await self._link.open(one_by_one=self.one_by_one)
+            await self._link.open()
         except LinkFailure as failure:
             self.waits_for = failure.waits_for
             self.failed(permit, failure.reason)

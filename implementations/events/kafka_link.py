@@ -18,8 +18,6 @@ REQUEST_TIMEOUT_MS = 5000
 RETRY_BACKOFF_MS = 250
 OPEN_TIMEOUT_S = 10.0
 POST_TIMEOUT_S = 10.0
-MAX_BATCH_BYTES = 16_384
-ONE_BY_ONE_BYTES = 1  # a batch always takes its first message, however large
 
 
 class KafkaLink:
@@ -32,8 +30,8 @@ class KafkaLink:
         self._producer: AIOKafkaProducer | None = None
         self._refusal_handler = RefusalHandler()
 
-    async def open(self, *, one_by_one: bool) -> None:
-        """Connect. one_by_one: no batching, so that a failure concerns one message. Raises Forbidden or LinkDown."""
+    async def open(self) -> None:
+        """Connect. Raises Forbidden or LinkDown."""
         self._refusal_handler.refusal = None
         producer = AIOKafkaProducer(
             bootstrap_servers=self._servers,
@@ -42,7 +40,6 @@ class KafkaLink:
             enable_idempotence=True,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             retry_backoff_ms=RETRY_BACKOFF_MS,
-            max_batch_size=ONE_BY_ONE_BYTES if one_by_one else MAX_BATCH_BYTES,
             **self._security.arguments,
         )
         try:

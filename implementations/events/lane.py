@@ -43,6 +43,7 @@ class Lane:
         self._clock = clock
         self._sleep = sleep
         self._backoff = backoff
+        self._most = CHUNK
         self.waits_for: EventDropReason | None = None
 
     async def run(self) -> None:
@@ -74,7 +75,7 @@ class Lane:
 
     async def _send(self, session: Session, permit: Permit) -> LinkFailure | None:
         """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
-        chunk, posted = self._queue.take(self._event, CHUNK), Posted()
+        chunk, posted = self._queue.take(self._event, self._most), Posted()
         try:
             refusal = await self._post_all(chunk, session, posted)
             held = await self._await_acknowledgements(set(posted), session, permit)
@@ -156,7 +157,11 @@ class Lane:
                 end.cancel()
 
     def _settle(self, chunk: Sequence[Message], posted: Posted) -> LinkFailure | None:
-        """Count what was delivered, give back the rest; return the first reported failure."""
+        """Count what was delivered, give back the rest; return the first reported failure.
+
+        A topic that found something too large gets one message at a time from then on: a refusal then concerns that
+        message, and nothing overtakes it.
+        """
         failures: list[LinkFailure] = []
         settled: set[int] = set()
         delivered: list[Message] = []
@@ -172,9 +177,10 @@ class Lane:
                 settled.add(id(message))
                 continue
             failures.append(link_failure(error))
-            alone = isinstance(failures[-1], TooLarge) and self._connection.one_by_one
-            if alone and not self._shrink(message):
-                settled.add(id(message))
+            if isinstance(failures[-1], TooLarge):
+                self._most = 1
+                if len(posted) == 1 and not self._shrink(message):
+                    settled.add(id(message))
         self._queue.delivered(delivered)
         self._queue.give_back(self._event, [message for message in chunk if id(message) not in settled])
         return failures[0] if failures else None
@@ -185,12 +191,10 @@ class Lane:
             if held is not None:
                 held.ignored()
             return
-        if isinstance(failure, TooLarge):
-            self._connection.one_by_one = not self._connection.one_by_one
-            if held is not None:
-                held.ignored()
-        else:
+        if not isinstance(failure, TooLarge):
             self._connection.failed(held, failure.reason)
+        elif held is not None:
+            held.ignored()
         session.broken.set()
 
 

@@ -58,15 +58,14 @@ async def test_the_producer_is_idempotent_and_waits_for_all_replicas(monkeypatch
 
     monkeypatch.setattr(kafka_link, "AIOKafkaProducer", Producer)
     with pytest.raises(LinkDown):
-        await link("127.0.0.1:9").open(one_by_one=False)
+        await link("127.0.0.1:9").open()
     assert (wishes["enable_idempotence"], wishes["acks"]) == (True, "all")
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
-async def test_what_is_posted_is_acknowledged(kafka: Broker, *, one_by_one: bool) -> None:
+async def test_what_is_posted_is_acknowledged(kafka: Broker) -> None:
     kafka.create(TOPIC)
     ours = link(kafka.servers)
-    await ours.open(one_by_one=one_by_one)
+    await ours.open()
     for future in [await ours.post(message(miss(number))) for number in range(20)]:
         await future
     await ours.close()
@@ -88,7 +87,7 @@ def test_a_connection_that_was_reset_is_no_failure_of_the_producer(monkeypatch: 
         with mock_cluster() as cluster:
             cluster.create(TOPIC)
             ours = link(cluster.servers)
-            await ours.open(one_by_one=False)
+            await ours.open()
             for turns in range(20):
                 posted = await ours.post(message(miss(turns)))
                 for _ in range(turns):
@@ -105,7 +104,7 @@ def test_a_connection_that_was_reset_is_no_failure_of_the_producer(monkeypatch: 
 async def test_a_message_above_the_producer_s_limit_is_refused_at_once(kafka: Broker) -> None:
     kafka.create(TOPIC)
     ours = link(kafka.servers)
-    await ours.open(one_by_one=False)
+    await ours.open()
     one = message(miss(1))
     one.value = b"x" * 2_000_000
     with pytest.raises(TooLarge):
@@ -122,7 +121,7 @@ async def test_a_message_above_the_producer_s_limit_is_refused_at_once(kafka: Br
 )
 async def test_a_broker_that_is_not_there_is_down(settings: dict[str, object], failure: type[LinkFailure]) -> None:
     with pytest.raises(failure):
-        await link("127.0.0.1:9", **settings).open(one_by_one=False)
+        await link("127.0.0.1:9", **settings).open()
 
 
 def entry(kafka: Broker, protocol: str, **changes: object) -> KafkaLink:
@@ -154,7 +153,7 @@ def entry(kafka: Broker, protocol: str, **changes: object) -> KafkaLink:
 async def test_who_is_known_may_send(kafka: Broker, protocol: str, mechanism: str) -> None:
     kafka.create(TOPIC)
     ours = entry(kafka, protocol, sasl_mechanism=mechanism)
-    await ours.open(one_by_one=False)
+    await ours.open()
     await (await ours.post(message(miss(1))))
     await ours.close()
 
@@ -174,14 +173,14 @@ async def test_who_is_not_known_or_does_not_know_the_broker_is_refused_and_tells
     kafka: Broker, caplog: pytest.LogCaptureFixture, protocol: str, changes: dict[str, object]
 ) -> None:
     with pytest.raises(Forbidden) as refusal:
-        await entry(kafka, protocol, **changes).open(one_by_one=False)
+        await entry(kafka, protocol, **changes).open()
     told = caplog.text + "".join(traceback.format_exception(refusal.value))
     assert not [secret for secret in (PASSWORD, WRONG) if secret in told]
 
 
 async def test_who_shows_no_certificate_where_one_is_wanted_does_not_come_in(kafka: Broker) -> None:
     with pytest.raises(LinkFailure):
-        await entry(kafka, "SSL", ssl_certificate_path=None).open(one_by_one=False)
+        await entry(kafka, "SSL", ssl_certificate_path=None).open()
 
 
 async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broker) -> None:
@@ -189,7 +188,7 @@ async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broke
         pytest.skip(f"{kafka.name} cannot be frozen; where Maven and Java are, this runs on Apache Kafka")
     kafka.create(TOPIC)
     ours, another = link(kafka.servers), link(kafka.servers)
-    await ours.open(one_by_one=False)
+    await ours.open()
     await (await ours.post(message(miss(1))))
     kafka.freeze()
     try:
@@ -198,7 +197,7 @@ async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broke
         await ours.close()
         assert isinstance(held.exception(), Exception)
         with pytest.raises(LinkDown):
-            await another.open(one_by_one=False)
+            await another.open()
         assert time.monotonic() - before_s < 30.0
     finally:
         kafka.thaw()
@@ -210,7 +209,7 @@ async def test_a_connection_that_never_closes_does_not_hold_up_closing(monkeypat
     monkeypatch.setattr(AIOKafkaClient, "close", lambda _: asyncio.Event().wait())
     monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 0.01)
     ours = link("127.0.0.1:9")
-    await ours.open(one_by_one=False)
+    await ours.open()
     async with asyncio.timeout(5):
         await ours.close()
 

@@ -70,14 +70,14 @@ async def test_a_kafka_that_is_away_is_tried_again_after_waits_that_grow_until_i
 
     waits = [nap for nap in harness.sleep.naps if nap in {2.0, 4.0, 8.0, 16.0, 30.0}]
     assert waits == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 2.0]
-    assert len(harness.link.opened) == 11
+    assert harness.link.opened == 11
 
 
 async def test_a_connection_that_is_being_opened_may_be_given_up_and_frees_the_place_of_a_probe() -> None:
     harness, opens = Harness(), asyncio.Event()
     harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
 
-    async def slowly(*, one_by_one: bool) -> None:
+    async def slowly() -> None:
         await opens.wait()
 
     with patch.object(harness.link, "open", slowly):
@@ -137,7 +137,7 @@ async def test_a_hang_of_minutes_gets_a_fresh_producer() -> None:
         await until_empty(harness)
 
     assert harness.link.delivered_keys()[-2:] == keys([1, 2])
-    assert len(harness.link.opened) > 1
+    assert harness.link.opened > 1
 
 
 async def test_a_session_that_broke_while_the_circuit_was_open_is_not_sent_through() -> None:
@@ -152,7 +152,7 @@ async def test_a_session_that_broke_while_the_circuit_was_open_is_not_sent_throu
         await settle()
         harness.circuit.reset()
         await settle()
-        assert len(harness.link.opened) == 2
+        assert harness.link.opened == 2
         harness.link.acknowledge()
         await until_empty(harness)
     assert len(harness.link.posts) == 1
@@ -242,26 +242,44 @@ async def test_an_event_that_is_too_large_loses_its_metadata_and_one_that_still_
     assert TRUNCATED == {"truncated": True}
 
 
-async def test_a_batch_that_the_broker_finds_too_large_is_sent_one_by_one_before_anything_is_cut() -> None:
+async def test_a_topic_that_finds_a_batch_too_large_gets_one_message_at_a_time_before_anything_is_cut() -> None:
     harness = Harness()
     harness.link.batch_errors = [MessageSizeTooLargeError(), MessageSizeTooLargeError()]
     harness.publish(miss(1), miss(2), miss(3))
     async with running(harness):
         await until_empty(harness)
+        assert harness.link.opened == 2
+        assert not any(posted.is_truncated for posted in harness.link.posts)
+        assert harness.counts()["delivered"] == 3.0
 
-    assert harness.link.opened == [False, True]
+        harness.link.acknowledges = False
+        harness.publish(miss(4), miss(5))
+        await settle()
+        assert harness.link.delivered_keys()[-1:] == keys([4])
+        harness.link.acknowledge()
+        await until_empty(harness)
+
+
+async def test_a_batch_of_one_topic_and_one_of_another_that_are_too_large_at_once_cost_no_event_its_metadata() -> None:
+    harness = Harness()
+    harness.link.batch_errors = [MessageSizeTooLargeError()] * 4
+    harness.publish(miss(1), miss(2), HIT, HIT)
+    async with running(harness):
+        await until_empty(harness)
+
     assert not any(posted.is_truncated for posted in harness.link.posts)
-    assert harness.counts()["delivered"] == 3.0
+    assert harness.counts()["delivered"] == 4.0
 
 
 async def test_a_message_that_the_broker_finds_too_large_alone_is_cut_and_then_dropped() -> None:
     harness = Harness()
-    harness.link.batch_errors = [MessageSizeTooLargeError()] * 4
+    harness.link.batch_errors = [MessageSizeTooLargeError()] * 2
     harness.publish(miss(1))
     async with running(harness):
         await until_empty(harness)
 
-    assert harness.link.opened == [False, True, False, True, False]
+    assert [posted.is_truncated for posted in harness.link.posts] == [True, True]  # one and the same
+    assert harness.link.opened == 3
     assert harness.dropped(MISS, "too_large") == 1.0
 
 
@@ -285,7 +303,7 @@ async def test_a_link_that_takes_nothing_is_replaced() -> None:
         harness.link.refusals.clear()
         await until_empty(harness)
 
-    assert len(harness.link.opened) > 1
+    assert harness.link.opened > 1
 
 
 async def test_an_event_without_a_form_in_json_is_dropped_and_stops_no_other() -> None:
