@@ -1100,9 +1100,12 @@ class RequestStarted(RequestEventData):
 class RequestCompleted(RequestEventData):
     """A started comparison ended, in whatever way. token_usage: of the purchase that gave the answer.
 
+    provider: who answered, or failed last; else the pinned one. error_message: the `error` of the response.
+
     cost_estimate: USD of all known purchases of this call, null when a price is unknown. An attempt that timed out or
-    broke off, or whose answer could not be read, counts 0, though the provider may have billed it. It is 0 when the
-    caller disconnected, whatever was bought for them: cost tracking reports each purchase.
+    broke off, or whose answer could not be read, counts 0, though the provider may have billed it; so does a purchase
+    that is still under way. It is 0 when the caller disconnected, whatever was bought for them. Cost tracking reports
+    each purchase.
     """
 
     event = ProcessingEvent.LLM_REQUEST_COMPLETED
@@ -1154,6 +1157,9 @@ class CostTracked(RequestEventData):
 
     caller: the one it was made for; the others sharing it pay nothing. Of an attempt that timed out or broke off, or
     whose answer could not be read, there is none, though the provider may have billed it.
+
+    model: the one that answered. request_timestamp: when the provider was turned to, the same for all attempts;
+    response_time_ms: of this attempt.
     """
 
     event = ProcessingEvent.LLM_COST_TRACKING
