@@ -1,18 +1,11 @@
 """Parameters and headers shared by several operations."""
 
-from enum import StrEnum
-
 from api.openapi.bodies import CORRELATION_ID
 from api.openapi.operation import Header, Parameter
+from api.openapi.schemas import reference
 from api.request_headers import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER
 from api.request_scope import CORRELATION_HEADER
 from api_models import CacheOutcome, JsonObject, ProviderName, UsagePeriod
-
-
-def one_of(values: type[StrEnum]) -> JsonObject:
-    """The schema of this enum."""
-    return {"type": "string", "enum": list(values)}
-
 
 TEXT: JsonObject = {"type": "string"}
 COUNT: JsonObject = {"type": "integer", "minimum": 0}
@@ -47,7 +40,7 @@ PROVIDER_IN = Parameter(
     name="provider",
     where="path",
     description="The provider.",
-    schema=one_of(ProviderName),
+    schema=reference(ProviderName),
     example=str(ProviderName.MOCK),
 )
 DEEP_IN = Parameter(
@@ -60,7 +53,7 @@ PERIOD_IN = Parameter(
     name="period",
     where="query",
     description="The days to cover, UTC.",
-    schema={**one_of(UsagePeriod), "default": UsagePeriod.TODAY},
+    schema={**reference(UsagePeriod), "default": UsagePeriod.TODAY},
 )
 
 CORRELATION = Header(
@@ -81,7 +74,7 @@ X_CACHE = Header(
     name="X-Cache",
     description="`HIT`: from the cache; `MISS`: bought, as the cache had none; `BYPASS`: bought without looking there; "
     "`COALESCED`: bought by an identical concurrent request.",
-    schema=one_of(CacheOutcome),
+    schema={"type": "string", "enum": list(CacheOutcome)},
 )
 AGE = Header(name="Age", description="Age of a cached answer, seconds.", schema=COUNT, always=False)
 SERVER_TIMING = Header(

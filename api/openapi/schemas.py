@@ -1,6 +1,7 @@
 """The JSON Schemas of the bodies as OpenAPI components, generated from the models."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
@@ -57,8 +58,8 @@ def schemas(requests: Iterable[type[Published]], responses: Iterable[type[Publis
     return dict(sorted({**found["$defs"], "JsonValue": JSON_VALUE}.items()))
 
 
-def reference(model: type[Published]) -> JsonObject:
-    """A reference to its schema."""
+def reference(model: type[Published | StrEnum]) -> JsonObject:
+    """A reference to its schema; to an enum's where a body has one of it."""
     return {"$ref": f"{PLACE}{model.__name__}"}
 
 

@@ -142,6 +142,14 @@ def test_every_example_of_a_parameter_fits_its_schema() -> None:
     assert all("example" in one for one in parameters if one["required"]), "the page writes a curl with them"
 
 
+def test_a_parameter_of_a_published_enum_refers_to_it() -> None:
+    """Else clients get one enum more for each operation, which takes none of the values that they were answered."""
+    published = [schema["enum"] for schema in DOCUMENT["components"]["schemas"].values() if "enum" in schema]
+    parameters = [one for *_, operation in DESCRIBED.operations() for one in operation.get("parameters", [])]
+    assert [one["name"] for one in parameters if one["schema"].get("enum") in published] == []
+    assert {"$ref": "#/components/schemas/ProviderName"} in [one["schema"] for one in parameters]
+
+
 def test_every_field_is_described() -> None:
     silent = [
         f"{model}.{name}"
