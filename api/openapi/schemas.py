@@ -26,7 +26,8 @@ JSON_VALUE: JsonObject = {
 class _AsPublished(GenerateJsonSchema):
     """Omits titles, which repeat names, describes `Any` as what strict parsing accepts, and tells an integer's size.
 
-    Generators of clients take an integer of no format for one of 32 bits.
+    Generators of clients take an integer of no format for one of 32 bits, and a field with a default for one that is
+    always sent: no default is published, and the line below a field says what is meant without it.
     """
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002  the parent's signature
@@ -37,6 +38,9 @@ class _AsPublished(GenerateJsonSchema):
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         return {**super().int_schema(schema), "format": "int64"}
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)

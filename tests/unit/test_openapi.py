@@ -180,6 +180,13 @@ def test_no_title_repeats_a_name() -> None:
     assert [name for name, schema in DOCUMENT["components"]["schemas"].items() if "title" in schema] == []
 
 
+def test_what_may_be_left_out_of_a_body_may_be_left_out_by_every_client() -> None:
+    """TypeScript's generator demands every field that has a default, of requests too."""
+    fields = [field for schema in parts(DOCUMENT["components"]["schemas"]) for field in parts(schema.get("properties"))]
+    assert fields
+    assert [field for field in fields if "default" in field] == []
+
+
 # --- Failures ---------------------------------------------------------------------------------------------------------
 
 
