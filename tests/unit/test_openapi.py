@@ -24,12 +24,12 @@ from api.documentation_routes import routes_of
 from api.error_rendering import body_of
 from api.openapi import failures
 from api.openapi.advice import ADVICE
-from api.openapi.bodies import CORRELATION_ID, MODELS, VERDICT
+from api.openapi.bodies import CORRELATION_ID, MODELS, QUESTION, VERDICT
 from api.openapi.document import Route, document
 from api.openapi.operation import Operation
 from api.openapi.operations import OPERATIONS
-from api.openapi.schemas import ANY_JSON, reference
-from api_models import ErrorBody, JsonObject
+from api.openapi.schemas import ANY_JSON, as_json, reference
+from api_models import ComparisonRequest, ErrorBody, JsonObject
 from config import Settings
 from startup_setup import create_app
 from tests.openapi import Answered, Described
@@ -185,6 +185,13 @@ def test_what_may_be_left_out_of_a_body_may_be_left_out_by_every_client() -> Non
     fields = [field for schema in parts(DOCUMENT["components"]["schemas"]) for field in parts(schema.get("properties"))]
     assert fields
     assert [field for field in fields if "default" in field] == []
+
+
+def test_no_pattern_holds_a_byte_order_mark() -> None:
+    """Go's generator writes patterns into sources, where that mark does not compile."""
+    assert "\ufeff" not in orjson.dumps(DOCUMENT).decode()
+    with pytest.raises(jsonschema.ValidationError):
+        DESCRIBED.validate({**as_json(QUESTION), "essay_a": "\ufeff"}, reference(ComparisonRequest))
 
 
 # --- Failures ---------------------------------------------------------------------------------------------------------
