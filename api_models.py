@@ -421,9 +421,9 @@ class ComparisonRequest(_Body):
     user_id: Annotated[StrictStr, Field(max_length=1_000, json_schema_extra={"pattern": WITHOUT_NUL})] | None = None
     """Included in events. At most 1,000 characters."""
     metadata: Annotated[JsonObject, AfterValidator(_small_enough)] = {}
-    """At most 16 KiB of JSON, by default empty; echoed verbatim in the response and in events."""
+    """At most 16 KiB of JSON; echoed verbatim in the response and in events."""
     replicate: Annotated[StrictInt, Field(ge=0, le=LARGEST_INT64)] = 0
-    """The index of an independent judgement of the same question, by default 0; without a fraction: 1, not 1.0."""
+    """The index of an independent judgement of the same question; written without a fraction, as 1 and not as 1.0."""
 
 
 # --- POST /api/v1/comparison: the answer ------------------------------------------------------------------------------

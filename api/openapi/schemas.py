@@ -26,8 +26,9 @@ JSON_VALUE: JsonObject = {
 class _AsPublished(GenerateJsonSchema):
     """Omits titles, which repeat names, describes `Any` as what strict parsing accepts, and tells an integer's size.
 
-    Generators of clients take an integer of no format for one of 32 bits, and a field with a default for one that is
-    always sent: no default is published, and the line below a field says what is meant without it.
+    Generators of clients take an integer of no format for one of 32 bits, and may take a field with a default for one
+    that is always sent. A default of null says nothing more than `optional` and is omitted; without another one they
+    would take the field for one that may be null.
     """
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002  the parent's signature
@@ -40,7 +41,10 @@ class _AsPublished(GenerateJsonSchema):
         return {**super().int_schema(schema), "format": "int64"}
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["schema"])
+        described = super().default_schema(schema)
+        if described.get("default", schema) is None:
+            del described["default"]
+        return described
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)
