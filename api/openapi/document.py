@@ -23,8 +23,8 @@ ABOUT = """One HTTP API in front of several LLM providers, for the comparative j
 
 Every response carries `X-Correlation-ID`; a UUID sent under that name is used. Every failure is an `ErrorBody` in JSON:
 branch on `error_type` and the status. An unknown path gives 404, a wrong method 405 with `Allow`; `HEAD` works wherever
-`GET` does. Bodies are limited: 2 MiB by default, 20,000 values, 64 levels. Fields may be added to responses, and
-unknown fields of comparison requests are ignored."""
+`GET` does. Bodies are limited: 2 MiB by default, 20,000 values, 64 levels. Fields may be added to responses and values
+to their enums: a client must accept both. Unknown fields of comparison requests are ignored."""
 
 TAGS: Mapping[Tag, str] = {
     Tag.JUDGING: "Which essay of a pair is better, why, and how certain the judge is.",
