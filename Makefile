@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
-# A .venv whose Python is gone, since the system has a newer one, is made anew.
-$(shell test ! -L $(BIN)/python -o -x $(BIN)/python || rm -rf .venv)
+# A .venv whose Python is gone, or a newer one that finds no packages there, is made anew.
+$(shell $(BIN)/python -c 'import os, sysconfig as s; os.stat(s.get_path("purelib", vars={"base": ".venv"}))' 2> /dev/null || rm -rf .venv)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR: # or the next run would take a failed attempt's .venv, which lacks pip, for a good one
@@ -64,15 +64,15 @@ screenshots: .venv/dev.stamp ## Take the pictures of the operations page anew (n
 check: .venv/dev.stamp ## Everything that CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/yamllint --strict .yamllint.yml deploy
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yml
-	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
+	$(BIN)/python -m yamllint --strict .yamllint.yml deploy
+	$(BIN)/python -m check_jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yml
+	$(BIN)/python -m kubernetes_validate --strict --quiet $(filter-out %/kustomization.yaml %/scaled-object.example.yaml,$(wildcard deploy/k8s/*.yaml))
 	$(BIN)/python -m tools.settings --check
 	$(BIN)/python -m tools.events
 	$(BIN)/python -m tools.api
-	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
+	$(BIN)/python -m bandit --quiet --recursive --severity-level medium --skip B104 *.py api implementations tools
 	$(BIN)/python -m tools.audit
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='-m "not untraced" --cov --cov-report=term'
 	@$(MAKE) --no-print-directory test PYTEST_ARGS='-m untraced'
@@ -89,7 +89,7 @@ settings: .venv/run.stamp ## Show every setting as `make run` finds it, and wher
 	@$(BIN)/python -m tools.settings
 
 sbom: .venv/dev.stamp ## Write sbom.json (CycloneDX) of what the service runs on
-	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-file sbom.json
+	$(BIN)/python -m cyclonedx_py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-file sbom.json
 
 bench: .venv/bench.stamp ## Show in three minutes what a request costs
 	@$(BIN)/python -m bench short

@@ -79,10 +79,13 @@ def test_a_venv_that_was_left_without_pip_is_not_taken_for_a_good_one(tmp_path: 
     assert not (tmp_path / ".venv/bin/python").exists()
 
 
-def test_a_venv_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", [None, sys.executable], ids=["gone", "newer"])
+def test_a_venv_whose_python_is_gone_or_newer_is_made_anew(system: str | None, tmp_path: Path) -> None:
     found, stamp = tmp_path / ".venv/bin/python", tmp_path / ".venv/run.stamp"
-    found.parent.mkdir(parents=True)
-    found.symlink_to(tmp_path / "python3.11")
+    (tmp_path / ".venv/lib/python3.10/site-packages").mkdir(parents=True)
+    (tmp_path / ".venv/pyvenv.cfg").write_text("home = /usr/bin\n")
+    found.parent.mkdir()
+    found.symlink_to(system or tmp_path / "python3.10")
     stamp.touch()
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\n[ "$2" = venv ] && mkdir -p .venv/bin && touch .venv/bin/python\nexit 0\n')
