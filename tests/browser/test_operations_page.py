@@ -83,6 +83,19 @@ async def test_the_last_minutes_of_traffic_and_latency_are_drawn(stage: Scene, s
 
 
 @quietly
+async def test_the_lines_are_the_last_five_minutes_also_when_nobody_looked(stage: Scene, seen: Seen) -> None:
+    await seen.page.clock.install()
+    await seen.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => true})")
+    page = await seen.opened()
+    for _ in range(14):
+        async with page.expect_response("**/api/v1/operations"):
+            await page.clock.run_for(30_000)
+    line = await page.locator("#spark-money path:not(.area)").get_attribute("d")
+    half_minutes = [round(float(x) / 15) for x in re.findall(r"[ML]([\d.]+) ", line or "")]
+    assert half_minutes == list(range(1, 11))  # of 150 units for five minutes
+
+
+@quietly
 async def test_a_judge_that_goes_down_is_told_within_seconds_and_so_is_its_return(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     await stage.open_circuit()
