@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,20 @@ async def test_the_lines_are_the_last_five_minutes_also_when_nobody_looked(stage
     line = await page.locator("#spark-money path:not(.area)").get_attribute("d")
     half_minutes = [round(float(x) / 15) for x in re.findall(r"[ML]([\d.]+) ", line or "")]
     assert half_minutes == list(range(1, 11))  # of 150 units for five minutes
+
+
+@quietly
+async def test_ages_are_right_also_after_the_service_s_clock_was_set(stage: Scene, seen: Seen) -> None:
+    async def set_back(route: Route) -> None:
+        response = await route.fetch()
+        told = await response.json()
+        began = datetime.fromisoformat(told["started_at"]) + timedelta(hours=1)
+        await route.fulfill(response=response, json={**told, "started_at": began.isoformat()})
+
+    await stage.compare("Phones are good.")
+    await seen.page.route("**/api/v1/operations", set_back)
+    page = await seen.opened()
+    await expect(judge(page, "anthropic")).to_contain_text(re.compile(r"answered \d+\s+s ago"))
 
 
 @quietly
