@@ -219,6 +219,31 @@ async def test_with_the_key_a_circuit_is_held_open_and_reset(stage: Scene, seen:
 
 
 @quietly
+async def test_what_is_done_is_not_done_again_by_a_key_press(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page)
+    await page.get_by_role("button", name="Hold open: anthropic").click()
+    why = page.get_by_role("textbox", name="Why")
+    await why.fill("maintenance")
+    await why.press("Enter")
+    await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("is held open")
+    await why.press("Enter")
+    await page.get_by_role("button", name="Close", exact=True).click()
+    assert [request.method for request in seen.requests if request.method != "GET"] == ["PUT"]
+
+
+@quietly
+async def test_whoever_gives_the_key_by_keyboard_goes_on_where_they_were(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await page.get_by_role("button", name="Act…").press("Enter")
+    await page.keyboard.type(ADMIN_KEY)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Forget the key")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Act…")).to_be_focused()
+
+
+@quietly
 async def test_what_is_not_confirmed_is_not_done(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     await unlock(page)
