@@ -463,6 +463,56 @@ FAINT_TEXTS = """
 
 
 @quietly
+async def test_bars_are_seen_where_the_system_chooses_the_colours(stage: Scene, seen: Seen) -> None:
+    await seen.page.emulate_media(forced_colors="active")
+    page = await seen.opened()
+    ground = "one => getComputedStyle(one).backgroundColor"
+    bar = page.get_by_role("meter").first
+    assert await bar.evaluate(ground) != await bar.locator("i").evaluate(ground)
+
+
+@quietly
+async def test_the_edge_of_a_field_stands_out_like_a_text(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await page.get_by_role("button", name="Act…").click()
+    edge = await page.get_by_role("textbox", name="Key").evaluate("one => getComputedStyle(one).borderColor")
+    assert edge == await page.locator("#dialog-text").evaluate("one => getComputedStyle(one).color")
+
+
+@quietly
+async def test_on_paper_the_page_is_light_and_whole(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    for number in range(8):
+        await stage.compare(f"Phones ring, says number {number}.", provider_override="google")
+    await expect(page.locator("#errors > tr")).to_have_count(8, timeout=SOON_MS)
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = await page.evaluate(ground)
+    for theme in ("auto", "light"):
+        await page.get_by_role("button", name=f"Theme: {theme}").click()
+    assert await page.evaluate(ground) != light
+    await page.emulate_media(media="print")
+    assert await page.evaluate(ground) == light
+    errors = page.get_by_role("region", name="Recent errors")
+    assert await errors.evaluate("one => one.scrollHeight - one.clientHeight") == 0
+
+
+async def test_the_stale_line_does_not_cover_what_has_the_focus(stage: Scene, seen: Seen) -> None:
+    await seen.page.set_viewport_size({"width": 320, "height": 700})
+    page = await seen.opened()
+    await unlock(page)
+    await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
+    await page.route("**/healthz", lambda route: route.abort())
+    await expect(page.locator("#stale")).to_be_visible(timeout=SOON_MS)
+    await page.get_by_role("button", name="Clear…").focus()
+    for _ in range(8):  # back to the first judge
+        await page.keyboard.press("Shift+Tab")
+        line, focused = await page.evaluate(
+            "[$('stale').getBoundingClientRect().bottom, document.activeElement.getBoundingClientRect().top]"
+        )
+        assert line <= focused
+
+
+@quietly
 async def test_the_theme_follows_the_system_until_somebody_chooses(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     ground = "getComputedStyle(document.body).backgroundColor"
