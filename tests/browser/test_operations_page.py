@@ -140,8 +140,11 @@ async def test_a_judge_that_the_next_call_tries_is_not_called_well(tmp_path: Pat
 async def test_that_no_judge_is_left_for_those_who_name_none_is_told_first(tmp_path: Path, chromium: Browser) -> None:
     settings = {"REDIS_URL": refused_url().replace("http", "redis"), "PROVIDER_PRIORITY_ORDER": "google"}
     async with scene(tmp_path, **settings) as stage, looking_at(stage.process, chromium) as looked:
+        await stage.open_circuit()
         page = await looked.opened()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Who names no judge is refused.")
+        told = page.get_by_role("list", name="What is not well").get_by_role("listitem")
+        await expect(told).to_contain_text(["No default provider", "anthropic is not asked", "Redis is away"])
         assert (await stage.compare("Phones are good.")).status == 503
 
 
