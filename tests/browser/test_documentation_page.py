@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -66,6 +67,18 @@ async def test_it_is_read_without_scrolling_sideways(page: Page) -> None:
     await page.locator("details").evaluate_all("found => found.forEach(one => { one.open = true; })")
     wide, window = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide <= window
+
+
+async def test_a_link_is_told_from_the_text_around_it_not_by_its_colour_alone(page: Page) -> None:
+    lines = "found => [...new Set(found.map(one => getComputedStyle(one).textDecorationLine))]"
+    assert await page.locator("a:not(nav a)").evaluate_all(lines) == ["underline"]
+
+
+async def test_no_level_of_headings_is_left_out(page: Page) -> None:
+    levels = await page.locator(":is(h1, h2, h3, h4):visible").evaluate_all(
+        "found => found.map(one => Number(one.tagName[1]))"
+    )
+    assert [pair for pair in pairwise(levels) if pair[1] > pair[0] + 1] == []
 
 
 async def test_each_operation_says_whose_key_it_needs_and_when(page: Page) -> None:
