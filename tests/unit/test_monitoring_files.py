@@ -137,7 +137,12 @@ def test_no_panel_uses_a_variable_that_nobody_defines() -> None:
     assert VARIABLES.keys() == {"$__rate_interval", "$instance"}
 
 
-def test_panels_lie_side_by_side() -> None:
+def test_no_figure_has_grafana_s_own_colours_which_are_red_from_80_on() -> None:
+    chosen = [panel["fieldConfig"]["defaults"] for panel in PANELS if panel["type"] == "stat"]
+    assert [defaults for defaults in chosen if not {"mappings", "thresholds", "color"} & defaults.keys()] == []
+
+
+def test_panels_lie_side_by_side_without_gaps() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -149,6 +154,7 @@ def test_panels_lie_side_by_side() -> None:
         assert not cells & taken, panel["title"]
         assert max(x for x, _ in cells) < 24
         taken |= cells
+    assert len(taken) == 24 * (1 + max(y for _, y in taken))
 
 
 def test_compose_mounts_what_the_monitoring_reads() -> None:
