@@ -55,8 +55,8 @@ def _memory(report: Report) -> None:
     for place, name, title in ((axes[0], "requests", "judged misses"), (axes[1], "faults", "a run of faults")):
         answered, mib = zip(*report.more[name]["points"], strict=True)
         place.plot(answered, mib)
-        place.set(title=title, xlabel="answers", ylim=(0, None))
-    axes[0].set(ylabel="resident memory, MiB")
+        place.set(title=title, xlabel="answers")
+    axes[0].set(ylabel="resident memory, MiB", ylim=(0, None))  # both are drawn by now, and share it
     _save(figure, "bench-memory")
 
 
