@@ -13,14 +13,9 @@ from tests.integration.dialects import (
     GOOGLE,
     INTERNAL,
     OPENAI,
-    OPENROUTER,
     UPSTREAM,
     Counts,
     Dialect,
-    anthropic_error,
-    google_error,
-    openai_error,
-    openrouter_error,
     verdict,
 )
 from tests.integration.pointed_service import Fault, every_provider, serving
@@ -51,13 +46,13 @@ def failing(case: str, status: int, error_type: str, *, calls: int, upstream: in
     )
 
 
-def throttling(wait: str, *, calls: int, retry_after: tuple[int, int] | None) -> Fault:
+def throttling(wait: str, *, calls: int, told_s: int) -> Fault:
     return Fault(
         plays=lambda dialect: [dialect.fails("throttled", Retry_After=wait)],
         status=429,
         error_type="RATE_LIMIT",
         calls=calls,
-        retry_after=retry_after,
+        retry_after=(told_s, told_s),
     )
 
 
@@ -73,8 +68,8 @@ def duplicated(body: JsonObject) -> bytes:
 
 
 FAULTS = {
-    "throttled for ever": throttling("2", calls=3, retry_after=(2, 2)),
-    "throttled for an hour": throttling("3600", calls=1, retry_after=(3600, 3600)),
+    "throttled for ever": throttling("1.5", calls=3, told_s=2),
+    "throttled for an hour": throttling("3600", calls=1, told_s=3600),
     "throttled until a date": Fault(
         plays=lambda dialect: [dialect.fails("throttled", Retry_After=in_an_hour())],
         status=429,
@@ -82,10 +77,6 @@ FAULTS = {
         calls=1,
         retry_after=(3500, 3600),
     ),
-    "throttled for garbage": throttling("soon", calls=3, retry_after=None),
-    "throttled for a negative time": throttling("-5", calls=3, retry_after=(0, 0)),
-    "throttled for an absurd time": throttling("1e9", calls=1, retry_after=(31 * 86_400,) * 2),
-    "throttled until infinity": throttling("inf", calls=3, retry_after=None),
     "quota": failing("quota", 503, "QUOTA_EXCEEDED", calls=1),
     "wrong key": failing("key", 502, "AUTHENTICATION_ERROR", calls=1),
     "forbidden": failing("forbidden", 502, "AUTHENTICATION_ERROR", calls=1),
@@ -95,10 +86,6 @@ FAULTS = {
     "body too large": failing("too large", 422, "INVALID_REQUEST", calls=1),
     "failed": failing("failed", 503, "EXTERNAL_SERVICE_ERROR", calls=3),
     "overloaded": failing("overloaded", 503, "EXTERNAL_SERVICE_ERROR", calls=3),
-    "503": failing("overloaded", 503, "EXTERNAL_SERVICE_ERROR", calls=3, upstream=503),
-    "504": failing("failed", 503, "EXTERNAL_SERVICE_ERROR", calls=3, upstream=504),
-    "524": failing("failed", 503, "EXTERNAL_SERVICE_ERROR", calls=3, upstream=524),
-    "529": failing("overloaded", 503, "EXTERNAL_SERVICE_ERROR", calls=3, upstream=529),
     "error inside a 200": failing("failed", 503, "EXTERNAL_SERVICE_ERROR", calls=3, upstream=200),
     "throttled inside a 200": failing("throttled", 429, "RATE_LIMIT", calls=3, upstream=200),
     "told that repeating is of no use": Fault(
@@ -117,12 +104,7 @@ FAULTS = {
         plays=lambda _: [answer(HTML, Content_Type=HTML_TYPE)], status=502, error_type="INVALID_RESPONSE", calls=3
     ),
     "no JSON": broken(f'{{"{UPSTREAM}'.encode(), calls=3),
-    "empty body": broken(b"", calls=3),
     "a list": broken([UPSTREAM], calls=2),
-    "a string": broken(UPSTREAM, calls=2),
-    "null": broken(None, calls=2),
-    "not UTF-8": broken(b'{"\xff": "\xfe"}', calls=3),
-    "nested without end": broken(b'{"a":' * 100_000, calls=3),
     "duplicate keys": Fault(
         plays=lambda dialect: [answer(duplicated(dialect.good()))], status=502, error_type="INVALID_RESPONSE", calls=2
     ),
@@ -146,93 +128,10 @@ FAULTS = {
         calls=2,
     ),
     "prose": saying(f"Essay A is better, sings the {UPSTREAM}."),
-    "fenced JSON": saying(f"```json\n{verdict()}\n```"),
-    "JSON and more": saying(f"{verdict()} I hope this helps."),
-    "two verdicts": saying(verdict() + verdict(winner="Essay B")),
     "no text": saying(""),
     "null as text": saying(None),
     "a number as text": saying(4),
-    "a list as verdict": saying(f"[{verdict()}]"),
     "a tie": saying(verdict(winner="Tie")),
-    "a bare letter": saying(verdict(winner="A")),
-    "another spelling": saying(verdict(winner="essay a")),
-    "no winner": saying('{"justification": "spottdrossel", "confidence": 4}'),
-    "null as winner": saying(verdict(winner=None)),
-    "a list as winner": saying(verdict(winner=["Essay A"])),
-    "an object as winner": saying(verdict(winner={"letter": ["A"]})),
-    "a field too many": saying(verdict(score=3)),
-    "duplicate winner": saying(verdict().replace('"winner"', '"winner":"Essay B","winner"')),
-    "blank justification": saying(verdict(justification=" \n")),
-    "endless justification": saying(verdict(justification=UPSTREAM * 90_000)),
-    "confidence 97": saying(verdict(confidence=97)),
-    "confidence 0": saying(verdict(confidence=0)),
-    "confidence in quotes": saying(verdict(confidence="4")),
-    "confidence in words": saying(verdict(confidence="high")),
-    "confidence NaN": saying(verdict().replace(":4", ":NaN")),
-    "confidence infinite": saying(verdict().replace(":4", ":1e999")),
-    "confidence 3.5": saying(verdict(confidence=3.5)),
-    "confidence true": saying(verdict(confidence=True)),
-    "confidence null": saying(verdict(confidence=None)),
-}
-
-# What only one provider does: per outcome and number of calls the provider, the status and the body of its answer.
-PECULIAR: dict[tuple[int, str, int], dict[str, tuple[Dialect, int, object]]] = {
-    (503, "QUOTA_EXCEEDED", 1): {
-        "anthropic's spending limit": (ANTHROPIC, 400, anthropic_error("invalid_request_error", SPENT)),
-        "anthropic's empty credit": (
-            ANTHROPIC,
-            400,
-            anthropic_error("invalid_request_error", f"Your credit balance is too low. {UPSTREAM}"),
-        ),
-        "anthropic's billing": (ANTHROPIC, 402, anthropic_error("billing_error")),
-        "openai's limit of a project": (OPENAI, 429, openai_error("project_spend_limit_exceeded")),
-        "openai's quota told by its type": (OPENAI, 429, openai_error(None, "insufficient_quota")),
-        "google's prepaid credit": (GOOGLE, 402, google_error(402, "RESOURCE_EXHAUSTED")),
-    },
-    (429, "RATE_LIMIT", 3): {
-        "anthropic's ramp": (ANTHROPIC, 429, anthropic_error("rate_limit_error", details=RAMP)),
-        "openai's slow down": (OPENAI, 429, openai_error("slow_down", "rate_limit_error")),
-        "openrouter's credits in use": (OPENROUTER, 402, openrouter_error(402, "in_flight_budget_exhausted")),
-    },
-    (503, "EXTERNAL_SERVICE_ERROR", 3): {
-        "anthropic's conflict": (ANTHROPIC, 409, anthropic_error("conflict_error")),
-        "openrouter's edge": (OPENROUTER, 524, openrouter_error(524, "timeout")),
-        "openrouter's error in a choice": (
-            OPENROUTER,
-            200,
-            {"choices": [{"error": {"code": 502, "message": UPSTREAM}}]},
-        ),
-    },
-    (502, "AUTHENTICATION_ERROR", 1): {
-        "google's error in a list": (GOOGLE, 400, [GOOGLE.failures["key"][1]]),
-        "google's region": (GOOGLE, 400, google_error(400, "FAILED_PRECONDITION")),
-        "google's limited account": (GOOGLE, 200, GOOGLE.reply("", "PUP_LIMITED_DISABLED", None)),
-    },
-    (422, "CONTENT_REFUSED", 1): {
-        "openai's policy": (OPENAI, 400, openai_error("content_policy_violation")),
-        "google's recitation": (GOOGLE, 200, GOOGLE.reply("", "RECITATION", None)),
-        "openrouter's moderation": (OPENROUTER, 403, openrouter_error(403, "permission_denied", reasons=[UPSTREAM])),
-    },
-    (422, "INVALID_REQUEST", 1): {
-        "anthropic's full window": (ANTHROPIC, 200, ANTHROPIC.reply("{", "model_context_window_exceeded", None)),
-    },
-    (503, "CONFIGURATION_ERROR", 1): {
-        "openrouter's unknown model": (
-            OPENROUTER,
-            400,
-            {"error": {"code": 400, "message": f"no/such is not a valid model ID {UPSTREAM}"}},
-        ),
-        "openrouter's vendor refuses its key": (OPENROUTER, 403, openrouter_error(403, "permission_denied")),
-        "openrouter's missing route": (OPENROUTER, 404, openrouter_error(404, "constraint_filtered")),
-    },
-    (502, "INVALID_RESPONSE", 2): {
-        "anthropic's pause": (ANTHROPIC, 200, ANTHROPIC.reply(verdict(), "pause_turn", None)),
-        "google's missing parts": (GOOGLE, 200, {"candidates": [{"content": {}, "finishReason": "STOP"}]}),
-    },
-    (502, "INVALID_RESPONSE", 3): {
-        "openrouter's choices null": (OPENROUTER, 200, {"choices": None}),
-        "openrouter's choices empty": (OPENROUTER, 200, {"choices": []}),
-    },
 }
 
 
@@ -243,36 +142,19 @@ async def test_a_fault_ends_in_its_one_failure(dialect: Dialect, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("outcome", "name"), [(outcome, name) for outcome, answers in PECULIAR.items() for name in answers]
-)
-async def test_what_only_one_provider_says_is_understood(outcome: tuple[int, str, int], name: str) -> None:
-    (status, error_type, calls), (dialect, upstream, body) = outcome, PECULIAR[outcome][name]
-    fault = Fault(plays=lambda _: [answer(body, upstream)], status=status, error_type=error_type, calls=calls)
-    await fault.befalls(dialect)
-
-
-@pytest.mark.parametrize(
-    ("dialect", "headers", "body", "wait"),
+    ("dialect", "says", "status", "error_type", "calls"),
     [
-        (OPENAI, {"retry_after_ms": "4000", "retry_after": "9"}, openai_error("rate_limit_exceeded"), 4),
-        (
-            OPENAI,
-            {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "6m0s"},
-            openai_error("rate_limit_exceeded"),
-            360,
-        ),
-        (GOOGLE, {}, google_error(429, "RESOURCE_EXHAUSTED", {"@type": "RetryInfo", "retryDelay": "8.5s"}), 9),
-        (OPENROUTER, {}, {"error": {"code": 429, "availability": {"retryable": True, "retry_after": 7}}}, 7),
+        (GOOGLE, GOOGLE.reply("", "PUP_LIMITED_DISABLED", None), 502, "AUTHENTICATION_ERROR", 1),
+        (GOOGLE, GOOGLE.reply("", "RECITATION", None), 422, "CONTENT_REFUSED", 1),
+        (GOOGLE, {"candidates": [{"content": {}, "finishReason": "STOP"}]}, 502, "INVALID_RESPONSE", 2),
+        (ANTHROPIC, ANTHROPIC.reply("{", "model_context_window_exceeded", None), 422, "INVALID_REQUEST", 1),
+        (ANTHROPIC, ANTHROPIC.reply(verdict(), "pause_turn", None), 502, "INVALID_RESPONSE", 2),
     ],
 )
-async def test_the_wait_is_read_where_the_provider_puts_it(
-    dialect: Dialect, headers: dict[str, str], body: JsonObject, wait: int
+async def test_an_ending_that_only_one_provider_knows_is_understood(
+    dialect: Dialect, says: JsonObject, status: int, error_type: str, calls: int
 ) -> None:
-    throttled = answer(body, 429, **headers)
-    calls = 1 if wait > REQUEST_TIMEOUT_S else 3
-    fault = Fault(
-        plays=lambda _: [throttled], status=429, error_type="RATE_LIMIT", calls=calls, retry_after=(wait, wait)
-    )
+    fault = Fault(plays=lambda _: [answer(says)], status=status, error_type=error_type, calls=calls)
     await fault.befalls(dialect)
 
 
@@ -381,9 +263,8 @@ async def test_what_a_caller_does_wrong_shuts_no_provider(dialect: Dialect, case
 
 
 @every_provider
-@pytest.mark.parametrize("count", [-1, "3000", 1.5, True, 10**30, 0, None, [3000]], ids=repr)
-async def test_usage_that_cannot_be_believed_makes_the_cost_unknown(dialect: Dialect, count: object) -> None:
-    usage = dialect.usage(Counts(cached=0, written=0)) | {dialect.input_count: count}
+async def test_usage_that_cannot_be_believed_makes_the_cost_unknown(dialect: Dialect) -> None:
+    usage = dialect.usage(Counts(cached=0, written=0)) | {dialect.input_count: -1}
     usage.pop("cost", None)
     await costs(dialect, dialect.says(verdict(), usage=usage), None)
 

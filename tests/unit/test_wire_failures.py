@@ -489,6 +489,7 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (openrouter(403, "unmapped", reasons=["violence"]), ContentRefusedError),
     (openrouter(403, "unmapped", flagged_input="…"), ContentRefusedError),
     (openrouter(403, "unmapped", patterns=["x"]), ContentRefusedError),
+    (openrouter(403, "permission_denied", reasons=["violence"]), ContentRefusedError),
     (openrouter(403, "permission_denied", limit_source="openrouter_guardrail_budget"), QuotaExceededError),
     (openrouter(403, "permission_denied", provider_name=None, limit_source="openrouter_key_limit"), QuotaExceededError),
     ({"error": {"code": 403, "message": "Key limit exceeded (total limit). Manage it."}}, QuotaExceededError),
