@@ -46,8 +46,12 @@ class Circuit:
             ),
             clock=self.clock,
             jitter=self._jitter,
-            on_transition=lambda before, after: self.told.append((before, after)),
+            on_transition=self._tell,
         )
+
+    def _tell(self, before: CircuitState, after: CircuitState) -> None:
+        assert self.breaker.state is after, "whoever is told sees the new state already"
+        self.told.append((before, after))
 
     def _jitter(self, low: float, high: float) -> float:
         self.bounds.append((low, high))

@@ -1,14 +1,13 @@
 """The circuit breaker, rule by rule, in time that passes only when told to."""
 
-import time
 import tracemalloc
 from collections.abc import Callable
-from itertools import pairwise
+from math import inf, nan
 
 import pytest
 
 from api_models import CircuitState
-from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Refused
+from implementations.resilience.circuit_breaker import CircuitRules, Refused
 from tests.circuit import CLOSED, HALF_OPEN, OPEN, REPORTS, Circuit, Report, half_open, opened
 from tests.fakes import Clock
 
@@ -18,14 +17,6 @@ from tests.fakes import Clock
 def test_a_new_circuit_is_closed_and_lets_calls_pass() -> None:
     circuit = Circuit()
     assert (circuit.state, circuit.breaker.hold, circuit.refuses, circuit.told) == (CLOSED, None, False, [])
-
-
-def test_a_closed_circuit_lets_any_number_of_calls_pass_at_once() -> None:
-    circuit = Circuit()
-    permits = [circuit.breaker.acquire() for _ in range(100)]
-    for permit in permits:
-        permit.succeeded()
-    assert circuit.state is CLOSED
 
 
 def test_the_rules_have_the_promised_defaults() -> None:
@@ -42,15 +33,6 @@ def test_it_opens_with_so_many_consecutive_failures_and_not_before(threshold: in
     circuit.bad()
     assert circuit.state is OPEN
     assert circuit.refuses
-
-
-def test_consecutive_failures_open_it_even_after_many_good_calls_of_the_same_minute() -> None:
-    circuit = Circuit()
-    circuit.good(100)
-    circuit.bad(4)
-    assert circuit.state is CLOSED
-    circuit.bad()
-    assert circuit.state is OPEN
 
 
 def test_consecutive_failures_count_however_far_apart_they_are() -> None:
@@ -257,7 +239,8 @@ def test_the_open_time_does_not_start_afresh_after_a_single_good_probe() -> None
 
 
 @pytest.mark.parametrize(
-    ("asked_s", "wait_s"), [(-5, 30), (0, 30), (29, 30), (31, 31), (600, 600), (3600, 3600), (3601, 3600), (1e9, 3600)]
+    ("asked_s", "wait_s"),
+    [(-5, 30), (0, 30), (29, 30), (31, 31), (600, 600), (3600, 3600), (3601, 3600), (inf, 3600), (nan, 30)],
 )
 def test_the_other_side_may_ask_for_a_longer_time_up_to_an_hour_but_not_for_a_shorter_one(
     asked_s: float, wait_s: float
@@ -274,13 +257,6 @@ def test_a_longer_time_that_was_asked_for_once_is_not_kept() -> None:
     circuit.breaker.reset()
     circuit.bad(5)
     assert circuit.wait_s == 30
-
-
-@pytest.mark.parametrize(("asked_s", "wait_s"), [(float("nan"), 30), (float("inf"), 3600)])
-def test_an_absurd_wish_is_harmless(asked_s: float, wait_s: float) -> None:
-    circuit = Circuit()
-    circuit.bad(5, retry_after_s=asked_s)
-    assert circuit.wait_s == wait_s
 
 
 def test_only_the_failure_that_opens_it_may_ask_for_time() -> None:
@@ -436,13 +412,6 @@ def test_an_ignored_probe_takes_no_good_one_away() -> None:
     assert circuit.state is CLOSED
 
 
-def test_ignored_calls_never_change_a_closed_circuit() -> None:
-    circuit = Circuit()
-    for _ in range(50):
-        circuit.breaker.acquire().ignored()
-    assert (circuit.state, circuit.told) == (CLOSED, [])
-
-
 def test_an_ignored_call_from_before_does_not_give_the_place_of_the_probe_away() -> None:
     circuit = Circuit()
     early = circuit.breaker.acquire()
@@ -527,25 +496,6 @@ def test_a_late_success_does_not_reset_the_failures_of_the_present() -> None:
 # What is told, and when
 
 
-def test_each_transition_is_told_exactly_once_with_the_old_and_the_new_state() -> None:
-    circuit = opened()
-    assert circuit.told == [(CLOSED, OPEN)]
-    circuit.wait()
-    probe = circuit.breaker.acquire()
-    assert circuit.told[1:] == [(OPEN, HALF_OPEN)]
-    probe.failed()
-    assert circuit.told[2:] == [(HALF_OPEN, OPEN)]
-    circuit.wait()
-    circuit.breaker.acquire()
-    circuit.clock.advance(25)
-    assert [circuit.state for _ in range(3)] == [OPEN] * 3
-    assert circuit.told[3:] == [(OPEN, HALF_OPEN), (HALF_OPEN, OPEN)]
-    circuit.wait()
-    circuit.good(2)
-    assert circuit.told[5:] == [(OPEN, HALF_OPEN), (HALF_OPEN, CLOSED)]
-    assert all(before[1] is after[0] for before, after in pairwise(circuit.told))
-
-
 def test_what_changes_nothing_is_not_told() -> None:
     circuit = Circuit()
     circuit.breaker.reset()
@@ -568,24 +518,6 @@ def test_a_probe_lost_unnoticed_is_told_before_what_follows(end: Callable[[Circu
     circuit.clock.advance(25)
     end(circuit)
     assert circuit.told[2:] == [(HALF_OPEN, OPEN), (OPEN, CLOSED)]
-
-
-def test_whoever_is_told_sees_the_new_state_already() -> None:
-    seen: list[tuple[CircuitState, CircuitState]] = []
-    clock = Clock()
-    breaker = CircuitBreaker(
-        CircuitRules(failure_threshold=1),
-        clock=clock,
-        jitter=lambda low, high: high,
-        on_transition=lambda before, after: seen.append((after, breaker.state)),
-    )
-    breaker.acquire().failed()
-    clock.advance(30)
-    breaker.acquire().succeeded()
-    breaker.acquire().succeeded()
-    breaker.force(OPEN, reason="maintenance", actor="operator")
-    breaker.reset()
-    assert seen == [(state, state) for state in (OPEN, HALF_OPEN, CLOSED, OPEN, CLOSED)]
 
 
 def test_looking_changes_nothing() -> None:
@@ -636,22 +568,3 @@ def test_the_time_of_a_refusal_is_never_negative(refusing: Callable[[], Circuit]
         while (refusal := circuit.breaker.refusal()) is not None:
             waits_s.append(refusal.wait_s)
         assert min(waits_s) > 0
-
-
-@pytest.mark.parametrize("clock", ["time", "monotonic", "perf_counter", "time_ns", "monotonic_ns"])
-def test_no_clock_but_its_own_plays_a_part(clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    year_s = 365 * 86400
-    now = iter(year for _ in range(1000) for year in (year_s, -year_s))
-    with monkeypatch.context() as jumping:
-        jumping.setattr(time, clock, lambda: next(now))
-        circuit = opened()
-        assert circuit.wait_s == 30
-        circuit.wait()
-        circuit.good(2)
-        circuit.force(OPEN, for_s=90)
-        assert circuit.wait_s == 90
-        circuit.wait()
-        circuit.breaker.acquire()
-        circuit.clock.advance(25)
-        assert circuit.state is OPEN
-    assert next(now) == year_s  # nobody asked

@@ -295,15 +295,6 @@ class CircuitMachine(RuleBasedStateMachine):
         assert refusal is None or refusal.reason == ("maintenance" if self.model.forced else None)
 
     @invariant()
-    def every_transition_is_told_once_and_in_order(self) -> None:
-        state, told = self.breaker.state, CLOSED
-        for before, after in self.told:
-            assert before is told
-            assert after is not before
-            told = after
-        assert state is told
-
-    @invariant()
     def it_refuses_only_for_a_time_that_is_bounded_unless_it_was_forced_open_for_ever(self) -> None:
         refusal = self.breaker.refusal()
         if refusal is not None:

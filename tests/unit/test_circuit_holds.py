@@ -222,13 +222,6 @@ def test_a_reset_ends_what_was_forced() -> None:
     assert circuit.told == [(CLOSED, OPEN), (OPEN, CLOSED)]
 
 
-def test_a_reset_closes_an_open_circuit_at_once() -> None:
-    circuit = opened()
-    circuit.breaker.reset()
-    assert circuit.state is CLOSED
-    assert not circuit.refuses
-
-
 def test_a_reset_forgets_failures_and_openings() -> None:
     circuit = opened()
     circuit.wait()
