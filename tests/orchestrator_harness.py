@@ -79,7 +79,7 @@ class Harness:
         self.accounting = accounting = accounting_of(
             FixedPrices(), metrics=self.metrics, now=Calendar(), ledger=self.ledger
         )
-        selector = ProviderSelectorImpl(
+        self.selector = ProviderSelectorImpl(
             judges={
                 name: self._guarded(name, fake)
                 if guarded
@@ -94,7 +94,7 @@ class Harness:
             builder=RequestBuilderImpl(catalogue=catalogue, base_urls={}),
             accounting=accounting,
         )
-        self._selector, self._settings = selector, FixedSettings(current_settings(**changes))
+        self._settings = FixedSettings(current_settings(**changes))
         self.rebuild()
 
     def metered(self, judge: FakeProvider) -> Metered:
@@ -105,7 +105,7 @@ class Harness:
         """Put the orchestrator together, of the parts as they are now."""
         self.orchestrator = LLMOrchestratorImpl(
             runtime_settings=self._settings,
-            selector=self._selector,
+            selector=self.selector,
             answers_to=self.answers_to(),
             capacity=self.capacity,
             events=self.events,

@@ -6,7 +6,6 @@ import pytest
 
 from api_models import UNKNOWN_USAGE, JsonObject, Purchase, Usage
 from exceptions import (
-    BrokenReplyError,
     ContentRefusedError,
     ContextTooLongError,
     InvalidReplyError,
@@ -50,14 +49,6 @@ def test_lines_of_keep_alive_before_the_answer_are_skipped_however_many() -> Non
     assert read_json(b'\n {"a": ":\\n: no comment"}') == {"a": ":\n: no comment"}
 
 
-@pytest.mark.parametrize("name", ["model\n", "a/../b", "", "mödel", "x" * 200])
-def test_a_name_that_is_no_model_id_is_replaced_by_the_model_that_was_asked(name: str) -> None:
-    completion = Completion(
-        text=VERDICT, finish_reason=FinishReason.COMPLETE, model=name, usage=Usage(prompt=1, completion=1)
-    )
-    assert read_reply(request(), completion).purchase.model == KNOWN_MODEL
-
-
 @pytest.mark.parametrize("status", [400, 402, 403, 404])
 def test_a_provider_that_invites_a_repetition_gets_one(status: int) -> None:
     body = {"error": {"code": status, "availability": {"retryable": True, "retry_after": 7}}}
@@ -92,11 +83,6 @@ def test_an_answer_of_anthropic_may_end_at_a_stop_sequence_as_well(stop_reason: 
 
 def test_a_screened_answer_is_a_refusal() -> None:
     assert google.completion({"candidates": [{"finishReason": "MODEL_ARMOR"}]}).finish_reason is FinishReason.REFUSED
-
-
-def test_a_number_that_is_none_breaks_the_answer() -> None:
-    with pytest.raises(BrokenReplyError):
-        read_json(b'{"a": NaN}')
 
 
 def test_a_verdict_without_tokens_has_no_known_count() -> None:
@@ -163,11 +149,6 @@ def test_words_of_a_guardrail_mean_something_only_with_its_status() -> None:
 def test_a_refused_key_is_no_shortage_whatever_is_invited() -> None:
     body = {"error": {"code": 401, "availability": {"retryable": True}}}
     assert isinstance(failure_of_answer(401, {}, body, now_s=0), ProviderAuthenticationError)
-
-
-def test_an_envelope_of_another_shape_is_no_verdict() -> None:
-    with pytest.raises(InvalidReplyError):
-        read_reply(request(), google.completion({"candidates": "none"}))
 
 
 OF_B = VERDICT.replace("Essay A", "Essay B")

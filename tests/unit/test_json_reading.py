@@ -74,6 +74,7 @@ def test_a_long_text_is_one_value() -> None:
         b'{"a": "\xed\xa0\x80"}',
         '{"a": 1}'.encode("utf-16"),
         b'{"a": "\x00"}',
+        b'{"a": NaN}',
         b'{"a": 1}\x00',
         b'{"a": ' + b"1" * 5000 + b"}",
         b"[" * 100_000,

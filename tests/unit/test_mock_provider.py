@@ -18,9 +18,9 @@ from exceptions import NoUsableProviderError, ProviderUnavailableError
 from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.essay import Essay
 from implementations.judging.essay_quality import read_essay
-from implementations.judging.prompt import Prompt
 from implementations.mock_provider_impl import MockProviderImpl
-from protocols import LLMProbeProtocol, LLMProviderProtocol, MockKnobs, ProviderRequest, Verdict
+from protocols import MockKnobs, ProviderRequest, Verdict
+from tests.fakes import InstantSleep, prompt, request
 
 pytestmark = pytest.mark.untraced
 
@@ -47,16 +47,6 @@ HOSTILE_TEXTS = (
 )
 
 
-class Clock:
-    """Takes down how long it was asked to sleep, in seconds, and does not."""
-
-    def __init__(self) -> None:
-        self.naps: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-
-
 def ask(
     essay_a: str,
     essay_b: str,
@@ -66,29 +56,12 @@ def ask(
     system: str = "You judge.",
     task: str = "Which essay is better?",
 ) -> ProviderRequest:
-    prompt = Prompt(
-        version="v1",
-        system=system,
-        task=task,
-        essay_a=Essay(essay_a),
-        essay_b=Essay(essay_b),
-    )
-    return ProviderRequest(
-        provider=ProviderName.MOCK,
-        model=MOCK_MODEL,
-        prompt=prompt,
-        max_tokens=500,
-        max_tokens_limit=500,
-        temperature=None,
-        reasoning=None,
-        verdict_schema="{}",
-        replicate=replicate,
-        mock=knobs,
-    )
+    asked = replace(prompt(), system=system, task=task, essay_a=Essay(essay_a), essay_b=Essay(essay_b))
+    return request(provider=ProviderName.MOCK, model=MOCK_MODEL, prompt=asked, replicate=replicate, mock=knobs)
 
 
-async def judge(request: ProviderRequest) -> Verdict:
-    return (await MockProviderImpl(sleep=Clock().sleep).generate_comparison(request)).verdict
+async def judge(asked: ProviderRequest) -> Verdict:
+    return (await MockProviderImpl(sleep=InstantSleep()).generate_comparison(asked)).verdict
 
 
 async def preferred(essay_a: str, essay_b: str, knobs: MockKnobs = KNOBS, replicate: int = 0) -> str:
@@ -129,16 +102,8 @@ async def share_kept(pairs: Sequence[tuple[str, str]], knobs: MockKnobs) -> floa
     return fmean(kept)
 
 
-def test_mock_judge_fits_its_protocols() -> None:
-    mock = MockProviderImpl(sleep=Clock().sleep)
-    as_judge: LLMProviderProtocol = mock
-    as_probe: LLMProbeProtocol = mock
-    assert callable(as_judge.generate_comparison)
-    assert callable(as_probe.probe)
-
-
 async def test_probe_says_that_the_judge_is_ready() -> None:
-    assert await MockProviderImpl(sleep=Clock().sleep).probe() == "The mock judge is ready."
+    assert await MockProviderImpl(sleep=InstantSleep()).probe() == "The mock judge is ready."
 
 
 async def test_request_without_knobs_is_refused() -> None:
@@ -147,24 +112,24 @@ async def test_request_without_knobs_is_refused() -> None:
 
 
 async def test_reply_names_the_mock_and_plausible_usage() -> None:
-    request = ask(example("good"), example("fair"))
-    reply = await MockProviderImpl(sleep=Clock().sleep).generate_comparison(request)
+    asked = ask(example("good"), example("fair"))
+    reply = await MockProviderImpl(sleep=InstantSleep()).generate_comparison(asked)
     assert (reply.provider, reply.purchase.model, reply.purchase.cost_usd) == (ProviderName.MOCK, MOCK_MODEL, None)
-    assert reply.purchase.usage.prompt == (len(request.prompt.system) + len(request.prompt.user_text)) // 4
+    assert reply.purchase.usage.prompt == (len(asked.prompt.system) + len(asked.prompt.user_text)) // 4
     assert reply.purchase.usage.completion == len(reply.verdict.justification) // 4 + 20
 
 
 async def test_same_questions_get_the_same_verdicts_from_any_instance_in_any_order() -> None:
-    requests = [ask(one, other) for one, other in mixed_pairs(seed=1, count=40)]
-    in_turn = [await judge(request) for request in requests]
+    questions = [ask(one, other) for one, other in mixed_pairs(seed=1, count=40)]
+    in_turn = [await judge(question) for question in questions]
 
     async def pause(_: float) -> None:
         await asyncio.sleep(0)
 
     shared = MockProviderImpl(sleep=pause)
     knobs = replace(KNOBS, latency_ms=1, latency_jitter_ms=5)
-    backwards = [replace(request, mock=knobs) for request in reversed(requests)]
-    at_once = await asyncio.gather(*(shared.generate_comparison(request) for request in backwards))
+    backwards = [replace(question, mock=knobs) for question in reversed(questions)]
+    at_once = await asyncio.gather(*(shared.generate_comparison(question) for question in backwards))
     assert [reply.verdict for reply in reversed(at_once)] == in_turn
 
 
@@ -186,10 +151,6 @@ async def test_another_process_gives_the_same_verdicts() -> None:
 @pytest.mark.parametrize("seed", [11, 12, 13])
 async def test_about_one_verdict_in_ten_depends_on_the_order_shown(seed: int) -> None:
     assert 0.85 <= await share_kept(mixed_pairs(seed), replace(KNOBS, seed=seed)) <= 0.95
-
-
-async def test_no_verdict_depends_on_the_order_without_position_bias() -> None:
-    assert await share_kept(mixed_pairs(seed=3, count=100), UNBIASED) == 1.0
 
 
 async def test_swapped_pair_gets_the_mirrored_reply_without_position_bias() -> None:
@@ -300,7 +261,7 @@ async def test_justification_of_a_text_read_in_part_gives_lower_bounds() -> None
 
 
 async def test_failures_meet_their_share_and_leave_verdicts_alone() -> None:
-    provider = MockProviderImpl(sleep=Clock().sleep)
+    provider = MockProviderImpl(sleep=InstantSleep())
     knobs = replace(KNOBS, error_rate=0.3)
     expected = await judge(ask("One essay.", "Another essay."))
     failures = 0
@@ -316,7 +277,7 @@ async def test_failures_meet_their_share_and_leave_verdicts_alone() -> None:
 
 async def test_the_seed_says_which_calls_fail() -> None:
     async def failed(seed: int) -> list[bool]:
-        provider, knobs = MockProviderImpl(sleep=Clock().sleep), replace(KNOBS, error_rate=0.3, seed=seed)
+        provider, knobs = MockProviderImpl(sleep=InstantSleep()), replace(KNOBS, error_rate=0.3, seed=seed)
         outcomes = [
             await asyncio.gather(provider.generate_comparison(ask("One.", "Two.", knobs)), return_exceptions=True)
             for _ in range(100)
@@ -327,7 +288,7 @@ async def test_the_seed_says_which_calls_fail() -> None:
 
 
 async def test_error_rate_of_one_fails_every_call() -> None:
-    provider = MockProviderImpl(sleep=Clock().sleep)
+    provider = MockProviderImpl(sleep=InstantSleep())
     for _ in range(100):
         with pytest.raises(
             ProviderUnavailableError, match=r"^The mock judge simulated a transient failure\.$"
@@ -337,18 +298,18 @@ async def test_error_rate_of_one_fails_every_call() -> None:
 
 
 async def test_delay_is_latency_plus_jitter() -> None:
-    clock = Clock()
-    provider = MockProviderImpl(sleep=clock.sleep)
+    sleep = InstantSleep()
+    provider = MockProviderImpl(sleep=sleep)
     for _ in range(50):
         await provider.generate_comparison(ask("One.", "Two.", replace(KNOBS, latency_ms=200, latency_jitter_ms=100)))
-    assert all(0.2 <= nap <= 0.3 for nap in clock.naps)
-    assert len(set(clock.naps)) == 50
+    assert all(0.2 <= nap <= 0.3 for nap in sleep.naps)
+    assert len(set(sleep.naps)) == 50
 
 
 async def test_no_delay_means_no_sleep() -> None:
-    clock = Clock()
-    await MockProviderImpl(sleep=clock.sleep).generate_comparison(ask("One.", "Two."))
-    assert clock.naps == []
+    sleep = InstantSleep()
+    await MockProviderImpl(sleep=sleep).generate_comparison(ask("One.", "Two."))
+    assert sleep.naps == []
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))

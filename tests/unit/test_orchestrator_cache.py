@@ -126,9 +126,3 @@ async def test_without_a_cache_nothing_is_looked_up_or_kept_but_flights_are_shar
     assert outcomes == [CacheOutcome.BYPASS, CacheOutcome.COALESCED]
     assert (await harness.compare(query())).cache_outcome is CacheOutcome.BYPASS
     assert harness.events.of(CacheMiss) == []
-
-
-async def test_a_known_answer_is_given_although_its_judge_cannot_be_asked_now() -> None:
-    harness = harness_of(reply())
-    await harness.compare(query())
-    assert (await harness.compare(query())).cached

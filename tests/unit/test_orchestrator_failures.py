@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import permutations
-from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -26,9 +26,8 @@ from exceptions import (
     ThrottlePausedError,
 )
 from implementations.judging.catalogue import ModelCatalogue
-from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
-from protocols import Candidate, ComparisonQuery, CurrentSettings, ModelTraits
-from tests.fakes import KNOWN_MODEL, FakeProvider, FixedSettings, Held, current_settings, query, reply, sample, settle
+from protocols import ModelTraits
+from tests.fakes import KNOWN_MODEL, FakeProvider, Held, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
 
 
@@ -144,28 +143,9 @@ async def test_nobody_usable_is_completed_too() -> None:
 
 
 async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
-    class Empty:
-        def candidates(self, query: ComparisonQuery, settings: CurrentSettings) -> list[Candidate]:
-            return []
-
-        def statuses(self, settings: CurrentSettings) -> list[Any]:
-            return []
-
-        def status(self, *_: Any) -> Any:
-            pytest.fail("nobody asks for a status here")
-
     harness = harness_of()
-    orchestrator = LLMOrchestratorImpl(
-        runtime_settings=FixedSettings(current_settings()),
-        selector=Empty(),
-        answers_to=harness.answers_to(),
-        capacity=harness.capacity,
-        events=harness.events,
-        metrics=harness.metrics,
-        clock=harness.clock,
-    )
-    with pytest.raises(DefectError):
-        await orchestrator.compare(query())
+    with patch.object(harness.selector, "candidates", return_value=[]), pytest.raises(DefectError):
+        await harness.compare(query())
 
 
 async def test_a_provider_that_is_still_being_asked_was_asked() -> None:

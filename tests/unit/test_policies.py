@@ -1,9 +1,7 @@
 """The policies around a judge: each does its one thing and lets everything else pass."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import pytest
 
@@ -31,7 +29,7 @@ from implementations.resilience.metering import Metered, TimeLimited
 from implementations.resilience.policies import Retrying
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.retry_manager_impl import RetryManagerImpl
-from protocols import Attempt, ProviderReply, ProviderRequest, TimeShare
+from protocols import Attempt, LLMProviderProtocol, ProviderReply, ProviderRequest, TimeShare
 from tests.fakes import (
     KNOWN_MODEL,
     Calendar,
@@ -54,17 +52,9 @@ from tests.fakes import (
 )
 from tests.virtual_loop import VirtualLoop
 
-T = TypeVar("T")
 
-
-class Twice:
-    """A retry manager that asks again once, whatever happened."""
-
-    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await operation()
-        except ProviderUnavailableError:
-            return await operation()
+def retrying(judge: LLMProviderProtocol, *, clock: Clock | None = None) -> Retrying:
+    return Retrying(judge, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep(clock)))
 
 
 class Harness:
@@ -96,12 +86,6 @@ class Harness:
             model=KNOWN_MODEL,
             outcome=outcome,
         )
-
-
-async def test_retrying_leaves_the_decision_to_the_retry_manager() -> None:
-    judge = FakeProvider(ProviderUnavailableError("overloaded"), reply())
-    assert await Retrying(judge, retries=Twice()).generate_comparison(request()) == reply()
-    assert judge.requests == [request()] * 2
 
 
 async def test_a_good_attempt_is_priced_booked_and_recorded() -> None:
@@ -179,13 +163,13 @@ async def test_every_attempt_of_a_call_is_recorded_in_order() -> None:
 
     harness = Harness(fails, answers)
     with calling(harness.call):
-        await Retrying(harness.metered, retries=Twice()).generate_comparison(request())
+        await retrying(harness.metered, clock=harness.clock).generate_comparison(request())
     record = harness.call.record
     assert [(attempt.outcome, attempt.duration_s, attempt.provider_request_id) for attempt in record.attempts] == [
         (AttemptOutcome.UNAVAILABLE, 1.0, "of the first"),
         (AttemptOutcome.SUCCESS, 2.0, None),
     ]
-    assert record.upstream_s == 3.0
+    assert record.upstream_s == 3.0, "the wait between them is no time upstream"
 
 
 def test_an_attempt_has_all_of_its_time_and_ends_as_a_provider_timeout_after_it() -> None:
@@ -244,11 +228,6 @@ async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_to
     assert not judge.requests
     assert not late.record.attempts
     assert [(account.held, account.spent) for account in money.accounts] == [(0, 0), (0, 0)]
-
-
-async def test_a_timely_attempt_passes_the_time_limit_unchanged() -> None:
-    with calling(call(Clock())):
-        assert await TimeLimited(FakeProvider(reply())).generate_comparison(request()) == reply()
 
 
 async def test_the_time_limit_lets_a_caller_who_leaves_go() -> None:
@@ -341,9 +320,7 @@ async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
     provider = FakeProvider(cut, reply())
     asked = request(base_url="http://server", temperature=0.2, reasoning="low", marks_prefix=True, replicate=1)
     with calling(call(Clock())):
-        await Retrying(
-            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
-        ).generate_comparison(asked)
+        await retrying(provider).generate_comparison(asked)
     assert provider.requests == [asked, replace(asked, max_tokens=1024)], "it is known as the answer to the first"
 
 
@@ -353,9 +330,7 @@ async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_trunc
     cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
     provider = FakeProvider(cut, rejection)
     with calling(call(Clock())), pytest.raises(TruncatedReplyError) as passed:
-        await Retrying(
-            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
-        ).generate_comparison(request())
+        await retrying(provider).generate_comparison(request())
     assert passed.value is cut
     assert cut.asks_next_provider
     assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
@@ -365,9 +340,7 @@ async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_a
     bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
     provider = FakeProvider(TruncatedReplyError("that was all", purchase=bought, larger_max_tokens=None))
     with calling(call(Clock())), pytest.raises(TruncatedReplyError):
-        await Retrying(
-            provider, retries=RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep())
-        ).generate_comparison(request())
+        await retrying(provider).generate_comparison(request())
     assert len(provider.requests) == 1
 
 

@@ -191,7 +191,7 @@ def test_a_verdict_becomes_a_reply_with_what_was_bought() -> None:
     assert (reply.verdict, reply.provider, reply.purchase) == (READ, request().provider, PURCHASE)
 
 
-@pytest.mark.parametrize("model", ["", "../admin", "a..b", "a b", "x" * 129, "m\u00f6del", "<b>"])
+@pytest.mark.parametrize("model", ["", "../admin", "a..b", "a b", "x" * 129, "m\u00f6del", "<b>", "model\n"])
 def test_a_model_that_names_itself_strangely_is_called_what_was_asked_for(model: str) -> None:
     assert read_reply(request(), replace(COMPLETION, model=model)).purchase.model == request().model
 
