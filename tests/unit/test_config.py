@@ -1,6 +1,8 @@
 """Every variable of the table is read, in the stated order, and a wrong one is named but never shown."""
 
 import hashlib
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,25 @@ LEGAL = {
 NEEDED = {"AUTH_MODE": LEGAL["CALLER_API_KEYS"]}
 
 
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """The message by which these variables, with our prefix or whole, stop the start; it shows nothing private."""
+
+    def refusal(**variables: str) -> str:
+        for name, value in variables.items():
+            is_whole = name in known_variables() and PREFIX + name not in known_variables()
+            monkeypatch.setenv(name if is_whole else PREFIX + name, value)
+        with pytest.raises(ConfigurationError) as raised:
+            Settings.from_environment()
+        assert CANARY not in str(raised.value)
+        return str(raised.value)
+
+    return refusal
+
+
 def another(setting: Setting) -> str:
     name = setting.variable.removeprefix(PREFIX)
     default = setting.info.default
@@ -157,11 +178,8 @@ def test_who_has_a_key_or_a_url_is_configured(monkeypatch: pytest.MonkeyPatch) -
     assert Settings.from_environment().configured_providers() == expected
 
 
-def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}PROT", CANARY)
-    with pytest.raises(ConfigurationError, match=rf"{PREFIX}PROT: .*did you mean {PREFIX}PORT\?") as refusal:
-        Settings.from_environment()
-    assert CANARY not in str(refusal.value)
+def test_a_misspelt_variable_is_refused_with_a_guess(refused: Refused) -> None:
+    assert re.match(rf"{PREFIX}PROT: .*did you mean {PREFIX}PORT\?", refused(PROT=CANARY))
 
 
 @pytest.mark.parametrize(
@@ -193,20 +211,13 @@ def test_a_misspelt_variable_is_refused_with_a_guess(monkeypatch: pytest.MonkeyP
         ("OPENAI_ORG_ID", f"{CANARY}\r\nX-Evil: 1"),
     ],
 )
-def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + name, value)
-    with pytest.raises(ConfigurationError) as refusal:
-        Settings.from_environment()
-    assert str(refusal.value).startswith(f"{PREFIX}{name}: ")
-    assert CANARY not in str(refusal.value)
+def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, refused: Refused) -> None:
+    assert refused(**{name: value}).startswith(f"{PREFIX}{name}: ")
 
 
 @pytest.mark.parametrize("name", sorted(known_variables()))
-def test_a_value_that_is_no_utf_8_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, f"{CANARY}\udcff")
-    with pytest.raises(ConfigurationError) as refusal:
-        Settings.from_environment()
-    assert str(refusal.value) == f"{name}: is not text in UTF-8."
+def test_a_value_that_is_no_utf_8_is_refused(name: str, refused: Refused) -> None:
+    assert refused(**{name: f"{CANARY}\udcff"}) == f"{name}: is not text in UTF-8."
 
 
 @pytest.mark.parametrize(
@@ -217,21 +228,17 @@ def test_a_value_that_is_no_utf_8_is_refused(name: str, monkeypatch: pytest.Monk
         ("COST_ALERT_LEVELS", "0.5,7", "1"),
     ],
 )
-def test_a_wrong_part_of_a_value_is_told_by_its_place(
-    name: str, value: str, place: str, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_part_of_a_value_is_told_by_its_place(name: str, value: str, place: str, refused: Refused) -> None:
+    assert re.fullmatch(rf"{PREFIX}{name}: .* \(at {place}\)\.", refused(**{name: value}))
+
+
+@pytest.mark.parametrize(("name", "taken", "beyond"), BOUNDS)
+def test_a_number_is_bounded(
+    name: str, taken: str, beyond: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(PREFIX + name, value)
-    with pytest.raises(ConfigurationError, match=rf"^{PREFIX}{name}: .* \(at {place}\)\.$"):
-        Settings.from_environment()
-
-
-@pytest.mark.parametrize(("name", "taken", "refused"), BOUNDS)
-def test_a_number_is_bounded(name: str, taken: str, refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PREFIX + name, taken)
     Settings.from_environment()
-    monkeypatch.setenv(PREFIX + name, refused)
-    with pytest.raises(ConfigurationError, match=f"^{PREFIX}{name}: "):
-        Settings.from_environment()
+    assert refused(**{name: beyond}).startswith(f"{PREFIX}{name}: ")
 
 
 @pytest.mark.parametrize("name", [f"{vendor}_BASE_URL" for vendor in (*VENDORS, "INTERNAL_MODEL")])
@@ -257,14 +264,8 @@ def test_a_number_is_bounded(name: str, taken: str, refused: str, monkeypatch: p
         f"https://[::::]/{CANARY}",
     ],
 )
-def test_a_base_url_holds_no_credentials_and_nothing_after_its_path(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(PREFIX + name, value)
-    with pytest.raises(ConfigurationError) as refusal:
-        Settings.from_environment()
-    assert str(refusal.value).startswith(f"{PREFIX}{name}: must be an http or https URL")
-    assert CANARY not in str(refusal.value)
+def test_a_base_url_holds_no_credentials_and_nothing_after_its_path(name: str, value: str, refused: Refused) -> None:
+    assert refused(**{name: value}).startswith(f"{PREFIX}{name}: must be an http or https URL")
 
 
 @pytest.mark.parametrize(
@@ -297,27 +298,24 @@ def test_the_vendors_are_asked_where_their_own_clients_ask(monkeypatch: pytest.M
     assert default.internal.base_url is None
 
 
-def test_an_empty_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_empty_secret_file_is_refused(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(" \n")
-    monkeypatch.setenv(f"{KEY}_FILE", str(tmp_path / "key"))
-    with pytest.raises(ConfigurationError, match=f"{KEY}_FILE: the file is empty"):
-        Settings.from_environment()
+    assert refused(ANTHROPIC_API_KEY_FILE=str(tmp_path / "key")).startswith(f"{KEY}_FILE: the file is empty")
 
 
 @pytest.mark.parametrize("surplus", ["x", " ", "é"])
 def test_a_secret_file_that_is_too_large_is_refused_and_never_cut(
-    surplus: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    surplus: str, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "key"
     file.write_text("x" * MAX_SECRET_BYTES)
     monkeypatch.setenv(f"{KEY}_FILE", str(file))
     assert Settings.from_environment().anthropic.api_key == SecretStr("x" * MAX_SECRET_BYTES)
     file.write_text("x" * MAX_SECRET_BYTES + surplus)
-    with pytest.raises(ConfigurationError, match=f"^{KEY}_FILE: the file is larger than 65536 bytes.$"):
-        Settings.from_environment()
+    assert refused() == f"{KEY}_FILE: the file is larger than 65536 bytes."
 
 
-def test_all_that_is_wrong_is_told_in_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_that_is_wrong_is_told_in_one_message(refused: Refused, tmp_path: Path) -> None:
     wrong = {
         "PORT": f"{CANARY}",
         "LLM_CACHE_TTL": "-1",
@@ -326,14 +324,8 @@ def test_all_that_is_wrong_is_told_in_one_message(monkeypatch: pytest.MonkeyPatc
         "PROT": CANARY,
         "SOMETHING_ELSE": CANARY,
     }
-    for name, value in wrong.items():
-        monkeypatch.setenv(PREFIX + name, value)
-    with pytest.raises(ConfigurationError) as refusal:
-        Settings.from_environment()
-    lines = str(refusal.value).splitlines()
-    assert {line.partition(":")[0] for line in lines} == {PREFIX + name for name in wrong}
-    assert len(lines) == len(wrong)
-    assert CANARY not in str(refusal.value)
+    told = [line.partition(":")[0] for line in refused(**wrong).splitlines()]
+    assert sorted(told) == sorted(PREFIX + name for name in wrong)
 
 
 def test_no_rendering_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,25 +339,20 @@ def test_no_variable_is_claimed_twice() -> None:
 
 
 @pytest.mark.parametrize("key", ["first line\nsecond line", "schlüssel", "tab\there"])
-def test_a_key_that_does_not_fit_into_a_header_is_refused_unseen(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", key)
-    with pytest.raises(ConfigurationError) as refused:
-        Settings.from_environment()
-    assert "OPENAI_API_KEY" in str(refused.value)
-    assert key not in str(refused.value)
+def test_a_key_that_does_not_fit_into_a_header_is_refused_unseen(key: str, refused: Refused) -> None:
+    told = refused(OPENAI_API_KEY=key)
+    assert "OPENAI_API_KEY" in told
+    assert key not in told
 
 
 @pytest.mark.parametrize("between", ["\n", "\r\n", "\x1b", "\x7f"])
 def test_an_administrator_s_key_that_no_header_can_hold_is_refused_unseen(
-    between: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    between: str, refused: Refused, tmp_path: Path
 ) -> None:
     """Nobody could act as administrator, and nothing would say why."""
     (tmp_path / "key").write_bytes(f"{CANARY * 2}{between}{CANARY}\n".encode())
-    monkeypatch.setenv("LLM_ADMIN_API_KEY_FILE", str(tmp_path / "key"))
-    with pytest.raises(ConfigurationError) as refused:
-        Settings.from_environment()
-    assert str(refused.value).startswith("LLM_ADMIN_API_KEY_FILE: must be one line")
-    assert CANARY not in str(refused.value)
+    told = refused(LLM_ADMIN_API_KEY_FILE=str(tmp_path / "key"))
+    assert told.startswith("LLM_ADMIN_API_KEY_FILE: must be one line")
 
 
 def test_an_administrator_s_key_may_hold_any_other_character(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,10 +362,8 @@ def test_an_administrator_s_key_may_hold_any_other_character(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("url", ["http://a..b/v1", f"http://{'x' * 64}.example/v1", "http://-a/v1"])
-def test_a_host_that_no_resolver_takes_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}OPENAI_BASE_URL", url)
-    with pytest.raises(ConfigurationError):
-        Settings.from_environment()
+def test_a_host_that_no_resolver_takes_is_refused(url: str, refused: Refused) -> None:
+    assert refused(OPENAI_BASE_URL=url)
 
 
 @pytest.mark.parametrize(
@@ -405,14 +390,11 @@ def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.
     "proxy", ["proxy.example:3128", "https://proxy.example", "socks5://proxy.example:1080", "http://"]
 )
 def test_a_proxy_that_the_client_cannot_use_stops_the_start_and_is_not_shown(
-    proxy: str, monkeypatch: pytest.MonkeyPatch
+    proxy: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     assert not Settings.from_environment().outbound.trusts_environment
-    monkeypatch.setenv(f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT", "true")
-    with pytest.raises(ConfigurationError) as refusal:
-        Settings.from_environment()
-    assert str(refusal.value) == (
+    assert refused(OUTBOUND_PROXY_FROM_ENVIRONMENT="true") == (
         f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT: HTTP_PROXY and HTTPS_PROXY must be http://host:port."
     )
 
@@ -447,24 +429,18 @@ def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyP
         (f"redis+cluster://:{CANARY}@one:6379,two:6379", "Sentinel and Cluster are not supported"),
     ],
 )
-def test_any_other_redis_url_stops_the_start_and_is_not_shown(
-    url: str, complaint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
-    with pytest.raises(ConfigurationError) as refusal:
-        Settings.from_environment()
-    assert str(refusal.value).startswith(f"{PREFIX}REDIS_URL: {complaint}")
-    assert CANARY not in str(refusal.value)
+def test_any_other_redis_url_stops_the_start_and_is_not_shown(url: str, complaint: str, refused: Refused) -> None:
+    assert refused(REDIS_URL=url).startswith(f"{PREFIX}REDIS_URL: {complaint}")
 
 
-@pytest.mark.parametrize("prefix", ["", "a b", "x" * 65, "newline\nx"])
-def test_a_key_prefix_is_a_short_word(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}CACHE_KEY_PREFIX", prefix)
-    if not prefix:
-        assert Settings.from_environment().cache.key_prefix == "llm_cache"
-        return
-    with pytest.raises(ConfigurationError, match=f"^{PREFIX}CACHE_KEY_PREFIX: "):
-        Settings.from_environment()
+@pytest.mark.parametrize("prefix", ["a b", "x" * 65, "newline\nx"])
+def test_a_key_prefix_is_a_short_word(prefix: str, refused: Refused) -> None:
+    assert refused(CACHE_KEY_PREFIX=prefix).startswith(f"{PREFIX}CACHE_KEY_PREFIX: ")
+
+
+def test_an_empty_variable_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}CACHE_KEY_PREFIX", "")
+    assert Settings.from_environment().cache.key_prefix == "llm_cache"
 
 
 @pytest.mark.parametrize(
@@ -532,22 +508,14 @@ def test_a_secret_that_stands_in_the_environment_has_no_file(monkeypatch: pytest
         f'{{"{CANARY}": ["{DIGEST}"], "two": ["{DIGEST}"]}}',
     ],
 )
-def test_keys_of_callers_that_are_none_stop_the_start_and_are_not_shown(
-    text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"{PREFIX}AUTH_MODE", "api_key")
-    monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS", text)
-    with pytest.raises(ConfigurationError, match=f"^{PREFIX}CALLER_API_KEYS: ") as refusal:
-        Settings.from_environment()
-    assert len(str(refusal.value).splitlines()) == 1
-    assert CANARY not in str(refusal.value)
-    assert DIGEST not in str(refusal.value)
+def test_keys_of_callers_that_are_none_stop_the_start_and_are_not_shown(text: str, refused: Refused) -> None:
+    (told,) = refused(AUTH_MODE="api_key", CALLER_API_KEYS=text).splitlines()
+    assert told.startswith(f"{PREFIX}CALLER_API_KEYS: ")
+    assert DIGEST not in told
 
 
-def test_a_service_that_would_let_nobody_in_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}AUTH_MODE", "api_key")
-    with pytest.raises(ConfigurationError, match=f"^{PREFIX}AUTH_MODE: api_key needs CALLER_API_KEYS"):
-        Settings.from_environment()
+def test_a_service_that_would_let_nobody_in_does_not_start(refused: Refused) -> None:
+    assert refused(AUTH_MODE="api_key").startswith(f"{PREFIX}AUTH_MODE: api_key needs CALLER_API_KEYS")
 
 
 @pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "ADMIN_ALLOWED_IPS"])
@@ -572,18 +540,14 @@ def test_networks_are_read_as_lists(name: str, monkeypatch: pytest.MonkeyPatch) 
         ("ADMIN_ALLOWED_IPS", "[7, null]"),
     ],
 )
-def test_what_is_no_network_or_everybody_s_is_refused(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + name, text)
-    with pytest.raises(ConfigurationError, match=f"^{PREFIX}{name}: must") as refusal:
-        Settings.from_environment()
-    assert CANARY not in str(refusal.value)
+def test_what_is_no_network_or_everybody_s_is_refused(name: str, text: str, refused: Refused) -> None:
+    assert refused(**{name: text}).startswith(f"{PREFIX}{name}: must")
 
 
 def test_the_largest_body_must_fit_into_the_memory_for_requests_whichever_is_set(
-    monkeypatch: pytest.MonkeyPatch,
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}MAX_REQUEST_BYTES", str(4 * 1024 * 1024))
     assert Settings.from_environment().service.max_memory_mb == 128
-    monkeypatch.setenv(f"{PREFIX}MAX_REQUEST_BYTES", str(4 * 1024 * 1024 + 1))
-    with pytest.raises(ConfigurationError, match="MAX_REQUEST_MEMORY_MB: must be at least 32 times MAX_REQUEST_BYTES"):
-        Settings.from_environment()
+    told = refused(MAX_REQUEST_BYTES=str(4 * 1024 * 1024 + 1))
+    assert "MAX_REQUEST_MEMORY_MB: must be at least 32 times MAX_REQUEST_BYTES" in told
