@@ -97,12 +97,11 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """The message by which these variables, with our prefix or whole, stop the start; it shows nothing private."""
+    """The message by which these variables stop the start; it shows nothing private."""
 
-    def refusal(**variables: str) -> str:
+    def refusal(prefix: str = PREFIX, **variables: str) -> str:
         for name, value in variables.items():
-            is_whole = name in known_variables() and PREFIX + name not in known_variables()
-            monkeypatch.setenv(name if is_whole else PREFIX + name, value)
+            monkeypatch.setenv(prefix + name, value)
         with pytest.raises(ConfigurationError) as raised:
             Settings.from_environment()
         assert CANARY not in str(raised.value)
@@ -217,7 +216,7 @@ def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, refused: 
 
 @pytest.mark.parametrize("name", sorted(known_variables()))
 def test_a_value_that_is_no_utf_8_is_refused(name: str, refused: Refused) -> None:
-    assert refused(**{name: f"{CANARY}\udcff"}) == f"{name}: is not text in UTF-8."
+    assert refused(prefix="", **{name: f"{CANARY}\udcff"}) == f"{name}: is not text in UTF-8."
 
 
 @pytest.mark.parametrize(
@@ -340,7 +339,7 @@ def test_no_variable_is_claimed_twice() -> None:
 
 @pytest.mark.parametrize("key", ["first line\nsecond line", "schlüssel", "tab\there"])
 def test_a_key_that_does_not_fit_into_a_header_is_refused_unseen(key: str, refused: Refused) -> None:
-    told = refused(OPENAI_API_KEY=key)
+    told = refused(prefix="", OPENAI_API_KEY=key)
     assert "OPENAI_API_KEY" in told
     assert key not in told
 
@@ -351,7 +350,7 @@ def test_an_administrator_s_key_that_no_header_can_hold_is_refused_unseen(
 ) -> None:
     """Nobody could act as administrator, and nothing would say why."""
     (tmp_path / "key").write_bytes(f"{CANARY * 2}{between}{CANARY}\n".encode())
-    told = refused(LLM_ADMIN_API_KEY_FILE=str(tmp_path / "key"))
+    told = refused(prefix="", LLM_ADMIN_API_KEY_FILE=str(tmp_path / "key"))
     assert told.startswith("LLM_ADMIN_API_KEY_FILE: must be one line")
 
 
