@@ -171,9 +171,9 @@ def local_cache(clock: Clock | None = None, *, size_bytes: int = 10_000, max_ent
     return LocalCache(size_bytes=size_bytes, max_entries=max_entries, clock=clock or Clock(), on_evict=lambda: None)
 
 
-async def settle() -> None:
+async def settle(times: int = 1) -> None:
     """Let every task run until it waits for something that only the test can give."""
-    for _ in range(25):
+    for _ in range(25 * times):
         await asyncio.sleep(0)
 
 

@@ -51,6 +51,12 @@ class Fleet:
         except CostLimitExceededError:
             return None
 
+    async def reserved(self, number: int = 0) -> Reservation:
+        """Where there is enough for it."""
+        reservation = await self.reserves(number)
+        assert reservation is not None
+        return reservation
+
     async def buys(self, number: int, cost_usd: float | None) -> bool:
         reservation = await self.reserves(number)
         if reservation is None:

@@ -72,8 +72,7 @@ async def test_a_new_day_is_a_new_budget_and_a_clock_set_back_opens_no_old_one()
 
 async def test_a_call_across_midnight_is_paid_by_the_day_on_which_it_began() -> None:
     fleet = Fleet(day=0.1)
-    reservation = await fleet.reserves(0)
-    assert reservation is not None
+    reservation = await fleet.reserved(0)
     fleet.calendar.move(days=1)
     fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.1))
     assert await fleet.reserves(0) is not None
@@ -84,8 +83,7 @@ async def test_a_failure_without_a_bill_costs_nothing_unless_the_provider_may_ha
     outcome: AttemptOutcome,
 ) -> None:
     fleet = Fleet(shared=False)
-    reservation = await fleet.reserves()
-    assert reservation is not None
+    reservation = await fleet.reserved()
     fleet.budgets[0].settle(reservation, outcome, None)
     day, _ = reservation.accounts
     assert day.held == day.spent == (0 if outcome in NEVER_BILLED else micro_usd(PRICED))
@@ -94,8 +92,7 @@ async def test_a_failure_without_a_bill_costs_nothing_unless_the_provider_may_ha
 @pytest.mark.parametrize("outcome", list(AttemptOutcome))
 async def test_a_bill_of_unknown_price_costs_the_ceiling_however_the_call_ended(outcome: AttemptOutcome) -> None:
     fleet = Fleet(shared=False)
-    reservation = await fleet.reserves()
-    assert reservation is not None
+    reservation = await fleet.reserved()
     fleet.budgets[0].settle(reservation, outcome, bought(None))
     day, month = reservation.accounts
     assert day.held == day.spent == month.held == month.spent == micro_usd(PRICED)
@@ -103,8 +100,7 @@ async def test_a_bill_of_unknown_price_costs_the_ceiling_however_the_call_ended(
 
 async def test_a_failure_with_a_bill_costs_what_was_billed_and_is_settled_once() -> None:
     fleet = Fleet(shared=False)
-    reservation = await fleet.reserves()
-    assert reservation is not None
+    reservation = await fleet.reserved()
     for _ in range(2):
         fleet.budgets[0].settle(reservation, AttemptOutcome.TRUNCATED, bought(0.03))
     assert reservation.accounts[0].held == 3 * CENT

@@ -48,8 +48,7 @@ async def test_one_topic_that_waits_is_a_mode_although_kafka_is_well(refusal: Li
     harness.publish(miss(1))
     async with running(harness):
         assert harness.outbox.health() == EventHealth(kafka=HEALTHY, buffering=cause)
-        for _ in range(100):
-            await settle()
+        await settle(100)
         assert harness.dropped(MISS, cause) == 1.0
         assert harness.outbox.health().buffering is None
 
@@ -68,8 +67,7 @@ async def test_each_reason_why_kafka_takes_nothing_is_told_once() -> None:
     harness.publish(miss(1))
     with capture_logs() as lines:
         async with running(harness):
-            for _ in range(100):
-                await settle()
+            await settle(100)
     told = [(line["event"], line.get("reason")) for line in lines if line["event"].startswith("kafka_")]
     assert told == [
         ("kafka_takes_no_events", "NodeNotReadyError"),
@@ -84,8 +82,7 @@ async def test_the_topic_that_waits_is_named_once() -> None:
     harness.publish(miss(1), miss(2))
     with capture_logs() as lines:
         async with running(harness):
-            for _ in range(100):
-                await settle()
+            await settle(100)
     (line,) = (line for line in lines if line["event"] == "topic_takes_no_events")
     assert (line["topic"], line["waits_for"], line["reason"]) == (MISS.topic, "unknown_topic", "InvalidTopicError")
 
@@ -95,8 +92,7 @@ async def test_entering_and_leaving_a_mode_is_told_once() -> None:
     harness.publish(miss(1), miss(2))
     with capture_logs() as lines:
         async with running(harness):
-            for _ in range(100):
-                await settle()
+            await settle(100)
     told = [(line["event"], line["mode"]) for line in lines if "mode" in line]
     assert told == [
         ("degraded_mode_entered", "events_buffering"),

@@ -15,7 +15,7 @@ from config import ConfigurationError, Settings
 from di import create_container
 from implementations.background.supervisor import Supervisor
 from implementations.events import spool, spool_file
-from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS
+from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS, Spool
 from implementations.events.spool_file import LONGEST_LOG_BYTES
 from tests.fakes import sample, settle
 from tests.kafka_fakes import Harness, keys, message, miss
@@ -68,17 +68,30 @@ def test_a_name_that_means_something_to_sqlite_is_a_file_s_name(
     assert (tmp_path / ":memory:").stat().st_size > 0
 
 
+def spool_of(harness: Harness) -> Spool:
+    assert harness.spool is not None
+    return harness.spool
+
+
+def kept_keys(harness: Harness) -> list[bytes]:
+    """Of the events on the disk."""
+    return [one.key for one in spool_of(harness).kept()]
+
+
+def taken_keys(harness: Harness) -> list[bytes]:
+    """Of the events that would be sent."""
+    return [one.key for one in harness.queue.take(MISS, 1000)]
+
+
 def died(harness: Harness) -> None:
     """It ends, and the next process may begin."""
-    assert harness.spool is not None
-    harness.spool.close()
+    spool_of(harness).close()
 
 
 @asynccontextmanager
 async def writing(harness: Harness) -> AsyncIterator[None]:
     """The spool writes in the background."""
-    assert harness.spool is not None
-    writer = asyncio.create_task(harness.spool.run())
+    writer = asyncio.create_task(spool_of(harness).run())
     try:
         yield
     finally:
@@ -148,8 +161,7 @@ def test_an_event_keeps_its_age_over_a_restart(opened: Opened) -> None:
     died(first)
     second = opened()
     second.calendar.move(seconds=500)
-    assert second.spool is not None
-    (kept,) = second.spool.kept()
+    (kept,) = spool_of(second).kept()
 
     assert kept.since_s == second.clock.now_s - 500.0
 
@@ -159,9 +171,9 @@ def test_what_expired_while_nobody_ran_is_deleted_at_once(opened: Opened) -> Non
     first.publish(*(miss(number) for number in range(50)))
     died(first)
     second = opened()
-    assert second.spool is not None
     second.clock.advance(60.1)
-    with patch.object(second.spool, "delete", wraps=second.spool.delete) as delete:
+    spool_of_second = spool_of(second)
+    with patch.object(spool_of_second, "delete", wraps=spool_of_second.delete) as delete:
         second.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
 
     assert delete.call_count == 1
@@ -175,7 +187,7 @@ def test_what_was_dropped_is_not_sent_after_all(opened: Opened) -> None:
     first.publish(miss(1), miss(2))
     died(first)
 
-    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([2])
+    assert taken_keys(opened()) == keys([2])
 
 
 def test_what_is_pending_at_the_end_is_kept_and_not_lost(opened: Opened) -> None:
@@ -211,7 +223,6 @@ async def test_who_waits_does_so_for_older_events_too_when_the_newest_is_deliver
     opened: Opened, path: Path
 ) -> None:
     harness = opened()
-    assert harness.spool is not None
     async with writing(harness):
         with hanging(path):
             harness.publish(miss(1))
@@ -223,7 +234,7 @@ async def test_who_waits_does_so_for_older_events_too_when_the_newest_is_deliver
             harness.queue.delivered([newest])
             harness.queue.give_back(MISS, others)
         await waiting
-        assert harness.spool.unstored == 0
+        assert spool_of(harness).unstored == 0
 
 
 async def test_what_is_delivered_before_it_is_stored_is_never_written(opened: Opened) -> None:
@@ -273,7 +284,6 @@ async def test_what_a_disk_refuses_waits_in_memory_and_is_stored_in_order_once_i
     opened: Opened, path: Path
 ) -> None:
     harness = opened()
-    assert harness.spool is not None
     async with writing(harness):
         with refused(path, "INSERT"), capture_logs() as lines:
             harness.publish(miss(1), miss(2))
@@ -287,12 +297,11 @@ async def test_what_a_disk_refuses_waits_in_memory_and_is_stored_in_order_once_i
         await harness.outbox.stored()
 
     assert [line["error"] for line in lines] == ["SQLITE_CONSTRAINT_TRIGGER"]
-    assert [one.key for one in harness.spool.kept()] == keys([1, 2, 3, 4])
+    assert kept_keys(harness) == keys([1, 2, 3, 4])
 
 
 async def test_what_the_disk_refused_to_delete_is_deleted_once_it_does_not(opened: Opened, path: Path) -> None:
     harness = opened()
-    assert harness.spool is not None
     async with writing(harness):
         harness.publish(*(miss(number) for number in range(4)))
         await harness.outbox.stored()
@@ -301,11 +310,11 @@ async def test_what_the_disk_refused_to_delete_is_deleted_once_it_does_not(opene
                 harness.queue.delivered(harness.queue.take(MISS, 1))
                 await turns_until(lambda: fault(harness) == (FAILED_WRITES, 1.0))
             harness.publish(miss(4))
-            await turns_until(lambda: harness.spool is not None and not harness.spool.unstored)
-            assert [one.key for one in harness.spool.kept()] == keys([0, 1, 2, 3, 4])
+            await turns_until(lambda: not spool_of(harness).unstored)
+            assert kept_keys(harness) == keys([0, 1, 2, 3, 4])
         await turns_until(lambda: fault(harness) == (None, 0.0))
 
-    assert [one.key for one in harness.spool.kept()] == keys([2, 3, 4])
+    assert kept_keys(harness) == keys([2, 3, 4])
 
 
 async def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_again_when_it_goes_on(
@@ -327,7 +336,7 @@ async def test_a_disk_that_hangs_or_is_kept_locked_is_waited_for_once_and_used_a
         await turns_until(lambda: fault(harness) == (None, 0.0))
     died(harness)
 
-    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([1, 4])
+    assert taken_keys(opened()) == keys([1, 4])
 
 
 async def test_a_disk_that_hangs_is_no_fault_to_those_whose_events_are_delivered_meanwhile(
@@ -371,13 +380,11 @@ async def test_a_writer_that_is_stopped_and_begun_anew_goes_on_with_what_is_unde
         harness.publish(miss(2))
     async with writing(harness):
         await harness.outbox.stored()
-    assert harness.spool is not None
-    assert [one.key for one in harness.spool.kept()] == keys([1, 2])
+    assert kept_keys(harness) == keys([1, 2])
 
 
 async def test_they_are_written_also_while_the_sender_is_down(opened: Opened) -> None:
     harness = opened()
-    assert harness.spool is not None
     supervisor = Supervisor(
         harness.outbox.tasks(), metrics=harness.metrics, clock=harness.clock, sleep=lambda _: asyncio.sleep(60.0)
     )
@@ -389,7 +396,7 @@ async def test_they_are_written_also_while_the_sender_is_down(opened: Opened) ->
         await harness.outbox.stored()
     await supervisor.stop()
 
-    assert harness.spool.unstored == 0
+    assert spool_of(harness).unstored == 0
 
 
 @pytest.mark.parametrize("what", ["INSERT", "DELETE"])
@@ -405,7 +412,7 @@ async def test_what_the_disk_refused_is_done_at_the_end_if_it_can_be(opened: Ope
     harness.outbox.close()
 
     assert (harness.counts()["pending"], harness.counts()["lost"]) == (1.0, 0.0)
-    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([2])
+    assert taken_keys(opened()) == keys([2])
 
 
 def test_a_spool_whose_disk_hangs_at_the_end_is_left_to_nobody_else(
@@ -467,7 +474,7 @@ def test_an_event_that_kafka_cannot_be_given_stays_in_the_spool(opened: Opened, 
         rows.execute(damage)
     second = opened()
 
-    assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])
+    assert taken_keys(second) == keys([2])
     assert sample(second.metrics, UNREADABLE) == 1.0
 
 
@@ -504,7 +511,7 @@ def test_a_damaged_database_is_set_aside_and_a_new_one_begun(opened: Opened, pat
         assert second.counts()["restored"] == 0.0
         assert fault(second) == (DAMAGED_DATABASE, 1.0)
         third = opened()
-        assert [one.key for one in third.queue.take(MISS, 300)] == keys([7])
+        assert taken_keys(third) == keys([7])
         died(third)
 
 
@@ -533,10 +540,10 @@ async def test_a_disk_that_is_full_at_the_start_stops_nobody(
         await second.outbox.stored()
 
     assert {"event": "event_spool_not_opened", "log_level": "error", "error": name} in lines
-    assert [one.key for one in second.queue.take(MISS, 10)] == keys([2])
+    assert taken_keys(second) == keys([2])
     assert fault(second) == (FAILED_WRITES, 1.0)
     died(second)
-    assert [one.key for one in opened().queue.take(MISS, 10)] == keys([1])
+    assert taken_keys(opened()) == keys([1])
 
 
 def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:

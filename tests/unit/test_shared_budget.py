@@ -262,9 +262,7 @@ async def test_what_was_spent_is_told_although_it_is_no_less_than_was_put_aside(
 
 async def releases_twice(fleet: Fleet) -> None:
     """The message that tells of the first release is under way, and the store holds it up, when the second follows."""
-    first, second = await fleet.reserves(0), await fleet.reserves(0)
-    assert first is not None
-    assert second is not None
+    first, second = await fleet.reserved(0), await fleet.reserved(0)
     fleet.store.goes_on.clear()
     fleet.budgets[0].release(first)
     await settle()
@@ -318,8 +316,7 @@ async def test_what_was_spent_while_redis_was_away_is_merged_when_it_returns() -
 async def test_what_was_put_aside_while_redis_was_away_is_told_when_it_returns() -> None:
     fleet = Fleet(day=1.0)
     fleet.store.away = True
-    reservation = await fleet.reserves(0)
-    assert reservation is not None
+    reservation = await fleet.reserved(0)
     fleet.store.away = False
     await fleet.budgets[0].refresh()
     assert fleet.store.held[DAY] == micro_usd(PRICED)
@@ -492,8 +489,7 @@ async def test_the_end_waits_for_what_was_asked_for_a_caller_who_left_and_gives_
 
 async def test_what_was_spent_just_before_the_end_is_told_before_it() -> None:
     fleet = Fleet(day=1.0)
-    reservation = await fleet.reserves(0)
-    assert reservation is not None
+    reservation = await fleet.reserved(0)
     fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.03))
     await fleet.budgets[0].finish()
     assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 3 * CENT
@@ -508,8 +504,7 @@ async def test_what_another_replica_put_aside_is_left_neither_today_nor_this_mon
 
 async def test_what_a_call_of_yesterday_spends_is_told_for_the_month() -> None:
     fleet = Fleet(day=1.0, month=100.0, size=1)
-    reservation = await fleet.reserves(0)
-    assert reservation is not None
+    reservation = await fleet.reserved(0)
     fleet.calendar.move(days=1)
     await fleet.budgets[0].refresh()
     fleet.budgets[0].settle(reservation, AttemptOutcome.SUCCESS, bought(0.02))
@@ -534,8 +529,7 @@ async def test_a_redis_that_is_slow_gets_no_more_time_than_the_call_has_for_it_a
     fleet.store.goes_on.clear()
     with calling(call(Clock())) as running:
         running.record.redis_s = redis_timeout_s
-        reservation = await fleet.reserves(0)
-    assert reservation is not None
+        reservation = await fleet.reserved(0)
     fleet.store.goes_on.set()
     await settle()
     fleet.budgets[0].release(reservation)
