@@ -1,6 +1,8 @@
 """Writes docs/benchmarks.md from the raw data of bench/results; no result in it is typed by hand."""
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from statistics import median
 
@@ -12,6 +14,7 @@ from tools.generated import replaced
 
 PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
 TEXT = Path("bench/page.md")
+KEPT = 0.85  # of its memory: less is a peer that gave some back
 SUBJECTS = (DIRECT, BARE.name, LEAN.name, PASSED_ON.name, MISS.name, HIT.name, REDIS_HIT.name, PORTKEY, LITELLM)
 
 
@@ -24,6 +27,7 @@ def page() -> str:
         "alone": _alone(first_of_each_load(full.rows)),
         "outside": _outside(full),
         "peers": _peers(Rounds(peers.rows)),
+        "shrunk": _shrunk(Rounds(peers.rows)),
         "rounds": _rounds(peers),
         "leanest": _leanest(Rounds(peers.rows)),
         "redis": _redis(Rounds(peers.rows)),
@@ -98,6 +102,20 @@ def _rounds(report: Report) -> Iterator[str]:
         f"The table shows medians of {report.more['rounds']} rounds, each with {slices} slices of "
         f"{spans['counted_s']:g} s per subject and load, after {spans['warm_s']:g} s that do not count."
     )
+
+
+def _shrunk(rounds: Rounds) -> Iterator[str]:
+    """A peer that gives memory back within a run is slower from then on, in favour of what is measured beside it."""
+    memory = rounds.each(PORTKEY, MANY, lambda row: row.rss_mib)
+    ratios = rounds.ratios(MISS.name, PORTKEY, lambda row: row.achieved_rps)
+    gave_back = [mib < KEPT * max(memory) for mib in memory]
+    slower, others = list(compress(ratios, gave_back)), list(compress(ratios, map(not_, gave_back)))
+    if slower:
+        yield (
+            f"In {len(slower)} of {len(ratios)} rounds Portkey's process had given memory back and was slower, perhaps "
+            f"for its suspension between slices (below): judged misses were {median(slower):.2f} times as many as its "
+            f"answers in them, and {median(others):.2f} times in the others. The targets count all rounds."
+        )
 
 
 def _leanest(rounds: Rounds) -> Iterator[str]:
