@@ -10,7 +10,8 @@ import argparse
 import os
 import tempfile
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from bench import footprint, peers, scaling
 from bench.burst import burst
 from bench.commands import ended_when_told, positive
 from bench.goals import Goal, of_footprint, of_full, of_peers, of_short
-from bench.machine import cores, need
+from bench.machine import commit, cores, described, need
 from bench.measuring import FULL, SHORT, Spans
 from bench.page import PAGE, SCALING, page, scaling_page
 from bench.plots import draw
-from bench.profile import profiles
+from bench.profile import show_profiles
 from bench.rows import Report, Row
 from bench.selection import rows_of
 from bench.setups import SETUPS, Setup, shortened
@@ -92,8 +93,14 @@ class Bench:
 
     def report(self, **more: Any) -> Report:
         """What was measured so far. more: what is no row."""
-        report = Report.of(command(), self.rows, **more)
-        return replace(report, machine={**report.machine, **self._stage.versions})
+        return Report(
+            command=" ".join(("python -m bench", *sys.argv[1:])),
+            date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            commit=commit(),
+            machine={**described(), **self._stage.versions},
+            rows=self.rows,
+            more=more,
+        )
 
     def _selection(self, setups: Sequence[Setup], spans: Spans) -> Report:
         rows = rows_of(setups, self._stage, spans.times(self._options.length))
@@ -109,11 +116,6 @@ class Bench:
     def _shares(self, name: str) -> Callable[[float], None]:
         bar = self._progress.add_task(name, total=1.0)
         return lambda share: self._progress.update(bar, completed=share)
-
-
-def command() -> str:
-    """As it was typed, so that whoever reads the figures can repeat them."""
-    return " ".join(("python -m bench", *sys.argv[1:]))
 
 
 def main() -> None:
@@ -138,7 +140,7 @@ def _do(options: argparse.Namespace) -> None:
         PAGE.write_text(page())
         SCALING.write_text(scaling_page())
     elif options.what == "profile":
-        _console().print(*uvloop.run(profiles()))
+        uvloop.run(show_profiles())
     else:
         _measure(options, _console())
 

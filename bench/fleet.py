@@ -1,12 +1,13 @@
 """Replicas behind HAProxy, with one Redis and one provider. What waits here runs in a thread beside the load."""
 
-import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from redis import Redis
 
 from bench.machine import version_of
 from bench.processes import HOST, ROOT, Running
@@ -62,11 +63,8 @@ class Fleet:
 
     def redis_connections(self) -> int:
         """Of all replicas together."""
-        host, _, port = self.world.needs[Need.REDIS].partition(":")
-        with socket.create_connection((host, int(port)), timeout=5) as plain:
-            plain.sendall(b"INFO clients\r\n")
-            found = re.search(rb"connected_clients:(\d+)", plain.recv(65536))
-        return int(found[1]) - 1 if found else 0
+        with Redis.from_url(f"redis://{self.world.needs[Need.REDIS]}") as redis:
+            return int(redis.info("clients")["connected_clients"]) - 1
 
     def restart(self, replica: Replica, *, told_before: bool) -> int:
         """Replace one. told_before: the balancer drains it first. Returns the old one's exit code."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.load import Asked, Load
 from bench.pace import Closed
-from bench.processes import HOST, Running, answers
+from bench.processes import HOST, answers
 from bench.question import comparison
 from bench.setups import MISS, Setup, judged_by
 from bench.stage import Stage
@@ -66,20 +66,13 @@ async def _soaked(
             request=comparison(headers={}, provider=setup.provider, is_new=True),
         )
         async with Load(asked, Closed()) as load:
-            return await _looked_at(load, server, share_done, progress)
-
-
-async def _looked_at(
-    load: Load, server: Running, share_done: Callable[[int, float], float], progress: Progress
-) -> dict[str, Any]:
-    began_s, samples = time.monotonic(), load.watch(math.inf)
-    points: list[tuple[int, float]] = []
-    while (share := share_done(samples.answered, time.monotonic() - began_s)) < 1:
-        progress(share)
-        await asyncio.sleep(LOOK_S)
-        points.append((samples.answered, round(server.rss_mib(), 2)))
-    load.end()
-    await load.settle()
+            samples, points = load.watch(math.inf), []
+            while (share := share_done(samples.answered, time.monotonic() - samples.begin_s)) < 1:
+                progress(share)
+                await asyncio.sleep(LOOK_S)
+                points.append((samples.answered, round(server.rss_mib(), 2)))
+            load.end()
+            await load.settle()
     return {
         "seconds": samples.elapsed_s,
         "answered": samples.answered,

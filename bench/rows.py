@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
-
-from bench.machine import commit, described
 
 RESULTS = Path("bench/results")
 
@@ -78,19 +75,6 @@ class Report:
     machine: Mapping[str, str]
     rows: Sequence[Row] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, command: str, rows: Sequence[Row] = (), **more: Any) -> "Report":
-        """The results, with what they depend on."""
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        return cls(
-            command=command,
-            date=now,
-            commit=commit(),
-            machine=described(),
-            rows=rows,
-            more=more,
-        )
 
     @classmethod
     def read(cls, name: str) -> "Report":

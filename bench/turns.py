@@ -14,7 +14,7 @@ from dataclasses import replace
 from bench import peers
 from bench.checks import unexpected
 from bench.measuring import Spans, Subject, Window, counted, look_up, measured, row_of
-from bench.processes import HOST, Running
+from bench.processes import Running, answers
 from bench.question import comparison
 from bench.rows import Row
 from bench.setups import BARE, DIRECT, HIT, LEAN, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT, Need, Run, Setup, World
@@ -81,7 +81,9 @@ async def _subjects(stage: Stage, stack: ExitStack, world: World) -> AsyncIterat
         return subject(setup.name, stack.enter_context(stage.server(setup, world)), request)
 
     miss = started(MISS)
-    body = await _sent_upstream(miss)
+    if not answers(miss.server.port, miss.request()):
+        raise SystemExit("the first question was not answered")
+    body = await look_up(world.provider, "/last")  # what our service sends to the provider
     yield miss
     for setup in (PASSED_ON, HIT, REDIS_HIT, BARE, LEAN):
         yield started(setup)
@@ -90,21 +92,12 @@ async def _subjects(stage: Stage, stack: ExitStack, world: World) -> AsyncIterat
     yield subject(DIRECT, world.provider, peers.chat(body))
 
 
-async def _sent_upstream(subject: Subject) -> bytes:
-    """The body that our service sends to the provider."""
-    reader, writer = await asyncio.open_connection(HOST, subject.server.port)
-    writer.write(subject.request())
-    await reader.readuntil(b"\r\n\r\n")
-    writer.close()
-    return await look_up(subject.provider, "/last")
-
-
 async def _warmed(subject: Subject, world: World) -> None:
     """A just-in-time compiler needs thousands of questions."""
-    answers, spans = 0, 0
+    given, spans = 0, 0
     async with _its_turn(subject.server, world):
-        while answers < WARM_ANSWERS and spans < MOST_WARMINGS:
-            answers += (await measured(subject, MANY, WARMING)).requests
+        while given < WARM_ANSWERS and spans < MOST_WARMINGS:
+            given += (await measured(subject, MANY, WARMING)).requests
             spans += 1
 
 

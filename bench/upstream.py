@@ -16,10 +16,9 @@ from typing import cast
 import orjson
 import uvloop
 
+from bench.wire import HEAD_END, LENGTH, after
 from tests.integration.dialects import ANTHROPIC, GOOGLE, INTERNAL, OPENAI, OPENROUTER
 
-HEAD_END = b"\r\n\r\n"
-LENGTH = b"content-length:"
 SEED = 7
 HOST = "127.0.0.1"
 
@@ -99,7 +98,7 @@ class Conversation(asyncio.Protocol):
         pending = self._pending + data
         while (end := pending.find(HEAD_END)) >= 0:
             head = pending[:end].lower()
-            whole = end + len(HEAD_END) + _length(head)
+            whole = end + len(HEAD_END) + int(after(head, LENGTH) or 0)
             if len(pending) < whole:
                 break
             self._asked(pending[:end].split(b" ", 2)[1].partition(b"?")[0], pending[end + len(HEAD_END) : whole])
@@ -119,17 +118,12 @@ class Conversation(asyncio.Protocol):
     def _send(self, answer: bytes) -> None:
         self._transport.write(answer)
         head, _, body = answer.partition(HEAD_END)
-        if len(body) != _length(head.lower()) or not answer:
+        if len(body) != int(after(head.lower(), LENGTH) or 0) or not answer:
             self._transport.close()
 
 
 class Silence(asyncio.Protocol):
     """Accepts everything and never answers: a server that hangs."""
-
-
-def _length(head: bytes) -> int:
-    found = head.find(LENGTH)
-    return 0 if found < 0 else int(head[found + len(LENGTH) :].split(b"\r\n", 1)[0])
 
 
 def delays(median_ms: float, sigma: float) -> Callable[[], float]:

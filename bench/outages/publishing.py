@@ -5,10 +5,10 @@ On the wall clock and as time of the processor: what lies between is the machine
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter_ns, thread_time_ns
+from unittest.mock import patch
 from uuid import uuid4
 
 from api_models import DependencyStatus, EventData
@@ -37,7 +37,7 @@ def publishing(directory: Path, broker: Broker) -> None:
     settings = {"well": {}, "hung": {}, "hung, with a spool": {"EVENT_SPOOL_PATH": str(directory / "spool.db")}}
     found: dict[str, Times] = {}
     for state, changes in settings.items():
-        with _variables(with_kafka(broker.servers, **changes)):
+        with patch.dict(os.environ, with_kafka(broker.servers, **changes)):
             found[state] = asyncio.run(_measured(broker, hangs=state != "well"))
     show(
         f"publish, µs, of {EVENTS:,} events",
@@ -87,13 +87,3 @@ def _events() -> Sequence[EventData]:
         user_prompt="t", essay_a="a", essay_b="b", correlation_id=uuid4(), metadata={"batch": "b-17"}
     )
     return request_events.started(query), request_events.unanswered(query, "No.", 1.0, provider=None, cost_usd=0.0)
-
-
-@contextmanager
-def _variables(values: dict[str, str]) -> Iterator[None]:
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            del os.environ[name]
