@@ -172,7 +172,7 @@ def caller_digests(text: str) -> CallerDigests:
 
 
 def _distinct_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """JSON itself keeps the last of two equal names, and would so lock out the holder of the first one's key."""
+    """A JSON parser keeps the last of two equal names, which would lock out the holder of the first one's key."""
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("names a caller twice")
     return dict(pairs)

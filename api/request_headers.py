@@ -20,7 +20,7 @@ DIGITS = re.compile(r"[0-9]{1,18}")
 def require_plain_json(request: ServiceRequest) -> None:
     """Accept UTF-8 JSON or a missing type, without a content encoding. Raises UnsupportedContentTypeError.
 
-    A browser names the type: it sends what a foreign page posts without one, but asks us first before it sends JSON.
+    A browser must name it: what a foreign page posts without a type is sent at once, JSON only after a preflight.
     """
     lines = request.lines(b"content-type")
     if lines == USUAL and not request.lines(b"content-encoding"):

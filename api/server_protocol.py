@@ -1,7 +1,7 @@
-"""Uvicorn's HTTP protocol with what it lacks.
+"""Uvicorn's HTTP protocol, with what it lacks.
 
-Bounds for heads and their number: without them a connection could fill the memory or wait for ever before anybody is
-asked for a key. A bound for answers that nobody takes. Headers without trailers, and without the blanks behind a value.
+Bounds for heads and for pipelined requests: without them a connection could fill the memory, or wait for ever, before
+anybody is asked for a key. A bound for answers that nobody reads. Headers without trailers and trailing white space.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
-MOST_WAITING = 32  # requests sent ahead of the answer to the one before them: thousands fit into a piece
+MOST_WAITING = 32  # pipelined requests, of which thousands fit into one piece
 VERSIONS = frozenset({"1.0", "1.1"})
-# A connection that closes waits for its last byte to be taken, which may be never. Who takes next to nothing is cut off
-# as well: the kernel sends more only into a good part of a free buffer.
+# A closing connection waits for its last byte to be read, which may never happen. A client that reads next to nothing
+# is cut off as well: the kernel sends more only once a good part of the client's buffer is free.
 UNTAKEN_MS = 60_000
 
 
@@ -38,9 +38,9 @@ class ServerProtocol(HttpToolsProtocol):
         self._limit_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more, after a reset either: Uvicorn's own limit would keep the request in memory until it ends.
+        """Stop waiting, also after a reset: Uvicorn's own limit would keep the request in memory until it ends.
 
-        Uvicorn tells the last request that the caller has left, and not the one before it that is being answered.
+        Uvicorn tells only the last request that the caller has left, not an earlier one that is being answered.
         """
         super().connection_lost(exc)
         if self._answered is not None and not self._answered.response_complete:
@@ -61,7 +61,7 @@ class ServerProtocol(HttpToolsProtocol):
             self._limit_wait()  # Uvicorn ends its own limit when anything arrives, also what belongs to no head
 
     def on_message_begin(self) -> None:
-        """A head begins. Raises BufferError if too many wait, upon which Uvicorn answers 400 and reads no further."""
+        """A head begins. Raises BufferError if too many wait: Uvicorn then answers 400 and reads no further."""
         if len(self.pipeline) >= MOST_WAITING:
             raise BufferError
         super().on_message_begin()
@@ -73,13 +73,13 @@ class ServerProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; the blanks behind its value are no part of it (RFC 9110, 5.5), but the parser leaves them there."""
+        """A header, without the white space behind its value (RFC 9110, 5.5), which the parser leaves there."""
         super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Start the request; what the parser calls a header from now on is a trailer.
 
-        Raises ValueError for another version, or none: the parser lets a bare line feed end a line without one.
+        Raises ValueError for another version, or none: the parser accepts a request line without one.
         """
         if self.parser.get_http_version() not in VERSIONS:
             raise ValueError

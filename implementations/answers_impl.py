@@ -91,7 +91,7 @@ class AnswersImpl:
         return self._landed() or await self._from_flight(key, candidate, share)
 
     async def late_answer(self) -> Answer | None:
-        """That of the first flight to land, of those left under way, if it does before the deadline."""
+        """The answer of the first left flight that lands with one, if one does before the deadline."""
         deadline = current_call().deadline
         while self._left and await any_done(*self._left, within_s=deadline.remaining_s()):
             if (answer := self._landed()) is not None:
@@ -99,7 +99,7 @@ class AnswersImpl:
         return None
 
     def end(self) -> None:
-        """The request has ended: it tells what left flights have cost by now; those for its sake alone buy no more."""
+        """Record what left flights have cost by now, at the request's end; those that serve nobody else buy no more."""
         for left in self._left.values():
             _record_rest(left)
             left.record.is_abandoned = self._serves_nobody_else
@@ -149,7 +149,7 @@ class AnswersImpl:
         )
 
     def _landed(self) -> Answer | None:
-        """The answer of a flight that was left and has landed with one. What it cost is told however a flight ended."""
+        """The answer of a left flight that has landed with one. What a flight cost is recorded however it ended."""
         answer = None
         for task in [task for task in self._left if task.done()]:
             left = self._left.pop(task)
@@ -190,7 +190,7 @@ def _record_rest(left: LeftFlight) -> None:
 
 
 def _may_join_next(failure: ServiceError, share: TimeShare, deadline: Deadline) -> bool:
-    """Whether a request that joined a flight which failed so has time for the next one.
+    """Whether a request that joined a flight which failed like this has time for the next one.
 
     The flight may have had too little time for what this request has time for, an attempt or a pause that the provider
     asks for.

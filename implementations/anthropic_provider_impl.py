@@ -87,7 +87,7 @@ def completion(answer: JsonObject) -> Completion:
 
 
 def _finish_reason(answer: JsonObject, blocks: list[Any]) -> FinishReason:
-    """Details of a refusal are one, whatever the stop reason; a finished answer uses no tool."""
+    """Refusal details mean a refusal, whatever the stop reason; a finished answer uses no tool."""
     if at(answer, "stop_details", "type") == "refusal":
         return FinishReason.REFUSED
     finish_reason = ANTHROPIC.get(text_at(answer, "stop_reason"), FinishReason.UNEXPECTED)

@@ -189,7 +189,7 @@ def _rate(hits: int, misses: int) -> float:
 
 
 def _is_bought_later(local: LocalEntry | None, shared: StoredEntry) -> bool:
-    """Whether the local entry is a later purchase. The ages of one purchase differ too, by the ways to Redis."""
+    """Whether the local entry is a later purchase. The ages of one purchase differ by the round trips to Redis."""
     return local is not None and local.payload != shared.payload and local.age_s < shared.age_s
 
 

@@ -33,7 +33,7 @@ class EventPublisherImpl:
             log.error("event_defect", event_type=event.event.event_type, error=type(error).__name__)  # noqa: TRY400  no text
 
     async def stored(self) -> None:
-        """Wait until what was published survives a crash, if it is to, but not long."""
+        """Wait, but not for long, until what was published survives a crash, where it is meant to."""
         await self._outbox.stored()
 
     def publish_usage(self) -> None:

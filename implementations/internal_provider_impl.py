@@ -1,6 +1,6 @@
 """A self-hosted, OpenAI-compatible server (vLLM, Ollama): oldest parameter names, usage if it reports any.
 
-Ollama cuts a prompt that its context does not hold, and answers all the same; only its token count tells.
+Ollama cuts a prompt that exceeds its context, and answers all the same; only its token count shows it.
 """
 
 from dataclasses import replace
@@ -42,5 +42,5 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def _was_cut(prompt: PromptProtocol, usage: Usage) -> bool:
-    """Whether fewer tokens were read than the prompt has words: every word is at least one. Small cuts stay unseen."""
+    """Whether fewer tokens were read than the prompt has words: every word is at least one. Small cuts go unnoticed."""
     return 0 < usage.prompt < len(prompt.system.split()) + len(prompt.user_text.split())

@@ -79,7 +79,7 @@ class LLMOrchestratorImpl:
             slot.leave()
 
     def _deadline(self, settings: CurrentSettings, began_s: float) -> Deadline:
-        """That of a request whose caller sets none."""
+        """The deadline of a request whose caller sets none."""
         allowed_s = settings.request_timeout_s
         return Deadline(
             expires_at_s=began_s + allowed_s,
@@ -90,7 +90,7 @@ class LLMOrchestratorImpl:
     async def _completed(
         self, query: ComparisonQuery, settings: CurrentSettings, record: Record, began_s: float
     ) -> ComparisonResult:
-        """*started* is followed by exactly one *completed*, however the request ends; who waits is told after that."""
+        """*started* is followed by exactly one *completed*, however the request ends; the caller is told after that."""
         self._events.publish(request_events.started(query))
         try:
             answer = await self._first_answer(query, settings)

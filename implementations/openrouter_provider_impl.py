@@ -24,7 +24,7 @@ NO_COPIES = {"X-OpenRouter-Cache": "false"}  # a preset may switch it on: a repl
 GEMINI_ROUTES = "google/"  # they accept enums of strings only
 MOST_DOLLARS = 10_000  # per call; anything above is not a plausible price
 
-# Of Gemini, OpenAI's Responses and Anthropic: no answer, whatever text came of it.
+# Words of Gemini, OpenAI's Responses and Anthropic for what is no answer, whatever text there is.
 UNFINISHED = (
     "OTHER",
     "MALFORMED_RESPONSE",
@@ -88,7 +88,7 @@ def _finish_reason(choice: Any) -> FinishReason:
     """Why the choice ended, by OpenRouter's word and the routed vendor's; either may be missing.
 
     Where OpenRouter says that the answer is complete, a vendor's word that says otherwise counts. Without any word the
-    text decides: a truncated one is not the JSON of a verdict, of which `read_reply` takes nothing less than all.
+    text decides: `read_reply` accepts nothing less than a whole verdict, so not a truncated one.
     """
     is_stated = at(choice, "finish_reason") is not None
     reason = chat.stated_finish_reason(choice) if is_stated else FinishReason.COMPLETE
@@ -107,7 +107,7 @@ def _charged_usd(answer: JsonObject) -> float | None:
 
 
 def _failure_of_route(request: ProviderRequest, answer: JsonObject, now_s: float) -> ProviderError | None:
-    """The error of the answer or of its choice, or their lack, with what was charged nevertheless."""
+    """The failure if the answer or its choice holds an error, or there is no choice; with what was charged."""
     choice = at(answer, "choices", 0)
     failure = failure_in_success(answer, now_s) or failure_in_success(choice, now_s)
     if failure is None and not choice:
@@ -120,7 +120,7 @@ def _failure_of_route(request: ProviderRequest, answer: JsonObject, now_s: float
 
 
 def _purchase(request: ProviderRequest, answer: JsonObject) -> Purchase | None:
-    """What a failed route charged, be it nothing; None if it does not say."""
+    """What a failed route charged, possibly nothing; None if it does not say."""
     usage, cost_usd = chat.reported_usage(answer), _charged_usd(answer)
     is_told = cost_usd is not None or usage.prompt + usage.completion > 0
     return Purchase(model=request.model, usage=usage, cost_usd=cost_usd) if is_told else None

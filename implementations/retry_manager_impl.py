@@ -23,7 +23,7 @@ MAX_ATTEMPTS = 3
 BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)
 THROTTLED_BACKOFF = wait_random_exponential(multiplier=1.0, max=30.0)
 SHORTEST_INVITATION_S = 1.0  # a hint of milliseconds holds nobody back
-INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of those who come back after a Retry-After, beyond it
+INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of calls that come back after a Retry-After, beyond it
 
 
 class RetryManagerImpl:
@@ -115,7 +115,7 @@ def _failure(retry_state: RetryCallState) -> ProviderError:
 def _counts(retry_state: RetryCallState) -> bool:
     """Whether the retry counts against the budget, which bounds the load that retries add in an outage.
 
-    That of an invalid verdict does not, nor the first one at the moment that the provider has named.
+    The retry of an invalid verdict does not, nor a first one at the moment that the provider has named.
     """
     failure = _failure(retry_state)
     is_invited = retry_state.attempt_number == 1 and _invites(failure)
@@ -139,7 +139,7 @@ def _wait_s(retry_state: RetryCallState) -> float:
 
 
 def _spread_s(invited_s: float) -> float:
-    """Those who are invited for the same moment do not all come then, as far as the deadline allows."""
+    """Spreads the calls that are invited for the same moment, as far as the deadline allows."""
     allowed_s = current_call().longest_pause_s() - invited_s
     most_s = max(0.0, min(INVITED_SPREAD * invited_s, LONGEST_SPREAD_S, allowed_s))
     return random.uniform(0, most_s)  # noqa: S311  spreads load

@@ -1,4 +1,4 @@
-"""Does what touches a disk in a thread of its own, so that a disk that is slow or hangs holds nobody up."""
+"""Disk work in a thread of its own, so that a disk that is slow or hangs holds nobody up."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,7 +17,7 @@ class DiskThread:
         Thread(target=self._work, name="spool", daemon=True).start()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """What becomes of the work, which must not raise. It is done even if nobody waits for it."""
+        """The future result of the work, which must not raise. It is done even if nobody waits for it."""
         future: Future[T] = Future()
         self._given.put(lambda: future.set_result(work()))
         return future

@@ -112,7 +112,7 @@ class Spool:
             self._note_access(WAITING, DiskHangsError())
 
     async def run(self) -> None:
-        """Write whatever there is to write, what the disk refused again after a second. Endless."""
+        """Write whatever there is to write, forever; a second after the disk refused it, again."""
         while True:
             await self._has_work.wait()
             work = self._begun()
@@ -158,19 +158,19 @@ class Spool:
         return bool(self._failing - {READING})
 
     def _may_store(self, until_s: float) -> bool:
-        """Whether the disk takes what was published until then and is not stored: the newest of it may be gone."""
+        """Whether something published until then is not stored, and the disk accepts writes."""
         oldest = next(iter(self._unstored), None)
         return oldest is not None and oldest.since_s <= until_s and not self._refuses
 
     def _begun(self) -> Future[Written]:
-        """What is under way, else all that there is to write now."""
+        """The write in progress; without one, that of all there is to write now is begun."""
         if self._under_way is None:
             work = partial(self._rows.write, tuple(self._unstored), tuple(self._undeleted))
             self._under_way = self._disk.submit(work)
         return self._under_way
 
     def _note(self, written: Written) -> None:
-        """What was under way has ended so."""
+        """Record how the write in progress ended."""
         self._under_way = None
         self._undeleted.difference_update(written.deleted)
         for message, row in written.rows.items():

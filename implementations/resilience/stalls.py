@@ -1,4 +1,4 @@
-"""Time limits that a stall of our own event loop prolongs: what arrived meanwhile is read before a wait is given up."""
+"""Time limits that a stall of our own event loop prolongs: what arrived meanwhile is read before a wait ends."""
 
 import asyncio
 from types import TracebackType
@@ -8,7 +8,7 @@ LONGEST_STALL_GRACE_S = 0.5
 
 
 def stall_grace_s(late_s: float) -> float:
-    """How many seconds more to wait for what was due so many seconds ago: as many, but not for long.
+    """How many seconds more to wait for what was due late_s seconds ago: as many, up to a limit.
 
     We are late if the loop stood still, and then an answer may have arrived that it has not read yet.
     """

@@ -9,7 +9,7 @@ ONE_STALL_S = 0.05  # our own event loop was held up: all that was awaited comes
 
 
 class Lateness:
-    """What all exchanges together know. clock: monotonic seconds."""
+    """What is known from all exchanges together. clock: monotonic seconds."""
 
     def __init__(self, clock: ClockProtocol) -> None:
         self.clock = clock
@@ -58,7 +58,7 @@ class Timing:
 
     @property
     def tells_of_redis(self) -> bool:
-        """Whether running out of time does: Redis had enough of it, or has replied to nobody since this began."""
+        """Whether a timeout says something about Redis: it had enough time, or replied to nobody meanwhile."""
         had_s = self._timeout_s - self._waited_s
         is_silent = self._lateness.replied_s <= self._began_s
         return self._timeout_s >= SLOW_S and (had_s >= SLOW_S or is_silent)

@@ -96,7 +96,7 @@ class SharedRedis:
     async def read(self, *commands: Command, timeout_s: float = REDIS_TIMEOUT_S, time_counts: bool = True) -> list[Any]:
         """The replies; one about what the key holds is an exception. Raises RedisAwayError, within timeout_s.
 
-        time_counts: False where Redis is not judged by the time, which is that of a large reply: others notice a hang.
+        time_counts: False for a large reply, whose time says nothing about Redis: other exchanges notice a hang.
         """
         if not self.works(Access.READ) or timeout_s <= 0:
             raise RedisAwayError(Fault.AWAY)
@@ -109,19 +109,19 @@ class SharedRedis:
         return (await self._exchange(Access.WRITE, commands, REDIS_TIMEOUT_S)).replies
 
     async def probe(self, access: Access, *commands: Command) -> list[Any]:
-        """Send in any mode. A slow answer counts as a failure, a refused command shuts. Raises RedisAwayError."""
+        """Send in any mode. A slow answer counts as a failure, a refused command opens. Raises RedisAwayError."""
         try:
             exchange = await self._exchange(access, commands, REDIS_TIMEOUT_S)
         except RedisAwayError as away:
             if away.fault in OF_ONE_COMMAND:
-                self._shut(access, away.fault)
+                self._force_open(access, away.fault)
             raise
         if not exchange.in_time:
             raise RedisAwayError(Fault.SLOW)
         return exchange.replies
 
     def reopen(self, access: Access) -> None:
-        """Close the circuit again. Connections of before may lead to a server that the address has left."""
+        """Close the circuit again. Older connections may lead to a server that the address no longer names."""
         self._connections.renew()
         self._circuits[access].reset()
 
@@ -193,14 +193,14 @@ class SharedRedis:
             return
         match fault:
             case Fault.READ_ONLY | Fault.OUT_OF_MEMORY:
-                self._shut(Access.WRITE, fault)
+                self._force_open(Access.WRITE, fault)
             case Fault.AUTHENTICATION:
-                self._shut(Access.READ, fault)
+                self._force_open(Access.READ, fault)
             case _:
                 self.cause = fault
                 permit.failed()
 
-    def _shut(self, access: Access, fault: Fault) -> None:
+    def _force_open(self, access: Access, fault: Fault) -> None:
         self.cause = fault
         self._circuits[access].force(CircuitState.OPEN, reason=fault, actor="redis")
 

@@ -1,6 +1,6 @@
 """The connections of the HTTP client: notes which stay silent, reuses none on which something came unasked.
 
-An answer that left before its question had arrived is that to another one; nobody reads it.
+An answer that was sent before its question had arrived belongs to another one, and is never read.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ NOTHING_QUEUED = bytes(4)
 class Stream(ResponseHandler):
     """What comes on a connection. is_clean: nothing since it was put into the pool; is_silent: no answer since then.
 
-    One on which the protocol is broken ends at once; aiohttp would read, or wait, on.
+    One that breaks the protocol is closed at once; aiohttp would go on reading or waiting.
     """
 
     is_clean = is_silent = False
@@ -39,7 +39,7 @@ class Stream(ResponseHandler):
     _interim_answers = 0
 
     def has_unsolicited_data(self) -> bool:
-        """Whether something came since it was put into the pool, be it the end, and be it not read yet."""
+        """Whether something came since it was put into the pool: data, unread data or the end."""
         if not self.is_clean or self.transport is None or self.transport.is_closing() or self._socket is None:
             return True
         arrivals = select.poll()
@@ -47,16 +47,16 @@ class Stream(ResponseHandler):
         return bool(arrivals.poll(0))
 
     def abandon(self) -> None:
-        """End it before a question is sent, to which nothing that came is an answer."""
+        """Close it before a question is sent: nothing that came is an answer to it."""
         self.abort()
         self._buffer.clear()
         self.is_silent = True
         self.set_exception(aiohttp.ServerDisconnectedError())
 
     def data_received(self, data: bytes) -> None:
-        """Note it and pass it on. aiohttp calls this without data, too, when it reads on.
+        """Note it and pass it on. aiohttp also calls this without data, when it resumes reading.
 
-        What is neither head nor body, as blank lines and the extensions of chunks, nobody else would bound.
+        Nobody else bounds what is neither head nor body, such as blank lines and chunk extensions.
         """
         if data:
             self.is_clean = self.is_silent = False
@@ -67,9 +67,9 @@ class Stream(ResponseHandler):
             self._break_off("too long an answer")
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Take the head of an answer. A flood of interim ones (1xx) would block the event loop, and fill the memory.
+        """Take the head of an answer. A flood of interim ones (1xx) would block the event loop and fill the memory.
 
-        Behind one that ends with its head may come a body: it would be the answer to the next question.
+        A body behind an answer that must have none would be read as the answer to the next question.
         """
         message, _ = data
         if message.code in BODILESS:
@@ -83,9 +83,9 @@ class Stream(ResponseHandler):
             self._break_off("too many interim answers")
 
     def is_asking(self) -> bool:
-        """Whether a part of the question is unacknowledged: what comes with an answer acknowledges all of its own.
+        """Whether a part of the question is unacknowledged; an answer to it acknowledges all of it.
 
-        A system that does not tell (not Linux, or a sandbox in its place) is trusted to have sent it.
+        Where the system does not tell (not Linux, or a sandbox in its place), all is taken to have been sent.
         """
         if self._socket is None or sys.platform != "linux":
             return False
@@ -104,7 +104,7 @@ class Stream(ResponseHandler):
 
     @property
     def _socket(self) -> Any:
-        """None once the connection has ended, of which TLS tells the protocol only a turn of the event loop later."""
+        """None once the connection has ended; with TLS the protocol learns of that a turn of the event loop later."""
         return None if self.transport is None else self.transport.get_extra_info("socket")
 
     def _break_off(self, message: str) -> None:
@@ -136,14 +136,14 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)
-        stream: type[ResponseHandler] = Stream  # as aiohttp declares what its factory makes
-        self._factory = partial(stream, loop=self._loop)  # it offers no other way to a protocol of one's own
+        stream: type[ResponseHandler] = Stream  # the type that aiohttp declares
+        self._factory = partial(stream, loop=self._loop)  # aiohttp offers no public way to replace the protocol
 
     async def _get(self, key: Any, traces: Any) -> Connection | None:
         """A pooled connection that is as its last answer left it, if any; noted for the exchange that takes it.
 
-        aiohttp takes what came since then for the answer to the next question (its issue 13656), and so would each
-        later question get the answer to the one before.
+        aiohttp takes what came since then for the answer to the next question (its issue 13656), and each later
+        question would then get the answer to the one before.
         """
         while (connection := await super()._get(key, traces)) is not None:
             stream = connection.protocol
@@ -155,14 +155,14 @@ class Connector(aiohttp.TCPConnector):
         return None
 
     async def _create_connection(self, *given: Any) -> ResponseHandler:
-        """A new connection. Raises TimeoutError, of which aiohttp makes one of its own."""
+        """A new connection. Raises TimeoutError, which aiohttp turns into one of its own."""
         async with within(CONNECT_TIMEOUT_S):
             return await super()._create_connection(*given)
 
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
-        """Put a connection into the pool, or close it. Nobody asked for what comes on a pooled one from now on.
+        """Put a connection into the pool, or close it. What comes on a pooled one from now on is unasked.
 
-        One on which a refusal came while we were asking is closed: the next question would wait behind what is left.
+        One on which a refusal came while we were asking is closed: the next question would wait behind the rest.
         """
         is_asking = isinstance(protocol, Stream) and protocol.is_asking()
         super()._release(key, protocol, should_close=should_close or is_asking)

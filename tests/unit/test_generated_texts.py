@@ -100,7 +100,7 @@ def test_the_page_of_security_names_the_bounds_of_requests_and_the_keys_of_answe
     for figure in (
         f"{MAX_VALUES:,} values, depth {MAX_DEPTH}",
         f"{MOST_HEAD_BYTES // 1024} KiB",
-        f"{MOST_WAITING} requests sent ahead",
+        f"{MOST_WAITING} pipelined requests",
         f"{MAX_BODY_BYTES // 1024**2} MiB, strict parsing",
         f"`llm_cache:{SCHEMA}:*`",
     ):
