@@ -1,10 +1,12 @@
 """Shows every setting as `make run` finds it, with its origin; writes or checks .env.example and docs/settings.md."""
 
 import argparse
+import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from types import UnionType
 from typing import Literal, get_args, get_origin
@@ -29,7 +31,7 @@ def main() -> int:
     either.add_argument("--check", action="store_true", help="fail when they are out of date")
     wishes = parser.parse_args()
     if wishes.write or wishes.check:
-        return renew({PAGE: page_with_table(PAGE.read_text()), ENV_EXAMPLE: env_example()}, write=wishes.write)
+        return renew({PAGE: page_with_tables(PAGE.read_text()), ENV_EXAMPLE: env_example()}, write=wishes.write)
     os.environ.update(run_environment())
     try:
         print("\n".join(effective(Settings.from_environment())))
@@ -61,11 +63,16 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value.value if isinstance(value, StrEnum) else value)
 
 
-def markdown_table() -> str:
-    """The table of docs/settings.md."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    rows += [f"| `{row.variable}` | {_default(row)} | {_meaning(row)} |" for row in settings_table()]
-    return "\n".join(rows)
+def markdown_tables() -> str:
+    """The tables of docs/settings.md, one for each group of settings under what the group says of itself."""
+    return "\n".join(_table(group, rows) for group, rows in groupby(settings_table(), key=lambda row: row.group))
+
+
+def _table(group: str, rows: Iterable[Setting]) -> str:
+    says = inspect.getdoc(Settings.model_fields[group].annotation) or group
+    lines = [f"\n## {says.partition('.')[0]}\n", "| variable | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{row.variable}` | {_default(row)} | {_meaning(row)} |" for row in rows]
+    return "\n".join(lines)
 
 
 def env_example() -> str:
@@ -108,9 +115,9 @@ def _words(annotation: object) -> tuple[str, ...]:
     return ()
 
 
-def page_with_table(page: str) -> str:
-    """The page with a fresh table between its markers."""
-    return replaced(page, "settings", markdown_table())
+def page_with_tables(page: str) -> str:
+    """The page with fresh tables between its markers."""
+    return replaced(page, "settings", markdown_tables())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ REAL_PROVIDERS = ", ".join(f"`{name}`" for name in ProviderName if name is not P
 
 def test_the_page_of_settings_is_up_to_date() -> None:
     page = tool.PAGE.read_text()
-    assert tool.page_with_table(page) == page
+    assert tool.page_with_tables(page) == page
+
+
+def test_the_page_of_settings_has_a_heading_for_each_group() -> None:
+    headings = re.findall(r"^## (.+)$", tool.markdown_tables(), re.MULTILINE)
+    assert len(set(headings)) == len(Settings.model_fields)
+    assert "The answer cache" in headings
 
 
 def test_the_example_environment_holds_every_setting() -> None:
@@ -45,13 +51,13 @@ def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: 
 
 
 def test_the_time_to_live_says_what_else_bounds_it() -> None:
-    (row,) = [line for line in tool.markdown_table().splitlines() if f"{PREFIX}LLM_CACHE_TTL`" in line]
+    (row,) = [line for line in tool.markdown_tables().splitlines() if f"{PREFIX}LLM_CACHE_TTL`" in line]
     assert "locally at most LOCAL_CACHE_TTL_SECONDS" in row
     assert f"{PREFIX}LOCAL_CACHE_TTL_SECONDS" in known_variables()
 
 
 def test_the_threshold_says_what_else_opens_a_circuit() -> None:
-    (row,) = [line for line in tool.markdown_table().splitlines() if "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD`" in line]
+    (row,) = [line for line in tool.markdown_tables().splitlines() if "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD`" in line]
     assert f"half of {CircuitRules().fewest_calls} calls or more within a minute" in row
     assert WINDOW_S == 60
 
@@ -66,13 +72,13 @@ def test_the_threshold_says_what_else_opens_a_circuit() -> None:
     ],
 )
 def test_the_values_of_a_closed_set_are_listed(name: str, values: str) -> None:
-    (row,) = [line for line in tool.markdown_table().splitlines() if f"`{PREFIX}{name}`" in line]
+    (row,) = [line for line in tool.markdown_tables().splitlines() if f"`{PREFIX}{name}`" in line]
     assert values in row
 
 
 def test_values_that_the_meaning_explains_are_not_listed_again() -> None:
     for name in ("AUTH_MODE", "COST_UNKNOWN_PRICE"):
-        (row,) = [line for line in tool.markdown_table().splitlines() if f"`{PREFIX}{name}`" in line]
+        (row,) = [line for line in tool.markdown_tables().splitlines() if f"`{PREFIX}{name}`" in line]
         assert "one of" not in row
 
 
