@@ -247,7 +247,7 @@ class ServiceSettings(Group):
     max_memory_mb: int = setting(
         "MAX_REQUEST_MEMORY_MB",
         128,
-        "memory for all requests under way, MiB; a request that would exceed it gets 503",
+        "memory for all requests in flight, MiB; a request that would exceed it gets 503",
         ge=1,
         validate_default=True,
     )

@@ -14,13 +14,13 @@ HELD_CLOSED = "circuit held closed"
 TRIED_NEXT = "the next call tries it again"
 KAFKA_AWAY = "Kafka does not answer, but no event waits for it"
 MODES = {
-    DegradedMode.CACHE_READ_ONLY: "Redis takes no new answers",
-    DegradedMode.CACHE_LOCAL_ONLY: "Redis is away, each replica answers from its own cache",
+    DegradedMode.CACHE_READ_ONLY: "Redis accepts no new answers",
+    DegradedMode.CACHE_LOCAL_ONLY: "Redis is away, so each replica answers from its own cache",
     DegradedMode.EVENTS_BUFFERING: "events wait in this process",
-    DegradedMode.EVENTS_DROPPING: "events were given up within the last minute, and counted",
+    DegradedMode.EVENTS_DROPPING: "events were dropped within the last minute, and counted",
     DegradedMode.EVENTS_SPOOL_FAULT: "the spool of events has a fault, so some may be lost",
     DegradedMode.PROVIDER_OPEN: "a provider is not asked at the moment",
-    DegradedMode.BUDGET_LOCAL: "Redis does not keep the cost limits, so each replica keeps to its part of them",
+    DegradedMode.BUDGET_LOCAL: "Redis does not keep the cost limits, so each replica enforces its own share",
 }
 
 

@@ -120,7 +120,7 @@ class ProviderSelectorImpl:
         owners = [name for name in settings.enabled_providers if query.model in self._catalogue.models(name)]
         if len(owners) != 1:
             raise InvalidQueryError(
-                "llm_config_overrides.model_override: needs a provider_override beside it, because the catalogue "
+                "llm_config_overrides.model_override: needs a provider_override as well, because the catalogue "
                 "does not list the model for exactly one enabled provider"
             )
         return owners[0]

@@ -94,7 +94,7 @@ class RuntimeSettingsImpl:
 
         def updated(latest: Edition) -> Values:
             if not matches(latest.version):
-                raise StaleVersionError("look at the settings again; If-Match names the version that is meant")
+                raise StaleVersionError("read the settings again; If-Match names another version")
             return update(latest.values)
 
         await self._shared.change(updated, then=lambda old, new: self._audit_changes(old, new, by))

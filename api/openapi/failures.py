@@ -92,7 +92,7 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         TestedTooOftenError("a paid test is allowed once a minute", provider=ANTHROPIC, retry_after_s=42),
         CallerKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
         AdminAddressRefusedError("ADMIN_ALLOWED_IPS says from where"),
-        StaleVersionError("look at the settings again; If-Match names the version that is meant"),
+        StaleVersionError("read the settings again; If-Match names another version"),
         AdminKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
         AdminTriedTooOftenError("wait before the next try", retry_after_s=60),
         NoUsableProviderError("anthropic: not configured", provider=ANTHROPIC),
@@ -108,9 +108,7 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         UnreadableReplyError("it answered 302", provider=ANTHROPIC),
         InvalidReplyError("its text is not the JSON of a verdict", provider=ANTHROPIC),
         TruncatedReplyError("4096 tokens were not enough", purchase=_BILLED, larger_max_tokens=None),
-        ContentRefusedError(
-            "the model or a filter declined; the essays may hold what it may not read", provider=ANTHROPIC
-        ),
+        ContentRefusedError("the model or a filter declined to judge what the essays contain", provider=ANTHROPIC),
         RateLimitedError("it answered 429", provider=ANTHROPIC, retry_after_s=30),
         ModelRateLimitedError(
             "it answered 429, openrouter_free_tier_per_minute", provider=ProviderName.OPENROUTER, retry_after_s=30

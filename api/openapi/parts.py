@@ -20,8 +20,8 @@ CORRELATION_IN = Parameter(
 CACHE_CONTROL_IN = Parameter(
     name="Cache-Control",
     where="header",
-    description="`no-cache` asks the judge anew and caches the answer, `no-store` neither reads nor writes the cache, "
-    "`only-if-cached` answers only from it, and beside one of the others not at all. Every other directive is ignored, "
+    description="`no-cache` asks the judge again and caches the answer, `no-store` neither reads nor writes the cache, "
+    "`only-if-cached` answers only from it, and with one of the others not at all. Every other directive is ignored, "
     "`max-age` too.",
     schema=TEXT,
     example="no-cache",

@@ -41,12 +41,12 @@ WINNERS = {winner.value: winner for winner in Winner}
 FAILURES: Mapping[FinishReason, tuple[type[ProviderError], str]] = {
     FinishReason.REFUSED: (
         ContentRefusedError,
-        "the model or a filter declined; the essays may hold what it may not read",
+        "the model or a filter declined to judge what the essays contain",
     ),
     FinishReason.WINDOW_FULL: (ContextTooLongError, "essays and answer together fill the model's window"),
-    FinishReason.PROMPT_CUT: (ContextTooLongError, "the server cut the prompt, which its context does not hold"),
+    FinishReason.PROMPT_CUT: (ContextTooLongError, "the server cut the prompt, which exceeds its context"),
     FinishReason.ACCOUNT_REFUSED: (ProviderAuthenticationError, "the account may not use this model"),
-    FinishReason.INTERRUPTED: (ProviderUnavailableError, "the server broke the answer off"),
+    FinishReason.INTERRUPTED: (ProviderUnavailableError, "the server aborted the answer"),
     FinishReason.UNEXPECTED: (InvalidReplyError, "the model ended with something other than one finished answer"),
 }
 

@@ -22,7 +22,7 @@ class MemoryLimit:
         """Reserve size_bytes. Raises ServiceOverloadedError, and reserves nothing, if less is left."""
         if self._taken_bytes + size_bytes > self._limit_bytes:
             raise ServiceOverloadedError(
-                "the questions under way take too much memory", shed=ShedReason.MEMORY, retry_after_s=RETRY_AFTER_S
+                "the requests in flight take too much memory", shed=ShedReason.MEMORY, retry_after_s=RETRY_AFTER_S
             )
         self._taken_bytes += size_bytes
 

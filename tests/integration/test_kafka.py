@@ -148,7 +148,7 @@ def test_without_room_the_costs_stay_and_the_health_says_what_happens(tmp_path: 
         for topic in TOPICS
     }
     assert (dropped[STARTED], dropped[COMPLETED], dropped[COST]) == (4.0, 4.0, 0.0)
-    assert "events_dropping: events were given up within the last minute, and counted" in warnings
+    assert "events_dropping: events were dropped within the last minute, and counted" in warnings
     assert 'llm_provider_degraded_mode{mode="events_dropping"} 1.0' in metrics
 
 
