@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from quart import Request, Response
 PAGES = Path(__file__).with_name("pages")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StaticText:
     """A text that clients may cache; they revalidate it with its ETag and get 304 while it is unchanged."""
 
@@ -19,16 +20,20 @@ class StaticText:
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def etag(self) -> str:
+        """Computed once: who asks needs no key."""
+        return sha256(self.text).hexdigest()[:32]
+
     def answer(self, request: Request) -> Response:
         """The text, or 304."""
-        etag = sha256(self.text).hexdigest()[:32]
-        if request.if_none_match.contains_weak(etag):
+        if request.if_none_match.contains_weak(self.etag):
             response = Response(status=304)
             del response.headers["Content-Type"]
         else:
             response = Response(self.text, content_type=self.content_type)
         response.headers.update({**self.headers, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
-        response.set_etag(etag)
+        response.set_etag(self.etag)
         return response
 
 

@@ -40,6 +40,10 @@ def test_the_page_is_read_as_utf_8_whatever_the_locale() -> None:
     subprocess.run([sys.executable, *strictly, "-c", reading], cwd=ROOT, check=True)
 
 
+def test_its_digest_is_computed_once() -> None:
+    assert KEPT.etag is KEPT.etag
+
+
 @pytest.mark.parametrize("tag", ["script", "style"])
 def test_the_policy_allows_the_page_s_own_code_by_its_digest_and_no_other(tag: str) -> None:
     contents = re.findall(f"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
