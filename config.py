@@ -44,6 +44,7 @@ from api_models import ADMIN, ANONYMOUS, ModelId, ProviderName, RoutingRule, Sel
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 PREFIX = "LLM_PROVIDER_SERVICE_"
 MASK = "********"  # shown instead of a secret
+NO_SUCH_SETTING = "there is no such setting"
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
@@ -915,7 +916,7 @@ def _unknown() -> dict[str, Wrong]:
 def no_such_setting(name: str, known: Collection[str]) -> str:
     """The complaint about a name that is not among these."""
     near = difflib.get_close_matches(name, known, n=1)
-    return "there is no such setting" + (f" (did you mean {near[0]}?)" if near else "")
+    return NO_SUCH_SETTING + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def _value(setting: Setting, variable: str) -> object:

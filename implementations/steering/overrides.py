@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import to_jsonable_python
 
 from api_models import RoutingRule
-from config import MASK, Setting, Settings, Wrong, expected_in, no_such_setting, settings_table
+from config import MASK, NO_SUCH_SETTING, Setting, Settings, Wrong, expected_in, no_such_setting, settings_table
 
 NAME = re.compile(r"[a-z0-9_]{1,64}")
+MOST_NAMED = 5  # in one message
 
 
 class OverridesError(Exception):
     """complaints: what is wrong, by setting name; never a value."""
 
     def __init__(self, complaints: Mapping[str, str]) -> None:
-        super().__init__("; ".join(f"{name}: {message}" for name, message in complaints.items()))
+        named = [f"{name}: {message}" for name, message in islice(complaints.items(), MOST_NAMED)]
+        super().__init__("; ".join(named if len(complaints) <= MOST_NAMED else [*named, "and more"]))
         self.complaints = complaints
 
 
@@ -28,9 +31,11 @@ def changeable_settings() -> Mapping[str, Setting]:
 def overridden(environment: Settings, overrides: Mapping[str, object]) -> Settings:
     """The environment's settings with these overrides. Raises OverridesError."""
     table = changeable_settings()
-    refused = dict(_named(name, _why_refused(name)) for name in overrides if name not in table)
+    refused = [name for name in overrides if name not in table]
     if refused:
-        raise OverridesError(refused)
+        # To find what was meant instead takes long, and there may be thousands.
+        others = {name: NO_SUCH_SETTING for name in refused[MOST_NAMED:] if NAME.fullmatch(name)}
+        raise OverridesError(dict(map(_refusal, refused[:MOST_NAMED])) | others)
     groups: dict[str, dict[str, object]] = {}
     for name, value in overrides.items():
         setting = table[name]
@@ -60,15 +65,13 @@ def _of_json_type(setting: Setting, value: object) -> object:
     return Wrong("must be a number") if setting.is_number and isinstance(value, str) else value
 
 
-def _why_refused(name: str) -> str:
+def _refusal(name: str) -> tuple[str, str]:
+    """The name, quoted only if it could be that of a setting, and why it is refused."""
+    if not NAME.fullmatch(name):
+        return "a name in the body", NO_SUCH_SETTING
     if any(name == setting.name for setting in settings_table()):
-        return "does not change while the service runs"
-    return no_such_setting(name, changeable_settings())
-
-
-def _named(name: str, message: str) -> tuple[str, str]:
-    """Quote the name only if it could be that of a setting."""
-    return (name if NAME.fullmatch(name) else "a name in the body", message)
+        return name, "does not change while the service runs"
+    return name, no_such_setting(name, changeable_settings())
 
 
 def _complaints(error: ValidationError) -> Mapping[str, str]:

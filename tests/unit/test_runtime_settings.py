@@ -1,8 +1,10 @@
 """What an operator may change at run time, and that nothing else changes: by reflection over the table of settings."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, get_args
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -154,6 +156,22 @@ async def test_a_misspelt_name_is_helped_and_a_strange_one_is_not_repeated() -> 
     replica = Replica()
     assert "did you mean llm_cache_ttl?" in await replica.refuses({"llm_cache_tl": 1.0})
     assert "kanarienvogel" not in await replica.refuses({"kanarienvogel\n" * 100: 1})
+
+
+async def test_a_body_full_of_what_is_no_setting_is_refused_in_a_few_words_and_compared_with_little() -> None:
+    replica, compared = Replica(), list[str]()
+
+    def close_matches(word: str, *_: object, **__: object) -> list[str]:
+        compared.append(word)
+        return []
+
+    with patch.object(difflib, "get_close_matches", close_matches):
+        told = await replica.refuses({**{f"cost_limit_{number}": 1 for number in range(1000)}, "x" * 1000: 1})
+    assert told.endswith("cost_limit_4: there is no such setting; and more")
+    assert len(compared) == 5
+    with patch.object(difflib, "get_close_matches", close_matches):
+        assert await replica.refuses({"x" * 1000: 1}) == "a name in the body: there is no such setting"
+    assert len(compared) == 5, "a name of any length"
 
 
 @pytest.mark.parametrize(
