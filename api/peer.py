@@ -39,9 +39,13 @@ def address_of(remote: str | None, headers: Headers, trusted: Sequence[IPNetwork
 
 
 def _elements(headers: Headers, name: str) -> list[str]:
-    """The elements of all lines, right-most first. A comma inside quotes separates too: no address contains one."""
+    """The nearest elements of all lines, right-most first, one more of them than MOST_HOPS.
+
+    A comma inside quotes separates too: no address contains one.
+    """
     lines = headers.getlist(name)
-    return [element.strip() for element in reversed(",".join(lines).split(","))] if lines else []
+    nearest = islice(reversed(",".join(lines).split(",")), MOST_HOPS + 1)
+    return [element.strip() for element in nearest] if lines else []
 
 
 def _forwarded_for(element: str) -> str:
@@ -53,7 +57,7 @@ def _forwarded_for(element: str) -> str:
 def _nearest(hops: Iterable[str], trusted: Sequence[IPNetwork]) -> IPAddress | None:
     """hops: the nearest first. If all are trusted, the farthest is the client."""
     farthest = None
-    for number, hop in enumerate(islice(hops, MOST_HOPS + 1)):
+    for number, hop in enumerate(hops):
         farthest = _address(hop)
         if farthest is None or number == MOST_HOPS:
             return None

@@ -2,12 +2,14 @@
 
 import ipaddress
 from ipaddress import ip_network
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
+from api import peer
 from api.peer import LONGEST_TEXT, MOST_HOPS, address_of
 from api.request_scope import UNKNOWN_PEER
 from config import IPNetwork
@@ -140,6 +142,12 @@ LINES = st.lists(st.tuples(st.sampled_from([XFF, FORWARDED]), st.lists(HOPS, max
 def test_garbage_never_raises_and_never_becomes_an_address(lines: list[tuple[str, str]], remote: str | None) -> None:
     address = found(*lines, remote=remote)
     assert address == UNKNOWN_PEER or str(ipaddress.ip_address(address)) == address
+
+
+def test_of_a_long_way_only_the_nearest_hops_are_read() -> None:
+    with patch.object(peer, "_forwarded_for", return_value="10.0.0.3") as read:
+        assert found((FORWARDED, ", ".join(["for=10.0.0.3"] * 10_000))) == UNKNOWN_PEER
+    assert read.call_count == MOST_HOPS + 1
 
 
 @given(lines=LINES, remote=st.ip_addresses().filter(lambda address: not any(address in net for net in TRUSTED)))
