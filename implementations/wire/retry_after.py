@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
-from implementations.wire.json_reading import at, list_at
+from implementations.wire.json_reading import MOST_ITEMS, at, list_at
 from implementations.wire.vendor_error import VendorError
 
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_S = 31 * 86_400.0  # until a monthly quota is filled again
+LONGEST_TEXT = 100  # of a duration, a date, the name of a limit
 EPOCH_MS = 10**11  # an OpenRouter reset beyond this is epoch milliseconds
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
+_PART = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d)")
+_DURATION = re.compile(f"(?:{_PART.pattern})+")
 _RESET = re.compile(r"^(anthropic-|x-)ratelimit-((?:[a-z]+-)*)reset((?:-[a-z]+)*)$")
 
 
@@ -51,8 +53,12 @@ def _waits(headers: Mapping[str, str], error_body: VendorError, now_s: float) ->
 def _repeated_headers(error_body: VendorError) -> Mapping[str, str]:
     """OpenRouter writes the limits of free models into the body, with or without the same headers."""
     headers = at(error_body.error, "metadata", "headers")
-    named = headers.items() if isinstance(headers, dict) else ()
-    return {name.lower(): value for name, value in named if isinstance(value, str)}
+    named = headers.items() if isinstance(headers, dict) and len(headers) <= MOST_ITEMS else ()
+    return {
+        name.lower(): value
+        for name, value in named
+        if isinstance(value, str) and max(len(name), len(value)) <= LONGEST_TEXT
+    }
 
 
 def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, float | None]]:
@@ -81,12 +87,9 @@ def _number(value: object) -> float | None:
 
 def _duration_s(value: object) -> float | None:
     """`38s`, `38.123s`, `12ms`, `6m0s`."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or not _DURATION.fullmatch(value):
         return None
-    parts = list(_DURATION.finditer(value))
-    if not parts or "".join(part.group() for part in parts) != value:
-        return None
-    return sum(float(part.group(1)) * UNITS_S[part.group(2)] for part in parts)
+    return sum(float(number) * UNITS_S[unit] for number, unit in _PART.findall(value))
 
 
 def _epoch_wait(value: object, now_s: float) -> float | None:

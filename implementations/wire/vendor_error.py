@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from exceptions import ProviderError
-from implementations.wire.json_reading import at, read_json, text_at
+from implementations.wire.json_reading import at, list_at, read_json, text_at
 
 MAX_SENTENCE = 2000
 NAMING_FIELDS = ("type", "code", "status")
@@ -91,16 +91,10 @@ def _words(error: Mapping[str, Any]) -> Iterator[str]:
     yield from _text(at(metadata, "error_type"))
     yield from _text(at(metadata, "reason"))
     yield from _text(at(metadata, "limit_source"))
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
+    for detail in list_at(error, "details"):
         yield from _text(at(detail, "reason"))
-        yield from _per_day(at(detail, "violations"))
-
-
-def _per_day(violations: object) -> Iterator[str]:
-    """Gemini distinguishes an exhausted daily quota from a per-minute one only by the quota's name."""
-    for violation in violations if isinstance(violations, list) else ():
-        if any("PerDay" in quota for quota in _text(at(violation, "quotaId"))):
+        # Gemini distinguishes an exhausted daily quota from a per-minute one only by the quota's name.
+        if any("PerDay" in text_at(violation, "quotaId") for violation in list_at(detail, "violations")):
             yield "PerDay"
 
 

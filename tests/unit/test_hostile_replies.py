@@ -13,6 +13,7 @@ from exceptions import (
     ProviderError,
     ProviderOverloadedError,
     ProviderUnavailableError,
+    QuotaExceededError,
     RateLimitedError,
     RequestRejectedError,
     TruncatedReplyError,
@@ -42,6 +43,29 @@ def test_a_text_longer_than_any_verdict_is_not_even_parsed() -> None:
     assert read_verdict(VERDICT) is not None
     assert read_verdict(VERDICT + " " * (MAX_TEXT - len(VERDICT))) is not None
     assert read_verdict(VERDICT + " " * MAX_TEXT) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"details": [{"retryDelay": "1s" * 1000}]},
+        {"details": [{"retryDelay": f"{'0' * 1000}1s"}]},
+        {"metadata": {"headers": {"x-ratelimit-reset": "1s" * 1000}}},
+        {"metadata": {"headers": {f"x-ratelimit-{'a-' * 1000}reset": "1s"}}},
+        {"metadata": {"headers": {**dict.fromkeys(map(str, range(MOST_ITEMS))), "x-ratelimit-reset": "1s"}}},
+    ],
+    ids=["many parts", "many digits", "a reset", "a long name", "many names"],
+)
+def test_a_wait_of_no_plausible_form_is_not_read(error: JsonObject) -> None:
+    """The body may have 4 MiB, and the event loop would stand still for seconds."""
+    assert failure_of_answer(429, {}, {"error": error}, now_s=0.0).retry_after_s is None
+
+
+def test_of_thousands_of_details_none_is_read() -> None:
+    violation = {"violations": [{"quotaId": "RequestsPerDay"}]}
+    assert type(failure_of_answer(429, {}, {"error": {"details": [violation]}}, now_s=0.0)) is QuotaExceededError
+    for many in ([*[{}] * MOST_ITEMS, violation], [{"violations": [*[{}] * MOST_ITEMS, {"quotaId": "PerDay"}]}]):
+        assert type(failure_of_answer(429, {}, {"error": {"details": many}}, now_s=0.0)) is RateLimitedError
 
 
 def test_lines_of_keep_alive_before_the_answer_are_skipped_however_many() -> None:
