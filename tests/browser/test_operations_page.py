@@ -326,6 +326,42 @@ async def test_where_callers_show_keys_the_administrator_s_opens_the_figures(tmp
         await expect(judge(page, "anthropic")).to_contain_text("Ready")
 
 
+@quietly
+async def test_a_key_is_taken_only_when_it_is_accepted_and_nobody_has_cancelled(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    checking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def linger(route: Route) -> None:
+        checking.set()
+        await go_on.wait()
+        await route.continue_()
+
+    await page.route("**/api/v1/admin/changes", linger)
+    await unlock(page)
+    await checking.wait()
+    await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
+    await page.keyboard.press("Escape")
+    async with page.expect_response("**/api/v1/admin/changes"):
+        go_on.set()
+    async with page.expect_request("**/api/v1/operations") as polled:
+        pass
+    assert "authorization" not in await (await polled.value).all_headers()
+
+
+async def test_a_key_that_is_no_longer_taken_is_forgotten_so_that_another_can_be_given(
+    tmp_path: Path, chromium: Browser
+) -> None:
+    closed = {"AUTH_MODE": "api_key", "CALLER_API_KEYS": f'{{"a-caller": ["{"0" * 64}"]}}'}
+    async with scene(tmp_path, **closed) as stage, looking_at(stage.process, chromium) as looked:
+        page = looked.page
+        await page.goto(looked.url)
+        await unlock(page)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("All is well.")
+        await page.route("**/api/v1/**", lambda route: route.fulfill(status=401, json={}))
+        await expect(page.get_by_role("button", name="Act…")).to_be_visible(timeout=SOON_MS)
+        await expect(page.locator("#lead")).to_contain_text("Press “Act…”")
+
+
 # --- When the service does not answer ---------------------------------------------------------------------------------
 
 
