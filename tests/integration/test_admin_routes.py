@@ -80,16 +80,6 @@ def values(report: dict[str, Any]) -> dict[str, Any]:
 # --- The door ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_each_route_wants_the_key(method: str, path: str, client: Client) -> None:
-    before = await done(client, "GET", SETTINGS)
-    for headers in ({}, {"X-API-Key": KEY + "x"}, {"X-API-Key": ""}):
-        response = await getattr(client, method.lower())(f"{ADMIN}{path}", headers=headers, data=b"{")
-        await refusal(response, 401, "AUTHENTICATION_ERROR")
-    assert await done(client, "GET", SETTINGS) == before
-    assert await done(client, "GET", f"{ADMIN}/changes") == []
-
-
 @pytest.mark.parametrize(
     "variables", [{}, {"ADMIN_API_KEY": KEY[:23]}, {"ADMIN_API_KEY": KEY, "ADMIN_API_ENABLED": "false"}]
 )

@@ -2,8 +2,6 @@
 
 import re
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,10 +10,7 @@ import pytest
 from implementations.shared_state.envelope import SCHEMA
 from tests.integration.redis_server import PASSWORD, RedisServer
 from tests.integration.service_process import (
-    PREFIX,
-    ROOT,
     ServiceProcess,
-    environment,
     mocked,
     service,
     wait_until,
@@ -198,22 +193,6 @@ def test_a_clearing_while_redis_is_down_reaches_a_replica_that_knows_of_more_cle
             locked_server.start()
             wait_until(lambda: {mode(here), mode(there)} == {"healthy"})
             assert outcome(here, "known") == "MISS"
-
-
-def test_an_address_that_is_none_stops_the_start_and_is_not_shown() -> None:
-    done = subprocess.run(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        env=environment({f"{PREFIX}REDIS_URL": f"redis://:{PASSWORD}@redis:port"}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
-    assert done.returncode == 2
-    assert f"{PREFIX}REDIS_URL: must be redis://" in done.stderr
-    assert PASSWORD not in done.stdout + done.stderr
-    assert "redis:port" not in done.stdout + done.stderr
 
 
 def test_a_budget_that_somebody_else_wrote_is_told_and_restored_when_it_is_deleted(

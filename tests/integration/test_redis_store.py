@@ -7,15 +7,11 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from implementations.cache.local_cache import LocalCache
-from implementations.cache_manager_impl import CacheManagerImpl
-from implementations.judging.essay import Essay
 from implementations.resilience.call import REDIS_TIMEOUT_S
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
@@ -28,7 +24,7 @@ from implementations.shared_state.prober import GOOD_PROBES, Prober
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode, SharedRedis
 from implementations.shared_state.usage_store import UsageStore
 from implementations.shared_state.write_behind import WriteBehind
-from tests.fakes import new_metrics, prompt, reply, request, sample
+from tests.fakes import new_metrics, sample
 from tests.integration.redis_server import PASSWORD, RedisServer, redis_server
 
 NAME = "f" * 64
@@ -137,19 +133,6 @@ async def test_a_frozen_server_costs_a_bounded_time_and_is_then_left_alone(serve
         server.thaw()
         assert await here.probed(GOOD_PROBES) is RedisMode.UP
         assert await here.found() == PAYLOAD
-
-
-async def test_a_server_that_is_frozen_from_the_start_is_no_different(server: RedisServer) -> None:
-    server.freeze()
-    async with replica(server.url) as here:
-        assert await here.probed(FAILURE_THRESHOLD) is RedisMode.DOWN
-
-
-async def test_a_paused_server_is_a_hung_one(server: RedisServer) -> None:
-    async with replica(server.url) as here:
-        await here.put()
-        server.ask("CLIENT", "PAUSE", "60000", "ALL")
-        assert await here.away() is Fault.TIMEOUT
 
 
 async def test_a_server_that_only_writes_hang_on_goes_on_being_read(server: RedisServer) -> None:
@@ -414,38 +397,6 @@ async def test_a_key_of_another_type_is_removed(server: RedisServer, command: tu
         assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="wrong_type") == 1.0
 
 
-async def test_a_value_copied_to_another_question_is_not_its_answer(server: RedisServer) -> None:
-    async with replica(server.url) as here:
-        await here.put()
-        server.ask("COPY", f"test:{SCHEMA}:0:{NAME}", f"test:{SCHEMA}:0:another")
-        assert await here.found("another") is None
-
-
-@pytest.mark.parametrize(
-    "command", [("SET", "garbage"), ("SET", "9" * 40), ("SET", "9223372036854775807"), ("RPUSH", "x")]
-)
-async def test_clearing_beside_what_is_no_number_ends_no_writing(server: RedisServer, command: tuple[str, str]) -> None:
-    verb, value = command
-    server.ask(verb, "test:generation", value)
-    async with replica(server.url) as here:
-        assert await here.entries.clear()
-        await here.put()
-        assert await here.found() == PAYLOAD
-        assert (here.redis.mode, here.redis.failures) == (RedisMode.UP, 0)
-
-
-async def test_a_flushed_server_is_simply_empty(server: RedisServer) -> None:
-    async with replica(server.url) as here:
-        await here.entries.clear()
-        cleared = here.generation.number
-        await here.put()
-        server.ask("FLUSHALL")
-        assert await here.found() is None
-        await here.put()
-        assert await here.found() == PAYLOAD
-        assert (here.redis.mode, here.generation.number) == (RedisMode.UP, cleared)
-
-
 async def test_three_thousand_callers_who_leave_at_random_moments_mix_no_answers_up(server: RedisServer) -> None:
     draw = random.Random(11)
     names = [f"{number:064x}" for number in range(50)]
@@ -473,38 +424,6 @@ async def test_three_thousand_callers_who_leave_at_random_moments_mix_no_answers
         assert sample(here.metrics, "llm_provider_cache_corrupt_total", flaw="corrupt") == 0.0
 
 
-async def test_a_reply_that_comes_too_late_is_not_the_reply_to_the_next_command() -> None:
-    late_one_arrived = asyncio.Event()
-    connected: list[asyncio.StreamWriter] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Give each PING its own text back; the first only together with what comes next on its connection."""
-        connected.append(writer)
-        is_late, replies = len(connected) == 1, b""
-        while command := await reader.read(1000):
-            *_, text, _ = command.split(b"\r\n")
-            replies += b"+" + text + b"\r\n"
-            if is_late:
-                is_late = False
-                late_one_arrived.set()
-            else:
-                writer.write(replies)
-                replies = b""
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as slow:
-        connections = Connections(f"redis://127.0.0.1:{slow.sockets[0].getsockname()[1]}", connections=1)
-        try:
-            late = asyncio.create_task(connections.send(("PING", "late")))
-            await late_one_arrived.wait()
-            late.cancel()
-            await asyncio.wait([late])
-            assert await connections.send(("PING", "next")) == [b"next"]
-        finally:
-            await connections.close()
-    assert (late.cancelled(), len(connected)) == (True, 2)
-
-
 async def test_commands_that_run_out_of_time_give_their_connections_back(server: RedisServer) -> None:
     draw = random.Random(5)
     connections = Connections(server.url, connections=4)
@@ -524,31 +443,3 @@ async def test_commands_that_run_out_of_time_give_their_connections_back(server:
         await connections.close()
     assert late > 0
     assert together == [[f"value-{number}".encode()] for number in range(4)]
-
-
-async def test_a_thousand_questions_that_begin_alike_have_a_thousand_answers(server: RedisServer) -> None:
-    questions = []
-    for number in range(1_000):
-        changed = replace(prompt(), essay_a=Essay("x" * 2_000 + f" {number}"))
-        questions.append(request(prompt=changed).fingerprint())
-    async with replica(server.url) as here, replica(server.url) as there:
-        caches = [_manager(one) for one in (here, there)]
-        for number, key in enumerate(questions):
-            caches[0].put(key, reply(model=f"model-{number}"), ttl_s=60)
-            await here.behind.finish()
-        found = [await caches[1].get(key) for key in questions]
-    assert all(reply is None or reply.reply.purchase.model == f"model-{number}" for number, reply in enumerate(found))
-    assert len(found) - found.count(None) > 900  # on a busy machine Redis may take longer than it is given
-
-
-def _manager(one: Replica) -> CacheManagerImpl:
-    return CacheManagerImpl(
-        local=LocalCache(size_bytes=10_000_000, max_entries=2_000, clock=time.monotonic, on_evict=lambda: None),
-        shared=one.entries,
-        generation=one.generation,
-        local_ttl_s=300,
-        near_ttl_s=2.0,
-        is_alone=False,
-        metrics=one.metrics,
-        jitter=random.uniform,
-    )

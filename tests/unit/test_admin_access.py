@@ -92,13 +92,6 @@ def test_after_some_wrong_keys_none_is_looked_at_for_a_while() -> None:
     door.check(KEY, peer=PEER)
 
 
-def test_one_address_locks_no_other_out() -> None:
-    door = access()
-    refused(door, times=MOST_FAILURES)
-
-    door.check(KEY, peer="10.0.0.8")
-
-
 def test_the_addresses_of_one_ipv6_site_are_one() -> None:
     door = access()
     for number in range(MOST_FAILURES):

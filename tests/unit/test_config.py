@@ -177,8 +177,9 @@ def test_who_has_a_key_or_a_url_is_configured(monkeypatch: pytest.MonkeyPatch) -
     assert Settings.from_environment().configured_providers() == expected
 
 
-def test_a_misspelt_variable_is_refused_with_a_guess(refused: Refused) -> None:
-    assert re.match(rf"{PREFIX}PROT: .*did you mean {PREFIX}PORT\?", refused(PROT=CANARY))
+@pytest.mark.parametrize(("misspelt", "meant"), [("PROT", "PORT"), ("ANTROPIC_API_KEY", "ANTHROPIC_API_KEY")])
+def test_a_misspelt_variable_is_refused_with_a_guess(misspelt: str, meant: str, refused: Refused) -> None:
+    assert re.match(rf"{PREFIX}{misspelt}: .*did you mean {PREFIX}{meant}\?", refused(**{misspelt: CANARY}))
 
 
 @pytest.mark.parametrize(
@@ -187,6 +188,12 @@ def test_a_misspelt_variable_is_refused_with_a_guess(refused: Refused) -> None:
         ("PORT", CANARY),
         ("PORT", "0"),
         ("USE_MOCK_LLM", CANARY),
+        ("LOCAL_CACHE_SIZE_MB", "1.5"),
+        ("MOCK_ERROR_RATE", f"0.{CANARY}"),
+        ("LLM_REQUEST_TIMEOUT", "-1"),
+        ("LOG_LEVEL", CANARY),
+        ("PROVIDER_SELECTION_STRATEGY", CANARY),
+        ("DEFAULT_LLM_PROVIDER", CANARY),
         ("LLM_REQUEST_TIMEOUT", "inf"),
         ("LLM_REQUEST_TIMEOUT", "nan"),
         ("LLM_DEFAULT_TEMPERATURE", "2.1"),
@@ -295,6 +302,12 @@ def test_the_vendors_are_asked_where_their_own_clients_ask(monkeypatch: pytest.M
     assert Settings.from_environment() == default
     assert default.openai.base_url == expected["OPENAI"]
     assert default.internal.base_url is None
+
+
+def test_a_secret_file_that_cannot_be_read_is_named_by_the_variable_that_names_it(
+    refused: Refused, tmp_path: Path
+) -> None:
+    assert refused(prefix="", OPENAI_API_KEY_FILE=str(tmp_path / CANARY)).startswith("OPENAI_API_KEY_FILE: ")
 
 
 def test_an_empty_secret_file_is_refused(refused: Refused, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.fakes import new_metrics
 OPENAI = ProviderName.OPENAI
 
 
-def test_traffic() -> None:
+def test_the_report_counts_answers_errors_and_who_left() -> None:
     metrics, history = new_metrics(), Mock()
     history.failures_by_code.return_value = {ErrorCode.TIMEOUT: 4, ErrorCode.RATE_LIMIT: 3}
     metrics.requests.of(OPENAI, "other", "comparison", "success").inc(20)
@@ -24,7 +24,7 @@ def test_traffic() -> None:
     assert told.errors_by_type == {ErrorCode.TIMEOUT: 4, ErrorCode.RATE_LIMIT: 3}
 
 
-def test_saturation() -> None:
+def test_the_report_says_how_full_the_service_and_each_provider_are() -> None:
     metrics = new_metrics()
     metrics.in_flight.set(5)
     metrics.admission_queue.set(6)
@@ -37,7 +37,7 @@ def test_saturation() -> None:
     assert (judge.in_flight, judge.limit, judge.waiting, judge.paused_s) == (3, 10, 4, 1.2)
 
 
-def test_events() -> None:
+def test_the_report_says_what_became_of_the_events() -> None:
     metrics = new_metrics()
     topic = ProcessingEvent.LLM_REQUEST_STARTED.topic
     metrics.events.of(ProcessingEvent.LLM_REQUEST_STARTED).inc(30)
