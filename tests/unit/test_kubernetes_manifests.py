@@ -20,7 +20,9 @@ def manifest(name: str) -> dict[str, Any]:
 
 POD: dict[str, Any] = manifest("deployment")["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
-CONFIGURED: dict[str, str] = manifest("config-map")["data"]
+CONFIGURED = dict(
+    line.split("=", 1) for line in (MANIFESTS / "settings.env").read_text().splitlines() if not line.startswith("#")
+)
 SECRETS: dict[str, str] = manifest("secret.example")["stringData"]
 
 
@@ -35,7 +37,14 @@ def test_what_is_a_secret_stands_in_the_secret() -> None:
     assert not any(SECRETS.values())
 
 
-def test_the_values_of_the_config_map_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_the_settings_is_rolled_out() -> None:
+    """Kustomize puts a digest of them into the name to which the pods refer; pods would not notice a change else."""
+    (settings,) = manifest("kustomization")["configMapGenerator"]
+    assert settings == {"name": CONTAINER["envFrom"][0]["configMapRef"]["name"], "envs": ["settings.env"]}
+    assert "generatorOptions" not in manifest("kustomization")
+
+
+def test_the_values_of_the_settings_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in CONFIGURED.items():
         monkeypatch.setenv(name, value)
     settings = Settings.from_environment()
