@@ -2,8 +2,10 @@
 FROM python:3.11-slim-bookworm AS builder
 WORKDIR /build
 COPY requirements.lock ./
+# Only wheels: to build from source, pip would fetch tools that no lock pins.
 RUN python -m venv --without-pip /venv \
-    && pip --python /venv install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+    && pip --python /venv install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps \
+       --only-binary :all: -r requirements.lock
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="llm-provider-service" \

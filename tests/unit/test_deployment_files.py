@@ -38,6 +38,13 @@ def test_the_image_installs_no_installer_beside_the_service() -> None:
     assert "venv --without-pip /venv" in instructions("RUN")[0]
 
 
+def test_the_image_installs_nothing_that_the_lock_does_not_pin() -> None:
+    _, install = instructions("RUN")[0].split("&&")
+    assert {"--require-hashes", "--no-deps", "--only-binary :all:"} <= set(
+        re.findall(r"--only-binary \S+|--\S+", install)
+    )
+
+
 def test_the_image_s_user_reads_files_that_a_umask_kept_from_others(tmp_path: Path) -> None:
     (tmp_path / "api").mkdir(mode=0o700)
     (tmp_path / "api" / "room.py").touch(mode=0o600)
