@@ -212,6 +212,7 @@ async def test_a_bad_time_limit_is_refused(client: Client, value: str) -> None:
         "application/x-www-form-urlencoded",
         "application/json; charset=utf-16",
         "application/json; charset=latin-1",
+        "application/json" + "; a=b" * 1000,
         "application/jsonl",
         'application/json; profile="x"; charset=latin-1',
         'application/json; charset=""',
