@@ -54,17 +54,13 @@ def _repeated_headers(error_body: VendorError) -> Mapping[str, str]:
     """OpenRouter writes the limits of free models into the body, with or without the same headers."""
     headers = at(error_body.error, "metadata", "headers")
     named = headers.items() if isinstance(headers, dict) and len(headers) <= MOST_ITEMS else ()
-    return {
-        name.lower(): value
-        for name, value in named
-        if isinstance(value, str) and max(len(name), len(value)) <= LONGEST_TEXT
-    }
+    return {name.lower(): value for name, value in named if isinstance(value, str)}
 
 
 def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[tuple[float, float | None]]:
     """For each limit, the wait until its reset and what remains of it, None if unknown."""
     for name, reset in headers.items():
-        limit = _RESET.match(name.lower())
+        limit = _RESET.match(name.lower()) if max(len(name), len(reset)) <= LONGEST_TEXT else None
         if limit is None:
             continue
         vendor, before, after = limit.groups()

@@ -61,6 +61,12 @@ def test_a_wait_of_no_plausible_form_is_not_read(error: JsonObject) -> None:
     assert failure_of_answer(429, {}, {"error": error}, now_s=0.0).retry_after_s is None
 
 
+def test_nor_is_a_header_of_no_plausible_length() -> None:
+    """There may be a thousand of them."""
+    headers = {"x-ratelimit-reset": f"{' ' * 1000}Mon, 23 Nov 2026 12:00:00 GMT"}
+    assert failure_of_answer(429, headers, None, now_s=0.0).retry_after_s is None
+
+
 def test_of_thousands_of_details_none_is_read() -> None:
     violation = {"violations": [{"quotaId": "RequestsPerDay"}]}
     assert type(failure_of_answer(429, {}, {"error": {"details": [violation]}}, now_s=0.0)) is QuotaExceededError
