@@ -141,7 +141,7 @@ def _type(schema: JsonObject) -> str:
 
 
 def _limits(schema: JsonObject) -> Iterator[str]:
-    if "format" in schema and schema["type"] != "integer":  # what holds everywhere says how large those are
+    if "format" in schema and schema["type"] == "string":  # what holds everywhere says how large numbers are
         yield schema["format"]
     for name, words in {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}.items():
         if name in schema and abs(schema[name]) < FAR:

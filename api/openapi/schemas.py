@@ -24,9 +24,9 @@ JSON_VALUE: JsonObject = {
 
 
 class _AsPublished(GenerateJsonSchema):
-    """Omits titles, which repeat names, describes `Any` as what strict parsing accepts, and tells an integer's size.
+    """Omits titles, which repeat names, describes `Any` as what strict parsing accepts, and tells a number's size.
 
-    Generators of clients take an integer of no format for one of 32 bits, and may take a field with a default for one
+    Generators of clients take a number of no format for one of 32 bits, and may take a field with a default for one
     that is always sent. A default of null says nothing more than `optional` and is omitted; without another one they
     would take the field for one that may be null.
     """
@@ -39,6 +39,9 @@ class _AsPublished(GenerateJsonSchema):
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         return {**super().int_schema(schema), "format": "int64"}
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        return {**super().float_schema(schema), "format": "double"}
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         described = super().default_schema(schema)

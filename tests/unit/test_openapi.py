@@ -168,12 +168,13 @@ def parts(of: object) -> Iterator[JsonObject]:
         yield from parts(inner)
 
 
-def test_every_integer_of_a_body_is_one_of_64_bits_for_every_client() -> None:
-    """Generators take one of no format for 32 bits, and do not compile a bound beyond 64."""
-    integers = [part for part in parts(DOCUMENT["components"]["schemas"]) if part.get("type") == "integer"]
-    assert integers
-    assert {part.get("format") for part in integers} == {"int64"}
-    assert all(part.get("maximum", 0) < 2**63 for part in integers)
+@pytest.mark.parametrize(("kind", "size"), [("integer", "int64"), ("number", "double")])
+def test_every_number_of_a_body_is_one_of_64_bits_for_every_client(kind: str, size: str) -> None:
+    """Generators take one of no format for 32 bits, and do not compile the bound of an integer beyond 64."""
+    numbers = [part for part in parts(DOCUMENT["components"]["schemas"]) if part.get("type") == kind]
+    assert numbers
+    assert {part.get("format") for part in numbers} == {size}
+    assert all(part.get("maximum", 0) < 2**63 for part in numbers)
 
 
 def test_no_title_repeats_a_name() -> None:
