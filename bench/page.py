@@ -112,9 +112,9 @@ def _shrunk(rounds: Rounds) -> Iterator[str]:
     slower, others = list(compress(ratios, gave_back)), list(compress(ratios, map(not_, gave_back)))
     if slower:
         yield (
-            f"In {len(slower)} of {len(ratios)} rounds Portkey's process had given memory back and was slower, perhaps "
-            f"for its suspension between slices (below): judged misses were {median(slower):.2f} times as many as its "
-            f"answers in them, and {median(others):.2f} times in the others. The targets count all rounds."
+            f"In {len(slower)} of {len(ratios)} rounds Portkey's process had given memory back and was slower, which "
+            f"comes of its suspension between slices (below): judged misses were {median(slower):.2f} times as many as "
+            f"its answers in them, and {median(others):.2f} times in the others. The targets count all rounds."
         )
 
 
