@@ -12,9 +12,9 @@ from redis import exceptions
 from structlog.testing import capture_logs
 
 from implementations.resilience.call import REDIS_TIMEOUT_S
-from implementations.shared_state import lateness, shared_redis
+from implementations.shared_state import lateness
 from implementations.shared_state.connections import Command
-from implementations.shared_state.faults import Fault, RedisAwayError, fault_of
+from implementations.shared_state.faults import Fault, RedisAwayError
 from implementations.shared_state.lateness import ONE_STALL_S, SLOW_S, Lateness
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, Access, Exchange, RedisMode
@@ -49,21 +49,26 @@ def mode_of(replica: Replica) -> RedisMode:
     return replica.redis.mode
 
 
-async def failed(replica: Replica, *, times: int = 1) -> None:
+async def failed(
+    replica: Replica, *, times: int = 1, timeout_s: float = REDIS_TIMEOUT_S, time_counts: bool = True
+) -> Fault:
     for _ in range(times):
-        with pytest.raises(RedisAwayError):
-            await replica.redis.read(READ)
+        with pytest.raises(RedisAwayError) as away:
+            await replica.redis.read(READ, timeout_s=timeout_s, time_counts=time_counts)
+    return away.value.fault
+
+
+@pytest.fixture
+def every_stall_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A millisecond is slow, and what is late in the same moment is late each time."""
+    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
+    monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
 
 
 async def down(replica: Replica) -> None:
     replica.server.broken = ConnectionRefusedError()
     await failed(replica, times=FAILURE_THRESHOLD)
     assert mode_of(replica) is RedisMode.DOWN
-
-
-@pytest.mark.parametrize(("error", "fault"), FAULTS, ids=lambda value: type(value).__name__)
-def test_every_failure_of_redis_py_has_a_name(error: Exception, fault: Fault) -> None:
-    assert fault_of(error) is fault
 
 
 @pytest.mark.parametrize(("error", "fault"), FAULTS, ids=lambda value: type(value).__name__)
@@ -81,29 +86,20 @@ async def test_a_failure_is_counted_by_its_name_and_its_text_is_told_nowhere(err
     assert SECRET not in str(lines)
 
 
-async def test_a_few_failures_in_a_row_stop_the_asking() -> None:
-    replica = Replica()
-    await down(replica)
-    asked = len(replica.server.sent)
-    await failed(replica, times=5)
-    with pytest.raises(RedisAwayError) as away:
-        await replica.redis.write(WRITE)
-
-    assert away.value.fault is Fault.AWAY
-    assert len(replica.server.sent) == asked
-    assert (replica.redis.cause, replica.redis.failures) == (Fault.CONNECTION, FAILURE_THRESHOLD)
-
-
-async def test_traffic_never_tries_a_redis_that_is_down_however_long_it_is() -> None:
+async def test_a_few_failures_in_a_row_stop_the_asking_for_however_long() -> None:
     replica = Replica()
     await down(replica)
     replica.server.broken = None
     replica.clock.advance(100_000)
     asked = len(replica.server.sent)
-    await failed(replica)
+    assert await failed(replica, times=5) is Fault.AWAY
+    with pytest.raises(RedisAwayError) as away:
+        await replica.redis.write(WRITE)
 
+    assert away.value.fault is Fault.AWAY
     assert len(replica.server.sent) == asked
-    assert mode_of(replica) is RedisMode.DOWN
+    assert (replica.redis.mode, replica.redis.cause) == (RedisMode.DOWN, Fault.CONNECTION)
+    assert replica.redis.failures == FAILURE_THRESHOLD
 
 
 async def test_enough_good_probes_bring_it_back_without_any_traffic() -> None:
@@ -203,19 +199,13 @@ async def test_a_wrong_password_is_believed_at_once(command: Command) -> None:
     assert (replica.redis.mode, replica.redis.cause) == (RedisMode.DOWN, Fault.AUTHENTICATION)
 
 
-@pytest.mark.parametrize(
-    ("refusal", "mode"),
-    [
-        (exceptions.ReadOnlyError(), RedisMode.READ_ONLY),
-        (exceptions.OutOfMemoryError(), RedisMode.READ_ONLY),
-    ],
-)
-async def test_one_refused_read_ends_what_the_refusal_is_about(refusal: Exception, mode: RedisMode) -> None:
+@pytest.mark.parametrize("refusal", [exceptions.ReadOnlyError(), exceptions.OutOfMemoryError()])
+async def test_one_refused_read_ends_what_the_refusal_is_about(refusal: Exception) -> None:
     replica = Replica()
     replica.server.broken = refusal
     await failed(replica)
 
-    assert mode_of(replica) is mode
+    assert mode_of(replica) is RedisMode.READ_ONLY
 
 
 @pytest.mark.parametrize(
@@ -373,17 +363,13 @@ async def _has_no_connection(*_: Command, on_turn: Callable[[], object]) -> list
     ("send", "fault", "mode"),
     [(_hangs, Fault.TIMEOUT, RedisMode.DOWN), (_has_no_connection, Fault.POOL, RedisMode.UP)],
 )
+@pytest.mark.usefixtures("every_stall_counts")
 async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
-    monkeypatch: pytest.MonkeyPatch, send: Callable[..., object], fault: Fault, mode: RedisMode
+    send: Callable[..., object], fault: Fault, mode: RedisMode
 ) -> None:
-    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
-    monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
     replica = Replica()
     with patch.object(replica.server, "send", send):
-        for _ in range(FAILURE_THRESHOLD):
-            with pytest.raises(RedisAwayError) as away:
-                await replica.redis.read(READ, timeout_s=0.002)
-            assert away.value.fault is fault
+        assert await failed(replica, times=FAILURE_THRESHOLD, timeout_s=0.002) is fault
     assert mode_of(replica) is mode
     assert sample(replica.metrics, "llm_provider_redis_failures_total", fault=fault) == FAILURE_THRESHOLD
 
@@ -392,11 +378,10 @@ async def test_who_gets_no_connection_in_time_cannot_say_that_redis_hangs(
     ("waits_s", "others_are_answered", "mode"),
     [(0.0015, True, RedisMode.UP), (0.0015, False, RedisMode.DOWN), (0.0, True, RedisMode.DOWN)],
 )
+@pytest.mark.usefixtures("every_stall_counts")
 async def test_who_got_a_connection_late_may_say_that_redis_hangs_only_if_nobody_is_answered(
-    monkeypatch: pytest.MonkeyPatch, *, waits_s: float, others_are_answered: bool, mode: RedisMode
+    *, waits_s: float, others_are_answered: bool, mode: RedisMode
 ) -> None:
-    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
-    monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
     replica = Replica()
 
     async def late(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
@@ -413,28 +398,15 @@ async def test_who_got_a_connection_late_may_say_that_redis_hangs_only_if_nobody
         replica.clock.advance(0.0001)
         return [b""]
 
-    for _ in range(FAILURE_THRESHOLD):
-        with patch.object(replica.server, "send", late), pytest.raises(RedisAwayError):
-            await replica.redis.read(READ, timeout_s=0.002)
+    with patch.object(replica.server, "send", late):
+        await failed(replica, times=FAILURE_THRESHOLD, timeout_s=0.002)
     assert mode_of(replica) is mode
 
 
-async def test_a_hang_ends_when_the_caller_s_patience_does() -> None:
+async def test_a_hang_ends_with_the_patience_of_the_caller_and_who_had_hardly_any_cannot_say_that_redis_hangs() -> None:
     replica = Replica()
     replica.server.hangs = True
-    with pytest.raises(RedisAwayError) as away:
-        await replica.redis.read(READ, timeout_s=0.001)
-
-    assert away.value.fault is Fault.TIMEOUT
-
-
-async def test_who_has_hardly_any_time_cannot_say_that_redis_hangs() -> None:
-    replica = Replica()
-    replica.server.hangs = True
-    for _ in range(2 * FAILURE_THRESHOLD):
-        with pytest.raises(RedisAwayError):
-            await replica.redis.read(READ, timeout_s=0.001)
-
+    assert await failed(replica, times=2 * FAILURE_THRESHOLD, timeout_s=0.001) is Fault.TIMEOUT
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
 
 
@@ -447,16 +419,11 @@ async def test_a_report_that_takes_long_is_given_and_says_nothing_about_redis() 
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
 
 
-async def test_a_report_that_takes_too_long_says_nothing_about_redis_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_redis, "REDIS_TIMEOUT_S", 0.001)
-    monkeypatch.setattr(lateness, "SLOW_S", 0.001)
-    monkeypatch.setattr(lateness, "ONE_STALL_S", 0.0)
+@pytest.mark.usefixtures("every_stall_counts")
+async def test_a_report_that_takes_too_long_says_nothing_about_redis_either() -> None:
     replica = Replica()
     replica.server.hangs = True
-    for _ in range(2 * FAILURE_THRESHOLD):
-        with pytest.raises(RedisAwayError):
-            await replica.redis.read(READ, time_counts=False)
-
+    await failed(replica, times=2 * FAILURE_THRESHOLD, timeout_s=0.001, time_counts=False)
     assert (replica.redis.mode, replica.redis.failures) == (RedisMode.UP, 0)
 
 
@@ -474,9 +441,7 @@ async def test_reports_do_not_forgive_slow_reads() -> None:
 async def test_a_report_is_not_asked_of_a_redis_that_is_down_and_counts_a_lost_connection() -> None:
     replica = Replica()
     replica.server.broken = ConnectionRefusedError()
-    for _ in range(FAILURE_THRESHOLD + 5):
-        with pytest.raises(RedisAwayError):
-            await replica.redis.read(READ, time_counts=False)
+    await failed(replica, times=FAILURE_THRESHOLD + 5, time_counts=False)
 
     assert (replica.redis.mode, len(replica.server.sent)) == (RedisMode.DOWN, FAILURE_THRESHOLD)
 
