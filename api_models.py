@@ -1158,7 +1158,7 @@ class CostTracked(RequestEventData):
     caller: the one it was made for; the others sharing it pay nothing. Of an attempt that timed out or broke off, or
     whose answer could not be read, there is none, though the provider may have billed it.
 
-    model: the one that answered. request_timestamp: when the provider was turned to, the same for all attempts;
+    model: the one that answered. request_timestamp: when the service turned to the provider, the same for all attempts;
     response_time_ms: of this attempt.
     """
 
