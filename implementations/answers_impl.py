@@ -168,8 +168,9 @@ class AnswersImpl:
     async def _purchase(self, key: str, candidate: Candidate, flight: Call) -> ProviderReply:
         """The flight: it belongs to no single request, so its deadline is a candidate's share of a full request's."""
         generation = self._cache.generation
+        flight.record.on_attempt = self._receipts.issuer(self._query, candidate.request)
         try:
-            with calling(flight), self._receipts.issued(self._query, candidate.request, flight.record.attempts):
+            with calling(flight):
                 reply = await candidate.provider.generate_comparison(candidate.request)
         except CostLimitExceededError:  # our own limit, not a provider failure
             raise

@@ -94,8 +94,8 @@ class ProviderTesterImpl:
         return await self._flights.join(uuid4(), lambda: self._buy(query, request, judge))
 
     async def _buy(self, query: ComparisonQuery, request: ProviderRequest, judge: Judge) -> ProviderReply:
-        with self._receipts.issued(query, request, current_call().record.attempts):
-            return await judge.metered.generate_comparison(request)
+        current_call().record.on_attempt = self._receipts.issuer(query, request)
+        return await judge.metered.generate_comparison(request)
 
     def _report(
         self, name: ProviderName, began_s: float, message: str, *, model: str | None = None, success: bool = False

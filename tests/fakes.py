@@ -425,8 +425,9 @@ def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
         duration_s=1.0,
         purchase=bought,
     )
-    (told,) = request_events.purchases(query(caller=caller), request(), [attempt], service_name="s", requested_at=NOON)
-    return told
+    return request_events.purchased(
+        query(caller=caller), request(), attempt, bought, service_name="s", requested_at=NOON
+    )
 
 
 def current_settings(**changes: Any) -> CurrentSettings:

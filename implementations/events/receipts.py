@@ -1,7 +1,6 @@
 """Publishes a cost event for each billed attempt and charges it to its caller, for comparisons and paid tests."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 
 from implementations.events import request_events
@@ -25,15 +24,17 @@ class Receipts:
         self._metrics = metrics
         self._now = now
 
-    @contextmanager
-    def issued(self, query: ComparisonQuery, request: ProviderRequest, attempts: Sequence[Attempt]) -> Iterator[None]:
-        """On exit, however it comes about, publish once for each billed attempt."""
+    def issuer(self, query: ComparisonQuery, request: ProviderRequest) -> Callable[[Attempt], None]:
+        """For what is bought from now on: called with each attempt, it publishes once for each that was billed."""
         requested_at = self._now()
-        try:
-            yield
-        finally:
-            for event in request_events.purchases(
-                query, request, attempts, service_name=self._service_name, requested_at=requested_at
-            ):
-                self._events.publish(event)
-                self._metrics.caller_purchased(event)
+
+        def issue(attempt: Attempt) -> None:
+            if attempt.purchase is None:
+                return
+            event = request_events.purchased(
+                query, request, attempt, attempt.purchase, service_name=self._service_name, requested_at=requested_at
+            )
+            self._events.publish(event)
+            self._metrics.caller_purchased(event)
+
+        return issue

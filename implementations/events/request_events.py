@@ -1,6 +1,5 @@
 """Builds the events about one request; the code that handles the request publishes them."""
 
-from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from api_models import (
@@ -10,6 +9,7 @@ from api_models import (
     CostTracked,
     ProviderFailed,
     ProviderName,
+    Purchase,
     RequestCompleted,
     RequestStarted,
 )
@@ -101,31 +101,30 @@ def provider_failed(query: ComparisonQuery, candidate: Candidate, failure: Servi
     )
 
 
-def purchases(
+def purchased(
     query: ComparisonQuery,
     request: ProviderRequest,
-    attempts: Iterable[Attempt],
+    attempt: Attempt,
+    purchase: Purchase,
     *,
     service_name: str,
     requested_at: datetime,
-) -> Iterator[CostTracked]:
-    """One event for each billed attempt, whether or not its answer was usable."""
-    for attempt in attempts:
-        if attempt.purchase is not None:
-            yield CostTracked(
-                provider=attempt.provider,
-                correlation_id=query.correlation_id,
-                metadata=query.metadata,
-                model=attempt.purchase.model,
-                request_type=REQUEST_TYPE,
-                cost_estimate_usd=attempt.purchase.cost_usd,
-                token_usage=attempt.purchase.usage.as_token_usage(),
-                user_id=query.user_id,
-                caller=query.caller,
-                service_name=service_name,
-                request_timestamp=requested_at,
-                response_time_ms=round(attempt.duration_s * 1000),
-                cached=False,
-                cache_cost_savings_usd=0.0,
-                prompt_sha256=request.prompt.sha256,
-            )
+) -> CostTracked:
+    """An attempt was billed, whether or not its answer was usable."""
+    return CostTracked(
+        provider=attempt.provider,
+        correlation_id=query.correlation_id,
+        metadata=query.metadata,
+        model=purchase.model,
+        request_type=REQUEST_TYPE,
+        cost_estimate_usd=purchase.cost_usd,
+        token_usage=purchase.usage.as_token_usage(),
+        user_id=query.user_id,
+        caller=query.caller,
+        service_name=service_name,
+        request_timestamp=requested_at,
+        response_time_ms=round(attempt.duration_s * 1000),
+        cached=False,
+        cache_cost_savings_usd=0.0,
+        prompt_sha256=request.prompt.sha256,
+    )

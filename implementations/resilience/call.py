@@ -63,10 +63,12 @@ class Record:
     """Attempts in order, and seconds spent by kind. redis_s: all waits for Redis, those before a flight included.
 
     is_abandoned: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
-    provider_request_id: the provider's own name for the attempt under way, once it has answered with one.
+    provider_request_id: the provider's own name for the attempt under way, once it has answered with one. on_attempt:
+    called with each attempt as it ends.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
+    on_attempt: Callable[[Attempt], None] = lambda _: None
     cache_s: float = 0.0
     redis_s: float = 0.0
     queued_s: float = 0.0
@@ -74,6 +76,11 @@ class Record:
     replaced_connection: bool = False
     is_abandoned: bool = False
     provider_request_id: str | None = None
+
+    def ended(self, attempt: Attempt) -> None:
+        """An attempt has ended."""
+        self.attempts.append(attempt)
+        self.on_attempt(attempt)
 
     def add(self, other: Self) -> None:
         """Merge another record, as far as it is complete by now."""

@@ -82,7 +82,7 @@ class Metered:
         self._budget.settle(reservation, outcome, purchase)
         record = current_call().record
         record.upstream_s += elapsed_s
-        record.attempts.append(
+        record.ended(
             Attempt(
                 provider=request.provider,
                 model=request.model,

@@ -513,9 +513,10 @@ async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it
     assert [attempt.provider for attempt in result.attempts] == [OPENAI, ANTHROPIC]
     assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == 1.0
     assert result.cost_usd == harness.completed().cost_estimate == 0.625
+    assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5]
     late.go.set()
     await settle()
-    assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.5, 0.125, 0.25]
+    assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5, 0.25]
 
 
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
