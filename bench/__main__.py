@@ -120,7 +120,7 @@ class Bench:
 
 def main() -> None:
     """Measure, or write down what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("what", choices=("short", "full", "peers", "footprint", "scaling", "profile", "page"))
     parser.add_argument("--rounds", type=positive(int), default=ROUNDS, help="of peers")
     parser.add_argument("--requests", type=positive(int), default=FEWEST_REQUESTS, help="of footprint")

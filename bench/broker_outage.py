@@ -50,7 +50,7 @@ ROUNDS = {"latency": 10, "budget": 3}
 
 def main() -> int:
     """Run one measurement in a folder of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.broker_outage", description=__doc__)
     parser.add_argument("measurement", choices=MEASUREMENTS)
     parser.add_argument("--comparisons", type=positive(int), help="how many; of each service and round for latency")
     parser.add_argument("--rounds", type=positive(int), help="of latency and budget")

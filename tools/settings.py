@@ -25,7 +25,7 @@ ENV_EXAMPLE = Path(".env.example")
 
 def main() -> int:
     """Return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.settings", description=__doc__)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--write", action="store_true", help="write .env.example and docs/settings.md")
     either.add_argument("--check", action="store_true", help="fail when they are out of date")
