@@ -11,8 +11,9 @@ from redis import Redis
 
 from bench.machine import version_of
 from bench.processes import HOST, ROOT, Running
-from bench.setups import Need, World, redis_at
+from bench.setups import Need, World, judged_by
 from bench.stage import Stage
+from tests.integration.dialects import OPENAI
 from tests.integration.service_process import free_port
 
 CONFIG = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
@@ -63,7 +64,7 @@ class Fleet:
 
     def redis_connections(self) -> int:
         """Of all replicas together."""
-        with Redis.from_url(f"redis://{self.world.needs[Need.REDIS]}") as redis:
+        with Redis.from_url(f"redis://{self.world.addresses[Need.REDIS]}") as redis:
             return int(redis.info("clients")["connected_clients"]) - 1
 
     def restart(self, replica: Replica, *, told_before: bool) -> int:
@@ -92,7 +93,7 @@ def fleet_of(stage: Stage, count: int, *, delay_ms: float, settings: Mapping[str
     """That many replicas with these settings, and a provider that takes delay_ms."""
     with ExitStack() as stack:
         world = stack.enter_context(stage.world(delay_ms=delay_ms, needs=(Need.REDIS,)))
-        given = redis_at(lambda known: known.needs[Need.REDIS], **settings)(world)
+        given = world.settled(judged_by(OPENAI, REDIS_URL="redis://$redis", **settings))
         replicas = [
             Replica(name=f"replica_{number}", port=free_port(), stage=stage, settings=given)
             for number in range(1, count + 1)

@@ -70,7 +70,11 @@ async def under_way(stage: Stage) -> dict[str, Any]:
     slots = str(FEW + MORE)
     question = _new_questions()
     with stage.world(delay_ms=THINKS_MS) as world:
-        settings = {**MISS.settings(world), "MAX_IN_FLIGHT_REQUESTS": slots, "LLM_MAX_CONCURRENT_REQUESTS": slots}
+        settings = {
+            **world.settled(MISS.settings),
+            "MAX_IN_FLIGHT_REQUESTS": slots,
+            "LLM_MAX_CONCURRENT_REQUESTS": slots,
+        }
         with stage.service(settings) as service:
             callers, looks = [], []
             for count in (FEW, MORE):

@@ -1,9 +1,10 @@
 """What is measured: the server's settings, its environment, and the loads."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from string import Template
 from typing import Literal
 
 import orjson
@@ -30,17 +31,19 @@ class Need(StrEnum):
 
 BareRoute = Literal["plain", "lean", "passing on"]  # the kinds in `bench/bare.py`
 
+Settings = Mapping[str, str]  # without prefix; $provider, $silence, $redis and $kafka stand for a world's addresses
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What surrounds a server. silence: takes connections and says nothing. needs: their addresses."""
+    """What surrounds a server. addresses: of the provider, of what takes connections and says nothing, of needs."""
 
     provider: Running
-    silence: str
-    needs: Mapping[Need, str] = field(default_factory=dict)
+    addresses: Mapping[str, str]
 
-
-Settings = Callable[[World], Mapping[str, str]]
+    def settled(self, settings: Settings) -> Settings:
+        """The same with its addresses."""
+        return {name: Template(value).substitute(self.addresses) for name, value in settings.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """settings: without prefix. provider: whom the caller names. is_new: no question is asked twice.
+    """provider: whom the caller names. is_new: no question is asked twice.
 
     delay_ms, sigma: how long the provider takes. status: of every answer. in_short: part of the short selection.
     bare: not the service but a bare route of this kind.
@@ -64,7 +67,6 @@ class Setup:
     provider: str | None = OPENAI.name
     is_new: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
-    needs: Sequence[Need] = ()
     delay_ms: float = 0.0
     sigma: float = 0.0
     status: int = OK
@@ -72,22 +74,18 @@ class Setup:
     in_short: bool = False
     bare: BareRoute | None = None
 
+    @property
+    def needs(self) -> Sequence[Need]:
+        """Those whose addresses are in its settings."""
+        return [need for need in Need if any(f"${need}" in value for value in self.settings.values())]
+
 
 def judged_by(*dialects: Dialect, below: str = "", **more: str) -> Settings:
     """These providers at the stand-in. below: the path under which it answers differently."""
-
-    def settings(world: World) -> Mapping[str, str]:
-        known: dict[str, str] = {}
-        for dialect in dialects:
-            known |= dialect.variables(world.provider.url + below)
-        return known | more
-
-    return settings
-
-
-def beside(settings: Settings, more: Settings) -> Settings:
-    """Both."""
-    return lambda world: {**settings(world), **more(world)}
+    known: dict[str, str] = {}
+    for dialect in dialects:
+        known |= dialect.variables(f"$provider{below}")
+    return known | more
 
 
 OPENAI_ONLY = judged_by(OPENAI)
@@ -95,46 +93,23 @@ CAPACITY = Run(connections=ENOUGH)
 # The speed of a machine drifts, so the capacity is measured again before each share of it.
 STEPS = tuple(run for share in SHARES for run in (CAPACITY, Run(connections=ENOUGH, share=share)))
 WIDTHS = tuple(Run(connections=connections) for connections in CONNECTIONS)
-
-
-def redis_at(address: Callable[[World], str], **more: str) -> Settings:
-    """The usual provider, and Redis there."""
-    return beside(OPENAI_ONLY, lambda world: {"REDIS_URL": f"redis://{address(world)}/0", **more})
-
-
-def kafka_at(address: Callable[[World], str]) -> Settings:
-    """The usual provider, and Kafka there."""
-    return beside(OPENAI_ONLY, lambda world: {"KAFKA_BOOTSTRAP_SERVERS": address(world)})
-
-
-def collector_at(address: Callable[[World], str]) -> Settings:
-    """The usual provider, and a collector that gets the spans of every request."""
-    return beside(OPENAI_ONLY, lambda world: {"OTLP_ENDPOINT": address(world)})
-
-
 SHOWN_KEY = {"Authorization": f"Bearer {CALLER_KEY}"}
 KEYS_ASKED = {
     "AUTH_MODE": "api_key",
     "CALLER_API_KEYS": orjson.dumps({"bench": [hashlib.sha256(CALLER_KEY.encode()).hexdigest()]}).decode(),
 }
 
-
-def _down(world: World) -> Mapping[str, str]:
-    return {**ANTHROPIC.variables(f"{world.provider.url}/down"), **OPENAI.variables(world.provider.url)}
-
-
 AGAIN = (CAPACITY, Run(connections=ENOUGH, share=0.5)) * 8  # its target has an interval, which takes several windows
 MISS = Setup(name="judged miss, openai", settings=OPENAI_ONLY, runs=(*WIDTHS, *STEPS, *AGAIN), in_short=True)
 HIT = Setup(name="local hit", settings=OPENAI_ONLY, is_new=False, runs=(*WIDTHS, *STEPS), in_short=True)
 REDIS_HIT = Setup(
     name="Redis hit",
-    settings=redis_at(lambda world: world.needs[Need.REDIS], NEAR_CACHE_TTL_SECONDS="0"),
-    needs=(Need.REDIS,),
+    settings=judged_by(OPENAI, REDIS_URL="redis://$redis", NEAR_CACHE_TTL_SECONDS="0"),
     is_new=False,
     runs=WIDTHS,
     in_short=True,
 )
-BARE = Setup(name="bare Quart route", settings=lambda _: {}, bare="plain", runs=WIDTHS, in_short=True)
+BARE = Setup(name="bare Quart route", settings={}, bare="plain", runs=WIDTHS, in_short=True)
 LEAN = replace(BARE, name="leanest Quart route", bare="lean", in_short=False)
 PASSED_ON = replace(BARE, name="bare Quart route that passes the question on", bare="passing on")
 
@@ -162,7 +137,7 @@ SETUPS = (
         runs=(Run(), Run(connections=128)),
     ),
     REDIS_HIT,
-    Setup(name="judged miss with Redis", settings=REDIS_HIT.settings, needs=(Need.REDIS,)),
+    Setup(name="judged miss with Redis", settings=REDIS_HIT.settings),
     Setup(
         name="coalesced: the same question from all, provider takes 50 ms, no cache",
         settings=judged_by(OPENAI, LLM_CACHE_ENABLED="false"),
@@ -176,26 +151,27 @@ SETUPS = (
         status=REFUSED,
         in_short=True,
     ),
-    Setup(name="fallback, first provider's circuit open", settings=_down, provider=None, in_short=True),
-    Setup(name="judged miss, Redis down", settings=redis_at(lambda _: DEAD)),
-    Setup(name="judged miss, Redis hung", settings=redis_at(lambda world: world.silence)),
-    Setup(name="local hit, Redis hung", settings=redis_at(lambda world: world.silence), is_new=False),
-    Setup(name="judged miss with Kafka", settings=kafka_at(lambda world: world.needs[Need.KAFKA]), needs=(Need.KAFKA,)),
-    Setup(name="judged miss, Kafka down", settings=kafka_at(lambda _: DEAD)),
-    Setup(name="judged miss, Kafka hung", settings=kafka_at(lambda world: world.silence)),
+    Setup(
+        name="fallback, first provider's circuit open",
+        settings=judged_by(OPENAI, **judged_by(ANTHROPIC, below="/down")),
+        provider=None,
+        in_short=True,
+    ),
+    Setup(name="judged miss, Redis down", settings=judged_by(OPENAI, REDIS_URL=f"redis://{DEAD}")),
+    Setup(name="judged miss, Redis hung", settings=judged_by(OPENAI, REDIS_URL="redis://$silence")),
+    Setup(name="local hit, Redis hung", settings=judged_by(OPENAI, REDIS_URL="redis://$silence"), is_new=False),
+    Setup(name="judged miss with Kafka", settings=judged_by(OPENAI, KAFKA_BOOTSTRAP_SERVERS="$kafka")),
+    Setup(name="judged miss, Kafka down", settings=judged_by(OPENAI, KAFKA_BOOTSTRAP_SERVERS=DEAD)),
+    Setup(name="judged miss, Kafka hung", settings=judged_by(OPENAI, KAFKA_BOOTSTRAP_SERVERS="$silence")),
     *(
-        Setup(name=f"{name}, traced", settings=collector_at(lambda world: f"{world.provider.url}/otlp"), is_new=is_new)
+        Setup(name=f"{name}, traced", settings=judged_by(OPENAI, OTLP_ENDPOINT="$provider/otlp"), is_new=is_new)
         for name, is_new in (("judged miss", True), ("local hit", False))
     ),
-    Setup(name="judged miss, collector hung", settings=collector_at(lambda world: f"http://{world.silence}")),
+    Setup(name="judged miss, collector hung", settings=judged_by(OPENAI, OTLP_ENDPOINT="http://$silence")),
     Setup(
         name="judged miss as deployed: with Redis, Kafka and callers' keys",
-        settings=beside(
-            redis_at(lambda world: world.needs[Need.REDIS]),
-            beside(kafka_at(lambda world: world.needs[Need.KAFKA]), lambda _: KEYS_ASKED),
-        ),
+        settings=judged_by(OPENAI, REDIS_URL="redis://$redis", KAFKA_BOOTSTRAP_SERVERS="$kafka", **KEYS_ASKED),
         headers=SHOWN_KEY,
-        needs=(Need.REDIS, Need.KAFKA),
     ),
     Setup(
         name="local hit, callers show keys",

@@ -37,11 +37,16 @@ class Stage:
             port, silent_port = free_port(), free_port()
             options = (f"--delay-ms={delay_ms}", f"--sigma={sigma}")
             command = (sys.executable, "-m", "bench.upstream", str(port), str(silent_port), *options)
-            provider = self.process("provider", command, port, {}, ready="/calls", core=self.other_core)
+            provider = stack.enter_context(
+                self.process("provider", command, port, {}, ready="/calls", core=self.other_core)
+            )
             yield World(
-                provider=stack.enter_context(provider),
-                silence=f"{HOST}:{silent_port}",
-                needs={need: stack.enter_context(self._need(need)) for need in needs},
+                provider=provider,
+                addresses={
+                    "provider": provider.url,
+                    "silence": f"{HOST}:{silent_port}",
+                    **{need: stack.enter_context(self._need(need)) for need in needs},
+                },
             )
 
     @contextmanager
@@ -54,7 +59,7 @@ class Stage:
             with self.process("bare", command, port, {}) as bare:
                 yield bare
             return
-        with self.service(setup.settings(world)) as service:
+        with self.service(world.settled(setup.settings)) as service:
             yield service
 
     @contextmanager
