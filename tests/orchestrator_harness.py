@@ -148,3 +148,9 @@ class Harness:
 def harness_of(*script: Any, **changes: Any) -> Harness:
     """With one provider, which plays this script."""
     return Harness({ANTHROPIC: FakeProvider(*script)}, **changes)
+
+
+def in_turn(*outcomes: Any) -> Harness:
+    """Anthropic, OpenAI and Google, asked in this order; each has one outcome."""
+    order = (ANTHROPIC, OPENAI, ProviderName.GOOGLE)
+    return Harness({name: FakeProvider(outcome) for name, outcome in zip(order, outcomes, strict=False)})

@@ -30,7 +30,7 @@ from implementations.judging.catalogue import ModelCatalogue
 from implementations.judging.prompt import build_prompt
 from protocols import ModelTraits, ProviderReply, ProviderRequest
 from tests.fakes import CORRELATION_ID, KNOWN_MODEL, NOON, FakeProvider, booked_today, query, reply, sample
-from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
+from tests.orchestrator_harness import ANTHROPIC, OPENAI_REPLY, Harness, harness_of, in_turn
 
 
 async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
@@ -148,9 +148,7 @@ async def test_an_answer_tells_which_wishes_its_model_could_not_fulfil() -> None
 
 async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> None:
     useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(ContentRefusedError("declined", purchase=useless)), OPENAI: FakeProvider(OPENAI_REPLY)}
-    )
+    harness = in_turn(ContentRefusedError("declined", purchase=useless), OPENAI_REPLY)
     result = await harness.compare(query())
     assert result.cost_usd == 0.625
     assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [0.125, 0.5]
@@ -162,6 +160,6 @@ async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> Non
     "failure", [ProviderTimeoutError("late"), ConnectionLostError("gone"), BrokenReplyError("half")]
 )
 async def test_what_an_attempt_without_a_reply_cost_is_unknown_and_counts_nothing(failure: ProviderError) -> None:
-    harness = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    harness = in_turn(failure, OPENAI_REPLY)
     assert (await harness.compare(query())).cost_usd == 0.5
     assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [0.5]

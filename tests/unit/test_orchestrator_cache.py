@@ -9,7 +9,7 @@ from api_models import CacheMiss, CacheOutcome, CostTracked, SelectionStrategy
 from exceptions import CircuitOpenError, NotCachedError
 from protocols import CacheUse
 from tests.fakes import FakeProvider, Held, query, reply, settle
-from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
+from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of, in_turn
 
 
 async def test_a_known_answer_is_given_to_whoever_asks_the_same_question() -> None:
@@ -108,9 +108,7 @@ async def test_only_if_cached_never_buys() -> None:
 
 
 async def test_only_if_cached_finds_the_answer_of_a_later_candidate() -> None:
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)), OPENAI: FakeProvider(OPENAI_REPLY)}
-    )
+    harness = in_turn(CircuitOpenError("open", retry_after_s=3.0), OPENAI_REPLY)
     await harness.compare(query())
     assert (await harness.compare(query(cache_use=CacheUse.ONLY))).reply == OPENAI_REPLY
 

@@ -28,12 +28,12 @@ from exceptions import (
 from implementations.judging.catalogue import ModelCatalogue
 from protocols import ModelTraits
 from tests.fakes import KNOWN_MODEL, FakeProvider, Held, query, reply, sample, settle
-from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
+from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of, in_turn
 
 
 @pytest.mark.parametrize("failure", [ProviderUnavailableError("overloaded"), ProviderTimeoutError("late")])
 async def test_a_failure_that_asks_for_it_is_answered_by_the_next_provider(failure: ServiceError) -> None:
-    harness = Harness({ANTHROPIC: FakeProvider(failure), OPENAI: FakeProvider(OPENAI_REPLY)})
+    harness = in_turn(failure, OPENAI_REPLY)
     result = await harness.compare(query())
     assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
     assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
@@ -59,7 +59,7 @@ async def test_a_failure_that_another_provider_cannot_mend_ends_the_request() ->
 
 
 async def test_our_own_limit_is_told_as_no_failure_of_a_provider() -> None:
-    harness = Harness({name: FakeProvider(CostLimitExceededError("nothing is left")) for name in (ANTHROPIC, OPENAI)})
+    harness = in_turn(CostLimitExceededError("nothing is left"), CostLimitExceededError("nothing is left"))
     with pytest.raises(CostLimitExceededError):
         await harness.compare(query())
     assert harness.events.of(ProviderFailed) == []
@@ -67,17 +67,13 @@ async def test_our_own_limit_is_told_as_no_failure_of_a_provider() -> None:
 
 
 async def test_what_is_too_dear_here_may_be_free_elsewhere() -> None:
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(CostLimitExceededError("nothing is left")), OPENAI: FakeProvider(OPENAI_REPLY)}
-    )
+    harness = in_turn(CostLimitExceededError("nothing is left"), OPENAI_REPLY)
     assert (await harness.compare(query())).reply == OPENAI_REPLY
 
 
 async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> None:
     failed = ProviderUnavailableError("overloaded")
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(failed), OPENAI: FakeProvider(CostLimitExceededError("nobody knows what it costs"))}
-    )
+    harness = in_turn(failed, CostLimitExceededError("nobody knows what it costs"))
     with pytest.raises(ProviderUnavailableError) as told:
         await harness.compare(query())
     assert told.value is failed
@@ -85,16 +81,14 @@ async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> 
 
 async def test_what_a_wait_may_mend_is_told_before_a_limit_of_ours() -> None:
     crowded = ServiceOverloadedError("too many wait already", retry_after_s=1.0)
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(crowded), OPENAI: FakeProvider(CostLimitExceededError("nothing is left"))}
-    )
+    harness = in_turn(crowded, CostLimitExceededError("nothing is left"))
     with pytest.raises(ServiceOverloadedError) as told:
         await harness.compare(query())
     assert told.value is crowded
 
 
 async def test_a_failure_says_what_was_tried_before_it() -> None:
-    harness = Harness({name: FakeProvider(ProviderUnavailableError("overloaded")) for name in (ANTHROPIC, OPENAI)})
+    harness = in_turn(ProviderUnavailableError("overloaded"), ProviderUnavailableError("overloaded"))
     with pytest.raises(ProviderUnavailableError) as told:
         await harness.compare(query())
     assert told.value.attempts == ["anthropic: unavailable after 0 ms", "openai: unavailable after 0 ms"]
@@ -111,16 +105,14 @@ async def test_a_pinned_provider_is_never_silently_replaced() -> None:
 
 
 async def test_a_pinned_provider_is_replaced_when_the_caller_allows_it() -> None:
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(OPENAI_REPLY)}
-    )
+    harness = in_turn(ProviderUnavailableError("overloaded"), OPENAI_REPLY)
     result = await harness.compare(query(provider=ANTHROPIC, allow_fallback=True))
     assert (result.reply.provider, result.fallback_used) == (OPENAI, True)
 
 
 async def test_when_everybody_fails_the_error_is_that_of_the_last_one_asked() -> None:
     last = ProviderTimeoutError("late", provider=OPENAI)
-    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("overloaded")), OPENAI: FakeProvider(last)})
+    harness = in_turn(ProviderUnavailableError("overloaded"), last)
     with pytest.raises(ProviderTimeoutError) as passed:
         await harness.compare(query())
     assert passed.value is last
@@ -150,9 +142,7 @@ async def test_a_selector_that_breaks_its_promise_is_a_defect() -> None:
 
 async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
     held = Held(reply())
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(held), OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0))}
-    )
+    harness = in_turn(held, CircuitOpenError("open", retry_after_s=3.0))
     with pytest.raises(DeadlineExceededError):
         await harness.compare(query(timeout_s=0.05))
     held.go.set()
@@ -183,7 +173,7 @@ async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
 async def test_where_nobody_was_asked_the_smallest_wait_is_told(
     first: ServiceError, second: ServiceError, told: type[ServiceError], wait_s: float | None
 ) -> None:
-    harness = Harness({ANTHROPIC: FakeProvider(first), OPENAI: FakeProvider(second)})
+    harness = in_turn(first, second)
     with pytest.raises(told) as caught:
         await harness.compare(query())
     assert caught.value.retry_after_s == wait_s
@@ -191,7 +181,7 @@ async def test_where_nobody_was_asked_the_smallest_wait_is_told(
 
 async def test_the_end_of_a_failed_question_names_the_provider_that_failed() -> None:
     rejected = RequestRejectedError("it answered 400", provider=OPENAI)
-    harness = Harness({ANTHROPIC: FakeProvider(ProviderUnavailableError("down")), OPENAI: FakeProvider(rejected)})
+    harness = in_turn(ProviderUnavailableError("down"), rejected)
     with pytest.raises(RequestRejectedError):
         await harness.compare(query(provider=ANTHROPIC, allow_fallback=True))
     assert harness.completed().provider is OPENAI
@@ -234,14 +224,11 @@ async def test_who_is_down_is_replaced_by_one_with_a_smaller_window() -> None:
 
 
 async def test_a_refusal_asks_one_other_provider_and_a_second_one_is_final() -> None:
-    declined = FakeProvider(ContentRefusedError("declined"))
-    third = FakeProvider(OPENAI_REPLY)
-    harness = Harness(
-        {ANTHROPIC: declined, OPENAI: FakeProvider(ContentRefusedError("declined")), ProviderName.GOOGLE: third}
-    )
+    google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
+    harness = in_turn(ContentRefusedError("declined"), ContentRefusedError("declined"), google)
     with pytest.raises(ContentRefusedError):
         await harness.compare(query())
-    assert third.requests == []
+    assert [event.provider for event in harness.events.of(CacheMiss)] == [ANTHROPIC, OPENAI]
 
 
 @pytest.mark.parametrize("kinds", [*permutations((ContentRefusedError, ProviderUnavailableError))])
@@ -249,29 +236,21 @@ async def test_beside_a_refusal_a_provider_that_is_down_does_not_count_as_the_on
     kinds: tuple[type[ProviderError], type[ProviderError]],
 ) -> None:
     google = reply(provider=ProviderName.GOOGLE, model="model-of-google")
-    first, second = (FakeProvider(kind("")) for kind in kinds)
-    harness = Harness({ANTHROPIC: first, OPENAI: second, ProviderName.GOOGLE: FakeProvider(google)})
+    harness = in_turn(*(kind("") for kind in kinds), google)
     assert (await harness.compare(query())).reply == google
 
 
 async def test_when_several_failed_the_error_is_that_of_the_last_one_really_asked() -> None:
-    harness = Harness(
-        {
-            ANTHROPIC: FakeProvider(ContentRefusedError("declined")),
-            OPENAI: FakeProvider(CircuitOpenError("open", retry_after_s=3.0)),
-        }
-    )
+    harness = in_turn(ContentRefusedError("declined"), CircuitOpenError("open", retry_after_s=3.0))
     with pytest.raises(ContentRefusedError):
         await harness.compare(query())
 
 
-async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
-    harness = Harness(
-        {
-            ANTHROPIC: FakeProvider(CircuitOpenError("open", retry_after_s=30.0)),
-            OPENAI: FakeProvider(CircuitOpenError("open", provider=OPENAI, retry_after_s=3.0)),
-            ProviderName.GOOGLE: FakeProvider(CircuitOpenError("open", retry_after_s=12.0)),
-        }
+async def test_where_nobody_was_asked_the_provider_with_the_smallest_wait_is_named() -> None:
+    harness = in_turn(
+        CircuitOpenError("open", provider=ANTHROPIC, retry_after_s=30.0),
+        CircuitOpenError("open", provider=OPENAI, retry_after_s=3.0),
+        CircuitOpenError("open", provider=ProviderName.GOOGLE, retry_after_s=12.0),
     )
     with pytest.raises(CircuitOpenError) as told:
         await harness.compare(query())
@@ -281,7 +260,7 @@ async def test_when_nobody_was_asked_the_smallest_wait_is_told() -> None:
 async def test_the_failure_that_opened_a_circuit_says_so_in_its_event() -> None:
     opening = ProviderUnavailableError("down")
     opening.opened_circuit = True
-    harness = Harness({ANTHROPIC: FakeProvider(opening), OPENAI: FakeProvider(ProviderUnavailableError("down"))})
+    harness = in_turn(opening, ProviderUnavailableError("down"))
     with pytest.raises(ProviderUnavailableError):
         await harness.compare(query())
     assert [event.circuit_breaker_opened for event in harness.events.of(ProviderFailed)] == [True, False]
@@ -296,8 +275,6 @@ async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
 
 
 async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() -> None:
-    harness = Harness(
-        {ANTHROPIC: FakeProvider(ContentRefusedError("declined")), OPENAI: FakeProvider(ServiceStoppingError())}
-    )
+    harness = in_turn(ContentRefusedError("declined"), ServiceStoppingError())
     with pytest.raises(ServiceStoppingError):
         await harness.compare(query())
