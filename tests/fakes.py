@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
@@ -71,6 +71,7 @@ from protocols import (
 )
 
 Event = TypeVar("Event", bound=EventData)
+Result = TypeVar("Result")
 
 KNOWN_MODEL = "model-of-anthropic"
 CORRELATION_ID = UUID("11111111-2222-4333-8444-555555555555")
@@ -175,6 +176,13 @@ async def settle(times: int = 1) -> None:
     """Let every task run until it waits for something that only the test can give."""
     for _ in range(25 * times):
         await asyncio.sleep(0)
+
+
+async def begun(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """The work's task, which has come to where it waits."""
+    task = asyncio.create_task(work)
+    await settle()
+    return task
 
 
 class FakeProvider:

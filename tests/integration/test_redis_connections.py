@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from implementations.shared_state.connections import Connections
-from tests.fakes import settle
+from tests.fakes import begun, settle
 
 RESET = struct.pack("ii", 1, 0)  # to linger for no time: what is left is not sent, and the other side is reset
 
@@ -152,8 +152,7 @@ async def test_a_redis_that_reads_nothing_delays_the_end_no_longer_than_it_may(
         writer.close()
 
     async with speaking_to(tmp_path, serve) as connections:
-        sending = asyncio.create_task(connections.send(("SET", "more than its buffers hold" * 1_000_000)))
-        await settle()
+        sending = await begun(connections.send(("SET", "more than its buffers hold" * 1_000_000)))
         asyncio.get_running_loop().call_later(LONG_S, may_end.set)
         await connections.close()
         sending.cancel()

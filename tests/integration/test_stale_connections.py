@@ -18,7 +18,7 @@ from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnection
 from implementations.resilience.call import calling
 from implementations.wire.connector import Stream
 from implementations.wire.transport import STALE_WITHIN_S, Transport
-from tests.fakes import Calendar, Clock, call, settle
+from tests.fakes import Calendar, Clock, begun, call, settle
 
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -235,8 +235,7 @@ async def test_what_is_under_way_on_another_kept_connection_goes_on_and_then_clo
     server = Server(answers_per_connection=[])
     async with speaking_to(server, serve) as transport:
         assert await asyncio.gather(*(ask(transport, server) for _ in range(2))) == [200, 200]
-        slow = asyncio.create_task(ask(transport, server, path="slow"))
-        await settle()
+        slow = await begun(ask(transport, server, path="slow"))
         assert await ask(transport, server) == 200
         assert not slow.done()
         answers.set()
@@ -350,8 +349,7 @@ async def test_closing_ends_also_what_is_under_way_on_connections_that_are_not_u
 
     server = Server(answers_per_connection=[])
     async with speaking_to(server, serve) as transport:
-        slow = asyncio.create_task(ask(transport, server, path="slow"))
-        await settle()
+        slow = await begun(ask(transport, server, path="slow"))
         assert [await ask(transport, server) for _ in range(2)] == [200, 200]
         assert len(server.stale) == 1
         await transport.close()

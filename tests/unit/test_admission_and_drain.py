@@ -10,7 +10,7 @@ from implementations.resilience.admission import Admission
 from implementations.resilience.drain import POLL_S, Drain
 from implementations.resilience.single_flight import SingleFlight
 from implementations.resilience.stalls import LONGEST_STALL_GRACE_S
-from tests.fakes import Clock, InstantSleep, settle
+from tests.fakes import Clock, InstantSleep, begun, settle
 
 
 class Harness:
@@ -62,8 +62,7 @@ async def test_a_failure_inside_frees_the_place() -> None:
 
 async def test_a_caller_that_leaves_stays_cancelled() -> None:
     admission = Admission()
-    task = asyncio.create_task(handle(admission, asyncio.Event()))
-    await settle()
+    task = await begun(handle(admission, asyncio.Event()))
     task.cancel()
     await settle()
     assert task.cancelled()
@@ -72,8 +71,7 @@ async def test_a_caller_that_leaves_stays_cancelled() -> None:
 
 async def test_who_is_turned_out_answers_that_the_service_stops() -> None:
     admission = Admission()
-    task = asyncio.create_task(handle(admission, asyncio.Event()))
-    await settle()
+    task = await begun(handle(admission, asyncio.Event()))
     admission.cancel_all()
     admission.cancel_all()
     with pytest.raises(ServiceStoppingError):
@@ -96,8 +94,7 @@ async def test_until_balancers_know_of_the_end_whoever_comes_is_served() -> None
         await end_of_delay.wait()
 
     drain = Drain(harness.admission, harness.flights, delay_s=5.0, grace_s=1.0, clock=harness.clock, sleep=delay)
-    draining = asyncio.create_task(drain.run())
-    await settle()
+    draining = await begun(drain.run())
     assert harness.admission.is_draining
     with harness.admission.admit():
         pass
@@ -109,10 +106,8 @@ async def test_until_balancers_know_of_the_end_whoever_comes_is_served() -> None
 
 async def test_the_drain_waits_for_running_requests() -> None:
     harness, finish = Harness(), asyncio.Event()
-    inside = asyncio.create_task(handle(harness.admission, finish))
-    await settle()
-    draining = asyncio.create_task(harness.drain.run())
-    await settle()
+    inside = await begun(handle(harness.admission, finish))
+    draining = await begun(harness.drain.run())
     assert not draining.done()
     finish.set()
     assert await draining
@@ -126,11 +121,9 @@ async def test_the_drain_waits_for_flights_that_everybody_left() -> None:
         await land.wait()
         return "bought"
 
-    caller = asyncio.create_task(harness.flights.join("key", work))
-    await settle()
+    caller = await begun(harness.flights.join("key", work))
     caller.cancel()
-    draining = asyncio.create_task(harness.drain.run())
-    await settle()
+    draining = await begun(harness.drain.run())
     assert not draining.done()
     land.set()
     assert await draining
@@ -155,8 +148,7 @@ async def test_after_the_grace_what_remains_is_ended_and_the_drain_says_so() -> 
 
 async def test_what_was_answered_during_a_stall_of_our_own_is_served_although_the_grace_is_over() -> None:
     harness, finish = Harness(), asyncio.Event()
-    inside = asyncio.create_task(handle(harness.admission, finish))
-    await settle()
+    inside = await begun(handle(harness.admission, finish))
 
     async def stalled(seconds: float) -> None:
         if seconds == POLL_S:
@@ -179,8 +171,7 @@ async def test_who_does_not_end_when_told_to_delays_the_end_by_a_second_at_most(
                 with suppress(asyncio.CancelledError):
                     await finish.wait()
 
-    inside = asyncio.create_task(deaf())
-    await settle()
+    inside = await begun(deaf())
     began_s = harness.clock()
     all_ended, took_s = await harness.drain.run(), harness.clock() - began_s
     finish.set()
@@ -191,8 +182,7 @@ async def test_who_does_not_end_when_told_to_delays_the_end_by_a_second_at_most(
 
 async def test_the_grace_is_counted_in_seconds_however_slowly_the_loop_turns() -> None:
     harness = Harness(grace_s=1.0)
-    inside = asyncio.create_task(handle(harness.admission, asyncio.Event()))
-    await settle()
+    inside = await begun(handle(harness.admission, asyncio.Event()))
     began_s = harness.clock()
 
     async def late(seconds: float) -> None:
@@ -214,7 +204,6 @@ async def test_an_end_at_once_lets_nobody_in_any_more() -> None:
 
 async def test_without_grace_the_drain_looks_once_and_ends() -> None:
     harness = Harness(grace_s=0.0)
-    inside = asyncio.create_task(handle(harness.admission, asyncio.Event()))
-    await settle()
+    inside = await begun(handle(harness.admission, asyncio.Event()))
     assert not await harness.drain.run()
     assert isinstance((await asyncio.gather(inside, return_exceptions=True))[0], ServiceStoppingError)

@@ -11,7 +11,7 @@ from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
 from protocols import MICRO, CostRules
 from tests.fake_shared_budget import FakeSharedBudget
-from tests.fakes import Calendar, alerts, budget, cost_rules, new_metrics, request, sample, settle
+from tests.fakes import Calendar, alerts, begun, budget, cost_rules, new_metrics, request, sample, settle
 
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
 DAY, MONTH = "2026-11-23", "2026-11"
@@ -228,10 +228,8 @@ async def test_a_round_during_a_reset_tells_again_what_is_still_passed() -> None
     await replica.spends(2.0)
     await replica.tells()
     replica.marks.goes_on.clear()
-    resetting = asyncio.create_task(replica.alerts.reset())
-    await settle()
-    telling = asyncio.create_task(replica.tells())
-    await settle()
+    resetting = await begun(replica.alerts.reset())
+    telling = await begun(replica.tells())
     replica.marks.goes_on.set()
     await resetting
     assert [*await telling, *await replica.tells()] == [(DAILY, 2.0, 2.0, DAY)]

@@ -1,6 +1,5 @@
 """Money is put aside before a call and settled after it: limits, what is charged, what is left and shown."""
 
-import asyncio
 from datetime import UTC, datetime
 from unittest.mock import patch
 
@@ -13,7 +12,7 @@ from implementations.accounting.ceilings import Ceilings
 from implementations.accounting.money import micro_usd
 from implementations.accounting.prices import Prices
 from tests.fake_shared_budget import FakeSharedBudget
-from tests.fakes import Calendar, budget, cost_rules, new_metrics, request, sample, settle
+from tests.fakes import Calendar, begun, budget, cost_rules, new_metrics, request, sample
 from tests.fleet import CENT, DAY, MONTH, PRICED, Fleet, bought
 
 pytestmark = pytest.mark.usefixtures("redis_timeout_s")
@@ -158,8 +157,7 @@ async def test_a_limit_that_is_lifted_while_redis_is_asked_refuses_for_the_last_
     limited = budget(lambda: rules[-1], metrics=new_metrics(), shared=store.of("replica"))
     await limited.refresh()
     store.goes_on.clear()
-    asking = asyncio.create_task(limited.reserve(request()))
-    await settle()
+    asking = await begun(limited.reserve(request()))
     rules.append(cost_rules())
     store.goes_on.set()
     with pytest.raises(CostLimitExceededError):

@@ -8,7 +8,7 @@ from api_models import ShedReason
 from exceptions import ServiceOverloadedError
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.memory_limit import MemoryLimit
-from tests.fakes import settle
+from tests.fakes import begun, settle
 
 
 async def endless() -> None:
@@ -47,8 +47,7 @@ async def test_who_came_first_is_served_first() -> None:
 async def test_a_newcomer_does_not_overtake_the_queue() -> None:
     bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
-    waiting = asyncio.create_task(bulkhead.enter(within_s=60))
-    await settle()
+    waiting = await begun(bulkhead.enter(within_s=60))
     slot.leave()
     with pytest.raises(ServiceOverloadedError):
         await bulkhead.enter(within_s=0)
@@ -100,8 +99,7 @@ async def test_who_is_turned_away_is_told_why_and_frees_no_slot_of_another(
 async def test_who_leaves_the_queue_frees_no_slot_of_another() -> None:
     bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
-    leaving = asyncio.create_task(bulkhead.enter(within_s=60))
-    await settle()
+    leaving = await begun(bulkhead.enter(within_s=60))
     leaving.cancel()
     await asyncio.wait([leaving])
     with pytest.raises(ServiceOverloadedError):
@@ -150,8 +148,7 @@ async def test_who_waits_for_a_slot_has_memory_already_and_gives_it_back_when_th
     memory = MemoryLimit(100)
     bulkhead = Bulkhead(limit=1, queue_limit=9, memory=memory)
     slot = await bulkhead.enter(within_s=0, size_bytes=10)
-    waiting = asyncio.create_task(bulkhead.enter(within_s=60, size_bytes=20))
-    await settle()
+    waiting = await begun(bulkhead.enter(within_s=60, size_bytes=20))
     assert memory.taken_bytes == 30
     waiting.cancel()
     with pytest.raises(ServiceOverloadedError):

@@ -14,7 +14,7 @@ from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
 from implementations.events.connection import Backoff
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing
 from implementations.events.message import TRUNCATED, Message
-from tests.fakes import CORRELATION_ID, sample, settle
+from tests.fakes import CORRELATION_ID, begun, sample, settle
 from tests.kafka_fakes import FakeLink, Harness, keys, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
@@ -81,8 +81,7 @@ async def test_a_connection_that_is_being_opened_may_be_given_up_and_frees_the_p
         await opens.wait()
 
     with patch.object(harness.link, "open", slowly):
-        opening = asyncio.create_task(harness.connection.keep_open())
-        await settle()
+        opening = await begun(harness.connection.keep_open())
         is_probed = harness.circuit.refusal() is not None
         opening.cancel()
         await settle()
@@ -327,8 +326,7 @@ class Cancelling(FakeLink):
 async def test_a_topic_whose_wait_is_cancelled_ends_the_sender_so_that_it_is_started_again() -> None:
     harness = Harness(link=Cancelling())
     harness.publish(miss(1))
-    sender = asyncio.create_task(harness.outbox.run())
-    await settle()
+    sender = await begun(harness.outbox.run())
     assert sender.done()
     assert isinstance(sender.exception(), ExceptionGroup)
     assert harness.counts()["pending"] == 1.0

@@ -17,7 +17,7 @@ from implementations.background.supervisor import Supervisor
 from implementations.events import spool, spool_file
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS, Spool
 from implementations.events.spool_file import LONGEST_LOG_BYTES
-from tests.fakes import sample, settle
+from tests.fakes import begun, sample, settle
 from tests.kafka_fakes import Harness, keys, message, miss
 from tests.virtual_loop import arriving_during_a_stall, on_virtual_time
 
@@ -228,8 +228,7 @@ async def test_who_waits_does_so_for_older_events_too_when_the_newest_is_deliver
             harness.publish(miss(1))
             await settle()  # that one is being written
             harness.publish(miss(2), miss(3))
-            waiting = asyncio.create_task(harness.outbox.stored())
-            await settle()
+            waiting = await begun(harness.outbox.stored())
             *others, newest = harness.queue.take(MISS, 3)
             harness.queue.delivered([newest])
             harness.queue.give_back(MISS, others)

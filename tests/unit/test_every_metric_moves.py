@@ -42,6 +42,7 @@ from tests.fakes import (
     FakeProvider,
     InstantSleep,
     alerts,
+    begun,
     budget,
     call,
     caller_purchase,
@@ -195,8 +196,7 @@ async def drive_the_guards(watch: Watch) -> None:
     known.gate.pause(5.0)
     known.circuit.force(CircuitState.OPEN, reason=AttemptOutcome.QUOTA, actor=OWN_DECISION)
     slot = await known.bulkhead.enter(within_s=60.0)
-    waiting = asyncio.create_task(known.bulkhead.enter(within_s=60.0))
-    await settle()
+    waiting = await begun(known.bulkhead.enter(within_s=60.0))
     watch.look()
     slot.leave()
     await waiting

@@ -42,7 +42,7 @@ from implementations.resilience.retry_budget import RetryBudget
 from implementations.resilience.throttle_gate import ThrottleGate
 from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import CachedReply, CacheUse, ComparisonResult, ProviderReply, ProviderRequest
-from tests.fakes import KNOWN_MODEL, Clock, FakeProvider, Held, InstantSleep, query, reply, sample, settle
+from tests.fakes import KNOWN_MODEL, Clock, FakeProvider, Held, InstantSleep, begun, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
 
 
@@ -103,8 +103,7 @@ async def joined_late(harness: Harness, first: Held) -> ComparisonResult:
     starter = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
     await first.reached.wait()
     harness.clock.advance(50.0)
-    late = asyncio.create_task(harness.compare(query()))
-    await settle()
+    late = await begun(harness.compare(query()))
     harness.clock.advance(4.5)
     first.go.set()
     with pytest.raises(ProviderTimeoutError):
@@ -127,8 +126,7 @@ async def test_who_joined_a_flight_that_ran_out_of_time_buys_nothing_with_too_li
     starter = asyncio.create_task(harness.compare(query()))
     await first.reached.wait()
     harness.clock.advance(50.0)
-    hasty = asyncio.create_task(harness.compare(query(timeout_s=4.5 + SHORTEST_ATTEMPT_S / 2)))
-    await settle()
+    hasty = await begun(harness.compare(query(timeout_s=4.5 + SHORTEST_ATTEMPT_S / 2)))
     harness.clock.advance(4.5)
     first.go.set()
     outcomes = await asyncio.gather(starter, hasty, return_exceptions=True)
@@ -159,8 +157,7 @@ async def beside_one_who_may_ask_others(failure: ServiceError) -> tuple[Provider
     harness = Harness({ANTHROPIC: pinned, OPENAI: FakeProvider(OPENAI_REPLY)})
     free = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
-    bound = asyncio.create_task(harness.compare(query(provider=ANTHROPIC)))
-    await settle()
+    bound = await begun(harness.compare(query(provider=ANTHROPIC)))
     held.go.set()
     assert (await free).reply == OPENAI_REPLY
     (outcome,) = await asyncio.gather(bound, return_exceptions=True)
@@ -191,8 +188,7 @@ async def test_a_pause_too_long_for_who_started_the_flight_is_waited_out_by_who_
     harness = Harness({ANTHROPIC: judge})
     hasty = asyncio.create_task(harness.compare(query(timeout_s=3.0)))
     await held.reached.wait()
-    patient = asyncio.create_task(harness.compare(query()))
-    await settle()
+    patient = await begun(harness.compare(query()))
     held.go.set()
     with pytest.raises(kind):
         await hasty
@@ -220,8 +216,7 @@ async def beside_one_in_haste(
     harness = Harness({ANTHROPIC: FakeProvider(judge, judge)})
     hasty = asyncio.create_task(harness.compare(query(timeout_s=timeout_s)))
     await held.reached.wait()
-    patient = asyncio.create_task(harness.compare(query()))
-    await settle()
+    patient = await begun(harness.compare(query()))
     meanwhile(gate)
     held.go.set()
     await asyncio.wait([hasty])
@@ -637,8 +632,7 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandon
         pytest.fail("nobody waits so long")
 
     harness = harness_of(hang, cache_enabled=cache_enabled)
-    task = asyncio.create_task(harness.compare(query(cache_use=use)))
-    await settle()
+    task = await begun(harness.compare(query(cache_use=use)))
     assert [record.is_abandoned for record in records] == [False]
     task.cancel()
     await settle()

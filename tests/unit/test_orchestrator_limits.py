@@ -16,7 +16,7 @@ from implementations.resilience.call import REDIS_TIMEOUT_S, SHORTEST_ATTEMPT_S,
 from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.stalls import any_done
 from protocols import CachedReply, ComparisonResult, ProviderReply, ProviderRequest
-from tests.fakes import FakeProvider, Held, query, reply, sample, settle
+from tests.fakes import FakeProvider, Held, begun, query, reply, sample, settle
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
 
 
@@ -247,8 +247,7 @@ async def one_after_the_other(outcome: ProviderReply | ServiceError) -> tuple[Ha
     harness.rebuild()
     first = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
-    second = asyncio.create_task(harness.compare(query(replicate=1)))
-    await settle()
+    second = await begun(harness.compare(query(replicate=1)))
     harness.clock.advance(3.0)
     held.go.set()
     await asyncio.wait([first, second])

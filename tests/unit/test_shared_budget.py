@@ -16,7 +16,7 @@ from implementations.accounting.shared_budget import AT_ONCE, Entry
 from implementations.resilience.call import calling
 from protocols import ProviderRequest
 from tests.fake_shared_budget import FakeBudgetStore
-from tests.fakes import Clock, call, request, sample, settle
+from tests.fakes import Clock, begun, call, request, sample, settle
 from tests.fleet import CENT, DAY, MONTH, PRICED, TOMORROW, Fleet, bought
 
 pytestmark = pytest.mark.usefixtures("redis_timeout_s")
@@ -61,8 +61,7 @@ async def test_an_answer_to_the_day_before_grants_what_was_asked_and_leaves_noth
     fleet = Fleet(day=1.0, month=100.0, size=1)
     await fleet.budgets[0].refresh()
     fleet.store.turns = iter([1, 200, *repeat(1, 100)])
-    asking = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    asking = await begun(fleet.reserves(0))
     fleet.calendar.move(days=1)
     await fleet.budgets[0].refresh()
     reservation = await asking
@@ -133,8 +132,7 @@ async def test_a_redis_that_answers_to_declarations_alone_leaves_each_replica_it
 async def left_before_the_answer(fleet: Fleet) -> None:
     """A caller of the first replica, while the store is silent; then it answers."""
     fleet.store.goes_on.clear()
-    leaving = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    leaving = await begun(fleet.reserves(0))
     leaving.cancel()
     await settle()
     fleet.store.goes_on.set()
@@ -150,10 +148,8 @@ async def test_a_caller_who_leaves_during_the_declaration_asks_for_nothing() -> 
 async def test_a_round_that_is_cancelled_during_the_declaration_does_not_end_it_for_a_caller() -> None:
     fleet = Fleet(day=1.0)
     fleet.store.goes_on.clear()
-    refreshing = asyncio.create_task(fleet.budgets[0].refresh())
-    await settle()
-    asking = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    refreshing = await begun(fleet.budgets[0].refresh())
+    asking = await begun(fleet.reserves(0))
     refreshing.cancel()
     await settle()
     fleet.store.goes_on.set()
@@ -164,8 +160,7 @@ async def test_a_round_that_is_cancelled_during_the_declaration_does_not_end_it_
 async def test_a_declaration_that_crosses_midnight_is_no_silence_and_the_new_day_is_declared_next() -> None:
     fleet = Fleet(day=1.0)
     fleet.store.goes_on.clear()
-    refreshing = asyncio.create_task(fleet.budgets[0].refresh())
-    await settle()
+    refreshing = await begun(fleet.budgets[0].refresh())
     fleet.calendar.move(days=1)
     fleet.store.goes_on.set()
     await refreshing
@@ -194,8 +189,7 @@ async def test_a_grant_that_arrives_after_a_new_declaration_is_told_to_redis_aga
     fleet = Fleet(day=1.0)
     await fleet.budgets[0].refresh()
     fleet.store.turns = iter([1, 200, *repeat(1, 100)])
-    asking = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    asking = await begun(fleet.reserves(0))
     fleet.store.loses_answers = True
     await fleet.budgets[0].refresh()
     fleet.store.loses_answers = False
@@ -213,8 +207,7 @@ async def test_an_answer_from_before_a_loss_says_nothing_about_the_redis_of_now(
     for _ in range(5):
         assert await fleet.buys(0, 0.01)
     fleet.store.turns = iter([1, 200, *repeat(1, 100)])
-    asking = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    asking = await begun(fleet.reserves(0))
     fleet.store.forget()
     await fleet.budgets[0].refresh()
     assert fleet.budgets[0].is_local
@@ -234,8 +227,7 @@ async def test_a_refusal_of_the_fleet_stands_although_redis_lost_its_data_before
         assert await fleet.reserves(1) is not None
     await fleet.budgets[0].refresh()
     fleet.store.turns = iter([1, 200, *repeat(1, 100)])
-    asking = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    asking = await begun(fleet.reserves(0))
     fleet.store.forget()
     for _ in range(2):
         await fleet.budgets[0].refresh()
@@ -440,8 +432,7 @@ async def test_an_answer_that_crosses_midnight_belongs_to_the_day_before() -> No
     for _ in range(5):
         assert await fleet.buys(0, 0.01)
     fleet.store.goes_on.clear()
-    late = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    late = await begun(fleet.reserves(0))
     fleet.calendar.move(days=1)
     fleet.store.goes_on.set()
     await late
@@ -476,11 +467,9 @@ async def test_the_end_waits_for_what_was_asked_for_a_caller_who_left_and_gives_
     fleet = Fleet(day=1.0)
     await fleet.budgets[0].refresh()
     fleet.store.goes_on.clear()
-    leaving = asyncio.create_task(fleet.reserves(0))
-    await settle()
+    leaving = await begun(fleet.reserves(0))
     leaving.cancel()
-    finishing = asyncio.create_task(fleet.budgets[0].finish())
-    await settle()
+    finishing = await begun(fleet.budgets[0].finish())
     assert not finishing.done()
     fleet.store.goes_on.set()
     await finishing

@@ -19,7 +19,7 @@ from implementations.shared_state.lateness import ONE_STALL_S, SLOW_S, Lateness
 from implementations.shared_state.prober import GOOD_PROBES, LONGEST_PAUSE_S, SHORTEST_PAUSE_S
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, Access, Exchange, RedisMode
 from tests.fake_redis import WRONG_TYPE, Replica
-from tests.fakes import Clock, sample, settle
+from tests.fakes import Clock, begun, sample, settle
 
 READ = ("GETRANGE", "key", 0, 10)
 WRITE = ("SET", "key", "value")
@@ -480,8 +480,7 @@ async def test_a_command_whose_caller_has_gone_fails_in_silence_and_is_forgotten
         raise ConnectionRefusedError
 
     with patch.object(replica.server, "send", send):
-        caller = asyncio.create_task(replica.redis.read(READ))
-        await settle()
+        caller = await begun(replica.redis.read(READ))
         caller.cancel()
         await settle()
         goes_on.set()
@@ -523,8 +522,7 @@ async def test_going_down_and_coming_back_whole_are_one_line_one_count_and_one_g
 
 async def test_the_prober_never_ends_and_pauses_within_its_bounds() -> None:
     replica = Replica()
-    running = asyncio.create_task(replica.prober.run())
-    await settle()
+    running = await begun(replica.prober.run())
     await settle()
     running.cancel()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from exceptions import ProviderUnavailableError, ServiceStoppingError
 from implementations.resilience.single_flight import SingleFlight, result_of
 from implementations.resilience.stalls import any_done
-from tests.fakes import Clock, settle
+from tests.fakes import Clock, begun, settle
 
 
 class Work:
@@ -146,8 +146,7 @@ async def test_who_waits_gets_what_came_while_the_loop_stood_still(loop_clock: C
 
 async def test_who_waits_while_the_loop_runs_leaves_on_time(loop_clock: Clock) -> None:
     work = Work()
-    caller = asyncio.create_task(any_done(SingleFlight[str]().board("key", work), within_s=30.0))
-    await settle()
+    caller = await begun(any_done(SingleFlight[str]().board("key", work), within_s=30.0))
     loop_clock.advance(30)
     await settle()
     assert caller.done()

@@ -40,6 +40,7 @@ from tests.fakes import (
     Held,
     Timeline,
     accounting_of,
+    begun,
     call,
     new_metrics,
     reply,
@@ -194,8 +195,7 @@ async def test_a_refusal_of_the_key_from_before_a_reset_does_not_force_the_circu
         raise ProviderAuthenticationError("the old key")
 
     stack = Stack(refuses_later)
-    asked = asyncio.create_task(stack.ask())
-    await settle()
+    asked = await begun(stack.ask())
     stack.guards.circuit.reset()
     answers.set()
     with pytest.raises(ProviderAuthenticationError) as failure:
@@ -292,11 +292,9 @@ async def test_an_open_circuit_answers_at_once_even_while_every_place_is_taken()
         return reply()
 
     stack = Stack(hangs, slots=1)
-    first = asyncio.create_task(stack.ask())
-    await settle()
+    first = await begun(stack.ask())
     stack.guards.circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
-    second = asyncio.create_task(stack.ask())
-    await settle()
+    second = await begun(stack.ask())
     refused = second.exception()
     assert isinstance(refused, CircuitOpenError)
     assert refused.provider is ANTHROPIC
@@ -334,8 +332,7 @@ async def test_nobody_waits_for_a_place_that_would_leave_no_time_for_an_attempt(
 
 async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> None:
     stack = Stack(failing(RateLimitedError, retry_after_s=20.0))
-    first = asyncio.create_task(stack.ask())
-    await settle()
+    first = await begun(stack.ask())
     stack.upstream.behave = well
     second = asyncio.create_task(stack.ask())
     await stack.time.pass_until(stack.time() + 19.9)
@@ -346,11 +343,9 @@ async def test_a_throttled_provider_is_left_alone_for_as_long_as_it_asks() -> No
 
 async def test_a_limit_of_one_model_holds_back_who_met_it_and_nobody_else() -> None:
     stack = Stack(failing(ModelRateLimitedError, retry_after_s=20.0))
-    limited = asyncio.create_task(stack.ask())
-    await settle()
+    limited = await begun(stack.ask())
     stack.upstream.behave = well
-    other = asyncio.create_task(stack.ask())
-    await settle()
+    other = await begun(stack.ask())
     assert (limited.done(), other.result()) == (False, reply())
     await stack.time.pass_until(stack.time() + 19.9)
     assert (limited.done(), stack.upstream.calls) == (False, 2)
@@ -393,8 +388,7 @@ async def test_every_wait_of_a_call_is_told() -> None:
     """For the end of a pause, which was prolonged meanwhile, and for a place."""
     held = Held(reply())
     stack = Stack(held, slots=1)
-    first = asyncio.create_task(stack.ask())
-    await settle()
+    first = await begun(stack.ask())
     stack.guards.gate.pause(10.0)
     with calling(call(stack.time)) as under_way:
         second = asyncio.create_task(stack.provider.generate_comparison(request()))

@@ -24,11 +24,11 @@ from tests.fakes import (
     FixedPrices,
     InstantSleep,
     accounting_of,
+    begun,
     call,
     new_metrics,
     reply,
     request,
-    settle,
     unlimited,
 )
 from tests.recorded_spans import RecordedSpans, ids, recorded_spans, told
@@ -245,8 +245,7 @@ async def test_only_who_waits_for_a_place_has_a_span_for_it(spans: RecordedSpans
     bulkhead = Bulkhead(limit=1, queue_limit=9, queueing=queueing(spans.own, ANTHROPIC))
     slot = await bulkhead.enter(within_s=1)
     assert spans.all() == []
-    waiting = asyncio.create_task(bulkhead.enter(within_s=60))
-    await settle()
+    waiting = await begun(bulkhead.enter(within_s=60))
     slot.leave()
     (await waiting).leave()
     assert told(spans.one("queue provider")) == {"llm_provider.provider": "anthropic"}

@@ -1,13 +1,11 @@
 """Usage analytics: one event per window, adding up what the other events said."""
 
-import asyncio
-
 import pytest
 
 from api_models import CacheHit, CacheMiss, CostTracked, ProviderName, ProviderUsage, TokenUsage
 from implementations.events import request_events
 from implementations.events.usage_window import UsageWindow, report_usage
-from tests.fakes import CORRELATION_ID, NOON, Calendar, InstantSleep, query, settle
+from tests.fakes import CORRELATION_ID, NOON, Calendar, InstantSleep, begun, query
 from tests.kafka_fakes import message
 
 HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
@@ -89,8 +87,7 @@ def test_a_window_never_ends_before_it_began_though_the_clock_is_set_back() -> N
 
 async def test_usage_is_reported_once_a_window() -> None:
     sleep, reports = InstantSleep(), []
-    task = asyncio.create_task(report_usage(lambda: reports.append(len(sleep.naps)), window_s=60.0, sleep=sleep))
-    await settle()
+    task = await begun(report_usage(lambda: reports.append(len(sleep.naps)), window_s=60.0, sleep=sleep))
     task.cancel()
 
     assert reports[:3] == [1, 2, 3]
