@@ -113,7 +113,7 @@ def _shrunk(rounds: Rounds) -> Iterator[str]:
     if slower:
         yield (
             f"In {len(slower)} of {len(ratios)} rounds Portkey's process had given memory back and was slower, which "
-            f"comes of its suspension between slices (below): judged misses were {median(slower):.2f} times as many as "
+            f"comes of its rest between slices (below): judged misses were {median(slower):.2f} times as many as "
             f"its answers in them, and {median(others):.2f} times in the others. The targets count all rounds."
         )
 
