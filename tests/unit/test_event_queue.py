@@ -1,5 +1,6 @@
 """What waits for Kafka: bounded, given up from the least important on, and never uncounted."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import orjson
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from api_models import (
+    MAX_METADATA_BYTES,
     CacheHit,
     CostAlerted,
     CostAlertType,
@@ -23,7 +25,7 @@ from implementations.events.event_queue import DROP_ORDER, LOG_INTERVAL_S
 from implementations.events.message import TRUNCATED, message_of
 from implementations.events.usage_window import UsageWindow
 from metrics import count_of
-from tests.fakes import CORRELATION_ID, NOON, Calendar, query
+from tests.fakes import CORRELATION_ID, NOON, Calendar, caller_purchase, query
 from tests.kafka_fakes import SERVICE, Harness, keys, message, miss
 
 pytestmark = pytest.mark.untraced
@@ -250,6 +252,15 @@ def test_the_bytes_of_an_event_are_made_once() -> None:
 )
 def test_the_key_keeps_together_what_must_stay_in_order(event: EventData, key: str) -> None:
     assert message(event).key == key.encode()
+
+
+def test_the_largest_event_about_a_request_takes_less_than_24_kib() -> None:
+    metadata, user_id = {"note": "x" * (MAX_METADATA_BYTES - len('{"note":""}'))}, "\x01" * 1000
+    largest = replace(caller_purchase("c" * 64, cost_usd=0.1), model="m" * 128, user_id=user_id, metadata=metadata)
+    traced = message_of(largest, service_name=SERVICE, traceparent="0" * 55, now=NOON, now_s=0.0)
+
+    assert len(orjson.dumps(metadata)) == MAX_METADATA_BYTES
+    assert len(traced.encoded()) < 24 * 1024
 
 
 def test_an_event_that_is_cut_loses_its_metadata_and_nothing_else() -> None:
