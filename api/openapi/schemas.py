@@ -13,7 +13,10 @@ Published = BaseModel | ComparisonResponse
 
 PLACE = "#/components/schemas/"
 ANY_JSON: JsonObject = {"$ref": f"{PLACE}JsonValue"}
-ANY_MEMBERS: JsonObject = {"propertyNames": {"pattern": WITHOUT_NUL}, "additionalProperties": ANY_JSON}
+ANY_NAMES: JsonObject = {"propertyNames": {"pattern": WITHOUT_NUL}}
+ANY_MEMBERS: JsonObject = {**ANY_NAMES, "additionalProperties": ANY_JSON}
+# Generators do not read it, so that a client's compiler sees a misspelt name, which the service would ignore.
+UNKNOWN_FIELDS: JsonObject = {**ANY_NAMES, "unevaluatedProperties": ANY_JSON}
 # Neither a union nor a type: generators of clients drop a union that contains itself, with whatever refers to it, and
 # take what has members for an object. Nor is an array named, which linters want to hold something.
 JSON_VALUE: JsonObject = {
@@ -52,7 +55,7 @@ class _AsPublished(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         described = super().model_schema(schema)
         if self.mode == "validation" and described.get("additionalProperties") is not False:
-            described = {**ANY_MEMBERS, **described}
+            described = {**UNKNOWN_FIELDS, **described}
         return described
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:

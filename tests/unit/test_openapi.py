@@ -29,7 +29,7 @@ from api.openapi.document import Route, document
 from api.openapi.operation import Operation
 from api.openapi.operations import OPERATIONS
 from api.openapi.schemas import ANY_JSON, as_json, reference
-from api_models import ComparisonRequest, ErrorBody, JsonObject
+from api_models import ComparisonRequest, ErrorBody, JsonObject, LLMConfigOverrides
 from config import Settings
 from startup_setup import create_app
 from tests.openapi import Answered, Described
@@ -175,6 +175,15 @@ def test_every_number_of_a_body_is_one_of_64_bits_for_every_client(kind: str, si
     assert numbers
     assert {part.get("format") for part in numbers} == {size}
     assert all(part.get("maximum", 0) < 2**63 for part in numbers)
+
+
+def test_unknown_fields_of_a_comparison_are_accepted_but_not_offered_to_its_clients() -> None:
+    """With `additionalProperties` a misspelt override compiles in TypeScript, and is then ignored."""
+    asked = DESCRIBED.resolved(reference(ComparisonRequest)), DESCRIBED.resolved(reference(LLMConfigOverrides))
+    assert all("additionalProperties" not in schema for schema in asked)
+    DESCRIBED.validate({**as_json(QUESTION, as_sent=True), "unknown": 1}, reference(ComparisonRequest))
+    with pytest.raises(jsonschema.ValidationError):
+        DESCRIBED.validate({**as_json(QUESTION, as_sent=True), "unknown": "\0"}, reference(ComparisonRequest))
 
 
 def test_no_title_repeats_a_name() -> None:
