@@ -11,10 +11,6 @@ from implementations.resilience.memory_limit import MemoryLimit
 from tests.fakes import begun, settle
 
 
-async def endless() -> None:
-    await asyncio.Event().wait()
-
-
 async def test_slots_are_given_until_there_are_none() -> None:
     bulkhead = Bulkhead(limit=2, queue_limit=9)
     first, second = await bulkhead.enter(within_s=0), await bulkhead.enter(within_s=0)
@@ -68,7 +64,7 @@ async def test_a_full_queue_turns_away_at_once() -> None:
     assert (bulkhead.inside, bulkhead.waiting) == (0, 0)
 
 
-async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
+async def test_who_leaves_the_queue_takes_no_slot_along_and_frees_none() -> None:
     bulkhead = Bulkhead(limit=1, queue_limit=9)
     slot = await bulkhead.enter(within_s=0)
     waiting = [asyncio.create_task(bulkhead.enter(within_s=60)) for _ in range(3)]
@@ -79,7 +75,10 @@ async def test_who_leaves_the_queue_takes_no_slot_along() -> None:
     await asyncio.gather(*waiting[:2], return_exceptions=True)
     (await waiting[2]).leave()
     assert (bulkhead.inside, bulkhead.waiting) == (0, 0)
-    (await bulkhead.enter(within_s=0)).leave()
+    slot = await bulkhead.enter(within_s=0)
+    with pytest.raises(ServiceOverloadedError):
+        await bulkhead.enter(within_s=0)
+    slot.leave()
 
 
 @pytest.mark.parametrize(("queue_limit", "reason"), [(0, ShedReason.QUEUE_FULL), (9, ShedReason.QUEUE_TIMEOUT)])
@@ -96,27 +95,17 @@ async def test_who_is_turned_away_is_told_why_and_frees_no_slot_of_another(
     slot.leave()
 
 
-async def test_who_leaves_the_queue_frees_no_slot_of_another() -> None:
-    bulkhead = Bulkhead(limit=1, queue_limit=9)
-    slot = await bulkhead.enter(within_s=0)
-    leaving = await begun(bulkhead.enter(within_s=60))
-    leaving.cancel()
-    await asyncio.wait([leaving])
-    with pytest.raises(ServiceOverloadedError):
-        await bulkhead.enter(within_s=0)
-    slot.leave()
-
-
-async def test_a_slot_is_held_for_what_goes_on_after_its_owner_left() -> None:
-    bulkhead = Bulkhead(limit=1, queue_limit=9)
-    slot = await bulkhead.enter(within_s=0)
-    flight = asyncio.create_task(endless())
+async def test_a_slot_and_its_memory_are_held_for_what_goes_on_after_its_owner_left() -> None:
+    memory = MemoryLimit(100)
+    bulkhead = Bulkhead(limit=1, queue_limit=9, memory=memory)
+    slot = await bulkhead.enter(within_s=0, size_bytes=10)
+    flight = asyncio.create_task(asyncio.Event().wait())
     slot.keep_for(flight)
     slot.leave()
-    assert bulkhead.inside == 1
+    assert (bulkhead.inside, memory.taken_bytes) == (1, 10)
     flight.cancel()
     await settle()
-    assert bulkhead.inside == 0
+    assert (bulkhead.inside, memory.taken_bytes) == (0, 0)
 
 
 async def test_a_slot_whose_work_ended_first_is_free_when_its_owner_leaves() -> None:
@@ -156,16 +145,4 @@ async def test_who_waits_for_a_slot_has_memory_already_and_gives_it_back_when_th
     await asyncio.wait([waiting])
     assert memory.taken_bytes == 10
     slot.leave()
-    assert memory.taken_bytes == 0
-
-
-async def test_memory_is_kept_as_long_as_the_place() -> None:
-    memory = MemoryLimit(100)
-    slot = await Bulkhead(limit=1, queue_limit=9, memory=memory).enter(within_s=0, size_bytes=10)
-    going_on = asyncio.create_task(endless())
-    slot.keep_for(going_on)
-    slot.leave()
-    assert memory.taken_bytes == 10
-    going_on.cancel()
-    await settle()
     assert memory.taken_bytes == 0
