@@ -226,6 +226,11 @@ class Held:
             raise self._outcome
         return self._outcome
 
+    async def goes_on(self) -> None:
+        """Let it answer, and all who wait for that act on it."""
+        self.go.set()
+        await settle()
+
 
 class Recorder:
     """An event publisher that keeps what it was given."""

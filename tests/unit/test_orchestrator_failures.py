@@ -27,7 +27,7 @@ from exceptions import (
 )
 from implementations.judging.catalogue import ModelCatalogue
 from protocols import ModelTraits
-from tests.fakes import KNOWN_MODEL, FakeProvider, Held, query, reply, sample, settle
+from tests.fakes import KNOWN_MODEL, FakeProvider, Held, query, reply, sample
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of, in_turn
 
 
@@ -145,8 +145,7 @@ async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
     harness = in_turn(held, CircuitOpenError("open", retry_after_s=3.0))
     with pytest.raises(DeadlineExceededError):
         await harness.compare(query(timeout_s=0.05))
-    held.go.set()
-    await settle()
+    await held.goes_on()
 
 
 @pytest.mark.parametrize(

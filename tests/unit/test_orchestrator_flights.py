@@ -264,8 +264,7 @@ async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_starts_
         await harness.compare(query(timeout_s=0.001))
     assert late.value.provider is ANTHROPIC
     assert other.requests == []
-    hanging.go.set()
-    await settle()
+    await hanging.goes_on()
 
 
 @pytest.mark.parametrize(("left_s", "asked"), [(SHORTEST_ATTEMPT_S / 2, 0), (SHORTEST_ATTEMPT_S + LANDING_S, 1)])
@@ -372,8 +371,7 @@ async def lands_beside(late: Held, held: Held, harness: Harness) -> asyncio.Task
     """Ask, and let the first judge's flight end while the second one is being asked."""
     asking = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
-    late.go.set()
-    await settle()
+    await late.goes_on()
     return asking
 
 
@@ -392,8 +390,7 @@ async def test_of_two_flights_left_under_way_the_first_to_land_answers(loop_cloc
     assert asking.done()
     result = await asking
     assert (result.reply, result.fallback_used) == (OPENAI_REPLY, True)
-    hanging.go.set()
-    await settle()
+    await hanging.goes_on()
 
 
 async def test_of_two_flights_left_under_way_that_land_at_once_that_of_the_better_candidate_answers(
@@ -414,8 +411,7 @@ async def test_of_two_flights_left_under_way_that_land_at_once_that_of_the_bette
     second.go.set()
     result = await asking
     assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.75)
-    hanging.go.set()
-    await settle()
+    await hanging.goes_on()
 
 
 async def test_a_late_verdict_is_told_while_another_candidate_is_asked(loop_clock: Clock) -> None:
@@ -425,8 +421,7 @@ async def test_a_late_verdict_is_told_while_another_candidate_is_asked(loop_cloc
     assert asking.done()
     result = await asking
     assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.25)
-    hanging.go.set()
-    await settle()
+    await hanging.goes_on()
     assert [told.provider for told in harness.events.of(CostTracked)] == [ANTHROPIC, OPENAI]
 
 
@@ -435,8 +430,7 @@ async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_
 
     async def look_up(key: str) -> CachedReply | None:
         if harness.events.of(CacheMiss):  # the second one's turn
-            late.go.set()
-            await settle()
+            await late.goes_on()
         return await find(key)
 
     harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: other})
@@ -509,8 +503,7 @@ async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it
     assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == 1.0
     assert result.cost_usd == harness.completed().cost_estimate == 0.625
     assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5]
-    late.go.set()
-    await settle()
+    await late.goes_on()
     assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5, 0.25]
 
 
@@ -537,8 +530,7 @@ async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_joins_t
     held.go.set()
     assert ((await hasty).reply, (await hasty).coalesced) == (OPENAI_REPLY, True)
     await buyer
-    hanging.go.set()
-    await settle()
+    await hanging.goes_on()
 
 
 async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:
@@ -561,8 +553,7 @@ async def test_a_candidate_that_fails_after_its_caller_left_is_still_told() -> N
     await held.reached.wait()
     task.cancel()
     await settle()
-    held.go.set()
-    await settle()
+    await held.goes_on()
     assert len(harness.events.of(ProviderFailed)) == len(harness.events.of(RequestCompleted)) == 1
 
 
@@ -578,8 +569,7 @@ async def test_a_caller_who_leaves_is_completed_once_and_the_purchase_is_kept() 
     completed = harness.completed()
     assert (completed.success, completed.error_message, completed.cost_estimate) == (False, UNFINISHED, 0.0)
     assert completed.response_time_ms == 2000
-    held.go.set()
-    await settle()
+    await held.goes_on()
     assert len(harness.events.of(CostTracked)) == 1
     assert len(harness.events.of(RequestCompleted)) == 1
     assert (await harness.compare(query())).cache_outcome is CacheOutcome.HIT
@@ -592,8 +582,7 @@ async def test_what_was_bought_for_a_caller_who_leaves_is_told_by_the_purchases_
     task = asyncio.create_task(harness.compare(query()))
     await held.reached.wait()
     task.cancel()
-    held.go.set()
-    await settle()
+    await held.goes_on()
     assert task.cancelled()
     assert harness.completed().cost_estimate == 0.0
     assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [0.125, 0.5]
@@ -659,8 +648,7 @@ async def test_a_purchase_left_for_the_next_candidate_is_abandoned_when_its_requ
     other.go.set()
     await asking
     assert [record.is_abandoned for record in records] == [True]
-    late.go.set()
-    await settle()
+    await late.goes_on()
 
 
 async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> None:
@@ -716,8 +704,7 @@ async def test_what_two_flights_of_one_request_buy_is_told_once_each(first: Prov
     answer = asyncio.create_task(harness.compare(query(timeout_s=0.001)))
     await quick.reached.wait()
     for held in (late, quick) if first is ANTHROPIC else (quick, late):
-        held.go.set()
-        await settle()
+        await held.goes_on()
     result = await answer
     assert [attempt.provider for attempt in result.attempts] == [first]
     assert result.cost_usd == harness.completed().cost_estimate == cost_usd

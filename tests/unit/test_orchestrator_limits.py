@@ -28,8 +28,7 @@ async def test_a_passed_deadline_ends_the_request_while_the_purchase_goes_on_and
     assert late.value.provider is ANTHROPIC
     assert harness.completed().error_message == DeadlineExceededError.sentence
     await held.reached.wait()
-    held.go.set()
-    await settle()
+    await held.goes_on()
     assert len(harness.events.of(CostTracked)) == 1
     assert (await harness.compare(query())).cache_outcome is CacheOutcome.HIT
     assert harness.flights.tasks == frozenset()
@@ -167,8 +166,7 @@ async def test_a_cached_answer_of_a_candidate_whose_circuit_is_open_is_found_whe
     harness.guards[OPENAI].circuit.force(CircuitState.OPEN, reason="maintenance", actor="an operator")
     answered = await harness.compare(query(timeout_s=0.4))
     assert (answered.reply, answered.cached) == (OPENAI_REPLY, True)
-    hanging.go.set()
-    await settle()
+    await hanging.goes_on()
 
 
 async def test_the_time_of_all_look_ups_is_told() -> None:
@@ -206,8 +204,7 @@ async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> No
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert harness.capacity.inside == 1
-    held.go.set()
-    await settle()
+    await held.goes_on()
     assert harness.capacity.inside == 0
 
 
@@ -229,8 +226,7 @@ async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() ->
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert memory.taken_bytes > 0
-    held.go.set()
-    await settle()
+    await held.goes_on()
     assert memory.taken_bytes == 0
 
 

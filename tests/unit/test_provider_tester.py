@@ -42,7 +42,6 @@ from tests.fakes import (
     provider_status,
     receipts,
     reply,
-    settle,
     tolerant_catalogue,
     unlimited,
 )
@@ -209,8 +208,7 @@ async def test_what_a_deep_test_pays_for_is_told_though_whoever_asked_has_left()
     asked.cancel()
     await asyncio.wait([asked])
     assert len(harness.flights.tasks) == 1
-    held.go.set()
-    await settle()
+    await held.goes_on()
     assert not harness.flights.tasks
     assert [event.cost_estimate_usd for event in harness.events.of(CostTracked)] == [reply().purchase.cost_usd]
 

@@ -263,8 +263,7 @@ async def test_a_half_open_circuit_lets_one_call_through_and_refuses_the_others_
     await settle()
     assert stack.upstream.calls - before == 1
     assert sum(task.done() for task in asked) == 19
-    held.go.set()
-    await settle()
+    await held.goes_on()
     outcomes = [task.exception() for task in asked]
     refusals = [outcome for outcome in outcomes if isinstance(outcome, CircuitOpenError)]
     assert (outcomes.count(None), len(refusals)) == (1, 19)
