@@ -1,16 +1,16 @@
 """The targets and whether they are met: every figure is computed from the raw data."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from statistics import median
 
 from bench.intervals import interval
+from bench.rounds import Rounds
 from bench.rows import Report, Row
-from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
+from bench.setups import BARE, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 
-MANY, ONE = 32, 1
 HALF = 0.5
 SETTLED = 0.1  # of a run: by then the caches are full
 MB_PER_MIB = 2**20 / 1e6
@@ -65,50 +65,6 @@ class Goal:
         pass_through = "" if self.pass_through is None else self.form.format(self.pass_through)
         bound, found = (self.form.format(figure) for figure in (self.bound, self.found))
         return self.target, f"{sign} {bound}", found, spread, pass_through, self.met
-
-
-@dataclass(frozen=True, slots=True)
-class Rounds:
-    """The rows of several rounds, in each of which every subject was measured at every load."""
-
-    rows: Sequence[Row]
-
-    def each(self, setup: str, connections: int, figure: Callable[[Row], float]) -> Sequence[float]:
-        """The figure of one subject at one load, round by round."""
-        return [figure(row) for row in self.rows if (row.setup, row.connections) == (setup, connections)]
-
-    def of(self, setup: str, connections: int, figure: Callable[[Row], float]) -> float:
-        """The median of all rounds."""
-        return median(self.each(setup, connections, figure))
-
-    def ratios(self, ours: str, theirs: str, figure: Callable[[Row], float]) -> Sequence[float]:
-        """Our figure divided by theirs at many connections, round by round: a slow minute slows both."""
-        return _quotients(self.each(ours, MANY, figure), self.each(theirs, MANY, figure))
-
-    def added(self, setup: str) -> Sequence[float]:
-        """What is added to the median latency of asking the provider directly, in milliseconds, round by round."""
-        alone = [self.each(name, ONE, lambda row: row.latency_ms["p50"]) for name in (setup, DIRECT)]
-        return [ours - direct for ours, direct in zip(*alone, strict=True)]
-
-    def added_ratios(self, ours: str, theirs: str) -> Sequence[float]:
-        """What we add divided by what they add, round by round."""
-        return _quotients(self.added(ours), self.added(theirs))
-
-    def rps(self, setup: str) -> float:
-        """Answers per second at many connections."""
-        return self.of(setup, MANY, lambda row: row.achieved_rps)
-
-    def cpu_us(self, setup: str) -> float:
-        """CPU time of the server per answer, in microseconds."""
-        return self.of(setup, MANY, lambda row: 1000 * row.cpu_ms)
-
-    def p50_ms(self, setup: str) -> float:
-        """The median latency at one connection."""
-        return self.of(setup, ONE, lambda row: row.latency_ms["p50"])
-
-    def added_ms(self, setup: str) -> float:
-        """What is added to the median latency of asking the provider directly."""
-        return median(self.added(setup))
 
 
 def goals(full: Report, peers: Report, footprint: Report) -> Iterator[Goal]:
@@ -206,7 +162,3 @@ def drift(points: Sequence[tuple[int, float]]) -> float:
     settled = points[int(SETTLED * len(points)) :]
     before = settled[0][1]
     return max(abs(mib / before - 1) for _, mib in settled)
-
-
-def _quotients(ours: Sequence[float], theirs: Sequence[float]) -> Sequence[float]:
-    return [mine / other for mine, other in zip(ours, theirs, strict=True)]

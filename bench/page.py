@@ -6,7 +6,8 @@ from operator import not_
 from pathlib import Path
 from statistics import median
 
-from bench.goals import MANY, ONE, SETTLED, Rounds, at_half, first_of_each_load, goals
+from bench.goals import SETTLED, at_half, first_of_each_load, goals
+from bench.rounds import MANY, ONE, Rounds
 from bench.rows import Report, Row
 from bench.setups import BARE, DIRECT, HIT, LEAN, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 from bench.table import GOAL_HEADINGS, HEADINGS, cells_of

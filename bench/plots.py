@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from bench.goals import Rounds, first_of_each_load
+from bench.goals import first_of_each_load
+from bench.rounds import Rounds
 from bench.rows import Report, Row
 from bench.setups import HIT, LITELLM, MISS, PORTKEY, REDIS_HIT
 

@@ -9,8 +9,9 @@ import pytest
 
 from bench import rows
 from bench.checks import unexpected
-from bench.goals import Goal, Met, Rounds, drift, first_of_each_load, goals
+from bench.goals import Goal, Met, drift, first_of_each_load, goals
 from bench.intervals import interval
+from bench.rounds import Rounds
 from bench.rows import Report, Row, Slice
 from bench.setups import BARE, DIRECT, HIT, LITELLM, MISS, PASSED_ON, PORTKEY, REDIS_HIT
 from bench.wire import overhead_us
