@@ -161,4 +161,6 @@ async def looking_at(
         page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         yield seen
     finally:
+        for page in context.pages:
+            await page.unroute_all(behavior="ignoreErrors")  # what a test alters may be on its way
         await context.close()

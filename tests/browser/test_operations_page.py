@@ -251,6 +251,9 @@ async def test_what_is_not_confirmed_is_not_done(stage: Scene, seen: Seen) -> No
     page = await seen.opened()
     await unlock(page)
     await page.get_by_role("button", name="Clear…").click()
+    await expect(page.get_by_role("dialog", name="Clear the cache?")).to_have_accessible_description(
+        re.compile("The next callers wait for a judge, and pay for it")
+    )
     await page.keyboard.press("Escape")
     await expect(page.get_by_role("dialog")).to_be_hidden()
     assert [request.url for request in seen.requests if request.method != "GET"] == []
@@ -586,7 +589,7 @@ def swollen(told: Any) -> Any:
     return 12_345_678 if type(told) is int else told
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 961, 1280])
+@pytest.mark.parametrize("width", [320, 390, 761, 961, 1280])
 @quietly
 async def test_however_long_names_and_counts_are_nothing_is_wider_than_the_window(
     stage: Scene, seen: Seen, width: int
@@ -602,6 +605,8 @@ async def test_however_long_names_and_counts_are_nothing_is_wider_than_the_windo
     page = await seen.opened()
     await expect(judge(page, "anthropic")).to_contain_text("W" * 200)
     await expect(page.get_by_role("table", name="Cache")).to_contain_text("12,345,678")
+    await unlock(page)
+    await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") == width
     wide = "cards => cards.filter(card => card.scrollWidth > card.clientWidth).map(card => card.innerText)"
     assert await page.locator(".card").evaluate_all(wide) == []
