@@ -312,6 +312,7 @@ async def test_no_more_calls_are_under_way_than_there_are_places() -> None:
     stack.assert_nothing_is_held()
 
 
+@pytest.mark.usefixtures("loop_clock")
 @pytest.mark.parametrize("within_s", [0.1, SHORTEST_ATTEMPT_S])
 async def test_nobody_waits_for_a_place_that_would_leave_no_time_for_an_attempt(within_s: float) -> None:
     held = Held(reply())
