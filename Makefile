@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
-# A .venv whose Python is gone, or a newer one that finds no packages there, is made anew.
-$(shell $(BIN)/python -c 'import os, sysconfig as s; os.stat(s.get_path("purelib", vars={"base": ".venv"}))' 2> /dev/null || rm -rf .venv)
+# A .venv whose Python is gone, or a newer one that finds no packages there, is made anew. One without a link to Python
+# is another system's, or another make is making it.
+$(shell test ! -L $(BIN)/python || $(BIN)/python -I -c 'import os, sysconfig as s; os.stat(s.get_path("purelib", vars={"base": ".venv"}))' 2> /dev/null || rm -rf .venv)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR: # or the next run would take a failed attempt's .venv, which lacks pip, for a good one

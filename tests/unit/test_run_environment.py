@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,22 @@ def test_a_venv_whose_python_is_gone_or_newer_is_made_anew(system: str | None, t
     subprocess.run(["make", "-f", ROOT / "Makefile", f"PYTHON={python}", ".venv/bin/python"], check=True)  # noqa: S607  found by its name
     assert found.is_file()
     assert not stamp.exists()
+
+
+@pytest.mark.parametrize("made_so_far", ["lib/python3.11/site-packages", "Scripts"], ids=["by-another-make", "Windows"])
+def test_a_venv_in_which_python_is_not_yet_is_left_alone(made_so_far: str, tmp_path: Path) -> None:
+    found = tmp_path / ".venv" / made_so_far
+    found.mkdir(parents=True)
+    subprocess.run(["make", "-f", ROOT / "Makefile", "help"], check=True, capture_output=True)  # noqa: S607  found by its name
+    assert found.is_dir()
+
+
+def test_a_venv_outlives_an_environment_in_which_no_python_starts(tmp_path: Path) -> None:
+    venv.create(tmp_path / ".venv")
+    subprocess.run(
+        ["make", "-f", ROOT / "Makefile", "help"],  # noqa: S607  found by its name
+        env={**os.environ, "PYTHONHOME": "/nowhere"},
+        check=True,
+        capture_output=True,
+    )
+    assert (tmp_path / ".venv").is_dir()
