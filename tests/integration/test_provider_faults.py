@@ -24,10 +24,7 @@ from tests.integration.stand_in import Act, answer
 pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("nothing_private_is_written")]
 
 HTML = f"<html><body>{UPSTREAM}</body></html>".encode()
-REQUEST_TIMEOUT_S = 55
 HTML_TYPE = "text/html"
-SPENT = f"You have reached your specified API usage limits, {UPSTREAM}."
-RAMP = {"error_code": "ramp_limit_exceeded"}
 
 
 def in_an_hour() -> str:
