@@ -463,6 +463,7 @@ def test_an_event_of_an_unknown_type_stays_in_the_spool_and_the_others_are_sent(
         "UPDATE events SET value = x'5b5d' WHERE id = 1",
         "UPDATE events SET value = x'7b7d' WHERE id = 1",
         "UPDATE events SET value = (SELECT value FROM events WHERE id = 2) WHERE id = 1",
+        "UPDATE events SET event = 'llm_provider.cache.hit' WHERE id = 1",
     ],
 )
 def test_an_event_that_kafka_cannot_be_given_stays_in_the_spool(opened: Opened, path: Path, damage: str) -> None:
