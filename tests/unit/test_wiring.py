@@ -192,6 +192,21 @@ async def test_what_the_background_tasks_of_a_fixed_rhythm_do_and_how_often(
     }
 
 
+async def test_what_operators_have_changed_is_in_force_before_the_first_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    async def polled(one: object) -> None:
+        done.append(type(one).__name__)
+
+    for kind in (RuntimeSettingsImpl, CircuitSteeringImpl):
+        monkeypatch.setattr(kind, "poll", polled)
+    monkeypatch.setattr(Supervisor, "start", lambda _: done.append("the background tasks"))
+    async with create_app(Settings()).test_app():
+        assert done == ["RuntimeSettingsImpl", "CircuitSteeringImpl", "the background tasks"]
+
+
 async def digest(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
     with monkeypatch.context() as environment:
         for name, value in prefixed(**settings).items():
