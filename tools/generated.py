@@ -10,7 +10,7 @@ Texts = Mapping[Path, str]
 
 def main(description: str | None, fresh: Callable[[], Texts]) -> int:
     """A program that writes or checks these texts. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(prog=f"python -m tools.{Path(sys.argv[0]).stem}", description=description)
     parser.add_argument("--write", action="store_true", help="write them instead of checking them")
     return renew(fresh(), write=parser.parse_args().write)
 
