@@ -66,6 +66,7 @@ def test_the_buckets_fit_what_they_measure_models_in_seconds_and_the_service_in_
         assert of_models[0] <= 0.1
         assert of_models[-1] > JudgingSettings().request_timeout_s
         assert sum(1 <= bound <= 60 for bound in of_models) >= 8
+    assert sum(bound <= 0.025 for bound in bounds(metrics, "response_duration_seconds")) >= 5  # of cache hits
     of_gateway = bounds(metrics, "http_request_duration_seconds")
     assert of_gateway[0] < 0.001
     assert sum(bound <= 0.05 for bound in of_gateway) >= 6
