@@ -41,7 +41,7 @@ from api_models import (
     ShedReason,
     Usage,
 )
-from exceptions import NotCachedError, ServiceError, failures
+from exceptions import ServiceError, failures
 
 NAMESPACE = "llm_provider"
 LLM_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
@@ -60,6 +60,7 @@ REQUEST, STORED = "request", "stored"  # the source of a change of settings
 SETTINGS, CIRCUITS = "settings", "circuits"  # what an administrator's changes are stored as
 CIRCUIT_STATES = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN)  # in the order of the exported values
 CALLER_TOKENS = ("prompt", "completion")
+TOKEN_TYPES = (*CALLER_TOKENS, "cached_prompt", "cache_write", "reasoning")
 PERIODS = ("day", "month")  # of the cost limits
 UNKNOWN_PRICE = "unknown_price"
 TIERS = LOCAL, REDIS = "local", "redis"  # of the cache
@@ -179,8 +180,8 @@ class Metrics:
             "request_type",
             "status",
         )
-        for name in (NOBODY, *ProviderName):  # alerts use them
-            self.requests.of(name, NOBODY, REQUEST_TYPE, NotCachedError.code.lower())
+        for name, code in product((NOBODY, *ProviderName), ErrorCode):
+            self.requests.of(name, NOBODY, REQUEST_TYPE, code.lower())
         self.response_duration = declare.histograms(
             "response_duration_seconds",
             "Time to answer a comparison.",
@@ -425,14 +426,19 @@ class Metrics:
     def introduce_models(self, names: Iterable[str], *, defaults: Mapping[ProviderName, str]) -> None:
         """Keep these models apart from now on; never names that a caller chose.
 
-        The series of the defaults start at zero: alerts use them.
+        The series of the defaults start at zero: `rate` would miss the first answers and purchases after each start.
         """
         self._known_models.update(names)
         for provider, model in defaults.items():
             known = self.model_label(model)
-            self.response_duration.of(provider, known, "false")
+            self.requests.of(provider, known, REQUEST_TYPE, SUCCESS)
+            for cached in ("false", "true"):
+                self.response_duration.of(provider, known, cached)
             for outcome in AttemptOutcome:
                 self.attempts.of(provider, known, outcome)
+            for token_type in TOKEN_TYPES:
+                self.tokens.of(provider, known, token_type)
+            self.cost.of(provider, known)
 
     def model_label(self, model: str) -> str:
         """The model, or `other` when it is unknown."""
@@ -474,14 +480,8 @@ class Metrics:
     def purchased(self, *, provider: ProviderName, model: str, usage: Usage, cost_usd: float | None) -> None:
         """Count the tokens and cost of a purchase, in US dollars; None when unknown. model: as requested."""
         known = self.model_label(model)
-        counts = {
-            "prompt": usage.prompt,
-            "completion": usage.completion,
-            "cached_prompt": usage.cached,
-            "cache_write": usage.written,
-            "reasoning": usage.reasoning,
-        }
-        for token_type, count in counts.items():
+        counts = (usage.prompt, usage.completion, usage.cached, usage.written, usage.reasoning)
+        for token_type, count in zip(TOKEN_TYPES, counts, strict=True):
             tokens = self.tokens.of(provider, known, token_type)
             if count:
                 tokens.inc(count)

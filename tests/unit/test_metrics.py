@@ -103,14 +103,33 @@ def test_the_series_of_a_caller_start_at_zero_when_it_is_introduced() -> None:
         assert set(counted[name].values()) == {0.0}
 
 
-def test_the_series_of_a_default_model_start_at_zero_or_alerts_would_miss_the_first_failures_and_slow_answers() -> None:
+def test_the_series_of_a_default_model_start_at_zero_or_rates_would_miss_the_first_answers_and_purchases() -> None:
     metrics = new_metrics()
     metrics.introduce_models((), defaults={ANTHROPIC: KNOWN_MODEL})
     labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL}
+    bought = Usage(prompt=5, completion=4, cached=3, written=2, reasoning=1)
+    before = {name: set(found) for name, found in samples(metrics).items()}
+    for outcome in CacheOutcome:
+        answer(metrics, outcome=outcome)
+    metrics.purchased(provider=ANTHROPIC, model=KNOWN_MODEL, usage=bought, cost_usd=0.25)
     attempts = "llm_provider_upstream_attempts_total"
+    tokens = {
+        dict(found)["token_type"]: count for (_, found), count in samples(metrics)["llm_provider_tokens_used"].items()
+    }
 
+    assert {name: set(found) for name, found in samples(metrics).items()} == before
     assert {sample(metrics, attempts, **labels, outcome=outcome) for outcome in AttemptOutcome} == {0.0}
-    assert sample(metrics, "llm_provider_response_duration_seconds_count", **labels, cached="false") == 0.0
+    assert tokens == {"prompt": 5.0, "completion": 4.0, "cached_prompt": 3.0, "cache_write": 2.0, "reasoning": 1.0}
+
+
+def test_the_series_of_each_failure_start_at_zero_or_its_rate_would_miss_the_first() -> None:
+    metrics = new_metrics()
+    before = set(samples(metrics)["llm_provider_requests"])
+    for error in ErrorCode:
+        for provider in (None, *ProviderName):
+            metrics.comparison_failed(provider=provider, error=error, queued_s=0.0)
+
+    assert set(samples(metrics)["llm_provider_requests"]) == before
 
 
 @pytest.mark.parametrize(("cost_usd", "dollars"), [(0.25, 0.25), (None, 0.0)])
