@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -167,7 +167,6 @@ class JudgesProvider(Provider):
         accounting: LLMAccountingProtocol,
         budget: BudgetProtocol,
         tracer: TracerProtocol,
-        metrics: Metrics,
         clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
@@ -189,7 +188,6 @@ class JudgesProvider(Provider):
                 tracer=tracer if tracer.records else None,
                 clock=clock,
                 sleep=sleep,
-                on_retry=metrics.retries.of(name).inc,
             )
             for name, dialect in dialects.items()
         }
@@ -244,7 +242,6 @@ def guarded(
     clock: ClockProtocol,
     sleep: SleepProtocol,
     tracer: TracerProtocol | None,
-    on_retry: Callable[[], None],
 ) -> Judge:
     """A judge behind the stack of policies, innermost first. tracer: None when no spans are recorded.
 
@@ -259,7 +256,7 @@ def guarded(
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate, clock=clock)
     throttled = Throttled(limited, gate=guards.gate, clock=clock, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
-    retries = RetryManagerImpl(budget=guards.retry_budget, sleep=sleep, on_retry=on_retry)
+    retries = RetryManagerImpl(budget=guards.retry_budget, sleep=sleep)
     return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
 
 

@@ -853,7 +853,7 @@ class LLMRetryManagerProtocol(Protocol):
 class LLMAccountingProtocol(Protocol):
     """Books every attempt, usable or not."""
 
-    def started(self, request: ProviderRequest) -> None:
+    def started(self, request: ProviderRequest, *, is_retry: bool = False) -> None:
         """Record that an attempt has started."""
         ...
 

@@ -36,8 +36,10 @@ class AccountingImpl:
         for name, activity in self._activities.items():
             metrics.concurrent.of(name).set_function(partial(attrgetter("in_flight"), activity))
 
-    def started(self, request: ProviderRequest) -> None:
+    def started(self, request: ProviderRequest, *, is_retry: bool = False) -> None:
         """Record that an attempt has started."""
+        if is_retry:
+            self._metrics.retries.of(request.provider).inc()
         self._activities[request.provider].in_flight += 1
         self._book(request, UsageTotals(requests=1))
 

@@ -27,17 +27,10 @@ INVITED_SPREAD, LONGEST_SPREAD_S = 0.25, 2.0  # of calls that come back after a 
 
 
 class RetryManagerImpl:
-    """One per provider. sleep: takes seconds; injected for tests. on_retry: called on each retry."""
+    """One per provider. sleep: takes seconds; injected for tests."""
 
-    def __init__(
-        self,
-        *,
-        budget: RetryBudget,
-        sleep: SleepProtocol,
-        on_retry: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, *, budget: RetryBudget, sleep: SleepProtocol) -> None:
         self._budget = budget
-        self._on_retry = on_retry
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(_is_retryable),
             stop=self._gives_up,
@@ -98,7 +91,6 @@ class RetryManagerImpl:
         )
 
     def _note(self, retry_state: RetryCallState) -> None:
-        self._on_retry()
         if _counts(retry_state):
             self._budget.retry()
 

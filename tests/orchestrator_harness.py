@@ -136,7 +136,6 @@ class Harness:
             clock=self.clock,
             sleep=asyncio.sleep,
             tracer=None,
-            on_retry=lambda: None,
         )
 
     def completed(self) -> RequestCompleted:

@@ -40,7 +40,9 @@ from tests.fakes import (
     Calendar,
     Clock,
     FakeProvider,
+    FixedPrices,
     InstantSleep,
+    accounting_of,
     alerts,
     begun,
     budget,
@@ -200,11 +202,11 @@ async def drive_the_guards(watch: Watch) -> None:
     watch.look()
     slot.leave()
     await waiting
-    on_retry = watch.metrics.retries.of(ANTHROPIC).inc
-    retries = RetryManagerImpl(budget=known.retry_budget, sleep=InstantSleep(), on_retry=on_retry)
+    retries = RetryManagerImpl(budget=known.retry_budget, sleep=InstantSleep())
     failing = FakeProvider(ProviderUnavailableError("busy"), reply())
     with calling(call(Clock())):
         await retries.run(lambda: failing.generate_comparison(request()))
+    accounting_of(FixedPrices(), metrics=watch.metrics, now=Calendar()).started(request(), is_retry=True)
     show_standing(lambda: [provider_status(circuit_state=CircuitState.OPEN)], watch.metrics)
     watch.look()
 

@@ -66,21 +66,6 @@ async def test_a_transient_failure_is_overcome() -> None:
     assert operation.calls == 3
 
 
-async def test_every_repetition_is_told_also_one_that_is_no_burden() -> None:
-    told: list[None] = []
-    failures: list[ProviderError] = [ProviderUnavailableError("busy"), InvalidReplyError("no verdict")]
-
-    async def operation() -> str:
-        if failures:
-            raise failures.pop(0)
-        return "done"
-
-    manager = RetryManagerImpl(budget=RetryBudget(), sleep=InstantSleep(), on_retry=lambda: told.append(None))
-    with calling(call(Clock())):
-        await manager.run(operation)
-    assert len(told) == 2
-
-
 async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
     failure = ProviderUnavailableError("overloaded")
     operation = Operation(99, failure)

@@ -96,8 +96,11 @@ class Stack:
             clock=self.time,
             sleep=self.time.sleep,
             tracer=None,
-            on_retry=self.metrics.retries.of(ANTHROPIC).inc,
         ).provider
+
+    @property
+    def retries(self) -> float | None:
+        return sample(self.metrics, "llm_provider_retries_total", provider=ANTHROPIC)
 
     async def ask(self, *, within_s: float = 55.0, starter_waits_s: float = 55.0) -> ProviderReply:
         deadline = Deadline(expires_at_s=self.time() + within_s, attempt_timeout_s=30.0, clock=self.time)
@@ -225,6 +228,20 @@ async def test_exactly_one_failure_says_that_it_opened_the_circuit_and_a_retry_e
         stack.metrics, "llm_provider_circuit_breaker_transitions_total", provider=ANTHROPIC, to=CircuitState.OPEN
     )
     assert transitions == 1.0
+    assert stack.retries == 3.0  # the one that met the open circuit was no call
+
+
+async def test_every_call_that_repeats_a_failed_one_is_counted_also_one_that_is_no_burden() -> None:
+    failures = [ProviderUnavailableError("busy"), InvalidReplyError("no verdict")]
+
+    async def behave(_: ProviderRequest) -> ProviderReply:
+        if failures:
+            raise failures.pop(0)
+        return reply()
+
+    stack = Stack(behave)
+    assert await stack.outcome() == reply()
+    assert (stack.upstream.calls, stack.retries) == (3, 2.0)
 
 
 @pytest.mark.untraced

@@ -217,7 +217,6 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
         clock=clock,
         sleep=InstantSleep(clock),
         tracer=spans.own,
-        on_retry=metrics.retries.of(ANTHROPIC).inc,
     )
     with calling(call(clock)):
         for error in (ProviderUnavailableError, ProviderUnavailableError, CircuitOpenError):
