@@ -13,6 +13,7 @@ from exceptions import ProviderError
 from implementations.wire.json_reading import at, list_at, read_json, text_at
 
 MAX_SENTENCE = 2000
+LONGEST_QUOTED = 64 * 1024  # characters: it is parsed on the event loop, where 4 MiB take 0.1 s
 NAMING_FIELDS = ("type", "code", "status")
 HTTP_STATUSES = range(400, 600)
 STATUS_DIGITS = 3
@@ -62,12 +63,12 @@ class VendorError:
 
     @property
     def quoted(self) -> Self | None:
-        """What the routed vendor answered, if OpenRouter quotes it: JSON, or else a sentence."""
+        """What the routed vendor answered, if OpenRouter quotes it: JSON, or else a sentence, as one that is long."""
         raw = at(self.error, "metadata", "raw")
         if not isinstance(raw, str):
             return None
         try:
-            body = read_json(raw.encode(errors="replace"))
+            body = read_json(raw.encode(errors="replace")) if len(raw) <= LONGEST_QUOTED else raw
         except ProviderError:
             body = raw
         return self.of(body)

@@ -44,6 +44,7 @@ from implementations.wire.failure_tables import WORDS
 from implementations.wire.failures import failure_in_success, failure_of_answer, failure_of_exchange, without_frames
 from implementations.wire.json_reading import read_object
 from implementations.wire.transport import Transport, WireReply
+from implementations.wire.vendor_error import LONGEST_QUOTED
 from tests.fakes import NOON, request
 
 Kind = type[ProviderError]
@@ -459,6 +460,20 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (500, {"error": "the model failed to generate a response"}, ProviderUnavailableError),
     (404, openai(None, "not_found_error", "model 'x' not found"), UnknownModelError),
 ]
+
+
+@pytest.mark.parametrize(
+    ("padding", "kind"), [(LONGEST_QUOTED - 100, ContentRefusedError), (LONGEST_QUOTED, RequestRejectedError)]
+)
+def test_a_long_quotation_is_not_parsed_on_the_event_loop(padding: int, kind: type[ProviderError]) -> None:
+    quoted = {"error": {"code": "content_filter", "message": "x" * padding}}
+    assert type(failure_of_answer(400, {}, quoting(quoted), now_s=0.0)) is kind
+
+
+def test_a_long_quotation_is_read_as_a_sentence() -> None:
+    quoted = {"error": {"message": "The prompt is too long: " + "x" * LONGEST_QUOTED}}
+    assert type(failure_of_answer(400, {}, quoting(quoted), now_s=0.0)) is ContextTooLongError
+
 
 OWN = {"provider_name": None, "raw": None}  # of OpenRouter's own account with it, not of one with a vendor
 
