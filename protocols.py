@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from sys import getsizeof
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -125,11 +124,6 @@ class ComparisonQuery:
     def characters(self) -> int:
         """Length of task and essays."""
         return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory of its texts, bytes: one character beyond Latin-1 makes a text up to four times as large."""
-        return sum(map(getsizeof, (self.user_prompt, self.essay_a, self.essay_b, self.system_prompt)))
 
 
 CHARACTERS_PER_TOKEN = 4  # for English prose, where nothing better is known

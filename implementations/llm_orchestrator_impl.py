@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from config import COPIES_IN_MEMORY
 from exceptions import ContextTooLongError, DefectError, ServiceError
 from implementations.events import request_events
+from implementations.judging.prompt import prompt_bytes
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import Call, Deadline, Record, calling, current_call
 from implementations.resilience.most_telling import most_telling
@@ -64,7 +65,7 @@ class LLMOrchestratorImpl:
         deadline = full if query.timeout_s is None else full.at_most(began_s + query.timeout_s)
         slot = await self._capacity.enter(
             within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE),
-            size_bytes=COPIES_IN_MEMORY * query.size_bytes,
+            size_bytes=COPIES_IN_MEMORY * prompt_bytes(query),
         )
         call = Call(
             deadline=deadline,

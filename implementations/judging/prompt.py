@@ -9,8 +9,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from sys import getsizeof
 
-from implementations.judging.essay import Essay, encoded, fence
+from api_models import PLACEHOLDERS
+from implementations.judging.essay import Essay, encoded, fence, fenced_bytes
 from protocols import KEPT_CHARACTERS, ComparisonQuery
 
 PROMPT_VERSION = "1"
@@ -110,6 +112,16 @@ def build_prompt(query: ComparisonQuery) -> Prompt:
         essay_a=Essay(query.essay_a),
         essay_b=Essay(query.essay_b),
     )
+
+
+def prompt_bytes(query: ComparisonQuery) -> int:
+    """Memory of the prompt of a query, at most, in bytes: each use of a placeholder copies an essay.
+
+    One character beyond Latin-1 makes a text up to four times as large.
+    """
+    uses_a, uses_b = (max(1, query.user_prompt.count(placeholder)) for placeholder in PLACEHOLDERS)
+    essays = uses_a * fenced_bytes(query.essay_a) + uses_b * fenced_bytes(query.essay_b)
+    return getsizeof(query.user_prompt) + getsizeof(query.system_prompt) + essays
 
 
 def _essays(task: str, blocks: dict[str, str]) -> tuple[str, str]:

@@ -68,6 +68,7 @@ class Bulkhead:
 
         Raises ServiceOverloadedError if the memory limit is reached, the queue is full or the wait exceeds within_s.
         """
+        size_bytes = self._memory.at_most_all(size_bytes)
         self._memory.take(size_bytes)
         try:
             if self._slots.locked():

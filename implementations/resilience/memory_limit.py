@@ -18,6 +18,10 @@ class MemoryLimit:
         """The sum of all reservations."""
         return self._taken_bytes
 
+    def at_most_all(self, size_bytes: int) -> int:
+        """What to reserve for size_bytes: who needs more than there is takes all of it, and is alone with it."""
+        return int(min(size_bytes, self._limit_bytes))
+
     def take(self, size_bytes: int) -> None:
         """Reserve size_bytes. Raises ServiceOverloadedError, and reserves nothing, if less is left."""
         if self._taken_bytes + size_bytes > self._limit_bytes:

@@ -133,6 +133,19 @@ async def test_who_needs_more_memory_than_is_left_is_turned_away_and_takes_none(
     assert memory.taken_bytes == 0
 
 
+async def test_who_needs_more_memory_than_there_is_takes_all_of_it_when_nobody_else_has_any() -> None:
+    memory = MemoryLimit(100)
+    bulkhead = Bulkhead(limit=5, queue_limit=9, memory=memory)
+    slot = await bulkhead.enter(within_s=0, size_bytes=1)
+    with pytest.raises(ServiceOverloadedError):
+        await bulkhead.enter(within_s=60, size_bytes=101)
+    slot.leave()
+    slot = await bulkhead.enter(within_s=0, size_bytes=101)
+    assert memory.taken_bytes == 100
+    slot.leave()
+    assert memory.taken_bytes == 0
+
+
 async def test_who_waits_for_a_slot_has_memory_already_and_gives_it_back_when_there_is_none() -> None:
     memory = MemoryLimit(100)
     bulkhead = Bulkhead(limit=1, queue_limit=9, memory=memory)

@@ -3,13 +3,22 @@
 import hashlib
 import html
 import re
+from sys import getsizeof
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api_models import MAX_PLACEHOLDER_USES
 from implementations.judging.essay import CROWD, Essay, fence
-from implementations.judging.prompt import CLOSING_LINE, FENCE_RULE, OUTPUT_RULES, PROMPT_VERSION, build_prompt
+from implementations.judging.prompt import (
+    CLOSING_LINE,
+    FENCE_RULE,
+    OUTPUT_RULES,
+    PROMPT_VERSION,
+    build_prompt,
+    prompt_bytes,
+)
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
@@ -123,3 +132,18 @@ def test_the_version_stands_for_the_layout() -> None:
     digests = [build_prompt(query(user_prompt=task, **essays)).sha256 for task in tasks]
     changed = f"raise PROMPT_VERSION, and give it its own line here: {digests}"
     assert LAID_OUT[PROMPT_VERSION] == hashlib.sha256("".join(digests).encode()).hexdigest(), changed
+
+
+@pytest.mark.parametrize(
+    "essay", ["word " * 2000, "\u201cword\u201d " * 2000, "\U0001f600" + "<" * 9000, "\u00ab" * 9000]
+)
+@pytest.mark.parametrize("user_prompt", ["Which is better?", "{essay_a} {essay_b} " * MAX_PLACEHOLDER_USES])
+def test_the_memory_of_a_prompt_is_known_before_it_is_built(essay: str, user_prompt: str) -> None:
+    """Not below what it takes, apart from the fixed texts, nor much above."""
+    asked = query(user_prompt=user_prompt, essay_a=essay, essay_b=essay)
+    assert 0.95 < prompt_bytes(asked) / getsizeof(build_prompt(asked).user_text) < 1.05
+
+
+def test_a_rare_character_makes_a_prompt_take_more_memory() -> None:
+    plain, with_quote = (prompt_bytes(query(essay_a=essay)) for essay in ("a" * 1000, "\u201c" + "a" * 999))
+    assert 900 < with_quote - plain < 1100
