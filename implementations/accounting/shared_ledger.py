@@ -55,7 +55,8 @@ class SharedLedger:
             days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
             found = await self._shared.days(days)
             if found is not None:
-                return UsageRows(scope=UsageScope.FLEET, rows=_rows(found))
+                rows = await asyncio.to_thread(_rows, found)  # a month of a large fleet takes 0.3 s
+                return UsageRows(scope=UsageScope.FLEET, rows=rows)
         return UsageRows(scope=UsageScope.REPLICA, rows=self._ledger.rows(first, last))
 
     async def send(self) -> bool:

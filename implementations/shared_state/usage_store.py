@@ -1,6 +1,6 @@
 """The usage of all replicas in Redis: one hash per day, a field for each row of each replica; and set-once marks."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from implementations.shared_state.connections import Command
 from implementations.shared_state.faults import RedisAwayError
@@ -29,8 +29,8 @@ class UsageStore:
             return None
         return sum(added) if all(isinstance(count, int) for count in added) else None
 
-    async def days(self, days: Sequence[str]) -> Sequence[Sequence[tuple[str, bytes]]] | None:
-        """Name and text of all replicas' rows, for each of these days; None: no answer."""
+    async def days(self, days: Sequence[str]) -> Sequence[Iterator[tuple[str, bytes]]] | None:
+        """Name and text of all replicas' rows, for each of these days, to be read once; None: no answer."""
         try:
             replies = await self._redis.read(*(("HGETALL", self._key(day)) for day in days), time_counts=False)
         except RedisAwayError:
@@ -62,9 +62,8 @@ class UsageStore:
         return f"{self._prefix}:usage:{day}"
 
 
-def _texts(reply: object) -> list[tuple[str, bytes]]:
+def _texts(reply: object) -> Iterator[tuple[str, bytes]]:
     """Alternating fields and values, without the replicas' names; empty for an exception (a key of another type)."""
-    if not isinstance(reply, list):
-        return []
-    pairs = zip(reply[::2], reply[1::2], strict=True)
-    return [(str(field, errors="replace").partition("|")[2], text) for field, text in pairs]
+    if isinstance(reply, list):
+        for field, text in zip(reply[::2], reply[1::2], strict=True):
+            yield str(field, errors="replace").partition("|")[2], text

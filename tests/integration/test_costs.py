@@ -204,7 +204,8 @@ async def test_redis_tells_how_many_figures_it_did_not_have_and_keeps_them_for_s
         assert [await one.usage.put(days) for _ in range(2)] == [3, 0]
         server.ask("DEL", "test:usage:2026-11-22")
         assert await one.usage.put(days) == 2
-        assert await one.usage.days(list(days)) == [list(texts.items()) for texts in days.values()]
+        read = await one.usage.days(list(days)) or ()
+        assert [list(texts) for texts in read] == [list(texts.items()) for texts in days.values()]
     for key in server.all_keys():
         assert 69 * 86_400 < int(server.ask("TTL", key)[1:-2]) <= 70 * 86_400
 

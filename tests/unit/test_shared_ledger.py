@@ -1,6 +1,7 @@
 """The ledger of all replicas: nothing is lost, whatever Redis loses, and nothing counts twice."""
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from datetime import timedelta
@@ -37,12 +38,13 @@ class FakeUsage:
 
 
 class FakeUsageStore:
-    """The texts as one replica sees them."""
+    """The texts as one replica sees them; readers: the threads in which they were read."""
 
     def __init__(self, usage: FakeUsage, replica: str) -> None:
         self._usage = usage
         self._replica = replica
         self.rounds: list[int] = []
+        self.readers: set[int] = set()
 
     async def put(self, days: Mapping[str, Texts]) -> int | None:
         for _ in range(next(self._usage.turns)):
@@ -58,10 +60,15 @@ class FakeUsageStore:
         self.rounds.append(sum(map(len, days.values())))
         return None if self._usage.loses_answers else added
 
-    async def days(self, days: Sequence[str]) -> list[list[tuple[str, bytes]]] | None:
+    async def days(self, days: Sequence[str]) -> Sequence[Iterator[tuple[str, bytes]]] | None:
         if self._usage.away or self._usage.tells_nothing:
             return None
-        return [[(name, text) for (_, name), text in self._usage.texts.get(day, {}).items()] for day in days]
+        return [self._read(day) for day in days]
+
+    def _read(self, day: str) -> Iterator[tuple[str, bytes]]:
+        for (_, name), text in self._usage.texts.get(day, {}).items():
+            self.readers.add(threading.get_ident())
+            yield name, text
 
 
 def replica(usage: FakeUsage | None, calendar: Calendar | None = None) -> tuple[Ledger, SharedLedger]:
@@ -119,6 +126,14 @@ async def test_a_loss_is_made_good_in_the_round_that_notices_it_for_all_days() -
     usage.texts.clear()
     assert await shared.send()
     assert [len(usage.texts[(TODAY + timedelta(days=number)).isoformat()]) for number in range(4)] == [1] * 4
+
+
+async def test_rows_of_a_whole_fleet_are_not_read_on_the_event_loop() -> None:
+    ledger, usage = Ledger(now=Calendar()), FakeUsage().of()
+    ledger.book(OPENAI, "a", ONE)
+    assert (await SharedLedger(ledger, usage).read(TODAY, TODAY)).of(OPENAI) == ONE
+    assert usage.readers
+    assert threading.get_ident() not in usage.readers
 
 
 async def test_what_was_booked_while_redis_was_away_for_days_is_told_when_it_returns() -> None:
