@@ -53,8 +53,10 @@ def fence(letter: str, essay: Essay) -> str:
 
 def fenced_bytes(text: str) -> int:
     """Memory of the text inside its fence, at most, in bytes: an escaped bracket is up to seven times as long."""
-    added = sum(text.count(bracket) * (len(_escaped(bracket)) - 1) for bracket in _brackets(text))
-    return getsizeof(text) * (len(text) + added) // max(1, len(text))
+    fenced = length = max(1, len(text))
+    for bracket in _brackets(text):
+        fenced += text.count(bracket) * (len(_escaped(bracket)) - 1)
+    return getsizeof(text) * fenced // length
 
 
 def _harmless(text: str) -> str:

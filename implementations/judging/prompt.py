@@ -119,9 +119,9 @@ def prompt_bytes(query: ComparisonQuery) -> int:
 
     One character beyond Latin-1 makes a text up to four times as large.
     """
-    uses_a, uses_b = (max(1, query.user_prompt.count(placeholder)) for placeholder in PLACEHOLDERS)
-    essays = uses_a * fenced_bytes(query.essay_a) + uses_b * fenced_bytes(query.essay_b)
-    return getsizeof(query.user_prompt) + getsizeof(query.system_prompt) + essays
+    task, (a, b) = query.user_prompt, PLACEHOLDERS
+    essays = max(1, task.count(a)) * fenced_bytes(query.essay_a) + max(1, task.count(b)) * fenced_bytes(query.essay_b)
+    return getsizeof(task) + getsizeof(query.system_prompt) + essays
 
 
 def _essays(task: str, blocks: dict[str, str]) -> tuple[str, str]:

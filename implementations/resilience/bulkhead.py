@@ -64,11 +64,11 @@ class Bulkhead:
         return self._waiting
 
     async def enter(self, *, within_s: float, size_bytes: int = 0) -> Slot:
-        """Acquire a slot, first come first served, and reserve size_bytes of memory.
+        """Acquire a slot, first come first served, and reserve size_bytes of memory, or all if it is less than that.
 
         Raises ServiceOverloadedError if the memory limit is reached, the queue is full or the wait exceeds within_s.
         """
-        size_bytes = self._memory.at_most_all(size_bytes)
+        size_bytes = int(min(size_bytes, self._memory.limit_bytes))
         self._memory.take(size_bytes)
         try:
             if self._slots.locked():

@@ -10,7 +10,7 @@ class MemoryLimit:
     """limit_bytes: of all reservations together."""
 
     def __init__(self, limit_bytes: float) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._taken_bytes = 0
 
     @property
@@ -18,13 +18,9 @@ class MemoryLimit:
         """The sum of all reservations."""
         return self._taken_bytes
 
-    def at_most_all(self, size_bytes: int) -> int:
-        """What to reserve for size_bytes: who needs more than there is takes all of it, and is alone with it."""
-        return int(min(size_bytes, self._limit_bytes))
-
     def take(self, size_bytes: int) -> None:
         """Reserve size_bytes. Raises ServiceOverloadedError, and reserves nothing, if less is left."""
-        if self._taken_bytes + size_bytes > self._limit_bytes:
+        if self._taken_bytes + size_bytes > self.limit_bytes:
             raise ServiceOverloadedError(
                 "the requests in flight take too much memory", shed=ShedReason.MEMORY, retry_after_s=RETRY_AFTER_S
             )
