@@ -230,10 +230,10 @@ def setting(
 class PriceOverride(Group):
     """One row of the operator's price table; cached_input and cache_write default to the input price."""
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached_input: float | None = Field(None, ge=0)
-    cache_write: float | None = Field(None, ge=0)
+    input: float = Field(ge=0, le=MOST_USD)
+    output: float = Field(ge=0, le=MOST_USD)
+    cached_input: float | None = Field(None, ge=0, le=MOST_USD)
+    cache_write: float | None = Field(None, ge=0, le=MOST_USD)
 
 
 class ServiceSettings(Group):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from orjson import dumps
 from pydantic import SecretStr
 
 from api_models import ProviderName
@@ -13,6 +14,7 @@ from config import (
     MAX_SECRET_BYTES,
     PREFIX,
     ConfigurationError,
+    PriceOverride,
     Setting,
     Settings,
     known_variables,
@@ -230,6 +232,10 @@ def test_a_value_that_is_no_utf_8_is_refused(name: str, refused: Refused) -> Non
     ("name", "value", "place"),
     [
         ("PRICE_OVERRIDES", '{"m-x": {"input": 1}}', "m-x.output"),
+        *(
+            ("PRICE_OVERRIDES", dumps({"m-x": {"input": 1e9, "output": 0, kind: 1e9 + 1}}).decode(), f"m-x.{kind}")
+            for kind in PriceOverride.model_fields
+        ),
         ("ROUTING_RULES", '[{"user_id": "u", "provider": "openai"}, {"user_id": "v"}]', "1.provider"),
         ("COST_ALERT_LEVELS", "0.5,7", "1"),
     ],
