@@ -53,6 +53,7 @@ MIB = 1024 * 1024
 COPIES_IN_MEMORY = 6
 # Four bytes a character, divided by the share of the memory that queries may use.
 MEMORY_OF_BODY = COPIES_IN_MEMORY * 4 * 4 // 3
+LEAST_USD = 1e-6  # amounts are kept in whole micro-dollars: less is nothing
 MOST_USD = 1e9  # keeps all arithmetic far from overflow
 LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24
@@ -454,7 +455,12 @@ class CostSettings(Group):
         "REPLICAS", 1, "replicas that share the limits; without Redis each keeps to its share", ge=1
     )
     alert_threshold_usd: float = setting(
-        "COST_ALERT_THRESHOLD_USD", 100.0, "one alert when a day's cost reaches it", gt=0, le=MOST_USD, changeable=True
+        "COST_ALERT_THRESHOLD_USD",
+        100.0,
+        "one alert when a day's cost reaches it",
+        ge=LEAST_USD,
+        le=MOST_USD,
+        changeable=True,
     )
     alert_levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = setting(
         "COST_ALERT_LEVELS",

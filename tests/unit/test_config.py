@@ -35,6 +35,7 @@ BOUNDS = [
     ("DRAIN_DELAY_S", "0", "-0.001"),
     ("LLM_DEFAULT_MAX_TOKENS", "1", "0"),
     ("LLM_CACHE_TTL", "0.001", "0"),
+    ("COST_ALERT_THRESHOLD_USD", "0.000001", "0.0000009"),
     ("LOCAL_CACHE_SIZE_MB", "1", "0"),
     ("LOCAL_CACHE_SIZE_MB", "1048576", "1048577"),
     ("LOCAL_CACHE_MAX_ENTRIES", "1", "0"),
