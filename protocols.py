@@ -11,14 +11,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Protocol, Self, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import JsonValue, PositiveInt
+from pydantic import Field, JsonValue
 
 from api_models import (
     ANONYMOUS,
+    LARGEST_INT64,
     AdminAction,
     AdminChange,
     AlertsResetResponse,
@@ -376,6 +377,9 @@ class ComparisonResult:
 # --- Nouns: models and prices -----------------------------------------------------------------------------------------
 
 
+TokenLimit = Annotated[int, Field(gt=0, le=LARGEST_INT64)]
+
+
 @value_object
 class ModelTraits:
     """What is known about one model; the defaults are the conservative ones for an unknown model.
@@ -386,11 +390,11 @@ class ModelTraits:
     """
 
     tier: ModelTier | None = None
-    context_tokens: PositiveInt | None = None
-    max_output_tokens: PositiveInt | None = None
+    context_tokens: TokenLimit | None = None
+    max_output_tokens: TokenLimit | None = None
     temperature: TemperatureUse = TemperatureUse.NEVER
     efforts: Mapping[ReasoningEffort, str] = field(default_factory=dict)
-    min_cacheable_tokens: PositiveInt | None = None
+    min_cacheable_tokens: TokenLimit | None = None
     deprecated_on: date | None = None
 
 

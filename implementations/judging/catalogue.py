@@ -10,8 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from api_models import JsonObject, ModelId, ProviderName
 from config import MIB, PREFIX, ConfigurationError, bounded_content
@@ -43,11 +43,7 @@ class ModelCatalogue:
         shipped = _RAW.validate_json(SHIPPED.read_bytes())
         try:
             given = {} if corrections is None else _RAW.validate_json(bounded_content(corrections, MAX_FILE_BYTES))
-            return cls(
-                _ENTRIES.validate_json(
-                    orjson.dumps(_laid_over(shipped, given), option=orjson.OPT_NON_STR_KEYS), strict=True
-                )
-            )
+            return cls(_ENTRIES.validate_json(to_json(_laid_over(shipped, given)), strict=True))
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{PREFIX}MODEL_CATALOG_PATH: {_complaint(error)}.") from None
 
@@ -88,5 +84,7 @@ def _complaint(error: OSError | ValueError) -> str:
         return "the file cannot be read"
     if isinstance(error, ValidationError):
         first, *_ = error.errors(include_input=False, include_url=False, include_context=False)
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else "the file is not JSON"
+        return (
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else "the file is not a JSON object"
+        )
     return str(error)

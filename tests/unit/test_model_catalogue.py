@@ -250,6 +250,8 @@ WRONG: dict[str, Any] = {
     "an unknown effort": {"openai": {"gpt-7": {"efforts": {"extreme": SECRET}}}},
     "efforts in a list": {"openai": {"gpt-7": {"efforts": [SECRET]}}},
     "a number in words": {"openai": {"gpt-7": {"max_output_tokens": SECRET}}},
+    "more than 64 bits": {"openai": {"gpt-7": {"context_tokens": 2**64}}},
+    "one more than signed 64 bits": {"openai": {"gpt-7": {"min_cacheable_tokens": 2**63}}},
     "a truth value as a number": {"openai": {"gpt-7": {"max_output_tokens": True}}},
     "a wrong date": {"openai": {"gpt-7": {"deprecated_on": SECRET}}},
     "a parent segment": {"openai": {"a..b": {"tier": SECRET}}},
@@ -273,7 +275,9 @@ def test_a_wrong_file_is_refused_by_the_name_of_its_setting_and_never_shown(tmp_
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("no JSON", "the file is not JSON"),
+        ("no JSON", "the file is not a JSON object"),
+        ("a list", "the file is not a JSON object"),
+        ("more than 64 bits", "openai.gpt-7.context_tokens: Input should be less than or equal to 9223372036854775807"),
         ("an unknown trait", "gpt-7: there is no such trait: colour"),
         ("an unknown tier", "openai.gpt-7.tier: Input should be 'cheap' or 'strong'"),
         ("models in a list", "openai: Input should be an object"),
