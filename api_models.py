@@ -591,9 +591,9 @@ class RoutingRule(_Body, extra="forbid"):
     """Fields and values that the caller's metadata must contain."""
     user_id: StrictStr | None = None
     """The request's user_id."""
-    min_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    min_characters: Annotated[StrictInt, Field(ge=0, le=LARGEST_INT64)] | None = None
     """Minimum total length of task and essays, characters."""
-    max_characters: Annotated[StrictInt, Field(ge=0)] | None = None
+    max_characters: Annotated[StrictInt, Field(ge=0, le=LARGEST_INT64)] | None = None
     """Maximum total length of task and essays, characters."""
     provider: ProviderName
     """The preferred provider."""

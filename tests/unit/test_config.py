@@ -238,6 +238,10 @@ def test_a_value_that_is_no_utf_8_is_refused(name: str, refused: Refused) -> Non
             for kind in PriceOverride.model_fields
         ),
         ("ROUTING_RULES", '[{"user_id": "u", "provider": "openai"}, {"user_id": "v"}]', "1.provider"),
+        *(
+            ("ROUTING_RULES", f'[{{"provider": "openai", "{limit}": {2**63}}}]', f"0.{limit}")
+            for limit in ("min_characters", "max_characters")
+        ),
         ("COST_ALERT_LEVELS", "0.5,7", "1"),
     ],
 )
