@@ -220,9 +220,10 @@ async def test_a_question_takes_its_memory_until_nobody_answers_it_any_more() ->
     harness = harness_of(held)
     harness.capacity = Bulkhead(limit=1, queue_limit=9, memory=memory)
     harness.rebuild()
-    asked = asyncio.create_task(harness.compare(query()))
+    question = query(user_prompt="{essay_a} or {essay_b}? " * 2)
+    asked = asyncio.create_task(harness.compare(question))
     await held.reached.wait()
-    assert memory.taken_bytes == COPIES_IN_MEMORY * prompt_bytes(query()) > 0
+    assert memory.taken_bytes == COPIES_IN_MEMORY * prompt_bytes(question) > 0
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
