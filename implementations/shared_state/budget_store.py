@@ -16,33 +16,35 @@ NO_LIMIT = -1
 
 # ARGV: replica, epoch, "declare" or "change", TTL in seconds, ceiling; then per key: held, spent, limit.
 # Reply: the answer (-1 unknown epoch, 0 done, n: the n-th key refuses), then per key what the others hold and spent,
-# what this replica holds, and its messages so far.
+# what this replica holds, and its messages so far. Everything is read and checked before anything is written.
 SCRIPT = """
 local me, epoch, declares, ceiling = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'declare', tonumber(ARGV[5])
 local mine, answer = {}, 0
+local function total(key, field)
+  local found = tonumber(redis.call('HGET', key, field) or 0)
+  return found and found % 1 == 0 and math.abs(found) < 2^53 and found
+end
 for i, key in ipairs(KEYS) do
   local e, h, s, n = string.match(redis.call('HGET', key, me) or '-1 0 0 0', '^(-?%d+) (-?%d+) (-?%d+) (%d+)$')
-  mine[i] = {epoch = tonumber(e), held = tonumber(h), spent = tonumber(s), messages = tonumber(n) + 1}
-  if declares and mine[i].epoch >= epoch or not declares and mine[i].epoch ~= epoch then return {-1} end
+  local m = {epoch = tonumber(e), held = tonumber(h), spent = tonumber(s), messages = tonumber(n)}
+  m.total, m.total_spent = total(key, 'held'), total(key, 'spent')
+  if not (m.messages and m.total and m.total_spent) then return redis.error_reply('WRONGTYPE not written by us') end
+  if declares and m.epoch >= epoch or not declares and m.epoch ~= epoch then return {-1} end
+  mine[i] = m
 end
-for i, key in ipairs(KEYS) do
-  local m, held, spent = mine[i], tonumber(ARGV[3 + 3 * i]), tonumber(ARGV[4 + 3 * i])
+for i, m in ipairs(mine) do
+  local held, spent, limit = tonumber(ARGV[3 + 3 * i]), tonumber(ARGV[4 + 3 * i]), tonumber(ARGV[5 + 3 * i])
   if declares then held, spent = held - m.held, spent - m.spent end
-  m.held, m.spent = m.held + held, m.spent + spent
-  m.total = redis.call('HINCRBY', key, 'held', string.format('%.0f', held))
-  m.total_spent = redis.call('HINCRBY', key, 'spent', string.format('%.0f', spent))
-  local limit = tonumber(ARGV[5 + 3 * i])
+  m.held, m.total = m.held + held, m.total + held
+  m.spent, m.total_spent = m.spent + spent, m.total_spent + spent
   if answer == 0 and limit >= 0 and m.total + ceiling > limit then answer = i end
 end
-local reply = {answer}
-for i, key in ipairs(KEYS) do
-  local m = mine[i]
-  if answer == 0 and ceiling > 0 then
-    m.held = m.held + ceiling
-    m.total = redis.call('HINCRBY', key, 'held', string.format('%.0f', ceiling))
-  end
-  redis.call('HSET', key, me, string.format('%.0f %.0f %.0f %.0f', epoch, m.held, m.spent, m.messages))
-  redis.call('EXPIRE', key, ARGV[4])
+local reply, granted = {answer}, answer == 0 and ceiling or 0
+for i, m in ipairs(mine) do
+  m.held, m.total, m.messages = m.held + granted, m.total + granted, m.messages + 1
+  redis.call('HSET', KEYS[i], 'held', string.format('%.0f', m.total), 'spent', string.format('%.0f', m.total_spent),
+    me, string.format('%.0f %.0f %.0f %.0f', epoch, m.held, m.spent, m.messages))
+  redis.call('EXPIRE', KEYS[i], ARGV[4])
   reply[#reply + 1] = m.total - m.held
   reply[#reply + 1] = m.total_spent - m.spent
   reply[#reply + 1] = m.held

@@ -8,11 +8,7 @@ from enum import StrEnum
 from redis import exceptions
 
 MAX_CLIENTS = "max number of clients reached"
-ABOUT_THE_VALUE = (
-    "WRONGTYPE",
-    "hash value is not an integer",
-    "increment or decrement would overflow",
-)
+ABOUT_THE_VALUE = "WRONGTYPE"
 
 
 class Fault(StrEnum):
@@ -68,5 +64,5 @@ def fault_of(error: Exception) -> Fault:
 
 
 def is_about_the_value(reply: object) -> bool:
-    """Whether the key holds another type, or no number, for which Redis as a whole is not to blame."""
+    """Whether the key holds what is not ours, for which Redis as a whole is not to blame."""
     return isinstance(reply, exceptions.ResponseError) and str(reply).startswith(ABOUT_THE_VALUE)

@@ -94,6 +94,30 @@ def held(server: RedisServer) -> bytes:
 
 
 @pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    "damage", [("held", "12.5"), ("spent", "none"), ("held", "9223372036854775807"), ("one", "1 2")], ids=" is ".join
+)
+async def test_a_month_that_somebody_damaged_leaves_the_day_as_it_is_and_is_restored_when_it_is_deleted(
+    server: RedisServer, damage: tuple[str, str]
+) -> None:
+    month = f"test:budget:{DAY:%Y-%m}"
+    async with fleet(server.url, 1.0) as (one, other):
+        assert await one.buys(0.1)
+        server.ask("HSET", month, *damage)
+        assert await one.buys(0.1)
+        for _ in range(3):
+            await one.budget.refresh()
+        assert one.budget.is_local
+        assert one.redis.mode is RedisMode.UP
+        assert held(server) == b"100000"
+        server.ask("UNLINK", month)
+        for replica in (one, other):
+            await replica.budget.refresh()
+        assert held(server) == b"200000"
+        assert not one.budget.is_local
+
+
+@pytest.mark.usefixtures("patient")
 async def test_500_at_once_never_overspend_a_budget_that_is_nearly_empty(server: RedisServer) -> None:
     async with fleet(server.url, 1.0) as (one, other):
         assert await one.buys(0.75)

@@ -317,7 +317,7 @@ async def test_a_user_who_may_only_read_reads_and_one_who_may_not_even_that_is_a
         assert await here.probed(1) is RedisMode.DOWN
 
 
-@pytest.mark.parametrize("command", ["+eval", "+hset", "+hgetall", "+unlink", "+hincrby", "+hget", "+expire"])
+@pytest.mark.parametrize("command", ["+eval", "+hset", "+hgetall", "+unlink", "+hget", "+expire"])
 async def test_a_command_that_the_cache_does_not_need_takes_no_answer_with_it(
     server: RedisServer, command: str
 ) -> None:
