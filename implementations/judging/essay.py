@@ -13,6 +13,7 @@ from api_models import UNSEEN
 
 MARK_HEX_DIGITS = 16
 CROWD = 1_000  # brackets
+LONG = 8_192  # characters: the usual essay is shorter
 # What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and characters
 # anywhere that show nothing or only mark a letter.
 _UNSEEN = UNSEEN + "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\U000e0000-\U000e01ef"
@@ -52,11 +53,14 @@ def fence(letter: str, essay: Essay) -> str:
 
 
 def fenced_bytes(text: str) -> int:
-    """Memory of the text inside its fence, at most, in bytes: an escaped bracket is up to seven times as long."""
-    fenced = length = max(1, len(text))
-    for bracket in _brackets(text):
-        fenced += text.count(bracket) * (len(_escaped(bracket)) - 1)
-    return getsizeof(text) * fenced // length
+    """Memory of the text inside its fence, in bytes: an escaped bracket is up to seven times as long.
+
+    What that adds to a usual essay is not worth looking for, since each request would look again for a known answer.
+    """
+    if len(text) < LONG:
+        return getsizeof(text)
+    escaped = sum(text.count(bracket) * (len(_escaped(bracket)) - 1) for bracket in _brackets(text))
+    return getsizeof(text) * (len(text) + escaped) // len(text)
 
 
 def _harmless(text: str) -> str:

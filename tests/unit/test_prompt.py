@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_models import MAX_PLACEHOLDER_USES
-from implementations.judging.essay import CROWD, Essay, fence
+from implementations.judging.essay import CROWD, LONG, Essay, fence, fenced_bytes
 from implementations.judging.prompt import (
     CLOSING_LINE,
     FENCE_RULE,
@@ -142,6 +142,12 @@ def test_the_memory_of_a_prompt_is_known_before_it_is_built(essay: str, user_pro
     """Not below what it takes, apart from the fixed texts, nor much above."""
     asked = query(user_prompt=user_prompt, essay_a=essay, essay_b=essay)
     assert 0.95 < prompt_bytes(asked) / getsizeof(build_prompt(asked).user_text) < 1.05
+
+
+def test_what_escaping_adds_is_looked_for_in_long_essays_only() -> None:
+    usual, long = "<" * (LONG - 1), "<" * LONG
+    assert fenced_bytes(usual) == getsizeof(usual)
+    assert fenced_bytes(long) > 3 * getsizeof(long)
 
 
 def test_a_rare_character_makes_a_prompt_take_more_memory() -> None:
