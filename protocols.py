@@ -852,7 +852,7 @@ class LLMAccountingProtocol(Protocol):
     """Books every attempt, usable or not."""
 
     def started(self, request: ProviderRequest, *, is_retry: bool = False) -> None:
-        """Record that an attempt has started."""
+        """Record that an attempt has started. is_retry: it repeats one that failed."""
         ...
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:

@@ -49,7 +49,7 @@ class Metered:
             raise AttemptCutShortError(details, provider=request.provider)
         call.record.provider_request_id = None
         began_s = self._clock()
-        self._accounting.started(request, is_retry=bool(call.record.attempts))
+        self._accounting.started(request, is_retry=bool(call.record.attempts))  # a record holds one provider's attempts
         outcome, purchase = AttemptOutcome.DEFECT, None
         try:
             reply = await self._provider.generate_comparison(request)
