@@ -33,7 +33,10 @@ class GoogleProviderImpl:
 
 
 def payload(request: ProviderRequest) -> JsonObject:
-    """The request body; Gemini needs the order of the fields spelled out."""
+    """The request body; Gemini needs the order of the fields spelled out.
+
+    `store`: projects created since October 2026 keep requests and answers for 55 days unless a request says no.
+    """
     config: JsonObject = {
         "maxOutputTokens": request.max_tokens,
         "responseMimeType": "application/json",
@@ -47,6 +50,7 @@ def payload(request: ProviderRequest) -> JsonObject:
         "systemInstruction": {"role": "user", "parts": [{"text": request.prompt.system}]},
         "contents": [{"role": "user", "parts": [{"text": request.prompt.user_text}]}],
         "generationConfig": config,
+        "store": False,
     }
 
 

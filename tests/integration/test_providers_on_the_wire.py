@@ -205,7 +205,8 @@ EXPECTED: Mapping[ProviderName, Mapping[str, object]] = {
             "maxOutputTokens": 4096,
             "responseMimeType": "application/json",
             "responseJsonSchema": {**SCHEMA, "propertyOrdering": ["justification", "winner", "confidence"]},
-        }
+        },
+        "store": False,
     },
     ProviderName.OPENROUTER: {
         "model": "anthropic/claude-haiku-5.5",

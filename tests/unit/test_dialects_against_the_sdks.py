@@ -138,7 +138,7 @@ def by_google(asked: ProviderRequest, answer: JsonObject) -> tuple[httpx.Request
             model=asked.model,
             contents=[google.Content.model_validate(content) for content in body["contents"]],
             config=google.GenerateContentConfig.model_validate(
-                {**body["generationConfig"], "systemInstruction": body["systemInstruction"]}
+                {**body["generationConfig"], "systemInstruction": body["systemInstruction"], "store": body["store"]}
             ),
         )
     return sent[0], read
@@ -196,7 +196,7 @@ def test_google_knows_what_we_send(model: str) -> None:
     """Its own types forbid what they do not name."""
     for asked in questions(ProviderName.GOOGLE, model):
         body = google_provider_impl.payload(asked)
-        assert body.keys() == {"contents", "systemInstruction", "generationConfig"}
+        assert body.keys() == {"contents", "systemInstruction", "generationConfig", "store"}
         config = google.GenerationConfig.model_validate(body["generationConfig"])
         level = config.thinking_config and config.thinking_config.thinking_level
         assert level is None or level in set(google.ThinkingLevel)
