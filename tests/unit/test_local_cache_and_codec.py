@@ -1,5 +1,6 @@
 """Answers kept in this process: how long, how many, in which form, and what the cache manager makes of them."""
 
+import gc
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -247,6 +248,21 @@ def test_twenty_thousand_answers_take_no_more_memory_than_they_may() -> None:
     assert used <= limit
 
 
+def test_a_cache_that_is_counted_holds_no_entry_for_longer_than_twice_the_longest_time() -> None:
+    """One that was used late stands behind others that were stored later, and stays until they have expired."""
+    draw, clock, longest_s = random.Random(3), Clock(), 60.0
+    kept = local_cache(clock, size_bytes=10_000_000, max_entries=10_000)
+    stored_at: list[float] = []
+    for _ in range(2_000):
+        clock.advance(draw.uniform(0.0, 2.0))
+        if draw.random() < 0.3:
+            kept.put(f"{len(stored_at)}", b"payload", ttl_s=draw.uniform(1.0, longest_s))
+            stored_at.append(clock())
+        kept.get(f"{len(stored_at) - draw.randrange(1, 40)}")
+
+        assert len(kept) <= sum(clock() - at <= 2 * longest_s for at in stored_at)
+
+
 # --- The form of an entry ---------------------------------------------------------------------------------------------
 
 
@@ -381,6 +397,18 @@ async def test_a_corrupt_entry_is_a_miss_and_can_be_replaced() -> None:
     harness.manager.put("key", reply(), ttl_s=30)
 
     assert await harness.manager.get("key") is not None
+
+
+async def test_no_object_holds_a_justification_any_longer_when_it_was_cleared() -> None:
+    quoted = "She writes that phones sing."
+    harness = Harness()
+    harness.manager.put(
+        "key", reply(verdict=Verdict(winner=Winner.ESSAY_A, justification=quoted, confidence=4)), ttl_s=30
+    )
+    assert await harness.manager.get("key") is not None
+    await harness.manager.clear()
+
+    assert not [one for one in gc.get_objects() if type(one) is Verdict and one.justification == quoted]
 
 
 def test_the_local_cache_is_healthy_and_knows_no_redis() -> None:
