@@ -7,6 +7,7 @@ from quart import Blueprint, Response, request
 from quart_dishka import inject
 
 from api.query_parameters import flag, word_of
+from api.request_headers import refuse_foreign_page
 from api.request_reading import read_comparison
 from api.request_scope import caller, current_scope, note
 from api.response_rendering import json_answer, render_result
@@ -116,6 +117,7 @@ async def test_provider(
     provider: str, tester: FromDishka[LLMProviderTesterProtocol], admission: FromDishka[AdmissionProtocol]
 ) -> Response:
     """Test one provider: by its free probe, or with ?deep=true by one paid verdict."""
+    refuse_foreign_page(current_scope().request)
     with admission.admit():
         name = word_of(ProviderName, "provider", provider)
         body = await tester.test(

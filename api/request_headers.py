@@ -35,6 +35,15 @@ def require_plain_json(request: ServiceRequest) -> None:
         raise UnsupportedContentTypeError("send the body as it is, without a Content-Encoding")
 
 
+def refuse_foreign_page(request: ServiceRequest) -> None:
+    """Require JSON of a browser, with or without a body. Raises UnsupportedContentTypeError.
+
+    What a foreign page posts otherwise is sent without a preflight.
+    """
+    if request.lines(b"origin"):
+        require_plain_json(request)
+
+
 def cache_use(request: ServiceRequest) -> CacheUse:
     """The strictest directive wins: no-store, then no-cache; with only-if-cached they leave nothing to answer from."""
     directives = _listed(request, b"cache-control")

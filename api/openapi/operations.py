@@ -3,7 +3,7 @@
 from api.openapi import bodies, failures, parts
 from api.openapi.administration import ADMINISTRATION
 from api.openapi.operation import Operation, Response, Tag
-from exceptions import InvalidQueryError, ServiceStoppingError, TestedTooOftenError
+from exceptions import InvalidQueryError, ServiceStoppingError, TestedTooOftenError, UnsupportedContentTypeError
 
 HTML = "text/html"
 PROMETHEUS = ("text/plain", "application/openmetrics-text")
@@ -47,7 +47,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag=Tag.PROVIDERS,
         parameters=(parts.PROVIDER_IN, parts.DEEP_IN),
         responses=(Response(description="The result.", example=bodies.TESTED),),
-        errors=(InvalidQueryError, TestedTooOftenError, ServiceStoppingError),
+        errors=(InvalidQueryError, UnsupportedContentTypeError, TestedTooOftenError, ServiceStoppingError),
     ),
     Operation(
         method="GET",

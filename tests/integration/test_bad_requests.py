@@ -46,6 +46,7 @@ def overriding(name: str, value: object, private: str = CANARY) -> Bad:
     )
 
 
+TEST = "/api/v1/providers/mock/test"
 TEXT_FIELDS = ("user_prompt", "essay_a", "essay_b")
 BAD_BODIES = [
     Bad("malformed", f'{{"user_prompt": "{CANARY}'.encode()),
@@ -249,6 +250,17 @@ async def test_a_browser_has_to_name_the_content_type(client: Client) -> None:
     assert (await client.post(COMPARISON, data=question(), headers=named)).status_code == 200
 
 
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+async def test_no_foreign_page_can_have_a_provider_tested(client: Client, content_type: str | None) -> None:
+    """Its form is sent at once, also without a body, and a deep test is paid."""
+    sent = {} if content_type is None else {"Content-Type": content_type}
+    from_a_page = {"Origin": "https://elsewhere.example", **sent}
+    await refusal(await client.post(f"{TEST}?deep=true", headers=from_a_page), 415, "VALIDATION_ERROR")
+    assert (await client.post(f"{TEST}?deep=true", headers=sent)).status_code == 200
+    named = {"Origin": "https://elsewhere.example", "Content-Type": "application/json"}
+    assert (await client.post(TEST, headers=named)).status_code == 200
+
+
 async def test_a_body_that_an_upgrade_took_the_place_of_is_told_so(client: Client) -> None:
     headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "Content-Type": "application/json"}
     body = await refusal(await client.post(COMPARISON, data=b"", headers=headers), 400, "VALIDATION_ERROR")
@@ -290,7 +302,7 @@ async def test_an_unknown_path_is_told_as_json(client: Client, path: str, method
         ("OPTIONS", COMPARISON, "POST"),
         ("POST", "/api/v1/providers", "GET"),
         ("OPTIONS", "/api/v1/providers", "GET"),
-        ("GET", "/api/v1/providers/mock/test", "POST"),
+        ("GET", TEST, "POST"),
         ("DELETE", "/healthz", "GET"),
         ("OPTIONS", "/livez", "GET"),
         ("POST", "/metrics", "GET"),

@@ -256,7 +256,8 @@ def test_the_details_of_an_example_are_what_the_service_says(failure: exceptions
 def test_the_failures_of_reading_a_body_are_described_where_one_is_read(row: Operation) -> None:
     statuses = DOCUMENT["paths"][row.path][row.method.lower()]["responses"].keys()
     of_a_body = {str(kind.status) for kind in failures.BODY if kind is not exceptions.InvalidQueryError}
-    assert statuses & of_a_body == (of_a_body if row.request_examples else set())
+    described = statuses & of_a_body
+    assert described == of_a_body if row.request_examples else described <= {"415"}  # a browser must name JSON
 
 
 def test_every_failure_is_described_somewhere() -> None:
