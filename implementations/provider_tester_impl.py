@@ -1,6 +1,7 @@
 """Tests one provider for an operator: the free probe, or one paid verdict on a fixed tiny pair."""
 
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
 
 from api_models import ProviderName, ProviderTestResponse
@@ -54,11 +55,15 @@ class ProviderTesterImpl:
         self._receipts = receipts
         self._clock = clock
         self._last_deep_s: dict[ProviderName, float] = {}
+        self._look_ups = SingleFlight[str]()
 
     async def test(
         self, provider: ProviderName, *, deep: bool, caller: str, correlation_id: UUID
     ) -> ProviderTestResponse:
-        """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError."""
+        """Report within ten seconds, whatever the provider does. Raises TestedTooOftenError.
+
+        Look-ups that are asked for together are one: nothing else bounds them.
+        """
         settings, began_s = self._runtime_settings.current(), self._clock()
         name = ProviderName.MOCK if settings.mock else provider
         judge, status = self._judges[name], self._selector.status(name, settings)
@@ -67,9 +72,10 @@ class ProviderTesterImpl:
         if deep:
             self._allow_deep(name)
         try:
+            if not deep:
+                found = await self._look_ups.join(name, partial(self._look_up, judge))
+                return self._report(name, began_s, found, success=True)
             async with brief_call(TEST_TIMEOUT_S, self._clock):
-                if not deep:
-                    return self._report(name, began_s, await judge.probe.probe(), success=True)
                 query = replace(TINY_QUERY, caller=caller, correlation_id=correlation_id)
                 reply = await self._paid_verdict(name, judge, query, settings)
         except TimeoutError:
@@ -78,6 +84,10 @@ class ProviderTesterImpl:
             return self._report(name, began_s, failure.in_words)
         message = f"The provider judged a pair: {reply.verdict.winner}."
         return self._report(name, began_s, message, model=reply.purchase.model, success=True)
+
+    async def _look_up(self, judge: Judge) -> str:
+        async with brief_call(TEST_TIMEOUT_S, self._clock):
+            return await judge.probe.probe()
 
     def _allow_deep(self, name: ProviderName) -> None:
         now_s = self._clock()

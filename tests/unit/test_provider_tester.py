@@ -58,6 +58,19 @@ class Hanging(FakeProvider):
         return await super().probe()
 
 
+class HeldLookUp(FakeProvider):
+    """A judge whose look-up goes on when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+    async def probe(self) -> str:
+        self.reached.set()
+        await self.go.wait()
+        return await super().probe()
+
+
 class OneStatus:
     """A selector that says the same about everybody."""
 
@@ -139,6 +152,20 @@ async def test_a_look_up_is_allowed_as_often_as_wanted() -> None:
         assert (await harness.test()).success
 
     assert judge.probes == 5
+
+
+async def test_look_ups_that_are_asked_for_together_are_one_at_each_provider() -> None:
+    held, other = HeldLookUp(), FakeProvider()
+    harness = Harness({ANTHROPIC: held, OPENAI: other})
+    first, *rest = [asyncio.create_task(harness.test()) for _ in range(3)]
+    await held.reached.wait()
+    assert (await harness.test(OPENAI)).success
+    first.cancel()
+    await asyncio.wait([first])
+    held.go.set()
+
+    assert [(await one).success for one in rest] == [True, True]
+    assert (held.probes, other.probes) == (1, 1)
 
 
 @pytest.mark.parametrize("deep", [False, True])
