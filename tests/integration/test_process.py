@@ -1,5 +1,6 @@
 """The service as a process: it stops in order, refuses wrong settings, writes clean logs and keeps its secrets."""
 
+import asyncio
 import re
 import signal
 import socket
@@ -15,7 +16,7 @@ import orjson
 import pytest
 
 from config import MIB
-from tests.integration.dialects import OPENAI
+from tests.integration.dialects import ANTHROPIC, OPENAI, Dialect
 from tests.integration.service_process import (
     COMPARISON,
     PREFIX,
@@ -31,6 +32,7 @@ from tests.integration.service_process import (
     service,
     wait_until,
 )
+from tests.integration.stand_in import answer, standing_in
 
 CANARY = "kanarienvogel"
 NOBODY = 65534
@@ -248,6 +250,18 @@ def test_what_libraries_would_read_from_the_environment_of_other_services_is_ign
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("dialect", [ANTHROPIC, OPENAI], ids=lambda dialect: dialect.name)
+async def test_no_provider_is_sent_what_netrc_holds(dialect: Dialect, tmp_path: Path) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("default login somebody password secret")
+    async with standing_in(answer(dialect.good())) as provider:
+        variables = prefixed(**dialect.variables(provider.url), OUTBOUND_PROXY_FROM_ENVIRONMENT="true")
+        with service(tmp_path, {**variables, "HOME": str(tmp_path), "NETRC": str(netrc)}) as running:
+            assert (await asyncio.to_thread(running.compare)).status == 200
+    (sent,) = provider.requests
+    assert sent.headers.get("authorization") == dict([dialect.key]).get("authorization")
+
+
 # --- Logs and secrets -------------------------------------------------------------------------------------------------
 
 
@@ -329,14 +343,14 @@ def test_no_text_of_a_caller_and_no_key_gets_into_logs_errors_or_metrics(tmp_pat
         running.terminate()
         running.exit_code(within_s=3)
         written = running.written()
-    assert [answer.status for answer in good] == [200, 200]
-    assert [answer.headers["x-cache"] for answer in good] == ["MISS", "HIT"]
-    assert all(400 <= answer.status < 500 for answer in errors)
-    for text in (written, metrics, providers, *(answer.text for answer in errors)):
+    assert [told.status for told in good] == [200, 200]
+    assert [told.headers["x-cache"] for told in good] == ["MISS", "HIT"]
+    assert all(400 <= told.status < 500 for told in errors)
+    for text in (written, metrics, providers, *(told.text for told in errors)):
         assert CANARY not in text.lower()
-    for answer in good:
-        assert answer.json()["metadata"] == private["metadata"]
-        assert answer.text.count(CANARY) == 2
+    for told in good:
+        assert told.json()["metadata"] == private["metadata"]
+        assert told.text.count(CANARY) == 2
     assert "request_finished" in written
 
 
