@@ -16,7 +16,8 @@ class ServiceError(Exception):
     """A failure with a defined HTTP response.
 
     details: which field, or what to do; our own words only. provider: the one concerned, if any. retry_after_s:
-    seconds until a retry is worthwhile. attempts: the calls made for the request that ends with this failure.
+    seconds until a retry is worthwhile. attempts: the calls made for the request that ends with this failure; cost_usd:
+    what they cost in US dollars, None if a price is unknown.
     """
 
     # The response.
@@ -47,6 +48,7 @@ class ServiceError(Exception):
         self.provider = provider
         self.retry_after_s = retry_after_s
         self.attempts: Sequence[str] = ()
+        self.cost_usd: float | None = 0.0
 
     @property
     def in_words(self) -> str:

@@ -84,7 +84,7 @@ def note_failure(failure: ServiceError) -> None:
     current_scope().failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
     if failure.attempts:
-        note(attempts=len(failure.attempts), failed_attempts=failure.attempts)
+        note(attempts=len(failure.attempts), cost_usd=failure.cost_usd, failed_attempts=failure.attempts)
 
 
 def _uuid(value: object) -> UUID | None:

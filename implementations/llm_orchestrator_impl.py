@@ -103,6 +103,9 @@ class LLMOrchestratorImpl:
         except Exception as failure:
             self._failed(query, failure, record, self._clock() - began_s)
             await self._events.stored()
+            if isinstance(failure, ServiceError):  # not before the wait: all who shared a flight raise the same one
+                failure.attempts = [attempt.in_words for attempt in record.attempts]
+                failure.cost_usd = record.cost_usd
             raise
         await self._events.stored()
         return result
@@ -139,7 +142,6 @@ class LLMOrchestratorImpl:
 
     def _failed(self, query: ComparisonQuery, failure: Exception, record: Record, elapsed_s: float) -> None:
         known = failure if isinstance(failure, ServiceError) else DefectError("")
-        known.attempts = [attempt.in_words for attempt in record.attempts]
         provider = known.provider or query.provider
         self._events.publish(
             request_events.unanswered(query, known.sentence, elapsed_s, provider=provider, cost_usd=record.cost_usd)

@@ -37,6 +37,10 @@ def attempts(told: Told) -> list[tuple[str, str]]:
 async def logged(capsys: pytest.CaptureFixture[str], *script: Act) -> JsonObject:
     """The line about the request."""
     await outcome(*script, ENVIRONMENT="production")
+    return finished_in(capsys)
+
+
+def finished_in(capsys: pytest.CaptureFixture[str]) -> JsonObject:
     lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
     (finished,) = (line for line in lines if line["event"] == "request_finished")
     return finished  # type: ignore[no-any-return]  # it is JSON
@@ -83,6 +87,16 @@ async def test_an_attempt_is_named_from_its_own_headers_on(capsys: pytest.Captur
     script = answer(body, status, Request_Id="req_1"), reset(), cut_off(ANTHROPIC.good(), Request_Id="req_3")
     finished = await logged(capsys, *script)
     assert [one.partition(" ms")[2] for one in finished["failed_attempts"]] == [" (req_1)", "", " (req_3)"]
+
+
+async def test_the_log_says_what_a_failed_comparison_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    async with (
+        standing_in(answer(ANTHROPIC.says("no verdict"))) as anthropic,
+        running(**ANTHROPIC.variables(anthropic.url), ENVIRONMENT="production") as service,
+    ):
+        (await service.judges(ANTHROPIC)).refusal(502, "INVALID_RESPONSE")
+    finished = finished_in(capsys)
+    assert (finished["attempts"], finished["cost_usd"]) == (2, pytest.approx(2 * ANTHROPIC.good_usd))
 
 
 async def test_a_refusal_goes_to_another_judge_and_is_paid_for() -> None:

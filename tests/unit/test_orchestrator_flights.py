@@ -64,6 +64,24 @@ async def test_identical_questions_share_one_purchase() -> None:
     assert sample(harness.metrics, "llm_provider_coalesced_requests_total") == 49
 
 
+async def test_a_shared_failure_says_to_each_caller_what_was_tried_for_that_caller() -> None:
+    held = Held(ProviderUnavailableError("overloaded"))
+    harness = harness_of(held)
+
+    async def attempts() -> int:
+        try:
+            await harness.compare(query())
+        except ServiceError as failure:
+            return len(failure.attempts)
+        raise AssertionError
+
+    with patch.object(harness.events, "stored", lambda: asyncio.sleep(0)):  # as with a spool
+        asked = [asyncio.create_task(attempts()) for _ in range(3)]
+        await held.reached.wait()
+        held.go.set()
+        assert await asyncio.gather(*asked) == [1, 0, 0]
+
+
 @pytest.mark.parametrize("failure", [ProviderTimeoutError("late"), AttemptCutShortError("too late")])
 async def test_who_joined_a_flight_that_ran_out_of_time_joins_the_next_one(failure: ServiceError) -> None:
     first, second = Held(failure), Held(reply())
