@@ -93,6 +93,9 @@ class ServerProtocol(HttpToolsProtocol):
         super().on_body(body)
         self._unread_bytes = 0
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: the request has its own line. Uvicorn logs two, and advises to install WebSockets."""
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
