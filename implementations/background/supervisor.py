@@ -55,7 +55,7 @@ class Supervisor:
             if error is None:
                 log.error("background_task_ended", task=name)
             else:
-                log.error("background_task_died", task=name, error=type(error).__name__)
+                log.error("background_task_died", task=name, exc_info=error)
             deaths.inc()
             self._metrics.background_task_up.of(name).set(0)
             self._down.add(name)

@@ -281,8 +281,8 @@ def test_a_price_table_that_fails_leaves_the_price_unknown_and_says_so(monkeypat
     with capture_logs() as lines:
         assert cost(OPENAI, "gpt-of-a-broken-table", SMALL) is None
         assert Prices({}, base_urls={}, now=Calendar(NOON)).rates(OPENAI, "gpt-of-a-broken-table") is None
-    assert {(line["event"], line["provider"], line["error"]) for line in lines} == {
-        ("price_unreadable", "openai", "ValueError")
+    assert {(line["event"], line["provider"], line["exc_info"]) for line in lines} == {
+        ("price_unreadable", "openai", True)
     }
     assert "quote" not in str(lines)
 
