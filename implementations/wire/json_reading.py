@@ -47,9 +47,9 @@ def at(value: Any, *path: str | int) -> Any:
 
 
 def expect(answer: Any, name: str, kind: type) -> None:
-    """Raises InvalidReplyError if the documented field is missing: something else answered."""
+    """Raises UnreadableReplyError if the documented field is missing: something else answered."""
     if not isinstance(at(answer, name), kind):
-        raise InvalidReplyError("the answer is not what the provider's look-up gives")
+        raise UnreadableReplyError("the answer is not what the provider's look-up gives")
 
 
 def text_at(value: Any, *path: str | int) -> str:

@@ -419,7 +419,11 @@ LOOK_UPS: Mapping[str, JsonObject] = {
 Answers = Callable[[Dialect], Act]
 PROBES: Mapping[str, tuple[Answers, bool, str]] = {
     "ok": (lambda dialect: answer(LOOK_UPS.get(dialect.name, {"data": [{"id": "m"}]})), True, ""),
-    "somebody else": (lambda _: answer({"portal": "login"}), False, "not what the provider's look-up gives"),
+    "somebody else": (
+        lambda _: answer({"portal": "login"}),
+        False,
+        "cannot be read. (the answer is not what the provider's look-up gives)",
+    ),
     "wrong key": (lambda dialect: dialect.fails("key"), False, "refused our key"),
     "failing": (lambda dialect: dialect.fails("failed"), False, "not available"),
     "HTML": (lambda _: answer(f"<p>{UPSTREAM}</p>".encode(), Content_Type="text/html"), False, "malformed"),
