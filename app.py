@@ -102,6 +102,8 @@ def main() -> None:
         sockets = listeners(settings.service.host, settings.service.port)
     except ConfigurationError as error:
         refuse_to_start(error)
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core dump would put the essays in memory on a disk
     app.before_serving(tune_garbage_collection)  # last: it freezes what the start has built
     LINES.start()
     for stop in (signal.SIGTERM, signal.SIGINT):  # Uvicorn re-raises it once it has stopped

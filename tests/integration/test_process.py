@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -352,6 +353,16 @@ def test_no_text_of_a_caller_and_no_key_gets_into_logs_errors_or_metrics(tmp_pat
         assert told.json()["metadata"] == private["metadata"]
         assert told.text.count(CANARY) == 2
     assert "request_finished" in written
+
+
+def test_a_crash_leaves_no_image_of_the_memory_behind(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))  # as Docker does
+    try:
+        with service(tmp_path, mocked()) as running:
+            assert resource.prlimit(running.process.pid, resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 # --- Comparisons over real connections --------------------------------------------------------------------------------
