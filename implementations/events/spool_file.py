@@ -111,8 +111,10 @@ def _connected(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, for one thread at a time. It waits five seconds for others' transactions.
 
     That is far longer than the disk's thread is waited for: a database that an operator keeps locked is a disk that
-    hangs.
+    hangs. A new database is for its owner only, as are the files that SQLite puts beside it: events name users.
     """
+    with contextlib.suppress(OSError):  # SQLite will say what is wrong
+        path.touch(mode=0o600)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection

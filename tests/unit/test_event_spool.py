@@ -1,6 +1,7 @@
 """The spool: rows survive the process, and a disk that refuses stops nobody."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -55,6 +56,18 @@ def test_a_row_survives_the_process_at_once_and_waits_for_no_disk(path: Path) ->
     with lock, closing(rows):
         told = [rows.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert told == ["wal", 0]  # 0 is OFF: nothing syncs
+
+
+def test_only_its_owner_may_read_what_it_holds(path: Path) -> None:
+    usual = os.umask(0)
+    try:
+        lock, rows = spool_file.opened(path)
+        with lock, closing(rows):
+            modes = {one.name: oct(one.stat().st_mode & 0o777) for one in path.parent.iterdir()}
+    finally:
+        os.umask(usual)
+    del modes[f"{path.name}.lock"]  # which is always empty
+    assert modes == dict.fromkeys((path.name, f"{path.name}-wal", f"{path.name}-shm"), "0o600")
 
 
 def test_a_name_that_means_something_to_sqlite_is_a_file_s_name(
