@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -91,12 +92,16 @@ class Journal:
     def note(self, line: str, outcome: Outcome) -> None:
         """Record the outcome at once, because an interrupt may follow."""
         if outcome.fate is Fate.FAILED:
-            with self.failed_path.open("a", encoding="utf-8") as failed:
+            with open(self.failed_path, "a", encoding="utf-8", opener=self._as_private) as failed:
                 failed.write(line + "\n")
             return
         self._done.add(_digest(line))
         with self._done_path.open("a") as done:
             done.write(_digest(line) + "\n")
+
+    def _as_private(self, path: str, flags: int) -> int:
+        """Open a file that, if it is new, is for those only who may read the list: it will hold essays, too."""
+        return os.open(path, flags, self._pairs.stat().st_mode & 0o777)
 
 
 async def warm(

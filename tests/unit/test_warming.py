@@ -97,6 +97,14 @@ async def test_what_failed_can_be_fed_again(tmp_path: Path) -> None:
     assert fed.asked == ['{"user_prompt": "1"}', '{"user_prompt": "3"}']
 
 
+async def test_what_failed_is_for_those_who_may_read_the_list(tmp_path: Path) -> None:
+    pairs = listed(tmp_path, 2)
+    pairs.chmod(0o600)
+    await run(Journal(pairs), Service(FAILED))
+
+    assert Journal(pairs).failed_path.stat().st_mode == pairs.stat().st_mode
+
+
 def test_the_essays_are_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"essay_a": "Où est Noël ?"}\n', encoding="utf-8")
