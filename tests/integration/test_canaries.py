@@ -1,4 +1,7 @@
-"""One search over everything that leaves the service: no key, no essay, no word of an upstream failure is in it."""
+"""One search over everything that leaves the service: no key, no essay, no word of an upstream failure is in it.
+
+What callers say about a pupil goes into events and back to them, and to no provider.
+"""
 
 import asyncio
 from collections.abc import Iterable
@@ -19,6 +22,7 @@ from tests.integration.service_process import COMPARISON, Answer, ServiceProcess
 from tests.integration.stand_in import Act, answer, hanging, standing_in
 
 ADMIN_KEY = "kanarienvogel-admin-0123456789"
+PUPIL, CALL = "zaunkoenig", "5ca1ab1e-0000-4000-8000-000000000000"
 READ = (
     *("/healthz", "/livez", "/readyz", "/metrics", "/api/v1/providers", "/api/v1/models", "/api/v1/cache/stats"),
     *("/", "/docs", "/openapi.json", "/api/v1/operations"),
@@ -76,24 +80,26 @@ def refused_bodies() -> Iterable[bytes]:
 
 
 def everything(answer: Answer) -> str:
-    """An answer as text; a verdict's justification is the model's own and may be given out."""
+    """An answer as text; a verdict's justification is the model's own and may be given out, as may what was given."""
     body = answer.text
     if body.startswith('{"winner":'):
         told = orjson.loads(body)
         assert UPSTREAM in told.pop("justification")
+        assert told.pop("metadata") == {"pupil": PUPIL}
         body = orjson.dumps(told).decode()
     return f"{answer.status} {dict(answer.headers)} {body}"
 
 
 async def provoke(running: ServiceProcess, dialect: Dialect) -> list[str]:
     """Ask one provider for each of its faults, one after the other."""
+    told = {"user_id": PUPIL, "metadata": {"pupil": PUPIL}, "correlation_id": CALL}
     overrides = {"provider_override": dialect.name}
     return [
         everything(
             await asyncio.to_thread(
                 running.compare,
                 headers={"X-Request-Timeout-Ms": "2500"},
-                **{**QUESTION, "llm_config_overrides": overrides, "replicate": number, "user_id": "u1"},
+                **{**QUESTION, **told, "llm_config_overrides": overrides, "replicate": number},
             )
         )
         for number in range(len(faults(dialect)))
@@ -122,6 +128,11 @@ def kept_in(redis: RedisServer) -> str:
     return "\n".join(texts).replace(f"The {UPSTREAM} gives reasons.", "")
 
 
+def spooled(directory: Path) -> str:
+    """What the files of the spool hold, also of events that have been sent."""
+    return b"".join(path.read_bytes() for path in directory.glob("spool.db*")).decode("utf-8", "replace")
+
+
 async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp_path: Path) -> None:
     kafka.create(*TOPICS)
     run = str(uuid4())
@@ -133,10 +144,11 @@ async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp
         KAFKA_BOOTSTRAP_SERVERS=kafka.servers,
         ADMIN_API_KEY=ADMIN_KEY,
         CACHE_KEY_PREFIX=run,
+        EVENT_SPOOL_PATH=str(tmp_path / "spool.db"),
     )
     async with AsyncExitStack() as stack:
-        for dialect in DIALECTS:
-            provider = await stack.enter_async_context(standing_in(*faults(dialect)))
+        providers = [await stack.enter_async_context(standing_in(*faults(dialect))) for dialect in DIALECTS]
+        for dialect, provider in zip(DIALECTS, providers, strict=True):
             variables |= prefixed(**dialect.variables(provider.url))
         collector = stack.enter_context(collecting())
         variables |= prefixed(OTLP_ENDPOINT=collector.url)
@@ -146,6 +158,7 @@ async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp
         answers = await asyncio.gather(*(provoke(running, dialect) for dialect in DIALECTS))
         told = [text for texts in answers for text in texts] + await asyncio.to_thread(ask_wrongly, running)
         in_redis = kept_in(redis)
+        in_spool = spooled(tmp_path)
         running.terminate()
         assert await asyncio.to_thread(running.exit_code, within_s=30) == 0
     events = [f"{one.key()!r} {one.headers()!r} {one.value()!r}" for one in kafka.read(*TOPICS, at_least=100)]
@@ -155,12 +168,27 @@ async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp
         "redis": in_redis,
         "events": "\n".join(events),
         "spans": "\n".join(str(batch) for batch in collector.batches),
+        "spool": in_spool,
+        "questions": "\n".join(f"{asked.headers} {asked.body!r}" for one in providers for asked in one.requests),
     }
-    marked = {"answers": "CONTENT_REFUSED", "log": "request_finished", "redis": run, "events": "u1", "spans": "refused"}
+    marked = {
+        "answers": "CONTENT_REFUSED",
+        "log": "request_finished",
+        "redis": run,
+        "events": PUPIL,
+        "spans": "refused",
+        "spool": "CREATE TABLE",
+        "questions": ESSAY,
+    }
     for name, marks in marked.items():
         assert marks in outputs[name], f"{name} was not looked at"
+    nowhere = (*CANARIES, PASSWORD)
+    private = {"events": nowhere, "spool": nowhere, "questions": (PASSWORD, PUPIL, CALL)}
     found = {
-        name: canary for name, text in outputs.items() for canary in (*CANARIES, PASSWORD) if canary in text.lower()
+        name: canary
+        for name, text in outputs.items()
+        for canary in private.get(name, (*nowhere, PUPIL))
+        if canary in text.lower()
     }
     assert found == {}
 
