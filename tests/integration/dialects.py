@@ -21,6 +21,17 @@ QUESTION: Mapping[str, Any] = {
     "essay_b": f"phone is good or bad, says my {ESSAY}",
 }
 
+SCHEMA: JsonObject = {
+    "type": "object",
+    "properties": {
+        "justification": {"type": "string", "description": "At most 120 words."},
+        "winner": {"type": "string", "enum": ["Essay A", "Essay B"]},
+        "confidence": {"type": "integer", "enum": [1, 2, 3, 4, 5], "description": "1 = guess, 5 = certain"},
+    },
+    "required": ["justification", "winner", "confidence"],
+    "additionalProperties": False,
+}
+
 Failure = tuple[int, JsonObject]
 
 
@@ -39,10 +50,13 @@ class Counts:
 class Dialect:
     """One provider's documented API.
 
-    group: its settings' common beginning. base: what the base URL ends in. key: header and value. answered: the model
-    that a good answer names. reply: a body from text, reason to stop and usage. stops: that reason when all is well,
-    at the token limit, by a filter. input_count: usage's main field. good_usd: what a good answer costs, computed by
-    hand from the published prices. room: where a request says how much may be written. failures: answers by case.
+    group: its settings' common beginning. base: what the base URL ends in. looked_up: the answer to the free look-up.
+    key: header and value. answered: the model that a good answer names. sent: every field of a request, `...` where
+    other tests look. instructions, question, room: where a request has the judge's instructions, the question, and how
+    much may be written. reply: a body from text, reason to stop and usage. stops: that reason when all is well, at the
+    token limit, by a filter. counted: what usage tells of the tokens. input_count: usage's main field. good_usd: what a
+    good answer costs, computed by hand from the published prices. failures: answers by case. conventions: how those of
+    OpenTelemetry call provider and operation.
     """
 
     name: ProviderName
@@ -50,17 +64,23 @@ class Dialect:
     base: str
     ask_path: str
     probe_target: str
+    looked_up: JsonObject
     key: tuple[str, str]
     model: str
     answered: str
+    sent: Mapping[str, object]
+    instructions: Callable[[JsonObject], str]
+    question: Callable[[JsonObject], str]
+    room: Callable[[JsonObject], object]
     reply: Callable[[object, str, object], JsonObject]
     stops: tuple[str, str, str]
     usage: Callable[[Counts], JsonObject]
+    counted: Counts = Counts()
     input_count: str
     refusal: JsonObject
     good_usd: float
-    room: Callable[[JsonObject], object]
     failures: Mapping[str, Failure]
+    conventions: tuple[str, str]
 
     def variables(self, url: str) -> dict[str, str]:
         """The settings, without prefix, under which this provider is asked at the URL."""
@@ -140,9 +160,20 @@ ANTHROPIC = Dialect(
     base="",
     ask_path="/v1/messages",
     probe_target="/v1/models?limit=1",
+    looked_up={"data": [{"id": "m"}]},
     key=("x-api-key", KEY),
     model="claude-haiku-5-5",
     answered="claude-haiku-5-5",
+    sent={
+        "model": "claude-haiku-5-5",
+        "max_tokens": 4096,
+        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+        "system": ...,
+        "messages": ...,
+    },
+    instructions=lambda body: body["system"][0]["text"],
+    question=lambda body: "".join(block["text"] for block in body["messages"][0]["content"]),
+    room=lambda body: body["max_tokens"],
     reply=_message,
     stops=("end_turn", "max_tokens", "refusal"),
     usage=_anthropic_usage,
@@ -152,7 +183,6 @@ ANTHROPIC = Dialect(
         "stop_details": {"type": "refusal", "category": "general_harms", "explanation": UPSTREAM},
     },
     good_usd=(1500 * 0.10 + 1000 * 0.01 + 500 * 0.125 + 400 * 0.50) / 1_000_000,
-    room=lambda body: body["max_tokens"],
     failures={
         "throttled": (429, anthropic_error("rate_limit_error")),
         "quota": (429, anthropic_error("rate_limit_error", details={"error_code": "enforced_spend_limit_reached"})),
@@ -165,9 +195,21 @@ ANTHROPIC = Dialect(
         "failed": (500, anthropic_error("api_error")),
         "overloaded": (529, anthropic_error("overloaded_error")),
     },
+    conventions=("anthropic", "chat"),
 )
 
 # --- OpenAI and what speaks like it -----------------------------------------------------------------------------------
+
+
+STRICT_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": SCHEMA}}
+
+
+def _first_message(body: JsonObject) -> str:
+    return str(body["messages"][0]["content"])
+
+
+def _last_message(body: JsonObject) -> str:
+    return str(body["messages"][-1]["content"])
 
 
 def _chat(model: str) -> Callable[[object, str, object], JsonObject]:
@@ -229,16 +271,28 @@ OPENAI = Dialect(
     base="/v1",
     ask_path="/v1/chat/completions",
     probe_target="/v1/models",
+    looked_up={"data": [{"id": "m"}]},
     key=("authorization", f"Bearer {KEY}"),
     model="gpt-6-luna",
     answered="gpt-6-luna-2026-09-22",
+    sent={
+        "model": "gpt-6-luna",
+        "max_completion_tokens": 4096,
+        "store": False,
+        "service_tier": "default",
+        "response_format": STRICT_FORMAT,
+        "prompt_cache_key": ...,
+        "messages": ...,
+    },
+    instructions=_first_message,
+    question=_last_message,
+    room=lambda body: body["max_completion_tokens"],
     reply=_chat("gpt-6-luna-2026-09-22"),
     stops=("stop", "length", "content_filter"),
     usage=_chat_usage,
     input_count="prompt_tokens",
     refusal=_refused(_chat("gpt-6-luna-2026-09-22")(None, "stop", _chat_usage(Counts()))),
     good_usd=(1500 * 0.10 + 1000 * 0.01 + 500 * 0.125 + 400 * 0.50) / 1_000_000,
-    room=lambda body: body["max_completion_tokens"],
     failures={
         "throttled": (429, openai_error("rate_limit_exceeded", "tokens")),
         "quota": (429, openai_error("insufficient_quota", "insufficient_quota")),
@@ -251,6 +305,7 @@ OPENAI = Dialect(
         "failed": (500, openai_error(None, "server_error")),
         "overloaded": (503, openai_error("server_is_overloaded", "service_unavailable_error")),
     },
+    conventions=("openai", "chat"),
 )
 
 OPENROUTER = Dialect(
@@ -259,16 +314,32 @@ OPENROUTER = Dialect(
     base="/api/v1",
     ask_path="/api/v1/chat/completions",
     probe_target="/api/v1/key",
+    looked_up={"data": {"limit_remaining": 5}},
     key=("authorization", f"Bearer {KEY}"),
     model="anthropic/claude-haiku-5.5",
     answered="anthropic/claude-haiku-5.5",
+    sent={
+        "model": "anthropic/claude-haiku-5.5",
+        "max_tokens": 4096,
+        "response_format": STRICT_FORMAT,
+        "provider": {"require_parameters": True, "data_collection": "deny", "allow_fallbacks": True},
+        "plugins": [
+            {"id": "context-compression", "enabled": False},
+            {"id": "response-healing", "enabled": False},
+            {"id": "web", "enabled": False},
+        ],
+        "session_id": ...,
+        "messages": ...,
+    },
+    instructions=_first_message,
+    question=_last_message,
+    room=lambda body: body["max_tokens"],
     reply=_chat("anthropic/claude-haiku-5.5"),
     stops=("stop", "length", "content_filter"),
     usage=_openrouter_usage,
     input_count="prompt_tokens",
     refusal=_refused(_chat("anthropic/claude-haiku-5.5")(None, "stop", _openrouter_usage(Counts()))),
     good_usd=0.0011,
-    room=lambda body: body["max_tokens"],
     failures={
         "throttled": (429, openrouter_error(429, "rate_limit_exceeded")),
         "quota": (402, openrouter_error(402, "payment_required", **OWN)),
@@ -281,6 +352,7 @@ OPENROUTER = Dialect(
         "failed": (500, openrouter_error(500, "server")),
         "overloaded": (503, openrouter_error(503, "provider_overloaded")),
     },
+    conventions=("openrouter", "chat"),
 )
 
 INTERNAL = Dialect(
@@ -289,16 +361,21 @@ INTERNAL = Dialect(
     base="/v1",
     ask_path="/v1/chat/completions",
     probe_target="/v1/models",
+    looked_up={"data": [{"id": "m"}]},
     key=("authorization", f"Bearer {KEY}"),
     model="Qwen/Qwen3-32B",
     answered="Qwen/Qwen3-32B",
+    sent={"model": "Qwen/Qwen3-32B", "max_tokens": 4096, "response_format": STRICT_FORMAT, "messages": ...},
+    instructions=_first_message,
+    question=_last_message,
+    room=lambda body: body["max_tokens"],
     reply=_chat("Qwen/Qwen3-32B"),
     stops=("stop", "length", "content_filter"),
     usage=_internal_usage,
+    counted=Counts(cached=0, written=0, thought=0),
     input_count="prompt_tokens",
     refusal=_refused(_chat("Qwen/Qwen3-32B")(None, "stop", _internal_usage(Counts()))),
     good_usd=0.0,
-    room=lambda body: body["max_tokens"],
     failures={
         "throttled": (429, openai_error(429, "RateLimitError")),
         "quota": (402, {"error": UPSTREAM}),
@@ -311,6 +388,7 @@ INTERNAL = Dialect(
         "failed": (500, {"error": f"the model failed to generate a response {UPSTREAM}"}),
         "overloaded": (503, openai_error(503, "ServiceUnavailableError")),
     },
+    conventions=("internal", "chat"),
 )
 
 # --- Google -----------------------------------------------------------------------------------------------------------
@@ -355,12 +433,27 @@ GOOGLE = Dialect(
     base="",
     ask_path="/v1beta/models/gemini-3.5-flash-lite:generateContent",
     probe_target="/v1beta/models?pageSize=1",
+    looked_up={"models": [{"name": "m"}]},
     key=("x-goog-api-key", KEY),
     model="gemini-3.5-flash-lite",
     answered="gemini-3.5-flash-lite",
+    sent={
+        "generationConfig": {
+            "maxOutputTokens": 4096,
+            "responseMimeType": "application/json",
+            "responseJsonSchema": {**SCHEMA, "propertyOrdering": ["justification", "winner", "confidence"]},
+        },
+        "store": False,
+        "systemInstruction": ...,
+        "contents": ...,
+    },
+    instructions=lambda body: body["systemInstruction"]["parts"][0]["text"],
+    question=lambda body: "".join(part["text"] for part in body["contents"][0]["parts"]),
+    room=lambda body: body["generationConfig"]["maxOutputTokens"],
     reply=_generated,
     stops=("STOP", "MAX_TOKENS", "SAFETY"),
     usage=_google_usage,
+    counted=Counts(written=0),
     input_count="promptTokenCount",
     refusal={
         "promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": UPSTREAM},
@@ -368,7 +461,6 @@ GOOGLE = Dialect(
         "modelVersion": "gemini-3.5-flash-lite",
     },
     good_usd=(2000 * 0.30 + 1000 * 0.03 + 400 * 2.50) / 1_000_000,
-    room=lambda body: body["generationConfig"]["maxOutputTokens"],
     failures={
         "throttled": (429, google_error(429, "RESOURCE_EXHAUSTED")),
         "quota": (429, google_error(429, "RESOURCE_EXHAUSTED", PER_DAY)),
@@ -381,6 +473,7 @@ GOOGLE = Dialect(
         "failed": (500, google_error(500, "INTERNAL")),
         "overloaded": (503, google_error(503, "UNAVAILABLE")),
     },
+    conventions=("gcp.gemini", "generate_content"),
 )
 
 DIALECTS = (ANTHROPIC, OPENAI, GOOGLE, OPENROUTER, INTERNAL)

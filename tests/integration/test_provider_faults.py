@@ -10,6 +10,7 @@ import pytest
 from api_models import JsonObject
 from tests.integration.dialects import (
     ANTHROPIC,
+    DIALECTS,
     GOOGLE,
     INTERNAL,
     OPENAI,
@@ -58,10 +59,9 @@ def broken(body: object, *, calls: int) -> Fault:
     return Fault(plays=lambda _: [answer(body)], status=502, error_type="INVALID_RESPONSE", calls=calls)
 
 
-def duplicated(body: JsonObject) -> bytes:
-    """The same answer with the field that holds the verdict twice."""
-    field = next(name for name in ("content", "choices", "candidates") if name in body)
-    return orjson.dumps(body)[:-1] + b"," + orjson.dumps({field: body[field]})[1:]
+def twice(body: JsonObject) -> bytes:
+    """The same answer with every field twice, that of the verdict among them."""
+    return orjson.dumps(body)[:-1] + b"," + orjson.dumps(body)[1:]
 
 
 FAULTS = {
@@ -83,8 +83,6 @@ FAULTS = {
     "body too large": failing("too large", 422, "INVALID_REQUEST", calls=1),
     "failed": failing("failed", 503, "EXTERNAL_SERVICE_ERROR", calls=3),
     "overloaded": failing("overloaded", 503, "EXTERNAL_SERVICE_ERROR", calls=3),
-    "error inside a 200": failing("failed", 503, "EXTERNAL_SERVICE_ERROR", calls=3, upstream=200),
-    "throttled inside a 200": failing("throttled", 429, "RATE_LIMIT", calls=3, upstream=200),
     "told that repeating is of no use": Fault(
         plays=lambda dialect: [dialect.fails("failed", x_should_retry="false")],
         status=503,
@@ -103,7 +101,7 @@ FAULTS = {
     "no JSON": broken(f'{{"{UPSTREAM}'.encode(), calls=3),
     "a list": broken([UPSTREAM], calls=2),
     "duplicate keys": Fault(
-        plays=lambda dialect: [answer(duplicated(dialect.good()))], status=502, error_type="INVALID_RESPONSE", calls=2
+        plays=lambda dialect: [answer(twice(dialect.good()))], status=502, error_type="INVALID_RESPONSE", calls=2
     ),
     "refused": Fault(
         plays=lambda dialect: [answer(dialect.refusal)], status=422, error_type="CONTENT_REFUSED", calls=1
@@ -136,6 +134,19 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_fault_ends_in_its_one_failure(dialect: Dialect, name: str) -> None:
     await FAULTS[name].befalls(dialect)
+
+
+IN_A_SUCCESS = {
+    "failed": failing("failed", 503, "EXTERNAL_SERVICE_ERROR", calls=3, upstream=200),
+    "throttled": failing("throttled", 429, "RATE_LIMIT", calls=3, upstream=200),
+}
+WITH_A_FIELD_FOR_IT = [dialect for dialect in DIALECTS if "error" in dialect.failures["failed"][1]]
+
+
+@pytest.mark.parametrize("dialect", WITH_A_FIELD_FOR_IT, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("case", IN_A_SUCCESS)
+async def test_an_error_inside_a_200_is_that_error(dialect: Dialect, case: str) -> None:
+    await IN_A_SUCCESS[case].befalls(dialect)
 
 
 @pytest.mark.parametrize(

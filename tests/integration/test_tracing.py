@@ -11,7 +11,6 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from api_models import ProviderName
 from tests.integration.dialects import ANTHROPIC, CANARIES, DIALECTS, OPENAI, Dialect
 from tests.integration.pointed_service import Service, Told, running
 from tests.integration.stand_in import Act, StandIn, answer, hanging, standing_in
@@ -84,19 +83,9 @@ async def test_a_hit_asks_nobody() -> None:
         assert_nothing_private(spans)
 
 
-# How the conventions call provider and operation, and the tokens that its usage tells: cached, written, thought.
-IN_OTHER_WORDS = {
-    ProviderName.ANTHROPIC: ("anthropic", "chat", 1000, 500, 100),
-    ProviderName.OPENAI: ("openai", "chat", 1000, 500, 100),
-    ProviderName.GOOGLE: ("gcp.gemini", "generate_content", 1000, 0, 100),
-    ProviderName.OPENROUTER: ("openrouter", "chat", 1000, 500, 100),
-    ProviderName.INTERNAL: ("internal", "chat", 0, 0, 0),
-}
-
-
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 async def test_an_attempt_tells_model_and_tokens_and_the_provider_learns_whose_it_is(dialect: Dialect) -> None:
-    name, operation, cached, written, thought = IN_OTHER_WORDS[dialect.name]
+    name, operation = dialect.conventions
     async with traced(dialect, answer(dialect.good())) as (service, provider, spans):
         await service.judges(dialect)
         attempt = spans.one(f"{operation} {dialect.model}")
@@ -112,9 +101,9 @@ async def test_an_attempt_tells_model_and_tokens_and_the_provider_learns_whose_i
             "gen_ai.response.finish_reasons": ("stop",),
             "gen_ai.usage.input_tokens": 3000,
             "gen_ai.usage.output_tokens": 400,
-            "gen_ai.usage.cache_read.input_tokens": cached,
-            "gen_ai.usage.cache_creation.input_tokens": written,
-            "gen_ai.usage.reasoning.output_tokens": thought,
+            "gen_ai.usage.cache_read.input_tokens": dialect.counted.cached,
+            "gen_ai.usage.cache_creation.input_tokens": dialect.counted.written,
+            "gen_ai.usage.reasoning.output_tokens": dialect.counted.thought,
             "server.address": "127.0.0.1",
             "server.port": port,
         }

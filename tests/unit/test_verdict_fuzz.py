@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unicodedata import category
 
@@ -108,6 +109,15 @@ DIALECTS: Mapping[str, Dialect] = {
         complete=frozenset({"STOP"}),
     ),
 }
+
+
+def test_every_dialect_that_reads_answers_is_among_these() -> None:
+    dialects = Path("implementations").glob("*_provider_impl.py")
+    readers = {path.stem for path in dialects if "\ndef completion(" in path.read_text()}
+    assert readers <= {dialect.read.__module__.rpartition(".")[2] for dialect in DIALECTS.values()}, (
+        "add it to DIALECTS"
+    )
+
 
 VALUES = st.recursive(
     st.none()
