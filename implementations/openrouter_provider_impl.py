@@ -47,7 +47,10 @@ NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
 
 
 class OpenRouterProviderImpl:
-    """Speaks chat completions as OpenRouter does, only to routes that retain no data and support our parameters."""
+    """Speaks chat completions as OpenRouter does, only to routes that support our parameters and train on no prompt.
+
+    Such a route may retain prompts for a time; that, the account decides.
+    """
 
     def __init__(self, transport: Transport, settings: OpenRouterSettings) -> None:
         self._endpoint = Endpoint(transport, settings.base_url, bearer(settings.api_key))
