@@ -1,5 +1,6 @@
 """Records who changed what: as a log line, an event, and an in-memory list of this process's latest changes."""
 
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -38,7 +39,8 @@ class AuditImpl:
             request_id=by.request_id,
         )
         self._latest.appendleft(change)
-        log.warning("admin_changed", **change.model_dump(mode="json", exclude={"at"}))
+        told = change.model_dump(mode="json", exclude={"at", "old", "new"})
+        log.warning("admin_changed", **told, old=_as_text(change.old), new=_as_text(change.new))
         self._events.publish(
             AdminChanged(
                 actor=change.actor,
@@ -53,3 +55,8 @@ class AuditImpl:
     def latest(self) -> Sequence[AdminChange]:
         """The latest changes, newest first."""
         return tuple(self._latest)
+
+
+def _as_text(value: JsonValue) -> str:
+    """As text: a log index accepts one type per field, and would refuse the line of a list after that of a number."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

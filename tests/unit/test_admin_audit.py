@@ -39,7 +39,7 @@ def test_a_change_is_one_line_one_event_and_remembered() -> None:
     with capture_logs() as lines:
         audit.record(ADMIN, AdminAction.SETTING_CHANGED, "llm_cache_ttl", old=3600.0, new=60.0)
     (line,) = lines
-    told = {"actor": ADMIN.actor, "action": "setting_changed", "field": "llm_cache_ttl", "old": 3600.0, "new": 60.0}
+    told = {"actor": ADMIN.actor, "action": "setting_changed", "field": "llm_cache_ttl", "old": "3600.0", "new": "60.0"}
     assert {name: line[name] for name in ("event", *told)} == {"event": "admin_changed", **told}
     assert line["request_id"] == str(REQUEST_ID)
     assert recorder.events == [
@@ -63,6 +63,26 @@ def test_a_change_is_one_line_one_event_and_remembered() -> None:
             request_id=REQUEST_ID,
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (4096, "4096"),
+        (0.3, "0.3"),
+        ("INFO", "INFO"),
+        (["openai"], '["openai"]'),
+        ({"reason": "Wartung für heute"}, '{"reason": "Wartung für heute"}'),
+    ],
+)
+def test_a_value_is_text_in_the_line_whatever_it_is_elsewhere(value: JsonValue, text: str) -> None:
+    audit = AuditImpl(events=Recorder(), now=Calendar())
+    with capture_logs() as lines:
+        audit.record(ADMIN, AdminAction.SETTING_CHANGED, "any", old=value, new=value)
+    assert [(line["old"], line["new"]) for line in lines] == [(text, text)]
+    assert [change.new for change in audit.latest()] == [value]
 
 
 def test_what_looks_like_a_key_is_masked_everywhere() -> None:
