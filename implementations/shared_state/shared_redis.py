@@ -210,7 +210,8 @@ class SharedRedis:
         if mode is self._logged:
             return
         write = log.info if mode is RedisMode.UP else log.warning
-        write("redis_mode_changed", before=self._logged, mode=mode, cause=None if mode is RedisMode.UP else self.cause)
+        reason = None if mode is RedisMode.UP else self.cause
+        write("redis_mode_changed", before=self._logged, after=mode, reason=reason)
         self._logged = mode
         self._metrics.redis_mode.set(list(RedisMode).index(mode))
         self._metrics.redis_transitions.of(mode).inc()

@@ -43,7 +43,7 @@ def outcome(running: ServiceProcess, essay: str = "An essay.", **headers: str) -
 
 
 def changes(running: ServiceProcess) -> list[tuple[str, str]]:
-    return [(line["before"], line["mode"]) for line in running.lines() if line["event"] == "redis_mode_changed"]
+    return [(line["before"], line["after"]) for line in running.lines() if line["event"] == "redis_mode_changed"]
 
 
 def silent_listener(stack: ExitStack) -> str:

@@ -509,7 +509,7 @@ async def test_going_down_and_coming_back_whole_are_one_line_one_count_and_one_g
         await replica.probed(2 * GOOD_PROBES)
         assert sample(replica.metrics, "llm_provider_redis_mode") == 0.0
         assert sample(replica.metrics, "llm_provider_redis_up") == 1.0
-    told = [(line["log_level"], line["before"], line["mode"], line["cause"]) for line in lines]
+    told = [(line["log_level"], line["before"], line["after"], line["reason"]) for line in lines]
 
     assert told == [
         ("warning", "up", "read_only", Fault.READ_ONLY),
