@@ -725,7 +725,8 @@ class EventsProvider(Provider):
     def _circuit(self, settings: Settings, metrics: Metrics, clock: ClockProtocol) -> CircuitBreaker:
         def log_change(before: CircuitState, after: CircuitState) -> None:
             metrics.kafka_circuit_transitions.of(after).inc()
-            log.warning("kafka_circuit", before=before, after=after)
+            write = log.warning if after is CircuitState.OPEN else log.info
+            write("kafka_circuit", before=before, after=after)
 
         rules = CircuitRules(
             failure_threshold=settings.events.circuit_failure_threshold,

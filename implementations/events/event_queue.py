@@ -130,7 +130,7 @@ class EventQueue:
         lost = self._pending if self._spool is None else self._spool.unstored
         kept = self._pending - lost
         if kept:
-            log.error("events_kept_in_spool", count=kept)
+            log.warning("events_kept_in_spool", count=kept)
         if lost:
             log.error("events_lost_at_exit", count=lost)
         self._metrics.events_lost_at_exit.inc(lost)

@@ -63,7 +63,8 @@ def guards_of(
     def log_change(before: CircuitState, after: CircuitState) -> None:
         metrics.circuit_changed(name, after)
         hold = guards.circuit.hold
-        log.warning(
+        write = log.warning if after is CircuitState.OPEN else log.info
+        write(
             "circuit_changed", provider=name, before=before, after=after, reason=None if hold is None else hold.reason
         )
 

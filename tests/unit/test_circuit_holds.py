@@ -4,10 +4,12 @@ from collections.abc import Callable
 from math import inf
 
 import pytest
+from structlog.testing import capture_logs
 
-from api_models import CircuitState
+from api_models import CircuitState, ProviderName
 from implementations.resilience.circuit_breaker import Hold, Permit, Refused
 from tests.circuit import CLOSED, HALF_OPEN, OPEN, REPORTS, Circuit, Report, half_open, opened
+from tests.fakes import Clock, guards, new_metrics
 
 # Forced
 
@@ -316,3 +318,18 @@ def test_where_outcomes_do_not_count_a_circuit_that_was_forced_open_closes_when_
     assert circuit.told == [(CLOSED, OPEN), (OPEN, CLOSED)]
     circuit.breaker.acquire()
     assert not circuit.refuses
+
+
+# Told
+
+
+def test_a_circuit_that_opens_is_a_warning_and_one_that_closes_is_none() -> None:
+    circuit = guards(new_metrics(), Clock())[ProviderName.OPENAI].circuit
+    with capture_logs() as lines:
+        circuit.force(OPEN, reason="maintenance", actor="operator")
+        circuit.reset()
+    told = {"event": "circuit_changed", "provider": "openai"}
+    assert lines == [
+        {**told, "before": "closed", "after": "open", "reason": "maintenance", "log_level": "warning"},
+        {**told, "before": "open", "after": "closed", "reason": None, "log_level": "info"},
+    ]

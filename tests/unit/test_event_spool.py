@@ -206,9 +206,11 @@ def test_what_was_dropped_is_not_sent_after_all(opened: Opened) -> None:
 def test_what_is_pending_at_the_end_is_kept_and_not_lost(opened: Opened) -> None:
     harness = opened()
     harness.publish(miss(1))
-    harness.outbox.close()
+    with capture_logs() as lines:
+        harness.outbox.close()
 
     assert (harness.counts()["pending"], harness.counts()["lost"]) == (1.0, 0.0)
+    assert lines == [{"event": "events_kept_in_spool", "count": 1, "log_level": "warning"}]
 
 
 def test_what_the_disk_refused_is_lost_at_the_end_and_not_called_kept(opened: Opened) -> None:

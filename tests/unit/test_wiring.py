@@ -276,5 +276,9 @@ async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch
     assert of_kafka.longest_open_s == of_kafka.recovery_s
     with capture_logs() as lines:
         assert [kafka_circuit.acquire().failed() for _ in range(8)] == [False] * 7 + [True]
-    assert [(line["event"], line["before"], line["after"]) for line in lines] == [("kafka_circuit", "closed", "open")]
+        kafka_circuit.reset()
+    assert [(line["event"], line["before"], line["after"], line["log_level"]) for line in lines] == [
+        ("kafka_circuit", "closed", "open", "warning"),
+        ("kafka_circuit", "open", "closed", "info"),
+    ]
     assert sample(metrics, "llm_provider_kafka_circuit_transitions_total", state=CircuitState.OPEN) == 1.0
