@@ -1,6 +1,6 @@
 """Span export: buffered in bounded memory and sent by a background thread. No request waits for it.
 
-A collector that is down, hangs or refuses costs only spans, and one log line a minute.
+A collector that is down, hangs or refuses costs only spans, and one log line a minute and at the end.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
 
 
 class Counted(SpanExporter):
-    """An exporter that logs, at most once a minute, how many spans were lost. clock: monotonic seconds.
+    """An exporter that logs, once a minute while any are lost, how many spans were. clock: monotonic seconds.
 
     is_failing: the last batch was lost.
     """
@@ -104,11 +104,13 @@ class Counted(SpanExporter):
         self.is_failing = result is SpanExportResult.FAILURE
         if self.is_failing:
             self._lost += len(spans)
-            self._log_loss()
+        if self._clock() >= self._quiet_until_s:
+            self.log_loss()
         return result
 
-    def _log_loss(self) -> None:
-        if self._clock() >= self._quiet_until_s:
+    def log_loss(self) -> None:
+        """Log the loss since the last line, if any."""
+        if self._lost:
             log.warning("spans_lost", spans=self._lost)
             self._lost, self._quiet_until_s = 0, self._clock() + LINE_EVERY_S
 
@@ -134,3 +136,4 @@ async def close(provider: TracerProvider, exporter: Counted) -> None:
             await done.wait()
     except TimeoutError:
         log.warning("spans_not_sent_at_exit")
+    exporter.log_loss()

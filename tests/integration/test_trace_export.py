@@ -15,6 +15,7 @@ REQUEST = "POST /api/v1/comparison"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CANARY = "kanarienvogel"
 BY_DESIGN = {"service_started", "callers_not_authenticated"}  # the mock judges, and whoever comes
+SPANS = 3  # of a comparison that is bought
 WARNINGS = {*BY_DESIGN, "spans_lost", "spans_not_sent_at_exit"}
 
 
@@ -92,10 +93,12 @@ def test_a_collector_that_is_unwell_costs_no_answer_no_exit_and_few_lines(
         assert running.compare(replicate=31).json()["trace_id"]
         running.terminate()
         assert running.exit_code(within_s=10) == 0
-        warnings = [line["event"] for line in running.lines() if line["level"] != "info"]
+        lines = [line for line in running.lines() if line["level"] != "info"]
         assert running.err.read_text() == ""
+    warnings, losses = [line["event"] for line in lines], [line["spans"] for line in lines if "spans" in line]
     assert set(warnings) <= WARNINGS
-    assert warnings.count("spans_lost") == 1
+    assert len(losses) <= 2
+    assert sum(losses) == 31 * SPANS or unwell is silent  # which may hang on when the process ends
     assert "spans_not_sent_at_exit" not in warnings or unwell is silent
 
 
