@@ -323,12 +323,16 @@ def test_what_is_kept_for_an_hour_costs_more_to_write() -> None:
     assert prices.cost_usd(ProviderName.ANTHROPIC, purchase, asked="claude-haiku-5-5") == pytest.approx(expected)
 
 
-LISTED = [
-    (name, model)
-    for name in (ANTHROPIC, OPENAI, GOOGLE)
-    for model in ModelCatalogue.load(None).models(name)
-    if Prices({}, base_urls={}, now=Calendar(NOON)).rates(name, model) is not None
-]
+MODELS = [(name, model) for name in ProviderName for model in ModelCatalogue.load(None).models(name)]
+UNPRICED = {(OPENAI, "gpt-6.2-sol"), (OPENAI, "gpt-6.2-astra"), (GOOGLE, "gemini-4-carbon")}  # not yet in genai-prices
+
+
+def test_the_price_of_every_model_that_we_ship_is_known_or_known_to_be_unknown() -> None:
+    prices = Prices({}, base_urls={}, now=Calendar(NOON))
+    assert {which for which in MODELS if prices.rates(*which) is None} == UNPRICED
+
+
+LISTED = [which for which in MODELS if which not in UNPRICED and which[0] is not OPENROUTER]
 OF_THREE_TIERS = (OPENROUTER, "qwen/qwen3-coder-flash")
 
 
