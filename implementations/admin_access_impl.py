@@ -27,7 +27,7 @@ class AdminAccessImpl:
             self._wrong_keys.refused(AccessRefusal.TOO_OFTEN, peer)
             raise AdminTriedTooOftenError("wait before the next try", retry_after_s=wait_s)
         if not self._key.is_taken_from(peer):
-            self._wrong_keys.refused(AccessRefusal.ADDRESS, peer)
+            self._wrong_keys.refused(AccessRefusal.ADDRESS if key else AccessRefusal.NO_KEY, peer)
             raise AdminAddressRefusedError("ADMIN_ALLOWED_IPS says from where")
         if not self._key.is_shown(key):
             self._wrong_keys.refused(AccessRefusal.WRONG_KEY if key else AccessRefusal.NO_KEY, peer)

@@ -115,6 +115,17 @@ def test_who_shows_no_key_tries_none() -> None:
     assert refusals(metrics, AccessRefusal.NO_KEY) == 2 * MOST_FAILURES
 
 
+def test_who_shows_no_key_elsewhere_locks_no_administrator_of_the_same_site_out() -> None:
+    door = access(allowed=(ip_network("2001:db8::1"),))
+    with capture_logs() as lines:
+        for _ in range(MOST_FAILURES):
+            with pytest.raises(AdminAddressRefusedError):
+                door.check(None, peer="2001:db8::2")
+
+    door.check(KEY, peer="2001:db8::1")
+    assert lines == []
+
+
 def test_a_refusal_is_told_and_shows_no_key() -> None:
     with capture_logs() as lines:
         refused(access(), times=1)
