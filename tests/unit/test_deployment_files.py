@@ -147,6 +147,10 @@ def test_the_proxy_says_where_a_caller_is_and_callers_do_not() -> None:
     assert {"option forwardfor", "http-request del-header Forwarded"} <= set(lines)
 
 
+def test_the_proxy_shows_callers_no_metrics() -> None:
+    assert balancer_says("http-request deny deny_status 404 if { path /metrics }")
+
+
 def test_compose_publishes_the_service_and_probes_its_health() -> None:
     assert SERVICE["ports"] == ["127.0.0.1:8090:8080"]
     assert any("/healthz" in part for part in SERVICE["healthcheck"]["test"])
