@@ -151,6 +151,29 @@ def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, lock
     assert ADMIN_KEY not in here.written() + there.written()
 
 
+def test_answers_are_erased_by_a_clearing_and_the_deletion_of_their_keys(
+    tmp_path: Path, locked_server: RedisServer
+) -> None:
+    """Also from a replica that nobody asks anything; and none writes an answer back."""
+
+    def keys() -> list[str]:
+        return [key for key in locked_server.all_keys() if key.startswith(f"llm_cache:{SCHEMA}:")]
+
+    def held(running: ServiceProcess) -> int:
+        return int(running.ask("/api/v1/cache/stats").json()["local"]["entries"])
+
+    with service(tmp_path, beside(locked_server.url)) as here, service(tmp_path, beside(locked_server.url)) as idle:
+        assert outcome(here) == "MISS"
+        wait_until(lambda: len(keys()) == 1)
+        assert outcome(idle) == "HIT"
+        assert (held(here), held(idle)) == (1, 1)
+        here.ask("/api/v1/admin/cache/clear", method="POST", headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+        for key in keys():
+            locked_server.ask("DEL", key)
+        wait_until(lambda: (held(here), held(idle)) == (0, 0))
+    assert keys() == []
+
+
 def test_whatever_is_shared_is_under_the_prefix(tmp_path: Path, locked_server: RedisServer) -> None:
     """So that another service on the same Redis finds neither answers nor changes of this one."""
     variables = beside(locked_server.url, CACHE_KEY_PREFIX="another", COST_LIMIT_USD_PER_DAY="1")
