@@ -131,7 +131,10 @@ async def _ask(session: aiohttp.ClientSession, line: str) -> Outcome:
     began_s = time.monotonic()
     try:
         async with session.post(
-            "/api/v1/comparison", data=line, headers={"Content-Type": "application/json"}
+            "/api/v1/comparison",
+            data=line,
+            headers={"Content-Type": "application/json"},
+            allow_redirects=False,  # the essays are for this service
         ) as answer:
             body = orjson.loads(await answer.read())
         elapsed_s = time.monotonic() - began_s

@@ -90,3 +90,15 @@ async def test_what_a_proxy_answers_in_the_service_s_place_fails_one_request_and
         done = await asyncio.to_thread(warmed, int(proxy.url.rpartition(":")[2]), pairs, "--yes", "--concurrency", "1")
     assert (done.returncode, done.stderr) == (1, "")
     assert (tmp_path / "pairs.jsonl.failed").read_text().splitlines() == lines[:4]
+
+
+async def test_a_redirect_takes_no_essay_elsewhere(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("{}")
+    known = {"providers": [], "default_provider": "mock"}
+    async with standing_in(answer({"cached": True, "cost_estimate": 0.0})) as elsewhere:
+        moved = answer({}, 307, location=f"{elsewhere.url}/api/v1/comparison")
+        async with standing_in(answer(known), answer({"models": []}), moved) as proxy:
+            done = await asyncio.to_thread(warmed, int(proxy.url.rpartition(":")[2]), pairs, "--yes")
+    assert elsewhere.requests == []
+    assert done.returncode == 1
