@@ -85,7 +85,8 @@ async def test_a_failure_without_a_bill_costs_nothing_unless_the_provider_may_ha
     reservation = await fleet.reserved()
     fleet.budgets[0].settle(reservation, outcome, None)
     day, _ = reservation.accounts
-    assert day.held == day.spent == (0 if outcome in NEVER_BILLED else micro_usd(PRICED))
+    expected = 0 if outcome in NEVER_BILLED else micro_usd(PRICED)
+    assert day.held == day.spent == expected, "it belongs into NEVER_BILLED here, or MAY_BE_BILLED of charges.py"
 
 
 @pytest.mark.parametrize("outcome", list(AttemptOutcome))

@@ -87,5 +87,5 @@ def test_the_readme_names_the_default_and_the_best_model_of_each_vendor() -> Non
         for model, traits in catalogue.models(vendor.provider).items()
         if traits.tier is ModelTier.STRONG
     ]
-    assert JUDGE.findall((ROOT / "README.md").read_text()) == best
-    assert [name for name, _, _ in best] == [vendor.provider for vendor in vendors]
+    assert [name for name, _, _ in best] == [vendor.provider for vendor in vendors], "each has one model of tier strong"
+    assert JUDGE.findall((ROOT / "README.md").read_text()) == best, "its rows are in the order of `Settings`"

@@ -3,6 +3,8 @@
 import pytest
 
 import exceptions
+from api.openapi.advice import ADVICE
+from api.openapi.failures import EXAMPLES
 from api_models import AttemptOutcome, ErrorCode, RejectReason
 
 
@@ -70,6 +72,12 @@ PUBLISHED = {
 
 def test_every_failure_answers_as_published() -> None:
     assert {kind: (kind.status, kind.code) for kind in exceptions.failures()} == PUBLISHED
+
+
+def test_every_failure_has_an_example_and_advice() -> None:
+    kinds = set(exceptions.failures())
+    assert set(EXAMPLES) == kinds, "EXAMPLES in api/openapi/failures.py"
+    assert set(ADVICE) == {(kind.status, kind.code) for kind in kinds}, "ADVICE in api/openapi/advice.py"
 
 
 def test_whoever_is_turned_away_before_any_judge_is_asked_is_counted_under_a_reason() -> None:

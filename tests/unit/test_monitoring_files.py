@@ -57,7 +57,7 @@ def test_nothing_that_somebody_must_hear_of_is_without_a_rule() -> None:
 def test_every_alert_is_proved_to_ring_and_to_be_silent(rule: dict[str, str]) -> None:
     cases = [case for test in TESTED for case in test["alert_rule_test"] if case["alertname"] == rule["alert"]]
 
-    assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}
+    assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}, "cases for both in rules_test.yml"
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])

@@ -23,7 +23,6 @@ from api.caller_gate import ADMIN_ROUTES, needs_no_caller
 from api.documentation_routes import routes_of
 from api.error_rendering import body_of
 from api.openapi import failures
-from api.openapi.advice import ADVICE
 from api.openapi.bodies import CORRELATION_ID, MODELS, QUESTION, VERDICT
 from api.openapi.document import Route, document
 from api.openapi.operation import Operation
@@ -230,11 +229,6 @@ def test_any_json_may_stand_in_the_metadata(value: object) -> None:
 def test_no_nul_may_stand_in_the_metadata(value: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
         DESCRIBED.validate(value, ANY_JSON)
-
-
-def test_every_failure_has_an_example_and_advice() -> None:
-    assert set(failures.EXAMPLES) == set(exceptions.failures())
-    assert set(ADVICE) == {(kind.status, kind.code) for kind in exceptions.failures()}
 
 
 @cache
