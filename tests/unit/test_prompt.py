@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_models import MAX_PLACEHOLDER_USES
+from api_models import MAX_PLACEHOLDER_USES, Winner
 from implementations.judging.essay import CROWD, LONG, Essay, fence, fenced_bytes
 from implementations.judging.prompt import (
     CLOSING_LINE,
@@ -19,6 +19,7 @@ from implementations.judging.prompt import (
     build_prompt,
     prompt_bytes,
 )
+from implementations.judging.verdict import FIELDS
 from tests.fakes import query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
@@ -120,6 +121,11 @@ def test_of_a_crowd_of_brackets_all_are_escaped_and_nothing_is_lost(letter: str)
     assert html.unescape(inside) == essay
     few = fence("A", Essay("1 < 2 \u2039"))
     assert "1 < 2 \u2039" in few
+
+
+def test_the_rules_name_the_fields_of_the_schema_in_its_order() -> None:
+    named = re.findall(r'"([^"]+)"', OUTPUT_RULES)
+    assert [name for name in named if name not in list(Winner)] == list(FIELDS)
 
 
 LAID_OUT = {"1": "ed9f9257f00e7c56795604a39e7730d6aa1b811da796dec0b767e6f10a80333a"}

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import Gauge
 from structlog.testing import capture_logs
 
 import di
 import protocols
-from api_models import CircuitState, ProviderName
+from api_models import CircuitState, DegradedMode, ProviderName
 from config import PREFIX, Group, Setting, Settings, settings_table
 from di import create_container
 from implementations.access.keys_file import KeysFile
@@ -102,6 +103,21 @@ async def test_every_setting_is_read_by_what_is_made(tmp_path: Path, monkeypatch
     table = settings_table()
     unread = [one.variable for one in table if (type(getattr(settings, one.group)), one.field) not in read]
     assert set(unread) == {*prefixed(HOST="", PORT="", TRUSTED_PROXIES="")}, "read at the start: who reads the others?"
+
+
+async def test_every_degraded_mode_is_asked_for_when_it_is_scraped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in everything(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    asked = list[Gauge]()
+    monkeypatch.setattr(Gauge, "set_function", lambda gauge, _: asked.append(gauge))
+    container = create_container(Settings.from_environment())
+    for kind in wanted():
+        await container.get(kind)
+    gauges = (await container.get(Metrics)).degraded_mode
+    await container.close()
+    assert [mode for mode in DegradedMode if gauges.of(mode) not in asked] == [], "no `set_function` was called for it"
 
 
 async def test_every_provider_has_a_judge_and_every_vendor_s_dialect_its_place_in_the_tables() -> None:
