@@ -276,6 +276,20 @@ async def test_the_key_is_shown_to_the_service_only_and_kept_in_no_storage(stage
     await expect(page.get_by_role("button", name="Clear…")).to_be_hidden()
 
 
+async def test_the_way_back_to_the_page_does_not_lead_to_its_key(stage: Scene, seen: Seen) -> None:
+    """Browsers keep a page that was left as it was; the one of these tests is told not to."""
+    page = await seen.opened()
+    await unlock(page)
+    await expect(page.get_by_role("button", name="Forget the key")).to_be_visible()
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    await expect(page.get_by_role("button", name="Act…")).to_be_visible()
+    await page.get_by_role("button", name="Act…").click()
+    await page.get_by_role("textbox", name="Key").fill(ADMIN_KEY)
+    await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    assert await page.get_by_role("textbox", name="Key", include_hidden=True).count() == 0
+
+
 async def test_a_wrong_key_is_refused_and_forgotten(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     await unlock(page, "kanarienvogel-of-somebody-else")
