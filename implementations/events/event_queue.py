@@ -127,6 +127,7 @@ class EventQueue:
 
     def close(self) -> None:
         """At process exit, after the spool is closed: pending messages stay in it, or are lost."""
+        self._log_dropped(interval_s=0.0)
         lost = self._pending if self._spool is None else self._spool.unstored
         kept = self._pending - lost
         if kept:
@@ -170,8 +171,8 @@ class EventQueue:
         else:
             self._arrived[event].clear()
 
-    def _log_dropped(self) -> None:
+    def _log_dropped(self, *, interval_s: float = LOG_INTERVAL_S) -> None:
         """Log at most every ten seconds, what came in between with the next line."""
-        if self._dropped_unlogged and self._clock() - self._logged_s >= LOG_INTERVAL_S:
+        if self._dropped_unlogged and self._clock() - self._logged_s >= interval_s:
             log.error("events_dropped", count=self._dropped_unlogged, last_reason=self._dropped_for)
             self._logged_s, self._dropped_unlogged = self._clock(), 0

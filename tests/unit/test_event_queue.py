@@ -54,7 +54,7 @@ def test_the_name_of_an_event_is_its_topic_without_the_prefix_of_the_platform() 
     assert ProcessingEvent.LLM_CACHE_HIT.topic == "huleedu.llm_provider.cache_hit.v1"
 
 
-def test_every_dropped_event_is_told_in_a_line_every_ten_seconds() -> None:
+def test_every_dropped_event_is_told_in_a_line_every_ten_seconds_and_one_at_the_end() -> None:
     harness = Harness(max_messages=2)
     with capture_logs() as lines:
         harness.publish(*(miss(number) for number in range(6)))
@@ -62,11 +62,15 @@ def test_every_dropped_event_is_told_in_a_line_every_ten_seconds() -> None:
         harness.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
         harness.clock.advance(60.1)
         harness.queue.expire(60.0, lambda _: EventDropReason.EXPIRED)
+        harness.publish(*(miss(number) for number in range(6)))
+        harness.queue.close()
 
-    assert [(line["count"], line["last_reason"]) for line in lines] == [
-        (1, "overflow"),
-        (3, "overflow"),
-        (2, "expired"),
+    assert [(line["event"], line["count"], line.get("last_reason")) for line in lines] == [
+        ("events_dropped", 1, "overflow"),
+        ("events_dropped", 3, "overflow"),
+        ("events_dropped", 2, "expired"),
+        ("events_dropped", 4, "overflow"),
+        ("events_lost_at_exit", 2, None),
     ]
 
 
