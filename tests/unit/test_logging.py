@@ -20,6 +20,8 @@ def test_what_is_called_a_secret_is_masked(name: str) -> None:
     ("value", "secret"),
     [
         ("key sk-12345678 refused", "sk-12345678"),
+        ("key=sk-12345678,_sk-abcdefgh", "12345678"),
+        ("key=sk-12345678,_sk-abcdefgh", "abcdefgh"),
         ("AIza123456789", "AIza123456789"),
         ("Bearer abc.def", "abc.def"),
         ("redis://user:hunter2@host:6379", "hunter2"),
@@ -33,7 +35,13 @@ def test_what_looks_like_a_secret_is_masked_inside_a_value(value: str, secret: s
 
 
 def test_plain_facts_stay_readable() -> None:
-    facts = {"event": "service_started", "total_tokens": 12, "url": "http://localhost:8080/api"}
+    facts = {
+        "event": "service_started",
+        "total_tokens": 12,
+        "url": "http://localhost:8080/api",
+        "caller": "helpdesk-frontend",
+        "model": "risk-assessment-7b",
+    }
     assert mask_secrets(None, "info", dict(facts)) == facts
 
 
