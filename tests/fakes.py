@@ -77,6 +77,7 @@ KNOWN_MODEL = "model-of-anthropic"
 CORRELATION_ID = UUID("11111111-2222-4333-8444-555555555555")
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PROMPT_SHA256 = "5e" * 32
+VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'  # as a model writes it
 KNOBS = MockKnobs(seed=1, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, position_bias=0.0)
 REAL_PROVIDERS = tuple(name for name in ProviderName if name is not ProviderName.MOCK)
 

@@ -34,13 +34,12 @@ from implementations.judging.catalogue import ModelCatalogue
 from implementations.judging.prompt import build_prompt
 from implementations.wire import chat_completions, finish_reasons
 from protocols import Completion, FinishReason, ProviderRequest
-from tests.fakes import query, request
+from tests.fakes import VERDICT, query, request
 
 pytestmark = pytest.mark.untraced
 
 CATALOGUE = ModelCatalogue.load(None)
 UNLISTED = "any-model"
-VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'
 ANTHROPIC_REQUEST: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
 OPENAI_REQUEST: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
 ANTHROPIC_SCHEMA, OPENAI_SCHEMA = ANTHROPIC_REQUEST.json_schema(), OPENAI_REQUEST.json_schema()

@@ -26,9 +26,7 @@ from implementations.wire import chat_completions as chat
 from implementations.wire.failures import failure_in_success, failure_of_answer
 from implementations.wire.json_reading import MOST_ITEMS, read_json
 from protocols import Completion, FinishReason
-from tests.fakes import KNOWN_MODEL, request
-
-VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'
+from tests.fakes import KNOWN_MODEL, VERDICT, request
 
 
 def test_an_answer_of_thousands_of_parts_is_no_answer() -> None:

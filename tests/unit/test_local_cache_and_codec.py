@@ -288,7 +288,7 @@ def test_another_form_is_another_schema() -> None:
         b'"price_factor":1.0},"cost_usd":0.25},"prompt_sha256":"%s"}' % (KNOWN_MODEL.encode(), PROMPT_SHA256.encode())
     )
 
-    assert (SCHEMA, encode(reply())) == (3, form)
+    assert (SCHEMA, encode(reply())) == (3, form), "raise SCHEMA of envelope.py, and put number and form here"
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"text"', b"{" * 5_000])

@@ -135,9 +135,9 @@ def test_the_version_stands_for_the_layout() -> None:
     """Known answers are found by version and texts: a layout that changed under the same version would get old ones."""
     essays = {"essay_a": "It says </essay> and <ESSAY>.", "essay_b": "Å 中 \u200b\uff25ssay"}
     tasks = ("Which is better?", "First {essay_b}, then {essay_a}, then {essay_b}.", "{essay_a}{essay_b}")
-    digests = [build_prompt(query(user_prompt=task, **essays)).sha256 for task in tasks]
-    changed = f"raise PROMPT_VERSION, and give it its own line here: {digests}"
-    assert LAID_OUT[PROMPT_VERSION] == hashlib.sha256("".join(digests).encode()).hexdigest(), changed
+    digests = "".join(build_prompt(query(user_prompt=task, **essays)).sha256 for task in tasks)
+    digest = hashlib.sha256(digests.encode()).hexdigest()
+    assert LAID_OUT.get(PROMPT_VERSION) == digest, "raise PROMPT_VERSION, and give it its own line here"
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,13 @@ from implementations.openrouter_provider_impl import MOST_DOLLARS
 from implementations.wire import chat_completions
 from implementations.wire.json_reading import at, read_object
 from protocols import Completion, ProviderReply
-from tests.fakes import request
+from tests.fakes import VERDICT, request
 
 pytestmark = pytest.mark.untraced
 
 CI = settings(derandomize=True, max_examples=200, deadline=None)
 FIELDS = ["confidence", "justification", "winner"]
-TEXT = json.dumps({"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4})
-OF_B = TEXT.replace("Essay A", "Essay B")
+OF_B = VERDICT.replace("Essay A", "Essay B")
 CHAT_USAGE = {
     "prompt_tokens": 8000,
     "prompt_tokens_details": {"cached_tokens": 4096, "cache_write_tokens": 2048},
@@ -125,7 +124,7 @@ VALUES = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(["Essay A", "Essay B", TEXT, OF_B, 1, 5, 10**30, 10**400, 1e308]),
+    | st.sampled_from(["Essay A", "Essay B", VERDICT, OF_B, 1, 5, 10**30, 10**400, 1e308]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=4,
 )
@@ -142,7 +141,7 @@ def paths(value: Any) -> Iterator[tuple[str | int, ...]]:
 @st.composite
 def with_another_value(draw: st.DrawFn, dialect: Dialect) -> bytes:
     """One or two places replaced by any JSON, or left out."""
-    answer = json.loads(json.dumps(dialect.answer(TEXT)))
+    answer = json.loads(json.dumps(dialect.answer(VERDICT)))
     for _ in range(draw(st.integers(1, 2))):
         *before, last = draw(st.sampled_from(sorted(paths(answer), key=str)))
         parent = answer
@@ -160,7 +159,7 @@ def with_another_value(draw: st.DrawFn, dialect: Dialect) -> bytes:
 @st.composite
 def with_other_bytes(draw: st.DrawFn, dialect: Dialect) -> bytes:
     """Bytes changed, put in, taken out; or the end cut off."""
-    body = bytearray(json.dumps(dialect.answer(TEXT)).encode())
+    body = bytearray(json.dumps(dialect.answer(VERDICT)).encode())
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(body)))
         change = draw(st.sampled_from(["flip", "insert", "delete", "cut"]))
@@ -178,7 +177,7 @@ def with_other_bytes(draw: st.DrawFn, dialect: Dialect) -> bytes:
 @st.composite
 def with_a_key_twice(draw: st.DrawFn, dialect: Dialect) -> bytes:
     """A key of the answer repeated before itself, with a value that would be of use."""
-    body = json.dumps(dialect.answer(TEXT))
+    body = json.dumps(dialect.answer(VERDICT))
     names = sorted({str(step) for path in paths(json.loads(body)) for step in path if isinstance(step, str)})
     name = json.dumps(draw(st.sampled_from(names)))
     return body.replace(f"{name}:", f"{name}: {json.dumps(draw(VALUES))}, {name}:", 1).encode()
@@ -187,7 +186,7 @@ def with_a_key_twice(draw: st.DrawFn, dialect: Dialect) -> bytes:
 @st.composite
 def with_another_text(draw: st.DrawFn, dialect: Dialect) -> bytes:
     """The verdict itself changed: a field replaced, left out, added or repeated, or letters of it."""
-    fields: JsonObject = json.loads(TEXT)
+    fields: JsonObject = json.loads(VERDICT)
     name = draw(st.sampled_from([*FIELDS, "other"]))
     value = draw(VALUES | st.sampled_from(["Essay B", 1, 2, 3, 5.0, 4.5, True]))
     change = draw(st.sampled_from(["replace", "drop", "repeat", "letters"]))
@@ -196,10 +195,10 @@ def with_another_text(draw: st.DrawFn, dialect: Dialect) -> bytes:
     elif change == "drop":
         text = json.dumps({field: kept for field, kept in fields.items() if field != name})
     elif change == "repeat":
-        text = f"{TEXT[:-1]}, {json.dumps(name)}: {json.dumps(value)}}}"
+        text = f"{VERDICT[:-1]}, {json.dumps(name)}: {json.dumps(value)}}}"
     else:
-        place = draw(st.integers(0, len(TEXT)))
-        text = TEXT[:place] + draw(st.text(max_size=2)) + TEXT[place + draw(st.integers(0, 2)) :]
+        place = draw(st.integers(0, len(VERDICT)))
+        text = VERDICT[:place] + draw(st.text(max_size=2)) + VERDICT[place + draw(st.integers(0, 2)) :]
     return json.dumps(dialect.answer(text)).encode()
 
 
@@ -258,8 +257,8 @@ def test_a_changed_reply_is_our_failure_or_the_verdict_that_stands_in_it(
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
 def test_an_unchanged_reply_is_its_verdict_and_never_what_was_thought_before(dialect: Dialect) -> None:
-    reply = read_reply(request(), dialect.read(read_object(json.dumps(dialect.answer(TEXT)).encode())))
-    assert (reply.verdict.winner, reply.verdict.justification, reply.verdict.confidence) == plainly_read(TEXT)
+    reply = read_reply(request(), dialect.read(read_object(json.dumps(dialect.answer(VERDICT)).encode())))
+    assert (reply.verdict.winner, reply.verdict.justification, reply.verdict.confidence) == plainly_read(VERDICT)
     assert_sane(reply)
 
 
