@@ -1,5 +1,6 @@
 """What waits for Kafka: bounded, given up from the least important on, and never uncounted."""
 
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
@@ -52,6 +53,18 @@ def test_the_name_of_an_event_is_its_topic_without_the_prefix_of_the_platform() 
     assert all(event.topic == f"huleedu.{event.event_type}" for event in ProcessingEvent)
     assert ProcessingEvent.LLM_PROVIDER_FAILURE.topic == "huleedu.llm_provider.failure.v1"
     assert ProcessingEvent.LLM_CACHE_HIT.topic == "huleedu.llm_provider.cache_hit.v1"
+
+
+def test_an_event_that_waits_takes_hardly_more_memory_than_its_text() -> None:
+    waiting = [message(miss(number)) for number in range(1000)]
+    tracemalloc.start()
+    try:
+        length = sum(len(one.encoded()) for one in waiting)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert used < 1.1 * length
 
 
 def test_every_dropped_event_is_told_in_a_line_every_ten_seconds_and_one_at_the_end() -> None:

@@ -239,7 +239,8 @@ def test_twenty_thousand_answers_take_no_more_memory_than_they_may() -> None:
         kept = local_cache(clock, size_bytes=limit, max_entries=1_000_000)
         for number in range(20_000):
             clock.advance(0.001)
-            kept.put(f"0:{number:064x}", bytes(draw.randrange(300, 3_000)), ttl_s=300)
+            verdict = Verdict(winner=Winner.ESSAY_A, justification="x" * draw.randrange(3_000), confidence=4.0)
+            kept.put(f"0:{number:064x}", encode(reply(verdict=verdict)), ttl_s=300)
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
