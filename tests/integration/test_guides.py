@@ -1,18 +1,21 @@
 """The guides' code runs as it stands, and what they say about errors is complete."""
 
 import ast
+import asyncio
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from api_models import ErrorCode
 from tests.integration.service_process import ROOT, ServiceProcess, mocked, service
 from tests.integration.shell import SHELL, needs_curl
+from tests.integration.stand_in import answer, standing_in
 
 ADMIN_KEY = "an-administrators-key-of-some-length"
 GUIDES = ("integration-guide", "migration-playbook", "operations")
@@ -73,6 +76,30 @@ def test_the_caller_of_the_integration_guide_gets_its_verdict(running: ServicePr
     program = tmp_path / "judge.py"
     program.write_text(PROGRAMS["judge"])
     assert re.match(r"Essay [AB] [1-5]\.0 \w+", run([sys.executable, str(program)], running, tmp_path))
+
+
+@pytest.mark.parametrize(("told_s", "least_s"), [(1, (2, 8)), (15, (15, 15)), (None, (2, 8))])
+async def test_the_caller_of_the_integration_guide_does_not_come_back_with_all_the_others(
+    told_s: int | None, least_s: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_s: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits_s.append(seconds)
+
+    refusal = {"error": "No.", "error_type": "CIRCUIT_BREAKER_OPEN", "details": "", "correlation_id": "c"}
+    async with standing_in(answer({**refusal, "retry_after": told_s}, 503)) as stand_in:
+        monkeypatch.setenv("LLM_PROVIDER_URL", stand_in.url)
+        program: dict[str, Any] = {"__name__": "judge"}
+        exec(PROGRAMS["judge"], program)  # noqa: S102  our own guide
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        async with program["session"]() as http:
+            with pytest.raises(program["NoVerdictError"]):
+                await program["judge"](http, {})
+        monkeypatch.undo()
+
+    assert len(stand_in.requests) == 3
+    assert all(least <= wait < 1.5 * least for least, wait in zip(least_s, waits_s, strict=True))
 
 
 def test_the_playbook_shadows_and_compares(running: ServiceProcess, tmp_path: Path) -> None:
