@@ -92,16 +92,18 @@ class Journal:
     def note(self, line: str, outcome: Outcome) -> None:
         """Record the outcome at once, because an interrupt may follow."""
         if outcome.fate is Fate.FAILED:
-            with open(self.failed_path, "a", encoding="utf-8", opener=self._as_private) as failed:
-                failed.write(line + "\n")
+            self._append(self.failed_path, line)
             return
         self._done.add(_digest(line))
-        with self._done_path.open("a") as done:
-            done.write(_digest(line) + "\n")
+        self._append(self._done_path, _digest(line))
+
+    def _append(self, path: Path, line: str) -> None:
+        with open(path, "a", encoding="utf-8", opener=self._as_private) as file:
+            file.write(line + "\n")
 
     def _as_private(self, path: str, flags: int) -> int:
-        """Open a file that, if it is new, is for those only who may read the list: it will hold essays, too."""
-        return os.open(path, flags, self._pairs.stat().st_mode & 0o777)
+        """Open a file that, if it is new, only those may read who may read the list, which may be write-protected."""
+        return os.open(path, flags, self._pairs.stat().st_mode & 0o777 | 0o200)
 
 
 async def warm(

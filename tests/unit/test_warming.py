@@ -97,12 +97,13 @@ async def test_what_failed_can_be_fed_again(tmp_path: Path) -> None:
     assert fed.asked == ['{"user_prompt": "1"}', '{"user_prompt": "3"}']
 
 
-async def test_what_failed_is_for_those_who_may_read_the_list(tmp_path: Path) -> None:
+async def test_its_files_are_for_those_who_may_read_the_list_even_a_write_protected_one(tmp_path: Path) -> None:
     pairs = listed(tmp_path, 2)
-    pairs.chmod(0o600)
-    await run(Journal(pairs), Service(FAILED))
+    pairs.chmod(0o400)
+    await run(Journal(pairs), Service(BOUGHT, FAILED))
 
-    assert Journal(pairs).failed_path.stat().st_mode == pairs.stat().st_mode
+    beside = (pairs.with_name(f"{pairs.name}.{end}") for end in ("done", "failed"))
+    assert [oct(path.stat().st_mode & 0o777) for path in beside] == ["0o600", "0o600"]
 
 
 def test_the_essays_are_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
