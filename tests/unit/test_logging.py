@@ -22,6 +22,7 @@ def test_what_is_called_a_secret_is_masked(name: str) -> None:
         ("key sk-12345678 refused", "sk-12345678"),
         ("key=sk-12345678,_sk-abcdefgh", "12345678"),
         ("key=sk-12345678,_sk-abcdefgh", "abcdefgh"),
+        (f"key%3Dsk-ant-api03-{'x' * 40}", "sk-ant"),
         ("AIza123456789", "AIza123456789"),
         ("Bearer abc.def", "abc.def"),
         ("redis://user:hunter2@host:6379", "hunter2"),
