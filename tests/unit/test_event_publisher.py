@@ -1,6 +1,7 @@
 """Events without Kafka: counted by type, or not at all."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from api_models import CacheHit, CacheMiss, DependencyStatus, EventData, ProcessingEvent
 from implementations.event_publisher_impl import EventPublisherImpl
@@ -58,13 +59,17 @@ class Broken(NoOutbox):
         raise RuntimeError("a defect")
 
 
-def test_a_defect_behind_it_never_reaches_whoever_publishes_and_is_counted() -> None:
+def test_a_defect_behind_it_never_reaches_whoever_publishes_and_is_counted_and_told() -> None:
     metrics = new_metrics()
-    publisher_of(metrics, outbox=Broken()).publish(HIT)
+    with capture_logs() as lines:
+        publisher_of(metrics, outbox=Broken()).publish(HIT)
     labels = {"topic": HIT.event.topic, "reason": "defect"}
 
     assert sample(metrics, "llm_provider_events_total", event_type=HIT.event) == 1.0
     assert sample(metrics, "llm_provider_events_dropped_total", **labels) == 1.0
+    assert lines == [
+        {"event": "event_defect", "event_type": HIT.event.event_type, "exc_info": True, "log_level": "error"}
+    ]
 
 
 @pytest.mark.parametrize(("enabled", "windows"), [(True, 1.0), (False, 0.0)])
