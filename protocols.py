@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Protocol, Self, TypeVar
+from operator import add
+from typing import Annotated, Any, NamedTuple, Protocol, Self, TypeVar
 from uuid import UUID
 
 import orjson
@@ -414,9 +415,8 @@ class Rates:
 MICRO = 1_000_000  # micro-dollars in a dollar
 
 
-@value_object
-class UsageTotals:
-    """Usage: calls and their results, tokens, money in micro-dollars.
+class UsageTotals(NamedTuple):
+    """Usage: calls and their results, tokens, money in micro-dollars. A tuple, because every call adds some up.
 
     unpriced: purchases of unknown price. saved: what cached answers would have cost.
     """
@@ -441,9 +441,9 @@ class UsageTotals:
         """Likewise."""
         return self.saved_micro_usd / MICRO
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "UsageTotals") -> "UsageTotals":  # type: ignore[override]  # of a tuple, which appends
         """Field by field."""
-        return type(self)(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
+        return UsageTotals._make(map(add, self, other))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

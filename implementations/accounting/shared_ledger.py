@@ -6,7 +6,6 @@ data, or went back to older ones, holds the truth again after the next round of 
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
 from datetime import date, timedelta
 from typing import Protocol
 
@@ -16,7 +15,7 @@ from api_models import ProviderName, UsageScope
 from implementations.accounting.ledger import Ledger, Row
 from protocols import UsageRows, UsageTotals
 
-FIGURES = frozenset(one.name for one in fields(UsageTotals))
+FIGURES = frozenset(UsageTotals._fields)
 PROVIDERS = frozenset(ProviderName)
 LARGEST = 2**63
 
@@ -84,7 +83,7 @@ class SharedLedger:
 def _texts(rows: Mapping[tuple[date, Row], UsageTotals]) -> dict[str, dict[str, bytes]]:
     texts: dict[str, dict[str, bytes]] = {}
     for (day, (provider, model)), entry in rows.items():
-        figures = {name: count for name, count in asdict(entry).items() if count}
+        figures = {name: count for name, count in entry._asdict().items() if count}
         texts.setdefault(day.isoformat(), {})[f"{provider}|{model}"] = orjson.dumps(figures)
     return texts
 
