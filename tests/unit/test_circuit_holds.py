@@ -323,13 +323,20 @@ def test_where_outcomes_do_not_count_a_circuit_that_was_forced_open_closes_when_
 # Told
 
 
-def test_a_circuit_that_opens_is_a_warning_and_one_that_closes_is_none() -> None:
-    circuit = guards(new_metrics(), Clock())[ProviderName.OPENAI].circuit
+def test_only_a_circuit_that_opens_is_a_warning() -> None:
+    clock = Clock()
+    circuit = guards(new_metrics(), clock)[ProviderName.OPENAI].circuit
     with capture_logs() as lines:
         circuit.force(OPEN, reason="maintenance", actor="operator")
         circuit.reset()
-    told = {"event": "circuit_changed", "provider": "openai"}
-    assert lines == [
-        {**told, "before": "closed", "after": "open", "reason": "maintenance", "log_level": "warning"},
-        {**told, "before": "open", "after": "closed", "reason": None, "log_level": "info"},
+        assert [circuit.acquire().failed() for _ in range(5)][-1]
+        clock.advance(60)
+        circuit.acquire()
+
+    assert {(line["event"], line["provider"]) for line in lines} == {("circuit_changed", "openai")}
+    assert [(line["before"], line["after"], line["reason"], line["log_level"]) for line in lines] == [
+        ("closed", "open", "maintenance", "warning"),
+        ("open", "closed", None, "info"),
+        ("closed", "open", None, "warning"),
+        ("open", "half_open", None, "info"),
     ]
