@@ -290,7 +290,10 @@ class BrokenReplyError(ProviderError):
 
 
 class UnreadableReplyError(ProviderError):
-    """A response that we do not accept, and that a retry would not change: a redirect, or one over the size limit."""
+    """A response that we do not accept, and that a retry would not change.
+
+    A redirect, one over the size limit, or what something else than the provider says to a look-up.
+    """
 
     code, status = ErrorCode.INVALID_RESPONSE, 502
     sentence = "The provider's response cannot be read."
