@@ -24,10 +24,23 @@ MASK = "***"
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
 SECRET_VALUES = re.compile(
     r"llmp_[\w-]{8,}|(?<![A-Za-z0-9])sk-[\w-]{8,}|sk-[\w-]{40,}|AIza[\w-]{8,}"  # a real key also after `%3D`
+    r"|AQ\.[\w-]{40,}"  # Google's keys of 2026
     r"|(?<=Bearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )
 # Lowercase; a JSON line with a secret that matches SECRET_NAMES or SECRET_VALUES contains at least one of these.
-SUSPICIOUS = ("api_key", "authorization", "password", "secret", 'token"', "llmp_", "sk-", "aiza", "bearer ", "://")
+SUSPICIOUS = (
+    "api_key",
+    "authorization",
+    "password",
+    "secret",
+    'token"',
+    "llmp_",
+    "sk-",
+    "aiza",
+    "aq.",
+    "bearer ",
+    "://",
+)
 SEVERITIES = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
 

@@ -24,6 +24,7 @@ def test_what_is_called_a_secret_is_masked(name: str) -> None:
         ("key=sk-12345678,_sk-abcdefgh", "abcdefgh"),
         (f"key%3Dsk-ant-api03-{'x' * 40}", "sk-ant"),
         ("AIza123456789", "AIza123456789"),
+        (f"key=AQ.Ab8{'x' * 47}", "Ab8"),
         ("Bearer abc.def", "abc.def"),
         ("redis://user:hunter2@host:6379", "hunter2"),
         ("redis://:hunter2@host:6379", "hunter2"),
@@ -42,6 +43,7 @@ def test_plain_facts_stay_readable() -> None:
         "url": "http://localhost:8080/api",
         "caller": "helpdesk-frontend",
         "model": "risk-assessment-7b",
+        "note": "see the FAQ.",
     }
     assert mask_secrets(None, "info", dict(facts)) == facts
 
@@ -51,6 +53,7 @@ SHARDS = (
     "SK-",
     "llmp_",
     "AIza",
+    f"AQ.{'x' * 40}",
     "Bearer ",
     "://",
     "user",
