@@ -184,6 +184,7 @@ def test_the_end_of_a_model_is_known() -> None:
         **dict.fromkeys(("gpt-5", "gpt-5-mini"), date(2026, 12, 11)),
         **dict.fromkeys(("gpt-4.1", "gpt-4.1-mini"), date(2027, 1, 14)),
         "gpt-5.4-nano": date(2027, 4, 1),
+        **dict.fromkeys(("gemini-3.7-flash", "gemini-3.5-flash"), date(2026, 10, 8)),  # others answer in their place
         "gemini-3.1-flash-lite": date(2027, 5, 7),
     }
 
