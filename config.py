@@ -391,7 +391,9 @@ class OutboundSettings(Group):
     """Outbound connections to the providers."""
 
     trusts_environment: bool = setting(
-        "OUTBOUND_PROXY_FROM_ENVIRONMENT", False, "honour HTTPS_PROXY, HTTP_PROXY (http://host:port) and NO_PROXY"
+        "OUTBOUND_PROXY_FROM_ENVIRONMENT",
+        False,
+        "honour HTTPS_PROXY, HTTP_PROXY (http://host:port, http://user:password@host:port) and NO_PROXY, but no .netrc",
     )
 
     @field_validator("trusts_environment")
