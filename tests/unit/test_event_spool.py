@@ -70,6 +70,13 @@ def test_only_its_owner_may_read_what_it_holds(path: Path) -> None:
     assert modes == dict.fromkeys((path.name, f"{path.name}-wal", f"{path.name}-shm"), "0o600")
 
 
+def test_where_it_cannot_be_made_private_sqlite_has_the_last_word(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "touch", Mock(side_effect=OSError))
+    lock, rows = spool_file.opened(path)
+    with lock, closing(rows):
+        assert rows.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_name_that_means_something_to_sqlite_is_a_file_s_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
