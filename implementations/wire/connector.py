@@ -162,9 +162,11 @@ class Connector(aiohttp.TCPConnector):
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         """Put a connection into the pool, or close it. What comes on a pooled one from now on is unasked.
 
-        One on which a refusal came while we were asking is closed: the next question would wait behind the rest.
+        One on which we are still asking is cut off: closing it would wait, maybe for ever, until the rest is taken.
         """
         is_asking = isinstance(protocol, Stream) and protocol.is_asking()
+        if is_asking:
+            protocol.abort()
         super()._release(key, protocol, should_close=should_close or is_asking)
         if isinstance(protocol, Stream) and protocol.is_connected():
             protocol.is_clean, protocol.answer_bytes = True, 0

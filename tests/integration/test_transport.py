@@ -240,6 +240,38 @@ async def test_whoever_hangs_is_left_at_once_when_the_attempt_ends(beginning: by
         await asyncio.wait_for(server.ended.wait(), LONG_S)
 
 
+@pytest.mark.usefixtures("_in_a_call")
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_has_not_been_sent_when_the_attempt_ends_is_never_sent(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """A provider that hangs keeps neither the connection nor the question, and is not asked once it recovers."""
+    question = b"x" * 16 * 1024 * 1024  # more than the system takes for a provider that does not read
+
+    async def exchange() -> int:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await left.wait()
+            received.set_result(len(await reader.read()))
+            writer.close()
+
+        asked, left = asyncio.Event(), asyncio.Event()
+        received = asyncio.get_running_loop().create_future()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, transporting() as transport:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            attempt = asyncio.create_task(transport.send("POST", url, headers={}, body=question))
+            await asyncio.wait_for(asked.wait(), LONG_S)
+            attempt.cancel()
+            await asyncio.wait((attempt,))
+            left.set()
+            return int(await asyncio.wait_for(received, LONG_S))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(exchange()) < len(question)
+
+
 async def test_nobody_listening_is_a_failed_connection() -> None:
     async with serving(b"") as server:
         url = server.url
