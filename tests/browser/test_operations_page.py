@@ -287,7 +287,7 @@ async def test_the_way_back_to_the_page_does_not_lead_to_its_key(stage: Scene, s
     await page.get_by_role("textbox", name="Key").fill(ADMIN_KEY)
     await page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
     await expect(page.get_by_role("dialog")).to_be_hidden()
-    assert await page.get_by_role("textbox", name="Key", include_hidden=True).count() == 0
+    await expect(page.get_by_role("textbox", name="Key", include_hidden=True)).to_have_count(0)
 
 
 async def test_a_wrong_key_is_refused_and_forgotten(stage: Scene, seen: Seen) -> None:
