@@ -292,7 +292,8 @@ class BrokenReplyError(ProviderError):
 class UnreadableReplyError(ProviderError):
     """A response that we do not accept, and that a retry would not change.
 
-    A redirect, one over the size limit, or what something else than the provider says to a look-up.
+    A redirect, one over the size limit, a firewall's refusal, or what something else than the provider says to a
+    look-up.
     """
 
     code, status = ErrorCode.INVALID_RESPONSE, 502

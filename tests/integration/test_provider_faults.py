@@ -267,6 +267,15 @@ async def test_what_a_caller_does_wrong_shuts_no_provider(dialect: Dialect, case
         assert (await service.judges(dialect)).status == 200
 
 
+@every_provider
+async def test_a_firewall_that_one_question_upsets_shuts_no_provider(dialect: Dialect) -> None:
+    page = answer(HTML, 403, Content_Type=HTML_TYPE)
+    async with serving(dialect, page, answer(dialect.good())) as (service, provider):
+        (await service.judges(dialect)).refusal(502, "INVALID_RESPONSE")
+        assert len(provider.requests) == 1
+        assert (await service.judges(dialect)).status == 200
+
+
 # --- What looks like a fault and is none ------------------------------------------------------------------------------
 
 

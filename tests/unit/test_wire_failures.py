@@ -189,7 +189,8 @@ BY_STATUS: Mapping[int, Kind] = {
 
 @pytest.mark.parametrize("body", [None, {}, [], {"error": None}, {"error": {}}, "<html>", {"detail": "Not Found"}])
 def test_every_status_has_a_class_whether_or_not_there_is_a_body_that_we_know(body: object) -> None:
-    assert {status: type(failed(status, body)) for status in range(300, 600)} == BY_STATUS
+    of_no_provider = {403: UnreadableReplyError} if body is None else {}
+    assert {status: type(failed(status, body)) for status in range(300, 600)} == {**BY_STATUS, **of_no_provider}
     assert {type(failed(status, body)) for status in (101, 600, 999)} == {BrokenReplyError}
 
 
@@ -749,6 +750,8 @@ HTML = b"<!doctype html><title>Bad gateway</title>"
         *((200, body, InvalidReplyError) for body in (b"[1, 2]", b"null", b'"x"', b"7", b'{"a": 1, "a": 1}')),
         (302, HTML, UnreadableReplyError),
         (401, HTML, ProviderAuthenticationError),
+        (403, HTML, UnreadableReplyError),
+        (403, b"", UnreadableReplyError),
         (413, HTML, RequestRejectedError),
         (429, HTML, RateLimitedError),
         (500, HTML, ProviderUnavailableError),
