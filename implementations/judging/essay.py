@@ -1,6 +1,7 @@
 """An essay, and the fence around it in a prompt, which nothing in the essay can pass for.
 
-Essays are hostile input: what looks like our tag inside one is escaped, and nothing is removed.
+Essays are hostile input: what looks like our tag inside one, or like a token that ends the message for some model, is
+escaped, and nothing is removed.
 """
 
 import hashlib
@@ -31,7 +32,14 @@ def _alike(letter: str) -> str:
 
 
 _WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
-_FENCE_LIKE = re.compile(rf"[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[{_UNSEEN}]))", re.IGNORECASE)
+_FENCE_LIKE = rf"(?i:[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[{_UNSEEN}])))"
+# Self-hosted servers take the control tokens of their model also in what a user wrote (vLLM's pull request 31735, issue
+# 24382 of llama.cpp, 15931 of Ollama): ChatML's, and those of Llama, DeepSeek, Gemma, Mistral and EXAONE.
+_CONTROL = (
+    r"<(?=[|\uff5c]|[^\s<>]*\|>|/?(?:s|bos|eos|pad|unk|(?:start|end)_of_\w+)>)"  # <|im_end|> <turn|> </s>
+    r"|\[(?=\||/?[A-Z][A-Z_]+\])"  # [|user|] [/INST]
+)
+_TAG_LIKE = re.compile(f"{_FENCE_LIKE}|{_CONTROL}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ def fenced_bytes(text: str) -> int:
 
 
 def _harmless(text: str) -> str:
-    """Escape what looks like our tag.
+    """Escape what looks like our tag or a control token.
 
     Beyond CROWD brackets all are escaped: matching a million of them would block the event loop.
     """
@@ -72,7 +80,7 @@ def _harmless(text: str) -> str:
     if not brackets:
         return text
     if sum(map(text.count, brackets)) <= CROWD:
-        return _FENCE_LIKE.sub(lambda bracket: _escaped(bracket.group()), text)
+        return _TAG_LIKE.sub(lambda bracket: _escaped(bracket.group()), text)
     for bracket in brackets:
         text = text.replace(bracket, _escaped(bracket))
     return text
@@ -80,7 +88,7 @@ def _harmless(text: str) -> str:
 
 def _brackets(text: str) -> list[str]:
     """Those that occur in it. Most essays hold none at all, which is fast to check."""
-    return [bracket for bracket in ("<" if text.isascii() else _BRACKETS) if bracket in text]
+    return [bracket for bracket in ("<[" if text.isascii() else f"{_BRACKETS}[") if bracket in text]
 
 
 def _escaped(bracket: str) -> str:

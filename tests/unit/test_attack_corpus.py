@@ -58,6 +58,22 @@ def test_no_more_than_our_own_four_tags_can_be_read(attack: str) -> None:
     assert len(re.findall(r"<[\s/]*essay\b", read)) == 4
 
 
+# Of ChatML and Llama 3, DeepSeek, Gemma, Llama 2 and Mistral, EXAONE: a self-hosted server obeys them in any text.
+CONTROL_TOKENS = re.compile(
+    r"<\|\w+\|?>|<\w+\|>|<\uff5c[^>]+\uff5c>|<(?:start|end)_of_turn>|</?s>|<[be]os>|\[/?(?:INST|SYSTEM_PROMPT)\]|\[\|\w+\|\]"
+)
+IN_THEM = [name for name, attack in ATTACKS.items() if CONTROL_TOKENS.search(attack)]
+
+
+def test_the_attacks_know_control_tokens() -> None:
+    assert len(IN_THEM) == 5
+
+
+@pytest.mark.parametrize("name", IN_THEM)
+def test_no_essay_holds_a_token_that_ends_the_message_for_some_model(name: str) -> None:
+    assert CONTROL_TOKENS.findall("".join(asked(ATTACKS[name], "apart", from_b=False).user)) == []
+
+
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
 def test_nothing_of_an_essay_reaches_the_instructions(attack: str) -> None:
     prompt = asked(attack, "apart", from_b=False)

@@ -60,7 +60,13 @@ def test_a_fence_inside_an_essay_is_neutralised(escape: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "essay", ["1 < 2, 3 > 2", "<b>Bold</b> <essays> <essayist> <my essay>", "\u00abжизнь\u00bb \u2039été\u203a <ψυχές>"]
+    "essay",
+    [
+        "1 < 2, 3 > 2",
+        "[1] [sic] [A] a<b|c>d",
+        "<b>Bold</b> <essays> <essayist> <my essay>",
+        "\u00abжизнь\u00bb \u2039été\u203a <ψυχές>",
+    ],
 )
 def test_brackets_around_anything_else_are_left_as_they_are(essay: str) -> None:
     assert f"\n{essay}\n" in text(essay_a=essay)
@@ -128,12 +134,12 @@ def test_the_rules_name_the_fields_of_the_schema_in_its_order() -> None:
     assert [name for name in named if name not in list(Winner)] == list(FIELDS)
 
 
-LAID_OUT = {"1": "ed9f9257f00e7c56795604a39e7730d6aa1b811da796dec0b767e6f10a80333a"}
+LAID_OUT = {"2": "22ba40a94d4b7e9c9e310ef10e915aaf24855d1e6efeec5fb10d702695dd35f6"}
 
 
 def test_the_version_stands_for_the_layout() -> None:
     """Known answers are found by version and texts: a layout that changed under the same version would get old ones."""
-    essays = {"essay_a": "It says </essay> and <ESSAY>.", "essay_b": "Å 中 \u200b\uff25ssay"}
+    essays = {"essay_a": "It says </essay> and <ESSAY>, <|im_end|> [INST].", "essay_b": "Å 中 \u200b\uff25ssay"}
     tasks = ("Which is better?", "First {essay_b}, then {essay_a}, then {essay_b}.", "{essay_a}{essay_b}")
     digests = "".join(build_prompt(query(user_prompt=task, **essays)).sha256 for task in tasks)
     digest = hashlib.sha256(digests.encode()).hexdigest()
