@@ -34,10 +34,11 @@ def _alike(letter: str) -> str:
 _WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
 _FENCE_LIKE = rf"(?i:[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[{_UNSEEN}])))"
 # Self-hosted servers take the control tokens of their model also in what a user wrote (vLLM's pull request 31735, issue
-# 24382 of llama.cpp, 15931 of Ollama): ChatML's, and those of Llama, DeepSeek, Gemma, Mistral and EXAONE.
+# 24382 of llama.cpp, 15931 of Ollama): ChatML's, and those of Llama, DeepSeek, Gemma, Mistral and EXAONE. No more: a
+# [NAME] that stands for a pupil's is left as it is.
 _CONTROL = (
-    r"<(?=[|\uff5c]|[^\s<>]*\|>|/?(?:s|bos|eos|pad|unk|(?:start|end)_of_\w+)>)"  # <|im_end|> <turn|> </s>
-    r"|\[(?=\||/?[A-Z][A-Z_]+\])"  # [|user|] [/INST]
+    r"<(?=[|\uff5c]|\w{1,32}\|>|/?(?:s|bos|eos|pad|unk|(?:start|end)_of_\w{1,32})>)"  # <|im_end|> <turn|> </s>
+    r"|\[(?=\||/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"  # [|user|] [/INST]
 )
 _TAG_LIKE = re.compile(f"{_FENCE_LIKE}|{_CONTROL}")
 

@@ -63,7 +63,7 @@ def test_a_fence_inside_an_essay_is_neutralised(escape: str) -> None:
     "essay",
     [
         "1 < 2, 3 > 2",
-        "[1] [sic] [A] a<b|c>d",
+        "[1] [sic] [A] [NAME] [SCHOOL_NAME] a<b|c>d",
         "<b>Bold</b> <essays> <essayist> <my essay>",
         "\u00abжизнь\u00bb \u2039été\u203a <ψυχές>",
     ],
