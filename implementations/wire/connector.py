@@ -5,6 +5,8 @@ An answer that was sent before its question had arrived belongs to another one, 
 
 import fcntl
 import select
+import socket
+import struct
 import sys
 import termios
 from contextvars import ContextVar
@@ -26,6 +28,7 @@ MOST_INTERIM_ANSWERS = 20
 SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 NOTHING_QUEUED = bytes(4)
+RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 
 class Stream(ResponseHandler):
@@ -52,6 +55,12 @@ class Stream(ResponseHandler):
         self._buffer.clear()
         self.is_silent = True
         self.set_exception(aiohttp.ServerDisconnectedError())
+
+    def cut_off(self) -> None:
+        """Close it and drop the rest of the question, also what the system holds, which it would go on sending."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_WHEN_CLOSED)
+        self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Note it and pass it on. aiohttp also calls this without data, when it resumes reading.
@@ -164,9 +173,9 @@ class Connector(aiohttp.TCPConnector):
 
         One on which we are still asking is cut off: closing it would wait, maybe for ever, until the rest is taken.
         """
-        is_asking = isinstance(protocol, Stream) and protocol.is_asking()
-        if is_asking:
-            protocol.abort()
-        super()._release(key, protocol, should_close=should_close or is_asking)
+        if isinstance(protocol, Stream) and protocol.is_asking():
+            protocol.cut_off()
+            should_close = True
+        super()._release(key, protocol, should_close=should_close)
         if isinstance(protocol, Stream) and protocol.is_connected():
             protocol.is_clean, protocol.answer_bytes = True, 0
