@@ -252,7 +252,7 @@ class Metrics:
             "retries", "Calls to a provider that retry a failed one.", provider=ProviderName
         )
         self.stale_connections = declare.counter(
-            "stale_connection_retries", "Exchanges repeated because a pooled connection had been closed."
+            "stale_connection_retries", "Exchanges repeated because a pooled connection was dead."
         )
 
     def _declare_money(self, declare: Declarations) -> None:

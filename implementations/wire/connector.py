@@ -28,6 +28,7 @@ MOST_INTERIM_ANSWERS = 20
 SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 NOTHING_QUEUED = bytes(4)
+UNTAKEN_MS = 10_000  # a question of which nothing is acknowledged for so long breaks the connection
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 
@@ -40,6 +41,12 @@ class Stream(ResponseHandler):
     is_clean = is_silent = False
     answer_bytes = 0
     _interim_answers = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """A firewall or an address translation that forgot a connection drops what is sent on it without a word."""
+        super().connection_made(transport)
+        if self._socket is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
 
     def has_unsolicited_data(self) -> bool:
         """Whether something came since it was put into the pool: data, unread data or the end."""

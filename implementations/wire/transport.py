@@ -3,6 +3,7 @@
 It knows neither JSON nor providers. aiohttp's exceptions leave it as a ProviderError, which `failures.py` chooses.
 """
 
+import errno
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ CHUNK_BYTES = 64 * 1024
 REQUEST_IDS = ("request-id", "x-request-id")  # Anthropic's; that of OpenAI and of many self-hosted servers
 PLAIN_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which the provider was answering
+UNACKNOWLEDGED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})  # but not if it is one of these
 
 
 @value_object
@@ -40,7 +42,7 @@ class WireReply:
 class Transport:
     """The client of all providers. trusts_environment: use the proxies of HTTPS_PROXY and the like.
 
-    on_stale_connection: called for each pooled connection that turned out to be closed. trace_headers: propagate the
+    on_stale_connection: called for each pooled connection that turned out to be dead. trace_headers: propagate the
     trace context. now: the UTC wall clock.
     """
 
@@ -62,9 +64,9 @@ class Transport:
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
         """One exchange, without a total timeout. Raises a ProviderError if no complete answer came.
 
-        A pooled connection that the server had closed meanwhile breaks at once and is not a provider failure: the
-        exchange is repeated, but only once per comparison, and on a new connection: the others that were pooled may
-        have been closed as well.
+        A pooled connection that the server had closed meanwhile breaks at once, one that the network had dropped when
+        nothing is acknowledged in time. Neither is a provider failure: the exchange is repeated, but only once per
+        comparison, and on a new connection: the others that were pooled may have been closed as well.
         """
         exchange = _Exchange(
             method=method, url=URL(url, encoded=True), headers={**headers, **self._trace_headers()}, body=body
@@ -76,9 +78,9 @@ class Transport:
         try:
             try:
                 return await self._perform(exchange, pool)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                is_stale = exchange.got_only_silence and clock() - sent_s < STALE_WITHIN_S
-                if not is_stale or record.replaced_connection:
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                is_unanswered = clock() - sent_s < STALE_WITHIN_S or getattr(error, "errno", None) in UNACKNOWLEDGED
+                if not (exchange.got_only_silence and is_unanswered) or record.replaced_connection:
                     raise
                 record.replaced_connection = True
                 self._on_stale_connection()

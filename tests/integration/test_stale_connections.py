@@ -21,6 +21,7 @@ from implementations.wire.transport import STALE_WITHIN_S, Transport
 from tests.fakes import Calendar, Clock, begun, call, settle
 
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
+LONG_S = 30.0
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -114,6 +115,43 @@ async def test_two_that_are_stale_at_once_are_replaced_by_two_that_are_kept() ->
         for _ in range(3):
             assert await asyncio.gather(*(ask(transport, server) for _ in range(2))) == [200] * 2
     assert (server.connections, len(server.stale)) == (4, 2)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_kept_connection_on_which_nothing_is_taken_any_more_is_replaced(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that a firewall has forgotten; else the question would wait there until its attempt ends."""
+    monkeypatch.setattr("implementations.wire.connector.UNTAKEN_MS", 100)
+    question = b"x" * 16 * 1024 * 1024  # more than the system takes for a server that does not read
+
+    async def exchange() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            server.connections += 1
+            with suppress(asyncio.IncompleteReadError):
+                while await reader.readuntil(b"\r\n\r\n"):
+                    if server.connections == 1 and server.requests:
+                        clock.advance(STALE_WITHIN_S)
+                        await over.wait()
+                        break
+                    await reader.readexactly(len(question) if server.requests else 2)
+                    server.requests += 1
+                    writer.write(ANSWER)
+            writer.close()
+
+        server, over, clock = Server(answers_per_connection=[]), asyncio.Event(), Clock()
+        async with speaking_to(server, serve) as transport:
+            await ask(transport, server)
+            url = f"http://127.0.0.1:{server.port}"
+            with calling(call(clock)):
+                reply = await asyncio.wait_for(transport.send("POST", url, headers={}, body=question), LONG_S)
+            over.set()
+        assert (reply.status, server.connections, server.requests, len(server.stale)) == (200, 2, 2, 1)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(exchange())
 
 
 STRAY = ANSWER.replace(b"200", b"203")
