@@ -86,8 +86,7 @@ class Connections:
                 await connection.disconnect(nowait=True)
                 await self._name_is_known()
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            replies = [await _reply(connection) for _ in commands]
+            replies = await _replies(connection, commands)
         except BaseException:
             await connection.disconnect(nowait=True)  # a late reply would be read as the reply to the next command
             raise
@@ -144,6 +143,18 @@ async def _is_spent(connection: Connection) -> bool:
     if connection.should_reconnect() or writer is None or writer.is_closing():  # type: ignore[no-untyped-call]  # its
         return True
     return await connection.can_read()
+
+
+async def _replies(connection: Connection, commands: tuple[Command, ...]) -> list[Any]:
+    """Send, then read. What was not sent is dropped: redis-py closes, which waits until a Redis that hangs has read."""
+    writer = connection._writer  # noqa: SLF001  it has no public name
+    try:
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        return [await _reply(connection) for _ in commands]
+    except BaseException:
+        if writer is not None:
+            writer.transport.abort()
+        raise
 
 
 async def _reply(connection: Connection) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import uvloop
 from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import ReadOnlyError, ResponseError
 
@@ -158,6 +159,35 @@ async def test_a_redis_that_reads_nothing_delays_the_end_no_longer_than_it_may(
         sending.cancel()
         assert not may_end.is_set()
         may_end.set()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_a_redis_that_hangs_did_not_take_in_time_is_never_sent(
+    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Else each such command would keep its socket and its value until Redis goes on."""
+    value = b"x" * 16 * 1024 * 1024  # more than the system takes for a server that does not read
+
+    async def exchange() -> int:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"SET")
+            asked.set()
+            await left.wait()
+            received.set_result(len(await reader.read()))
+            writer.close()
+
+        asked, left = asyncio.Event(), asyncio.Event()
+        received = asyncio.get_running_loop().create_future()
+        async with speaking_to(tmp_path, serve) as connections:
+            writing = asyncio.create_task(connections.send(("SET", "key", value)))
+            await asyncio.wait_for(asked.wait(), LONG_S)
+            writing.cancel()
+            await asyncio.wait((writing,))
+            left.set()
+            return int(await asyncio.wait_for(received, LONG_S))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(exchange()) < len(value)
 
 
 async def test_the_authorities_of_tls_are_read_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
