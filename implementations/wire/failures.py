@@ -62,10 +62,10 @@ def without_frames(error: BaseException) -> BaseException:
 def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, now_s: float) -> ProviderError:
     """The class for an error response. body: its JSON, None if it is not JSON; now_s: epoch seconds.
 
-    Every provider says in JSON that it refuses a key. A 403 without is a page of a firewall in front of it, which one
-    essay may have upset.
+    Every provider says in JSON that it refuses a key. A 403 without, or with Cloudflare's, is a page of a firewall in
+    front of it, which one essay may have upset.
     """
-    if status == HTTPStatus.FORBIDDEN and body is None:
+    if status == HTTPStatus.FORBIDDEN and (body is None or at(body, "cloudflare_error")):
         return UnreadableReplyError("it answered 403 without saying why")
     error_body = VendorError.of(body)
     kind, details = _kind(status, error_body)

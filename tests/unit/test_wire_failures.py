@@ -296,6 +296,15 @@ SUSPENDED_BY_FIREWORKS = (
     "Account a is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices."
 )
 REFUSED_BY_XAI = "Content violates usage guidelines. Team: t, Model: grok-4, Failed check: SAFETY_CHECK_TYPE_BIO"
+REFUSED_BY_CLOUDFLARE = {
+    "type": "https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-1xxx-errors/error-1010/",
+    "title": "Error 1010: Access denied",
+    "status": 403,
+    "error_code": 1010,
+    "error_name": "browser_signature_banned",
+    "cloudflare_error": True,
+    "retryable": False,
+}
 NO_MODEL_IN_LM_STUDIO = {
     "error": {"message": "No models loaded.", "type": "invalid_request_error", "param": "model", "code": None}
 }
@@ -460,6 +469,9 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (503, openai(None, "api_error", "server busy, please try again."), ProviderOverloadedError),
     (500, {"error": "the model failed to generate a response"}, ProviderUnavailableError),
     (404, openai(None, "not_found_error", "model 'x' not found"), UnknownModelError),
+    # Cloudflare, in front of any of them, answers in JSON as we ask for it.
+    (403, REFUSED_BY_CLOUDFLARE, UnreadableReplyError),
+    (520, {**REFUSED_BY_CLOUDFLARE, "status": 520, "retryable": True}, ProviderUnavailableError),
 ]
 
 
