@@ -168,6 +168,7 @@ def balancer_says(line: str) -> bool:
     [
         "balance leastconn",
         "retry-on conn-failure",
+        "option abortonclose",
         "option http-server-close",
         "option httpchk GET /readyz",
         "http-check expect status 200",
