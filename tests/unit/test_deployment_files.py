@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
 
+from api_models import ErrorBody
 from config import KeyedProviderSettings, Settings, known_variables, settings_table
 from tests.stop_time import AFTER_DRAIN_S
 
@@ -149,6 +151,18 @@ def test_the_proxy_says_where_a_caller_is_and_callers_do_not() -> None:
 
 def test_the_proxy_shows_callers_no_metrics() -> None:
     assert balancer_says("http-request deny deny_status 404 if { path /metrics }")
+
+
+def test_the_proxy_s_own_errors_are_bodies_that_callers_can_read() -> None:
+    config = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
+    answers = re.findall(
+        r"http-error status (\d+) content-type application/json lf-string '(.+)'(?: hdr Retry-After (\d+))?\n", config
+    )
+    assert [status for status, _, _ in answers] == ["404", "502", "503"]
+    for _, body, retry_after in answers:
+        error = ErrorBody.model_validate_json(body.replace("%[unique-id]", str(uuid4())))
+        assert str(error.retry_after or "") == retry_after
+    assert balancer_says("http-request capture unique-id len 36")  # so that the log shows it
 
 
 def test_compose_publishes_the_service_and_probes_its_health() -> None:
