@@ -1,5 +1,6 @@
 """The manifests fit each other and the service: its settings, its probes, its way to stop."""
 
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,25 @@ def test_every_selector_finds_the_pods() -> None:
         manifest("network-policy")["spec"]["podSelector"]["matchLabels"],
     )
     assert all(selector == labels for selector in selectors)
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [("203.0.113.1", True), ("2001:db8::1", True), ("64:ff9b::203.0.113.1", True)]
+    + [(inside, False) for inside in ("10.1.2.3", "192.168.1.1", "169.254.169.254", "fd00:ec2::254", "fe80::1")],
+)
+def test_providers_are_reached_over_either_family_and_the_network_s_own_addresses_over_none(
+    address: str, *, allowed: bool
+) -> None:
+    blocks = [
+        to["ipBlock"] for rule in manifest("network-policy")["spec"]["egress"] for to in rule["to"] if "ipBlock" in to
+    ]
+    reached = [
+        ip_address(address) in ip_network(block["cidr"])
+        and not any(ip_address(address) in ip_network(left_out) for left_out in block["except"])
+        for block in blocks
+    ]
+    assert any(reached) is allowed
 
 
 def test_everything_but_the_examples_is_applied_together_in_this_version() -> None:
