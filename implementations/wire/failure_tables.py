@@ -138,7 +138,7 @@ WORDS: Mapping[str, Kind] = {
     "unprocessable": RequestRejectedError,
 }
 
-# For these cases the providers send no code, only a sentence with one of these statuses. LM Studio blames us for all.
+# In these cases the providers send no code with the status, or one that says less. LM Studio blames us for all.
 REJECTION_PHRASES: Mapping[str, Kind] = {
     "api usage limits": QuotaExceededError,
     "credit balance is too low": QuotaExceededError,
@@ -163,6 +163,8 @@ REJECTION_PHRASES: Mapping[str, Kind] = {
     "exceed context limit": ContextTooLongError,
     "should not exceed max_num_tokens": ContextTooLongError,
     "contextwindowexceedederror": ContextTooLongError,
+    # For the account's tokens per minute, which say nothing about other models.
+    "request too large for": UnknownModelError,
     "is not a valid model id": UnknownModelError,
     "model not exist": UnknownModelError,
     "model does not exist": UnknownModelError,
@@ -196,6 +198,7 @@ PHRASES: Mapping[int, Mapping[str, Kind]] = {
         "prepayment credits": QuotaExceededError,
         "spending cap": QuotaExceededError,
         "used all available credits": QuotaExceededError,
+        "request too large for": UnknownModelError,
     },
     500: {"exceeds the available context size": ContextTooLongError},
 }

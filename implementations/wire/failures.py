@@ -1,6 +1,6 @@
 """Maps every failure between us and a provider to exactly one class.
 
-Checked in this order: the HTTP library's exception, the codes in the error body, phrases in its message, the error of
+Checked in this order: the HTTP library's exception, phrases in the message of the error body, its codes, the error of
 another vendor that it quotes, the status.
 What each of them means is in `failure_tables.py`.
 """
@@ -107,13 +107,13 @@ def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:
 def _blamed(status: int, error_body: VendorError) -> tuple[Kind, str]:
     """That its server failed says less than a status that asks us to slow down: OpenAI sends both when overloaded."""
     by_status = STATUSES.get(status) or STATUS_CLASSES.get(status // 100, BrokenReplyError)
-    word = next((word for word in WORDS if word in error_body.words), None)
-    if word is not None and not (WORDS[word] is ProviderUnavailableError and by_status.throttles):
-        return WORDS[word], f"it answered {status}, {word}"
     phrases = PHRASES.get(status, {})
     phrase = next((phrase for phrase in phrases if phrase in error_body.sentence), None)
     if phrase is not None:
         return phrases[phrase], f"it answered {status}, {phrase}"
+    word = next((word for word in WORDS if word in error_body.words), None)
+    if word is not None and not (WORDS[word] is ProviderUnavailableError and by_status.throttles):
+        return WORDS[word], f"it answered {status}, {word}"
     quoted = error_body.quoted
     if quoted is not None:
         kind, details = _blamed(status, quoted)

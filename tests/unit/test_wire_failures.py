@@ -296,6 +296,14 @@ SUSPENDED_BY_FIREWORKS = (
     "Account a is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices."
 )
 REFUSED_BY_XAI = "Content violates usage guidelines. Team: t, Model: grok-4, Failed check: SAFETY_CHECK_TYPE_BIO"
+TOO_LARGE_FOR_GROQ = (
+    "Request too large for model `llama-3.1-8b-instant` in organization `o` service tier `on_demand` on tokens per "
+    "minute (TPM): Limit 6000, Requested 12328, please reduce your message size and try again."
+)
+TOO_LARGE_FOR_OPENAI = (
+    "Request too large for gpt-4o in organization o on tokens per min (TPM): Limit 30000, Requested 36278. The input "
+    "or output tokens must be reduced in order to run successfully."
+)
 REFUSED_BY_CLOUDFLARE = {
     "type": "https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-1xxx-errors/error-1010/",
     "title": "Error 1010: Access denied",
@@ -372,6 +380,7 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (500, openai(None, "server_error"), ProviderUnavailableError),
     (503, openai("server_is_overloaded", "service_unavailable_error"), ProviderOverloadedError),
     (503, openai(None, "service_unavailable_error"), ProviderOverloadedError),
+    (429, openai("rate_limit_exceeded", "tokens", TOO_LARGE_FOR_OPENAI), UnknownModelError),
     # Gemini.
     (400, gemini(400, "INVALID_ARGUMENT"), RequestRejectedError),
     (400, gemini(400, "INVALID_ARGUMENT", message=TOO_LONG_FOR_GEMINI), ContextTooLongError),
@@ -458,6 +467,7 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, openai("model_decommissioned", message="The model `x` has been decommissioned."), UnknownModelError),
     (400, openai("json_validate_failed", message="Failed to generate JSON."), InvalidReplyError),
     (400, openai("tool_use_failed", message="Tool choice is none, but model called a tool"), InvalidReplyError),
+    (413, openai("rate_limit_exceeded", "tokens", TOO_LARGE_FOR_GROQ), UnknownModelError),
     (412, openai("PRECONDITION_FAILED", "error", SUSPENDED_BY_FIREWORKS), QuotaExceededError),
     (412, openai("PRECONDITION_FAILED", "error", "The adapter failed to load."), UnknownModelError),
     (413, {"error": {"code": "tokens_limit_reached", "message": TOO_LONG_FOR_GITHUB}}, ContextTooLongError),
