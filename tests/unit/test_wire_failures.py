@@ -304,6 +304,21 @@ TOO_LARGE_FOR_OPENAI = (
     "Request too large for gpt-4o in organization o on tokens per min (TPM): Limit 30000, Requested 36278. The input "
     "or output tokens must be reduced in order to run successfully."
 )
+TOO_LONG_FOR_DASHSCOPE = "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 983616]"
+TOO_LONG_FOR_MOONSHOT = "Invalid request: Your request exceeded model token limit: 262144 (requested: 291351)"
+TOO_LONG_FOR_OPENAI = "Your input exceeds the context window of this model. Please adjust your input and try again."
+OUT_OF_CREDIT_AT_MOONSHOT = "Your account o is suspended due to insufficient balance, please recharge your account"
+OUT_OF_BUDGET_BEHIND_LITELLM = (
+    "litellm.BadRequestError: OpenAIException - Budget has been exceeded! Current cost: 14.3, Max budget: 10."
+)
+NO_DEPLOYMENT_OF_AZURE = "The chatCompletion operation does not work with the specified model, gpt-5-codex."
+NOT_FOR_THIS_KEY_OF_LITELLM = (
+    "key not allowed to access model. This key can only access models=['a']. Tried to access b"
+)
+NOT_FOR_THIS_TEAM_OF_LITELLM = "Team not allowed to access model. Tried to access b"
+USED_UP_AT_OLLAMA = (
+    "you (u) have reached your weekly usage limit, upgrade for higher limits: https://ollama.com/upgrade"
+)
 REFUSED_BY_CLOUDFLARE = {
     "type": "https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-1xxx-errors/error-1010/",
     "title": "Error 1010: Access denied",
@@ -381,6 +396,9 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (503, openai("server_is_overloaded", "service_unavailable_error"), ProviderOverloadedError),
     (503, openai(None, "service_unavailable_error"), ProviderOverloadedError),
     (429, openai("rate_limit_exceeded", "tokens", TOO_LARGE_FOR_OPENAI), UnknownModelError),
+    (400, openai(None, message="invalid model ID"), UnknownModelError),
+    # Azure.
+    (400, {"error": {"code": "OperationNotSupported", "message": NO_DEPLOYMENT_OF_AZURE}}, UnknownModelError),
     # Gemini.
     (400, gemini(400, "INVALID_ARGUMENT"), RequestRejectedError),
     (400, gemini(400, "INVALID_ARGUMENT", message=TOO_LONG_FOR_GEMINI), ContextTooLongError),
@@ -425,6 +443,7 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (422, {"detail": [{"loc": ["body", "store"], "msg": "Extra inputs are not permitted"}]}, RequestRejectedError),
     (400, {"error": "The model has crashed without additional information."}, ProviderUnavailableError),
     (400, {"error": "Model unloaded by user or API request."}, ProviderUnavailableError),
+    (400, {"error": "Model is unloaded."}, ProviderUnavailableError),
     (400, {"error": "Model reloaded."}, ProviderUnavailableError),
     (400, {"error": "Error: Channel Error"}, ProviderUnavailableError),
     (400, NO_MODEL_IN_LM_STUDIO, UnknownModelError),
@@ -440,6 +459,12 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, of_litellm("ContentPolicyViolationError", "AzureException - It was filtered."), ContentRefusedError),
     (400, of_litellm("UnsupportedParamsError", "openai does not support it."), RequestRejectedError),
     (429, openai("429", "budget_exceeded"), QuotaExceededError),
+    (400, openai("400", "None", OUT_OF_BUDGET_BEHIND_LITELLM), QuotaExceededError),
+    (401, openai("401", "key_model_access_denied", NOT_FOR_THIS_KEY_OF_LITELLM), UnknownModelError),
+    (403, openai("403", "team_model_access_denied", NOT_FOR_THIS_TEAM_OF_LITELLM), UnknownModelError),
+    (400, openai(None, message=TOO_LONG_FOR_OPENAI), ContextTooLongError),  # a gateway drops its code
+    (429, openai(None, "api_error", USED_UP_AT_OLLAMA), QuotaExceededError),
+    (403, {"error": "this model requires a subscription, upgrade for access"}, UnknownModelError),
     (424, {"error": "Request failed during generation: …", "error_type": "generation"}, ProviderUnavailableError),
     (400, openai(400, "exceed_context_size_error"), ContextTooLongError),
     (500, openai(500, "exceed_context_size_error"), ContextTooLongError),
@@ -468,6 +493,22 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (400, openai("json_validate_failed", message="Failed to generate JSON."), InvalidReplyError),
     (400, openai("tool_use_failed", message="Tool choice is none, but model called a tool"), InvalidReplyError),
     (413, openai("rate_limit_exceeded", "tokens", TOO_LARGE_FOR_GROQ), UnknownModelError),
+    (400, openai("organization_restricted", message="Organization has been restricted."), ProviderAuthenticationError),
+    (
+        403,
+        openai(
+            "model_permission_blocked_org", "permissions_error", "The model `x` is blocked at the organization level."
+        ),
+        UnknownModelError,
+    ),
+    (429, openai(None, "exceeded_current_quota_error", OUT_OF_CREDIT_AT_MOONSHOT), QuotaExceededError),
+    (400, openai(None, message=TOO_LONG_FOR_MOONSHOT), ContextTooLongError),
+    (400, openai("invalid_parameter_error", message=TOO_LONG_FOR_DASHSCOPE), ContextTooLongError),
+    (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package."}}, QuotaExceededError),
+    (400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}, ContextTooLongError),
+    (400, {"error": {"code": "1211", "message": "Unknown Model, please check the model code."}}, UnknownModelError),
+    (400, {"error": {"code": "unavailable_model", "message": "Unavailable model: o4-mini"}}, UnknownModelError),
+    (403, {"error": {"code": "no_access", "message": "No access to model: openai/o1"}}, UnknownModelError),
     (412, openai("PRECONDITION_FAILED", "error", SUSPENDED_BY_FIREWORKS), QuotaExceededError),
     (412, openai("PRECONDITION_FAILED", "error", "The adapter failed to load."), UnknownModelError),
     (413, {"error": {"code": "tokens_limit_reached", "message": TOO_LONG_FOR_GITHUB}}, ContextTooLongError),
@@ -553,6 +594,18 @@ ROUTED: list[tuple[dict[str, Any], Kind]] = [
     (quoting([gemini(400, "INVALID_ARGUMENT", message="The input token count (9) exceeds 8.")]), ContextTooLongError),
     (quoting({"message": "Input is too long for requested model."}), ContextTooLongError),
     (quoting("This model's maximum prompt length is 8 but the request contains 9 tokens."), ContextTooLongError),
+    (quoting(anthropic("bad_request_error", "invalid params, context window exceeds limit")), ContextTooLongError),
+    ({"error": {"code": 403, "message": "This model is not available in your region."}}, UnknownModelError),
+    (
+        {
+            "error": {
+                "code": 403,
+                "message": "The request is prohibited due to a violation of provider Terms Of Service.",
+                "metadata": {"provider_name": None},
+            }
+        },
+        UnknownModelError,
+    ),
     (quoting(openai("content_filter")), ContentRefusedError),
     (quoting({"code": "The caller does not have permission", "error": REFUSED_BY_XAI}, 403), ContentRefusedError),
     (quoting(openai("invalid_request_error", message="Content Exists Risk")), ContentRefusedError),
@@ -608,9 +661,10 @@ BY_WORD: Mapping[Kind, str] = {
     "tokens_limit_reached",
     InvalidReplyError: "json_validate_failed tool_use_failed",
     UnknownModelError: "model_not_found model_decommissioned model_not_available invalid_model no_endpoints "
-    "constraint_filtered privacy_restricted model_deprecated not_found not_found_error openrouter_free_tier_daily",
+    "constraint_filtered privacy_restricted model_deprecated not_found not_found_error openrouter_free_tier_daily "
+    "unavailable_model OperationNotSupported key_model_access_denied team_model_access_denied",
     ProviderAuthenticationError: "API_KEY_INVALID FAILED_PRECONDITION invalid_api_key authentication "
-    "authentication_error permission_denied permission_error",
+    "authentication_error permission_denied permission_error organization_restricted",
     ModelRateLimitedError: "openrouter_free_tier_per_minute",
     RateLimitedError: "in_flight_budget_exhausted openrouter_in_flight_budget rate_limit_exceeded rate_limit_error",
     ProviderOverloadedError: "overloaded_error server_is_overloaded provider_overloaded",
