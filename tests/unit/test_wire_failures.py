@@ -468,6 +468,8 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (424, {"error": "Request failed during generation: …", "error_type": "generation"}, ProviderUnavailableError),
     (400, openai(400, "exceed_context_size_error"), ContextTooLongError),
     (500, openai(500, "exceed_context_size_error"), ContextTooLongError),
+    # llama.cpp with this status: the questions of all its slots, not this one alone.
+    (500, openai(500, "server_error", "Context size has been exceeded."), ProviderUnavailableError),
     (400, {"error": f'{{"error": {{"code": 400, "message": "{TOO_LONG_FOR_LLAMA_CPP}"}}}}'}, ContextTooLongError),
     (400, openai(400, "BadRequestError"), RequestRejectedError),
     (404, openai(404, "NotFoundError"), UnknownModelError),
