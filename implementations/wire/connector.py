@@ -178,9 +178,10 @@ class Connector(aiohttp.TCPConnector):
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         """Put a connection into the pool, or close it. What comes on a pooled one from now on is unasked.
 
-        One on which we are still asking is cut off: closing it would wait, maybe for ever, until the rest is taken.
+        One on which we are still asking is cut off: closing it would wait, maybe for ever, until the rest is taken. So
+        is one without a byte of an answer, since the system does not know of what our transport still holds.
         """
-        if isinstance(protocol, Stream) and protocol.is_asking():
+        if isinstance(protocol, Stream) and (protocol.is_asking() or not protocol.answer_bytes):
             protocol.cut_off()
             should_close = True
         super()._release(key, protocol, should_close=should_close)

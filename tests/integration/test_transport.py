@@ -31,7 +31,7 @@ from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.resilience.call import calling
 from implementations.resilience.metering import TimeLimited
-from implementations.wire.connector import MOST_ANSWER_BYTES, MOST_INTERIM_ANSWERS
+from implementations.wire.connector import MOST_ANSWER_BYTES, MOST_INTERIM_ANSWERS, NOTHING_QUEUED
 from implementations.wire.transport import MAX_BODY_BYTES, Transport, WireReply
 from protocols import LLMDialectProtocol
 from tests.fakes import NOON, Calendar, Clock, call, request, settle
@@ -242,13 +242,23 @@ async def test_whoever_hangs_is_left_at_once_when_the_attempt_ends(beginning: by
 
 @pytest.mark.usefixtures("_in_a_call")
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-@pytest.mark.parametrize("length", [16 * 1024 * 1024, 512 * 1024], ids=["queued", "taken by the system"])
+@pytest.mark.parametrize(
+    ("length", "has_just_sent"),
+    [(16 * 1024 * 1024, False), (16 * 1024 * 1024, True), (512 * 1024, False)],
+    ids=["queued", "queued behind what the system has just sent", "taken by the system"],
+)
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_what_has_not_been_sent_when_the_attempt_ends_is_never_sent(
-    new_loop: Callable[[], asyncio.AbstractEventLoop], length: int
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    monkeypatch: pytest.MonkeyPatch,
+    length: int,
+    *,
+    has_just_sent: bool,
 ) -> None:
     """A provider that hangs keeps neither the connection nor the question, and is not asked once it recovers."""
     question = b"x" * length
+    if has_just_sent:
+        monkeypatch.setattr("fcntl.ioctl", lambda *_: NOTHING_QUEUED)
 
     async def exchange() -> int:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
