@@ -158,7 +158,7 @@ def test_the_proxy_s_own_errors_are_bodies_that_callers_can_read() -> None:
     answers = re.findall(
         r"http-error status (\d+) content-type application/json lf-string '(.+)'(?: hdr Retry-After (\d+))?\n", config
     )
-    assert [status for status, _, _ in answers] == ["404", "502", "503"]
+    assert [status for status, _, _ in answers] == ["404", "502", "503", "504"]
     for _, body, retry_after in answers:
         error = ErrorBody.model_validate_json(body.replace("%[unique-id]", str(uuid4())))
         assert str(error.retry_after or "") == retry_after
