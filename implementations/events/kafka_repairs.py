@@ -1,4 +1,4 @@
-"""What aiokafka lacks: to say that it was refused, to notice a reset before it writes, to stop while brokers hang."""
+"""What aiokafka lacks: to say that it was refused, to notice a reset before it writes, to close while brokers hang."""
 
 import asyncio
 import logging
@@ -42,6 +42,12 @@ class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # likewise
             self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
         return super().send(request, expect_response)
 
+    def close(self, reason: Any = None, exc: Any = None) -> Any:
+        """Close it at once, without what the broker has not taken: for that uvloop would wait, forever if need be."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+        return super().close(reason, exc)
+
 
 conn.AIOKafkaConnection = _Connection  # where aiokafka looks it up when it connects
 
@@ -57,7 +63,7 @@ async def stop(producer: AIOKafkaProducer) -> None:
     except (TimeoutError, asyncio.CancelledError) as interruption:
         producer._message_accumulator.fail_all(KafkaError())  # noqa: SLF001  see above
         producer._sender.sender_task and producer._sender.sender_task.cancel()  # noqa: SLF001  likewise
-        ends = [stopping, asyncio.ensure_future(producer.client.close())]  # which waits until its last byte is taken
+        ends = [stopping, asyncio.ensure_future(producer.client.close())]
         await asyncio.wait(ends, timeout=CLOSE_TIMEOUT_S)
         for end in ends:
             end.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 import traceback
 from pathlib import Path
@@ -203,8 +204,16 @@ async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broke
         kafka.thaw()
 
 
+async def test_a_connection_to_a_broker_that_reads_nothing_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conn.AIOKafkaConnection, "_do_version_lookup", AsyncMock())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = await conn.create_conn(*listener.getsockname())
+        connection._writer.write(bytes(16 * 1024 * 1024))  # noqa: SLF001  more than the system takes
+        async with asyncio.timeout(5):
+            await connection.close()
+
+
 async def test_a_connection_that_never_closes_does_not_hold_up_closing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One to a frozen broker waits until its last byte is taken."""
     monkeypatch.setattr(AIOKafkaProducer, "start", AsyncMock())
     monkeypatch.setattr(AIOKafkaClient, "close", lambda _: asyncio.Event().wait())
     monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 0.01)
