@@ -60,13 +60,13 @@ def test_no_more_than_our_own_four_tags_can_be_read(attack: str) -> None:
 
 # Of ChatML and Llama 3, DeepSeek, Gemma, Llama 2 and Mistral, EXAONE: a self-hosted server obeys them in any text.
 CONTROL_TOKENS = re.compile(
-    r"<\|\w+\|?>|<\w+\|>|<\uff5c[^>]+\uff5c>|<(?:start|end)_of_turn>|</?s>|<[be]os>|\[/?(?:INST|SYSTEM_PROMPT)\]|\[\|\w+\|\]"
+    r"<\|\w+\|?>|<\w+\|>|<\uff5c[^>]+\uff5c>|<(?:start|end)_of_turn>|</?s>|<[be]os>|\[/?(?:INST|SYSTEM_PROMPT|TOOL_\w+)\]|\[\|\w+\|\]"
 )
 IN_THEM = [name for name, attack in ATTACKS.items() if CONTROL_TOKENS.search(attack)]
 
 
 def test_the_attacks_know_control_tokens() -> None:
-    assert len(IN_THEM) == 5
+    assert len(IN_THEM) == 6
 
 
 @pytest.mark.parametrize("name", IN_THEM)
