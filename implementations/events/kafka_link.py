@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has 
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # likewise
 
 from implementations.events.kafka_failures import LinkDown, TopicMissing, link_failure
-from implementations.events.kafka_repairs import RefusalHandler, stop
+from implementations.events.kafka_repairs import FailureHandler, stop
 from implementations.events.kafka_security import Security
 from implementations.events.message import Message
 
@@ -28,11 +28,11 @@ class KafkaLink:
         self._security = security
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
-        self._refusal_handler = RefusalHandler()
+        self._failure_handler = FailureHandler()
 
     async def open(self) -> None:
         """Connect. Raises Forbidden or LinkDown."""
-        self._refusal_handler.refusal = None
+        self._failure_handler.failure = None
         producer = AIOKafkaProducer(
             bootstrap_servers=self._servers,
             client_id=self._client_id,
@@ -47,7 +47,7 @@ class KafkaLink:
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await stop(producer)
-            raise self._refusal_handler.refusal or link_failure(error) from None
+            raise self._failure_handler.failure or link_failure(error) from None
         except BaseException:  # a cancelled start leaves tasks and sockets behind as well
             await stop(producer)
             raise

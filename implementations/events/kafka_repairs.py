@@ -1,4 +1,4 @@
-"""What aiokafka lacks: to say that it was refused, to notice a reset before it writes, to close while brokers hang."""
+"""What aiokafka lacks: to say why it failed, to notice a reset before it writes, to close while brokers hang."""
 
 import asyncio
 import logging
@@ -12,21 +12,21 @@ from implementations.events.kafka_failures import REFUSES_US, LinkFailure, link_
 CLOSE_TIMEOUT_S = 1.5
 
 
-class RefusalHandler(logging.Handler):
-    """Detects refusals in aiokafka's log records, which its exceptions do not report; replaces its log output."""
+class FailureHandler(logging.Handler):
+    """Detects failures in aiokafka's log records, which its exceptions do not report; replaces its log output."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.refusal: LinkFailure | None = None
+        self.failure: LinkFailure | None = None
         lines = logging.getLogger("aiokafka")
         lines.propagate = False
         lines.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first refusal."""
-        arguments = record.args if isinstance(record.args, tuple) else ()
-        refusals = (link_failure(one) for one in arguments if isinstance(one, REFUSES_US))
-        self.refusal = self.refusal or next(refusals, None)
+        """Keep the last refusal, or else the first failure."""
+        for error in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(error, REFUSES_US) or (self.failure is None and isinstance(error, Exception)):
+                self.failure = link_failure(error)
 
 
 class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # likewise

@@ -121,8 +121,15 @@ async def test_a_message_above_the_producer_s_limit_is_refused_at_once(kafka: Br
     ],
 )
 async def test_a_broker_that_is_not_there_is_down(settings: dict[str, object], failure: type[LinkFailure]) -> None:
-    with pytest.raises(failure):
+    with pytest.raises(failure, match="ConnectionRefusedError"):
         await link("127.0.0.1:9", **settings).open()
+
+
+async def test_a_broker_whose_name_is_unknown_is_down_for_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = AsyncMock(side_effect=socket.gaierror(socket.EAI_NONAME, "unknown"))
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    with pytest.raises(LinkDown, match="gaierror"):
+        await link("broker.example:9092").open()
 
 
 def entry(kafka: Broker, protocol: str, **changes: object) -> KafkaLink:
