@@ -9,6 +9,7 @@ remove those, so nothing may log them; what looks like a key is masked nonethele
 import json
 import logging
 import re
+import socket
 import sys
 from functools import lru_cache
 from typing import Any, TextIO, cast
@@ -76,6 +77,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
+    logging.getLogger("asyncio").addFilter(_is_no_late_look_up)
     logging.getLogger("uvicorn.access").disabled = True  # the service writes its own line for each request
 
 
@@ -159,6 +161,12 @@ def _asyncio_in_one_line(_logger: WrappedLogger, _method: str, event: EventDict)
     if event["_record"].name == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0]
     return event
+
+
+def _is_no_late_look_up(record: logging.LogRecord) -> bool:
+    """Whether it is not about a name whose look-up failed after its caller gave up, which uvloop takes for a defect."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, socket.gaierror) and record.getMessage().startswith("Future exception"))
 
 
 def _place(error: BaseException) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -236,6 +237,16 @@ def test_a_failed_task_s_own_text_is_not_in_the_line_of_the_event_loop(capsys: p
     (line,) = written(capsys)
     assert (line["event"], line["error_class"]) == ("lost", "ValueError")
     assert ESSAY not in json.dumps(line)
+
+
+def test_a_look_up_that_fails_after_its_caller_gave_up_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    async def lose_futures() -> None:
+        for error in (socket.gaierror(socket.EAI_AGAIN, "no answer"), ValueError(ESSAY)):
+            asyncio.get_running_loop().create_future().set_exception(error)
+
+    configure()
+    asyncio.run(lose_futures())
+    assert [line["error_class"] for line in written(capsys)] == ["ValueError"]
 
 
 def test_a_secret_is_masked_in_both_kinds_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
