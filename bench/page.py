@@ -55,7 +55,8 @@ def scaling_page() -> str:
 
 def _source(found: Report) -> Iterator[str]:
     beside = [found.machine[name] for name in ("processor", "Redis server", "HAProxy") if name in found.machine]
-    yield f"Measured {found.date} with `{found.command}` at {found.commit}, on {', '.join(beside)}."
+    yield f"Measured {found.date} with `{found.command}` at {found.commit},"
+    yield f"on {', '.join(beside)}."
 
 
 def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
