@@ -62,7 +62,7 @@ def fence(letter: str, essay: Essay) -> str:
 
 
 def fenced_bytes(text: str) -> int:
-    """Memory of the text inside its fence, in bytes: an escaped bracket is up to seven times as long.
+    """Memory of the text inside its fence, in bytes: an escaped bracket is up to eight times as long.
 
     What that adds to a usual essay is not worth looking for, since each request would look again for a known answer.
     """

@@ -28,7 +28,7 @@ MOST_INTERIM_ANSWERS = 20
 SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 NOTHING_QUEUED = bytes(4)
-UNTAKEN_MS = 10_000  # a question of which nothing is acknowledged for so long breaks the connection
+UNTAKEN_MS = 10_000  # a question of which nothing is taken for so long breaks the connection
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 
