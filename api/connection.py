@@ -90,15 +90,15 @@ class Connection(ASGIHTTPConnection):
 
     @staticmethod
     def _leaves_the_end_in_doubt(request: ServiceRequest) -> bool:
-        """Whether the end of this request is unknown. The server ignores what follows an upgrade, and so CONNECT."""
+        """Whether the end of this request is unknown. The server ignores what follows a CONNECT."""
         unread = not request.body.is_whole and (request.lines(b"expect") or request.body.is_late)
-        return bool(unread or request.lines(b"upgrade") or request.method == "CONNECT")
+        return bool(unread or request.method == "CONNECT")
 
     @staticmethod
     def _closes_under_the_body(request: ServiceRequest, response: ResponseTypes) -> bool:
         """Whether the server would close a connection on which a body is still arriving, as its caller or we asked."""
         body = request.body
-        if body.is_whole or body.is_late or body.caller_left or request.lines(b"expect") or request.lines(b"upgrade"):
+        if body.is_whole or body.is_late or body.caller_left or request.lines(b"expect"):
             return False
         wishes = (*request.lines(b"connection"), response.headers.get("Connection", ""))
         return request.scope["http_version"] == "1.0" or any("close" in wish.lower() for wish in wishes)

@@ -2,17 +2,20 @@
 
 Bounds for heads and for pipelined requests: without them a connection could fill the memory, or wait for ever, before
 anybody is asked for a key. A bound for answers that nobody reads. Headers without trailers and trailing white space.
+The body of a request that offers another protocol.
 """
 
 import asyncio
 import socket
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
 MOST_WAITING = 32  # pipelined requests, of which thousands fit into one piece
 VERSIONS = frozenset({"1.0", "1.1"})
+NO_HTTP = "Invalid HTTP request received."
 # A closing connection waits for its last byte to be read, which may never happen. A client that reads next to nothing
 # is cut off as well: the kernel sends more only once a good part of the client's buffer is free.
 UNTAKEN_MS = 60_000
@@ -52,8 +55,12 @@ class ServerProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse the data; refuse a head or trailers that are too large."""
         self._unread_bytes += len(data)
-        super().data_received(data)
-        if self.transport.is_closing():  # refused already
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self.logger.warning(NO_HTTP)
+            self.send_400_response(NO_HTTP)
             return
         if self._unread_bytes > MOST_HEAD_BYTES:
             self._refuse()
@@ -93,8 +100,25 @@ class ServerProtocol(HttpToolsProtocol):
         super().on_body(body)
         self._unread_bytes = 0
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: the request has its own line. Uvicorn logs two, and advises to install WebSockets."""
+    def _parse(self, data: bytes) -> None:
+        """Parse, and parse again the head of a request that offers another protocol, as Java's client does in each.
+
+        A server may ignore that (RFC 9110, 7.8). The parser ends the request there, and would skip its body.
+        """
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as offer:
+            if self._should_upgrade():
+                self._parse(self._head_without_upgrade() + data[offer.args[0] :])
+
+    def _should_upgrade(self) -> bool:
+        """Whether the request is parsed again, and not answered yet: all but CONNECT, behind which nothing is read."""
+        return self.scope["method"] != "CONNECT"
+
+    def _head_without_upgrade(self) -> bytes:
+        first = b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.parser.get_http_version().encode())
+        fields = (b"%b: %b" % field for field in self.scope["headers"] if field[0] != b"upgrade")
+        return b"\r\n".join((first, *fields, b"", b""))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle

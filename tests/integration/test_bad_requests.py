@@ -261,13 +261,6 @@ async def test_no_foreign_page_can_have_a_provider_tested(client: Client, conten
     assert (await client.post(TEST, headers=named)).status_code == 200
 
 
-async def test_a_body_that_an_upgrade_took_the_place_of_is_told_so(client: Client) -> None:
-    headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "Content-Type": "application/json"}
-    body = await refusal(await client.post(COMPARISON, data=b"", headers=headers), 400, "VALIDATION_ERROR")
-    assert "Upgrade" in body["details"]
-    assert (await client.post(COMPARISON, data=question(), headers=headers)).status_code == 200
-
-
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "GZIP", CANARY])
 async def test_a_compressed_body_is_refused_with_the_reason(client: Client, encoding: str) -> None:
     body = await refusal(await compare(client, {"Content-Encoding": encoding}), 415, "VALIDATION_ERROR")

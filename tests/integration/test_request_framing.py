@@ -58,19 +58,16 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused_and_hides_no_other(
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "another"])
-@pytest.mark.parametrize("path", [COMPARISON, "/nowhere"])
-def test_what_follows_the_wish_for_another_protocol_is_no_request(
-    running: ServiceProcess, protocol: str, path: str
-) -> None:
-    wish = ("Connection: Upgrade", f"Upgrade: {protocol}", f"Content-Length: {len(HIDDEN)}")
+def test_the_offer_of_another_protocol_changes_nothing(running: ServiceProcess, protocol: str) -> None:
+    """RFC 9110, 7.8. Java's client offers HTTP/2 in each of its requests."""
+    offer = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
     with running.connected() as plain:
-        plain.sendall(head("POST", path, *wish))
-        told = received(plain)
-        with contextlib.suppress(ConnectionError):
-            plain.sendall(HIDDEN)
-            assert plain.recv(65_536) == b""
-    assert told.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
-    assert told.headers["connection"] == "close"
+        for body, status in ((BODY, HTTPStatus.OK), (HIDDEN, HTTPStatus.BAD_REQUEST)):
+            plain.sendall(head("POST", COMPARISON, *offer, f"Content-Length: {len(body)}"))
+            plain.sendall(body)
+            assert received(plain).status == status
+        plain.sendall(head("GET", "/livez", *offer))
+        assert received(plain).text == running.ask("/livez").text
     assert 'endpoint="/api/v1/providers"' not in running.ask("/metrics").text
 
 

@@ -96,6 +96,28 @@ async def test_a_trailer_is_no_header(pieces: tuple[bytes, ...]) -> None:
     assert next_headers == {b"host": b"x"}
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_an_offer_of_another_protocol_does_not_end_the_request(framing: bytes, size: int) -> None:
+    harness = Harness()
+    offer = b"POST /?a=b HTTP/1.1\r\nConnection: Upgrade, x\r\nUpgrade: h2c\r\nX-Key: k\r\n" + framing
+    whole = offer + GET + offer
+    await harness.receives(*(whole[start : start + size] for start in range(0, len(whole), size)))
+    (headers, body), (between, _), last = harness.seen
+    assert (body, headers[b"x-key"], b"upgrade" in headers) == (b"{}", b"k", False)
+    assert (between, last) == ({b"host": b"x"}, (headers, body))
+    assert harness.sent.count(b"HTTP/1.1 ") == 3
+
+
+async def test_nothing_is_read_behind_a_connect() -> None:
+    harness = Harness()
+    harness.reads_bodies = False
+    await harness.receives(b"CONNECT / HTTP/1.1\r\n\r\n" + GET)
+    assert len(harness.seen) == 1
+
+
 @pytest.mark.parametrize("blanks", [b" ", b"\t", b" \t "])
 async def test_blanks_around_a_value_are_no_part_of_it(blanks: bytes) -> None:
     harness = Harness()
