@@ -12,7 +12,7 @@ from implementations.judging.verdict import VERDICT_SCHEMA, read_reply
 from implementations.wire import chat_completions as chat
 from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.failures import failure_in_success
-from implementations.wire.finish_reasons import ANTHROPIC, CHAT_COMPLETIONS, GEMINI
+from implementations.wire.finish_reasons import CHAT_COMPLETIONS
 from implementations.wire.json_reading import at, expect, text_at
 from implementations.wire.transport import Transport
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
@@ -37,10 +37,7 @@ UNFINISHED = (
 
 NATIVE_FINISH_REASONS: Mapping[str, FinishReason] = {
     **CHAT_COMPLETIONS,
-    **ANTHROPIC,
-    **GEMINI,
     **dict.fromkeys(UNFINISHED, FinishReason.UNEXPECTED),
-    "PUP_LIMITED_DISABLED": FinishReason.UNEXPECTED,  # the account is OpenRouter's, not ours
     "completed": FinishReason.COMPLETE,
     "max_output_tokens": FinishReason.TRUNCATED,
 }

@@ -1,26 +1,11 @@
 """Why a model stopped, in the words of each API, as data. Any other word is unexpected.
 
-OpenRouter passes on the vendor's word beside its own.
+OpenRouter passes on the vendor's word beside its own, other gateways in its place.
 """
 
 from collections.abc import Mapping
 
 from protocols import FinishReason
-
-CHAT_COMPLETIONS: Mapping[str, FinishReason] = {
-    "stop": FinishReason.COMPLETE,
-    "length": FinishReason.TRUNCATED,
-    "content_filter": FinishReason.REFUSED,
-    "abort": FinishReason.INTERRUPTED,  # of vLLM and SGLang
-    "error": FinishReason.INTERRUPTED,  # of Mistral
-    "insufficient_system_resource": FinishReason.INTERRUPTED,  # of DeepSeek
-    "model_length": FinishReason.WINDOW_FULL,  # of Mistral
-    "eos": FinishReason.COMPLETE,  # of Together
-    "eos_token": FinishReason.COMPLETE,  # of TGI and watsonx
-    "sensitive": FinishReason.REFUSED,  # of Z.ai
-    "network_error": FinishReason.INTERRUPTED,  # of Z.ai
-    "refusal": FinishReason.REFUSED,  # Anthropic's word, as gateways pass it on
-}
 
 ANTHROPIC: Mapping[str, FinishReason] = {
     "end_turn": FinishReason.COMPLETE,
@@ -49,6 +34,24 @@ GEMINI: Mapping[str, FinishReason] = {
         ),
         FinishReason.REFUSED,
     ),
+}
+
+CHAT_COMPLETIONS: Mapping[str, FinishReason] = {
+    **ANTHROPIC,
+    **GEMINI,
+    "PUP_LIMITED_DISABLED": FinishReason.UNEXPECTED,  # the account is the gateway's, not ours
+    "guardrail_intervened": FinishReason.REFUSED,  # of Amazon Bedrock
+    "stop": FinishReason.COMPLETE,
+    "length": FinishReason.TRUNCATED,
+    "content_filter": FinishReason.REFUSED,
+    "abort": FinishReason.INTERRUPTED,  # of vLLM and SGLang
+    "error": FinishReason.INTERRUPTED,  # of Mistral
+    "insufficient_system_resource": FinishReason.INTERRUPTED,  # of DeepSeek
+    "model_length": FinishReason.WINDOW_FULL,  # of Mistral
+    "eos": FinishReason.COMPLETE,  # of Together
+    "eos_token": FinishReason.COMPLETE,  # of TGI and watsonx
+    "sensitive": FinishReason.REFUSED,  # of Z.ai
+    "network_error": FinishReason.INTERRUPTED,  # of Z.ai
 }
 
 

@@ -352,7 +352,9 @@ UNEXPECTED = {
 
 OF_OTHER_SERVERS = {
     *("abort", "error", "insufficient_system_resource", "network_error"),
-    *("model_length", "eos", "eos_token", "refusal", "sensitive"),
+    *("model_length", "eos", "eos_token", "sensitive", "guardrail_intervened"),
+    *finish_reasons.ANTHROPIC,
+    *finish_reasons.GEMINI,
 }
 OF_OPENAI = {said: meant for said, meant in finish_reasons.CHAT_COMPLETIONS.items() if said not in OF_OTHER_SERVERS}
 

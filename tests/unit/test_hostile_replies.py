@@ -213,6 +213,13 @@ def of_anthropic(*blocks: JsonObject, **more: object) -> JsonObject:
     }
 
 
+# Also the words of other vendors, as gateways pass them on.
+CUT_OFF = ("length", "max_tokens", "MAX_TOKENS", "CONTINUATION")
+NATIVE_CUT_OFF = (*CUT_OFF, "max_output_tokens")
+REFUSALS = ("content_filter", "refusal", "sensitive", "guardrail_intervened", "SAFETY", "LANGUAGE", "ESCALATION")
+WINDOW_FULL = ("model_length", "model_context_window_exceeded")
+UNFINISHED = ("function_call_filter: MALFORMED_FUNCTION_CALL", "OTHER", "pause_turn", "PUP_LIMITED_DISABLED", "Stop")
+
 CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[ProviderError]]] = [
     (chat.completion, of_chat(VERDICT, function_call={"name": "judge"}), InvalidReplyError),
     *(
@@ -225,10 +232,11 @@ CONTRADICTIONS: list[tuple[Callable[[JsonObject], Completion], JsonObject, type[
             (of_chat("", content=[{"type": "text", "text": text} for text in (VERDICT, OF_B)]), InvalidReplyError),
             (of_chat(VERDICT, tool_calls=[TOOL_CALL]), InvalidReplyError),
             (of_chat(VERDICT, tool_calls=[TOOL_CALL], finish_reason="content_filter"), ContentRefusedError),
-            *((of_chat("", finish_reason=said), ContentRefusedError) for said in ("refusal", "sensitive")),
+            *((of_chat("", finish_reason=said), ContentRefusedError) for said in REFUSALS),
+            *((of_chat(VERDICT, finish_reason=said), TruncatedReplyError) for said in CUT_OFF),
             (of_chat("", finish_reason="content_filter: RECITATION"), ContentRefusedError),
-            (of_chat(VERDICT, finish_reason="function_call_filter: MALFORMED_FUNCTION_CALL"), InvalidReplyError),
-            (of_chat(VERDICT[:9], finish_reason="model_length"), ContextTooLongError),
+            *((of_chat(VERDICT, finish_reason=said), InvalidReplyError) for said in UNFINISHED),
+            *((of_chat(VERDICT[:9], finish_reason=said), ContextTooLongError) for said in WINDOW_FULL),
             *(
                 (of_chat(VERDICT[:9], finish_reason=said), ProviderUnavailableError)
                 for said in ("abort", "error", "insufficient_system_resource", "network_error")
@@ -267,7 +275,10 @@ def test_an_answer_that_contradicts_itself_is_no_verdict_but_billed(
     ("read", "answer"),
     [
         (chat.completion, of_chat(VERDICT, tool_calls=[], refusal="")),
-        *((chat.completion, of_chat(VERDICT, finish_reason=said)) for said in ("eos", "eos_token")),
+        *(
+            (chat.completion, of_chat(VERDICT, finish_reason=said))
+            for said in ("eos", "eos_token", "end_turn", "stop_sequence", "STOP")
+        ),
         *(
             (chat.completion, of_chat("", content=[thought, {"type": "text", "text": VERDICT}]))
             for thought in (THOUGHT, {"type": "reasoning", "text": OF_B})
@@ -281,10 +292,6 @@ def test_signs_that_say_nothing_contradict_nothing(
     read: Callable[[JsonObject], Completion], answer: JsonObject
 ) -> None:
     assert read_reply(request(), read(answer)).purchase.usage == BOUGHT
-
-
-CUT_OFF = ("length", "max_tokens", "MAX_TOKENS", "CONTINUATION", "max_output_tokens")
-REFUSALS = ("content_filter", "refusal", "SAFETY", "LANGUAGE", "ESCALATION")
 
 
 def without_reason(text: str, **native: object) -> JsonObject:
@@ -307,13 +314,13 @@ def test_openrouter_may_leave_out_why_a_whole_verdict_ended(native: JsonObject) 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        *((without_reason(VERDICT, native_finish_reason=said), TruncatedReplyError) for said in CUT_OFF),
+        *((without_reason(VERDICT, native_finish_reason=said), TruncatedReplyError) for said in NATIVE_CUT_OFF),
         *((without_reason(VERDICT, native_finish_reason=said), ContentRefusedError) for said in REFUSALS),
         *((without_reason(VERDICT, native_finish_reason=said), InvalidReplyError) for said in NO_REASONS),
         *((without_reason(VERDICT[:length]), InvalidReplyError) for length in range(len(VERDICT))),
         (without_reason(VERDICT, message={"content": VERDICT, "refusal": "No."}), ContentRefusedError),
         (without_reason(VERDICT, message={"content": VERDICT, "tool_calls": [TOOL_CALL]}), InvalidReplyError),
-        *((of_chat(VERDICT, finish_reason=said), InvalidReplyError) for said in (*NO_REASONS, "end_turn")),
+        *((of_chat(VERDICT, finish_reason=said), InvalidReplyError) for said in NO_REASONS),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -384,7 +391,7 @@ def complete_but(native: object) -> JsonObject:
 @pytest.mark.parametrize(
     ("native", "expected"),
     [
-        *((said, TruncatedReplyError) for said in CUT_OFF),
+        *((said, TruncatedReplyError) for said in NATIVE_CUT_OFF),
         *((said, ContentRefusedError) for said in REFUSALS),
         *((said, InvalidReplyError) for said in ("OTHER", "MALFORMED_RESPONSE", "MALFORMED_FUNCTION_CALL")),
         *((said, InvalidReplyError) for said in ("incomplete", "failed", "cancelled", "pause_turn")),
