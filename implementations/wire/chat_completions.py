@@ -27,6 +27,7 @@ def payload(request: ProviderRequest, *, role: str, schema: JsonObject) -> JsonO
             "type": "json_schema",
             "json_schema": {"name": "verdict", "strict": True, "schema": schema},
         },
+        "stream": False,  # some servers and gateways stream an answer of which nothing is said
     }
     if request.temperature is not None:
         body["temperature"] = request.temperature
