@@ -79,9 +79,11 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
 def failure_in_success(body: JsonObject, now_s: float) -> ProviderError | None:
     """The class for an error inside a 2xx response, None if there is none. now_s: epoch seconds.
 
-    Its code replaces the status; without one it counts as 500, or as 400 if it says so in a word.
+    Its code replaces the status; without one it counts as 500, or as 400 if it says so in a word. One whose fields are
+    all empty is none: gateways written in Go may send it with every answer.
     """
-    if not at(body, "error"):
+    error = at(body, "error")
+    if not (any(error.values()) if isinstance(error, dict) else error):
         return None
     error_body = VendorError.of(body)
     is_rejection = INVALID_REQUEST in error_body.words

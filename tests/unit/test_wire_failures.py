@@ -716,7 +716,14 @@ def test_a_phrase_says_more_than_that_the_request_is_invalid(message: str, expec
     assert type(failure_in_success(body, now_s=0.0)) is expected
 
 
-@pytest.mark.parametrize("body", [{}, {"error": None}, {"error": {}}, {"error": ""}, {"choices": []}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({"error": error} for error in (None, {}, "", {"message": "", "type": "", "param": "", "code": None})),
+        {},
+        {"choices": []},
+    ],
+)
 def test_a_200_without_an_error_is_no_failure(body: dict[str, Any]) -> None:
     assert failure_in_success(body, now_s=0.0) is None
 
