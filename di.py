@@ -52,7 +52,7 @@ from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from implementations.events.receipts import Receipts
 from implementations.events.spool import Spool
 from implementations.events.spool_file import check_spool
-from implementations.events.usage_window import UsageWindow, report_usage
+from implementations.events.usage_window import UsageWindow
 from implementations.google_provider_impl import GoogleProviderImpl
 from implementations.history_impl import HistoryImpl
 from implementations.internal_provider_impl import InternalProviderImpl
@@ -859,11 +859,10 @@ class BackgroundProvider(Provider):
         sleep: SleepProtocol,
     ) -> BackgroundTasks:
         """All but that of the event loop's lag, by name."""
-        window_s = settings.events.analytics_window_s
         tasks: dict[str, Work] = {
             "provider_monitor": monitor.run,
             "bookkeeper": repeated(budget.refresh, ledger.send, alerts.check, partial(sleep, 2.0)),
-            "usage_analytics": lambda: report_usage(publisher.publish_usage, window_s=window_s, sleep=sleep),
+            "usage_analytics": repeated(partial(sleep, settings.events.analytics_window_s), publisher.publish_usage),
             **outbox.tasks(),
         }
         if shared.prober is not None:

@@ -120,7 +120,7 @@ def _install_lifespan(app: Application, container: AsyncContainer, settings: Set
 
 async def _close(container: AsyncContainer) -> None:
     """Send pending events and close everything, each within its timeout."""
-    (await container.get(EventPublisherImpl)).publish_usage()
+    await (await container.get(EventPublisherImpl)).publish_usage()
     await (await container.get(Outbox)).flush()
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):

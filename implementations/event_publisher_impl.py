@@ -36,8 +36,8 @@ class EventPublisherImpl:
         """Wait, but not for long, until what was published survives a crash, where it is meant to."""
         await self._outbox.stored()
 
-    def publish_usage(self) -> None:
-        """Close the current usage window and publish it."""
+    async def publish_usage(self) -> None:
+        """Close the current usage window and publish it; without a wait, as a step of a background task."""
         self.publish(self._usage.turn())
 
     def health(self) -> EventHealth:

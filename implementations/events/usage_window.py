@@ -9,7 +9,6 @@ from typing import Self
 
 from api_models import CacheHit, CacheMiss, CostTracked, EventData, ProviderUsage, RequestCompleted, UsageReported
 from metrics import NOBODY
-from protocols import SleepProtocol
 
 
 @dataclass(slots=True)
@@ -100,10 +99,3 @@ class UsageWindow:
             cache_hit_rate=ended.hits / look_ups if look_ups else None,
             average_response_time_ms=total.average_ms,
         )
-
-
-async def report_usage(publish: Callable[[], None], *, window_s: float, sleep: SleepProtocol) -> None:
-    """Publish once per window, forever; the shutdown publishes the last one."""
-    while True:
-        await sleep(window_s)
-        publish()

@@ -73,8 +73,8 @@ def test_a_defect_behind_it_never_reaches_whoever_publishes_and_is_counted_and_t
 
 
 @pytest.mark.parametrize(("enabled", "windows"), [(True, 1.0), (False, 0.0)])
-def test_the_usage_is_published_like_any_other_event(*, enabled: bool, windows: float) -> None:
+async def test_the_usage_is_published_like_any_other_event(*, enabled: bool, windows: float) -> None:
     metrics = new_metrics()
-    publisher_of(metrics, enabled=enabled).publish_usage()
+    await publisher_of(metrics, enabled=enabled).publish_usage()
 
     assert sample(metrics, "llm_provider_events_total", event_type="llm_provider.usage.analytics") == windows

@@ -4,8 +4,8 @@ import pytest
 
 from api_models import CacheHit, CacheMiss, CostTracked, ProviderName, ProviderUsage, TokenUsage
 from implementations.events import request_events
-from implementations.events.usage_window import UsageWindow, report_usage
-from tests.fakes import CORRELATION_ID, NOON, Calendar, InstantSleep, begun, query
+from implementations.events.usage_window import UsageWindow
+from tests.fakes import CORRELATION_ID, NOON, Calendar, query
 from tests.kafka_fakes import message
 
 HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
@@ -83,12 +83,3 @@ def test_a_window_never_ends_before_it_began_though_the_clock_is_set_back() -> N
 
     assert first.period_start == first.period_end == second.period_start
     assert (second.period_end - second.period_start).total_seconds() == 60
-
-
-async def test_usage_is_reported_once_a_window() -> None:
-    sleep, reports = InstantSleep(), []
-    task = await begun(report_usage(lambda: reports.append(len(sleep.naps)), window_s=60.0, sleep=sleep))
-    task.cancel()
-
-    assert reports[:3] == [1, 2, 3]
-    assert set(sleep.naps) == {60.0}

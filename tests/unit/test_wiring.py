@@ -191,17 +191,19 @@ async def test_what_the_background_tasks_of_a_fixed_rhythm_do_and_how_often(
     step(RuntimeSettingsImpl, "poll")
     step(CircuitSteeringImpl, "poll")
     step(KeysFile, "reload")
+    step(EventPublisherImpl, "publish_usage")
     monkeypatch.setattr(asyncio, "sleep", pause)
     container = create_container(Settings.from_environment())
     tasks = (await container.get(Supervisor))._works  # noqa: SLF001
     done: dict[str, list[object]] = {}
-    for name in ("bookkeeper", "steering", "caller_keys", "loop_lag"):
+    for name in ("bookkeeper", "usage_analytics", "steering", "caller_keys", "loop_lag"):
         with pytest.raises(AwakeError):
             await tasks[name]()
         done[name], taken = taken, []
     await container.close()
     assert done == {
         "bookkeeper": ["Budget.refresh", "SharedLedger.send", "Alerts.check", 2.0] * 2,
+        "usage_analytics": [60.0, "EventPublisherImpl.publish_usage", 60.0],
         "steering": ["RuntimeSettingsImpl.poll", "CircuitSteeringImpl.poll", 2.0] * 2,
         "caller_keys": ["KeysFile.reload", 5.0] * 2,
         "loop_lag": [0.1] * 2,
