@@ -205,19 +205,23 @@ async def test_with_the_key_a_circuit_is_held_open_and_reset(stage: Scene, seen:
     assert [request.url for request in seen.requests if request.method != "GET"] == []  # a reason is wanted
     await dialog.get_by_role("textbox", name="Why").fill(f"maintenance {MARKUP}")
     await dialog.get_by_role("button", name="Hold open").click()
-    await expect(dialog.get_by_role("status")).to_contain_text("anthropic is held open for 10\u00a0min.")
+    await expect(dialog.get_by_role("status")).to_contain_text(
+        "anthropic is held open in this replica for 10\u00a0min."
+    )
     await dialog.get_by_role("button", name="Close").click()
     await expect(judge(page, "anthropic")).to_contain_text(f"circuit held open: maintenance {MARKUP}", timeout=SOON_MS)
     assert (await stage.compare("Phones are good.")).json()["provider"] == "openai"
     told = await act(page, "Reset: anthropic", "Reset")
-    await expect(told).to_contain_text("The circuit of anthropic is reset: closed.")
+    await expect(told).to_contain_text("The circuit of anthropic is reset in this replica: closed.")
     await expect(judge(page, "anthropic")).to_contain_text("Ready", timeout=SOON_MS)
     await page.get_by_role("button", name="Close", exact=True).click()
     await page.get_by_role("button", name="Hold closed: anthropic").click()
     await dialog.get_by_role("textbox", name="Why").fill("it must not stop")
     await dialog.get_by_role("combobox", name="For").select_option("until somebody resets it")
     await dialog.get_by_role("button", name="Hold closed").click()
-    await expect(dialog.get_by_role("status")).to_contain_text("anthropic is held closed until it is reset.")
+    await expect(dialog.get_by_role("status")).to_contain_text(
+        "anthropic is held closed in this replica until it is reset."
+    )
     await expect(judge(page, "anthropic")).to_contain_text("circuit held closed", timeout=SOON_MS)
 
 
@@ -244,6 +248,63 @@ async def test_whoever_gives_the_key_by_keyboard_goes_on_where_they_were(stage: 
     await expect(page.get_by_role("button", name="Forget the key")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("button", name="Act…")).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("answered", "told"),
+    [
+        (None, "No answer that can be read; it may have been done all the same."),
+        ((200, "<h1>Sign in</h1>"), "No answer that can be read; it may have been done all the same."),
+        (
+            (502, "<h1>Bad Gateway</h1>"),
+            "Something before the service answered 502; it may have been done all the same.",
+        ),
+    ],
+    ids=["none", "a proxy's page", "a proxy's error"],
+)
+async def test_what_may_not_have_been_done_is_not_called_done(
+    stage: Scene, seen: Seen, answered: tuple[int, str] | None, told: str
+) -> None:
+    async def come_between(route: Route) -> None:
+        if answered is None:
+            await route.abort()
+        else:
+            await route.fulfill(status=answered[0], body=answered[1], content_type="text/html")
+
+    page = await seen.opened()
+    await unlock(page)
+    await page.route("**/api/v1/admin/cache/clear", come_between)
+    await expect(await act(page, "Clear…", "Clear")).to_have_text(f" {told}")
+    await expect(page.locator("#log .icon")).to_have_class("icon bad")
+
+
+async def test_a_clear_that_the_other_replicas_do_not_hear_of_is_told_so(tmp_path: Path, chromium: Browser) -> None:
+    async with scene(tmp_path, REPLICAS="3") as stage, looking_at(stage.process, chromium) as looked:
+        page = await looked.opened()
+        await unlock(page)
+        told = await act(page, "Clear…", "Clear")
+        await expect(told).to_contain_text("Forgotten in this replica; the others share no Redis and keep theirs.")
+
+
+@quietly
+async def test_an_outcome_is_told_where_it_was_asked_for_and_not_in_the_next_dialog(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page)
+    go_on = asyncio.Event()
+
+    async def linger(route: Route) -> None:
+        await go_on.wait()
+        await route.continue_()
+
+    await page.route("**/api/v1/providers/anthropic/test", linger)
+    await act(page, "Test: anthropic", "Test")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Test: anthropic").click()
+    go_on.set()
+    await expect(page.locator("#log li")).to_have_count(1)
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_role("status")).to_be_empty()
+    await expect(dialog.get_by_role("button", name="Test", exact=True)).to_be_enabled()
 
 
 @quietly
