@@ -4,12 +4,14 @@ import asyncio
 import logging
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, conn  # type: ignore[import-untyped]  # it has no py.typed
+from aiokafka import AIOKafkaProducer, client, conn  # type: ignore[import-untyped]  # it has no py.typed
+from aiokafka.cluster import ClusterMetadata  # type: ignore[import-untyped]  # likewise
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # likewise
 
 from implementations.events.kafka_failures import REFUSES_US, LinkFailure, link_failure
 
 CLOSE_TIMEOUT_S = 1.5
+NO_LEADER, NOBODY = -1, -2  # as aiokafka has it; and a broker that nobody is
 
 
 class FailureHandler(logging.Handler):
@@ -50,6 +52,21 @@ class _Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # likewise
 
 
 conn.AIOKafkaConnection = _Connection  # where aiokafka looks it up when it connects
+
+
+class _Metadata(ClusterMetadata):  # type: ignore[misc]  # likewise
+    """A partition that has no leader is led by a broker out of reach: its messages are kept, and sent once it has one.
+
+    Otherwise aiokafka asks for metadata without a pause, and after five seconds fails what may have been stored.
+    """
+
+    def leader_for_partition(self, partition: Any) -> Any:
+        """The leader's number, None if there is no such partition."""
+        leader = super().leader_for_partition(partition)
+        return NOBODY if leader == NO_LEADER else leader
+
+
+client.ClusterMetadata = _Metadata  # where aiokafka looks it up as well
 
 
 async def stop(producer: AIOKafkaProducer) -> None:

@@ -14,6 +14,7 @@ import confluent_kafka
 BROKERS = 3
 PARTITIONS = 3
 PRODUCER = 0
+NOBODY = -1
 PRODUCE = 0  # the protocol's number of that request
 
 
@@ -40,7 +41,7 @@ class MockCluster:
             assert made == 0
 
     def elect(self, broker: int, *topics: str) -> None:
-        """Let this broker, from 1 on, lead all partitions; the others say that they do not."""
+        """Let this broker, from 1 on, or NOBODY lead all partitions; the others say that they do not."""
         for topic in topics:
             for partition in range(PARTITIONS):
                 name = topic.encode()

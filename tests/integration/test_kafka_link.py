@@ -22,7 +22,7 @@ from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailu
 from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
 from tests.integration.kafka_broker import PASSWORD, USER, Broker, broker
-from tests.integration.mock_cluster import mock_cluster
+from tests.integration.mock_cluster import NOBODY, mock_cluster
 from tests.kafka_fakes import message, miss
 
 WRONG = PASSWORD[::-1]
@@ -100,6 +100,33 @@ def test_a_connection_that_was_reset_is_no_failure_of_the_producer(monkeypatch: 
 
     monkeypatch.setattr(conn, "AIOKafkaProtocol", Protocol)
     uvloop.run(asyncio.wait_for(post(), 30))
+
+
+async def test_a_partition_without_a_leader_is_waited_for_and_metadata_seldom_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+    look_up = AIOKafkaClient._metadata_update  # noqa: SLF001  each is a request
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await look_up(*arguments)
+
+    monkeypatch.setattr(kafka_link, "REQUEST_TIMEOUT_MS", 300)
+    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", counted)
+    with mock_cluster() as cluster:
+        cluster.create(TOPIC)
+        ours = link(cluster.servers)
+        await ours.open()
+        cluster.elect(NOBODY, TOPIC)
+        posted = [await ours.post(message(miss(number))) for number in range(10)]
+        await asyncio.sleep(1.0)
+        assert not any(future.done() for future in posted)
+        assert asked < 20
+        cluster.elect(1, TOPIC)
+        await asyncio.wait_for(asyncio.gather(*posted), 10)
+        await ours.close()
 
 
 async def test_a_message_above_the_producer_s_limit_is_refused_at_once(kafka: Broker) -> None:
