@@ -19,7 +19,8 @@ from implementations.events.outbox import KafkaOutbox
 from implementations.events.spool import Spool
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from metrics import Metrics
-from tests.fakes import NOON, Calendar, Clock, InstantSleep, new_metrics, sample, settle
+from protocols import SleepProtocol
+from tests.fakes import NOON, Calendar, Clock, InstantSleep, Timeline, new_metrics, sample, settle
 
 SERVICE = "llm-provider-service"
 
@@ -49,6 +50,7 @@ class FakeLink:
         self.largest_bytes = 10**9
         self.batch_errors: list[KafkaError | None] = []
         self.acknowledges = True
+        self.unacknowledged = set[ProcessingEvent]()
         self.waiting: list[asyncio.Future[None]] = []
 
     async def open(self) -> None:
@@ -65,7 +67,7 @@ class FakeLink:
         error = self.batch_errors.pop(0) if self.batch_errors else None
         if error is not None:
             future.set_exception(error)
-        elif self.acknowledges:
+        elif self.acknowledges and message.event not in self.unacknowledged:
             future.set_result(None)
         else:
             self.waiting.append(future)
@@ -80,6 +82,7 @@ class FakeLink:
     def acknowledge(self) -> None:
         """What hung is delivered after all."""
         self.acknowledges = True
+        self.unacknowledged.clear()
         for future in self.waiting:
             future.set_result(None)
 
@@ -89,10 +92,11 @@ class FakeLink:
 
 @dataclass(kw_only=True)
 class Harness:
-    """The whole sender on a fake link and a clock that moves when somebody sleeps."""
+    """The whole sender on a fake link and a clock that moves when somebody sleeps, or on the test's own time."""
 
     link: FakeLink = field(default_factory=FakeLink)
     clock: Clock = field(default_factory=Clock)
+    time: Timeline | None = None
     calendar: Calendar = field(default_factory=Calendar)
     metrics: Metrics = field(default_factory=new_metrics)
     max_messages: int = 1000
@@ -104,6 +108,7 @@ class Harness:
     def __post_init__(self) -> None:
         """Wire it."""
         self.sleep = InstantSleep(self.clock)
+        self.waits: SleepProtocol = self.sleep if self.time is None else self.time.sleep
         self.spool = (
             Spool(self.spool_path, metrics=self.metrics, now=self.calendar, clock=self.clock, sleep=self.sleep)
             if self.spool_path
@@ -129,7 +134,7 @@ class Harness:
             on_transition=self._changed,
         )
         self.connection = KafkaConnection(
-            self.link, self.circuit, metrics=self.metrics, sleep=self.sleep, backoff=Backoff(upper)
+            self.link, self.circuit, metrics=self.metrics, sleep=self.waits, backoff=Backoff(upper)
         )
         self.outbox = KafkaOutbox(
             self.queue,
@@ -142,11 +147,11 @@ class Harness:
             traceparent=lambda: None,
             now=self.calendar,
             clock=self.clock,
-            sleep=self.sleep,
+            sleep=self.waits,
         )
 
     def lane(self, event: ProcessingEvent) -> Lane:
-        return Lane(event, self.queue, self.connection, clock=self.clock, sleep=self.sleep, backoff=Backoff(upper))
+        return Lane(event, self.queue, self.connection, clock=self.clock, sleep=self.waits, backoff=Backoff(upper))
 
     def publish(self, *events: EventData) -> None:
         for event in events:

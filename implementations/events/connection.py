@@ -65,7 +65,10 @@ class Session:
 
 
 class KafkaConnection:
-    """link: opened by `keep_open`, and reopened when a session is broken. waits_for: why it was refused last, if so."""
+    """link: opened by `keep_open`, and reopened when a session is broken.
+
+    waits_for: why it was refused last, if so. deliveries: how often Kafka acknowledged something.
+    """
 
     def __init__(
         self, link: Link, circuit: CircuitBreaker, *, metrics: Metrics, sleep: SleepProtocol, backoff: Backoff
@@ -80,6 +83,7 @@ class KafkaConnection:
         self._healthy: bool | None = None
         self._reason: str | None = None
         self.waits_for: EventDropReason | None = None
+        self.deliveries = 0
 
     @property
     def is_healthy(self) -> bool:
@@ -108,6 +112,7 @@ class KafkaConnection:
 
     def delivered(self, permit: Permit | None) -> None:
         """Kafka acknowledged the messages. Without a permit (open circuit) that is better proof than any probe."""
+        self.deliveries += 1
         if permit is None:
             self._circuit.reset()
         else:

@@ -45,12 +45,13 @@ class Lane:
         self._backoff = backoff
         self._most = CHUNK
         self.waits_for: EventDropReason | None = None
+        self.is_held_up = False  # its last events were not acknowledged in time, or not at all
 
     async def run(self) -> None:
         """Send in a loop, forever."""
         while True:
             if not self._queue.has_waiting(self._event):  # the messages that had to wait have expired
-                self.waits_for = None
+                self._flows()
             await self._queue.wait(self._event)
             session = await self._connection.session()
             permit = await self._connection.permit()
@@ -59,12 +60,16 @@ class Lane:
                 continue
             failure = await self._send(session, permit)
             if failure is None:
-                self.waits_for = None
+                self._flows()
                 self._backoff.reset()
                 continue
             self._note(failure)
             if not isinstance(failure, TooLarge):
+                self.is_held_up = True
                 await self._sleep(self._backoff.next_s())
+
+    def _flows(self) -> None:
+        self.waits_for, self.is_held_up = None, False
 
     def _note(self, failure: LinkFailure) -> None:
         """Note what the topic lacks; log it once, since the degraded mode names the reason and not the topic."""
@@ -132,7 +137,8 @@ class Lane:
     ) -> Permit | None:
         """Wait for all of them, unless the session ends; each ACK_TIMEOUT_S without an end counts as a failure.
 
-        The producer retries them itself, without duplicates; only after two minutes is it replaced.
+        It is Kafka's failure, and not only this topic's, if no other topic was acknowledged meanwhile. The producer
+        retries them itself, without duplicates; only after two minutes is it replaced.
         """
         held: Permit | None = permit
         if not futures:
@@ -141,6 +147,7 @@ class Lane:
         ends = [asyncio.ensure_future(asyncio.wait(futures)), asyncio.ensure_future(session.over.wait())]
         try:
             while True:
+                deliveries = self._connection.deliveries
                 bound = asyncio.ensure_future(self._sleep(ACK_TIMEOUT_S))
                 try:
                     await asyncio.wait([*ends, bound], return_when=asyncio.FIRST_COMPLETED)
@@ -148,8 +155,12 @@ class Lane:
                     bound.cancel()
                 if any(end.done() for end in ends):
                     return held
-                self._connection.failed(held, NO_ANSWER)
-                held = self._connection.try_permit()
+                if self._connection.deliveries == deliveries:
+                    self._connection.failed(held, NO_ANSWER)
+                    held = self._connection.try_permit()
+                elif not self.is_held_up:
+                    log.error("topic_takes_no_events", topic=self._event.topic, reason=NO_ANSWER)
+                self.is_held_up = True
                 if self._clock() - began_s >= FRESH_PRODUCER_AFTER_S:
                     session.broken.set()
         finally:

@@ -156,7 +156,10 @@ class KafkaOutbox:
         """What events wait for; None while they are being sent."""
         if self._queue.pending and not self._connection.is_healthy:
             return self._connection.waits_for or KAFKA_AWAY
-        return ", ".join(sorted({lane.waits_for for lane in self._lanes.values() if lane.waits_for})) or None
+        return (
+            ", ".join(sorted({lane.waits_for or KAFKA_AWAY for lane in self._lanes.values() if lane.is_held_up}))
+            or None
+        )
 
     async def _housekeep(self) -> None:
         """Periodically expire old events and log mode changes."""

@@ -1,12 +1,15 @@
 """The two degraded modes of the events: what they say, when they begin and end, and that each change is told once."""
 
+from uuid import UUID
+
 import pytest
+from aiokafka.errors import InvalidTimestampError  # type: ignore[import-untyped]  # it has no py.typed
 from structlog.testing import capture_logs
 
-from api_models import DependencyStatus, ProcessingEvent
+from api_models import CacheHit, DependencyStatus, ProcessingEvent
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TopicMissing
 from protocols import EventHealth
-from tests.fakes import sample, settle
+from tests.fakes import Timeline, sample, settle
 from tests.kafka_fakes import FakeLink, Harness, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
@@ -51,6 +54,38 @@ async def test_one_topic_that_waits_is_a_mode_although_kafka_is_well(refusal: Li
         await settle(100)
         assert harness.dropped(MISS, cause) == 1.0
         assert harness.outbox.health().buffering is None
+
+
+async def test_a_topic_that_is_not_acknowledged_while_others_are_is_a_mode_and_no_failure_of_kafka() -> None:
+    time = Timeline()
+    harness = Harness(time=time)
+    harness.link.unacknowledged.add(MISS)
+    harness.publish(miss(1))
+    with capture_logs() as lines:
+        async with running(harness):
+            for moment_s in range(1001, 1041):
+                harness.publish(CacheHit(provider=None, correlation_id=UUID(int=moment_s), cache_key=""))
+                await time.pass_until(moment_s)
+            assert harness.outbox.health() == EventHealth(kafka=HEALTHY, buffering="kafka_away")
+            assert harness.counts()["delivered"] == 40.0
+            harness.link.acknowledge()
+            await settle()
+            assert harness.outbox.health() == EventHealth(kafka=HEALTHY)
+    told = [(line["event"], line.get("topic")) for line in lines if line["event"].endswith(("_no_events", "_entered"))]
+    assert told == [("topic_takes_no_events", MISS.topic), ("degraded_mode_entered", None)]
+
+
+async def test_a_topic_that_kafka_refuses_for_another_reason_is_a_mode_until_it_is_taken() -> None:
+    time = Timeline()
+    harness = Harness(time=time)
+    harness.link.batch_errors = [InvalidTimestampError()]
+    harness.publish(miss(1))
+    async with running(harness):
+        harness.publish(CacheHit(provider=None, correlation_id=UUID(int=2), cache_key=""))
+        await settle()
+        assert harness.outbox.health() == EventHealth(kafka=HEALTHY, buffering="kafka_away")
+        await time.pass_until(1001.0)
+        assert harness.outbox.health() == EventHealth(kafka=HEALTHY)
 
 
 def test_events_that_were_given_up_are_a_mode_for_a_minute() -> None:
