@@ -8,6 +8,7 @@ from enum import StrEnum
 from redis import exceptions
 
 MAX_CLIENTS = "max number of clients reached"
+BUSY = "BUSY "  # with the script or function of another client
 ABOUT_THE_VALUE = "WRONGTYPE"
 
 
@@ -46,6 +47,7 @@ TABLE: tuple[tuple[type[Exception], Fault], ...] = (
     (exceptions.AuthenticationWrongNumberOfArgsError, Fault.AUTHENTICATION),
     (exceptions.AuthorizationError, Fault.AUTHENTICATION),
     (exceptions.BusyLoadingError, Fault.LOADING),
+    (exceptions.MasterDownError, Fault.LOADING),
     (exceptions.NoPermissionError, Fault.DENIED),
     (exceptions.ReadOnlyError, Fault.READ_ONLY),
     (exceptions.OutOfMemoryError, Fault.OUT_OF_MEMORY),
@@ -60,6 +62,8 @@ def fault_of(error: Exception) -> Fault:
     """The exception's fault; anything not listed is a refusal of this kind of command."""
     if str(error).endswith(MAX_CLIENTS):
         return Fault.MAX_CLIENTS
+    if str(error).startswith(BUSY):
+        return Fault.SLOW
     return next((fault for kind, fault in TABLE if isinstance(error, kind)), Fault.REFUSED)
 
 

@@ -175,7 +175,7 @@ async def address(leads_to: list[RedisServer]) -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
 
 
-@pytest.mark.parametrize(("serves_stale_data", "refusal"), [("yes", Fault.READ_ONLY), ("no", Fault.REFUSED)])
+@pytest.mark.parametrize(("serves_stale_data", "refusal"), [("yes", Fault.READ_ONLY), ("no", Fault.LOADING)])
 async def test_connections_follow_the_address_when_the_old_server_lives_on_as_a_replica(
     server: RedisServer, tmp_path: Path, serves_stale_data: str, refusal: Fault
 ) -> None:

@@ -39,6 +39,8 @@ FAULTS = [
     (exceptions.ReadOnlyError(SECRET), Fault.READ_ONLY),
     (exceptions.OutOfMemoryError(SECRET), Fault.OUT_OF_MEMORY),
     (exceptions.BusyLoadingError(SECRET), Fault.LOADING),
+    (exceptions.MasterDownError(SECRET), Fault.LOADING),
+    (exceptions.ResponseError(f"BUSY {SECRET}"), Fault.SLOW),
     (exceptions.InvalidResponse(SECRET), Fault.REFUSED),
     (exceptions.ResponseError(SECRET), Fault.REFUSED),
     (ValueError(SECRET), Fault.REFUSED),
