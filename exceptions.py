@@ -424,8 +424,8 @@ class DeadlineExceededError(ServiceError):
     sentence = "The request could not be answered in time."
     asks_next_provider = True
 
-    def __init__(self, details: str, *, provider: ProviderName | None = None, provider_was_asked: bool = True) -> None:
-        super().__init__(details, provider=provider)
+    def __init__(self, *, provider: ProviderName, provider_was_asked: bool) -> None:
+        super().__init__("the request's deadline has passed", provider=provider)
         self.provider_was_asked = provider_was_asked
 
 

@@ -117,7 +117,7 @@ class AnswersImpl:
             left_s, joins_another = deadline.remaining_s(), self._flights.is_under_way(flight_key)
             is_in_vain = self._has_waited_in_vain and not joins_another and call.longest_wait_s() < 0
             if left_s <= 0 or is_in_vain:
-                raise _too_late(candidate, provider_was_asked=False)
+                raise DeadlineExceededError(provider=candidate.request.provider, provider_was_asked=False)
             outcome = CacheOutcome.COALESCED if joins_another else self._if_bought
             flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), deadline)
             task = self._flights.board(
@@ -131,7 +131,7 @@ class AnswersImpl:
                         return late
                     left_s = deadline.remaining_s()
                 self._leave(task, flight.record, candidate, outcome)
-                raise _too_late(candidate, provider_was_asked=True)
+                raise DeadlineExceededError(provider=candidate.request.provider, provider_was_asked=True)
             except ServiceError as failure:
                 self._has_waited_in_vain |= flight.deadline.remaining_s() < LANDING_S
                 if not (joins_another and _may_join_next(failure, share, deadline)):
@@ -199,11 +199,3 @@ def _may_join_next(failure: ServiceError, share: TimeShare, deadline: Deadline) 
     if share is TimeShare.HALF:  # another candidate may be asked
         return False
     return failure.ran_out_of_time and deadline.remaining_s() >= failure.pause_s + SHORTEST_ATTEMPT_S
-
-
-def _too_late(candidate: Candidate, *, provider_was_asked: bool) -> ServiceError:
-    return DeadlineExceededError(
-        "the request's deadline has passed",
-        provider=candidate.request.provider,
-        provider_was_asked=provider_was_asked,
-    )

@@ -121,7 +121,7 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         CircuitOpenError("it has failed too often recently", provider=ANTHROPIC, retry_after_s=12),
         ThrottlePausedError("calls to the provider are paused at its request", provider=ANTHROPIC, retry_after_s=30),
         OverloadPausedError("calls to the provider are paused at its request", provider=ANTHROPIC, retry_after_s=30),
-        DeadlineExceededError("the request's deadline has passed", provider=ANTHROPIC),
+        DeadlineExceededError(provider=ANTHROPIC, provider_was_asked=True),
         ServiceOverloadedError("the wait queue is full", retry_after_s=1),
         CostLimitExceededError("what is left for this day (UTC) may not be enough for this call", provider=ANTHROPIC),
         ServiceStoppingError(),

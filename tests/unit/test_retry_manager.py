@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from api_models import ProviderName
 from exceptions import (
     CircuitOpenError,
     CostLimitExceededError,
@@ -78,7 +79,7 @@ async def test_the_third_failure_is_the_last_and_is_raised_as_it_is() -> None:
 @pytest.mark.parametrize(
     "failure",
     [
-        DeadlineExceededError("late"),
+        DeadlineExceededError(provider=ProviderName.OPENAI, provider_was_asked=True),
         CircuitOpenError("open", retry_after_s=30.0),
         ValueError("a defect"),
         asyncio.CancelledError(),
