@@ -35,17 +35,12 @@ from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
     AdmissionProtocol,
-    AuditProtocol,
-    BudgetProtocol,
     CallerAccessProtocol,
-    CostAlertsProtocol,
     HistoryProtocol,
     LLMOrchestratorProtocol,
     LLMProviderSelectorProtocol,
     LLMProviderTesterProtocol,
-    LLMUsageProtocol,
     MemoryProtocol,
-    PricesProtocol,
     RuntimeSettingsProtocol,
     TracerProtocol,
 )
@@ -130,14 +125,9 @@ async def _close(container: AsyncContainer) -> None:
 
 
 async def _build(app: Application, container: AsyncContainer, settings: Settings) -> None:
-    """Build everything before the first request; no factory awaits anything."""
-    await container.get(LLMOrchestratorProtocol)
-    await container.get(LLMProviderTesterProtocol)
-    await container.get(PricesProtocol)
-    await container.get(LLMUsageProtocol)
-    await container.get(BudgetProtocol)
-    for asked_by_administrators in (AdminAccessProtocol, CostAlertsProtocol, AuditProtocol):
-        await container.get(asked_by_administrators)
+    """Build, with what they need, what only routes ask for and what surrounds requests; no factory awaits anything."""
+    for asked_by_routes in (LLMOrchestratorProtocol, LLMProviderTesterProtocol, AdminAccessProtocol):
+        await container.get(asked_by_routes)
     LINES.on_drop = (await container.get(Metrics)).log_dropped.inc
     error_rendering.install(app, history=await container.get(HistoryProtocol))
     request_report.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))

@@ -210,6 +210,17 @@ async def test_what_the_background_tasks_of_a_fixed_rhythm_do_and_how_often(
     }
 
 
+async def test_everything_is_built_before_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}ADMIN_API_KEY", "an-administrator-s-key-of-some-length")
+    app = create_app(Settings.from_environment())
+    async with app.test_app():
+        for name, kind in vars(di).items():
+            if isinstance(kind, type):
+                monkeypatch.setattr(di, name, None)  # so that building one fails
+        for kind in wanted():
+            await app.context.g.dishka_container.get(kind)
+
+
 async def test_what_operators_have_changed_is_in_force_before_the_first_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
