@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from api.error_rendering import BY_STATUS
 from api.openapi.bodies import ANTHROPIC, MODEL
 from api_models import UNKNOWN_USAGE, Door, ProviderName, Purchase
 from exceptions import (
@@ -83,11 +84,8 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
     type(failure): failure
     for failure in (
         InvalidQueryError("essay_a: must not be blank"),
-        BodyTooLargeError("send a smaller body"),
-        BodyTooSlowError("send the body faster"),
+        *(failure(details) for failure, details in BY_STATUS.values()),
         UnsupportedContentTypeError("send application/json in UTF-8"),
-        RouteNotFoundError("/openapi.json lists the paths"),
-        MethodNotAllowedError("the Allow header names the methods"),
         NotCachedError("ask again without only-if-cached"),
         TestedTooOftenError("a paid test is allowed once a minute", provider=ANTHROPIC, retry_after_s=42),
         CallerKeyRefusedError("send it as Authorization: Bearer, or as X-API-Key"),
