@@ -1,12 +1,16 @@
 """Administrative actions on the running service. Without a key in force these routes are not registered."""
 
+from collections.abc import Coroutine
+from typing import Any
+
 from dishka import FromDishka
+from pydantic import BaseModel
 from quart import Blueprint, Response
 from quart_dishka import inject
 
 from api.admin_requests import administrator, check, run_to_completion
 from api.response_rendering import json_answer
-from api_models import AdminAction, AlertsResetResponse, CacheClearedResponse, ChangesResponse
+from api_models import AdminAction, ChangesResponse
 from protocols import AdminAccessProtocol, AuditProtocol, CostAlertsProtocol, LLMCacheManagerProtocol
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/v1/admin")
@@ -21,14 +25,7 @@ async def clear_cache(
 ) -> Response:
     """Clear the answer cache in all replicas."""
     check(access)
-    by = administrator()
-
-    async def cleared() -> CacheClearedResponse:
-        body = await cache.clear()
-        audit.record(by, AdminAction.CACHE_CLEARED, None, old=None, new=body.model_dump(mode="json"))
-        return body
-
-    return json_answer(await run_to_completion(cleared()))
+    return await _audited(cache.clear(), AdminAction.CACHE_CLEARED, audit)
 
 
 @blueprint.post("/alerts/reset")
@@ -40,14 +37,7 @@ async def reset_alerts(
 ) -> Response:
     """Let spending alerts be sent again if their thresholds are still passed."""
     check(access)
-    by = administrator()
-
-    async def reset() -> AlertsResetResponse:
-        body = await alerts.reset()
-        audit.record(by, AdminAction.ALERTS_RESET, None, old=None, new=body.model_dump(mode="json"))
-        return body
-
-    return json_answer(await run_to_completion(reset()))
+    return await _audited(alerts.reset(), AdminAction.ALERTS_RESET, audit)
 
 
 @blueprint.get("/changes")
@@ -56,3 +46,12 @@ async def changes(access: FromDishka[AdminAccessProtocol], audit: FromDishka[Aud
     """The latest changes made through this replica."""
     check(access)
     return json_answer(ChangesResponse(list(audit.latest())))
+
+
+async def _audited(work: Coroutine[Any, Any, BaseModel], action: AdminAction, audit: AuditProtocol) -> Response:
+    async def done() -> BaseModel:
+        body = await work
+        audit.record(administrator(), action, None, old=None, new=body.model_dump(mode="json"))
+        return body
+
+    return json_answer(await run_to_completion(done()))
