@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import copy
 from math import inf
 
-from exceptions import CircuitOpenError, CostLimitExceededError, DefectError, ServiceError
+from exceptions import CircuitOpenError, CostLimitExceededError, ServiceError
 
 
 def most_telling(failures: Sequence[ServiceError]) -> ServiceError:
@@ -12,8 +12,6 @@ def most_telling(failures: Sequence[ServiceError]) -> ServiceError:
 
     Failing that, a failure that a short wait may resolve takes precedence over our cost limit.
     """
-    if not failures:
-        return DefectError("the selector promises at least one candidate")
     asked = [failure for failure in failures if failure.provider_was_asked]
     if asked:
         return asked[-1]
