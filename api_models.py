@@ -24,6 +24,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
@@ -362,6 +363,11 @@ ModelId = Annotated[
     AfterValidator(_no_parent_segment),
 ]
 
+# Of a union of types, generators of clients make a class without members, which is sent as an empty object.
+Scalar = Annotated[
+    StrictStr | StrictInt | StrictBool,
+    WithJsonSchema({"not": {"type": ["array", "object", "null"]}, "multipleOf": 1}),
+]
 
 Reason = Annotated[
     StrictStr,
@@ -587,8 +593,8 @@ class ErrorBody(_Body):
 class RoutingRule(_Body, extra="forbid"):
     """Prefers a provider, and optionally a model, for requests that meet all conditions."""
 
-    metadata: dict[str, StrictStr | StrictInt | StrictBool] = {}
-    """Fields and values that the caller's metadata must contain."""
+    metadata: dict[str, Scalar] = {}
+    """Fields and values, each a text, an integer or a boolean, that the caller's metadata must contain."""
     user_id: StrictStr | None = None
     """The request's user_id."""
     min_characters: Annotated[StrictInt, Field(ge=0, le=LARGEST_INT64)] | None = None

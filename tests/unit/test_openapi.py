@@ -28,7 +28,7 @@ from api.openapi.document import Route, document
 from api.openapi.operation import Operation
 from api.openapi.operations import OPERATIONS
 from api.openapi.schemas import ANY_JSON, as_json, reference
-from api_models import ComparisonRequest, ErrorBody, JsonObject, LLMConfigOverrides
+from api_models import ComparisonRequest, ErrorBody, JsonObject, LLMConfigOverrides, RoutingRule
 from config import Settings
 from startup_setup import create_app
 from tests.openapi import Answered, Described
@@ -82,6 +82,14 @@ def contents() -> Iterator[tuple[str, JsonObject]]:
 
 def examples(content: JsonObject) -> Iterable[object]:
     return [content["example"]] if "example" in content else [one["value"] for one in content["examples"].values()]
+
+
+def objects(value: object) -> Iterator[JsonObject]:
+    """The object, and those within it."""
+    if isinstance(value, dict):
+        yield value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    yield from chain.from_iterable(map(objects, parts))
 
 
 # --- The document -----------------------------------------------------------------------------------------------------
@@ -202,6 +210,24 @@ def test_a_default_is_published_where_it_is_not_null() -> None:
         "ComparisonRequest.replicate": 0,
         "RoutingRule.metadata": {},
     }
+
+
+def test_a_union_is_one_type_or_null() -> None:
+    """Of any other, generators of clients make a class without members."""
+    unions = [one["anyOf"] for one in objects(DOCUMENT["components"]["schemas"]) if "anyOf" in one]
+    assert unions
+    assert [union for union in unions if len(union) != 2 or {"type": "null"} not in union] == []
+
+
+@pytest.mark.parametrize("value", ["gold", 3, True], ids=repr)
+def test_a_routing_rule_tells_which_metadata_it_takes(value: object) -> None:
+    DESCRIBED.validate({"provider": "openai", "metadata": {"tier": value}}, reference(RoutingRule))
+
+
+@pytest.mark.parametrize("value", [None, 0.5, ["gold"], {}], ids=repr)
+def test_a_routing_rule_tells_which_metadata_it_does_not_take(value: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        DESCRIBED.validate({"provider": "openai", "metadata": {"tier": value}}, reference(RoutingRule))
 
 
 def test_no_pattern_holds_a_byte_order_mark() -> None:
