@@ -45,6 +45,13 @@ VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_tex
 PREFIX = "LLM_PROVIDER_SERVICE_"
 MASK = "********"  # shown instead of a secret
 NO_SUCH_SETTING = "there is no such setting"
+# Where pydantic speaks of tuples, dictionaries and instances, by its error types.
+IN_JSON = {
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+}
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
@@ -1004,4 +1011,6 @@ def _complaints(error: ValidationError) -> Iterator[str]:
 def expected_in(mistake: ErrorDetails) -> str:
     """What is expected where this mistake was made; nothing of what was given."""
     value = mistake["input"]
-    return value.message if isinstance(value, Wrong) else mistake["msg"].removeprefix("Value error, ")
+    if isinstance(value, Wrong):
+        return value.message
+    return IN_JSON.get(mistake["type"]) or mistake["msg"].removeprefix("Value error, ")

@@ -32,7 +32,6 @@ SAFE_KINDS = frozenset(
         "float_type",
         "int_type",
         "bool_type",
-        "dict_type",
         "one_line",
         "string_too_long",
     ]
@@ -43,6 +42,7 @@ SENTENCES = {
     "uuid_parsing": "must be a UUID",
     "uuid_type": "must be a UUID",
     "model_type": "must be an object",
+    "dict_type": "must be an object",
 }
 
 

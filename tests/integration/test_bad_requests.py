@@ -161,6 +161,7 @@ async def test_a_bad_body_is_refused_and_never_repeated(client: Client, bad: Bad
         ({"correlation_id": CANARY}, "correlation_id: must be a UUID"),
         ({"correlation_id": 5}, "correlation_id: must be a UUID"),
         ({"llm_config_overrides": []}, "llm_config_overrides: must be an object"),
+        ({"metadata": None}, "metadata: must be an object"),
         (
             {"llm_config_overrides": {"model_override": "a b"}},
             "llm_config_overrides.model_override: must be a model id",

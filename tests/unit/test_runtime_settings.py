@@ -211,6 +211,19 @@ async def test_a_half_valid_change_applies_nothing_and_names_what_is_wrong(name:
     assert "kanarienvogel" not in told
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("provider_priority_order", {}, "must be a list"),
+        ("provider_priority_order", [], "must not be empty"),
+        ("routing_rules", ["openai"], "0: must be an object"),
+        ("routing_rules", [{"metadata": [], "provider": "openai"}], "0.metadata: must be an object"),
+    ],
+)
+async def test_a_mistake_is_told_in_words_of_json(name: str, value: Any, complaint: str) -> None:
+    assert await Replica().refuses({name: value}) == f"{name}: {complaint}"
+
+
 @pytest.mark.parametrize("name", ["cost_limit_usd_per_day", "llm_default_temperature", "default_llm_provider"])
 async def test_null_is_a_value_where_there_may_be_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}{name.upper()}", {"default_llm_provider": "google"}.get(name, "1"))
