@@ -10,7 +10,7 @@ from implementations.wire.endpoint import Endpoint, own_header
 from implementations.wire.finish_reasons import GEMINI, unless_calling
 from implementations.wire.json_reading import at, expect, list_at, text_at
 from implementations.wire.transport import Transport
-from implementations.wire.usage import read_usage
+from implementations.wire.usage import read_usage, uncounted
 from protocols import Completion, FinishReason, ProviderReply, ProviderRequest
 
 
@@ -57,15 +57,15 @@ def payload(request: ProviderRequest) -> JsonObject:
 def completion(answer: JsonObject) -> Completion:
     """The parts of the only candidate joined, without thoughts, which are billed as output but counted separately."""
     usage = at(answer, "usageMetadata")
-    thoughts = at(usage, "thoughtsTokenCount")
+    prompt, answered, thoughts = (at(usage, f"{part}TokenCount") for part in ("prompt", "candidates", "thoughts"))
     parts = list_at(answer, "candidates", 0, "content", "parts")
     return Completion(
         text="".join(text_at(part, "text") for part in parts if at(part, "thought") is not True),
         finish_reason=_finish_reason(answer, parts),
         model=text_at(answer, "modelVersion"),
         usage=read_usage(
-            prompt=(at(usage, "promptTokenCount"),),
-            completion=(at(usage, "candidatesTokenCount"), thoughts),
+            prompt=(prompt,),
+            completion=(answered, thoughts, uncounted(at(usage, "totalTokenCount"), prompt, answered, thoughts)),
             cached=at(usage, "cachedContentTokenCount"),
             reasoning=thoughts,
         ),

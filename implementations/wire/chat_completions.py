@@ -8,7 +8,7 @@ from typing import Any
 from api_models import JsonObject, Usage
 from implementations.wire.finish_reasons import CHAT_COMPLETIONS, unless_calling
 from implementations.wire.json_reading import at, expect, list_at, text_at
-from implementations.wire.usage import read_usage
+from implementations.wire.usage import read_usage, uncounted
 from protocols import KEPT_CHARACTERS, Completion, FinishReason, PromptProtocol, ProviderRequest
 
 PATH = "/chat/completions"
@@ -90,17 +90,11 @@ def reported_usage(answer: JsonObject) -> Usage:
     total, prompt, completed = at(usage, "total_tokens"), at(usage, "prompt_tokens"), at(usage, "completion_tokens")
     return read_usage(
         prompt=(prompt,),
-        completion=(completed, _thought_apart(total, prompt, completed)),
+        completion=(completed, uncounted(total, prompt, completed)),
         cached=at(usage, "prompt_tokens_details", "cached_tokens"),
         written=at(usage, "prompt_tokens_details", "cache_write_tokens"),
         reasoning=at(usage, "completion_tokens_details", "reasoning_tokens"),
     )
-
-
-def _thought_apart(total: Any, prompt: Any, completed: Any) -> int:
-    """Tokens that only the total contains: xAI's completion tokens leave out what the model thought."""
-    is_counted = isinstance(total, int) and isinstance(prompt, int) and isinstance(completed, int)
-    return max(0, total - prompt - completed) if is_counted else 0
 
 
 def listed_models(answer: JsonObject) -> str:

@@ -39,6 +39,12 @@ def read_usage(
     return usage if usage.reasoning <= usage.completion else replace(usage, reasoning=usage.completion)
 
 
+def uncounted(total: Any, prompt: Any, *completion: Any) -> int:
+    """Tokens that only the total contains: of what xAI's models think, for one, no other count tells."""
+    counts = (total, prompt, *(0 if part is None else part for part in completion))
+    return max(0, total - sum(counts[1:])) if all(isinstance(count, int) for count in counts) else 0
+
+
 def _count(value: object) -> int:
     if value is None:
         return 0

@@ -164,6 +164,24 @@ def test_thoughts_that_only_the_total_contains_are_output(total: object, expecte
     assert chat.reported_usage({"usage": usage}) == expected
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"candidates": 80, "thoughts": 200, "total": 1180}, Usage(prompt=900, completion=280, reasoning=200)),
+        ({"candidates": 80, "total": 1180}, Usage(prompt=900, completion=280)),
+        ({"total": 4996}, Usage(prompt=900, completion=4096)),
+        ({"thoughts": 200, "total": 900}, Usage(prompt=900, completion=200, reasoning=200)),
+        ({"candidates": 80, "total": "1180"}, Usage(prompt=900, completion=80)),
+        ({"prompt": None, "candidates": 80, "total": 1180}, Usage(prompt=0, completion=80)),
+        ({"candidates": "80", "total": 1180}, UNKNOWN_USAGE),
+    ],
+)
+def test_gemini_s_total_tells_what_its_other_counts_leave_out(counts: JsonObject, expected: Usage) -> None:
+    """Google says that it is their sum."""
+    usage = {f"{part}TokenCount": count for part, count in {"prompt": 900, **counts}.items()}
+    assert google.completion({"usageMetadata": usage}).usage == expected
+
+
 def test_words_of_a_guardrail_mean_something_only_with_its_status() -> None:
     def failed(status: int, **metadata: object) -> type:
         return type(failure_of_answer(status, {}, {"error": {"code": status, "metadata": metadata}}, now_s=0))
