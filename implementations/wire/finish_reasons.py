@@ -41,6 +41,7 @@ CHAT_COMPLETIONS: Mapping[str, FinishReason] = {
     **GEMINI,
     "PUP_LIMITED_DISABLED": FinishReason.UNEXPECTED,  # the account is the gateway's, not ours
     "guardrail_intervened": FinishReason.REFUSED,  # of Amazon Bedrock
+    "content_filtered": FinishReason.REFUSED,  # of Amazon Bedrock
     "stop": FinishReason.COMPLETE,
     "length": FinishReason.TRUNCATED,
     "content_filter": FinishReason.REFUSED,

@@ -352,7 +352,7 @@ UNEXPECTED = {
 
 OF_OTHER_SERVERS = {
     *("abort", "error", "insufficient_system_resource", "network_error"),
-    *("model_length", "eos", "eos_token", "sensitive", "guardrail_intervened"),
+    *("model_length", "eos", "eos_token", "sensitive", "guardrail_intervened", "content_filtered"),
     *finish_reasons.ANTHROPIC,
     *finish_reasons.GEMINI,
 }

@@ -234,7 +234,10 @@ def of_anthropic(*blocks: JsonObject, **more: object) -> JsonObject:
 # Also the words of other vendors, as gateways pass them on.
 CUT_OFF = ("length", "max_tokens", "MAX_TOKENS", "CONTINUATION")
 NATIVE_CUT_OFF = (*CUT_OFF, "max_output_tokens")
-REFUSALS = ("content_filter", "refusal", "sensitive", "guardrail_intervened", "SAFETY", "LANGUAGE", "ESCALATION")
+REFUSALS = (
+    *("content_filter", "refusal", "sensitive", "guardrail_intervened", "content_filtered"),
+    *("SAFETY", "LANGUAGE", "ESCALATION"),
+)
 WINDOW_FULL = ("model_length", "model_context_window_exceeded")
 UNFINISHED = ("function_call_filter: MALFORMED_FUNCTION_CALL", "OTHER", "pause_turn", "PUP_LIMITED_DISABLED", "Stop")
 
