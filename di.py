@@ -85,7 +85,6 @@ from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.document_store import DocumentStore
 from implementations.shared_state.entry_store import EntryStore
-from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
@@ -438,7 +437,6 @@ class RequestProvider(Provider):
         self,
         settings: Settings,
         shared: SharedState,
-        generation: Generation,
         metrics: Metrics,
         clock: ClockProtocol,
     ) -> LLMCacheManagerProtocol:
@@ -452,7 +450,6 @@ class RequestProvider(Provider):
         return CacheManagerImpl(
             local=local,
             shared=shared.entries,
-            generation=generation,
             local_ttl_s=settings.cache.local_ttl_s,
             near_ttl_s=settings.cache.near_ttl_s,
             is_alone=settings.cost.replicas == 1,
@@ -539,15 +536,9 @@ class SharedStateProvider(Provider):
     scope = Scope.APP
 
     @provide
-    def generation(self) -> Generation:
-        """The number in every key of the shared cache."""
-        return Generation()
-
-    @provide
     async def shared(
         self,
         settings: Settings,
-        generation: Generation,
         metrics: Metrics,
         clock: ClockProtocol,
         sleep: SleepProtocol,
@@ -566,7 +557,6 @@ class SharedStateProvider(Provider):
         entries = EntryStore(
             redis,
             prefix=settings.cache.key_prefix,
-            generation=generation,
             behind=behind,
             metrics=metrics,
             clock=clock,

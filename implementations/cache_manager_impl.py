@@ -47,7 +47,6 @@ class CacheManagerImpl:
         *,
         local: LocalCache,
         shared: EntryStore | None,
-        generation: Generation,
         local_ttl_s: float,
         near_ttl_s: float,
         is_alone: bool,
@@ -56,13 +55,13 @@ class CacheManagerImpl:
     ) -> None:
         self._local = local
         self._shared = shared
-        self._generation = generation
+        self._generation = Generation() if shared is None else shared.generation
         self._local_ttl_s = local_ttl_s
         self._near_ttl_s = near_ttl_s
         self._is_alone = is_alone
         self._metrics = metrics
         self._jitter = jitter
-        generation.on_advance = local.clear
+        self._generation.on_advance = local.clear
         # Computed on scrape: entries also expire without traffic.
         metrics.cache_entries.set_function(lambda: len(local))
         metrics.cache_bytes.set_function(lambda: local.payload_bytes)

@@ -8,7 +8,6 @@ from redis.exceptions import ResponseError
 
 from implementations.shared_state.connections import Command
 from implementations.shared_state.entry_store import EntryStore
-from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import Prober
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
@@ -106,18 +105,17 @@ class Replica:
         self.server = server or FakeRedis(self.clock)
         self.metrics = metrics or new_metrics()
         self.sleep = InstantSleep(self.clock)
-        self.generation = Generation()
         self.redis = SharedRedis(self.server, metrics=self.metrics, clock=self.clock, jitter=middle)
         self.behind = WriteBehind(metrics=self.metrics)
         self.entries = EntryStore(
             self.redis,
             prefix="test",
-            generation=self.generation,
             behind=self.behind,
             metrics=self.metrics,
             clock=self.clock,
             now_s=lambda: self.calendar().timestamp(),
         )
+        self.generation = self.entries.generation
         self.prober = Prober(
             self.redis,
             reading=self.entries.probe_read,

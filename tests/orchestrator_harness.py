@@ -17,7 +17,6 @@ from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.metering import Metered
 from implementations.resilience.single_flight import SingleFlight
-from implementations.shared_state.generation import Generation
 from protocols import AnswersTo, Judge, ProviderReply
 from tests.fakes import (
     Calendar,
@@ -68,7 +67,6 @@ class Harness:
         self.cache = CacheManagerImpl(
             local=local_cache(self.clock, size_bytes=1_000_000, max_entries=100),
             shared=None,
-            generation=Generation(),
             local_ttl_s=600,
             near_ttl_s=2.0,
             is_alone=True,

@@ -39,7 +39,6 @@ class EntryStore:
         redis: SharedRedis,
         *,
         prefix: str,
-        generation: Generation,
         behind: WriteBehind,
         metrics: Metrics,
         clock: ClockProtocol,
@@ -49,7 +48,7 @@ class EntryStore:
         self._prefix = prefix
         self._generation_key = f"{prefix}:generation"
         self._ask_generation: Command = ("GETRANGE", self._generation_key, 0, LONGEST_NUMBER)
-        self._generation = generation
+        self.generation = Generation()
         self._behind = behind
         self._metrics = metrics
         self._clock = clock
@@ -65,7 +64,7 @@ class EntryStore:
         while True:
             if self._clear_pending:
                 raise RedisAwayError(Fault.AWAY)  # cleared here, but Redis has not been told yet
-            asked, key = self._generation.number, self._key(name)
+            asked, key = self.generation.number, self._key(name)
             number, found, left_ms = await self.redis.read(
                 self._ask_generation,
                 ("GETRANGE", key, 0, MAX_ENTRY_BYTES),
@@ -73,7 +72,7 @@ class EntryStore:
                 timeout_s=give_up_at_s - self._clock(),
             )
             self._learn(number)
-            if self._generation.number == asked:
+            if self.generation.number == asked:
                 return self._opened(name, key, found, left_ms / 1000)
 
     def put(self, name: str, payload: bytes, *, ttl_s: float, age_s: float = 0.0) -> None:
@@ -93,7 +92,7 @@ class EntryStore:
         The number is the time in milliseconds, so that it exceeds those of earlier clearings of which neither this
         replica nor a Redis that lost its data knows.
         """
-        self._generation.advance_to(max(self._generation.number + 1, round(1000 * self._now_s())))
+        self.generation.advance_to(max(self.generation.number + 1, round(1000 * self._now_s())))
         self._clear_pending = True
         with suppress(RedisAwayError):
             await self.probe_read()
@@ -115,7 +114,7 @@ class EntryStore:
         await self.redis.probe(Access.WRITE, ("SET", f"{self._prefix}:probe", "1", "PX", PROBE_TTL_MS))
 
     def _key(self, name: str) -> str:
-        return f"{self._prefix}:{SCHEMA}:{self._generation.number}:{name}"
+        return f"{self._prefix}:{SCHEMA}:{self.generation.number}:{name}"
 
     def _learn(self, reply: object) -> None:
         """Adopt a higher generation. A lower one means that Redis lost it: write it back.
@@ -123,15 +122,15 @@ class EntryStore:
         A higher one that is met while a clear is pending does not cover that clear: it gets one above.
         """
         number = int(reply) if isinstance(reply, bytes) and reply.isdigit() and len(reply) <= LONGEST_NUMBER else 0
-        self._is_behind = number < self._generation.number
+        self._is_behind = number < self.generation.number
         if self._is_behind and not self._clear_pending:
-            self._behind.start(self._quietly(("SET", self._generation_key, self._generation.number)))
-        if number > self._generation.number:
-            self._generation.advance_to(number + 1 if self._clear_pending else number)
+            self._behind.start(self._quietly(("SET", self._generation_key, self.generation.number)))
+        if number > self.generation.number:
+            self.generation.advance_to(number + 1 if self._clear_pending else number)
 
     async def _tell(self) -> None:
         """Set the number, which is not below the one just read. It may be set again if the answer was lost."""
-        await self.redis.probe(Access.WRITE, ("SET", self._generation_key, self._generation.number))
+        await self.redis.probe(Access.WRITE, ("SET", self._generation_key, self.generation.number))
         self._clear_pending = False
 
     def _opened(self, name: str, key: str, found: object, left_s: float) -> StoredEntry | None:

@@ -19,7 +19,6 @@ from implementations.shared_state.document_store import DocumentStore
 from implementations.shared_state.entry_store import EntryStore
 from implementations.shared_state.envelope import SCHEMA
 from implementations.shared_state.faults import Fault, RedisAwayError
-from implementations.shared_state.generation import Generation
 from implementations.shared_state.prober import GOOD_PROBES, Prober
 from implementations.shared_state.shared_redis import FAILURE_THRESHOLD, RedisMode, SharedRedis
 from implementations.shared_state.usage_store import UsageStore
@@ -36,7 +35,6 @@ class Replica:
 
     def __init__(self, url: str, *, connections: int = 32) -> None:
         self.metrics = new_metrics()
-        self.generation = Generation()
         self.redis = SharedRedis(
             Connections(url, connections=connections), metrics=self.metrics, clock=time.monotonic, jitter=random.uniform
         )
@@ -44,7 +42,6 @@ class Replica:
         self.entries = EntryStore(
             self.redis,
             prefix="test",
-            generation=self.generation,
             behind=self.behind,
             metrics=self.metrics,
             clock=time.monotonic,
@@ -98,7 +95,7 @@ async def test_two_replicas_share_what_one_of_them_stored_and_what_one_of_them_c
         assert await here.found() is None
         await here.put()
         assert await there.found() == PAYLOAD
-        keys = [f"test:{SCHEMA}:{number}:{NAME}" for number in (0, here.generation.number)]
+        keys = [f"test:{SCHEMA}:{number}:{NAME}" for number in (0, here.entries.generation.number)]
         assert server.all_keys() == [*keys, "test:generation"]
 
 

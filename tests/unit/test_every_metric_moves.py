@@ -133,7 +133,6 @@ async def drive_the_cache(watch: Watch) -> None:
     cache = CacheManagerImpl(
         local=local,
         shared=replica.entries,
-        generation=replica.generation,
         local_ttl_s=60.0,
         near_ttl_s=2.0,
         is_alone=True,

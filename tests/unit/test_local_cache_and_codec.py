@@ -14,7 +14,6 @@ from implementations.cache.entry_codec import decode, encode
 from implementations.cache.local_cache import OVERHEAD_BYTES, LocalCache, LocalEntry
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.shared_state.envelope import SCHEMA
-from implementations.shared_state.generation import Generation
 from metrics import Metrics
 from protocols import CachedReply, CacheHealth, Verdict
 from tests.fakes import KNOWN_MODEL, PROMPT_SHA256, Clock, local_cache, middle, new_metrics, reply, sample
@@ -34,11 +33,9 @@ class Harness:
         self.clock = Clock()
         self.metrics: Metrics = new_metrics()
         self.local = local_cache(self.clock)
-        self.generation = Generation()
         self.manager = CacheManagerImpl(
             local=self.local,
             shared=None,
-            generation=self.generation,
             local_ttl_s=local_ttl_s,
             near_ttl_s=2.0,
             is_alone=True,

@@ -29,7 +29,6 @@ class CachingReplica(Replica):
             **{
                 "local": self.local,
                 "shared": self.entries,
-                "generation": self.generation,
                 "local_ttl_s": 300.0,
                 "near_ttl_s": 2.0,
                 "is_alone": True,
