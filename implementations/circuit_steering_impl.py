@@ -38,11 +38,11 @@ class CircuitSteeringImpl:
         self._guards = guards
         self._secrets = secrets
         self._audit = audit
-        self._metrics = metrics
         self._clock = clock
         self._now_s = now_s
         self._followed: dict[ProviderName, JsonValue] = {}
         self._left_out: set[ProviderName] = set()
+        self._flawed = metrics.config_reload_errors.of(STORED).inc
         self._shared = SharedValues(CIRCUITS, document, take=self._take, flawed=self._flawed)
         metrics.stored_left_out.of(CIRCUITS).set_function(lambda: len(self._left_out) + self._shared.is_unreadable)
 
@@ -132,9 +132,6 @@ class CircuitSteeringImpl:
                 circuit.force(CircuitState(state), reason=reason, actor=order.actor, for_s=left_s)
             case _ if circuit.hold is not None and circuit.hold.actor != OWN_DECISION:
                 circuit.reset()
-
-    def _flawed(self) -> None:
-        self._metrics.config_reload_errors.of(STORED).inc()
 
     def _shown(self, provider: ProviderName) -> JsonValue:
         return self.report_of(provider).model_dump(

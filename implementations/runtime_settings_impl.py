@@ -43,6 +43,7 @@ class RuntimeSettingsImpl:
         self._current = snapshot_of(environment)
         metrics.introduce_models(self._current.models, defaults=self._current.default_models)
         self._left_out = 0
+        self._flawed = metrics.config_reload_errors.of(STORED).inc
         self._shared = SharedValues(SETTINGS, document, take=self._take, flawed=self._flawed)
         metrics.stored_left_out.of(SETTINGS).set_function(lambda: self._left_out + self._shared.is_unreadable)
 
@@ -134,9 +135,6 @@ class RuntimeSettingsImpl:
                 if len(kept) == len(values):
                     return self._overrides, self._in_force
                 values = kept
-
-    def _flawed(self) -> None:
-        self._metrics.config_reload_errors.of(STORED).inc()
 
     def _audit_changes(self, old: Values, new: Values, by: Administrator) -> None:
         """One audit record for each override that changed; without the value of one that is unknown here."""
