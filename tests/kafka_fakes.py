@@ -30,8 +30,8 @@ def miss(number: int) -> CacheMiss:
     return CacheMiss(provider=None, correlation_id=UUID(int=number), cache_key=str(number))
 
 
-def message(event: EventData, *, now_s: float = 1000.0) -> Message:
-    return message_of(event, service_name=SERVICE, traceparent=None, now=NOON, now_s=now_s)
+def message(event: EventData) -> Message:
+    return message_of(event, service_name=SERVICE, traceparent=None, now=NOON, now_s=0.0)
 
 
 def upper(_: float, high: float) -> float:
@@ -47,7 +47,6 @@ class FakeLink:
         self.closed = 0
         self.posts: list[Message] = []
         self.refusals: dict[ProcessingEvent, LinkFailure] = {}
-        self.largest_bytes = 10**9
         self.batch_errors: list[KafkaError | None] = []
         self.acknowledges = True
         self.unacknowledged = set[ProcessingEvent]()
