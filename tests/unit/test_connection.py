@@ -17,6 +17,7 @@ from api.application import Application, Finish
 from api.connection import Connection
 from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import MemoryLimit
+from tests.fakes import begun, settle
 
 LEFT: ASGIReceiveEvent = {"type": "http.disconnect"}
 MOST_BYTES = 100
@@ -159,8 +160,7 @@ async def test_a_large_body_takes_its_memory_until_it_is_read_or_given_up(
     monkeypatch.setattr(body, "SMALL_BYTES", len(b"o"))
     app.memory = memory = MemoryLimit(MOST_BYTES)
     caller = Caller(part(b"o", more=True), part(b"ne ", more=True))
-    reading = asyncio.create_task(ask(app, caller))
-    await asyncio.sleep(0.01)
+    reading = await begun(ask(app, caller))
 
     assert memory.taken_bytes == len(b"ne ")
     caller.sends(part(b"two"))
@@ -186,8 +186,7 @@ async def test_a_large_body_for_which_there_is_no_memory_is_refused_until_there_
     first, second, third, small = (
         Caller(part(body, more=True)) for body in (b"somewhat large, and", b"too large", b"large again", b"small")
     )
-    reading = asyncio.create_task(ask(app, first))
-    await asyncio.sleep(0.01)
+    reading = await begun(ask(app, first))
     await ask(app, second)
     small.sends(part(b""))
     await ask(app, small)
@@ -274,8 +273,7 @@ async def read_late_from(caller: Caller, app: Quart) -> asyncio.Task[None]:
         return Response(await request.get_data(cache=False))
 
     that(app, read_late)
-    asked = asyncio.create_task(ask(app, caller))
-    await asyncio.sleep(0.01)
+    asked = await begun(ask(app, caller))
     watched.set()
     return asked
 
@@ -288,7 +286,7 @@ async def test_what_comes_while_the_caller_is_watched_is_kept_for_who_reads_it(
     messages = [part(text, more=number < count) for number, text in enumerate((*parts, *later), start=1)]
     caller = Caller(*messages[: len(parts)])
     asked = await read_late_from(caller, app)
-    await asyncio.sleep(0.01)
+    await settle()
     for message in messages[len(parts) :]:
         caller.sends(message)
     await asyncio.wait_for(asked, LONG_S)
@@ -306,8 +304,7 @@ async def test_a_part_too_many_stays_refused_when_the_rest_comes_before_it_is_re
 
 async def test_a_cancellation_by_somebody_else_passes(app: Quart) -> None:
     ended = that(app, asyncio.Event().wait)
-    asked = asyncio.create_task(ask(app, Caller(part(b""))))
-    await asyncio.sleep(0.01)
+    asked = await begun(ask(app, Caller(part(b""))))
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -319,7 +316,7 @@ async def test_nobody_watches_when_the_answer_is_there(app: Quart) -> None:
     watched: list[int] = []
 
     async def slowly() -> Response:
-        await asyncio.sleep(0.01)
+        await settle()
         watched.append(len(asyncio.all_tasks()))
         return Response("")
 
@@ -334,11 +331,11 @@ async def test_nobody_watches_when_the_answer_is_there(app: Quart) -> None:
 async def test_a_quick_request_begins_no_task(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "WATCH_AFTER_S", 60.0)
     loop = asyncio.get_running_loop()
-    begun: list[asyncio.Task[Any]] = []
+    tasks: list[asyncio.Task[Any]] = []
 
     def begin(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
-        begun.append(asyncio.Task(work, loop=loop, **more))
-        return begun[-1]
+        tasks.append(asyncio.Task(work, loop=loop, **more))
+        return tasks[-1]
 
     loop.set_task_factory(begin)
     try:
@@ -346,7 +343,7 @@ async def test_a_quick_request_begins_no_task(app: Quart, monkeypatch: pytest.Mo
     finally:
         loop.set_task_factory(None)
 
-    assert begun == []
+    assert tasks == []
 
 
 async def test_an_answer_is_two_messages(app: Quart) -> None:
@@ -358,17 +355,17 @@ async def test_an_answer_is_two_messages(app: Quart) -> None:
 
 async def test_a_caller_who_takes_no_answer_is_given_up(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SEND_TIMEOUT_S", 0.01)
-    caller, hangs, begun = Caller(part(b"one")), asyncio.Event(), []
+    caller, hangs, tried = Caller(part(b"one")), asyncio.Event(), []
 
     async def send(message: ASGISendEvent) -> None:
-        begun.append(message["type"])
+        tried.append(message["type"])
         await hangs.wait()
 
     monkeypatch.setattr(caller, "send", send)
     async with asyncio.timeout(5):
         await ask(app, caller)
 
-    assert begun == ["http.response.start"]
+    assert tried == ["http.response.start"]
 
 
 @pytest.mark.parametrize("text", ["unable to perform operation on <TCPTransport>; the handler is closed", "a defect"])
@@ -388,8 +385,7 @@ async def test_a_connection_that_closes_in_the_turn_of_the_answer_is_no_defect(
 async def test_who_leaves_while_the_body_is_read_beside_the_watcher_is_not_answered(app: Quart) -> None:
     caller = Caller(part(b"one ", more=True))
     ended = that(app, lambda: request.get_data(cache=False))
-    asked = asyncio.create_task(ask(app, caller))
-    await asyncio.sleep(0.01)
+    asked = await begun(ask(app, caller))
     caller.sends(LEFT)
     await asked
 
