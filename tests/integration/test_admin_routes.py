@@ -19,7 +19,7 @@ from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.circuit_steering_impl import CircuitSteeringImpl
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from protocols import LLMEventPublisherProtocol, SleepProtocol
-from tests.fakes import Recorder
+from tests.fakes import Recorder, settle
 from tests.in_place_of import in_place_of
 from tests.integration.contract import ADMIN, KEY, compare, content, mocked, refusal, serving, settings_from
 from tests.virtual_time import VirtualTime
@@ -339,23 +339,6 @@ async def test_no_key_and_no_password_is_shown_anywhere(
     assert not [secret for secret in (KEY, VENDOR_KEY, PASSWORD) if any(secret in text for text in everything)]
 
 
-async def test_a_change_goes_on_when_its_caller_leaves() -> None:
-    began, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def work() -> None:
-        began.set()
-        await go.wait()
-        ended.set()
-
-    asking = asyncio.create_task(run_to_completion(work()))
-    await began.wait()
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    go.set()
-    await asyncio.wait_for(ended.wait(), timeout=1)
-
-
 @pytest.mark.parametrize(
     ("owner", "work", "asked"),
     [
@@ -406,6 +389,6 @@ async def test_a_change_that_fails_when_its_caller_has_left_is_nobody_s_to_repor
     with pytest.raises(asyncio.CancelledError):
         await asking
     go.set()
-    await asyncio.sleep(0.01)
+    await settle()
     gc.collect()
     assert unheard == []

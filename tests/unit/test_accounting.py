@@ -195,14 +195,6 @@ def test_a_price_that_nobody_knows_is_unknown_and_never_zero(provider: ProviderN
     assert harness.today(provider) == (1, 0.0)
 
 
-def test_the_provider_s_own_figure_is_the_price() -> None:
-    harness = Harness()
-    harness.accounting.started(request())
-
-    assert harness.accounting.succeeded(request(), reply(cost_usd=0.125), 1.0).purchase.cost_usd == 0.125
-    assert harness.unknown(ANTHROPIC) == 0.0
-
-
 def test_a_new_day_starts_with_no_requests_and_no_cost_and_keeps_the_rest() -> None:
     harness = Harness(LATE)
     harness.buy(3.0)

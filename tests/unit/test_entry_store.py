@@ -52,10 +52,6 @@ def stores(replica: Replica, result: str) -> float | None:
 # --- The envelope -----------------------------------------------------------------------------------------------------
 
 
-def test_what_was_sealed_comes_out_as_it_was() -> None:
-    assert unseal(NAME, sealed()) == (PAYLOAD, 60.0)
-
-
 @given(payload=st.text(), created_s=st.floats(0, 1e12), ttl_s=st.floats(0.001, 1e9))
 def test_any_text_and_any_moment_come_out_as_they_were(payload: str, created_s: float, ttl_s: float) -> None:
     try:

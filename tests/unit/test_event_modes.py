@@ -23,29 +23,37 @@ def gauges(harness: Harness) -> tuple[float | None, float | None]:
     )
 
 
+def kafka_up(harness: Harness) -> float | None:
+    return sample(harness.metrics, "llm_provider_kafka_up")
+
+
 async def test_events_that_wait_for_kafka_are_a_mode_that_ends_with_their_delivery() -> None:
     harness = Harness()
     assert harness.outbox.health() == EventHealth(kafka=UNHEALTHY)
     harness.publish(miss(1))
     assert harness.outbox.health() == EventHealth(kafka=UNHEALTHY, buffering="kafka_away")
-    assert gauges(harness) == (1.0, 0.0)
+    assert (gauges(harness), kafka_up(harness)) == ((1.0, 0.0), 0.0)
     async with running(harness):
         assert harness.outbox.health() == EventHealth(kafka=HEALTHY)
-        assert gauges(harness) == (0.0, 0.0)
+        assert (gauges(harness), kafka_up(harness)) == ((0.0, 0.0), 1.0)
 
 
-async def test_a_kafka_that_refuses_us_is_named_as_the_cause() -> None:
-    harness = Harness(link=FakeLink(*[Forbidden("SaslAuthenticationFailed")] * 1000), max_age_s=1e9)
+async def test_a_kafka_that_refuses_us_is_named_as_the_cause_also_of_what_expires() -> None:
+    harness = Harness(link=FakeLink(*[Forbidden("SaslAuthenticationFailed")] * 1000), max_age_s=600.0)
     harness.publish(miss(1))
     async with running(harness):
         assert harness.outbox.health() == EventHealth(kafka=UNHEALTHY, buffering="auth")
+        await settle(100)
+    assert harness.dropped(MISS, "auth") == 1.0
 
 
 @pytest.mark.parametrize(
     ("refusal", "cause"),
     [(TopicMissing("InvalidTopicError"), "unknown_topic"), (Forbidden("SaslAuthenticationFailed"), "auth")],
 )
-async def test_one_topic_that_waits_is_a_mode_although_kafka_is_well(refusal: LinkFailure, cause: str) -> None:
+async def test_one_topic_that_waits_is_a_mode_although_kafka_is_well_until_its_events_expire(
+    refusal: LinkFailure, cause: str
+) -> None:
     harness = Harness(max_age_s=600.0)
     harness.link.refusals[MISS] = refusal
     harness.publish(miss(1))

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from api_models import CacheHit, CacheMiss, DependencyStatus, EventData, ProcessingEvent
+from api_models import CacheHit, CacheMiss, EventData, ProcessingEvent
 from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import NoOutbox, Outbox
 from implementations.events.request_events import started
@@ -45,11 +45,6 @@ def test_events_are_counted_by_their_type() -> None:
 
 def test_a_publisher_that_is_switched_off_publishes_nothing() -> None:
     assert publish(HIT, MISS, started(query()), enabled=False) == dict.fromkeys(ProcessingEvent, 0.0)
-
-
-@pytest.mark.parametrize("enabled", [False, True])
-def test_without_kafka_its_health_is_disabled(*, enabled: bool) -> None:
-    assert publisher_of(new_metrics(), enabled=enabled).health().kafka is DependencyStatus.DISABLED
 
 
 class Broken(NoOutbox):

@@ -3,7 +3,6 @@
 import asyncio
 from unittest.mock import patch
 
-import pytest
 from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
     KafkaError,
     MessageSizeTooLargeError,
@@ -12,9 +11,9 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 
 from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
 from implementations.events.connection import Backoff
-from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing
+from implementations.events.kafka_failures import LinkDown, TooLarge, TopicMissing
 from implementations.events.message import TRUNCATED, Message
-from tests.fakes import CORRELATION_ID, begun, sample, settle
+from tests.fakes import CORRELATION_ID, begun, settle
 from tests.kafka_fakes import FakeLink, Harness, keys, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
@@ -50,14 +49,6 @@ async def test_no_more_than_a_hundred_of_a_topic_are_in_flight() -> None:
         harness.link.acknowledge()
         await until_empty(harness)
     assert harness.link.posts[-1].key == keys([249])[0]
-
-
-async def test_health_is_what_is_known() -> None:
-    harness = Harness()
-    assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
-    async with running(harness):
-        assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
-        assert sample(harness.metrics, "llm_provider_kafka_up") == 1.0
 
 
 async def test_a_kafka_that_is_away_is_tried_again_after_waits_that_grow_until_it_is_back() -> None:
@@ -188,29 +179,6 @@ async def test_a_missing_topic_waits_and_the_others_flow() -> None:
         await until_empty(harness)
 
     assert harness.link.delivered_keys()[1:] == keys([1, 2])
-
-
-@pytest.mark.parametrize(
-    ("refusal", "reason"),
-    [(TopicMissing("InvalidTopicError"), "unknown_topic"), (Forbidden("SaslAuthenticationFailed"), "auth")],
-)
-async def test_what_expires_in_front_of_a_topic_says_what_it_waited_for(refusal: LinkFailure, reason: str) -> None:
-    harness = Harness(max_age_s=600.0)
-    harness.link.refusals[MISS] = refusal
-    harness.publish(miss(1))
-    async with running(harness):
-        await until_empty(harness)
-
-    assert harness.dropped(MISS, reason) == 1.0
-
-
-async def test_what_expires_because_kafka_refuses_us_says_so() -> None:
-    harness = Harness(link=FakeLink(*[Forbidden("SaslAuthenticationFailed")] * 1000), max_age_s=600.0)
-    harness.publish(miss(1))
-    async with running(harness):
-        await until_empty(harness)
-
-    assert harness.dropped(MISS, "auth") == 1.0
 
 
 class Narrow(FakeLink):

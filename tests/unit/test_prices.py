@@ -55,6 +55,9 @@ def usd(microdollars: float) -> object:
         (ANTHROPIC, "claude-haiku-5-5", SMALL, 1000 * 0.10 + 100 * 0.50),
         (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=9200, completion=400, cached=5000, written=3000),
          1200 * 0.10 + 5000 * 0.01 + 3000 * 0.125 + 400 * 0.50),
+        (ANTHROPIC, "claude-haiku-5-5",
+         Usage(prompt=9200, completion=400, cached=5000, written=3000, written_for_long=2000),
+         1200 * 0.10 + 5000 * 0.01 + 1000 * 0.125 + 2000 * 0.20 + 400 * 0.50),
         (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=100_000, completion=400), 100_000 * 0.10 + 400 * 0.50),
         (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=100_001, completion=400), 5 * (100_001 * 0.10 + 400 * 0.50)),
         (ANTHROPIC, "claude-haiku-5-5", Usage(prompt=150_000, completion=1000, cached=100_000, written=20_000),
@@ -313,14 +316,6 @@ def test_no_cost_is_less_than_nothing_or_not_a_number() -> None:
                     assert found is not None
                     assert not isnan(found)
                     assert found > 0
-
-
-def test_what_is_kept_for_an_hour_costs_more_to_write() -> None:
-    usage = Usage(prompt=9200, completion=400, cached=5000, written=3000, written_for_long=3000)
-    expected = (1200 * 0.10 + 5000 * 0.01 + 3000 * 0.20 + 400 * 0.50) / 1e6
-    purchase = Purchase(model="claude-haiku-5-5", usage=usage, cost_usd=None)
-    prices = Prices({}, base_urls={}, now=Calendar())
-    assert prices.cost_usd(ProviderName.ANTHROPIC, purchase, asked="claude-haiku-5-5") == pytest.approx(expected)
 
 
 MODELS = [(name, model) for name in ProviderName for model in ModelCatalogue.load(None).models(name)]

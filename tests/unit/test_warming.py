@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 import pytest
 
-from tools import warm as warm_tool
 from tools.warming import MOST_FAILURES_IN_A_ROW, Fate, Forecast, Journal, Outcome, Tally, warm
 
 ROOT = Path(__file__).parents[2]
@@ -146,14 +145,3 @@ def test_the_forecast_prices_every_request_by_the_model_it_chooses() -> None:
     forecast.add("garbage", price)
 
     assert (forecast.requests, forecast.unpriced, forecast.cost_usd) == (3, 2, (1_500 * 1.0 + 400 * 10.0) / 1e6)
-
-
-@pytest.mark.parametrize("concurrency", ["0", "-1", "many"])
-def test_an_impossible_concurrency_is_a_usage_error(
-    concurrency: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["warm", "pairs.jsonl", "--concurrency", concurrency])
-    with pytest.raises(SystemExit) as ended:
-        warm_tool.main()
-    assert ended.value.code == 2
-    assert "--concurrency" in capsys.readouterr().err
