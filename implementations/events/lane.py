@@ -202,7 +202,7 @@ class Lane:
             if held is not None:
                 held.ignored()
             return
-        if not isinstance(failure, TooLarge):
+        if isinstance(failure, LinkDown):  # any other is the topic's
             self._connection.failed(held, failure.reason)
         elif held is not None:
             held.ignored()

@@ -3,7 +3,10 @@
 from uuid import UUID
 
 import pytest
-from aiokafka.errors import InvalidTimestampError  # type: ignore[import-untyped]  # it has no py.typed
+from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
+    InvalidTimestampError,
+    TopicAuthorizationFailedError,
+)
 from structlog.testing import capture_logs
 
 from api_models import CacheHit, DependencyStatus, ProcessingEvent
@@ -128,6 +131,18 @@ async def test_the_topic_that_waits_is_named_once() -> None:
             await settle(100)
     (line,) = (line for line in lines if line["event"] == "topic_takes_no_events")
     assert (line["topic"], line["waits_for"], line["reason"]) == (MISS.topic, "unknown_topic", "InvalidTopicError")
+
+
+async def test_a_topic_that_is_closed_to_us_is_named_once_and_no_failure_of_kafka() -> None:
+    harness = Harness()
+    harness.link.batch_errors = [TopicAuthorizationFailedError()] * 3
+    harness.publish(miss(1))
+    with capture_logs() as lines:
+        async with running(harness):
+            await settle(10)
+    assert harness.counts()["delivered"] == 1.0
+    told = [(line["event"], line.get("topic")) for line in lines if line["event"].endswith(("_events", "_no_events"))]
+    assert told == [("kafka_takes_events", None), ("topic_takes_no_events", MISS.topic)]
 
 
 async def test_entering_and_leaving_a_mode_is_told_once() -> None:
