@@ -159,6 +159,35 @@ async def test_errors_are_listed_with_what_finds_them_again_in_the_log(stage: Sc
     await expect(page.get_by_role("meter", name="CIRCUIT_BREAKER_OPEN")).to_have_attribute("aria-valuetext", "1")
 
 
+@quietly
+async def test_an_error_of_another_day_bears_its_date(stage: Scene, seen: Seen) -> None:
+    async def long_ago(route: Route) -> None:
+        response = await route.fetch()
+        told = await response.json()
+        latest, *others = told["recent_errors"]
+        aged = [{**error, "at": "2026-02-03T04:05:06Z"} for error in others]
+        await route.fulfill(response=response, json={**told, "recent_errors": [latest, *aged]})
+
+    await stage.open_circuit()
+    await seen.page.route("**/api/v1/operations", long_ago)
+    page = await seen.opened()
+    times = page.get_by_role("table", name="Recent errors").locator("[data-label^=Time]")
+    await expect(times).to_have_text([re.compile(r"^\d\d:\d\d:\d\d$"), "04:05:062026-02-03"])
+
+
+@quietly
+async def test_money_that_was_spent_is_never_shown_as_zero(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    for amount, told in {
+        0: "$0.00",
+        0.000041: "$0.000041",
+        0.00046: "$0.00046",
+        0.0954: "$0.0954",
+        1234.5: "$1,234.50",
+    }.items():
+        assert await page.evaluate(f"usd({amount})") == told
+
+
 async def test_what_else_is_missing_is_told_in_a_sentence_each(tmp_path: Path, chromium: Browser) -> None:
     away = refused_url().removeprefix("http://")
     trouble = {"REDIS_URL": f"redis://{away}/0", "KAFKA_BOOTSTRAP_SERVERS": away, "COST_LIMIT_USD_PER_DAY": "0.00001"}
@@ -452,6 +481,27 @@ async def test_when_the_service_hangs_the_page_says_since_when_and_it_comes_back
     os.kill(stage.process.process.pid, signal.SIGCONT)
     await expect(stale).to_be_hidden(timeout=15_000)
     await expect(page.get_by_role("heading", level=1)).to_have_text("All is well.")
+
+
+async def test_a_proxy_that_answers_for_the_service_is_told_by_its_status(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    for source in ("healthz", "api/v1/**"):
+        await page.route(f"**/{source}", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
+    await expect(page.get_by_role("heading", level=1)).to_have_text("The service does not answer.")
+    await expect(page.locator("#stale-since")).to_contain_text(
+        "No figures from /healthz (502), /api/v1/providers (502)"
+    )
+
+
+async def test_a_service_that_stops_is_told_to_stop_and_not_yet_to_refuse(tmp_path: Path, chromium: Browser) -> None:
+    async with scene(tmp_path, DRAIN_DELAY_S="30") as stage, looking_at(stage.process, chromium) as looked:
+        page = await looked.opened()
+        stage.process.terminate()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("It is stopping.", timeout=SOON_MS)
+        assert (await stage.compare("Phones are good.")).status == 200
+        await expect(page.get_by_role("list", name="What is not well")).to_contain_text(
+            "it finishes what is under way and, after DRAIN_DELAY_S, takes no new work."
+        )
 
 
 async def test_when_the_service_is_gone_it_is_asked_less_and_less_often(stage: Scene, seen: Seen) -> None:
