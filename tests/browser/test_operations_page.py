@@ -657,6 +657,16 @@ async def test_the_edge_of_a_field_stands_out_like_a_text(stage: Scene, seen: Se
 
 
 @quietly
+async def test_on_paper_there_is_nothing_to_press(stage: Scene, seen: Seen) -> None:
+    page = await seen.opened()
+    await unlock(page)
+    await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
+    await page.emulate_media(media="print")
+    await expect(page.get_by_role("button")).to_have_count(0)
+    await expect(page.get_by_role("columnheader", name="Act")).to_be_hidden()
+
+
+@quietly
 async def test_on_paper_the_page_is_light_and_whole(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     for number in range(8):
@@ -678,15 +688,53 @@ async def test_the_stale_line_does_not_cover_what_has_the_focus(stage: Scene, se
     page = await seen.opened()
     await unlock(page)
     await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
-    await page.route("**/healthz", lambda route: route.abort())
-    await expect(page.locator("#stale")).to_be_visible(timeout=SOON_MS)
-    await page.get_by_role("button", name="Clear…").focus()
-    for _ in range(8):  # back to the first judge
-        await page.keyboard.press("Shift+Tab")
+    for source in ("healthz", "api/v1/providers", "api/v1/cache/stats"):
+        await page.route(f"**/{source}", lambda route: route.fulfill(status=502))
+    await expect(page.locator("#stale-since")).to_contain_text("/api/v1/cache/stats (502)", timeout=SOON_MS)
+    for button in await page.locator(".actions button:visible").all():
+        await button.evaluate(UNDER_THE_LINE)
+        await button.focus()
         line, focused = await page.evaluate(
             "[$('stale').getBoundingClientRect().bottom, document.activeElement.getBoundingClientRect().top]"
         )
         assert line <= focused
+
+
+UNDER_THE_LINE = """
+one => scrollBy(0, one.getBoundingClientRect().bottom - $('stale').getBoundingClientRect().bottom)
+"""
+
+
+async def test_in_a_window_zoomed_to_400_percent_the_stale_line_leaves_room(stage: Scene, seen: Seen) -> None:
+    await seen.page.set_viewport_size({"width": 320, "height": 256})
+    page = await seen.opened()
+    await page.route("**/healthz", lambda route: route.abort())
+    await expect(page.locator("#stale")).to_be_visible(timeout=SOON_MS)
+    await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    await expect(page.locator("#stale")).not_to_be_in_viewport()
+
+
+@pytest.mark.parametrize("width", [320, 1000])
+@quietly
+async def test_with_the_text_spacing_of_wcag_no_card_is_too_small(stage: Scene, seen: Seen, width: int) -> None:
+    await seen.page.set_viewport_size({"width": width, "height": 800})
+    page = await seen.opened()
+    await stage.open_circuit()
+    await expect(page.get_by_role("meter", name="EXTERNAL_SERVICE_ERROR")).to_be_attached(timeout=SOON_MS)
+    await page.evaluate(SPACED)
+    wide = "cards => cards.filter(card => card.scrollWidth > card.clientWidth).map(card => card.innerText)"
+    assert await page.locator(".card").evaluate_all(wide) == []
+
+
+SPACED = """
+() => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(`
+    * { line-height: 1.5 !important; letter-spacing: 0.12em !important; word-spacing: 0.16em !important; }
+    p { margin-bottom: 2em !important; }`);
+  document.adoptedStyleSheets = [sheet];
+}
+"""
 
 
 @quietly
