@@ -1,6 +1,7 @@
 """The documentation page in a real browser: it shows every operation, asks nobody else and fits on a phone."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 from tests.integration.service_process import ServiceProcess, mocked, service
 
-WINDOWS = {"desk": (1280, 900), "phone": (360, 740)}
+WINDOWS = {"desk": (1280, 900), "phone": (360, 740), "narrow": (320, 740)}
 
 
 @pytest.fixture
@@ -69,6 +70,17 @@ async def test_it_is_read_without_scrolling_sideways(page: Page) -> None:
     assert wide <= window
 
 
+@pytest.mark.parametrize("page", ["narrow"], indirect=True)
+async def test_what_an_example_is_about_has_room_beside_or_below_its_name(page: Page) -> None:
+    await page.locator("details").evaluate_all("found => found.forEach(one => { one.open = true; })")
+    widths = await page.locator(".gist:not(:empty)").evaluate_all("found => found.map(one => one.offsetWidth)")
+    assert min(widths) > 130
+
+
+async def test_no_markup_of_the_document_is_left_in_the_text(page: Page) -> None:
+    assert "`" not in (await page.locator("main").text_content() or "")
+
+
 async def test_a_link_is_told_from_the_text_around_it_not_by_its_colour_alone(page: Page) -> None:
     lines = "found => [...new Set(found.map(one => getComputedStyle(one).textDecorationLine))]"
     assert await page.locator("a:not(nav a)").evaluate_all(lines) == ["underline"]
@@ -89,14 +101,28 @@ async def test_each_operation_says_whose_key_it_needs_and_when(page: Page) -> No
 
 async def test_the_service_can_be_asked_from_the_page(page: Page) -> None:
     card = page.locator("#show_health")
-    await card.get_by_role("button", name="Ask this service").click()
-    await expect(card.get_by_role("status")).to_contain_text("200 in")
-    await expect(card.get_by_role("status")).to_contain_text('"status": "healthy"')
+    await page.get_by_role("button", name="Ask this service: /healthz").click()
+    await expect(card.get_by_role("status")).to_have_text(re.compile(r"^200 in \d+ ms$"))  # no listener wants it all
+    await expect(card.locator(".reply pre")).to_contain_text('"status": "healthy"')
+
+
+async def test_a_service_that_does_not_answer_is_waited_for_in_sight_and_not_for_ever(page: Page) -> None:
+    await page.evaluate(
+        "AbortSignal.timeout = waitMs => (window.waitMs = waitMs, (window.waiting = new AbortController()).signal)"
+    )
+    await page.route("**/healthz", lambda _: None)
+    told = page.locator("#show_health").get_by_role("status")
+    await page.get_by_role("button", name="Ask this service: /healthz").click()
+    await expect(told).to_have_text("Asking …")
+    assert await page.evaluate("waitMs") == 10_000
+    await page.evaluate("waiting.abort()")
+    await expect(told).to_have_text("The service did not answer.")
 
 
 async def test_the_command_that_is_copied_is_answered(page: Page) -> None:
     await page.locator("#compare > .code > button").click()
     await expect(page.locator("#compare > .code > button")).to_have_text("Copied")
+    await expect(page.locator("#copied")).to_have_text("Copied")
     command: str = await page.evaluate("navigator.clipboard.readText()")
     told = await asyncio.to_thread(subprocess.check_output, ["/bin/sh", "-c", command], timeout=30)
     assert orjson.loads(told)["winner"] == "Essay A"
