@@ -20,7 +20,8 @@ from config import PriceOverride
 from protocols import RATED_TOKENS, Rates
 
 SMALL_PROMPT = 1_000  # within the first tier of every price
-DIGITS = 6
+RATE_DIGITS = 6
+COST_DIGITS = 12  # because rates have six, per million tokens
 KEPT = 1024
 REGIONAL_FACTOR = 1.1
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})
@@ -63,12 +64,12 @@ class Prices:
         if purchase.usage.prompt == 0:
             return None
         if given is not None:
-            return _at(given, purchase.usage)
+            return round(_at(given, purchase.usage), COST_DIGITS)
         for model in (purchase.model, asked):
             cost_usd = _kept_cost(provider, model, purchase.usage, self._now())
             if cost_usd is not None:
                 factor = _surcharge(provider, self._base_urls.get(provider), model)
-                return cost_usd * purchase.usage.price_factor * factor
+                return round(cost_usd * purchase.usage.price_factor * factor, COST_DIGITS)
         return None
 
     def rates(self, provider: ProviderName, model: str) -> Rates | None:
@@ -117,7 +118,7 @@ def _listed_rates(provider: ProviderName, model: str, day: date, size: int) -> R
     answered = rated(prompt=size, completion=size)
     if fresh is None or cached is None or written is None or answered is None:
         return None
-    rates = (round(total / size, DIGITS) for total in (fresh, cached, written, answered - fresh))
+    rates = (round(total / size, RATE_DIGITS) for total in (fresh, cached, written, answered - fresh))
     return Rates(**dict(zip(("input", "cached_input", "cache_write", "output"), rates, strict=True)))
 
 
@@ -165,7 +166,7 @@ def _charged_rates(provider: ProviderName, base_url: str | None, model: str, day
     listed, factor = _listed_rates(provider, model, day, SMALL_PROMPT), _surcharge(provider, base_url, model)
     if listed is None:
         return None
-    return Rates(**{kind: round(rate * factor, DIGITS) for kind, rate in asdict(listed).items()})
+    return Rates(**{kind: round(rate * factor, RATE_DIGITS) for kind, rate in asdict(listed).items()})
 
 
 def _surcharge(provider: ProviderName, base_url: str | None, model: str) -> float:
