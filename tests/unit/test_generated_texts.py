@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from dataclasses import fields
+from enum import StrEnum
 from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]  # it has no py.typed
@@ -11,7 +13,7 @@ from api.caller_gate import OPEN_PATHS
 from api.peer import MOST_HOPS
 from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING
 from api.strict_json import MAX_DEPTH, MAX_VALUES
-from api_models import EventEnvelope, ProcessingEvent, ProviderName
+from api_models import EventData, EventEnvelope, ProcessingEvent, ProviderName
 from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.failure_window import WINDOW_S
@@ -103,6 +105,16 @@ def test_every_event_has_an_example_that_fits_its_schema() -> None:
         assert isinstance(told, dict)
         jsonschema.validate(told, events.schema(EventEnvelope))
         jsonschema.validate(told["data"], events.schema(type(example)))
+
+
+@pytest.mark.parametrize("example", events.EXAMPLES, ids=lambda example: example.event.name)
+def test_an_event_of_a_later_version_fits_the_schema_of_today(example: EventData) -> None:
+    """With a further field, and with a further value of an enumeration."""
+    told = events.envelope(example)
+    assert isinstance(told, dict)
+    chosen = (field.name for field in fields(example) if isinstance(getattr(example, field.name), StrEnum))
+    later = {**told["data"], **dict.fromkeys(chosen, "another"), "a_further_field": {}}
+    jsonschema.validate(later, events.schema(type(example)))
 
 
 def test_the_page_of_security_names_the_bounds_of_requests_and_the_keys_of_answers() -> None:
