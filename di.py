@@ -166,7 +166,6 @@ class JudgesProvider(Provider):
         accounting: LLMAccountingProtocol,
         budget: BudgetProtocol,
         tracer: TracerProtocol,
-        clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> Judges:
         """Every provider that this version supports."""
@@ -185,7 +184,6 @@ class JudgesProvider(Provider):
                 accounting,
                 budget,
                 tracer=tracer if tracer.records else None,
-                clock=clock,
                 sleep=sleep,
             )
             for name, dialect in dialects.items()
@@ -238,7 +236,6 @@ def guarded(
     accounting: LLMAccountingProtocol,
     budget: BudgetProtocol,
     *,
-    clock: ClockProtocol,
     sleep: SleepProtocol,
     tracer: TracerProtocol | None,
 ) -> Judge:
@@ -250,10 +247,10 @@ def guarded(
     """
     timed: LLMProviderProtocol = TimeLimited(dialect)
     traced = timed if tracer is None else Traced(timed, tracer=tracer)
-    metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting, clock=clock)
+    metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting)
     broken = CircuitBroken(metered, circuit=guards.circuit)
-    limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate, clock=clock)
-    throttled = Throttled(limited, gate=guards.gate, clock=clock, sleep=sleep)
+    limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate)
+    throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
     retries = RetryManagerImpl(budget=guards.retry_budget, sleep=sleep)
     return Judge(provider=Retrying(failing_fast, retries=retries), metered=metered, probe=dialect)
@@ -385,7 +382,6 @@ class RequestProvider(Provider):
         events: LLMEventPublisherProtocol,
         receipts: Receipts,
         tracer: TracerProtocol,
-        clock: ClockProtocol,
     ) -> AnswersTo:
         """Answers each query."""
         return partial(
@@ -396,7 +392,6 @@ class RequestProvider(Provider):
             accounting=accounting,
             events=events,
             receipts=receipts,
-            clock=clock,
         )
 
     @provide

@@ -19,7 +19,6 @@ from protocols import (
     CachedReply,
     CacheUse,
     Candidate,
-    ClockProtocol,
     ComparisonQuery,
     CurrentSettings,
     LLMAccountingProtocol,
@@ -48,7 +47,7 @@ class LeftFlight:
 
 
 class AnswersImpl:
-    """One query's answers. look_up: in this cache, with spans where they are recorded. clock: monotonic seconds."""
+    """One query's answers. look_up: in this cache, with spans where they are recorded."""
 
     def __init__(
         self,
@@ -61,7 +60,6 @@ class AnswersImpl:
         accounting: LLMAccountingProtocol,
         events: LLMEventPublisherProtocol,
         receipts: Receipts,
-        clock: ClockProtocol,
     ) -> None:
         self._query = query
         self._cache = cache
@@ -70,7 +68,6 @@ class AnswersImpl:
         self._accounting = accounting
         self._events = events
         self._receipts = receipts
-        self._clock = clock
         self._reads = settings.cache_enabled and query.cache_use.reads
         self._if_bought = CacheOutcome.MISS if self._reads else CacheOutcome.BYPASS
         # How long what is bought serves others, by the cache; None if it does not.
@@ -159,9 +156,10 @@ class AnswersImpl:
         return answer
 
     async def _known(self, key: str, candidate: Candidate) -> CachedReply | None:
-        began_s = self._clock()
+        call = current_call()
+        began_s = call.deadline.clock()
         known = await self._look_up(key)
-        current_call().record.cache_s += self._clock() - began_s
+        call.record.cache_s += call.deadline.clock() - began_s
         self._events.publish(request_events.looked_up(self._query, candidate, key, known=known is not None))
         return known
 

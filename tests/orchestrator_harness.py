@@ -97,7 +97,7 @@ class Harness:
 
     def metered(self, judge: FakeProvider) -> Metered:
         """The judge, with its attempts priced and recorded."""
-        return Metered(judge, budget=unlimited(), accounting=self.accounting, clock=self.clock)
+        return Metered(judge, budget=unlimited(), accounting=self.accounting)
 
     def rebuild(self) -> None:
         """Put the orchestrator together, of the parts as they are now."""
@@ -122,7 +122,6 @@ class Harness:
             accounting=self.accounting,
             events=self.events,
             receipts=receipts(self.events, self.metrics),
-            clock=self.clock,
         )
 
     def _guarded(self, name: ProviderName, judge: FakeProvider) -> Judge:
@@ -131,7 +130,6 @@ class Harness:
             self.guards[name],
             self.accounting,
             unlimited(),
-            clock=self.clock,
             sleep=asyncio.sleep,
             tracer=None,
         )

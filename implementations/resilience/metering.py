@@ -9,7 +9,6 @@ from implementations.resilience.stalls import within
 from protocols import (
     Attempt,
     BudgetProtocol,
-    ClockProtocol,
     LLMAccountingProtocol,
     LLMProviderProtocol,
     ProviderReply,
@@ -29,12 +28,10 @@ class Metered:
         *,
         budget: BudgetProtocol,
         accounting: LLMAccountingProtocol,
-        clock: ClockProtocol,
     ) -> None:
         self._provider = provider
         self._budget = budget
         self._accounting = accounting
-        self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """The reply, priced. Sets the provider on a failure; raises CostLimitExceededError before any call.
@@ -48,7 +45,7 @@ class Metered:
             details = "its caller has left" if call.record.is_abandoned else "the request had no time left"
             raise AttemptCutShortError(details, provider=request.provider)
         call.record.provider_request_id = None
-        began_s = self._clock()
+        began_s = call.deadline.clock()
         self._accounting.started(request, is_retry=bool(call.record.attempts))  # a record holds one provider's attempts
         outcome, purchase = AttemptOutcome.DEFECT, None
         try:
@@ -62,7 +59,7 @@ class Metered:
             outcome = AttemptOutcome.CANCELLED
             raise
         finally:
-            elapsed_s = self._clock() - began_s
+            elapsed_s = call.deadline.clock() - began_s
             if outcome is not AttemptOutcome.SUCCESS:
                 billed = self._accounting.failed(request, outcome, elapsed_s, purchase)
                 self._close(reservation, request, outcome, elapsed_s, billed)

@@ -18,7 +18,6 @@ from implementations.resilience.call import current_call
 from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import (
-    ClockProtocol,
     LLMProviderProtocol,
     LLMRetryManagerProtocol,
     ProviderReply,
@@ -91,12 +90,10 @@ class Throttled:
         provider: LLMProviderProtocol,
         *,
         gate: ThrottleGate,
-        clock: ClockProtocol,
         sleep: SleepProtocol,
     ) -> None:
         self._provider = provider
         self._gate = gate
-        self._clock = clock
         self._sleep = sleep
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
@@ -113,46 +110,45 @@ class Throttled:
                 raise
 
     async def _wait_for_end_of_pause(self, request: ProviderRequest) -> None:
+        call = current_call()
         while (pause_s := self._gate.remaining_s) > 0:
-            if self._gate.is_full or pause_s > current_call().longest_pause_s():
+            if self._gate.is_full or pause_s > call.longest_pause_s():
                 paused = OverloadPausedError if self._gate.is_overload else ThrottlePausedError
                 refusal = paused(
                     "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
                 )
                 refusal.ran_out_of_time = not self._gate.is_full
                 raise refusal
-            began_s = self._clock()
+            began_s = call.deadline.clock()
             try:
                 with self._gate.waiting():
                     await self._sleep(pause_s)
             finally:
-                current_call().record.queued_s += self._clock() - began_s
+                call.record.queued_s += call.deadline.clock() - began_s
 
 
 class ConcurrencyLimited:
     """Bulkhead: bounds concurrent calls, so a hanging provider cannot absorb every request; others wait in a queue."""
 
-    def __init__(
-        self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, gate: ThrottleGate, clock: ClockProtocol
-    ) -> None:
+    def __init__(self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, gate: ThrottleGate) -> None:
         self._provider = provider
         self._bulkhead = bulkhead
         self._gate = gate
-        self._clock = clock
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """The reply; ServiceOverloadedError if the queue is full or the deadline passes in it.
 
         Raises PausedMeanwhile to `Throttled`.
         """
-        call, began_s = current_call(), self._clock()
+        call = current_call()
+        began_s = call.deadline.clock()
         try:
             slot = await self._bulkhead.enter(within_s=call.longest_wait_s())
         except ServiceOverloadedError as failure:
             failure.provider = request.provider
             raise
         finally:
-            call.record.queued_s += self._clock() - began_s
+            call.record.queued_s += call.deadline.clock() - began_s
         try:
             if self._gate.remaining_s > 0:
                 raise PausedMeanwhile

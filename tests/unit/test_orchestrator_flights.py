@@ -225,7 +225,7 @@ async def beside_one_in_haste(
         clock.advance(seconds)
         await sleep(seconds)
 
-    throttled = Throttled(inner, gate=gate, clock=clock, sleep=nap)
+    throttled = Throttled(inner, gate=gate, sleep=nap)
     retries = RetryManagerImpl(budget=RetryBudget(), sleep=nap)
 
     async def judge(asked: ProviderRequest) -> ProviderReply:

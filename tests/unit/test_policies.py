@@ -66,7 +66,7 @@ class Harness:
         self.accounting = accounting_of(FixedPrices(0.5), metrics=self.metrics, now=Calendar())
         self.judge = FakeProvider(*script)
         self.money = unlimited()
-        self.metered = Metered(self.judge, budget=self.money, accounting=self.accounting, clock=self.clock)
+        self.metered = Metered(self.judge, budget=self.money, accounting=self.accounting)
         self.call = call(self.clock)
 
     async def ask(self) -> ProviderReply:
@@ -223,7 +223,7 @@ async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_to
     judge, books_ = FakeProvider(reply()), accounting_of(FixedPrices(0.5), metrics=new_metrics(), now=Calendar())
     late = call(Clock(), remaining_s=0.0)
     with calling(late), pytest.raises(AttemptCutShortError) as cut:
-        await Metered(judge, budget=money, accounting=books_, clock=Clock()).generate_comparison(request())
+        await Metered(judge, budget=money, accounting=books_).generate_comparison(request())
     assert cut.value.provider is request().provider
     assert not judge.requests
     assert not late.record.attempts

@@ -109,7 +109,7 @@ class Harness:
             judges={
                 name: Judge(
                     provider=self.stack,
-                    metered=Metered(one, budget=unlimited(), accounting=accounting, clock=self.clock),
+                    metered=Metered(one, budget=unlimited(), accounting=accounting),
                     probe=one,
                 )
                 for name, one in judges.items()

@@ -93,7 +93,6 @@ class Stack:
             self.guards,
             accounting,
             unlimited(),
-            clock=self.time,
             sleep=self.time.sleep,
             tracer=None,
         ).provider

@@ -214,7 +214,6 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
         guards_of(ANTHROPIC, CircuitRules(), slots=1, queue_limit=1, metrics=metrics, clock=clock),
         accounting_of(FixedPrices(), metrics=metrics, now=Calendar()),
         unlimited(),
-        clock=clock,
         sleep=InstantSleep(clock),
         tracer=spans.own,
     )
