@@ -178,14 +178,7 @@ class JudgesProvider(Provider):
             ProviderName.MOCK: MockProviderImpl(sleep=sleep),
         }
         return {
-            name: guarded(
-                dialect,
-                guards[name],
-                accounting,
-                budget,
-                tracer=tracer if tracer.records else None,
-                sleep=sleep,
-            )
+            name: guarded(dialect, guards[name], accounting, budget, tracer=tracer, sleep=sleep)
             for name, dialect in dialects.items()
         }
 
@@ -237,16 +230,16 @@ def guarded(
     budget: BudgetProtocol,
     *,
     sleep: SleepProtocol,
-    tracer: TracerProtocol | None,
+    tracer: TracerProtocol,
 ) -> Judge:
-    """A judge behind the stack of policies, innermost first. tracer: None when no spans are recorded.
+    """A judge behind the stack of policies, innermost first.
 
     Retries wrap the circuit, so that they notice when it opens; its permit is taken inside the concurrency limit, so
     that queued calls notice as well, as they do a pause; FailingFast only looks, so that an open circuit answers before
     any queue.
     """
     timed: LLMProviderProtocol = TimeLimited(dialect)
-    traced = timed if tracer is None else Traced(timed, tracer=tracer)
+    traced = Traced(timed, tracer=tracer) if tracer.records else timed
     metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting)
     broken = CircuitBroken(metered, circuit=guards.circuit)
     limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate)

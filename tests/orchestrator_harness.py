@@ -12,6 +12,7 @@ from implementations.answers_impl import AnswersImpl
 from implementations.cache_manager_impl import CacheManagerImpl
 from implementations.judging.catalogue import ModelCatalogue
 from implementations.llm_orchestrator_impl import LLMOrchestratorImpl
+from implementations.observability.no_tracing import NoTracing
 from implementations.provider_selector_impl import ProviderSelectorImpl
 from implementations.request_builder_impl import RequestBuilderImpl
 from implementations.resilience.bulkhead import Bulkhead
@@ -131,7 +132,7 @@ class Harness:
             self.accounting,
             unlimited(),
             sleep=asyncio.sleep,
-            tracer=None,
+            tracer=NoTracing(),
         )
 
     def completed(self) -> RequestCompleted:

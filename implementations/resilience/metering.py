@@ -23,11 +23,7 @@ class Metered:
     """Reserves the cost, then times, prices, records and settles every attempt, successful or not."""
 
     def __init__(
-        self,
-        provider: LLMProviderProtocol,
-        *,
-        budget: BudgetProtocol,
-        accounting: LLMAccountingProtocol,
+        self, provider: LLMProviderProtocol, *, budget: BudgetProtocol, accounting: LLMAccountingProtocol
     ) -> None:
         self._provider = provider
         self._budget = budget

@@ -85,13 +85,7 @@ class PausedMeanwhile(Exception):  # noqa: N818  not an error: the call goes bac
 class Throttled:
     """Waits out the provider's back-off without holding a slot."""
 
-    def __init__(
-        self,
-        provider: LLMProviderProtocol,
-        *,
-        gate: ThrottleGate,
-        sleep: SleepProtocol,
-    ) -> None:
+    def __init__(self, provider: LLMProviderProtocol, *, gate: ThrottleGate, sleep: SleepProtocol) -> None:
         self._provider = provider
         self._gate = gate
         self._sleep = sleep

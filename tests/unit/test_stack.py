@@ -29,6 +29,7 @@ from exceptions import (
     ThrottlePausedError,
     UnknownModelError,
 )
+from implementations.observability.no_tracing import NoTracing
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, calling, current_call
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.policies import PROBED_S
@@ -94,7 +95,7 @@ class Stack:
             accounting,
             unlimited(),
             sleep=self.time.sleep,
-            tracer=None,
+            tracer=NoTracing(),
         ).provider
 
     @property
