@@ -67,15 +67,11 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.url_map.merge_slashes = False  # a doubled slash is an unknown path; by default it is an HTML redirect
-    app.register_blueprint(llm_routes.blueprint)
-    app.register_blueprint(usage_routes.blueprint)
-    app.register_blueprint(cache_routes.blueprint)
-    app.register_blueprint(health_routes.blueprint)
-    app.register_blueprint(operations_routes.blueprint)
-    app.register_blueprint(documentation_routes.blueprint)
+    offered = [llm_routes, usage_routes, cache_routes, health_routes, operations_routes, documentation_routes]
     if settings.admin.key_in_force is not None:
-        for routes in (admin_routes, admin_settings, admin_circuits):
-            app.register_blueprint(routes.blueprint)
+        offered += [admin_routes, admin_settings, admin_circuits]
+    for routes in offered:
+        app.register_blueprint(routes.blueprint)
     documentation_routes.install(app)
     container = create_container(settings, *overrides)
     app.provide_from(container)
