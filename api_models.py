@@ -382,13 +382,7 @@ TOLD = ConfigDict(use_attribute_docstrings=True, json_schema_serialization_defau
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        json_schema_serialization_defaults_required=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, **TOLD)
 
 
 class LLMConfigOverrides(_Body):
