@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from api_models import AttemptOutcome, ErrorCode, ProviderName, Purchase, RejectReason, ShedReason
 
-STOPPING_RETRY_AFTER_S = 5.0
+OVERLOADED_RETRY_AFTER_S, STOPPING_RETRY_AFTER_S = 1.0, 5.0
 
 
 class ServiceError(Exception):
@@ -442,10 +442,8 @@ class ServiceOverloadedError(ServiceError):
     sentence = "This service is overloaded."
     asks_next_provider = True
 
-    def __init__(
-        self, details: str, *, shed: ShedReason | None = ShedReason.QUEUE_FULL, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(details, retry_after_s=retry_after_s)
+    def __init__(self, details: str, *, shed: ShedReason | None) -> None:
+        super().__init__(details, retry_after_s=None if shed is None else OVERLOADED_RETRY_AFTER_S)
         self.shed = shed
 
 

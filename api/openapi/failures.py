@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from api.error_rendering import BY_STATUS
 from api.openapi.bodies import ANTHROPIC, MODEL
-from api_models import UNKNOWN_USAGE, Door, ProviderName, Purchase
+from api_models import UNKNOWN_USAGE, Door, ProviderName, Purchase, ShedReason
 from exceptions import (
     AdminAddressRefusedError,
     AdminKeyRefusedError,
@@ -120,7 +120,7 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         ThrottlePausedError("calls to the provider are paused at its request", provider=ANTHROPIC, retry_after_s=30),
         OverloadPausedError("calls to the provider are paused at its request", provider=ANTHROPIC, retry_after_s=30),
         DeadlineExceededError(provider=ANTHROPIC, provider_was_asked=True),
-        ServiceOverloadedError("the wait queue is full", retry_after_s=1),
+        ServiceOverloadedError("the wait queue is full", shed=ShedReason.QUEUE_FULL),
         CostLimitExceededError("what is left for this day (UTC) may not be enough for this call", provider=ANTHROPIC),
         ServiceStoppingError(),
         DefectError("search the log for the correlation id"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from api_models import ShedReason
 from exceptions import ServiceOverloadedError
-from implementations.resilience.memory_limit import RETRY_AFTER_S, MemoryLimit
+from implementations.resilience.memory_limit import MemoryLimit
 from implementations.resilience.stalls import within
 
 
@@ -84,17 +84,13 @@ class Bulkhead:
 
     async def _wait(self, within_s: float) -> None:
         if self._waiting >= self._queue_limit:
-            raise ServiceOverloadedError(
-                "the wait queue is full", shed=ShedReason.QUEUE_FULL, retry_after_s=RETRY_AFTER_S
-            )
+            raise ServiceOverloadedError("the wait queue is full", shed=ShedReason.QUEUE_FULL)
         self._waiting += 1
         try:
             async with within(within_s):
                 await self._slots.acquire()
         except TimeoutError:
-            raise ServiceOverloadedError(
-                "no slot became free in time", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=RETRY_AFTER_S
-            ) from None
+            raise ServiceOverloadedError("no slot became free in time", shed=ShedReason.QUEUE_TIMEOUT) from None
         finally:
             self._waiting -= 1
 

@@ -3,8 +3,6 @@
 from api_models import ShedReason
 from exceptions import ServiceOverloadedError
 
-RETRY_AFTER_S = 1.0
-
 
 class MemoryLimit:
     """limit_bytes: of all reservations together."""
@@ -21,9 +19,7 @@ class MemoryLimit:
     def take(self, size_bytes: int) -> None:
         """Reserve size_bytes. Raises ServiceOverloadedError, and reserves nothing, if less is left."""
         if self._taken_bytes + size_bytes > self.limit_bytes:
-            raise ServiceOverloadedError(
-                "the requests in flight take too much memory", shed=ShedReason.MEMORY, retry_after_s=RETRY_AFTER_S
-            )
+            raise ServiceOverloadedError("the requests in flight take too much memory", shed=ShedReason.MEMORY)
         self._taken_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:

@@ -480,7 +480,7 @@ class Watching(NoVerdict):
     """Takes down what is set apart for bodies meanwhile."""
 
     def __init__(self) -> None:
-        super().__init__(ServiceOverloadedError("only looked"))
+        super().__init__(ServiceOverloadedError("only looked", shed=None))
         self.bodies = MemoryLimit(10 * MIB)
         self.seen: list[int] = []
 

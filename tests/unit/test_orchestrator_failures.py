@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from api_models import CacheMiss, ErrorCode, ProcessingEvent, ProviderFailed, ProviderName, Purchase, Usage
+from api_models import CacheMiss, ErrorCode, ProcessingEvent, ProviderFailed, ProviderName, Purchase, ShedReason, Usage
 from exceptions import (
     CircuitOpenError,
     ContentRefusedError,
@@ -78,7 +78,7 @@ async def test_what_is_too_dear_afterwards_does_not_hide_who_really_failed() -> 
 
 
 async def test_what_a_wait_may_mend_is_told_before_a_limit_of_ours() -> None:
-    crowded = ServiceOverloadedError("too many wait already", retry_after_s=1.0)
+    crowded = ServiceOverloadedError("too many wait already", shed=ShedReason.QUEUE_FULL)
     harness = in_turn(crowded, CostLimitExceededError("nothing is left"))
     with pytest.raises(ServiceOverloadedError) as told:
         await harness.compare(query())
@@ -158,7 +158,12 @@ async def test_a_provider_that_is_still_being_asked_was_asked() -> None:
             ThrottlePausedError,
             60.0,
         ),
-        (ServiceOverloadedError("full"), CostLimitExceededError("nothing is left"), ServiceOverloadedError, None),
+        (
+            ServiceOverloadedError("full", shed=None),
+            CostLimitExceededError("nothing is left"),
+            ServiceOverloadedError,
+            None,
+        ),
     ],
 )
 async def test_where_nobody_was_asked_the_smallest_wait_is_told(

@@ -28,11 +28,11 @@ from metrics import Metrics, count_of, total_of
 from tests.fakes import Calendar, Clock, new_metrics, sample
 
 PROVIDER = ProviderName.OPENAI
-CROWDED = ServiceOverloadedError("crowded", shed=ShedReason.QUEUE_FULL, retry_after_s=1.0)
+CROWDED = ServiceOverloadedError("crowded", shed=ShedReason.QUEUE_FULL)
 
 
 def crowded_provider() -> ServiceOverloadedError:
-    failure = ServiceOverloadedError("crowded", shed=ShedReason.QUEUE_TIMEOUT, retry_after_s=1.0)
+    failure = ServiceOverloadedError("crowded", shed=ShedReason.QUEUE_TIMEOUT)
     failure.provider = PROVIDER
     return failure
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from api_models import ShedReason
 from exceptions import (
     BrokenReplyError,
     CircuitOpenError,
@@ -55,6 +56,8 @@ class Answer:
     def play(self) -> str:
         if self.kind is None:
             return "verdict"
+        if self.kind is ServiceOverloadedError:
+            raise ServiceOverloadedError("as drawn", shed=ShedReason.QUEUE_FULL)
         raise self.kind("as drawn", retry_after_s=self.retry_after_s)
 
 

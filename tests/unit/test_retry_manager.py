@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from api_models import ProviderName
+from api_models import ProviderName, ShedReason
 from exceptions import (
     CircuitOpenError,
     CostLimitExceededError,
@@ -217,7 +217,7 @@ async def test_a_spent_budget_takes_nobody_a_repetition_that_burdens_nobody(fail
     [
         CircuitOpenError("opened meanwhile", retry_after_s=30.0),
         ThrottlePausedError("paused meanwhile", retry_after_s=30.0),
-        ServiceOverloadedError("too many wait already", retry_after_s=1.0),
+        ServiceOverloadedError("too many wait already", shed=ShedReason.QUEUE_FULL),
         CostLimitExceededError("what is left may not be enough for this call"),
     ],
     ids=lambda obstacle: type(obstacle).__name__,
