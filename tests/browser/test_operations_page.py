@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from tests.browser.scene import ADMIN_KEY, Scene, Seen, looking_at, scene
-from tests.integration.stand_in import refused_url
+from tests.integration.stand_in import NOBODY
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session")]
 quietly = pytest.mark.usefixtures("faultless")
@@ -138,7 +138,7 @@ async def test_a_judge_that_the_next_call_tries_is_not_called_well(tmp_path: Pat
 
 
 async def test_that_no_judge_is_left_for_those_who_name_none_is_told_first(tmp_path: Path, chromium: Browser) -> None:
-    settings = {"REDIS_URL": refused_url().replace("http", "redis"), "PROVIDER_PRIORITY_ORDER": "google"}
+    settings = {"REDIS_URL": NOBODY.replace("http", "redis"), "PROVIDER_PRIORITY_ORDER": "google"}
     async with scene(tmp_path, **settings) as stage, looking_at(stage.process, chromium) as looked:
         await stage.open_circuit()
         page = await looked.opened()
@@ -189,7 +189,7 @@ async def test_money_that_was_spent_is_never_shown_as_zero(stage: Scene, seen: S
 
 
 async def test_what_else_is_missing_is_told_in_a_sentence_each(tmp_path: Path, chromium: Browser) -> None:
-    away = refused_url().removeprefix("http://")
+    away = NOBODY.removeprefix("http://")
     trouble = {"REDIS_URL": f"redis://{away}/0", "KAFKA_BOOTSTRAP_SERVERS": away, "COST_LIMIT_USD_PER_DAY": "0.00001"}
     async with scene(tmp_path, **trouble) as stage, looking_at(stage.process, chromium) as looked:
         page = await looked.opened()

@@ -86,14 +86,6 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-@contextmanager
-def absent() -> Iterator[str]:
-    """An address at which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-
-
 def values(attributes: Any) -> dict[str, str]:
     """What attributes of OTLP say, as text."""
     return {one.key: _text(one) for one in attributes}

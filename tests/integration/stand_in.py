@@ -18,6 +18,7 @@ import orjson
 
 CHUNK = b"x" * 65_536
 DRIP_S = 0.02
+NOBODY = "http://127.0.0.1:9"  # listens there: the port is given to no process that asks for any
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 Play = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -111,13 +112,6 @@ async def standing_in(*script: Act, tls: ssl.SSLContext | None = None) -> AsyncI
         server.close()
         await stand_in.stop()
         await server.wait_closed()
-
-
-def refused_url() -> str:
-    """An address at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
 # --- Answers ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from tests.integration.dialects import ANTHROPIC, OPENAI, UPSTREAM, Dialect
 from tests.integration.pointed_service import Fault, every_provider, running, serving
 from tests.integration.stand_in import (
+    NOBODY,
     answer,
     cut_off,
     dripping,
@@ -19,7 +20,6 @@ from tests.integration.stand_in import (
     flood,
     hanging,
     kept_open,
-    refused_url,
     reset,
     standing_in,
 )
@@ -65,7 +65,7 @@ async def test_a_reset_amid_the_answer_is_repeated(dialect: Dialect) -> None:
 
 @every_provider
 async def test_nobody_at_the_address_is_told_after_three_attempts(dialect: Dialect) -> None:
-    async with running(**dialect.variables(refused_url())) as service:
+    async with running(**dialect.variables(NOBODY)) as service:
         (await service.judges(dialect)).refusal(503, "CONNECTION_ERROR")
     assert len(service.naps) == 2
 

@@ -29,7 +29,7 @@ from tests.integration.dialects import (
 )
 from tests.integration.pointed_service import every_provider, running, serving
 from tests.integration.service_process import prefixed, service
-from tests.integration.stand_in import Act, Captured, answer, hanging, refused_url, standing_in
+from tests.integration.stand_in import NOBODY, Act, Captured, answer, hanging, standing_in
 
 pytestmark = pytest.mark.untraced
 
@@ -380,7 +380,7 @@ async def test_a_look_up_tells_how_the_provider_is(dialect: Dialect, name: str) 
 
 @every_provider
 async def test_a_look_up_says_that_nobody_is_at_the_address(dialect: Dialect) -> None:
-    async with running(**dialect.variables(refused_url())) as asking:
+    async with running(**dialect.variables(NOBODY)) as asking:
         told = (await asking.tries(dialect.name)).json()
     assert told["success"] is False
     assert "could not be reached" in told["message"]

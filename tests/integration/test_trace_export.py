@@ -1,15 +1,16 @@
 """Spans of a real process on a real wire, and collectors that are unwell: those cost no answer and no exit."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import orjson
 import pytest
 
 from config import VERSION
-from tests.integration.collector import Collector, absent, collecting, refusing, silent, values
+from tests.integration.collector import Collector, collecting, refusing, silent, values
 from tests.integration.service_process import COMPARISON, QUESTION, ServiceProcess, mocked, service, wait_until
+from tests.integration.stand_in import NOBODY
 
 REQUEST = "POST /api/v1/comparison"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -82,7 +83,9 @@ def test_what_waits_at_the_end_is_sent_before_the_process_exits(tmp_path: Path) 
     assert arrived(collector)
 
 
-@pytest.mark.parametrize("unwell", [absent, silent, refusing])
+@pytest.mark.parametrize(
+    "unwell", [lambda: nullcontext(NOBODY), silent, refusing], ids=["absent", "silent", "refusing"]
+)
 def test_a_collector_that_is_unwell_costs_no_answer_no_exit_and_few_lines(
     unwell: Callable[[], AbstractContextManager[str]], tmp_path: Path
 ) -> None:
