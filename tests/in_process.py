@@ -21,6 +21,14 @@ from tests.virtual_time import VirtualTime
 EXAMPLE = Path(__file__).parents[1] / "examples" / "comparison.json"
 
 
+def settings_of(**variables: str) -> Settings:
+    """Read the settings from these variables, which are named without our prefix."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in prefixed(**variables).items():
+            environment.setenv(name, value)
+        return Settings.from_environment()
+
+
 class Ask(Protocol):
     """Sends a comparison and returns the status, None when there was no answer.
 
@@ -66,10 +74,7 @@ async def in_process(
     only = OneAnswer(status, orjson.dumps(dialect.good()) if answer is None else answer, delay_s)
     variables = {**dialect.variables(url or "http://provider"), "ENVIRONMENT": "production", **settings}
     instead = (VirtualTime(),) if url else (VirtualTime(), in_place_of(Transport, only))
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in prefixed(**variables).items():
-            environment.setenv(name, value)
-        app = create_app(Settings.from_environment(), *instead)
+    app = create_app(settings_of(**variables), *instead)
     async with app.test_app():
 
         async def ask(body: bytes, *, leaves_after: int | None = None) -> int | None:

@@ -13,12 +13,12 @@ from quart import Response
 from quart.typing import TestClientProtocol as Client
 
 from api_models import JsonObject
-from config import Settings
 from startup_setup import create_app
 from tests.fakes import Clock
+from tests.in_process import settings_of
 from tests.integration.described_client import hold_to_the_document, lower_case
 from tests.integration.dialects import CANARIES, DIALECTS, QUESTION, Dialect
-from tests.integration.service_process import COMPARISON, Answer, prefixed
+from tests.integration.service_process import COMPARISON, Answer
 from tests.integration.stand_in import Act, StandIn, standing_in
 from tests.virtual_time import VirtualTime
 
@@ -96,12 +96,8 @@ async def running(*parts: Provider, **variables: str) -> AsyncIterator[Service]:
 
     parts: replace some of its own.
     """
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in prefixed(**variables).items():
-            environment.setenv(name, value)
-        settings = Settings.from_environment()
     time = VirtualTime()
-    async with hold_to_the_document(create_app(settings, time, *parts)).test_app() as app:
+    async with hold_to_the_document(create_app(settings_of(**variables), time, *parts)).test_app() as app:
         yield Service(client=app.test_client(), naps=time.waiting.naps, clock=time.now)
 
 

@@ -31,6 +31,7 @@ from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from metrics import Metrics
 from startup_setup import create_app
 from tests.fakes import query, sample
+from tests.in_process import settings_of
 from tests.integration.dialects import DIALECTS
 from tests.integration.service_process import prefixed
 from tests.monitoring_files import RUNBOOK
@@ -55,9 +56,9 @@ def wanted() -> list[type]:
     return [*ELSEWHERE, *(getattr(protocols, name) for name in sorted(by_handlers - named))]
 
 
-def everything(folder: Path) -> dict[str, str]:
-    """Variables with which every part of the service is in use."""
-    return prefixed(
+def everything(folder: Path, **more: str) -> Settings:
+    """With which every part of the service is in use."""
+    return settings_of(
         USE_MOCK_LLM="true",
         REDIS_URL="redis://nowhere.invalid",
         KAFKA_BOOTSTRAP_SERVERS="nowhere.invalid:9092",
@@ -67,13 +68,12 @@ def everything(folder: Path) -> dict[str, str]:
         EVENT_SPOOL_PATH=str(folder / "spool.sqlite"),
         OTLP_ENDPOINT="http://nowhere.invalid",
         ADMIN_API_KEY="an-administrator-s-key-of-some-length",
+        **more,
     )
 
 
-async def test_nothing_waits_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in everything(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    container = create_container(Settings.from_environment())
+async def test_nothing_waits_while_it_is_made(tmp_path: Path) -> None:
+    container = create_container(everything(tmp_path))
     for kind in wanted():
         making: Coroutine[Any, Any, object] = container.get(kind)
         with pytest.raises(StopIteration):  # the end of a coroutine that never gave way
@@ -82,9 +82,7 @@ async def test_nothing_waits_while_it_is_made(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_every_setting_is_read_by_what_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in everything(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    settings = Settings.from_environment()
+    settings = everything(tmp_path)
     read: set[tuple[type, str]] = set()
     attribute = Group.__getattribute__
 
@@ -108,11 +106,9 @@ async def test_every_setting_is_read_by_what_is_made(tmp_path: Path, monkeypatch
 async def test_every_degraded_mode_is_asked_for_when_it_is_scraped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in everything(tmp_path).items():
-        monkeypatch.setenv(name, value)
     asked = list[Gauge]()
     monkeypatch.setattr(Gauge, "set_function", lambda gauge, _: asked.append(gauge))
-    container = create_container(Settings.from_environment())
+    container = create_container(everything(tmp_path))
     for kind in wanted():
         await container.get(kind)
     gauges = (await container.get(Metrics)).degraded_mode
@@ -127,34 +123,28 @@ async def test_every_provider_has_a_judge_and_every_vendor_s_dialect_its_place_i
     assert {dialect.name for dialect in DIALECTS} == set(ProviderName) - {ProviderName.MOCK}
 
 
-async def test_prices_are_those_of_the_address_at_which_a_provider_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_prices_are_those_of_the_address_at_which_a_provider_is_asked() -> None:
     prices = {}
     for region in ("", "eu."):
-        monkeypatch.setenv(f"{PREFIX}OPENAI_BASE_URL", f"https://{region}api.openai.com/v1")
-        container = create_container(Settings.from_environment())
+        container = create_container(settings_of(OPENAI_BASE_URL=f"https://{region}api.openai.com/v1"))
         prices[region] = (await container.get(protocols.PricesProtocol)).rates(ProviderName.OPENAI, "gpt-6-luna")
         await container.close()
     assert prices["eu."] != prices[""]
 
 
-async def test_a_question_names_the_address_at_which_its_judge_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_question_names_the_address_at_which_its_judge_is_asked() -> None:
     """Replicas that ask different servers for the same model share one Redis, but no answers."""
-    for dialect in DIALECTS:
-        monkeypatch.setenv(f"{PREFIX}{dialect.group}_BASE_URL", f"http://{dialect.name}{dialect.base}")
-    container = create_container(Settings.from_environment())
+    addresses = {f"{each.group}_BASE_URL": f"http://{each.name}{each.base}" for each in DIALECTS}
+    container = create_container(settings_of(**addresses))
     builder = await container.get(protocols.LLMRequestBuilderProtocol)
     choices = [protocols.Choice(provider=dialect.name) for dialect in DIALECTS]
     built = builder.build(query(), choices, (await container.get(protocols.RuntimeSettingsProtocol)).current())
-    assert [request.base_url for request, _ in built] == [f"http://{each.name}{each.base}" for each in DIALECTS]
+    assert [request.base_url for request, _ in built] == [*addresses.values()]
     await container.close()
 
 
-async def test_the_runbook_says_what_is_missing_without_each_background_task(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in everything(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    container = create_container(Settings.from_environment())
+async def test_the_runbook_says_what_is_missing_without_each_background_task(tmp_path: Path) -> None:
+    container = create_container(everything(tmp_path))
     tasks = (await container.get(Supervisor))._works  # noqa: SLF001
     await container.close()
     paragraph = RUNBOOK.read_text().partition("### Background task down")[2].partition("###")[0]
@@ -167,11 +157,7 @@ async def test_what_the_background_tasks_of_a_fixed_rhythm_do_and_how_often(
 ) -> None:
     keys = tmp_path / "keys.json"
     keys.write_text(f'{{"one": ["{"ab" * 32}"]}}')
-    for name, value in {
-        **everything(tmp_path),
-        **prefixed(AUTH_MODE="api_key", CALLER_API_KEYS_FILE=str(keys)),
-    }.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(f"{PREFIX}CALLER_API_KEYS_FILE", str(keys))
     taken: list[object] = []
 
     async def pause(seconds: float) -> None:
@@ -193,7 +179,7 @@ async def test_what_the_background_tasks_of_a_fixed_rhythm_do_and_how_often(
     step(KeysFile, "reload")
     step(EventPublisherImpl, "publish_usage")
     monkeypatch.setattr(asyncio, "sleep", pause)
-    container = create_container(Settings.from_environment())
+    container = create_container(everything(tmp_path, AUTH_MODE="api_key"))
     tasks = (await container.get(Supervisor))._works  # noqa: SLF001
     done: dict[str, list[object]] = {}
     for name in ("bookkeeper", "usage_analytics", "steering", "caller_keys", "loop_lag"):
@@ -236,19 +222,14 @@ async def test_what_operators_have_changed_is_in_force_before_the_first_request(
         assert done == ["RuntimeSettingsImpl", "CircuitSteeringImpl", "the background tasks"]
 
 
-async def digest(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
-    with monkeypatch.context() as environment:
-        for name, value in prefixed(**settings).items():
-            environment.setenv(name, value)
-        container = create_container(Settings.from_environment())
+async def digest(**settings: str) -> str:
+    container = create_container(settings_of(**settings))
     shown = (await container.get(Metrics)).exposition("text/plain")[0].decode()
     await container.close()
     return shown.partition('llm_provider_config_info{digest="')[2].partition('"')[0]
 
 
-async def test_replicas_on_one_host_show_one_digest_and_another_setting_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_replicas_on_one_host_show_one_digest_and_another_setting_shows(tmp_path: Path) -> None:
     replicas = [
         {
             "HOST": f"127.0.0.{port}",
@@ -258,13 +239,13 @@ async def test_replicas_on_one_host_show_one_digest_and_another_setting_shows(
         }
         for port in (81, 82)
     ]
-    one, two = [await digest(monkeypatch, **settings) for settings in replicas]
+    one, two = [await digest(**settings) for settings in replicas]
     assert one == two
-    assert one != await digest(monkeypatch, **replicas[0], LLM_CACHE_TTL="60")
+    assert one != await digest(**replicas[0], LLM_CACHE_TTL="60")
 
 
 async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = prefixed(
+    settings = settings_of(
         CIRCUIT_BREAKER_ENABLED="false",
         LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD="2",
         LLM_CIRCUIT_BREAKER_RECOVERY_TIMEOUT="3",
@@ -277,8 +258,6 @@ async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch
         KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT="9",
         KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD="10",
     )
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
     providers: dict[ProviderName, tuple[CircuitRules, int, int]] = {}
     kafka: list[tuple[CircuitRules, CircuitBreaker]] = []
 
@@ -293,7 +272,7 @@ async def test_the_circuits_go_by_their_settings(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(di, "guards_of", guards)
     monkeypatch.setattr(di, "CircuitBreaker", circuit)
-    container = create_container(Settings.from_environment())
+    container = create_container(settings)
     for kind in (protocols.LLMProviderSelectorProtocol, Outbox):
         await container.get(kind)
     metrics = await container.get(Metrics)
