@@ -1,6 +1,7 @@
 """Money is put aside before a call and settled after it: limits, what is charged, what is left and shown."""
 
 from datetime import UTC, datetime
+from math import inf
 from unittest.mock import patch
 
 import pytest
@@ -172,28 +173,20 @@ async def test_without_redis_each_replica_keeps_to_its_part() -> None:
     assert sum(one is not None for one in taken) == 10
 
 
-async def test_a_budget_that_is_not_shared_any_more_is_told_once_and_so_is_its_return() -> None:
+async def test_a_budget_that_is_not_shared_any_more_is_a_degraded_mode_told_once_and_so_is_its_return() -> None:
     fleet = Fleet(day=1.0)
-    limited = fleet.budgets[0]
+    limited = fleet.budgets[-1]  # whose gauges are shown
     shown = []
     with capture_logs() as lines:
         for fleet.store.away in (False, False, True, True, False, False):
             await limited.refresh()
-            shown.append(limited.is_local)
-    assert shown == [False, False, True, True, False, False]
+            mode = sample(fleet.metrics, "llm_provider_degraded_mode", mode="budget_local")
+            shown.append((limited.is_local, mode))
+    assert shown == [(is_local, float(is_local)) for is_local in (False, False, True, True, False, False)]
     assert lines == [
         {"event": "budget_local", "log_level": "warning", "replicas": 2},
         {"event": "budget_shared", "log_level": "info"},
     ]
-
-
-async def test_a_budget_that_is_not_shared_is_a_degraded_mode() -> None:
-    fleet = Fleet(day=1.0, size=1)
-    await fleet.budgets[0].refresh()
-    assert sample(fleet.metrics, "llm_provider_degraded_mode", mode="budget_local") == 0.0
-    fleet.store.away = True
-    await fleet.budgets[0].refresh()
-    assert sample(fleet.metrics, "llm_provider_degraded_mode", mode="budget_local") == 1.0
 
 
 @pytest.mark.parametrize(("day", "shared"), [(None, True), (1.0, False)])
@@ -214,14 +207,6 @@ def test_every_reason_of_a_refusal_is_shown_before_the_first() -> None:
         assert sample(metrics, "llm_provider_cost_limit_refusals_total", reason=reason) == 0.0
 
 
-async def test_what_is_left_is_shown() -> None:
-    fleet = Fleet(day=1.0)
-    assert sample(fleet.metrics, "llm_provider_budget_left_dollars", period="month") == float("inf")
-    assert await fleet.buys(1, 0.25)
-    await fleet.buys(0, 0.25)
-    assert fleet.budgets[0].left_usd(0) == pytest.approx(0.5)
-
-
 async def test_while_redis_is_away_a_replica_may_still_put_aside_its_part() -> None:
     fleet = Fleet(day=1.0, size=4)
     await fleet.budgets[3].refresh()
@@ -240,14 +225,18 @@ def test_a_replica_that_is_alone_measures_what_is_left_by_its_own_part(limit_usd
     assert sample(metrics, "llm_provider_budget_left_ratio", period="day") == left
 
 
-async def test_what_is_left_is_also_shown_as_a_part_of_the_limit() -> None:
+async def test_what_is_left_is_shown_also_as_a_part_of_the_limit() -> None:
     fleet = Fleet(day=1.0)
     assert await fleet.buys(1, 0.25)
     await fleet.buys(0, 0.25)
+    assert fleet.budgets[0].left_usd(0) == pytest.approx(0.5)
     await fleet.budgets[1].refresh()
 
-    ratios = [sample(fleet.metrics, "llm_provider_budget_left_ratio", period=period) for period in ("day", "month")]
-    assert ratios == [pytest.approx(0.5), 1.0]
+    shown = {
+        measure: [sample(fleet.metrics, f"llm_provider_budget_left_{measure}", period=one) for one in ("day", "month")]
+        for measure in ("dollars", "ratio")
+    }
+    assert shown == {"dollars": [pytest.approx(0.5), inf], "ratio": [pytest.approx(0.5), 1.0]}
 
 
 async def test_spending_is_told_for_the_fleet_once_it_was_heard() -> None:

@@ -159,18 +159,13 @@ def test_a_bare_name_precedes_the_file_of_another_one(monkeypatch: pytest.Monkey
     assert Settings.from_environment().google.api_key == SecretStr("bare")
 
 
-@pytest.mark.parametrize(
-    "text", ["[::1]:9093,kafka-1:9092", "[::1]:9093, kafka-1:9092", '["[::1]:9093", "kafka-1:9092"]']
-)
-def test_kafka_s_servers_are_a_list(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS", text)
-    assert Settings.from_environment().events.kafka_servers == ("[::1]:9093", "kafka-1:9092")
-
-
-@pytest.mark.parametrize("text", ["openai, google", '["openai", "google"]', "openai,google,"])
-def test_a_list_is_comma_separated_or_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}PROVIDER_PRIORITY_ORDER", text)
-    assert Settings.from_environment().selection.priority_order == (ProviderName.OPENAI, ProviderName.GOOGLE)
+@pytest.mark.parametrize("form", ["{},{}", "{}, {}", "{},{},", '["{}", "{}"]'])
+def test_a_list_is_comma_separated_or_json(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS", form.format("[::1]:9093", "kafka-1:9092"))
+    monkeypatch.setenv(f"{PREFIX}PROVIDER_PRIORITY_ORDER", form.format("openai", "google"))
+    settings = Settings.from_environment()
+    assert settings.events.kafka_servers == ("[::1]:9093", "kafka-1:9092")
+    assert settings.selection.priority_order == (ProviderName.OPENAI, ProviderName.GOOGLE)
 
 
 def test_who_has_a_key_or_a_url_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +184,6 @@ def test_a_misspelt_variable_is_refused_with_a_guess(misspelt: str, meant: str, 
     ("name", "value"),
     [
         ("PORT", CANARY),
-        ("PORT", "0"),
         ("USE_MOCK_LLM", CANARY),
         ("LOCAL_CACHE_SIZE_MB", "1.5"),
         ("MOCK_ERROR_RATE", f"0.{CANARY}"),
@@ -352,9 +346,11 @@ def test_all_that_is_wrong_is_told_in_one_message(refused: Refused, tmp_path: Pa
 
 
 def test_no_rendering_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY, CANARY)
+    for name in (KEY, "LLM_ADMIN_API_KEY", f"{PREFIX}KAFKA_SASL_PASSWORD"):
+        monkeypatch.setenv(name, CANARY)
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", f"redis://:{CANARY}@localhost")
     settings = Settings.from_environment()
-    assert CANARY not in repr(settings) + str(settings) + settings.model_dump_json()
+    assert CANARY not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 def test_no_variable_is_claimed_twice() -> None:
