@@ -69,6 +69,12 @@ class _Metadata(ClusterMetadata):  # type: ignore[misc]  # likewise
 client.ClusterMetadata = _Metadata  # where aiokafka looks it up as well
 
 
+class _Batches(set[Any]):
+    """What was sent. A batch that fails while it waits to be sent again is not in it, but removed all the same."""
+
+    remove = set.discard
+
+
 async def stop(producer: AIOKafkaProducer) -> None:
     """Stop a producer. With the brokers down it would wait forever, so after a timeout its messages are failed.
 
@@ -78,7 +84,9 @@ async def stop(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await asyncio.shield(stopping := asyncio.ensure_future(producer.stop()))
     except (TimeoutError, asyncio.CancelledError) as interruption:
-        producer._message_accumulator.fail_all(KafkaError())  # noqa: SLF001  see above
+        accumulator = producer._message_accumulator  # noqa: SLF001  see above
+        accumulator._pending_batches = _Batches(accumulator._pending_batches)  # noqa: SLF001  likewise
+        accumulator.fail_all(KafkaError())
         producer._sender.sender_task and producer._sender.sender_task.cancel()  # noqa: SLF001  likewise
         ends = [stopping, asyncio.ensure_future(producer.client.close())]
         await asyncio.wait(ends, timeout=CLOSE_TIMEOUT_S)

@@ -247,6 +247,25 @@ async def test_a_connection_to_a_broker_that_reads_nothing_is_closed_at_once(mon
             await connection.close()
 
 
+async def test_closing_while_messages_wait_to_be_sent_again_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["message"]))
+    monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 0.3)
+    for wait_s in (0.05, 0.2, 0.4):
+        with mock_cluster() as cluster:
+            cluster.create(TOPIC)
+            ours = link(cluster.servers)
+            await ours.open()
+            await (await ours.post(message(miss(1))))
+            cluster.go_down()
+            held = [await ours.post(message(miss(number))) for number in range(10)]
+            await asyncio.sleep(wait_s)
+            await ours.close()
+            await asyncio.sleep(0.5)
+            assert all(future.exception() for future in held)
+    assert errors == []
+
+
 async def test_a_connection_that_never_closes_does_not_hold_up_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AIOKafkaProducer, "start", AsyncMock())
     monkeypatch.setattr(AIOKafkaClient, "close", lambda _: asyncio.Event().wait())
