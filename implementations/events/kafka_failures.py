@@ -1,4 +1,4 @@
-"""The failures of the link to Kafka, in four classes, and the one table that maps aiokafka's exceptions to them."""
+"""The failures of the link to Kafka, in five classes, and the one table that maps aiokafka's exceptions to them."""
 
 import ssl
 from typing import ClassVar
@@ -8,6 +8,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
     ClusterAuthorizationFailedError,
     IllegalSaslStateError,
     InvalidTopicError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     RecordTooLargeError,
@@ -29,7 +30,7 @@ REFUSES_US = (
 )
 
 
-class LinkFailure(Exception):  # noqa: N818  its four subclasses have telling names
+class LinkFailure(Exception):  # noqa: N818  its subclasses have telling names
     """A failure of aiokafka. reason: the name of its exception, whose text may quote what is not for a log.
 
     waits_for: what events wait for until an operator mends it, None for what passes by itself.
@@ -62,10 +63,15 @@ class LinkDown(LinkFailure):
     """Any other failure."""
 
 
+class Unanswered(LinkDown):
+    """No broker answered in time; what it holds from earlier may still be acknowledged."""
+
+
 TABLE: tuple[tuple[tuple[type[BaseException], ...], type[LinkFailure]], ...] = (
     ((MessageSizeTooLargeError, RecordTooLargeError, RecordListTooLargeError), TooLarge),
     ((UnknownTopicOrPartitionError, InvalidTopicError), TopicMissing),
     ((TopicAuthorizationFailedError, *REFUSES_US), Forbidden),
+    ((TimeoutError, KafkaTimeoutError), Unanswered),
 )
 
 

@@ -9,7 +9,8 @@ import asyncio
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no py.typed
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # likewise
 
-from implementations.events.kafka_failures import LinkDown, TopicMissing, link_failure
+from api_models import ProcessingEvent
+from implementations.events.kafka_failures import LinkDown, TopicMissing, Unanswered, link_failure
 from implementations.events.kafka_repairs import FailureHandler, stop
 from implementations.events.kafka_security import Security
 from implementations.events.message import Message
@@ -18,6 +19,7 @@ REQUEST_TIMEOUT_MS = 5000
 RETRY_BACKOFF_MS = 250
 OPEN_TIMEOUT_S = 10.0
 POST_TIMEOUT_S = 10.0
+TOPICS = tuple(event.topic for event in ProcessingEvent)
 
 
 class KafkaLink:
@@ -51,6 +53,7 @@ class KafkaLink:
         except BaseException:  # a cancelled start leaves tasks and sockets behind as well
             await stop(producer)
             raise
+        producer.client.set_topics(TOPICS)  # else the first one that is missing would be all that it asks about
         self._producer = producer
 
     async def post(self, message: Message) -> asyncio.Future[None]:
@@ -69,7 +72,7 @@ class KafkaLink:
         except (KafkaError, OSError, TimeoutError) as error:
             failure = link_failure(error)
             if isinstance(failure, TopicMissing) and not await _is_answered(producer):
-                failure = LinkDown(failure.reason)  # no broker answers, so the topic may exist
+                failure = Unanswered(failure.reason)  # the topic may exist
             raise failure from None
         return posted
 

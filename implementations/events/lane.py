@@ -8,7 +8,7 @@ import structlog
 from api_models import EventDropReason, ProcessingEvent
 from implementations.events.connection import Backoff, KafkaConnection, Session
 from implementations.events.event_queue import EventQueue
-from implementations.events.kafka_failures import LinkDown, LinkFailure, TooLarge, link_failure
+from implementations.events.kafka_failures import LinkDown, LinkFailure, TooLarge, Unanswered, link_failure
 from implementations.events.message import Message
 from implementations.resilience.circuit_breaker import Permit
 from protocols import ClockProtocol, SleepProtocol
@@ -197,7 +197,10 @@ class Lane:
         return failures[0] if failures else None
 
     def _broken(self, failure: LinkFailure, session: Session, held: Permit | None) -> None:
-        """Replace a producer that reported a failure: its sequence has a gap. Acts once per session."""
+        """Replace a producer that reported a failure: its sequence has a gap. Acts once per session.
+
+        One that took nothing because no broker answered keeps what it has from other topics, like any that hangs.
+        """
         if session.broken.is_set():
             if held is not None:
                 held.ignored()
@@ -206,7 +209,8 @@ class Lane:
             self._connection.failed(held, failure.reason)
         elif held is not None:
             held.ignored()
-        session.broken.set()
+        if not isinstance(failure, Unanswered):
+            session.broken.set()
 
 
 def _is_acknowledged(future: asyncio.Future[None]) -> bool:

@@ -102,6 +102,26 @@ def test_a_connection_that_was_reset_is_no_failure_of_the_producer(monkeypatch: 
     uvloop.run(asyncio.wait_for(post(), 30))
 
 
+async def test_a_topic_that_is_missing_is_not_all_that_is_asked_about(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' leaders would be forgotten, and what waits for them would fail."""
+    kafka.create(TOPIC)
+    asked: list[set[str]] = []
+    look_up = AIOKafkaClient._metadata_update  # noqa: SLF001  each is a request
+
+    async def noted(client: Any, cluster: Any, topics: set[str]) -> Any:
+        asked.append(set(topics))
+        return await look_up(client, cluster, topics)
+
+    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", noted)
+    ours = link(kafka.servers)
+    await ours.open()
+    await (await ours.post(message(miss(1))))
+    await ours.close()
+    assert asked == [set(kafka_link.TOPICS)]
+
+
 async def test_a_partition_without_a_leader_is_waited_for_and_metadata_seldom_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

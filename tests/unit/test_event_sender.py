@@ -11,9 +11,9 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 
 from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
 from implementations.events.connection import Backoff
-from implementations.events.kafka_failures import LinkDown, TooLarge, TopicMissing
+from implementations.events.kafka_failures import LinkDown, TooLarge, TopicMissing, Unanswered
 from implementations.events.message import TRUNCATED, Message
-from tests.fakes import CORRELATION_ID, begun, settle
+from tests.fakes import CORRELATION_ID, Timeline, begun, settle
 from tests.kafka_fakes import FakeLink, Harness, keys, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
@@ -127,6 +127,23 @@ async def test_a_hang_of_minutes_gets_a_fresh_producer() -> None:
 
     assert harness.link.delivered_keys()[-2:] == keys([1, 2])
     assert harness.link.opened > 1
+
+
+async def test_a_topic_of_which_no_broker_tells_replaces_no_producer_that_holds_others() -> None:
+    time = Timeline()
+    harness = Harness(time=time)
+    harness.link.refusals[HIT.event] = Unanswered("TimeoutError")
+    harness.link.unacknowledged.add(MISS)
+    harness.publish(miss(1), HIT)
+    async with running(harness):
+        await time.pass_until(1060.0)
+        assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
+        harness.link.refusals.clear()
+        harness.link.acknowledge()
+        await time.pass_until(1090.0)
+        assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
+    assert [posted.event for posted in harness.link.posts] == [MISS, HIT.event]
+    assert harness.link.opened == 1
 
 
 async def test_a_session_that_broke_while_the_circuit_was_open_is_not_sent_through() -> None:

@@ -14,7 +14,15 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 from api_models import CacheMiss, DependencyStatus
 from config import MIB, PREFIX, Settings
 from di import create_container
-from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge, TopicMissing, link_failure
+from implementations.events.kafka_failures import (
+    Forbidden,
+    LinkDown,
+    LinkFailure,
+    TooLarge,
+    TopicMissing,
+    Unanswered,
+    link_failure,
+)
 from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol
@@ -83,9 +91,9 @@ async def test_without_kafka_nothing_waits(variables: dict[str, str], monkeypatc
         (SaslAuthenticationFailed(), Forbidden),
         (NodeNotReadyError(), LinkDown),
         (OSError(), LinkDown),
-        (TimeoutError(), LinkDown),
+        (TimeoutError(), Unanswered),
     ],
 )
-def test_what_aiokafka_reports_has_one_of_four_meanings(error: BaseException, failure: type[LinkFailure]) -> None:
+def test_what_aiokafka_reports_has_one_of_five_meanings(error: BaseException, failure: type[LinkFailure]) -> None:
     found = link_failure(error)
     assert (type(found), found.reason) == (failure, type(error).__name__)
