@@ -737,6 +737,28 @@ SPACED = """
 """
 
 
+@pytest.mark.parametrize("path", ["", "docs"])
+async def test_whoever_lets_the_browser_write_larger_reads_everything_larger(
+    stage: Scene, seen: Seen, path: str
+) -> None:
+    await seen.page.goto(f"{seen.url}{path}")
+    await expect(seen.page.locator("#judges .state, #compare").first).to_be_visible()
+    if not path:
+        await unlock(seen.page)
+        await expect(seen.page.get_by_role("button", name="Clear…")).to_be_visible()
+    usual: list[float] = await seen.page.evaluate(SIZES)
+    browser = await seen.page.context.new_cdp_session(seen.page)
+    await browser.send("Page.setFontSizes", {"fontSizes": {"standard": 24}})
+    larger: list[float] = await seen.page.evaluate(SIZES)
+    assert min(after / before for before, after in zip(usual, larger, strict=True)) > 1.1
+    for width in (320, 768):
+        await seen.page.set_viewport_size({"width": width, "height": 800})
+        assert await seen.page.evaluate("document.documentElement.scrollWidth") == width
+
+
+SIZES = "[...document.body.querySelectorAll('*')].map(one => parseFloat(getComputedStyle(one).fontSize))"
+
+
 @quietly
 async def test_the_theme_follows_the_system_until_somebody_chooses(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
