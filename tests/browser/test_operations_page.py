@@ -97,6 +97,18 @@ async def test_the_lines_are_the_last_five_minutes_also_when_nobody_looked(stage
 
 
 @quietly
+async def test_the_lines_stay_in_their_frame_when_the_browser_s_clock_is_set_back(stage: Scene, seen: Seen) -> None:
+    await seen.page.add_init_script("const now = Date.now; window.aheadMs = 3600000; Date.now = () => now() + aheadMs")
+    page = await seen.opened()
+    await page.evaluate("window.aheadMs = 0")
+    for _ in range(2):  # the second is asked for when the first is drawn
+        async with page.expect_response("**/api/v1/operations"):
+            pass
+    line = await page.locator("#spark-money path:not(.area)").get_attribute("d")
+    assert max(float(x) for x in re.findall(r"[ML]([\d.]+) ", line or "")) == 150
+
+
+@quietly
 async def test_ages_are_right_also_after_the_service_s_clock_was_set(stage: Scene, seen: Seen) -> None:
     async def set_back(route: Route) -> None:
         response = await route.fetch()
