@@ -362,6 +362,27 @@ async def test_what_is_not_confirmed_is_not_done(stage: Scene, seen: Seen) -> No
 
 
 @quietly
+async def test_a_double_click_confirms_nothing(stage: Scene, seen: Seen) -> None:
+    await seen.page.set_viewport_size({"width": 390, "height": 700})
+    page = await seen.opened()
+    await unlock(page)
+    clear, confirm = page.get_by_role("button", name="Clear…"), page.locator("#confirm")
+    await clear.click()
+    place = await confirm.bounding_box()
+    assert place is not None
+    await page.keyboard.press("Escape")
+    await clear.evaluate("(one, y) => scrollBy(0, one.getBoundingClientRect().top - y)", place["y"])
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    assert await page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", [x, y]) == "clear"
+    await page.mouse.dblclick(x, y)
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    assert await page.evaluate("([x, y]) => document.elementFromPoint(x, y).id", [x, y]) == "confirm"
+    assert [request.url for request in seen.requests if request.method != "GET"] == []
+    await confirm.click()
+    await expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("Every kept answer is forgotten")
+
+
+@quietly
 async def test_the_key_is_shown_to_the_service_only_and_kept_in_no_storage(stage: Scene, seen: Seen) -> None:
     page = await seen.opened()
     await unlock(page)
