@@ -142,6 +142,11 @@ def test_no_figure_has_grafana_s_own_colours_which_are_red_from_80_on() -> None:
     assert [defaults for defaults in chosen if not {"mappings", "thresholds", "color"} & defaults.keys()] == []
 
 
+def test_a_figure_of_now_is_not_the_last_of_a_series_that_has_ended() -> None:
+    asked = [target for panel in PANELS if panel["type"] == "stat" for target in panel["targets"]]
+    assert {(target.get("instant"), target.get("range")) for target in asked} == {(True, False)}
+
+
 def test_panels_lie_side_by_side_without_gaps() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
