@@ -13,6 +13,8 @@ from implementations.wire.endpoint import Endpoint, bearer
 from implementations.wire.transport import Transport
 from protocols import FinishReason, PromptProtocol, ProviderReply, ProviderRequest
 
+LEAST_CUT_TOKENS = 512  # half of the smallest context in use, which is what Ollama cuts a prompt to
+
 
 class InternalProviderImpl:
     """Speaks chat completions as self-hosted servers do: `system` instructions, `max_tokens`."""
@@ -42,5 +44,8 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def _was_cut(prompt: PromptProtocol, usage: Usage) -> bool:
-    """Whether fewer tokens were read than the prompt has words: every word is at least one. Small cuts go unnoticed."""
-    return 0 < usage.prompt < len(prompt.system.split()) + len(prompt.user_text.split())
+    """Whether fewer tokens were read than the prompt has words: every word is at least one. Small cuts go unnoticed.
+
+    A still smaller count is none of the prompt: some servers leave out what they had cached.
+    """
+    return LEAST_CUT_TOKENS <= usage.prompt < len(prompt.system.split()) + len(prompt.user_text.split())

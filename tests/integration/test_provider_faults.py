@@ -213,20 +213,21 @@ async def test_what_the_token_limit_cut_off_is_asked_again_with_twice_the_room_a
 async def test_a_verdict_on_a_prompt_that_the_server_cut_does_not_count() -> None:
     """Ollama drops what its context does not hold, counts the tokens of the rest, and answers."""
     essay = "because " * 2051
-    async with serving(INTERNAL, *[answer(cut_to(tokens)) for tokens in (2051, 2500, 1)]) as (service, provider):
-        told = (await service.judges(INTERNAL, essay_a=essay)).refusal(422, "INVALID_REQUEST")
-        assert "cut the prompt" in told["details"]
-        assert (await service.judges(INTERNAL, essay_a=essay)).status == 200
-        (await service.judges(INTERNAL)).refusal(422, "INVALID_REQUEST")
-    assert len(provider.requests) == 3
-
-
-async def test_a_prompt_of_as_many_tokens_as_words_was_not_cut() -> None:
     async with serving(INTERNAL, answer(INTERNAL.good())) as (service, provider):
-        await service.judges(INTERNAL)
+        await service.judges(INTERNAL, essay_a=essay)
     words = sum(len(message["content"].split()) for message in provider.requests[0].json()["messages"])
-    async with serving(INTERNAL, *[answer(cut_to(tokens)) for tokens in (words, words - 1)]) as (service, _):
-        assert [(await service.judges(INTERNAL, replicate=index)).status for index in (0, 1)] == [200, 422]
+    async with serving(INTERNAL, *[answer(cut_to(tokens)) for tokens in (512, words - 1)]) as (service, provider):
+        for replicate in (0, 1):
+            told = (await service.judges(INTERNAL, essay_a=essay, replicate=replicate)).refusal(422, "INVALID_REQUEST")
+            assert "cut the prompt" in told["details"]
+    assert len(provider.requests) == 2
+
+
+@pytest.mark.parametrize("counted", [1, 511, 2500])
+async def test_a_count_of_whole_prompts_or_of_what_was_not_cached_is_no_cut(counted: int) -> None:
+    """mlx_lm and Ollama 0.30 left out of the count what they had cached: of a replicate nearly everything."""
+    async with serving(INTERNAL, answer(cut_to(counted))) as (service, _):
+        assert (await service.judges(INTERNAL, essay_a="because " * 2051)).status == 200
 
 
 def cut_to(tokens: int) -> JsonObject:
