@@ -2,6 +2,8 @@
 
 A question that was ranked before keeps its order: strategies would rank it differently a moment later, and the same
 question would be bought from one provider after another. Only for an answer that is not kept is it ranked anew.
+
+The swapped pair shares that order: a caller asks both to cancel the judge's position bias, which takes the same judge.
 """
 
 from collections import OrderedDict
@@ -37,7 +39,7 @@ class Ranking:
         strategy = settings.selection_strategy
         if strategy is SelectionStrategy.PRIORITY or not query.cache_use.writes:
             return self._ordered(names, query, settings)
-        texts = (query.system_prompt, query.user_prompt, query.essay_a, query.essay_b)
+        texts = (query.system_prompt, query.user_prompt, frozenset((query.essay_a, query.essay_b)))
         question = hash((strategy, *names, *texts, query.replicate))
         order = self._orders.pop(question, None) or self._ordered(names, query, settings)
         self._orders[question] = order

@@ -159,6 +159,17 @@ def test_the_same_question_keeps_its_order_whatever_happens_meanwhile(strategy: 
     assert harness.order_of(strategy) == first
 
 
+@pytest.mark.parametrize("strategy", SelectionStrategy)
+def test_a_pair_and_the_swapped_pair_go_to_the_same_judge(strategy: SelectionStrategy) -> None:
+    harness = Harness(dict.fromkeys(NAMES, rates(1.0, 1.0)))
+    for number in range(EXPLORATION_INTERVAL + 1):
+        one, other = f"essay {number}", f"another essay {number}"
+        first = harness.order_of(strategy, essay=one, essay_b=other)
+        harness.accounting.started(request(provider=first[0]))
+        harness.answered(first[1], within_s=0.1)
+        assert harness.order_of(strategy, essay=other, essay_b=one) == first
+
+
 @pytest.mark.parametrize("part", ["user_prompt", "system_prompt", "essay_a", "essay_b", "replicate"])
 def test_another_question_or_an_independent_judgement_takes_its_own_turn(part: str) -> None:
     ranking, settings = Harness().ranking, current_settings(selection_strategy=SelectionStrategy.ROUND_ROBIN)
