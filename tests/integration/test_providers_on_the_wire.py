@@ -230,6 +230,14 @@ async def test_a_route_to_gemini_is_given_no_enumerated_numbers() -> None:
 
 
 @every_provider
+async def test_the_judge_is_to_give_its_reasons_before_its_verdict(dialect: Dialect) -> None:
+    """A model writes the fields in the order in which the schema names them, and equal objects may differ in that."""
+    captured, _ = await asked(dialect)
+    named = re.findall(rb'"(justification|winner|confidence)":{', captured.body)
+    assert named == [b"justification", b"winner", b"confidence"]
+
+
+@every_provider
 async def test_the_same_question_is_the_same_bytes(dialect: Dialect) -> None:
     async with serving(dialect, answer(dialect.good())) as (asking, provider):
         for _ in range(2):
