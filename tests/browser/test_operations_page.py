@@ -264,6 +264,9 @@ async def test_with_the_key_a_circuit_is_held_open_and_reset(stage: Scene, seen:
         "anthropic is held closed in this replica until it is reset."
     )
     await expect(judge(page, "anthropic")).to_contain_text("circuit held closed", timeout=SOON_MS)
+    await expect(page.get_by_role("list", name="What is not well")).to_have_text(
+        "anthropic: circuit held closed: it must not stop."
+    )
 
 
 @quietly
