@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 3
+# What is set for other projects would hide the locked packages, install them elsewhere, or drop docstrings.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS PIP_PREFIX PIP_TARGET
 # A .venv whose Python is gone, or a newer one that finds no packages there, is made anew. One without a link to Python
 # is another system's, or another make is making it.
 $(shell test ! -L $(BIN)/python || $(BIN)/python -I -c 'import os, sysconfig as s; os.stat(s.get_path("purelib", vars={"base": ".venv"}))' 2> /dev/null || rm -rf .venv)
@@ -15,12 +17,13 @@ help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.13 …, for example, names another"; exit 1; }
+	@$(PYTHON) -c 'import sqlite3, ssl, sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer with sqlite3 and ssl is needed: make PYTHON=python3.13 …, for example, names another"; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "No .venv: if Python says that ensurepip or venv is missing, install your system's python3-venv"; exit 1; }
 
 # pip would compile what it installs on one core.
 define installed
-@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r $(1)
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes --no-deps --no-compile -r $(1) \
+	|| { echo "Not installed: pip tells above what it lacks; if that is pip itself, another make still makes .venv, or was killed: rm -rf .venv"; exit 1; }
 @$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 endef
 

@@ -17,7 +17,8 @@ MOCK, PORT, SEED = f"{PREFIX}USE_MOCK_LLM", f"{PREFIX}PORT", f"{PREFIX}MOCK_SEED
 
 @pytest.fixture(autouse=True)
 def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give each test a .env of its own."""
+    """Give each test a .env of its own, and the Makefile by a path without spaces."""
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
     monkeypatch.chdir(tmp_path)
     return tmp_path / ".env"
 
@@ -71,11 +72,7 @@ def test_a_venv_that_was_left_without_pip_is_not_taken_for_a_good_one(tmp_path: 
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\n[ "$2" = venv ] && mkdir -p .venv/bin && touch .venv/bin/python && exit 1\nexit 0\n')
     python.chmod(0o755)
-    made = subprocess.run(
-        ["make", "-f", ROOT / "Makefile", f"PYTHON={python}", ".venv/bin/python"],  # noqa: S607  found by its name
-        capture_output=True,
-        check=False,
-    )
+    made = subprocess.run(["make", "PYTHON=./python", ".venv/bin/python"], capture_output=True, check=False)  # noqa: S607  found by its name
     assert made.returncode == 2
     assert not (tmp_path / ".venv/bin/python").exists()
 
@@ -91,7 +88,7 @@ def test_a_venv_whose_python_is_gone_or_newer_is_made_anew(system: str | None, t
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\n[ "$2" = venv ] && mkdir -p .venv/bin && touch .venv/bin/python\nexit 0\n')
     python.chmod(0o755)
-    subprocess.run(["make", "-f", ROOT / "Makefile", f"PYTHON={python}", ".venv/bin/python"], check=True)  # noqa: S607  found by its name
+    subprocess.run(["make", "PYTHON=./python", ".venv/bin/python"], check=True)  # noqa: S607  found by its name
     assert found.is_file()
     assert not stamp.exists()
 
@@ -100,16 +97,58 @@ def test_a_venv_whose_python_is_gone_or_newer_is_made_anew(system: str | None, t
 def test_a_venv_in_which_python_is_not_yet_is_left_alone(made_so_far: str, tmp_path: Path) -> None:
     found = tmp_path / ".venv" / made_so_far
     found.mkdir(parents=True)
-    subprocess.run(["make", "-f", ROOT / "Makefile", "help"], check=True, capture_output=True)  # noqa: S607  found by its name
+    subprocess.run(["make", "help"], check=True, capture_output=True)  # noqa: S607  found by its name
     assert found.is_dir()
 
 
 def test_a_venv_outlives_an_environment_in_which_no_python_starts(tmp_path: Path) -> None:
     venv.create(tmp_path / ".venv")
     subprocess.run(
-        ["make", "-f", ROOT / "Makefile", "help"],  # noqa: S607  found by its name
+        ["make", "help"],  # noqa: S607  found by its name
         env={**os.environ, "PYTHONHOME": "/nowhere"},
         check=True,
         capture_output=True,
     )
     assert (tmp_path / ".venv").is_dir()
+
+
+@pytest.mark.parametrize("missing", ["_sqlite3", "_ssl"])
+def test_a_python_that_was_built_without_what_the_service_needs_is_refused(missing: str, tmp_path: Path) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('{missing}')\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH=. exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    refused = subprocess.run(
+        ["make", "PYTHON=./python", ".venv/bin/python"],  # noqa: S607  found by its name
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Python 3.11 or newer with sqlite3 and ssl is needed" in refused.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_packages_are_installed_here_whatever_other_projects_set(tmp_path: Path) -> None:
+    names = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_INDEX_URL")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\nenv\n')
+    python.chmod(0o755)
+    (tmp_path / "requirements.lock").touch()
+    told = subprocess.run(
+        ["make", ".venv/run.stamp"],  # noqa: S607  found by its name
+        env={**os.environ, **dict.fromkeys(names, "elsewhere")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {line for line in told.stdout.splitlines() if line.endswith("=elsewhere")} == {"PIP_INDEX_URL=elsewhere"}
+    assert " --no-user " in told.stdout
+
+
+def test_a_venv_without_pip_is_reported_with_the_way_out(tmp_path: Path) -> None:
+    venv.create(tmp_path / ".venv")
+    (tmp_path / "requirements.lock").touch()
+    failed = subprocess.run(["make", ".venv/run.stamp"], capture_output=True, text=True, check=False)  # noqa: S607  found by its name
+    assert failed.returncode == 2
+    assert "rm -rf .venv" in failed.stdout
