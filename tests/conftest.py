@@ -2,6 +2,9 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
@@ -28,3 +31,10 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith((PREFIX, "OTEL_")) or name in KNOWN or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """For a Unix socket, whose path may have at most 104 bytes; that of tmp_path has more on macOS."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder, "socket")

@@ -27,8 +27,8 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def speaking_to(path: Path, serve: Serve, *, at_once: int = 1) -> AsyncIterator[Connections]:
     """So many connections at a time, to a server in this process."""
-    async with await asyncio.start_unix_server(serve, path / "redis.sock"):
-        connections = Connections(f"unix://{path / 'redis.sock'}", connections=at_once)
+    async with await asyncio.start_unix_server(serve, path):
+        connections = Connections(f"unix://{path}", connections=at_once)
         try:
             yield connections
         finally:
@@ -41,7 +41,7 @@ async def told(reader: asyncio.StreamReader) -> bytes:
     return b"+" + command.rsplit(b"\r\n", 2)[1] + b"\r\n"
 
 
-async def test_a_reply_that_comes_too_late_is_nobody_s(tmp_path: Path) -> None:
+async def test_a_reply_that_comes_too_late_is_nobody_s(socket_path: Path) -> None:
     opened: list[asyncio.StreamWriter] = []
     first_came = asyncio.Event()
 
@@ -54,7 +54,7 @@ async def test_a_reply_that_comes_too_late_is_nobody_s(tmp_path: Path) -> None:
             writer.write(late + await told(reader))
         writer.close()
 
-    async with speaking_to(tmp_path, serve) as connections:
+    async with speaking_to(socket_path, serve) as connections:
         first = asyncio.create_task(connections.send(("GET", "first!")))
         await first_came.wait()
         first.cancel()
@@ -65,7 +65,7 @@ async def test_a_reply_that_comes_too_late_is_nobody_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b"+more than was asked\r\n"], ids=["closed", "unread"])
-async def test_a_connection_that_cannot_be_used_again_is_opened_anew(tmp_path: Path, rest: bytes) -> None:
+async def test_a_connection_that_cannot_be_used_again_is_opened_anew(socket_path: Path, rest: bytes) -> None:
     opened: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,7 +75,7 @@ async def test_a_connection_that_cannot_be_used_again_is_opened_anew(tmp_path: P
             await reader.read()
         writer.close()
 
-    async with speaking_to(tmp_path, serve) as connections:
+    async with speaking_to(socket_path, serve) as connections:
         turns: list[str] = []
         for name in ("first!", "second!"):
             assert await connections.send(("GET", name), on_turn=lambda: turns.append("turn")) == [name.encode()]
@@ -104,7 +104,7 @@ async def test_a_connection_that_was_reset_while_idle_is_opened_anew() -> None:
     assert len(opened) == 2
 
 
-async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(tmp_path: Path) -> None:
+async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(socket_path: Path) -> None:
     opened: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +114,7 @@ async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(tmp_pa
                 writer.write(await told(reader) + b"-WRONGTYPE\r\n")
         writer.close()
 
-    async with speaking_to(tmp_path, serve) as connections:
+    async with speaking_to(socket_path, serve) as connections:
         for name in ("first!", "second!"):
             answer, refusal = await connections.send(("GET", name), ("GET", "list"))
             assert answer == name.encode()
@@ -122,7 +122,7 @@ async def test_a_refusal_is_one_of_the_replies_and_the_connection_goes_on(tmp_pa
     assert len(opened) == 1
 
 
-async def test_what_one_connection_hears_of_a_replica_holds_for_all(tmp_path: Path) -> None:
+async def test_what_one_connection_hears_of_a_replica_holds_for_all(socket_path: Path) -> None:
     opened: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,7 +133,7 @@ async def test_what_one_connection_hears_of_a_replica_holds_for_all(tmp_path: Pa
                 writer.write(b"-READONLY\r\n" if word == b"+written!\r\n" else word)
         writer.close()
 
-    async with speaking_to(tmp_path, serve, at_once=2) as connections:
+    async with speaking_to(socket_path, serve, at_once=2) as connections:
         for count in (2, 4):
             await asyncio.gather(*(connections.send(("GET", f"{name}!")) for name in ("one", "other")))
             assert len(opened) == count
@@ -143,7 +143,7 @@ async def test_what_one_connection_hears_of_a_replica_holds_for_all(tmp_path: Pa
 
 
 async def test_a_redis_that_reads_nothing_delays_the_end_no_longer_than_it_may(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("implementations.shared_state.connections.CLOSE_S", 0.01)
     may_end = asyncio.Event()
@@ -152,7 +152,7 @@ async def test_a_redis_that_reads_nothing_delays_the_end_no_longer_than_it_may(
         await may_end.wait()
         writer.close()
 
-    async with speaking_to(tmp_path, serve) as connections:
+    async with speaking_to(socket_path, serve) as connections:
         sending = await begun(connections.send(("SET", "more than its buffers hold" * 1_000_000)))
         asyncio.get_running_loop().call_later(LONG_S, may_end.set)
         await connections.close()
@@ -163,7 +163,7 @@ async def test_a_redis_that_reads_nothing_delays_the_end_no_longer_than_it_may(
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_what_a_redis_that_hangs_did_not_take_in_time_is_never_sent(
-    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    socket_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """Else each such command would keep its socket and its value until Redis goes on."""
     value = b"x" * 16 * 1024 * 1024  # more than the system takes for a server that does not read
@@ -178,7 +178,7 @@ def test_what_a_redis_that_hangs_did_not_take_in_time_is_never_sent(
 
         asked, left = asyncio.Event(), asyncio.Event()
         received = asyncio.get_running_loop().create_future()
-        async with speaking_to(tmp_path, serve) as connections:
+        async with speaking_to(socket_path, serve) as connections:
             writing = asyncio.create_task(connections.send(("SET", "key", value)))
             await asyncio.wait_for(asked.wait(), LONG_S)
             writing.cancel()

@@ -119,16 +119,15 @@ async def test_a_look_up_that_nobody_waits_for_any_more_ends_in_silence(resolver
 
 
 async def test_a_unix_socket_has_no_name_and_is_asked_like_any_other_address(
-    tmp_path: Path, resolver: Resolver
+    socket_path: Path, resolver: Resolver
 ) -> None:
     async def redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):
             writer.write(b"+PONG\r\n")
         writer.close()
 
-    path = tmp_path / "redis.sock"
-    async with await asyncio.start_unix_server(redis, path):
-        connections = Connections(f"unix://{path}")
+    async with await asyncio.start_unix_server(redis, socket_path):
+        connections = Connections(f"unix://{socket_path}")
         assert await connections.send(("PING",)) == [b"PONG"]
         await connections.close()
     assert resolver.asked == 0
