@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.integration.linux import needs_linux
 from tests.integration.service_process import (
     COMPARISON,
     QUESTION,
@@ -28,6 +29,7 @@ MOST_OF_IT = 0.5  # a loop that spins always wants the processor, whatever it is
 FEW_LINES = 10
 
 
+@needs_linux
 def test_who_is_there_is_served_while_no_file_is_left_and_afterwards_everybody(tmp_path: Path) -> None:
     with service(tmp_path, mocked()) as running:
         number = running.process.pid

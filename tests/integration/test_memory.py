@@ -6,6 +6,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
+from tests.integration.linux import needs_linux
 from tests.integration.service_process import COMPARISON, Answer, ServiceProcess, mocked, service, wait_until
 
 MIB = 1024 * 1024
@@ -17,6 +18,7 @@ SLOW = 8  # of 2 MiB: all of the quarter that is there for bodies
 ALLOWED_MIB = 100  # beside what the idle service takes; all of them at once took 170
 
 
+@needs_linux
 def test_who_would_need_more_memory_than_is_left_is_told_to_come_again(tmp_path: Path) -> None:
     with service(tmp_path, mocked(MAX_REQUEST_MEMORY_MB=str(LIMIT_MIB), MOCK_LATENCY_MS="2000")) as running:
         idle_mib = _most_mib(running.process.pid)

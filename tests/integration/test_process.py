@@ -18,6 +18,7 @@ import pytest
 
 from config import MIB
 from tests.integration.dialects import ANTHROPIC, OPENAI, Dialect
+from tests.integration.linux import needs_linux
 from tests.integration.service_process import (
     COMPARISON,
     PREFIX,
@@ -114,6 +115,7 @@ def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_ser
         assert running.exit_code(within_s=5) == 0
 
 
+@needs_linux
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_heard_before_everything_is_imported(number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment(mocked()))
@@ -355,6 +357,7 @@ def test_no_text_of_a_caller_and_no_key_gets_into_logs_errors_or_metrics(tmp_pat
     assert "request_finished" in written
 
 
+@needs_linux
 def test_a_crash_leaves_no_image_of_the_memory_behind(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))  # as Docker does
@@ -526,6 +529,7 @@ def test_a_websocket_handshake_gets_an_http_error(tmp_path: Path, path: str, sta
     assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
 
 
+@needs_linux
 def test_names_that_hang_leave_threads_to_look_up_others(tmp_path: Path) -> None:
     unreachable = prefixed(**OPENAI.variables("http://localhost:9"), LLM_REQUEST_TIMEOUT="5")
     with service(tmp_path, unreachable) as running:
