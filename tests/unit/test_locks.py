@@ -13,6 +13,11 @@ LOCKS = {
     "requirements-dev.lock": {"default", "dev"},
     "requirements-bench.lock": {"bench"},
 }
+BUILT_FOR = {
+    "x86_64": r"any|manylinux(1|2014|_2_(\d|1\d|2[0-8]))_x86_64",
+    "aarch64": r"any|manylinux(2014|_2_(\d|1\d|2[0-8]))_aarch64",
+    "macOS": r"any|macosx_1[0-4]_\d+_(arm64|universal2)",
+}
 
 
 def exported(name: str) -> dict[tuple[str, str], set[str]]:
@@ -53,3 +58,27 @@ def test_what_the_benchmark_measures_beside_us_is_pinned_and_hashed() -> None:
     assert all("integrity" in package for name, package in node.items() if name)
     assert not [name for name, package in node.items() if "resolved" in package]
     assert "://" not in (peers / "litellm.lock").read_text()
+
+
+@pytest.mark.parametrize("minor", range(11, 15))
+@pytest.mark.parametrize("system", BUILT_FOR)
+def test_no_compiler_is_needed_where_the_readme_says_so(system: str, minor: int) -> None:
+    def is_built_for_it(file: dict[str, str]) -> bool:
+        name, _, kind = file["file"].rpartition(".")
+        if kind != "whl":
+            return False
+        python, abi, systems = name.split("-")[-3:]
+        oldest = 2 if abi == "abi3" else minor
+        usable = {"py3", *(f"cp3{version}" for version in range(oldest, minor + 1))}
+        return bool(usable & {*python.split(".")}) and any(
+            re.fullmatch(BUILT_FOR[system], one) for one in systems.split(".")
+        )
+
+    missing = [
+        package["name"]
+        for package in tomllib.loads((ROOT / "pdm.lock").read_text())["package"]
+        if {"default", "dev"} & {*package["groups"]}
+        and "sys_platform ==" not in package.get("marker", "")
+        and not any(map(is_built_for_it, package["files"]))
+    ]
+    assert missing == []
