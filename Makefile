@@ -23,7 +23,7 @@ $(BIN)/python:
 # pip would compile what it installs on one core.
 define installed
 @$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes --no-deps --no-compile -r $(1) \
-	|| { echo "Not installed: pip tells above what it lacks; if that is pip itself, another make still makes .venv, or was killed: rm -rf .venv"; exit 1; }
+	|| { echo "Not installed: \"from versions: none\" means that pip reaches no package index, \"No module named pip\" that another make is at work or was killed (rm -rf .venv)"; exit 1; }
 @$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 endef
 
