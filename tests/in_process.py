@@ -1,9 +1,9 @@
-"""The whole service without any socket: requests come in as ASGI messages, the provider's answer is always the same."""
+"""The whole service without any socket: requests come in as ASGI messages, a provider's answers are given."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,18 +39,18 @@ class Ask(Protocol):
         """Ask."""
 
 
-class OneAnswer(Transport):
+class TheseAnswers(Transport):
     """Never goes out."""
 
-    def __init__(self, status: int, body: bytes, delay_s: float) -> None:
+    def __init__(self, status: int, bodies: Sequence[bytes], delay_s: float) -> None:
         self._status = status
-        self._body = body
+        self._bodies = cycle(bodies)
         self._delay_s = delay_s
 
     async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> WireReply:
         """Let the others run meanwhile, as a real exchange would."""
         await asyncio.sleep(self._delay_s)
-        return WireReply(status=self._status, headers={}, body=self._body, received_at_s=0.0)
+        return WireReply(status=self._status, headers={}, body=next(self._bodies), received_at_s=0.0)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -61,17 +61,17 @@ async def in_process(
     dialect: Dialect,
     *,
     status: int = 200,
-    answer: bytes | None = None,
+    answers: Sequence[bytes] = (),
     delay_s: float = 0.0,
     url: str | None = None,
     **settings: str,
 ) -> AsyncIterator[Ask]:
     """Yields what sends a comparison. The dialect's provider is the only one.
 
-    status and answer: what it says, a good verdict unless told otherwise; delay_s: after how long. url: where it is
-    really looked for instead.
+    status and answers: what it says in turn, good verdicts unless told otherwise; delay_s: after how long. url: where
+    it is really looked for instead.
     """
-    only = OneAnswer(status, orjson.dumps(dialect.good()) if answer is None else answer, delay_s)
+    only = TheseAnswers(status, answers or [orjson.dumps(dialect.good())], delay_s)
     variables = {**dialect.variables(url or "http://provider"), "ENVIRONMENT": "production", **settings}
     instead = (VirtualTime(),) if url else (VirtualTime(), in_place_of(Transport, only))
     app = create_app(settings_of(**variables), *instead)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+import orjson
 import pytest
 
 from api import connection
@@ -28,6 +29,8 @@ Ask = Callable[[bytes], Awaitable[int | None]]
 WARM, COUNTED = 10, 5
 PASSES = frozenset({"loads", "dumps", "validate_python", "openssl_sha256"})  # in C: few calls, each over whole texts
 NO_VERDICT = b'{"choices":[{"message":{"content":"Both are fine."}}]}'
+CUT_SHORT = b'{"choices":[{"message":{"content":"Both"},"finish_reason":"length"}]}'
+GOOD = orjson.dumps(OPENAI.good())
 
 
 @dataclass(slots=True)
@@ -131,17 +134,24 @@ async def left_over(ask: Ask, body: Callable[[], bytes], *, status: int) -> floa
 
 
 @pytest.mark.parametrize(
-    ("said", "answer", "status"),
-    [(200, None, 200), (200, b"rubbish", 502), (200, NO_VERDICT, 502), (400, b"", 422), (503, b"", 503)],
+    ("said", "answers", "status"),
+    [
+        (200, [GOOD], 200),
+        (200, [CUT_SHORT, GOOD], 200),
+        (200, [b"rubbish"], 502),
+        (200, [NO_VERDICT], 502),
+        (400, [b""], 422),
+        (503, [b""], 503),
+    ],
 )
 @pytest.mark.parametrize("delay_s", [0.0, 0.001])
 async def test_nothing_of_a_question_waits_for_the_garbage_collector(
-    said: int, answer: bytes | None, status: int, delay_s: float, monkeypatch: pytest.MonkeyPatch
+    said: int, answers: list[bytes], status: int, delay_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Failures hold frames and those the essays: as cycles they would fill the memory until it comes."""
     monkeypatch.setattr(connection, "WATCH_AFTER_S", delay_s / 2)  # slow answers are watched
     settings = {"CIRCUIT_BREAKER_ENABLED": "false"}
-    async with in_process(OPENAI, status=said, answer=answer, delay_s=delay_s, **settings) as ask:
+    async with in_process(OPENAI, status=said, answers=answers, delay_s=delay_s, **settings) as ask:
         assert await left_over(ask, questions(OPENAI, is_new=True), status=status) == 0
 
 
