@@ -9,7 +9,7 @@ import asyncio
 import socket
 from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
@@ -109,6 +109,8 @@ class ServerProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except HttpParserUpgrade as offer:
             if self._should_upgrade():
+                self.parser = HttpRequestParser(self)  # the one before reads nothing behind `Connection: close`
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as Uvicorn does
                 self._parse(self._head_without_upgrade() + data[offer.args[0] :])
 
     def _should_upgrade(self) -> bool:
@@ -116,7 +118,7 @@ class ServerProtocol(HttpToolsProtocol):
         return self.scope["method"] != "CONNECT"
 
     def _head_without_upgrade(self) -> bytes:
-        first = b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.parser.get_http_version().encode())
+        first = b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, self.scope["http_version"].encode())
         fields = (b"%b: %b" % field for field in self.scope["headers"] if field[0] != b"upgrade")
         return b"\r\n".join((first, *fields, b"", b""))
 

@@ -111,6 +111,15 @@ async def test_an_offer_of_another_protocol_does_not_end_the_request(framing: by
     assert harness.sent.count(b"HTTP/1.1 ") == 3
 
 
+@pytest.mark.parametrize("last", [b"1.1\r\nConnection: close, Upgrade", b"1.0\r\nConnection: Upgrade"])
+async def test_an_offer_behind_which_nothing_follows_is_answered(last: bytes) -> None:
+    harness = Harness()
+    await harness.receives(GET + b"POST / HTTP/%b\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}" % last + GET)
+    assert [body for _, body in harness.seen] == [b"", b"{}"]
+    assert harness.sent.count(b"HTTP/1.1 204 ") == 2
+    assert harness.transport.close.called
+
+
 async def test_nothing_is_read_behind_a_connect() -> None:
     harness = Harness()
     harness.reads_bodies = False
