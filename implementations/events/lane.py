@@ -46,6 +46,7 @@ class Lane:
         self._most = CHUNK
         self.waits_for: EventDropReason | None = None
         self.is_held_up = False  # its last events were not acknowledged in time, or not at all
+        self._is_named = False  # in the log, as the one that is not acknowledged while others are
 
     async def run(self) -> None:
         """Send in a loop, forever."""
@@ -69,7 +70,7 @@ class Lane:
                 await self._sleep(self._backoff.next_s())
 
     def _flows(self) -> None:
-        self.waits_for, self.is_held_up = None, False
+        self.waits_for, self.is_held_up, self._is_named = None, False, False
 
     def _note(self, failure: LinkFailure) -> None:
         """Note what the topic lacks; log it once, since the degraded mode names the reason and not the topic."""
@@ -158,7 +159,8 @@ class Lane:
                 if self._connection.deliveries == deliveries:
                     self._connection.failed(held, NO_ANSWER)
                     held = self._connection.try_permit()
-                elif not self.is_held_up:
+                elif not self._is_named:
+                    self._is_named = True
                     log.error("topic_takes_no_events", topic=self._event.topic, reason=NO_ANSWER)
                 self.is_held_up = True
                 if self._clock() - began_s >= FRESH_PRODUCER_AFTER_S:

@@ -86,6 +86,21 @@ async def test_a_topic_that_is_not_acknowledged_while_others_are_is_a_mode_and_n
     assert told == [("topic_takes_no_events", MISS.topic), ("degraded_mode_entered", None)]
 
 
+async def test_a_topic_that_is_not_acknowledged_is_named_once_also_if_kafka_was_silent_at_first() -> None:
+    time = Timeline()
+    harness = Harness(time=time)
+    harness.link.unacknowledged.add(MISS)
+    harness.publish(miss(1))
+    with capture_logs() as lines:
+        async with running(harness):
+            for moment_s in range(1015, 1060):
+                await time.pass_until(moment_s)
+                harness.publish(CacheHit(provider=None, correlation_id=UUID(int=moment_s), cache_key=""))
+            assert harness.outbox.health() == EventHealth(kafka=HEALTHY, buffering="kafka_away")
+    told = [line["topic"] for line in lines if line["event"] == "topic_takes_no_events"]
+    assert told == [MISS.topic]
+
+
 async def test_a_topic_that_kafka_refuses_for_another_reason_is_a_mode_until_it_is_taken() -> None:
     time = Timeline()
     harness = Harness(time=time)
