@@ -37,7 +37,7 @@ def page() -> str:
     text = TEXT.read_text()
     for name, lines in tables.items():
         text = text.replace(f"<!-- {name} -->", "\n".join(lines))
-    return text
+    return text.replace("\n\n\n", "\n\n")  # where there is nothing to tell
 
 
 def scaling_page() -> str:
