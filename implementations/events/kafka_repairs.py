@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, client, conn  # type: ignore[import-untyped]  # it has no py.typed
@@ -75,6 +76,15 @@ class _Batches(set[Any]):
     remove = set.discard
 
 
+def _fail(accumulator: Any) -> None:
+    """Fail all messages, and retrieve what each batch tells those who wait for room in it, lest asyncio log it."""
+    accumulator._pending_batches = _Batches(accumulator._pending_batches)  # noqa: SLF001  there is no other way
+    batches = [*chain(accumulator._pending_batches, *accumulator._batches.values())]  # noqa: SLF001  likewise
+    accumulator.fail_all(KafkaError())
+    for batch in batches:
+        batch._drain_waiter.exception()  # noqa: SLF001  likewise
+
+
 async def stop(producer: AIOKafkaProducer) -> None:
     """Stop a producer. With the brokers down it would wait forever, so after a timeout its messages are failed.
 
@@ -84,9 +94,7 @@ async def stop(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await asyncio.shield(stopping := asyncio.ensure_future(producer.stop()))
     except (TimeoutError, asyncio.CancelledError) as interruption:
-        accumulator = producer._message_accumulator  # noqa: SLF001  see above
-        accumulator._pending_batches = _Batches(accumulator._pending_batches)  # noqa: SLF001  likewise
-        accumulator.fail_all(KafkaError())
+        _fail(producer._message_accumulator)  # noqa: SLF001  see above
         producer._sender.sender_task and producer._sender.sender_task.cancel()  # noqa: SLF001  likewise
         ends = [stopping, asyncio.ensure_future(producer.client.close())]
         await asyncio.wait(ends, timeout=CLOSE_TIMEOUT_S)

@@ -1,10 +1,12 @@
 """The link to Kafka against a real broker: what it delivers, what it reports, and that it always ends."""
 
 import asyncio
+import gc
 import os
 import socket
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -22,7 +24,7 @@ from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailu
 from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
 from tests.integration.kafka_broker import PASSWORD, USER, Broker, broker
-from tests.integration.mock_cluster import NOBODY, mock_cluster
+from tests.integration.mock_cluster import NOBODY, MockCluster, mock_cluster
 from tests.kafka_fakes import message, miss
 
 WRONG = PASSWORD[::-1]
@@ -267,7 +269,12 @@ async def test_a_connection_to_a_broker_that_reads_nothing_is_closed_at_once(mon
             await connection.close()
 
 
-async def test_closing_while_messages_wait_to_be_sent_again_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "be_unwell", [MockCluster.go_down, lambda cluster: cluster.slow_down(3000)], ids=["away", "slow"]
+)
+async def test_closing_while_messages_wait_for_a_broker_is_no_error(
+    be_unwell: Callable[[MockCluster], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     errors: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["message"]))
     monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 0.3)
@@ -277,12 +284,15 @@ async def test_closing_while_messages_wait_to_be_sent_again_is_no_error(monkeypa
             ours = link(cluster.servers)
             await ours.open()
             await (await ours.post(message(miss(1))))
-            cluster.go_down()
-            held = [await ours.post(message(miss(number))) for number in range(10)]
-            await asyncio.sleep(wait_s)
+            be_unwell(cluster)
+            held = []
+            for _ in range(2):  # those of the second time wait for room
+                held += [await ours.post(message(miss(number))) for number in range(5)]
+                await asyncio.sleep(wait_s)
             await ours.close()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
             assert all(future.exception() for future in held)
+    gc.collect()  # what nobody has looked at is told by then
     assert errors == []
 
 
