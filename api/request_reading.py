@@ -12,6 +12,7 @@ from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id, caller, current_scope
 from api.strict_json import parse_object
 from api_models import ComparisonRequest, LLMConfigOverrides, RequestPhase
+from config import IN_JSON
 from exceptions import InvalidQueryError
 from protocols import ComparisonQuery
 
@@ -41,8 +42,7 @@ SENTENCES = {
     "string_pattern_mismatch": "must be a model id",
     "uuid_parsing": "must be a UUID",
     "uuid_type": "must be a UUID",
-    "model_type": "must be an object",
-    "dict_type": "must be an object",
+    **IN_JSON,
 }
 
 

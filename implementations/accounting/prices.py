@@ -21,7 +21,7 @@ from protocols import RATED_TOKENS, Rates
 
 SMALL_PROMPT = 1_000  # within the first tier of every price
 RATE_DIGITS = 6
-COST_DIGITS = 12  # because rates have six, per million tokens
+COST_DIGITS = 12  # because listed rates have six, per million tokens
 KEPT = 1024
 REGIONAL_FACTOR = 1.1
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})

@@ -26,6 +26,14 @@ def gauges(harness: Harness) -> tuple[float | None, float | None]:
     )
 
 
+def with_a_topic_that_hangs(time: Timeline) -> Harness:
+    """An event of one topic waits, and is not acknowledged."""
+    harness = Harness(time=time)
+    harness.link.unacknowledged.add(MISS)
+    harness.publish(miss(1))
+    return harness
+
+
 def kafka_up(harness: Harness) -> float | None:
     return sample(harness.metrics, "llm_provider_kafka_up")
 
@@ -69,9 +77,7 @@ async def test_one_topic_that_waits_is_a_mode_although_kafka_is_well_until_its_e
 
 async def test_a_topic_that_is_not_acknowledged_while_others_are_is_a_mode_and_no_failure_of_kafka() -> None:
     time = Timeline()
-    harness = Harness(time=time)
-    harness.link.unacknowledged.add(MISS)
-    harness.publish(miss(1))
+    harness = with_a_topic_that_hangs(time)
     with capture_logs() as lines:
         async with running(harness):
             for moment_s in range(1001, 1041):
@@ -88,9 +94,7 @@ async def test_a_topic_that_is_not_acknowledged_while_others_are_is_a_mode_and_n
 
 async def test_a_topic_that_is_not_acknowledged_is_named_once_also_if_kafka_was_silent_at_first() -> None:
     time = Timeline()
-    harness = Harness(time=time)
-    harness.link.unacknowledged.add(MISS)
-    harness.publish(miss(1))
+    harness = with_a_topic_that_hangs(time)
     with capture_logs() as lines:
         async with running(harness):
             for moment_s in range(1015, 1060):
