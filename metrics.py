@@ -40,6 +40,7 @@ from api_models import (
     RequestPhase,
     ShedReason,
     Usage,
+    Winner,
 )
 from exceptions import ServiceError, failures
 
@@ -222,6 +223,9 @@ class Metrics:
         )
         self.attempt_duration = declare.histograms(
             "upstream_attempt_duration_seconds", "Duration of one call to a provider.", "provider", buckets=LLM_SECONDS
+        )
+        self.verdicts = declare.counters(
+            "verdicts", "Verdicts bought, by the essay they prefer.", "provider", "model", "winner"
         )
         self.concurrent = declare.gauges(
             "concurrent_requests", "Calls to a provider in progress.", provider=ProviderName
@@ -439,6 +443,8 @@ class Metrics:
             for token_type in TOKEN_TYPES:
                 self.tokens.of(provider, known, token_type)
             self.cost.of(provider, known)
+            for winner in Winner:
+                self.verdicts.of(provider, known, winner)
 
     def model_label(self, model: str) -> str:
         """The model, or `other` when it is unknown."""
@@ -476,6 +482,10 @@ class Metrics:
         """Count one call to a provider."""
         self.attempts.of(provider, self.model_label(model), outcome).inc()
         self.attempt_duration.of(provider).observe(elapsed_s)
+
+    def judged(self, *, provider: ProviderName, model: str, winner: Winner) -> None:
+        """Count one verdict that was bought."""
+        self.verdicts.of(provider, self.model_label(model), winner).inc()
 
     def purchased(self, *, provider: ProviderName, model: str, usage: Usage, cost_usd: float | None) -> None:
         """Count the tokens and cost of a purchase, in US dollars; None when unknown. model: as requested."""

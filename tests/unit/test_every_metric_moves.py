@@ -19,6 +19,7 @@ from api_models import (
     ProviderName,
     RequestPhase,
     Usage,
+    Winner,
 )
 from exceptions import CostLimitExceededError, InvalidQueryError, ProviderUnavailableError, ServiceStoppingError
 from implementations.background.loop_lag import measure_loop_lag
@@ -95,6 +96,7 @@ def call_every_method(metrics: Metrics) -> set[str]:
     )
     metrics.comparison_failed(provider=None, error=ErrorCode.TIMEOUT, queued_s=0.2)
     metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
+    metrics.judged(provider=ANTHROPIC, model=KNOWN_MODEL, winner=Winner.ESSAY_A)
     for cost_usd in (0.25, None):
         metrics.purchased(
             provider=ANTHROPIC, model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd
@@ -112,6 +114,7 @@ def call_every_method(metrics: Metrics) -> set[str]:
         "comparison_answered",
         "comparison_failed",
         "attempt_ended",
+        "judged",
         "purchased",
         "circuit_changed",
         "introduce_callers",

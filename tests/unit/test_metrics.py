@@ -9,6 +9,7 @@ from api_models import (
     ProcessingEvent,
     ProviderName,
     Usage,
+    Winner,
 )
 from config import JudgingSettings
 from metrics import SUCCESS, Metrics, total_of
@@ -112,6 +113,8 @@ def test_the_series_of_a_default_model_start_at_zero_or_rates_would_miss_the_fir
     for outcome in CacheOutcome:
         answer(metrics, outcome=outcome)
     metrics.purchased(provider=ANTHROPIC, model=KNOWN_MODEL, usage=bought, cost_usd=0.25)
+    for winner in Winner:
+        metrics.judged(provider=ANTHROPIC, model=KNOWN_MODEL, winner=winner)
     attempts = "llm_provider_upstream_attempts_total"
     tokens = {
         dict(found)["token_type"]: count for (_, found), count in samples(metrics)["llm_provider_tokens_used"].items()

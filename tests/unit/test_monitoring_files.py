@@ -36,6 +36,7 @@ REQUIRED = {
     "ProviderFails",
     "ProviderKeyRefused",
     "ProviderModelGone",
+    "PositionBias",
     "CostNearLimit",
     "CostLimitReached",
     "CostUnknown",
