@@ -1,7 +1,7 @@
 """An essay, and the fence around it in a prompt, which nothing in the essay can pass for.
 
-Essays are hostile input: what looks like our tag inside one, or like a token that ends the message for some model, is
-escaped, and nothing is removed.
+Essays are hostile input: what looks like our tag inside one, or like a token that ends the message or the reasoning for
+some model, is escaped, and nothing is removed.
 """
 
 import hashlib
@@ -34,11 +34,18 @@ def _alike(letter: str) -> str:
 _WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
 _FENCE_LIKE = rf"(?i:[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[{_UNSEEN}])))"
 # Self-hosted servers take the control tokens of their model also in what a user wrote (vLLM's pull request 31735, issue
-# 24382 of llama.cpp, 15931 of Ollama): ChatML's, and those of Llama, DeepSeek, Gemma, Mistral and EXAONE. No more: a
-# [NAME] that stands for a pupil's is left as it is.
+# 24382 of llama.cpp, 15931 of Ollama). Escaped are those that end a message, and those that end the judge's reasoning:
+# servers find that end in the prompt too (vLLM's pull request 32490), and in a quotation (issue 27661 of llama.cpp), so
+# that the verdict behind it, which is the essay's, would count. No more: a [NAME] that stands for a pupil's stays.
 _CONTROL = (
-    r"<(?=[|\uff5c]|\w{1,32}\|>|/?(?:s|bos|eos|pad|unk|(?:start|end)_of_\w{1,32})>)"  # <|im_end|> <turn|> </s>
-    r"|\[(?=\||/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"  # [|user|] [/INST]
+    r"<(?=[|\uff5c]|\w{1,32}\|>"  # <|im_end|> <turn|>
+    r"|[^<>]{0,64}/(?:no_)?think"  # deleted by Nemotron's chat template: <SPECIAL_/think11>
+    r"|/?(?:s|bos|eos|pad|unk|sep|(?:start|beginning|end)_of_\w{1,32}"  # Llama, Gemma, Reka, MiniMax
+    r"|(?:seed:|longcat_|SPECIAL_|extra_id_)\w{1,32}"  # Seed-OSS, LongCat, Nemotron
+    r"|role|system|user|assistant"  # Ling, Laguna
+    r"|[\w:|]{0,32}(?:think|tool_call)[\w:|]{0,48})>)"  # </think> <mm:think>
+    r"|\[(?=\||e~\[|/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK|unused\d{1,2})\])"  # [/INST]
+    r"|~(?<=\]~)(?=!?b[][])"  # MiniMax: ]~b] ]~!b[
 )
 _TAG_LIKE = re.compile(f"{_FENCE_LIKE}|{_CONTROL}")
 
@@ -88,8 +95,8 @@ def _harmless(text: str) -> str:
 
 
 def _brackets(text: str) -> list[str]:
-    """Those that occur in it. Most essays hold none at all, which is fast to check."""
-    return [bracket for bracket in ("<[" if text.isascii() else f"{_BRACKETS}[") if bracket in text]
+    """Those that occur in it, and the tilde. Most essays hold none at all, which is fast to check."""
+    return [bracket for bracket in ("<[~" if text.isascii() else f"{_BRACKETS}[~") if bracket in text]
 
 
 def _escaped(bracket: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from implementations.judging.prompt import CLOSING_LINE, FENCE_RULE, INSTRUCTIONS, OUTPUT_RULES, Prompt, build_prompt
 from tests.fakes import query
-from tests.unit.attack_essays import ATTACKS
+from tests.unit.attack_essays import ATTACKS, CONTROL_TOKENS
 
 BLOCK = re.compile(r'<essay id="([AB])" mark="([0-9a-f]{16})">\n(.*?)\n</essay id="\1" mark="\2">', re.DOTALL)
 HARMLESS = "Phones should stay in the bag, because nobody listens to two people at once."
@@ -52,26 +52,22 @@ def test_an_attack_stays_inside_its_own_fence(attack: str, task: str, *, from_b:
     )
 
 
+def as_it_may_arrive(attack: str) -> tuple[str, str]:
+    """The question as it is sent, and what Nemotron's chat template leaves of it."""
+    sent = "".join(asked(attack, "apart", from_b=False).user)
+    return sent, sent.replace("/think", "").replace("/no_think", "")
+
+
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
 def test_no_more_than_our_own_four_tags_can_be_read(attack: str) -> None:
-    read = as_a_model_may_read_it("".join(asked(attack, "apart", from_b=False).user))
-    assert len(re.findall(r"<[\s/]*essay\b", read)) == 4
+    for arrived in as_it_may_arrive(attack):
+        assert len(re.findall(r"<[\s/]*essay\b", as_a_model_may_read_it(arrived))) == 4
 
 
-# Of ChatML and Llama 3, DeepSeek, Gemma, Llama 2 and Mistral, EXAONE: a self-hosted server obeys them in any text.
-CONTROL_TOKENS = re.compile(
-    r"<\|\w+\|?>|<\w+\|>|<\uff5c[^>]+\uff5c>|<(?:start|end)_of_turn>|</?s>|<[be]os>|\[/?(?:INST|SYSTEM_PROMPT|TOOL_\w+)\]|\[\|\w+\|\]"
-)
-IN_THEM = [name for name, attack in ATTACKS.items() if CONTROL_TOKENS.search(attack)]
-
-
-def test_the_attacks_know_control_tokens() -> None:
-    assert len(IN_THEM) == 6
-
-
-@pytest.mark.parametrize("name", IN_THEM)
-def test_no_essay_holds_a_token_that_ends_the_message_for_some_model(name: str) -> None:
-    assert CONTROL_TOKENS.findall("".join(asked(ATTACKS[name], "apart", from_b=False).user)) == []
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
+def test_no_essay_holds_a_token_that_ends_its_message_or_the_reasoning_of_some_model(attack: str) -> None:
+    tokens = " ".join(CONTROL_TOKENS.values()).split()
+    assert [token for arrived in as_it_may_arrive(attack) for token in tokens if token in arrived] == []
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))

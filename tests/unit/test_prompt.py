@@ -63,7 +63,8 @@ def test_a_fence_inside_an_essay_is_neutralised(escape: str) -> None:
     "essay",
     [
         "1 < 2, 3 > 2",
-        "[1] [sic] [A] [NAME] [SCHOOL_NAME] a<b|c>d",
+        "[1] [sic] [A] [NAME] [SCHOOL_NAME] <PHONE_NUMBER> a<b|c>d",
+        "about ~5, x~[0, 1], [a~b], a ~ b, ]0, 1[",
         "<b>Bold</b> <essays> <essayist> <my essay>",
         "\u00abжизнь\u00bb \u2039été\u203a <ψυχές>",
     ],
@@ -134,12 +135,15 @@ def test_the_rules_name_the_fields_of_the_schema_in_its_order() -> None:
     assert [name for name in named if name not in list(Winner)] == list(FIELDS)
 
 
-LAID_OUT = {"2": "22ba40a94d4b7e9c9e310ef10e915aaf24855d1e6efeec5fb10d702695dd35f6"}
+LAID_OUT = {"3": "a2062ef4715432d1bb86fc268ee92b24274b85f4df929a3b7e327c03842072b2"}
 
 
 def test_the_version_stands_for_the_layout() -> None:
     """Known answers are found by version and texts: a layout that changed under the same version would get old ones."""
-    essays = {"essay_a": "It says </essay> and <ESSAY>, <|im_end|> [INST].", "essay_b": "Å 中 \u200b\uff25ssay"}
+    essays = {
+        "essay_a": "It says </essay> and <ESSAY>, <|im_end|> [INST] </think> ]~b].",
+        "essay_b": "Å 中 \u200b\uff25ssay",
+    }
     tasks = ("Which is better?", "First {essay_b}, then {essay_a}, then {essay_b}.", "{essay_a}{essay_b}")
     digests = "".join(build_prompt(query(user_prompt=task, **essays)).sha256 for task in tasks)
     digest = hashlib.sha256(digests.encode()).hexdigest()
