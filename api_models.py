@@ -686,7 +686,7 @@ class UsageFigures(_Body):
     successes: int
     """Calls that gave a verdict."""
     failures: int
-    """Calls that gave none; those cut short, because the caller left or its time was over, count as neither."""
+    """Calls that gave none; those given up, at the request's deadline or as the service stopped, count as neither."""
     prompt_tokens: int
     """Tokens of the prompts."""
     completion_tokens: int

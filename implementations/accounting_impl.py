@@ -13,6 +13,7 @@ from metrics import Metrics
 from protocols import ClockProtocol, PricesProtocol, ProviderActivity, ProviderReply, ProviderRequest, UsageTotals
 
 NEWEST_WEIGHT = 0.2
+GIVEN_UP = frozenset({AttemptOutcome.CANCELLED, AttemptOutcome.CUT_SHORT})  # by us: it tells nothing of the provider
 
 
 class AccountingImpl:
@@ -60,9 +61,9 @@ class AccountingImpl:
     def failed(
         self, request: ProviderRequest, outcome: AttemptOutcome, elapsed_s: float, purchase: Purchase | None
     ) -> Purchase | None:
-        """Record a failure and what was billed for it; a cancelled attempt does not count against the provider."""
+        """Record a failure and what was billed for it; one that we gave up does not count against the provider."""
         self._ended(request, outcome, elapsed_s)
-        if outcome is not AttemptOutcome.CANCELLED:
+        if outcome not in GIVEN_UP:
             activity = self._activities[request.provider]
             activity.last_failure, activity.last_heard_s = self._now(), self._clock()
             activity.failure_count += 1

@@ -25,7 +25,8 @@ from tests.fakes import (
 
 ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.MOCK
 LATE = datetime(2026, 11, 23, 23, 59, 59, tzinfo=UTC)
-FAILURES = [one for one in AttemptOutcome if one not in {AttemptOutcome.SUCCESS, AttemptOutcome.CANCELLED}]
+GIVEN_UP = [AttemptOutcome.CANCELLED, AttemptOutcome.CUT_SHORT]
+FAILURES = [one for one in AttemptOutcome if one not in {AttemptOutcome.SUCCESS, *GIVEN_UP}]
 
 
 class Harness:
@@ -172,13 +173,14 @@ def test_a_failure_is_counted_under_its_outcome_and_dated_and_leaves_average_and
     assert harness.attempts(outcome) == 1.0
 
 
-def test_a_cancelled_attempt_is_no_failure_of_the_provider() -> None:
+@pytest.mark.parametrize("outcome", GIVEN_UP)
+def test_an_attempt_that_we_gave_up_is_no_failure_of_the_provider(outcome: AttemptOutcome) -> None:
     harness = Harness()
-    harness.fail(AttemptOutcome.CANCELLED)
+    harness.fail(outcome)
 
     assert harness.activity == ProviderActivity()
-    assert harness.today() == (1, 0.0)
-    assert harness.attempts(AttemptOutcome.CANCELLED) == 1.0
+    assert booked_today(harness.ledger, ANTHROPIC) == UsageTotals(requests=1)
+    assert harness.attempts(outcome) == 1.0
 
 
 def test_the_average_starts_at_the_first_time_and_leans_towards_the_newest() -> None:
