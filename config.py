@@ -512,7 +512,11 @@ class EventSettings(Group):
     )
     analytics_window_s: float = setting("USAGE_ANALYTICS_WINDOW_S", 60.0, "interval of the usage events, seconds", ge=1)
     circuit_failure_threshold: int = setting(
-        "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD", 10, "consecutive failures that open Kafka's circuit", ge=1
+        "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD",
+        10,
+        "consecutive failures that open Kafka's circuit; so does the failure of half of as many calls or more within a "
+        "minute",
+        ge=1,
     )
     circuit_recovery_s: float = setting(
         "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "open time, seconds, half of it jitter", gt=0

@@ -708,7 +708,7 @@ class EventsProvider(Provider):
 
         rules = CircuitRules(
             failure_threshold=settings.events.circuit_failure_threshold,
-            fewest_calls=settings.events.circuit_failure_threshold,  # or fewer failures of one minute would open it
+            fewest_calls=settings.events.circuit_failure_threshold,  # or three failures of a minute might open it
             recovery_s=settings.events.circuit_recovery_s,
             longest_open_s=settings.events.circuit_recovery_s,  # events wait meanwhile, and fill the queue
             success_threshold=settings.events.circuit_success_threshold,
