@@ -107,7 +107,7 @@ def _failure(retry_state: RetryCallState) -> ProviderError:
 def _counts(retry_state: RetryCallState) -> bool:
     """Whether the retry counts against the budget, which bounds the load that retries add in an outage.
 
-    The retry of an invalid verdict does not, nor a first one at the moment that the provider has named.
+    The retry of an invalid or cut-off answer does not, nor a first one at the moment that the provider has named.
     """
     failure = _failure(retry_state)
     is_invited = retry_state.attempt_number == 1 and _invites(failure)
@@ -120,7 +120,7 @@ def _invites(failure: ProviderError) -> bool:
 
 
 def _wait_s(retry_state: RetryCallState) -> float:
-    """Full jitter; an invalid verdict is retried at once, the others not before the provider's Retry-After."""
+    """Full jitter; an invalid or cut-off answer at once, the others not before the provider's Retry-After."""
     failure = _failure(retry_state)
     if failure.is_retried_once:
         return 0.0

@@ -1,1 +1,1 @@
-"""Events about requests, and their delivery to Kafka."""
+"""Events, and their delivery to Kafka."""
