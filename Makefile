@@ -4,6 +4,8 @@ BIN := .venv/bin
 JOBS ?= 3
 # What is set for other projects would hide the locked packages, install them elsewhere, or drop docstrings.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS PIP_PREFIX PIP_TARGET
+# The files of this repository are in UTF-8, whatever the locale says.
+export PYTHONUTF8 := 1
 # A .venv whose Python is gone, or a newer one that finds no packages there, is made anew. One without a link to Python
 # is another system's, or another make is making it.
 $(shell test ! -L $(BIN)/python || $(BIN)/python -I -c 'import os, sysconfig as s; os.stat(s.get_path("purelib", vars={"base": ".venv"}))' 2> /dev/null || rm -rf .venv)
