@@ -377,6 +377,10 @@ Reason = Annotated[
 ]
 
 
+# Checked where a cached answer is read: sums of them are counted, and encoded with 64 bits.
+Count = Annotated[int, Field(ge=0, le=LARGEST_INT64)]
+Dollars = Annotated[float, Field(ge=0, le=1e6)]
+
 # Responses on the comparison path are plain dataclasses: validating our own output would only cost time.
 TOLD = ConfigDict(use_attribute_docstrings=True, json_schema_serialization_defaults_required=True)
 
@@ -453,12 +457,12 @@ class Usage:
     times the list price each of them costs. A prompt of 0 tokens means that the provider reported no counts.
     """
 
-    prompt: int
-    completion: int
-    cached: int = 0
-    written: int = 0
-    written_for_long: int = 0
-    reasoning: int = 0
+    prompt: Count
+    completion: Count
+    cached: Count = 0
+    written: Count = 0
+    written_for_long: Count = 0
+    reasoning: Count = 0
     price_factor: float = 1.0
 
     def as_token_usage(self) -> TokenUsage:
@@ -480,7 +484,7 @@ class Purchase:
 
     model: str
     usage: Usage
-    cost_usd: float | None
+    cost_usd: Dollars | None
 
 
 @value_object

@@ -261,7 +261,7 @@ class Verdict:
 
     winner: Winner
     justification: str
-    confidence: float
+    confidence: Annotated[float, Field(ge=1, le=5)]
 
 
 class FinishReason(StrEnum):

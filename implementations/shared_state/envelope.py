@@ -5,9 +5,10 @@ The checksum also covers the name under which the entry was stored, so a payload
 
 import hashlib
 from enum import StrEnum
+from typing import Annotated
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from value_object import value_object
 
@@ -34,11 +35,11 @@ class FlawedEntryError(Exception):
 
 @value_object
 class Envelope:
-    """created: Unix seconds; ttl: seconds."""
+    """created: Unix seconds; ttl: seconds, from which the age that callers are told is computed."""
 
     schema: int
     created: float
-    ttl: float
+    ttl: Annotated[float, Field(gt=0, le=1e9)]
     sha256: str
     payload: str
 

@@ -98,6 +98,15 @@ def test_a_number_that_was_written_as_text_is_none(field: str) -> None:
     assert flaw_of(orjson.dumps({**fields, field: str(fields[field])})) is Flaw.CORRUPT
 
 
+@pytest.mark.parametrize("ttl", [b"0", b"-60.0", b"1e10", b"1e999", b"NaN"])
+def test_a_time_that_no_entry_is_stored_for_is_corrupt(ttl: bytes) -> None:
+    told = float(ttl)
+    checksum = orjson.loads(sealed(ttl_s=told))["sha256"].encode()
+    fields = b'{"schema":%d,"created":1000.5,"ttl":%b,"sha256":"%b","payload":%b}'
+
+    assert flaw_of(fields % (SCHEMA, ttl, checksum, orjson.dumps(PAYLOAD.decode()))) is Flaw.CORRUPT
+
+
 def test_every_single_bit_counts() -> None:
     raw = sealed()
     for position in range(len(raw) * 8):

@@ -324,6 +324,23 @@ def test_a_field_of_the_wrong_type_makes_it_no_reply(damage: Damage) -> None:
     assert decode(orjson.dumps(fields)) is None
 
 
+@pytest.mark.parametrize(
+    ("number", "wrong"),
+    [
+        *((b'"confidence":4.0', b'"confidence":' + wrong) for wrong in (b"0.9", b"5.1", b"NaN", b"1e999")),
+        *((b'"cost_usd":0.25', b'"cost_usd":' + wrong) for wrong in (b"-0.25", b"1e10", b"NaN", b"Infinity")),
+        *((b'"prompt":100', b'"prompt":' + wrong) for wrong in (b"-1", b"9223372036854775808", b"1" * 40)),
+    ],
+)
+def test_a_number_that_no_reply_has_makes_it_none(number: bytes, wrong: bytes) -> None:
+    """Whoever may write to Redis can forge an answer, but none that fails requests or breaks the contract."""
+    whole = encode(reply())
+    forged = whole.replace(number, wrong)
+
+    assert forged != whole
+    assert decode(forged) is None
+
+
 # --- The cache manager ------------------------------------------------------------------------------------------------
 
 
