@@ -7,7 +7,7 @@ While Redis does not answer, a change applies to this replica only, and known va
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 import orjson
@@ -43,10 +43,11 @@ class Document(Protocol):
 class Edition:
     """All values, as of one version."""
 
-    version: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    values: dict[str, JsonValue] = field(default_factory=dict)
+    version: Annotated[int, Field(ge=0, lt=2**53)]
+    values: dict[str, JsonValue]
 
 
+NO_CHANGE = Edition(0, {})
 EDITION = TypeAdapter(Edition)
 
 
@@ -60,7 +61,7 @@ class SharedValues:
         self._document = document
         self._take = take
         self._flawed = flawed
-        self._known = Edition()
+        self._known = NO_CHANGE
         self._stands_here_only = False
         self._is_heard = False
         self._flaw: bytes | None = None
@@ -148,14 +149,14 @@ class SharedValues:
     def _edition(self, there: bytes) -> Edition:
         """The edition in a text; an unreadable text counts as empty, and is logged once."""
         try:
-            edition = EDITION.validate_json(there, strict=True) if there else Edition()
+            edition = EDITION.validate_json(there, strict=True) if there else NO_CHANGE
             _text(edition)  # so that it can be given back
         except (ValueError, TypeError, InvalidQueryError):
             if there != self._flaw:
                 log.warning("operator_values_unreadable", what=self._name)
                 self._flawed()
             self._flaw = there
-            return Edition()
+            return NO_CHANGE
         self._flaw = None
         return edition
 

@@ -242,6 +242,10 @@ async def test_a_redis_that_lost_everything_gets_it_back() -> None:
         b"\xff\x00",
         b"[]",
         b"{}x",
+        b"{}",
+        b'{"version": 1}',
+        b'{"values": {"a": 1}}',
+        b'{"version": 1, "values_of_tomorrow": {"a": 1}}',
         b'{"version": -1, "values": {}}',
         b'{"version": "1", "values": {}}',
         b'{"version": 1, "values": []}',
@@ -258,6 +262,15 @@ async def test_what_is_no_edition_is_told_once_left_alone_and_gives_way(text: by
     assert (here.flaws, here.taken, document.text) == (1, [], text)
     await here.puts(a=1)
     assert stored(document) == Edition(1, {"a": 1})
+
+
+async def test_a_text_that_is_no_edition_withdraws_nothing() -> None:
+    document = FakeDocument()
+    here = Replica(document)
+    await here.puts(a=1)
+    document.text = b'{"version": 2, "values_of_tomorrow": {"a": 2}}'
+    await here.values.poll()
+    assert (here.in_force, here.flaws) == ({"a": 1}, 1)
 
 
 async def test_too_much_is_refused() -> None:
