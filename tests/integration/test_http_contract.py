@@ -11,6 +11,7 @@ from quart import Response
 from quart.typing import TestClientProtocol as Client
 from werkzeug.datastructures import Headers
 
+from api_models import ProviderName
 from config import MIB, Settings
 from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import MemoryLimit
@@ -257,8 +258,8 @@ async def test_a_time_limit_beyond_ours_is_accepted(client: Client, value: str) 
     assert (await compare(client, {"X-Request-Timeout-Ms": value})).status_code == 200
 
 
-@pytest.mark.parametrize("provider", ["anthropic", "openai", "google", "openrouter", "internal", "mock"])
-async def test_the_mock_stands_in_for_a_pinned_provider(client: Client, provider: str) -> None:
+@pytest.mark.parametrize("provider", ProviderName)
+async def test_the_mock_stands_in_for_a_pinned_provider(client: Client, provider: ProviderName) -> None:
     plain = await content(await compare(client))
     pinned = {"provider_override": provider, "model_override": "some/model-1"}
     body = await content(await compare(client, llm_config_overrides=pinned))

@@ -9,13 +9,14 @@ import socket
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import uvloop
 from pydantic import SecretStr
 
-from config import AnthropicSettings, GoogleSettings, InternalModelSettings, OpenAISettings, OpenRouterSettings
+from config import OpenAISettings
+from di import create_container
 from exceptions import (
     BrokenReplyError,
     ConnectionLostError,
@@ -24,19 +25,16 @@ from exceptions import (
     ProviderTimeoutError,
     UnreadableReplyError,
 )
-from implementations.anthropic_provider_impl import AnthropicProviderImpl
-from implementations.google_provider_impl import GoogleProviderImpl
-from implementations.internal_provider_impl import InternalProviderImpl
 from implementations.openai_provider_impl import OpenAIProviderImpl
-from implementations.openrouter_provider_impl import OpenRouterProviderImpl
 from implementations.resilience.call import calling, current_call
 from implementations.resilience.metering import TimeLimited
 from implementations.wire.connector import MOST_ANSWER_BYTES, MOST_INTERIM_ANSWERS, NOTHING_QUEUED
 from implementations.wire.transport import MAX_BODY_BYTES, Transport, WireReply
-from protocols import LLMDialectProtocol
+from protocols import Judges
 from tests.fakes import NOON, Calendar, Clock, call, request, settle
+from tests.in_process import settings_of
+from tests.integration.dialects import DIALECTS, KEY, Dialect
 
-KEY = "sk-canary-1234567890"
 SHORT_S = 0.05
 LONG_S = 30.0
 Reads = Literal["all", "head", "nothing"]
@@ -387,33 +385,23 @@ async def test_a_url_is_sent_as_it_is_and_cookies_are_not_kept() -> None:
         assert b"cookie" not in asked.lower()
 
 
-Vendor = Callable[[Transport, Any], LLMDialectProtocol]
-
-
-@pytest.mark.parametrize(
-    ("vendor", "group", "header"),
-    [
-        (AnthropicProviderImpl, AnthropicSettings, f"x-api-key: {KEY}"),
-        (OpenAIProviderImpl, OpenAISettings, f"authorization: Bearer {KEY}"),
-        (GoogleProviderImpl, GoogleSettings, f"x-goog-api-key: {KEY}"),
-        (OpenRouterProviderImpl, OpenRouterSettings, f"authorization: Bearer {KEY}"),
-        (InternalProviderImpl, InternalModelSettings, f"authorization: Bearer {KEY}"),
-    ],
-)
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 @pytest.mark.usefixtures("_in_a_call")
-async def test_a_key_travels_in_one_header_and_nowhere_else(vendor: Vendor, group: type[Any], header: str) -> None:
+async def test_a_key_travels_in_one_header_and_nowhere_else(dialect: Dialect) -> None:
     answer = http(json.dumps({"error": f"The key {KEY} is wrong."}).encode(), status="401 Unauthorized")
-    async with serving(answer) as server, transporting() as transport:
-        judge = vendor(transport, group(base_url=server.url, api_key=SecretStr(KEY)))
-        for asked in (judge.generate_comparison(request()), judge.probe()):
+    async with serving(answer) as server:
+        container = create_container(settings_of(**dialect.variables(server.url)))
+        judge = (await container.get(Judges))[dialect.name]
+        for asked in (judge.metered.generate_comparison(request()), judge.probe.probe()):
             with pytest.raises(ProviderError) as failure:
                 await asked
             assert KEY not in f"{failure.value!r} {failure.value.details}"
             assert failure.value.__suppress_context__ or failure.value.__context__ is None
+        await container.close()
     for sent in server.requests:
         line, _, rest = sent.decode().partition("\r\n")
         assert KEY not in line
-        assert header.lower() in rest.lower()
+        assert ": ".join(dialect.key).lower() in rest.lower()
         assert rest.count(KEY) == 1
 
 

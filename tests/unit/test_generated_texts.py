@@ -13,7 +13,7 @@ from api.caller_gate import OPEN_PATHS
 from api.peer import MOST_HOPS
 from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING
 from api.strict_json import MAX_DEPTH, MAX_VALUES
-from api_models import EventData, EventEnvelope, ProcessingEvent, ProviderName
+from api_models import EventData, EventEnvelope, ProcessingEvent, ProviderName, SelectionStrategy
 from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.failure_window import WINDOW_S
@@ -69,7 +69,7 @@ def test_the_threshold_says_what_else_opens_a_circuit() -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("PROVIDER_SELECTION_STRATEGY", "one of `priority`, `round-robin`, `least-cost`, `least-latency`, `random`"),
+        ("PROVIDER_SELECTION_STRATEGY", f"one of {', '.join(f'`{name}`' for name in SelectionStrategy)} ("),
         ("KAFKA_SECURITY_PROTOCOL", "one of `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT`, `SASL_SSL`"),
         ("DEFAULT_LLM_PROVIDER", f"one of {REAL_PROVIDERS} ("),
         ("PROVIDER_PRIORITY_ORDER", f"any of {REAL_PROVIDERS} ("),
