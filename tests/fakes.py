@@ -23,13 +23,12 @@ from api_models import (
     ProviderName,
     Purchase,
     ReasoningEffort,
-    SelectionStrategy,
     TemperatureUse,
-    UnknownPrice,
     Usage,
     UsageScope,
     Winner,
 )
+from config import Settings
 from implementations.accounting.alerts import Alerts, Marks
 from implementations.accounting.budget import Budget
 from implementations.accounting.ceilings import Ceilings
@@ -47,6 +46,7 @@ from implementations.resilience.call import Call, Deadline
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import ProviderGuards, guards_of
 from implementations.selection.ranking import Ranking
+from implementations.steering.snapshot import snapshot_of
 from metrics import Metrics
 from protocols import (
     Attempt,
@@ -80,6 +80,7 @@ PROMPT_SHA256 = "5e" * 32
 VERDICT = '{"justification": "It gives reasons.", "winner": "Essay A", "confidence": 4}'  # as a model writes it
 KNOBS = MockKnobs(seed=1, error_rate=0.0, latency_ms=0, latency_jitter_ms=0, position_bias=0.0)
 REAL_PROVIDERS = tuple(name for name in ProviderName if name is not ProviderName.MOCK)
+DEFAULTS = snapshot_of(Settings.model_construct())  # whatever the environment says
 
 Step = ProviderReply | BaseException | Callable[[ProviderRequest], Awaitable[ProviderReply]]
 
@@ -308,15 +309,7 @@ def booked_today(ledger: Ledger, provider: ProviderName) -> UsageTotals:
 
 
 def cost_rules(**changes: Any) -> CostRules:
-    plain = CostRules(
-        limit_usd_per_day=None,
-        limit_usd_per_month=None,
-        alert_threshold_usd=100.0,
-        alert_levels=(0.8, 1.0),
-        unknown_price=UnknownPrice.CHARGE,
-        unknown_ceiling_usd=0.1,
-    )
-    return replace(plain, **changes)
+    return replace(DEFAULTS.costs, **changes)
 
 
 def unlimited() -> Budget:
@@ -445,22 +438,11 @@ def caller_purchase(caller: str, *, cost_usd: float | None) -> CostTracked:
 
 
 def current_settings(**changes: Any) -> CurrentSettings:
-    plain = CurrentSettings(
-        selection_strategy=SelectionStrategy.PRIORITY,
-        routing_rules=(),
-        priority_order=REAL_PROVIDERS,
-        default_provider=ProviderName.ANTHROPIC,
+    """The defaults, but that every provider is enabled, with a model of its own."""
+    plain = replace(
+        DEFAULTS,
         enabled_providers=frozenset(REAL_PROVIDERS),
         default_models={name: f"model-of-{name}" for name in REAL_PROVIDERS},
-        default_max_tokens=4096,
-        default_temperature=None,
-        request_timeout_s=55.0,
-        attempt_timeout_s=30.0,
-        cache_enabled=True,
-        cache_ttl_s=3600.0,
-        log_level="INFO",
-        mock=None,
-        costs=cost_rules(),
     )
     return replace(plain, **changes)
 
