@@ -13,6 +13,7 @@ from typing import Literal, get_args, get_origin
 
 import orjson
 from pydantic import SecretStr
+from pydantic_core import to_jsonable_python
 
 from api_models import ProviderName
 from config import MASK, ConfigurationError, Setting, Settings, settings_table, variable_in_force
@@ -57,7 +58,7 @@ def shown(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     if isinstance(value, Mapping):
-        return orjson.dumps({name: item.model_dump(exclude_none=True) for name, item in value.items()}).decode()
+        return orjson.dumps(to_jsonable_python(value, exclude_none=True)).decode()
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value.value if isinstance(value, StrEnum) else value)
