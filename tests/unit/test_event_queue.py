@@ -21,7 +21,6 @@ from api_models import (
     EventDropReason,
     ProcessingEvent,
     ProviderName,
-    RequestStarted,
 )
 from implementations.events import request_events
 from implementations.events.event_queue import DROP_ORDER, LOG_INTERVAL_S
@@ -153,9 +152,7 @@ def test_the_bytes_are_bounded_too() -> None:
     harness.publish(big, big, big)
 
     assert harness.queue.pending == 1
-    harness.publish(
-        RequestStarted(provider=None, correlation_id=CORRELATION_ID, request_type="c", user_id="x" * 20_000, caller="c")
-    )
+    harness.publish(replace(STARTED, user_id="x" * 20_000))
     assert harness.queue.pending == 0
     assert harness.balances()
 

@@ -1,11 +1,13 @@
 """Usage analytics: one event per window, adding up what the other events said."""
 
+from dataclasses import replace
+
 import pytest
 
-from api_models import CacheHit, CacheMiss, CostTracked, ProviderName, ProviderUsage, TokenUsage
+from api_models import CacheHit, CacheMiss, CostTracked, ProviderName, ProviderUsage
 from implementations.events import request_events
 from implementations.events.usage_window import UsageWindow
-from tests.fakes import CORRELATION_ID, NOON, Calendar, query
+from tests.fakes import CORRELATION_ID, Calendar, caller_purchase, query
 from tests.kafka_fakes import message
 
 HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
@@ -13,22 +15,7 @@ MISS = CacheMiss(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
 
 
 def bought(cost_usd: float | None) -> CostTracked:
-    return CostTracked(
-        provider=ProviderName.OPENAI,
-        correlation_id=CORRELATION_ID,
-        model="m",
-        request_type="comparison",
-        cost_estimate_usd=cost_usd,
-        token_usage=TokenUsage(prompt_tokens=90, completion_tokens=10, total_tokens=100, cached_prompt_tokens=0),
-        caller="anonymous",
-        user_id=None,
-        service_name="s",
-        request_timestamp=NOON,
-        response_time_ms=5,
-        cached=False,
-        cache_cost_savings_usd=0.0,
-        prompt_sha256="",
-    )
+    return replace(caller_purchase("anonymous", cost_usd=cost_usd), provider=ProviderName.OPENAI)
 
 
 def test_a_window_adds_up_what_was_published() -> None:
@@ -45,14 +32,14 @@ def test_a_window_adds_up_what_was_published() -> None:
 
     assert (told.period_end - told.period_start).total_seconds() == 60
     assert (told.total_requests, told.successful_requests, told.failed_requests) == (2, 0, 2)
-    assert (told.total_tokens, told.total_cost) == (200, 0.5)
+    assert (told.total_tokens, told.total_cost) == (30, 0.5)
     assert told.cache_hit_rate == 0.25
     assert told.average_response_time_ms == pytest.approx(200.0)
     assert told.provider_stats["openai"] == ProviderUsage(
         requests=1,
         failed=1,
         purchases=2,
-        tokens=200,
+        tokens=30,
         cost_usd=0.5,
         purchases_of_unknown_price=1,
         average_response_time_ms=300.0,
