@@ -13,6 +13,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
+MOST_FIELDS = 100  # of a head, or of trailers: each takes a hundred bytes of memory more than it has
 MOST_WAITING = 32  # pipelined requests, of which thousands fit into one piece
 VERSIONS = frozenset({"1.0", "1.1"})
 NO_HTTP = "Invalid HTTP request received."
@@ -80,7 +81,12 @@ class ServerProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, without the white space behind its value (RFC 9110, 5.5), which the parser leaves there."""
+        """A header, without the white space behind its value (RFC 9110, 5.5), which the parser leaves there.
+
+        Raises ValueError if there are too many.
+        """
+        if len(self.headers) >= MOST_FIELDS:
+            raise ValueError
         super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:

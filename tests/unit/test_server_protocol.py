@@ -10,7 +10,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from api import server_protocol
-from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING, ServerProtocol
+from api.server_protocol import MOST_FIELDS, MOST_HEAD_BYTES, MOST_WAITING, ServerProtocol
 
 KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -154,6 +154,19 @@ async def test_a_head_without_an_end_is_refused(begins: bytes, goes_on: bytes) -
     assert harness.sent.startswith(b"HTTP/1.1 400 ")
     assert harness.transport.close.called
     assert harness.seen == []
+
+
+@pytest.mark.parametrize("begins", [b"GET / HTTP/1.1\r\n", CHUNKED])
+@pytest.mark.parametrize("pieces", [1, MOST_FIELDS])
+async def test_headers_and_trailers_are_few(begins: bytes, pieces: int) -> None:
+    """Of the shortest, 64 KiB would take two megabytes."""
+    harness, fields = Harness(), [b"a:\r\n" * (MOST_FIELDS // pieces)] * pieces
+    await harness.receives(begins, *fields, END, GET)
+    assert len(harness.seen) == 2
+    await harness.receives(begins, *fields, b"a:\r\n", END, GET)
+    assert harness.sent.endswith(b"Invalid HTTP request received.")
+    assert harness.transport.close.called
+    assert len(harness.seen) == 2
 
 
 async def test_what_came_before_does_not_count_for_the_next_head() -> None:
