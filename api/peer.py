@@ -5,6 +5,7 @@ is the client. If it is unreadable, the client is unknown, never the proxy itsel
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -16,6 +17,7 @@ from config import IPNetwork
 
 MOST_HOPS = 32
 LONGEST_TEXT = 100
+UNCUT = re.compile(r'[^"\\]*(?:"[^"\\]*")?')  # a pair of `Forwarded`, not a piece of a quoted value
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -41,7 +43,7 @@ def address_of(remote: str | None, headers: Headers, trusted: Sequence[IPNetwork
 def _elements(headers: Headers, name: str) -> list[str]:
     """The nearest elements of all lines, right-most first, one more of them than MOST_HOPS.
 
-    A comma inside quotes separates too: no address contains one.
+    A comma inside quotes separates too: no address contains one. `_forwarded_for` notices it.
     """
     lines = headers.getlist(name)
     nearest = islice(reversed(",".join(lines).split(",")), MOST_HOPS + 1)
@@ -49,9 +51,14 @@ def _elements(headers: Headers, name: str) -> list[str]:
 
 
 def _forwarded_for(element: str) -> str:
-    """The `for` parameter of a `Forwarded` element (RFC 7239), or an empty text, which is no address either."""
-    pairs = (pair.partition("=") for pair in element.split(";"))
-    return next((value.strip().strip('"') for name, _, value in pairs if name.strip().lower() == "for"), "")
+    """The `for` parameter of a `Forwarded` element (RFC 7239), or an empty text, which is no address either.
+
+    Likewise if the element was cut in quotes, or has two: a proxy may quote the caller's own Host, `a;for=10.0.0.1`.
+    """
+    pairs = [pair.strip() for pair in element.split(";")]
+    parted = (pair.partition("=") for pair in pairs)
+    found = [value.strip().strip('"') for name, _, value in parted if name.strip().lower() == "for"]
+    return found[0] if len(found) == 1 and all(map(UNCUT.fullmatch, pairs)) else ""
 
 
 def _nearest(hops: Iterable[str], trusted: Sequence[IPNetwork]) -> IPAddress | None:

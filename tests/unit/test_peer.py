@@ -96,6 +96,8 @@ def test_of_what_a_trusted_proxy_says_the_nearest_stranger_counts(said: str, add
         (f'for="10.9.9.9, for={CALLER}', CALLER),
         ("proto=https", UNKNOWN_PEER),
         (f"for={CALLER}, proto=https", UNKNOWN_PEER),
+        (f"for={CALLER};host=a;for=192.0.2.66", UNKNOWN_PEER),
+        (f'for={CALLER};host="judge:8080"', CALLER),
         ("for=unknown", UNKNOWN_PEER),
         ("for=_hidden", UNKNOWN_PEER),
         ("for", UNKNOWN_PEER),
@@ -104,6 +106,16 @@ def test_of_what_a_trusted_proxy_says_the_nearest_stranger_counts(said: str, add
 )
 def test_the_standard_s_header_is_read_likewise(said: str, address: str) -> None:
     assert found((FORWARDED, said)) == address
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a;for={}", "a;for={};b", "a,for={}", "a,for={};b", "a,for={},b", r"a\";for={};b=\"", r"a\",for={};b=\""],
+)
+@pytest.mark.parametrize("said", [f'host="%s";for={CALLER}', f'for={CALLER};host="%s"'])
+def test_the_caller_s_own_host_that_a_proxy_repeats_names_no_address(host: str, said: str) -> None:
+    """RFC 3986 allows commas and semicolons in a host, and RFC 7239 puts it in quotes."""
+    assert found((FORWARDED, said % host.format("192.0.2.66"))) in {CALLER, UNKNOWN_PEER}
 
 
 def test_a_text_longer_than_any_address_is_none() -> None:
