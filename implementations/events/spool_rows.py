@@ -59,7 +59,8 @@ class SpoolRows:
     ) -> Message:
         """The message of a row, with its age. Raises ValueError or TypeError for one that is not as we write them."""
         kind, envelope = ProcessingEvent(event), orjson.loads(value)
-        types = zip((key, traceparent, value, envelope), (bytes, str | None, bytes, dict), strict=True)
+        data = envelope.get("data") if isinstance(envelope, dict) else None
+        types = zip((key, traceparent, value, data), (bytes, str | None, bytes, dict), strict=True)
         if not all(isinstance(found, wanted) for found, wanted in types):
             raise TypeError("a column of SQLite holds any type")
         if (envelope.get("event_type"), envelope.get("correlation_id")) != (kind.event_type, correlation_id):

@@ -484,6 +484,7 @@ def test_an_event_of_an_unknown_type_stays_in_the_spool_and_the_others_are_sent(
         "UPDATE events SET value = CAST(value AS TEXT) WHERE id = 1",
         "UPDATE events SET value = x'5b5d' WHERE id = 1",
         "UPDATE events SET value = x'7b7d' WHERE id = 1",
+        """UPDATE events SET value = CAST(replace(CAST(value AS TEXT), '"data":', '"dates":') AS BLOB) WHERE id = 1""",
         "UPDATE events SET value = (SELECT value FROM events WHERE id = 2) WHERE id = 1",
         "UPDATE events SET event = 'llm_provider.cache.hit' WHERE id = 1",
     ],
