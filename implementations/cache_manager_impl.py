@@ -70,7 +70,7 @@ class CacheManagerImpl:
 
     @property
     def generation(self) -> int:
-        """The number in every key in Redis."""
+        """The number in every answer's key in Redis."""
         return self._generation.number
 
     async def get(self, key: str) -> CachedReply | None:
@@ -93,7 +93,7 @@ class CacheManagerImpl:
             self._shared.put(key, payload, ttl_s=drawn_s)
 
     async def clear(self) -> CacheClearedResponse:
-        """Invalidate every reply by raising the generation: it is part of every key in Redis, and empties this tier."""
+        """Invalidate every reply by raising the generation, which is in their keys in Redis, and empty this tier."""
         if self._shared is None:
             self._generation.advance_to(self._generation.number + 1)
         everywhere = self._is_alone if self._shared is None else await self._shared.clear()

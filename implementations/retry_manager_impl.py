@@ -1,4 +1,4 @@
-"""The only place that retries: at most three attempts with full jitter, within the deadline and a retry budget."""
+"""The only place that retries failed calls: three attempts at most, with full jitter, within deadline and budget."""
 
 import random
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Reserves the cost of a call before it and settles it afterwards: spending plus reservations never exceed a limit.
+"""Reserves the cost of a call before it and settles it afterwards; decision 10 says what may still exceed a limit.
 
 With Redis all replicas share one budget; without it, or while it is down, each stays within its share of the limits. A
 call that costs nothing is never refused.

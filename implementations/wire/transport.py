@@ -1,6 +1,6 @@
 """The HTTP client: pooled connections, no redirects, bounded bodies. Callers set the timeouts, except for connecting.
 
-It knows neither JSON nor providers. aiohttp's exceptions leave it as a ProviderError, which `failures.py` chooses.
+It knows neither JSON nor dialects. aiohttp's exceptions leave it as a ProviderError, which `failures.py` chooses.
 """
 
 import errno
