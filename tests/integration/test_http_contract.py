@@ -4,6 +4,8 @@ import json
 import re
 import time
 from collections.abc import Awaitable
+from dataclasses import fields
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,7 +13,7 @@ from quart import Response
 from quart.typing import TestClientProtocol as Client
 from werkzeug.datastructures import Headers
 
-from api_models import ProviderName
+from api_models import ComparisonRequest, LLMConfigOverrides, ProviderName
 from config import MIB, Settings
 from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import MemoryLimit
@@ -88,6 +90,49 @@ async def test_unknown_fields_are_ignored_and_nulls_are_not_given(client: Client
     second = await compare(client, llm_config_overrides=None)
     assert first.status_code == 200
     assert second.headers["X-Cache"] == "HIT"
+
+
+class Asked(NoVerdict):
+    """Takes down what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(ServiceOverloadedError("only looked", shed=None))
+        self.queries: list[ComparisonQuery] = []
+
+    async def compare(self, query: ComparisonQuery) -> ComparisonResult:
+        """Note, and refuse."""
+        self.queries.append(query)
+        return await super().compare(query)
+
+
+async def test_every_field_of_a_request_reaches_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = {
+        "provider_override": "google",
+        "model_override": "a-model",
+        "temperature_override": 0.5,
+        "system_prompt_override": "Judge.",
+        "max_tokens_override": 777,
+        "reasoning_effort_override": "low",
+        "allow_fallback": True,
+    }
+    plain: dict[str, Any] = {
+        "user_prompt": "A task.",
+        "essay_a": "One.",
+        "essay_b": "Other.",
+        "correlation_id": str(uuid4()),
+        "user_id": "teacher-7",
+        "metadata": {"batch": "b-17"},
+        "replicate": 7,
+    }
+    assert overrides.keys() == LLMConfigOverrides.model_fields.keys(), "give a value to each"
+    assert plain.keys() == ComparisonRequest.model_fields.keys() - {"llm_config_overrides"}, "give a value to each"
+    asked = Asked()
+    async with serving(mocked(monkeypatch), in_place_of(LLMOrchestratorProtocol, asked)) as client:
+        await compare(client, llm_config_overrides=overrides, **plain)
+    (query,) = asked.queries
+    held = {str(getattr(query, field.name)) for field in fields(query)}
+    unread = [name for name, value in {**plain, **overrides}.items() if str(value) not in held]
+    assert unread == [], "api/request_reading.py makes the query"
 
 
 async def test_the_bounds_themselves_are_accepted(client: Client) -> None:
