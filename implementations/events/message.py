@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from api_models import AdminChanged, CostAlerted, EventData, EventEnvelope, ProcessingEvent, RequestEventData
+from api_models import AdminChanged, EventData, EventEnvelope, ProcessingEvent, RequestEventData
 
 ENVELOPE_BYTES = 1024  # a generous estimate of everything but metadata and text
 TRUNCATED = {"truncated": True}
@@ -90,9 +90,8 @@ def _key(event: EventData, service_name: str) -> str:
     """The partition key: keeps the events of a request in order; aggregates use their provider or the service name."""
     if isinstance(event, RequestEventData):
         return str(event.correlation_id)
-    if isinstance(event, CostAlerted) and event.provider is not None:
-        return event.provider
-    return service_name
+    provider: str | None = getattr(event, "provider", None)
+    return provider or service_name
 
 
 def _estimated_bytes(event: EventData) -> int:
