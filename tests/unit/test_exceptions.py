@@ -86,5 +86,7 @@ def test_whoever_is_turned_away_before_any_judge_is_asked_is_counted_under_a_rea
     }
     counted = {kind for kind in exceptions.failures() if kind.rejection is not None}
 
-    assert own - counted == {exceptions.ThrottlePausedError, exceptions.CostLimitExceededError}
+    assert own - counted == {exceptions.ThrottlePausedError, exceptions.CostLimitExceededError}, (
+        "the caller's mistake has a `rejection`; what is none stands here"
+    )
     assert {kind.rejection for kind in counted} == set(RejectReason)
