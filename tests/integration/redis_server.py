@@ -57,7 +57,7 @@ class RedisServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=30)
             self._process = None
 
     def freeze(self) -> None:
@@ -70,7 +70,7 @@ class RedisServer:
 
     def ask(self, *command: str) -> bytes:
         """The first kilobytes of the reply as they come over the wire."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as plain:
             if self._password:
                 plain.sendall(_encoded("AUTH", self._password))
                 plain.recv(100)

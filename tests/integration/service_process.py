@@ -18,10 +18,9 @@ import orjson
 ROOT = Path(__file__).parents[2]
 PREFIX = "LLM_PROVIDER_SERVICE_"
 COMPARISON = "/api/v1/comparison"
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 POLL_S = 0.02
-WRITING_S = 0.1
-_CHOSEN: set[int] = set()
+QUIET_LOOKS = 8  # not one long one: whoever writes gets his turn between two, also after a stall of the machine
 QUESTION: Mapping[str, Any] = {
     "user_prompt": "Which essay argues better?",
     "essay_a": "Phones distract pupils, because every message is a temptation. Therefore a ban helps most classrooms.",
@@ -89,20 +88,21 @@ class ServiceProcess:
 
     def written(self) -> str:
         """Everything on stdout and stderr so far."""
-        self._let_it_write()
+        self.let_it_write()
         return self.out.read_text() + self.err.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
         """Read stdout as one JSON object per line."""
-        self._let_it_write()
+        self.let_it_write()
         return [orjson.loads(line) for line in self.out.read_text().splitlines()]
 
-    def _let_it_write(self) -> None:
-        """Lines of the log are written a moment later: wait until no more come."""
-        before = -1
-        while before != (size := self.out.stat().st_size):
-            before = size
-            time.sleep(WRITING_S)
+    def let_it_write(self) -> None:
+        """Lines of the log are written a moment later: wait until no more come, however often one looks."""
+        size, quiet = -1, 0
+        while quiet < QUIET_LOOKS:
+            time.sleep(POLL_S)
+            before, size = size, self.out.stat().st_size
+            quiet = quiet + 1 if size == before else 0
 
 
 def prefixed(**settings: str) -> dict[str, str]:
@@ -157,9 +157,10 @@ def service(directory: Path, variables: Mapping[str, str], *, stdout: int | None
         wait_until(lambda: _is_alive(running), within_s=START_TIMEOUT_S)
         yield running
     finally:
-        time.sleep(WRITING_S)
+        if process.poll() is None:
+            running.let_it_write()
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=30)
 
 
 def _is_alive(running: ServiceProcess) -> bool:
@@ -179,11 +180,14 @@ def _answer(response: http.client.HTTPResponse) -> Answer:
 
 
 def free_port() -> int:
-    """A port of this machine on which nobody listens, never the same again: several are chosen before one is used."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in _CHOSEN:
-            _CHOSEN.add(port)
-            return port
+    """A port of this machine that the system gives nobody for some time, and on which a server can still listen.
+
+    It waits there for stray packets of a connection that has ended (TIME_WAIT): bound first and let go, it would be
+    given to the next process that asks for any.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as other:
+            listener.accept()[0].close()  # who closes first is left waiting
+            other.recv(1)
+    return port
