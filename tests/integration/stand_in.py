@@ -158,6 +158,17 @@ def hanging(body: object = None) -> Act:
     return Act(play=play)
 
 
+def held(act: Act) -> tuple[Act, asyncio.Event]:
+    """The same answer, once the test lets it go."""
+    release = asyncio.Event()
+
+    async def play(writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await act.play(writer)
+
+    return replace(act, play=play), release
+
+
 def dripping(body: object) -> Act:
     """One byte after the other, each soon enough to keep a reader waiting."""
 

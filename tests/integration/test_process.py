@@ -34,11 +34,12 @@ from tests.integration.service_process import (
     service,
     wait_until,
 )
-from tests.integration.stand_in import answer, standing_in
+from tests.integration.stand_in import answer, held, standing_in
 
 CANARY = "kanarienvogel"
 NOBODY = 65534
 UVICORN_KEEPS_S = 5  # by default
+SOON_S = 15.0  # on a busy machine; what a test forbids would take longer
 POST_HEAD = f"POST {COMPARISON} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -59,17 +60,21 @@ def asked_beside(threads: ThreadPoolExecutor, running: ServiceProcess) -> "Futur
 # --- Stopping ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_under_way_is_answered_before_the_service_stops(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    with service(tmp_path, mocked(MOCK_LATENCY_MS="1000")) as running:
-        answer = asked_beside(threads, running)
-        running.terminate()
-        wait_until(lambda: running.ask("/readyz").status == 503, within_s=0.6)
-        health = running.ask("/healthz")
-        refused = running.compare(essay_b="Another essay.")
-        live = running.ask("/livez")
-        assert not answer.done()
-        assert answer.result(timeout=10).status == 200
-        assert running.exit_code(within_s=2) == 0
+async def test_a_request_under_way_is_answered_before_the_service_stops(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    slow, release = held(answer(OPENAI.good()))
+    async with standing_in(slow) as provider:
+        with service(tmp_path, prefixed(**OPENAI.variables(provider.url))) as running:
+            asked = asked_beside(threads, running)
+            running.terminate()
+            wait_until(lambda: running.ask("/readyz").status == 503)
+            health = running.ask("/healthz")
+            refused = running.compare(essay_b="Another essay.")
+            live = running.ask("/livez")
+            release.set()
+            assert (await asyncio.wrap_future(asked)).status == 200
+            assert running.exit_code(within_s=SOON_S) == 0
     assert live.status == 200
     assert health.status == 503
     assert health.json()["status"] == "unhealthy"
@@ -79,18 +84,20 @@ def test_a_request_under_way_is_answered_before_the_service_stops(tmp_path: Path
     assert refused.headers["x-correlation-id"] == refused.json()["correlation_id"]
 
 
-def test_a_provider_s_test_under_way_is_answered_before_the_service_stops(
+async def test_a_provider_s_test_under_way_is_answered_before_the_service_stops(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    with service(tmp_path, mocked(MOCK_LATENCY_MS="2000")) as running:
-        answer = threads.submit(running.ask, "/api/v1/providers/mock/test?deep=true", method="POST")
-        wait_until(lambda: running.in_flight() == 1)
-        running.terminate()
-        wait_until(lambda: running.ask("/readyz").status == 503)
-        refused = running.ask("/api/v1/providers/mock/test", method="POST")
-        assert not answer.done()
-        told = answer.result(timeout=10)
-        assert running.exit_code(within_s=3) == 0
+    slow, release = held(answer(OPENAI.good()))
+    async with standing_in(slow) as provider:
+        with service(tmp_path, prefixed(**OPENAI.variables(provider.url))) as running:
+            asked = threads.submit(running.ask, "/api/v1/providers/openai/test?deep=true", method="POST")
+            wait_until(lambda: running.in_flight() == 1)
+            running.terminate()
+            wait_until(lambda: running.ask("/readyz").status == 503)
+            refused = running.ask("/api/v1/providers/openai/test", method="POST")
+            release.set()
+            told = await asyncio.wrap_future(asked)
+            assert running.exit_code(within_s=SOON_S) == 0
     assert told.status == 200
     assert told.json()["success"] is True
     assert refused.status == 503
@@ -101,36 +108,44 @@ def test_a_provider_s_test_under_way_is_answered_before_the_service_stops(
 def test_an_idle_service_stops_quickly(tmp_path: Path, number: signal.Signals) -> None:
     with service(tmp_path, mocked()) as running:
         running.process.send_signal(number)
-        assert running.exit_code(within_s=3) == 0
+        assert running.exit_code(within_s=SOON_S) == 0
         assert "Traceback" not in running.written()
         assert "stopping_at_once" not in running.written()
 
 
 def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_served(tmp_path: Path) -> None:
-    with service(tmp_path, mocked(DRAIN_DELAY_S="1.5")) as running:
+    with service(tmp_path, mocked(DRAIN_DELAY_S="60")) as running:
         running.terminate()
-        wait_until(lambda: running.ask("/readyz").status == 503, within_s=1.0)
+        wait_until(lambda: running.ask("/readyz").status == 503)
         told = running.compare()
         assert (told.status, told.headers["connection"]) == (200, "close")
-        assert running.exit_code(within_s=5) == 0
 
 
-@needs_linux
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_heard_before_everything_is_imported(number: signal.Signals) -> None:
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment(mocked()))
-    try:
-        wait_until(lambda: _hears(process.pid, signal.SIGTERM))
-        assert "aiohttp" not in Path(f"/proc/{process.pid}/maps").read_text()
-        process.send_signal(number)
-        assert process.wait(timeout=5) == 0
-    finally:
-        process.kill()
+    slowly = """
+import runpy
+import sys
+import time
 
+class Slow:
+    def find_spec(name, *_):
+        if name == "uvicorn":
+            print("importing", flush=True)
+            time.sleep(60)
 
-def _hears(pid: int, number: signal.Signals) -> bool:
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return bool(caught and int(caught[1], 16) & 1 << (number - 1))
+sys.meta_path.insert(0, Slow)
+runpy.run_path("app.py", run_name="__main__")
+"""
+    command, env = [sys.executable, "-c", slowly], environment(mocked())
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"importing\n"
+            process.send_signal(number)
+            assert process.wait(timeout=SOON_S) == 0
+        finally:
+            process.kill()
 
 
 def test_a_second_signal_ends_the_service_at_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
@@ -139,8 +154,8 @@ def test_a_second_signal_ends_the_service_at_once(tmp_path: Path, threads: Threa
         running.terminate()
         wait_until(lambda: running.ask("/readyz").status == 503)
         running.terminate()
-        assert running.exit_code(within_s=2) == 0
-        assert answer.exception(timeout=5) is not None or answer.result().status == 503
+        assert running.exit_code(within_s=SOON_S) == 0
+        assert answer.exception(timeout=SOON_S) is not None or answer.result().status == 503
         assert running.written().count("stopping_at_once") == 1
         assert "[error" not in running.written()
 
@@ -151,8 +166,8 @@ def test_a_request_that_outlives_the_grace_is_told_that_the_service_stops(
     with service(tmp_path, mocked(MOCK_LATENCY_MS="20000", DRAIN_GRACE_S="0.3")) as running:
         answer = asked_beside(threads, running)
         running.terminate()
-        told = answer.result(timeout=5)
-        assert running.exit_code(within_s=3) == 0
+        told = answer.result(timeout=SOON_S)
+        assert running.exit_code(within_s=SOON_S) == 0
     assert told.status == 503
     assert told.json()["error_type"] == "SERVICE_UNAVAILABLE"
     assert told.headers["content-type"] == "application/json"
@@ -278,7 +293,7 @@ def test_production_writes_one_json_object_a_line(tmp_path: Path) -> None:
             plain.sendall(b"this is not HTTP\r\n\r\n")
             plain.recv(1024)
         running.terminate()
-        assert running.exit_code(within_s=3) == 0
+        assert running.exit_code(within_s=SOON_S) == 0
         lines = running.lines()
         assert running.err.read_text() == ""
     assert all(isinstance(line, dict) for line in lines)
@@ -298,6 +313,7 @@ def test_production_writes_one_json_object_a_line(tmp_path: Path) -> None:
 def test_the_line_of_a_failure_says_what_was_tried(tmp_path: Path) -> None:
     with service(tmp_path, mocked(ENVIRONMENT="production", MOCK_ERROR_RATE="1")) as running:
         failed = running.compare()
+        wait_until(lambda: any(line.get("route") == COMPARISON for line in running.lines()))
         (line,) = (line for line in running.lines() if line.get("route") == COMPARISON)
     assert (failed.status, line["status"]) == (503, 503)
     assert line["attempts"] == len(line["failed_attempts"]) > 1
@@ -344,7 +360,7 @@ def test_no_text_of_a_caller_and_no_key_gets_into_logs_errors_or_metrics(tmp_pat
         metrics = running.ask("/metrics").text
         providers = running.ask("/api/v1/providers").text + running.ask("/healthz").text
         running.terminate()
-        running.exit_code(within_s=3)
+        running.exit_code(within_s=SOON_S)
         written = running.written()
     assert [told.status for told in good] == [200, 200]
     assert [told.headers["x-cache"] for told in good] == ["MISS", "HIT"]
@@ -371,16 +387,20 @@ def test_a_crash_leaves_no_image_of_the_memory_behind(tmp_path: Path) -> None:
 # --- Comparisons over real connections --------------------------------------------------------------------------------
 
 
-def test_what_a_caller_who_left_has_bought_serves_the_next_one(tmp_path: Path) -> None:
-    with service(tmp_path, mocked(ENVIRONMENT="production", MOCK_LATENCY_MS="800")) as running:
-        body = orjson.dumps(QUESTION)
-        with running.connected() as plain:
-            plain.sendall(f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            wait_until(lambda: running.in_flight() == 1)
-        wait_until(lambda: any(line.get("status") == 499 for line in running.lines()), within_s=5)
-        next_one = running.compare()
-        later = running.compare()
-        metrics = running.ask("/metrics").text
+async def test_what_a_caller_who_left_has_bought_serves_the_next_one(tmp_path: Path) -> None:
+    slow, release = held(answer(OPENAI.good()))
+    async with standing_in(slow) as provider:
+        variables = prefixed(**OPENAI.variables(provider.url), ENVIRONMENT="production")
+        with service(tmp_path, variables) as running:
+            body = orjson.dumps(QUESTION)
+            with running.connected() as plain:
+                plain.sendall(f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                wait_until(lambda: running.in_flight() == 1)
+            wait_until(lambda: any(line.get("status") == 499 for line in running.lines()))
+            release.set()
+            next_one = await asyncio.to_thread(running.compare)
+            later = running.compare()
+            metrics = running.ask("/metrics").text
     assert next_one.status == 200
     assert next_one.headers["x-cache"] in {"HIT", "COALESCED"}
     assert next_one.json()["cost_estimate"] == 0
@@ -396,7 +416,7 @@ def test_a_caller_who_leaves_while_sending_is_counted(tmp_path: Path) -> None:
     with service(tmp_path, mocked(ENVIRONMENT="production")) as running:
         with running.connected() as plain:
             plain.sendall(f"{POST_HEAD}Content-Length: 1000\r\n\r\n{{".encode())
-        wait_until(lambda: any(line.get("status") == 499 for line in running.lines()), within_s=5)
+        wait_until(lambda: any(line.get("status") == 499 for line in running.lines()))
         assert running.compare(essay_a="").status == 400
         metrics = running.ask("/metrics").text
     assert re.search(r'^llm_provider_client_disconnects_total\{phase="reading"\} 1\.0$', metrics, re.MULTILINE)
@@ -428,11 +448,15 @@ def test_a_body_that_nobody_reads_does_not_spoil_the_connection(tmp_path: Path) 
     assert (refused.status, live.status) == (415, 200)
 
 
-def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    with service(tmp_path, mocked(MOCK_LATENCY_MS="800")) as running:
-        first = asked_beside(threads, running)
-        second = threads.submit(running.compare)
-        answers = [first.result(timeout=10), second.result(timeout=10)]
+async def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    slow, release = held(answer(OPENAI.good()))
+    async with standing_in(slow) as provider:
+        with service(tmp_path, prefixed(**OPENAI.variables(provider.url))) as running:
+            first = asked_beside(threads, running)
+            second = threads.submit(running.compare)
+            wait_until(lambda: "\nllm_provider_in_flight_requests 2.0\n" in running.ask("/metrics").text)
+            release.set()
+            answers = [await asyncio.wrap_future(one) for one in (first, second)]
     assert [answer.headers["x-cache"] for answer in answers] == ["MISS", "COALESCED"]
     assert [answer.json()["provenance"]["coalesced"] for answer in answers] == [False, True]
     assert answers[1].json()["cost_estimate"] == 0
@@ -482,16 +506,16 @@ def test_a_body_that_arrives_too_slowly_is_refused(tmp_path: Path) -> None:
         began_s = time.monotonic()
         plain.sendall(f"{POST_HEAD}Content-Length: 1000\r\n\r\n{{".encode())
         answer = received(plain)
-        assert 0.4 < time.monotonic() - began_s < 3
+        assert 0.4 < time.monotonic() - began_s < 10  # and not 15, which is usual
     assert (answer.status, answer.headers["connection"]) == (408, "close")
     assert answer.json()["error_type"] == "TIMEOUT"
     assert answer.json()["correlation_id"] == answer.headers["x-correlation-id"]
 
 
 def test_the_time_in_which_a_body_arrives_is_the_request_s_own(tmp_path: Path) -> None:
-    body, wish = orjson.dumps(QUESTION), "X-Request-Timeout-Ms: 1000\r\n"
-    with service(tmp_path, mocked(MOCK_LATENCY_MS="700")) as running:
-        for waits_s, status in ((0.0, 200), (0.5, 504), (1.2, 504)):
+    body, wish = orjson.dumps(QUESTION), "X-Request-Timeout-Ms: 2000\r\n"
+    with service(tmp_path, mocked(MOCK_LATENCY_MS="500")) as running:
+        for waits_s, status in ((0.0, 200), (1.6, 504), (2.2, 504)):
             with running.connected() as plain:
                 plain.sendall(
                     f"{POST_HEAD}{wish}Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n".encode()

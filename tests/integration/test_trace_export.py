@@ -38,7 +38,7 @@ def test_the_trace_of_a_comparison_arrives_and_bears_the_id_of_answer_and_log_li
     caller = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
     with collecting() as collector, service(tmp_path, traced(collector.url, SERVICE_NAME="judge")) as running:
         answer = running.compare(essay_a=f"A {CANARY} sings because it can.", headers=caller).json()
-        wait_until(lambda: arrived(collector))
+        wait_until(lambda: arrived(collector) and "request_finished" in running.written())
         line = finished(running)
     spans = collector.spans
     request, attempt = spans[REQUEST], next(span for name, span in spans.items() if name.startswith("chat "))
@@ -65,7 +65,7 @@ def test_the_service_says_who_it_is_by_its_own_settings_alone(tmp_path: Path) ->
         variables |= traced(collector.url, SERVICE_NAME="judge")
         with service(tmp_path, variables) as running:
             running.compare()
-            wait_until(lambda: arrived(collector))
+            wait_until(lambda: arrived(collector) and "otel_variables_ignored" in running.written())
             ignored = [line["names"] for line in running.lines() if line["event"] == "otel_variables_ignored"]
     told = values(collector.resources[0].resource.attributes)
     assert told.pop("service.instance.id")
@@ -79,7 +79,7 @@ def test_what_waits_at_the_end_is_sent_before_the_process_exits(tmp_path: Path) 
     with collecting() as collector, service(tmp_path, traced(collector.url)) as running:
         running.compare()
         running.terminate()
-        assert running.exit_code(within_s=10) == 0
+        assert running.exit_code(within_s=30) == 0
     assert arrived(collector)
 
 
@@ -92,10 +92,10 @@ def test_a_collector_that_is_unwell_costs_no_answer_no_exit_and_few_lines(
     with unwell() as url, service(tmp_path, traced(url)) as running:
         for number in range(30):
             assert running.compare(replicate=number).status == 200
-        wait_until(lambda: "spans_lost" in running.written(), within_s=15)
+        wait_until(lambda: "spans_lost" in running.written())
         assert running.compare(replicate=31).json()["trace_id"]
         running.terminate()
-        assert running.exit_code(within_s=10) == 0
+        assert running.exit_code(within_s=30) == 0
         lines = [line for line in running.lines() if line["level"] != "info"]
         assert running.err.read_text() == ""
     warnings, losses = [line["event"] for line in lines], [line["spans"] for line in lines if "spans" in line]
@@ -108,7 +108,7 @@ def test_a_collector_that_is_unwell_costs_no_answer_no_exit_and_few_lines(
 def test_a_caller_who_left_ends_the_request_and_the_purchase_goes_on_in_its_trace(tmp_path: Path) -> None:
     body = orjson.dumps(QUESTION)
     head = f"POST {COMPARISON} HTTP/1.1\r\nHost: judge\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with collecting() as collector, service(tmp_path, traced(collector.url, MOCK_LATENCY_MS="800")) as running:
+    with collecting() as collector, service(tmp_path, traced(collector.url, MOCK_LATENCY_MS="3000")) as running:
         with running.connected() as plain:
             plain.sendall(head + body)
             wait_until(lambda: running.in_flight() == 1)
@@ -124,8 +124,8 @@ def test_a_caller_who_left_ends_the_request_and_the_purchase_goes_on_in_its_trac
 def test_a_collector_that_was_away_gets_the_next_spans_when_it_is_back(tmp_path: Path) -> None:
     with collecting(status=503) as collector, service(tmp_path, traced(collector.url)) as running:
         running.compare()
-        wait_until(lambda: "spans_lost" in running.written(), within_s=15)
+        wait_until(lambda: "spans_lost" in running.written())
         collector.batches.clear()
         collector.status = 200
         running.compare(replicate=1)
-        wait_until(lambda: arrived(collector), within_s=15)
+        wait_until(lambda: arrived(collector))

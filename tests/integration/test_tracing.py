@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.integration.dialects import ANTHROPIC, CANARIES, DIALECTS, OPENAI, Dialect
 from tests.integration.pointed_service import Service, Told, running
-from tests.integration.stand_in import Act, StandIn, answer, hanging, standing_in
+from tests.integration.stand_in import Act, StandIn, answer, hanging, held, standing_in
 from tests.recorded_spans import RecordedSpans, ids, recorded_spans, told
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -232,7 +232,7 @@ async def test_an_unknown_path_gives_no_name_to_a_span() -> None:
 
 async def test_who_waits_for_a_place_has_a_span_for_it() -> None:
     settings: Any = {"LLM_MAX_CONCURRENT_REQUESTS": "1", "MAX_IN_FLIGHT_REQUESTS": "2"}
-    slow, release = _held(answer(ANTHROPIC.good()))
+    slow, release = held(answer(ANTHROPIC.good()))
     async with traced(ANTHROPIC, slow, **settings) as (service, provider, spans):
         asked = [asyncio.create_task(service.judges(ANTHROPIC, replicate=number)) for number in range(3)]
         await _until(lambda: bool(provider.requests))
@@ -246,7 +246,7 @@ async def test_who_waits_for_a_place_has_a_span_for_it() -> None:
 
 
 async def test_a_purchase_belongs_to_the_trace_of_whoever_started_it() -> None:
-    slow, release = _held(answer(ANTHROPIC.good()))
+    slow, release = held(answer(ANTHROPIC.good()))
     async with traced(ANTHROPIC, slow) as (service, provider, spans):
         first = asyncio.create_task(service.judges(ANTHROPIC, headers={**KEPT, "traceparent": SAMPLED}))
         await _until(lambda: bool(provider.requests))
@@ -279,18 +279,7 @@ async def test_without_a_collector_the_caller_s_trace_is_named_and_goes_no_furth
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    """Let the others work, five seconds at most, until it holds."""
-    async with asyncio.timeout(5):
+    """Let the others work until it holds; only a hang takes so long."""
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110  neither stand-ins nor spans know an event for it
             await asyncio.sleep(0.01)
-
-
-def _held(act: Act) -> tuple[Act, asyncio.Event]:
-    """The same answer, once the test lets it go."""
-    release = asyncio.Event()
-
-    async def play(writer: asyncio.StreamWriter) -> None:
-        await release.wait()
-        await act.play(writer)
-
-    return Act(play=play), release
