@@ -18,7 +18,8 @@ from tests.integration.service_process import Answer, ServiceProcess, prefixed, 
 from tests.integration.stand_in import Act, StandIn, answer, standing_in
 
 ADMIN_KEY = "kanarienvogel-of-the-administrator"
-PATIENCE_MS = 10_000
+PATIENCE_MS = 30_000  # on a busy machine
+expect.set_options(timeout=PATIENCE_MS)
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
