@@ -21,7 +21,7 @@ def test_idle_connections_beyond_the_limit_are_turned_away_and_the_service_goes_
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
             with ExitStack() as idle:
                 for _ in range(IDLE):
-                    idle.enter_context(socket.create_connection(("127.0.0.1", judge.port), timeout=5))
+                    idle.enter_context(socket.create_connection(("127.0.0.1", judge.port), timeout=30))
                 wait_until(lambda: _status(judge.port) == http.HTTPStatus.SERVICE_UNAVAILABLE)
             wait_until(lambda: _status(judge.port) == http.HTTPStatus.OK)
             assert judge.compare().status == http.HTTPStatus.OK
@@ -30,7 +30,7 @@ def test_idle_connections_beyond_the_limit_are_turned_away_and_the_service_goes_
 
 
 def _status(port: int) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/livez")
         return connection.getresponse().status

@@ -122,7 +122,7 @@ def test_what_kafka_could_not_take_until_the_end_is_counted_as_lost(tmp_path: Pa
     with service(tmp_path, with_kafka(NOBODY)) as running:
         ask(running, "lost", 5)
         running.terminate()
-        assert running.exit_code(within_s=15.0) == 0
+        assert running.exit_code(within_s=30.0) == 0
         (lost,) = [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
         assert lost["count"] == 21  # and the last window of the usage
 
@@ -133,7 +133,7 @@ def test_a_second_signal_waits_for_no_last_delivery(silent: str, tmp_path: Path)
         running.terminate()
         wait_until(lambda: "Waiting for application shutdown" in running.written())
         running.terminate()
-        assert running.exit_code(within_s=1.5) == 0
+        assert running.exit_code(within_s=4.0) == 0  # and not 5, which the delivery may take
         assert "stopping_at_once" in running.written()
 
 
@@ -159,7 +159,7 @@ def test_a_broker_that_dies_and_returns_gets_everything_once_and_in_order(perish
         wait_until(lambda: is_empty(running))
         perishable.kill()
         ask(running, "death", 40, first=20, key=ONE_KEY)
-        wait_until(lambda: kafka_is(running, "unhealthy"), within_s=20.0)
+        wait_until(lambda: kafka_is(running, "unhealthy"))
         assert balances(running)
         perishable.start()
         wait_until(lambda: is_empty(running), within_s=60.0)
@@ -175,7 +175,7 @@ def test_a_broker_that_hangs_delays_nobody_and_gets_everything_once(mortal: Brok
         wait_until(lambda: is_empty(running))
         mortal.freeze()
         ask(running, "hang", 200, first=5, key=ONE_KEY)
-        wait_until(lambda: kafka_is(running, "unhealthy"), within_s=20.0)
+        wait_until(lambda: kafka_is(running, "unhealthy"))
         assert balances(running)
         mortal.thaw()
         wait_until(lambda: is_empty(running), within_s=60.0)
@@ -191,7 +191,7 @@ def test_a_service_that_stops_while_its_broker_hangs_ends_in_time_and_counts_wha
         mortal.freeze()
         ask(running, "end", 50, first=5)
         running.terminate()
-        assert running.exit_code(within_s=15.0) == 0
+        assert running.exit_code(within_s=30.0) == 0
         (lost,) = [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
         assert lost["count"] == 4 * 50 + 1  # and the last window of the usage
         assert "never retrieved" not in running.written()
@@ -229,7 +229,7 @@ def test_an_event_that_one_topic_finds_too_large_loses_its_metadata(mortal: Brok
         ask(running, "narrow", 2)
         big = running.compare(metadata={"batch": f"{RUN}-narrow", "number": 2, "note": "x" * 4000}, replicate=2)
         ask(running, "narrow", 2, first=3)
-        wait_until(lambda: is_empty(running), within_s=30.0)
+        wait_until(lambda: is_empty(running))
         assert big.status == 200
         assert counts(running)["dropped_total"] == 0
     envelopes = [orjson.loads(one.value() or b"") for one in mortal.read(STARTED, at_least=5)]
@@ -246,7 +246,7 @@ def test_with_a_spool_a_kill_loses_nothing_that_a_caller_was_answered(topics: Br
         ask(running, "spool", 30)
         running.process.kill()
     with service(tmp_path, with_kafka(topics.servers, **spool)) as running:
-        wait_until(lambda: counts(running)["delivered_total"] >= 120, within_s=30.0)
+        wait_until(lambda: counts(running)["delivered_total"] >= 120)
         assert counts(running)["restored_total"] == 120
         assert balances(running)
     for topic in (STARTED, COMPLETED, COST):
@@ -257,7 +257,7 @@ def test_what_is_pending_at_the_end_is_flushed_and_with_it_the_last_window(topic
     with service(tmp_path, with_kafka(topics.servers)) as running:
         ask(running, "flush", 10)
         running.terminate()
-        assert running.exit_code(within_s=15.0) == 0
+        assert running.exit_code(within_s=30.0) == 0
         assert not [line for line in running.lines() if line["event"] == "events_lost_at_exit"]
     assert numbers(read(topics, COMPLETED, "flush", 10)) == Counter(range(10))
     windows = [orjson.loads(one.value() or b"")["data"] for one in topics.read(USAGE, at_least=1)]
@@ -294,8 +294,8 @@ def test_a_request_that_outlives_the_grace_is_completed_once_all_the_same(topics
         answer = caller.submit(running.compare, correlation_id=key, metadata=metadata)
         wait_until(lambda: running.in_flight() == 1)
         running.terminate()
-        assert answer.result(timeout=15).status == 503
-        assert running.exit_code(within_s=15.0) == 0
+        assert answer.result(timeout=30).status == 503
+        assert running.exit_code(within_s=30.0) == 0
     (completed,) = read(topics, COMPLETED, "grace", 1)
     assert len(read(topics, STARTED, "grace", 1)) == 1
     assert completed["data"]["success"] is False

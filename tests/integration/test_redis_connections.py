@@ -19,7 +19,7 @@ from tests.fakes import begun, settle
 
 RESET = struct.pack("ii", 1, 0)  # to linger for no time: what is left is not sent, and the other side is reset
 
-LONG_S = 5.0
+LONG_S = 30.0
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

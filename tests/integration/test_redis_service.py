@@ -70,7 +70,7 @@ def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
         assert running.ask("/readyz").status == 200
         assert outcome(running) == "HIT"
         running.terminate()
-        assert running.exit_code(within_s=10) == 0
+        assert running.exit_code(within_s=30) == 0
     assert changes(running) == [("up", "down")]
     assert PASSWORD not in running.written()
 
@@ -87,10 +87,10 @@ def test_a_redis_that_dies_under_load_costs_no_answer_and_is_used_again_without_
             assert outcome(running, "known") == "HIT"
             assert outcome(running, f"essay {number}") == "MISS"
         assert mode(running) == "degraded"
-        assert changes(running) == [("up", "down")]
+        wait_until(lambda: changes(running) == [("up", "down")])
         locked_server.start()
         wait_until(lambda: mode(running) == "healthy")
-        assert changes(running) == [("up", "down"), ("down", "up")]
+        wait_until(lambda: changes(running) == [("up", "down"), ("down", "up")])
         assert outcome(running, "known") == "HIT"
         wait_until(lambda: any(f"llm_cache:{SCHEMA}:0:" in key for key in locked_server.all_keys()))
         metrics = running.ask("/metrics").text
@@ -111,7 +111,7 @@ def test_a_frozen_redis_costs_no_answer_and_is_used_again_when_it_goes_on(
         assert mode(running) == "degraded"
         locked_server.thaw()
         wait_until(lambda: mode(running) == "healthy")
-    assert changes(running) == [("up", "down"), ("down", "up")]
+        wait_until(lambda: changes(running) == [("up", "down"), ("down", "up")])
 
 
 def test_a_redis_that_takes_no_writes_is_shown_as_read_only(tmp_path: Path, locked_server: RedisServer) -> None:
@@ -126,7 +126,7 @@ def test_a_redis_that_takes_no_writes_is_shown_as_read_only(tmp_path: Path, lock
         assert outcome(running, "new") == "HIT"
         locked_server.ask("CONFIG", "SET", "maxmemory", "0")
         wait_until(lambda: mode(running) == "healthy")
-    assert changes(running) == [("up", "read_only"), ("read_only", "up")]
+        wait_until(lambda: changes(running) == [("up", "read_only"), ("read_only", "up")])
 
 
 def test_two_replicas_pay_once_and_one_clearing_is_for_both(tmp_path: Path, locked_server: RedisServer) -> None:

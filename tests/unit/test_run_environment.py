@@ -144,6 +144,7 @@ def test_the_packages_are_installed_here_whatever_other_projects_set(tmp_path: P
     )
     assert {line for line in told.stdout.splitlines() if line.endswith("=elsewhere")} == {"PIP_INDEX_URL=elsewhere"}
     assert " --no-user " in told.stdout
+    assert "PYTHONUTF8=1" in told.stdout.splitlines(), "this repository's files are read as UTF-8, whatever the locale"
 
 
 def test_a_venv_without_pip_is_reported_with_the_way_out(tmp_path: Path) -> None:

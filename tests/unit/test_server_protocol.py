@@ -288,7 +288,7 @@ async def test_the_request_that_is_being_answered_hears_of_a_lost_connection_wha
     listening = asyncio.create_task(harness.listens[0]())
     await asyncio.sleep(0)
     harness.protocol.connection_lost(ConnectionResetError())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await listening)["type"] == "http.disconnect"
     harness.may_answer.set()
     await asyncio.sleep(0)
@@ -325,5 +325,5 @@ async def test_a_connection_ends_when_nobody_takes_its_answer(monkeypatch: pytes
     async with await loop.create_server(lambda: Watched(config, ServerState(), {}), "127.0.0.1") as server:
         with socket.create_connection(server.sockets[0].getsockname()) as caller:
             caller.sendall(GET)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await lost.wait()

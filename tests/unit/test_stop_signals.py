@@ -69,7 +69,7 @@ async def test_the_server_is_told_when_the_last_one_has_left(
     await received(number)
     assert (heard_by_server, harness.admission.is_draining, harness.request.done()) == ([], True, False)
     harness.finish.set()
-    await asyncio.wait_for(harness.request, timeout=5)
+    await asyncio.wait_for(harness.request, timeout=30)
     await asyncio.sleep(2 * POLL_S)
     assert heard_by_server == [TERM]
     assert not harness.request.cancelled()
@@ -96,7 +96,7 @@ async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int])
     await received(TERM)
     last = await harness.begin_cleanup()
     await received(TERM)
-    await asyncio.wait_for(last, timeout=5)
+    await asyncio.wait_for(last, timeout=30)
     assert heard_by_server
     harness.request.cancel()
     harness.signals.give_back()
@@ -107,7 +107,7 @@ async def test_when_the_server_heard_the_first_one_itself_the_next_one_hurries(h
     harness.signals.take_over()
     last = await harness.begin_cleanup()
     await received(TERM)
-    await asyncio.wait_for(last, timeout=5)
+    await asyncio.wait_for(last, timeout=30)
     assert heard_by_server
     with pytest.raises(ServiceStoppingError):
         await harness.request
