@@ -30,6 +30,7 @@ QUEUE_SPANS = 4096
 BATCH_SPANS = 256
 DELAY_MS = 1000
 ATTRIBUTE_CHARACTERS = 256
+MOST_ANSWER_BYTES = 64 * 1024
 FOREIGN_LOGGERS = ("opentelemetry", "urllib3")
 
 log = structlog.get_logger("tracing")
@@ -69,6 +70,12 @@ class TrustingAsOpenSSL(HTTPAdapter):
         """Name none to urllib3, which then loads the defaults; requests would name those it brings along."""
 
 
+def drop_the_rest(answer: requests.Response, **_: object) -> None:
+    """Read a usual body, so that its connection is kept, and no more: only the status counts, and it may be endless."""
+    answer.raw.read(MOST_ANSWER_BYTES, decode_content=False)
+    answer.close()
+
+
 def otlp_exporter(endpoint: str) -> SpanExporter:
     """OTLP as protobuf over HTTP to a base URL, without proxy, netrc or redirects.
 
@@ -80,6 +87,7 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
     session.trust_env = False
     session.max_redirects = 0  # one raises; a 3xx that is returned would count as accepted
     session.mount("https://", TrustingAsOpenSSL())
+    session.hooks["response"] = [drop_the_rest]
     return OTLPSpanExporter(
         endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S, compression=Compression.Gzip, session=session
     )

@@ -1,5 +1,6 @@
 """How spans leave the process, and that nothing of it is there when there is no collector."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -222,6 +223,42 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
         server.shutdown()
     assert result is SpanExportResult.FAILURE
     assert Redirecting.asked == [("/v1/traces", None)]
+
+
+@pytest.mark.parametrize(("pieces", "connections"), [(1, 1), (1000, 2)])
+def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_connection(
+    pieces: int, connections: int
+) -> None:
+    class Flooding(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        opened, sent = 0, 0
+
+        def setup(self) -> None:
+            type(self).opened += 1
+            super().setup()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(pieces * 65_536))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(pieces):
+                    self.wfile.write(bytes(65_536))
+                    type(self).sent += 1
+
+        def log_message(self, *_: object) -> None:
+            """Not on stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Flooding) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}")
+        span = ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))
+        results = [exporter.export([span]) for _ in range(2)]
+        exporter.shutdown()
+        server.shutdown()
+    assert results == [SENT, SENT]
+    assert (Flooding.opened, Flooding.sent < 1000) == (connections, True)  # the system takes some, though nobody reads
 
 
 def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by(
