@@ -69,6 +69,7 @@ class SharedLedger:
                 unknown = sum(row not in self._written for row in sent)
                 added = await self._shared.put(_texts(sent)) if sent else 0
                 if added is None:
+                    self._written = {}  # it may come back without what it had
                     return False
                 has_lost_rows = added > unknown
                 self._written = {} if has_lost_rows else rows

@@ -149,6 +149,21 @@ async def test_what_was_booked_while_redis_was_away_for_days_is_told_when_it_ret
     assert (read.scope, read.of(OPENAI)) == (UsageScope.FLEET, ONE + ONE + ONE + ONE)
 
 
+async def test_a_redis_that_was_away_for_two_midnights_and_comes_back_empty_is_told_everything() -> None:
+    usage, calendar = FakeUsage(), Calendar()
+    ledger, shared = replica(usage, calendar)
+    ledger.book(OPENAI, "a", ONE)
+    assert await shared.send()
+    usage.away = True
+    for _ in range(2):
+        calendar.move(days=1)
+        ledger.book(OPENAI, "a", ONE)
+        assert not await shared.send()
+    usage.texts.clear()
+    usage.away = False
+    assert (await shared.read(TODAY, calendar.now.date())).of(OPENAI) == ONE + ONE + ONE
+
+
 async def test_a_redis_that_went_back_to_older_figures_is_told_the_truth() -> None:
     usage = FakeUsage()
     ledger, shared = replica(usage)
@@ -246,20 +261,22 @@ async def test_what_we_do_not_know_is_left_out(name: str, text: bytes) -> None:
 
 @given(
     st.lists(
-        st.sampled_from(["book", "send", "away", "back", "lose", "keep", "forget", "save", "go back"]), max_size=40
+        st.sampled_from(["book", "send", "midnight", "away", "back", "lose", "keep", "forget", "save", "go back"]),
+        max_size=40,
     )
 )
 async def test_booked_is_counted_plus_pending_whatever_redis_does(steps: list[str]) -> None:
-    usage, booked = FakeUsage(), 0
+    usage, calendar, booked = FakeUsage(), Calendar(), 0
     saved = usage.texts
-    ledger, shared = replica(usage)
+    ledger, shared = replica(usage, calendar)
     for step in steps:
         match step:
             case "book":
                 ledger.book(OPENAI, "a", ONE)
                 booked += 1
-            case "send":
+            case "send" | "midnight":
                 await shared.send()
+                calendar.move(days=step == "midnight")
             case "away" | "back":
                 usage.away = step == "away"
             case "forget":
@@ -271,6 +288,6 @@ async def test_booked_is_counted_plus_pending_whatever_redis_does(steps: list[st
             case _:
                 usage.loses_answers = step == "lose"
     usage.away = usage.loses_answers = False
-    assert (await shared.read(TODAY, TODAY)).of(OPENAI).requests == booked
+    assert (await shared.read(TODAY, calendar.now.date())).of(OPENAI).requests == booked
     assert await shared.send()
-    assert (await shared.read(TODAY, TODAY)).of(OPENAI).requests == booked
+    assert (await shared.read(TODAY, calendar.now.date())).of(OPENAI).requests == booked
