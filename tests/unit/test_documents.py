@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api_models import ErrorCode, ModelTier, ProcessingEvent
+from api_models import ErrorCode, ModelTier, ProcessingEvent, ProviderName
 from config import PREFIX, KeyedProviderSettings, Settings, known_variables
 from implementations.judging.catalogue import ModelCatalogue
 from tests.fakes import new_metrics
@@ -89,3 +89,10 @@ def test_the_readme_names_the_default_and_the_best_model_of_each_vendor() -> Non
     ]
     assert [name for name, _, _ in best] == [vendor.provider for vendor in vendors], "each has one model of tier strong"
     assert JUDGE.findall((ROOT / "README.md").read_text()) == best, "its rows are in the order of `Settings`"
+
+
+def test_the_page_of_security_says_of_each_provider_what_it_keeps() -> None:
+    table = (ROOT / "docs/security.md").read_text().partition("\n| provider |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [
+        name for name in ProviderName if name is not ProviderName.MOCK
+    ]
