@@ -3,12 +3,11 @@
 import pytest
 
 from api_models import AttemptOutcome, CircuitState, HoldReason, ProviderName
-from implementations.resilience.circuit_breaker import OWN_DECISION, CircuitRules
-from implementations.resilience.provider_guards import guards_of
+from implementations.resilience.circuit_breaker import OWN_DECISION
 from implementations.selection.standing import show_standing
 from metrics import Metrics
 from protocols import ProviderStatus
-from tests.fakes import Clock, new_metrics, provider_status, sample
+from tests.fakes import Clock, guards, new_metrics, provider_status, sample
 
 OPENAI = ProviderName.OPENAI
 
@@ -51,7 +50,7 @@ def test_an_open_circuit_is_a_degraded_mode_when_the_provider_is_of_use(status: 
 
 def test_a_held_circuit_says_why_and_no_word_of_the_operator_s() -> None:
     metrics, clock = new_metrics(), Clock()
-    circuit = guards_of(OPENAI, CircuitRules(), slots=1, queue_limit=1, metrics=metrics, clock=clock).circuit
+    circuit = guards(metrics, clock)[OPENAI].circuit
     assert held(metrics) == set()
     for outcome in (AttemptOutcome.QUOTA, AttemptOutcome.AUTHENTICATION):
         circuit.force(CircuitState.OPEN, reason=outcome, actor=OWN_DECISION, for_s=300.0)

@@ -13,8 +13,6 @@ from implementations.observability.propagation import outbound_headers, queueing
 from implementations.observability.traced import Traced, traced_look_up
 from implementations.resilience.bulkhead import Bulkhead
 from implementations.resilience.call import calling
-from implementations.resilience.circuit_breaker import CircuitRules
-from implementations.resilience.provider_guards import guards_of
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import CachedReply, ProviderRequest, TraceContext
 from tests.fakes import (
@@ -26,6 +24,7 @@ from tests.fakes import (
     accounting_of,
     begun,
     call,
+    guards,
     new_metrics,
     reply,
     request,
@@ -211,7 +210,7 @@ async def test_each_repetition_has_a_span_and_an_open_circuit_has_none(spans: Re
     provider = FakeProvider(*[ProviderUnavailableError("")] * 6)
     judge = guarded(
         provider,
-        guards_of(ANTHROPIC, CircuitRules(), slots=1, queue_limit=1, metrics=metrics, clock=clock),
+        guards(metrics, clock)[ANTHROPIC],
         accounting_of(FixedPrices(), metrics=metrics, now=Calendar()),
         unlimited(),
         sleep=InstantSleep(clock),
