@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
 MOST_FIELDS = 100  # of a head, or of trailers: each takes a hundred bytes of memory more than it has
+CRUMB_BYTES, MOST_CRUMBS = 1024, 10_000  # small pieces of a body: each costs a call, and megabytes are read at a time
 MOST_WAITING = 32  # pipelined requests, of which thousands fit into one piece
 VERSIONS = frozenset({"1.0", "1.1"})
 NO_HTTP = "Invalid HTTP request received."
@@ -30,6 +31,7 @@ class ServerProtocol(HttpToolsProtocol):
     """
 
     _unread_bytes = 0  # received since the last head or piece of a body
+    _crumbs = 0  # in this body
     _head_timer: asyncio.TimerHandle | None = None
     _answered: RequestResponseCycle | None = None  # the request that is being answered, or was last
 
@@ -98,11 +100,14 @@ class ServerProtocol(HttpToolsProtocol):
             raise ValueError
         super().on_headers_complete()
         self.headers = []
-        self._unread_bytes = 0
+        self._unread_bytes = self._crumbs = 0
         self._end_wait()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """A piece of the body. Raises ValueError if too many are small."""
+        self._crumbs += len(body) < CRUMB_BYTES
+        if self._crumbs > MOST_CRUMBS:
+            raise ValueError
         super().on_body(body)
         self._unread_bytes = 0
 

@@ -10,7 +10,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from api import server_protocol
-from api.server_protocol import MOST_FIELDS, MOST_HEAD_BYTES, MOST_WAITING, ServerProtocol
+from api.server_protocol import CRUMB_BYTES, MOST_CRUMBS, MOST_FIELDS, MOST_HEAD_BYTES, MOST_WAITING, ServerProtocol
 
 KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -167,6 +167,19 @@ async def test_headers_and_trailers_are_few(begins: bytes, pieces: int) -> None:
     assert harness.sent.endswith(b"Invalid HTTP request received.")
     assert harness.transport.close.called
     assert len(harness.seen) == 2
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_small_pieces_of_a_body_are_few(*, is_read: bool) -> None:
+    harness, crumb = Harness(), b"1\r\n{\r\n"
+    harness.reads_bodies = is_read
+    begins, large = CHUNKED.removesuffix(b"2\r\n{}\r\n0\r\n"), b"%x\r\n%b\r\n" % (CRUMB_BYTES, b"x" * CRUMB_BYTES)
+    for _ in range(2):
+        await harness.receives(begins, crumb * MOST_CRUMBS, large * MOST_CRUMBS, b"0\r\n\r\n")
+    assert harness.sent.count(b"HTTP/1.1 204 ") == len(harness.seen) == 2
+    await harness.receives(begins, crumb * MOST_CRUMBS, crumb)
+    assert harness.sent.endswith(b"Invalid HTTP request received.")
+    assert harness.transport.close.called
 
 
 async def test_what_came_before_does_not_count_for_the_next_head() -> None:
