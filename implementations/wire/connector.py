@@ -1,6 +1,7 @@
 """The connections of the HTTP client: notes which stay silent, reuses none on which something came unasked.
 
-An answer that was sent before its question had arrived belongs to another one, and is never read.
+An answer that was sent before its question had arrived belongs to another one, and is never read. HTTP/1.1 cannot tell
+whose answer comes later than that.
 """
 
 import fcntl
