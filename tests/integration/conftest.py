@@ -9,6 +9,8 @@ import pytest
 import uvloop
 from quart.typing import TestClientProtocol as Client
 
+from implementations.resilience import call
+from implementations.shared_state import connections, lateness, shared_redis, write_behind
 from tests.integration.contract import mocked, serving
 from tests.integration.dialects import CANARIES
 from tests.integration.kafka_broker import Broker, broker, mock_broker
@@ -66,6 +68,16 @@ def locked_server(tmp_path: Path) -> Iterator[RedisServer]:
     """One that wants a password, which nothing may show."""
     with redis_server(tmp_path, "--enable-debug-command", "yes", password=PASSWORD) as running:
         yield running
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with something else is no Redis that fails."""
+    monkeypatch.setattr(connections, "TURN_S", 30.0)
+    monkeypatch.setattr(shared_redis, "REDIS_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(call, "REDIS_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(lateness, "SLOW_S", 30.0)
+    monkeypatch.setattr(write_behind, "FINISH_S", 30.0)
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from implementations.accounting.ledger import Ledger
 from implementations.accounting.money import micro_usd
 from implementations.accounting.shared_budget import Entry
 from implementations.accounting.shared_ledger import SharedLedger
-from implementations.resilience import call
-from implementations.shared_state import connections, lateness, shared_redis
 from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.shared_redis import Access, RedisMode, SharedRedis
@@ -36,15 +34,6 @@ from tests.integration.stand_in import answer, standing_in
 
 KEPT = {"Cache-Control": "max-age=60"}
 DAY = NOON.date()
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is busy with something else is no Redis that fails."""
-    monkeypatch.setattr(connections, "TURN_S", 30.0)
-    monkeypatch.setattr(shared_redis, "REDIS_TIMEOUT_S", 30.0)
-    monkeypatch.setattr(call, "REDIS_TIMEOUT_S", 30.0)
-    monkeypatch.setattr(lateness, "SLOW_S", 30.0)
 
 
 class Replica:
