@@ -25,6 +25,7 @@ from implementations.resilience.stalls import within
 
 CONNECT_TIMEOUT_S = 5.0  # for the look-up, all addresses and TLS together
 MOST_ANSWER_BYTES = 8 * 1024 * 1024  # as sent: twice the longest body that anybody reads
+MOST_LINES = 50_000  # of it: a piece of a body takes two, and costs calls
 MOST_INTERIM_ANSWERS = 20
 SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -40,7 +41,7 @@ class Stream(ResponseHandler):
     """
 
     is_clean = is_silent = False
-    answer_bytes = 0
+    answer_bytes = answer_lines = 0
     _interim_answers = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -73,12 +74,14 @@ class Stream(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Note it and pass it on. aiohttp also calls this without data, when it resumes reading.
 
-        Nobody else bounds what is neither head nor body, such as blank lines and chunk extensions.
+        Nobody else bounds what is neither head nor body, such as blank lines and chunk extensions, nor a body's pieces,
+        of which there may be a million.
         """
         if data:
             self.is_clean = self.is_silent = False
             self.answer_bytes += len(data)
-        if self.answer_bytes <= MOST_ANSWER_BYTES:
+            self.answer_lines += data.count(b"\r\n")
+        if self.answer_bytes <= MOST_ANSWER_BYTES and self.answer_lines <= MOST_LINES:
             super().data_received(data)
         else:
             self._break_off("too long an answer")
@@ -187,4 +190,4 @@ class Connector(aiohttp.TCPConnector):
             should_close = True
         super()._release(key, protocol, should_close=should_close)
         if isinstance(protocol, Stream) and protocol.is_connected():
-            protocol.is_clean, protocol.answer_bytes = True, 0
+            protocol.is_clean, protocol.answer_bytes, protocol.answer_lines = True, 0, 0
