@@ -1,8 +1,8 @@
 """Uvicorn's HTTP protocol, with what it lacks.
 
 Bounds for heads and for pipelined requests: without them a connection could fill the memory, or wait for ever, before
-anybody is asked for a key. A bound for answers that nobody reads. Headers without trailers and trailing white space.
-The body of a request that offers another protocol.
+anybody is asked for a key. Bounds for bodies in small pieces, and for answers that nobody reads. Headers without
+trailers and trailing white space. The body of a request that offers another protocol.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
 MOST_FIELDS = 100  # of a head, or of trailers: each takes a hundred bytes of memory more than it has
-CRUMB_BYTES, MOST_CRUMBS = 1024, 10_000  # small pieces of a body: each costs a call, and megabytes are read at a time
+SMALL_PIECE_BYTES = 1024  # a piece of a body below this is small
+MOST_SMALL_PIECES = 10_000  # of a body: each costs a call, and megabytes are parsed at a time
 MOST_WAITING = 32  # pipelined requests, of which thousands fit into one piece
 VERSIONS = frozenset({"1.0", "1.1"})
 NO_HTTP = "Invalid HTTP request received."
@@ -31,7 +32,7 @@ class ServerProtocol(HttpToolsProtocol):
     """
 
     _unread_bytes = 0  # received since the last head or piece of a body
-    _crumbs = 0  # in this body
+    _small_pieces = 0  # of this body
     _head_timer: asyncio.TimerHandle | None = None
     _answered: RequestResponseCycle | None = None  # the request that is being answered, or was last
 
@@ -100,13 +101,13 @@ class ServerProtocol(HttpToolsProtocol):
             raise ValueError
         super().on_headers_complete()
         self.headers = []
-        self._unread_bytes = self._crumbs = 0
+        self._unread_bytes = self._small_pieces = 0
         self._end_wait()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body. Raises ValueError if too many are small."""
-        self._crumbs += len(body) < CRUMB_BYTES
-        if self._crumbs > MOST_CRUMBS:
+        self._small_pieces += len(body) < SMALL_PIECE_BYTES
+        if self._small_pieces > MOST_SMALL_PIECES:
             raise ValueError
         super().on_body(body)
         self._unread_bytes = 0

@@ -10,7 +10,14 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from api import server_protocol
-from api.server_protocol import CRUMB_BYTES, MOST_CRUMBS, MOST_FIELDS, MOST_HEAD_BYTES, MOST_WAITING, ServerProtocol
+from api.server_protocol import (
+    MOST_FIELDS,
+    MOST_HEAD_BYTES,
+    MOST_SMALL_PIECES,
+    MOST_WAITING,
+    SMALL_PIECE_BYTES,
+    ServerProtocol,
+)
 
 KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -171,13 +178,14 @@ async def test_headers_and_trailers_are_few(begins: bytes, pieces: int) -> None:
 
 @pytest.mark.parametrize("is_read", [True, False])
 async def test_small_pieces_of_a_body_are_few(*, is_read: bool) -> None:
-    harness, crumb = Harness(), b"1\r\n{\r\n"
+    harness, small = Harness(), b"1\r\n{\r\n"
     harness.reads_bodies = is_read
-    begins, large = CHUNKED.removesuffix(b"2\r\n{}\r\n0\r\n"), b"%x\r\n%b\r\n" % (CRUMB_BYTES, b"x" * CRUMB_BYTES)
+    begins = CHUNKED.removesuffix(b"2\r\n{}\r\n0\r\n")
+    large = b"%x\r\n%b\r\n" % (SMALL_PIECE_BYTES, b"x" * SMALL_PIECE_BYTES)
     for _ in range(2):
-        await harness.receives(begins, crumb * MOST_CRUMBS, large * MOST_CRUMBS, b"0\r\n\r\n")
+        await harness.receives(begins, small * MOST_SMALL_PIECES, large * MOST_SMALL_PIECES, b"0\r\n\r\n")
     assert harness.sent.count(b"HTTP/1.1 204 ") == len(harness.seen) == 2
-    await harness.receives(begins, crumb * MOST_CRUMBS, crumb)
+    await harness.receives(begins, small * MOST_SMALL_PIECES, small)
     assert harness.sent.endswith(b"Invalid HTTP request received.")
     assert harness.transport.close.called
 
