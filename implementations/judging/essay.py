@@ -13,7 +13,7 @@ from sys import getsizeof
 from api_models import UNSEEN
 
 MARK_HEX_DIGITS = 16
-CROWD = 1_000  # brackets
+CROWD = 1_000  # brackets and tildes
 LONG = 8_192  # characters: the usual essay is shorter
 # What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and characters
 # anywhere that show nothing or only mark a letter.
@@ -37,17 +37,24 @@ _FENCE_LIKE = rf"(?i:[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[
 # 24382 of llama.cpp, 15931 of Ollama). Escaped are those that end a message, and those that end the judge's reasoning:
 # servers find that end in the prompt too (vLLM's pull request 32490), and in a quotation (issue 27661 of llama.cpp), so
 # that the verdict behind it, which is the essay's, would count. No more: a [NAME] that stands for a pupil's stays.
-_CONTROL = (
-    r"<(?=[|\uff5c]|\w{1,32}\|>"  # <|im_end|> <turn|>
-    r"|[^<>]{0,64}/(?:no_)?think"  # deleted by Nemotron's chat template: <SPECIAL_/think11>
-    r"|/?(?:s|bos|eos|pad|unk|sep|(?:start|beginning|end)_of_\w{1,32}"  # Llama, Gemma, Reka, MiniMax
-    r"|(?:seed:|longcat_|SPECIAL_|extra_id_)\w{1,32}"  # Seed-OSS, LongCat, Nemotron
-    r"|role|system|user|assistant"  # Ling, Laguna
-    r"|[\w:|]{0,32}(?:think|tool_call)[\w:|]{0,48})>)"  # </think> <mm:think>
-    r"|\[(?=\||e~\[|/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK|unused\d{1,2})\])"  # [/INST]
-    r"|~(?<=\]~)(?=!?b[][])"  # MiniMax: ]~b] ]~!b[
-)
-_TAG_LIKE = re.compile(f"{_FENCE_LIKE}|{_CONTROL}")
+_CONTROL = r"""
+    <(?=
+        [|\uff5c] | \w{1,32}\|>  # <|im_end|> <turn|>
+        | [^<>]{0,64}/(?:no_)?think  # deleted by Nemotron's chat template: <SPECIAL_/think11>
+        | /?(?:
+            s | bos | eos | pad | unk | sep | (?:start|beginning|end)_of_\w{1,32}  # Llama, Gemma, Reka, MiniMax
+            | (?:seed:|longcat_|SPECIAL_|extra_id_)\w{1,32}  # Seed-OSS, LongCat, Nemotron
+            | role | system | user | assistant  # Ling, Laguna
+            | [\w:|]{0,32}(?:think|tool_call)[\w:|]{0,48}  # </think> <mm:think>
+        )>
+    )
+    | \[(?=
+        \| | e~\[  # [|user|] [e~[
+        | /?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK|unused\d{1,2})\]  # [/INST]
+    )
+    | ~(?<=\]~)(?=!?b[][])  # MiniMax: ]~b] ]~!b[
+"""
+_TAG_LIKE = re.compile(f"{_FENCE_LIKE}|{_CONTROL}", re.VERBOSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +76,38 @@ def fence(letter: str, essay: Essay) -> str:
 
 
 def fenced_bytes(text: str) -> int:
-    """Memory of the text inside its fence, in bytes: an escaped bracket is up to eight times as long.
+    """Memory of the text inside its fence, in bytes: an escaped character is up to eight times as long.
 
     What that adds to a usual essay is not worth looking for, since each request would look again for a known answer.
     """
     if len(text) < LONG:
         return getsizeof(text)
-    escaped = sum(text.count(bracket) * (len(_escaped(bracket)) - 1) for bracket in _brackets(text))
+    escaped = sum(text.count(one) * (len(_escaped(one)) - 1) for one in _escapable(text))
     return getsizeof(text) * (len(text) + escaped) // len(text)
 
 
 def _harmless(text: str) -> str:
     """Escape what looks like our tag or a control token.
 
-    Beyond CROWD brackets all are escaped: matching a million of them would block the event loop.
+    Beyond CROWD of what may be escaped all is: matching a million brackets would block the event loop.
     """
-    brackets = _brackets(text)
-    if not brackets:
+    escapable = _escapable(text)
+    if not escapable:
         return text
-    if sum(map(text.count, brackets)) <= CROWD:
-        return _TAG_LIKE.sub(lambda bracket: _escaped(bracket.group()), text)
-    for bracket in brackets:
-        text = text.replace(bracket, _escaped(bracket))
+    if sum(map(text.count, escapable)) <= CROWD:
+        return _TAG_LIKE.sub(lambda one: _escaped(one.group()), text)
+    for one in escapable:
+        text = text.replace(one, _escaped(one))
     return text
 
 
-def _brackets(text: str) -> list[str]:
-    """Those that occur in it, and the tilde. Most essays hold none at all, which is fast to check."""
-    return [bracket for bracket in ("<[~" if text.isascii() else f"{_BRACKETS}[~") if bracket in text]
+def _escapable(text: str) -> list[str]:
+    """The brackets and the tilde, if they occur in it. Most essays hold none at all, which is fast to check."""
+    return [one for one in ("<[~" if text.isascii() else f"{_BRACKETS}[~") if one in text]
 
 
-def _escaped(bracket: str) -> str:
-    return "&lt;" if bracket == "<" else f"&#{ord(bracket)};"
+def _escaped(one: str) -> str:
+    return "&lt;" if one == "<" else f"&#{ord(one)};"
 
 
 def encoded(text: str) -> bytes:
