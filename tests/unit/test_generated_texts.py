@@ -11,7 +11,7 @@ import pytest
 
 from api.caller_gate import OPEN_PATHS
 from api.peer import MOST_HOPS
-from api.server_protocol import MOST_HEAD_BYTES, MOST_WAITING
+from api.server_protocol import MOST_FIELDS, MOST_HEAD_BYTES, MOST_SMALL_PIECES, MOST_WAITING, SMALL_PIECE_BYTES
 from api.strict_json import MAX_DEPTH, MAX_VALUES
 from api_models import EventData, EventEnvelope, ProcessingEvent, ProviderName, SelectionStrategy
 from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
@@ -120,11 +120,21 @@ def test_an_event_of_a_later_version_fits_the_schema_of_today(example: EventData
 def test_the_page_of_security_names_the_bounds_of_requests_and_the_keys_of_answers() -> None:
     page = Path("docs/security.md").read_text()
     for figure in (
-        f"{MAX_VALUES:,} values, depth {MAX_DEPTH}",
-        f"{MOST_HEAD_BYTES // 1024} KiB",
+        f"{MOST_SMALL_PIECES:,} small pieces, {MAX_VALUES:,} values, depth {MAX_DEPTH}",
+        f"{MOST_HEAD_BYTES // 1024} KiB, {MOST_FIELDS} headers",
         f"{MOST_WAITING} pipelined requests",
         f"{MAX_BODY_BYTES // 1024**2} MiB, strict parsing",
         f"`llm_cache:{SCHEMA}:*`",
+    ):
+        assert figure in page
+
+
+def test_the_page_of_the_interface_names_the_bounds_of_the_server() -> None:
+    page = api.PAGE.read_text().replace("\n  ", " ")
+    for figure in (
+        f"a head above {MOST_HEAD_BYTES // 1024} KiB or with more than {MOST_FIELDS} headers",
+        f"more than {MOST_WAITING} pipelined requests",
+        f"more than {MOST_SMALL_PIECES:,} pieces of less than {SMALL_PIECE_BYTES // 1024} KiB",
     ):
         assert figure in page
 
