@@ -25,7 +25,7 @@ from implementations.resilience.stalls import within
 
 CONNECT_TIMEOUT_S = 5.0  # for the look-up, all addresses and TLS together
 MOST_ANSWER_BYTES = 8 * 1024 * 1024  # as sent: twice the longest body that anybody reads
-MOST_LINES = 50_000  # of it: a piece of a body takes two, and costs calls
+MOST_ANSWER_LINES = 50_000  # a piece of a body takes two, and costs calls
 MOST_INTERIM_ANSWERS = 20
 SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -81,7 +81,7 @@ class Stream(ResponseHandler):
             self.is_clean = self.is_silent = False
             self.answer_bytes += len(data)
             self.answer_lines += data.count(b"\r\n")
-        if self.answer_bytes <= MOST_ANSWER_BYTES and self.answer_lines <= MOST_LINES:
+        if self.answer_bytes <= MOST_ANSWER_BYTES and self.answer_lines <= MOST_ANSWER_LINES:
             super().data_received(data)
         else:
             self._break_off("too long an answer")

@@ -28,7 +28,7 @@ from exceptions import (
 from implementations.openai_provider_impl import OpenAIProviderImpl
 from implementations.resilience.call import calling, current_call
 from implementations.resilience.metering import TimeLimited
-from implementations.wire.connector import MOST_ANSWER_BYTES, MOST_INTERIM_ANSWERS, MOST_LINES, NOTHING_QUEUED
+from implementations.wire.connector import MOST_ANSWER_BYTES, MOST_ANSWER_LINES, MOST_INTERIM_ANSWERS, NOTHING_QUEUED
 from implementations.wire.transport import MAX_BODY_BYTES, Transport, WireReply
 from protocols import Judges
 from tests.fakes import NOON, Calendar, Clock, call, request, settle
@@ -193,10 +193,10 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     [
         (CHUNKED + b"1\r\n{\r\n", b"zz\r\n"),
         (INTERIM * MOST_INTERIM_ANSWERS, INTERIM),
-        (b"\r\n" * MOST_LINES, b"\r\n"),
+        (b"\r\n" * MOST_ANSWER_LINES, b"\r\n"),
         (CHUNKED, b"0" * MOST_ANSWER_BYTES),
         (CHUNKED + b"1;", b"x" * MOST_ANSWER_BYTES),
-        (CHUNKED + b"1\r\n \r\n" * (MOST_LINES // 2 - 2), b"1\r\n \r\n"),
+        (CHUNKED + b"1\r\n \r\n" * (MOST_ANSWER_LINES // 2 - 2), b"1\r\n \r\n"),
     ],
     ids=[
         "no piece behind a piece",
