@@ -514,8 +514,7 @@ class EventSettings(Group):
     circuit_failure_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD",
         10,
-        "consecutive failures that open Kafka's circuit; so does the failure of half of as many calls or more within a "
-        "minute",
+        "consecutive failures that open Kafka's circuit; so do as many calls within a minute, if half of them fail",
         ge=1,
     )
     circuit_recovery_s: float = setting(
