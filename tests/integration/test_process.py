@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -57,24 +58,31 @@ def asked_beside(threads: ThreadPoolExecutor, running: ServiceProcess) -> "Futur
     return answer
 
 
+@asynccontextmanager
+async def held_up(tmp_path: Path, **settings: str) -> AsyncIterator[tuple[ServiceProcess, asyncio.Event]]:
+    """A service whose provider answers once the test lets it."""
+    slow, release = held(answer(OPENAI.good()))
+    async with standing_in(slow) as provider:
+        with service(tmp_path, prefixed(**OPENAI.variables(provider.url), **settings)) as running:
+            yield running, release
+
+
 # --- Stopping ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_request_under_way_is_answered_before_the_service_stops(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    slow, release = held(answer(OPENAI.good()))
-    async with standing_in(slow) as provider:
-        with service(tmp_path, prefixed(**OPENAI.variables(provider.url))) as running:
-            asked = asked_beside(threads, running)
-            running.terminate()
-            wait_until(lambda: running.ask("/readyz").status == 503)
-            health = running.ask("/healthz")
-            refused = running.compare(essay_b="Another essay.")
-            live = running.ask("/livez")
-            release.set()
-            assert (await asyncio.wrap_future(asked)).status == 200
-            assert running.exit_code(within_s=SOON_S) == 0
+    async with held_up(tmp_path) as (running, release):
+        asked = asked_beside(threads, running)
+        running.terminate()
+        wait_until(lambda: running.ask("/readyz").status == 503)
+        health = running.ask("/healthz")
+        refused = running.compare(essay_b="Another essay.")
+        live = running.ask("/livez")
+        release.set()
+        assert (await asyncio.wrap_future(asked)).status == 200
+        assert running.exit_code(within_s=SOON_S) == 0
     assert live.status == 200
     assert health.status == 503
     assert health.json()["status"] == "unhealthy"
@@ -87,17 +95,15 @@ async def test_a_request_under_way_is_answered_before_the_service_stops(
 async def test_a_provider_s_test_under_way_is_answered_before_the_service_stops(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    slow, release = held(answer(OPENAI.good()))
-    async with standing_in(slow) as provider:
-        with service(tmp_path, prefixed(**OPENAI.variables(provider.url))) as running:
-            asked = threads.submit(running.ask, "/api/v1/providers/openai/test?deep=true", method="POST")
-            wait_until(lambda: running.in_flight() == 1)
-            running.terminate()
-            wait_until(lambda: running.ask("/readyz").status == 503)
-            refused = running.ask("/api/v1/providers/openai/test", method="POST")
-            release.set()
-            told = await asyncio.wrap_future(asked)
-            assert running.exit_code(within_s=SOON_S) == 0
+    async with held_up(tmp_path) as (running, release):
+        asked = threads.submit(running.ask, "/api/v1/providers/openai/test?deep=true", method="POST")
+        wait_until(lambda: running.in_flight() == 1)
+        running.terminate()
+        wait_until(lambda: running.ask("/readyz").status == 503)
+        refused = running.ask("/api/v1/providers/openai/test", method="POST")
+        release.set()
+        told = await asyncio.wrap_future(asked)
+        assert running.exit_code(within_s=SOON_S) == 0
     assert told.status == 200
     assert told.json()["success"] is True
     assert refused.status == 503
@@ -388,19 +394,16 @@ def test_a_crash_leaves_no_image_of_the_memory_behind(tmp_path: Path) -> None:
 
 
 async def test_what_a_caller_who_left_has_bought_serves_the_next_one(tmp_path: Path) -> None:
-    slow, release = held(answer(OPENAI.good()))
-    async with standing_in(slow) as provider:
-        variables = prefixed(**OPENAI.variables(provider.url), ENVIRONMENT="production")
-        with service(tmp_path, variables) as running:
-            body = orjson.dumps(QUESTION)
-            with running.connected() as plain:
-                plain.sendall(f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-                wait_until(lambda: running.in_flight() == 1)
-            wait_until(lambda: any(line.get("status") == 499 for line in running.lines()))
-            release.set()
-            next_one = await asyncio.to_thread(running.compare)
-            later = running.compare()
-            metrics = running.ask("/metrics").text
+    async with held_up(tmp_path, ENVIRONMENT="production") as (running, release):
+        body = orjson.dumps(QUESTION)
+        with running.connected() as plain:
+            plain.sendall(f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_until(lambda: running.in_flight() == 1)
+        wait_until(lambda: any(line.get("status") == 499 for line in running.lines()))
+        release.set()
+        next_one = await asyncio.to_thread(running.compare)
+        later = running.compare()
+        metrics = running.ask("/metrics").text
     assert next_one.status == 200
     assert next_one.headers["x-cache"] in {"HIT", "COALESCED"}
     assert next_one.json()["cost_estimate"] == 0
@@ -449,14 +452,12 @@ def test_a_body_that_nobody_reads_does_not_spoil_the_connection(tmp_path: Path) 
 
 
 async def test_identical_questions_at_once_are_bought_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    slow, release = held(answer(OPENAI.good()))
-    async with standing_in(slow) as provider:
-        with service(tmp_path, prefixed(**OPENAI.variables(provider.url))) as running:
-            first = asked_beside(threads, running)
-            second = threads.submit(running.compare)
-            wait_until(lambda: "\nllm_provider_in_flight_requests 2.0\n" in running.ask("/metrics").text)
-            release.set()
-            answers = [await asyncio.wrap_future(one) for one in (first, second)]
+    async with held_up(tmp_path) as (running, release):
+        first = asked_beside(threads, running)
+        second = threads.submit(running.compare)
+        wait_until(lambda: "\nllm_provider_in_flight_requests 2.0\n" in running.ask("/metrics").text)
+        release.set()
+        answers = [await asyncio.wrap_future(one) for one in (first, second)]
     assert [answer.headers["x-cache"] for answer in answers] == ["MISS", "COALESCED"]
     assert [answer.json()["provenance"]["coalesced"] for answer in answers] == [False, True]
     assert answers[1].json()["cost_estimate"] == 0
