@@ -76,5 +76,5 @@ def read(kafka: Broker, topic: str, batch: str, count: int) -> list[dict[str, An
         found[:] = told(kafka.read(topic, at_least=1), batch)
         return len(found) >= count
 
-    wait_until(complete, within_s=30.0)
+    wait_until(complete)
     return found

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PREFIX = "LLM_PROVIDER_SERVICE_"
 COMPARISON = "/api/v1/comparison"
 START_TIMEOUT_S = 60.0
+HANG_S = 30.0  # nothing else takes so long, not even on a busy machine
 POLL_S = 0.02
 QUIET_LOOKS = 8  # not one long one: whoever writes gets his turn between two, also after a stall of the machine
 QUESTION: Mapping[str, Any] = {
@@ -54,7 +55,7 @@ class ServiceProcess:
         self, path: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_S)
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             return _answer(connection.getresponse())
@@ -71,7 +72,7 @@ class ServiceProcess:
     @contextmanager
     def connected(self) -> Iterator[socket.socket]:
         """Hold a plain connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as plain:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=HANG_S) as plain:
             yield plain
 
     def in_flight(self) -> int:
@@ -82,7 +83,7 @@ class ServiceProcess:
         """Send what an orchestrator sends."""
         self.process.send_signal(signal.SIGTERM)
 
-    def exit_code(self, *, within_s: float) -> int:
+    def exit_code(self, *, within_s: float = HANG_S) -> int:
         """Wait for the end. Raises subprocess.TimeoutExpired."""
         return self.process.wait(timeout=within_s)
 
@@ -120,7 +121,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], **variables}
 
 
-def wait_until(holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
+def wait_until(holds: Callable[[], bool], *, within_s: float = HANG_S) -> None:
     """Look again and again. Raises TimeoutError."""
     give_up_at_s = time.monotonic() + within_s
     while not holds():
@@ -160,7 +161,7 @@ def service(directory: Path, variables: Mapping[str, str], *, stdout: int | None
         if process.poll() is None:
             running.let_it_write()
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=HANG_S)
 
 
 def _is_alive(running: ServiceProcess) -> bool:

@@ -344,10 +344,10 @@ def test_keys_change_without_a_restart_and_none_is_written_anywhere(tmp_path: Pa
 
         assert [status(KEY), status(OTHER_KEY)] == [200, 401]
         file.write_bytes(b"not JSON")
-        wait_until(lambda: "caller_keys_refused" in running.written(), within_s=30)
+        wait_until(lambda: "caller_keys_refused" in running.written())
         assert status(KEY) == 200
         file.write_bytes(orjson.dumps({"one": [KEYS["one"][1]], "two": KEYS["two"]}))
-        wait_until(lambda: status(OTHER_KEY) == 200, within_s=30)
+        wait_until(lambda: status(OTHER_KEY) == 200)
         assert [status(KEY), status(SECOND_KEY)] == [401, 200]
         scraped = running.ask("/metrics").text
         health = running.ask("/healthz").json()

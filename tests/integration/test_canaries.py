@@ -158,7 +158,7 @@ async def test_nothing_that_leaves_the_service_holds_a_secret(kafka: Broker, tmp
         in_redis = kept_in(redis)
         in_spool = spooled(tmp_path)
         running.terminate()
-        assert await asyncio.to_thread(running.exit_code, within_s=30) == 0
+        assert await asyncio.to_thread(running.exit_code) == 0
     events = [f"{one.key()!r} {one.headers()!r} {one.value()!r}" for one in kafka.read(*TOPICS, at_least=100)]
     outputs = {
         "answers": "\n".join(told),

@@ -38,7 +38,7 @@ def test_the_order_under_a_key_outlives_elections_refusals_and_slow_answers(tmp_
                 ask(running, "leaders", 10, first=10 + 10 * leader, key=key)
             cluster.slow_down(SLOW_MS)
             ask(running, "leaders", 30, first=50, key=key)
-            wait_until(lambda: is_empty(running), within_s=30.0)
+            wait_until(lambda: is_empty(running))
             assert balances(running)
             cluster.slow_down(0)
             messages = broker.read(STARTED, COMPLETED, COST, at_least=240)
