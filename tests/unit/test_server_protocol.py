@@ -165,7 +165,7 @@ async def test_a_head_without_an_end_is_refused(begins: bytes, goes_on: bytes) -
 
 @pytest.mark.parametrize("begins", [b"GET / HTTP/1.1\r\n", CHUNKED])
 @pytest.mark.parametrize("pieces", [1, MOST_FIELDS])
-async def test_headers_and_trailers_are_few(begins: bytes, pieces: int) -> None:
+async def test_too_many_headers_or_trailers_are_refused(begins: bytes, pieces: int) -> None:
     """Of the shortest, 64 KiB would take two megabytes."""
     harness, fields = Harness(), [b"a:\r\n" * (MOST_FIELDS // pieces)] * pieces
     await harness.receives(begins, *fields, END, GET)
@@ -177,7 +177,7 @@ async def test_headers_and_trailers_are_few(begins: bytes, pieces: int) -> None:
 
 
 @pytest.mark.parametrize("is_read", [True, False])
-async def test_small_pieces_of_a_body_are_few(*, is_read: bool) -> None:
+async def test_a_body_in_too_many_small_pieces_is_refused(*, is_read: bool) -> None:
     harness, small = Harness(), b"1\r\n{\r\n"
     harness.reads_bodies = is_read
     begins = CHUNKED.removesuffix(b"2\r\n{}\r\n0\r\n")
