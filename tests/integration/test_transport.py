@@ -137,9 +137,17 @@ async def test_a_body_may_be_four_mebibytes_long() -> None:
     assert len((await exchanged(http(b" " * MAX_BODY_BYTES))).body) == MAX_BODY_BYTES
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [http(b" " * MAX_BODY_BYTES), CHUNKED + b"1\r\n \r\n" * (MOST_ANSWER_LINES // 2 - 3) + b"0\r\n\r\n"],
+    ids=["of many bytes", "of many pieces"],
+)
 @pytest.mark.usefixtures("_in_a_call")
-async def test_many_long_answers_may_come_on_one_connection() -> None:
-    async with serving(http(b" " * MAX_BODY_BYTES), stays=True) as server, transporting() as transport:
+async def test_many_long_answers_may_come_on_one_connection(answer: bytes) -> None:
+    async with serving(answer, stays=True) as server, transporting() as transport:
         for _ in range(3):
             await transport.send("GET", server.url, headers={})
     assert server.connections == 1
@@ -185,7 +193,6 @@ async def test_what_is_no_whole_answer_is_one_of_our_failures(answer: bytes, exp
 
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
