@@ -13,7 +13,7 @@ from sys import getsizeof
 from api_models import UNSEEN
 
 MARK_HEX_DIGITS = 16
-CROWD = 1_000  # brackets and tildes
+CROWD = 1_000  # brackets
 LONG = 8_192  # characters: the usual essay is shorter
 # What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and characters
 # anywhere that show nothing or only mark a letter.
@@ -32,7 +32,12 @@ def _alike(letter: str) -> str:
 
 
 _WORD = f"[{_UNSEEN}]*".join(_alike(letter) for letter in "essay")
-_FENCE_LIKE = rf"(?i:[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[{_UNSEEN}])))"
+_FENCE_LIKE = rf"""
+    (?i:[{_BRACKETS}](?=
+        [\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[{_UNSEEN}])
+        | [^{_BRACKETS}>]*/(?:no_)?think  # deleted by Nemotron's chat template: </es/thinksay> <SPECIAL_/think11>
+    ))
+"""
 # Self-hosted servers take the control tokens of their model also in what a user wrote (vLLM's pull request 31735, issue
 # 24382 of llama.cpp, 15931 of Ollama). Escaped are those that end a message, and those that end the judge's reasoning:
 # servers find that end in the prompt too (vLLM's pull request 32490), and in a quotation (issue 27661 of llama.cpp), so
@@ -40,7 +45,6 @@ _FENCE_LIKE = rf"(?i:[{_BRACKETS}](?=[\s{_SLASHES}{_UNSEEN}]*+{_WORD}(?:(?!\w)|[
 _CONTROL = r"""
     <(?=
         [|\uff5c] | \w{1,32}\|>  # <|im_end|> <turn|>
-        | [^<>]{0,64}/(?:no_)?think  # deleted by Nemotron's chat template: <SPECIAL_/think11>
         | /?(?:
             s | bos | eos | pad | unk | sep | (?:start|beginning|end)_of_\w{1,32}  # Llama, Gemma, Reka, MiniMax
             | (?:seed:|longcat_|SPECIAL_|extra_id_)\w{1,32}  # Seed-OSS, LongCat, Nemotron
@@ -52,7 +56,7 @@ _CONTROL = r"""
         \| | e~\[  # [|user|] [e~[
         | /?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK|unused\d{1,2})\]  # [/INST]
     )
-    | ~(?<=\]~)(?=!?b[][])  # MiniMax: ]~b] ]~!b[
+    | \]~(?=!?b[][])  # MiniMax: ]~b] ]~!b[
 """
 _TAG_LIKE = re.compile(f"{_FENCE_LIKE}|{_CONTROL}", re.VERBOSE)
 
@@ -82,7 +86,7 @@ def fenced_bytes(text: str) -> int:
     """
     if len(text) < LONG:
         return getsizeof(text)
-    escaped = sum(text.count(one) * (len(_escaped(one)) - 1) for one in _escapable(text))
+    escaped = sum(text.count(one) * (len(_escaped(one)) - len(one)) for one in _escapable(text))
     return getsizeof(text) * (len(text) + escaped) // len(text)
 
 
@@ -102,12 +106,12 @@ def _harmless(text: str) -> str:
 
 
 def _escapable(text: str) -> list[str]:
-    """The brackets and the tilde, if they occur in it. Most essays hold none at all, which is fast to check."""
-    return [one for one in ("<[~" if text.isascii() else f"{_BRACKETS}[~") if one in text]
+    """Opening brackets, and "]~", that occur in it. Most essays hold none at all, which is fast to check."""
+    return [one for one in (*("<[" if text.isascii() else f"{_BRACKETS}["), "]~") if one in text]
 
 
 def _escaped(one: str) -> str:
-    return "&lt;" if one == "<" else f"&#{ord(one)};"
+    return "&lt;" if one == "<" else f"{one[:-1]}&#{ord(one[-1])};"
 
 
 def encoded(text: str) -> bytes:

@@ -65,6 +65,7 @@ def test_a_fence_inside_an_essay_is_neutralised(escape: str) -> None:
         "1 < 2, 3 > 2",
         "[1] [sic] [A] [NAME] [SCHOOL_NAME] <PHONE_NUMBER> a<b|c>d",
         "about ~5, x~[0, 1], [a~b], a ~ b, ]0, 1[",
+        f"1 < 2 {'~' * 2 * CROWD} [1]",
         "<b>Bold</b> <essays> <essayist> <my essay>",
         "\u00abжизнь\u00bb \u2039été\u203a <ψυχές>",
     ],
@@ -121,10 +122,10 @@ def test_a_bracket_before_a_megabyte_of_spaces_is_read_in_linear_time() -> None:
 
 @pytest.mark.parametrize("letter", ["a", "ü"])
 def test_of_a_crowd_of_brackets_all_are_escaped_and_nothing_is_lost(letter: str) -> None:
-    essay = f"{letter} << < essay> \u2039" * CROWD if letter == "ü" else f"{letter} << < essay>" * CROWD
+    essay = (f"{letter} << < essay> ]~b]" + "\u2039" * (letter == "ü")) * CROWD
     block = fence("A", Essay(essay))
     inside = block[block.index("\n") + 1 : block.rindex("\n")]
-    assert not set(inside) & set("<\u2039")
+    assert not set(inside) & set("<\u2039~")
     assert html.unescape(inside) == essay
     few = fence("A", Essay("1 < 2 \u2039"))
     assert "1 < 2 \u2039" in few
@@ -151,7 +152,7 @@ def test_the_version_stands_for_the_layout() -> None:
 
 
 @pytest.mark.parametrize(
-    "essay", ["word " * 2000, "\u201cword\u201d " * 2000, "\U0001f600" + "<" * 9000, "\u00ab" * 9000]
+    "essay", ["word " * 2000, "\u201cword\u201d " * 2000, "\U0001f600" + "<" * 9000, "\u00ab" * 9000, "]~" * 9000]
 )
 @pytest.mark.parametrize("user_prompt", ["Which is better?", "{essay_a} {essay_b} " * MAX_PLACEHOLDER_USES])
 def test_the_memory_of_a_prompt_is_known_before_it_is_built(essay: str, user_prompt: str) -> None:
