@@ -17,7 +17,7 @@ from config import IPNetwork
 
 MOST_HOPS = 32
 LONGEST_TEXT = 100
-UNCUT = re.compile(r'[^"\\]*(?:"[^"\\]*")?')  # a pair of `Forwarded`, not a piece of a quoted value
+WHOLE_PAIR = re.compile(r'[^"\\]*(?:"[^"\\]*")?')  # of `Forwarded`: not cut within a quoted value
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -58,7 +58,7 @@ def _forwarded_for(element: str) -> str:
     pairs = [pair.strip() for pair in element.split(";")]
     parted = (pair.partition("=") for pair in pairs)
     found = [value.strip().strip('"') for name, _, value in parted if name.strip().lower() == "for"]
-    return found[0] if len(found) == 1 and all(map(UNCUT.fullmatch, pairs)) else ""
+    return found[0] if len(found) == 1 and all(map(WHOLE_PAIR.fullmatch, pairs)) else ""
 
 
 def _nearest(hops: Iterable[str], trusted: Sequence[IPNetwork]) -> IPAddress | None:
