@@ -225,7 +225,7 @@ class Metrics:
             "upstream_attempt_duration_seconds", "Duration of one call to a provider.", "provider", buckets=LLM_SECONDS
         )
         self.verdicts = declare.counters(
-            "verdicts", "Verdicts bought, by the essay they prefer.", "provider", "model", "winner"
+            "verdicts", "Verdicts bought for a comparison, by the essay they prefer.", "provider", "model", "winner"
         )
         self.concurrent = declare.gauges(
             "concurrent_requests", "Calls to a provider in progress.", provider=ProviderName
@@ -463,15 +463,25 @@ class Metrics:
             self.shed.of(failure.provider or NOBODY, failure.shed).inc()
 
     def comparison_answered(
-        self, *, provider: ProviderName, model: str, outcome: CacheOutcome, elapsed_s: float, queued_s: float
+        self,
+        *,
+        provider: ProviderName,
+        model: str,
+        winner: Winner,
+        outcome: CacheOutcome,
+        elapsed_s: float,
+        queued_s: float,
     ) -> None:
-        """Count one comparison that ended with a verdict."""
+        """Count one comparison that ended with a verdict. model: as requested."""
         known, cached = self.model_label(model), "true" if outcome is CacheOutcome.HIT else "false"
         self.queue_wait.observe(queued_s)
         self.requests.of(provider, known, REQUEST_TYPE, SUCCESS).inc()
         self.response_duration.of(provider, known, cached).observe(elapsed_s)
-        if outcome is CacheOutcome.COALESCED:
-            self.coalesced.inc()
+        match outcome:
+            case CacheOutcome.MISS | CacheOutcome.BYPASS:
+                self.verdicts.of(provider, known, winner).inc()
+            case CacheOutcome.COALESCED:
+                self.coalesced.inc()
 
     def comparison_failed(self, *, provider: ProviderName | None, error: ErrorCode, queued_s: float) -> None:
         """Count one that ended without; provider is None when none was chosen."""
@@ -482,10 +492,6 @@ class Metrics:
         """Count one call to a provider."""
         self.attempts.of(provider, self.model_label(model), outcome).inc()
         self.attempt_duration.of(provider).observe(elapsed_s)
-
-    def judged(self, *, provider: ProviderName, model: str, winner: Winner) -> None:
-        """Count one verdict that was bought."""
-        self.verdicts.of(provider, self.model_label(model), winner).inc()
 
     def purchased(self, *, provider: ProviderName, model: str, usage: Usage, cost_usd: float | None) -> None:
         """Count the tokens and cost of a purchase, in US dollars; None when unknown. model: as requested."""

@@ -50,7 +50,6 @@ class AccountingImpl:
         activity = self._activities[request.provider]
         activity.last_success, activity.last_heard_s = self._now(), self._clock()
         activity.average_response_s = _decayed(activity.average_response_s, elapsed_s)
-        self._metrics.judged(provider=request.provider, model=request.model, winner=reply.verdict.winner)
         return ProviderReply(
             verdict=reply.verdict,
             provider=reply.provider,

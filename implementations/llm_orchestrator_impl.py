@@ -128,6 +128,7 @@ class LLMOrchestratorImpl:
         self._metrics.comparison_answered(
             provider=result.reply.provider,
             model=answer.candidate.request.model,
+            winner=result.reply.verdict.winner,
             outcome=result.cache_outcome,
             elapsed_s=elapsed_s,
             queued_s=record.queued_s,

@@ -123,17 +123,6 @@ def test_purchases_are_counted_with_their_cost_their_tokens_and_their_moment() -
         assert sample(harness.metrics, "llm_provider_tokens_used_total", **labels, token_type=token_type) == tokens
 
 
-def test_a_purchase_shows_which_essay_the_judge_preferred_and_a_hit_does_not() -> None:
-    harness = Harness()
-    for _ in range(2):
-        harness.buy()
-        harness.accounting.saved(request(), reply())
-    labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL}
-    preferred = reply().verdict.winner
-
-    assert sample(harness.metrics, "llm_provider_verdicts_total", **labels, winner=preferred) == 2.0
-
-
 def test_models_that_callers_make_up_share_one_row() -> None:
     harness, known = Harness(), request()
     for number in range(100):

@@ -90,12 +90,17 @@ class Watch:
 def call_every_method(metrics: Metrics) -> None:
     """Call every public method that counts something."""
     metrics.http_request_ended(method="GET", endpoint="/healthz", status=200, elapsed_s=0.01)
-    metrics.comparison_answered(
-        provider=ANTHROPIC, model=KNOWN_MODEL, outcome=CacheOutcome.COALESCED, elapsed_s=1.5, queued_s=0.2
-    )
+    for outcome in CacheOutcome:
+        metrics.comparison_answered(
+            provider=ANTHROPIC,
+            model=KNOWN_MODEL,
+            winner=Winner.ESSAY_A,
+            outcome=outcome,
+            elapsed_s=1.5,
+            queued_s=0.2,
+        )
     metrics.comparison_failed(provider=None, error=ErrorCode.TIMEOUT, queued_s=0.2)
     metrics.attempt_ended(provider=ANTHROPIC, model=KNOWN_MODEL, outcome=AttemptOutcome.SUCCESS, elapsed_s=1.0)
-    metrics.judged(provider=ANTHROPIC, model=KNOWN_MODEL, winner=Winner.ESSAY_A)
     for cost_usd in (0.25, None):
         metrics.purchased(
             provider=ANTHROPIC, model=KNOWN_MODEL, usage=Usage(prompt=10, completion=5), cost_usd=cost_usd

@@ -34,7 +34,9 @@ def samples(metrics: Metrics) -> Samples:
 
 
 def answer(metrics: Metrics, *, model: str = KNOWN_MODEL, outcome: CacheOutcome = CacheOutcome.MISS) -> None:
-    metrics.comparison_answered(provider=ANTHROPIC, model=model, outcome=outcome, elapsed_s=1.5, queued_s=0.2)
+    metrics.comparison_answered(
+        provider=ANTHROPIC, model=model, winner=Winner.ESSAY_A, outcome=outcome, elapsed_s=1.5, queued_s=0.2
+    )
 
 
 def purchase(metrics: Metrics, *, cost_usd: float | None, model: str = KNOWN_MODEL) -> None:
@@ -113,8 +115,6 @@ def test_the_series_of_a_default_model_start_at_zero_or_rates_would_miss_the_fir
     for outcome in CacheOutcome:
         answer(metrics, outcome=outcome)
     metrics.purchased(provider=ANTHROPIC, model=KNOWN_MODEL, usage=bought, cost_usd=0.25)
-    for winner in Winner:
-        metrics.judged(provider=ANTHROPIC, model=KNOWN_MODEL, winner=winner)
     attempts = "llm_provider_upstream_attempts_total"
     tokens = {
         dict(found)["token_type"]: count for (_, found), count in samples(metrics)["llm_provider_tokens_used"].items()
@@ -123,6 +123,17 @@ def test_the_series_of_a_default_model_start_at_zero_or_rates_would_miss_the_fir
     assert {name: set(found) for name, found in samples(metrics).items()} == before
     assert {sample(metrics, attempts, **labels, outcome=outcome) for outcome in AttemptOutcome} == {0.0}
     assert tokens == {"prompt": 5.0, "completion": 4.0, "cached_prompt": 3.0, "cache_write": 2.0, "reasoning": 1.0}
+
+
+def test_the_verdicts_that_were_bought_show_which_essay_a_judge_prefers() -> None:
+    metrics = new_metrics()
+    metrics.introduce_models((), defaults={ANTHROPIC: KNOWN_MODEL})
+    for outcome in CacheOutcome:
+        answer(metrics, outcome=outcome)
+    labels = {"provider": ANTHROPIC, "model": KNOWN_MODEL}
+    preferred = {winner: sample(metrics, "llm_provider_verdicts_total", **labels, winner=winner) for winner in Winner}
+
+    assert preferred == {Winner.ESSAY_A: 2.0, Winner.ESSAY_B: 0.0}
 
 
 def test_the_series_of_each_failure_start_at_zero_or_its_rate_would_miss_the_first() -> None:

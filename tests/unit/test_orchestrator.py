@@ -52,6 +52,7 @@ async def test_a_bought_answer_is_told_in_order_and_completed_once() -> None:
     assert [attempt.outcome for attempt in result.attempts] == [AttemptOutcome.SUCCESS]
     labels = {"provider": "anthropic", "model": KNOWN_MODEL}
     assert sample(harness.metrics, "llm_provider_response_duration_seconds_sum", **labels, cached="false") == 2.0
+    assert sample(harness.metrics, "llm_provider_verdicts_total", **labels, winner=result.reply.verdict.winner) == 1
     labels |= {"request_type": "comparison", "status": "success"}
     assert sample(harness.metrics, "llm_provider_requests_total", **labels) == 1
     for event in harness.events.of(RequestEventData):
