@@ -12,7 +12,7 @@ NEWEST_WEIGHT = 0.2
 SPIKE_FACTOR = 3
 # No alert below this: a service that spends a cent an hour may spend ten.
 FLOOR_MICRO = MICRO
-# Hours needed before there is a norm.
+# Whole hours needed before there is a norm.
 LEARNT_HOURS = 3
 
 
@@ -40,7 +40,7 @@ class SpendingRate:
         self._hour = _hour(now())
         self._of_hour = 0
         self._norm = 0.0
-        self._learnt = 0
+        self._learnt = -1  # whole hours: that of the start is none, and gives way to the next
         self._last: Seen | None = None
 
     def observe(self, month: str, spent: int, *, covers: UsageScope) -> Spike | None:
@@ -62,7 +62,7 @@ class SpendingRate:
 
     def _turn(self) -> None:
         """Start a new hour; a gap of several hours counts as one."""
-        weight = NEWEST_WEIGHT if self._learnt else 1.0
+        weight = NEWEST_WEIGHT if self._learnt > 0 else 1.0
         self._norm += weight * (self._of_hour - self._norm)
         self._learnt += 1
         self._hour, self._of_hour = _hour(self._now()), 0

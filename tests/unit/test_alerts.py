@@ -11,7 +11,7 @@ from exceptions import CostLimitExceededError
 from implementations.accounting.spending_rate import FLOOR_MICRO, SpendingRate
 from protocols import MICRO, CostRules
 from tests.fake_shared_budget import FakeSharedBudget
-from tests.fakes import Calendar, alerts, begun, budget, cost_rules, new_metrics, request, sample, settle
+from tests.fakes import NOON, Calendar, alerts, begun, budget, cost_rules, new_metrics, request, sample, settle
 
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
 DAY, MONTH = "2026-11-23", "2026-11"
@@ -210,6 +210,18 @@ def test_one_dear_hour_moves_the_norm_by_a_fifth() -> None:
     assert spike.threshold == 12 * MICRO  # three times (2 + (12 - 2) / 5)
 
 
+def test_the_hour_of_the_start_is_not_a_usual_one() -> None:
+    calendar = Calendar(NOON.replace(minute=59))
+    rate = SpendingRate(now=calendar)
+    rate.observe(MONTH, 0, covers=UsageScope.FLEET)
+    calendar.move(minutes=1)
+    for hour in (1, 2, 3):
+        assert rate.observe(MONTH, hour * 10 * MICRO, covers=UsageScope.FLEET) is None
+        calendar.move(hours=1)
+    assert rate.observe(MONTH, 60 * MICRO, covers=UsageScope.FLEET) is None, "three times the usual hour"
+    assert rate.observe(MONTH, 60 * MICRO + 1, covers=UsageScope.FLEET) is not None
+
+
 async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:
     rules = cost_rules(alert_threshold_usd=2.0)
     one = Replica(rules)
@@ -294,8 +306,8 @@ def test_what_a_new_month_begins_with_is_spent_anew() -> None:
     assert rate.observe("2026-12", FLOOR_MICRO + 1, covers=UsageScope.FLEET) is not None
 
 
-@pytest.mark.parametrize("hours", [0, 2, 3])
-def test_a_new_service_knows_its_usual_hour_after_three(hours: int) -> None:
+@pytest.mark.parametrize("hours", [0, 3, 4])
+def test_a_new_service_knows_its_usual_hour_after_three_whole_ones(hours: int) -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
     for _ in range(hours):
@@ -303,4 +315,4 @@ def test_a_new_service_knows_its_usual_hour_after_three(hours: int) -> None:
         calendar.move(hours=1)
     rate.observe(MONTH, 0, covers=UsageScope.FLEET)
     spike = rate.observe(MONTH, 900 * FLOOR_MICRO, covers=UsageScope.FLEET)
-    assert (spike is not None) == (hours == 3)
+    assert (spike is not None) == (hours == 4)
