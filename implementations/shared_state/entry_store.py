@@ -20,6 +20,7 @@ from value_object import value_object
 
 LONGEST_NUMBER = 18
 PROBE_TTL_MS = 10_000
+SLACK_S = 1.0  # by which an entry may have more left than it was given: its TTL is rounded, a clock adjusted
 
 
 @value_object
@@ -134,7 +135,10 @@ class EntryStore:
         self._clear_pending = False
 
     def _opened(self, name: str, key: str, found: object, left_s: float) -> StoredEntry | None:
-        """The entry, with its age taken from Redis' TTL: the replicas' clocks differ, and jump."""
+        """The entry, with its age taken from Redis' TTL: the replicas' clocks differ, and jump.
+
+        None if more is left than it was given: Redis' own clock was set back, and might keep it for years.
+        """
         if found == b"":
             return None
         try:
@@ -143,8 +147,9 @@ class EntryStore:
             self._metrics.cache_corrupt.of(flawed.flaw).inc()
             self._behind.start(self._quietly(("UNLINK", key)))
             return None
-        age_s = max(0.0, ttl_s - left_s)
-        return StoredEntry(payload=payload, age_s=age_s, left_s=left_s) if left_s > 0 else None
+        if not 0 < left_s <= ttl_s + SLACK_S:
+            return None
+        return StoredEntry(payload=payload, age_s=max(0.0, ttl_s - left_s), left_s=left_s)
 
     async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:
         done = await self._quietly(("SET", key, sealed, "PX", ttl_ms))

@@ -162,6 +162,17 @@ async def test_an_entry_that_would_never_go_is_not_given() -> None:
     assert await emptied(replica)
 
 
+@pytest.mark.parametrize(("back_s", "is_given"), [(0.5, True), (2.0, False), (12 * 365 * 86_400.0, False)])
+async def test_an_entry_with_more_time_left_than_it_was_given_is_of_unknown_age(
+    back_s: float, *, is_given: bool
+) -> None:
+    replica = Replica()
+    await stored(replica)
+    replica.server.ttl_ms[replica.server.key_of(NAME)] += round(1000 * back_s)  # what a set-back clock does
+
+    assert await emptied(replica) is not is_given
+
+
 async def test_an_entry_that_outlived_its_time_in_redis_is_not_given() -> None:
     replica = Replica()
     await stored(replica)
