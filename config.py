@@ -330,6 +330,12 @@ class SelectionSettings(Group):
             raise ValueError("the mock judges only under USE_MOCK_LLM and must not be listed here")
         return named
 
+    @field_validator("routing_rules")
+    @classmethod
+    def _of_real(cls, rules: tuple[RoutingRule, ...]) -> tuple[RoutingRule, ...]:
+        cls._real(tuple(rule.provider for rule in rules))
+        return rules
+
 
 class JudgingSettings(Group):
     """The limits of one comparison."""
