@@ -152,12 +152,11 @@ def _log_admin_routes(admin: AdminSettings) -> None:
 
 
 def _warn_of_open_doors(settings: Settings) -> None:
-    """Warn of what is convenient in development and a risk in production."""
-    if settings.service.environment != "production":
-        return
-    if not settings.access.asks_for_keys:
+    """Warn of what is convenient in development and a risk in production, and anywhere of keys that nobody needs."""
+    access, in_production = settings.access, settings.service.environment == "production"
+    if not access.asks_for_keys and (in_production or access.caller_keys is not None):
         log.warning("callers_not_authenticated", needs="AUTH_MODE=api_key, or a network that only callers reach")
-    if settings.admin.key_in_force is not None and not settings.access.admin_allowed_ips:
+    if in_production and settings.admin.key_in_force is not None and not access.admin_allowed_ips:
         log.warning("admin_from_everywhere", needs="ADMIN_ALLOWED_IPS")
 
 

@@ -292,6 +292,15 @@ async def test_a_start_elsewhere_warns_of_nothing(
     assert "callers_not_authenticated" not in capsys.readouterr().out
 
 
+async def test_a_start_anywhere_warns_of_keys_that_no_caller_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with guarded(monkeypatch, ENVIRONMENT="staging", CALLER_API_KEYS=GUARDED["CALLER_API_KEYS"]):
+        pass
+    lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ("callers_not_authenticated", "warning") in {(line["event"], line["level"]) for line in lines}
+
+
 def private_words_in(text: str) -> list[str]:
     """Parts of keys and digests."""
     return [word for word in (CANARY, *(digest for listed in KEYS.values() for digest in listed)) if word in text]
