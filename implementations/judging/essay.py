@@ -13,7 +13,7 @@ from sys import getsizeof
 from api_models import UNSEEN
 
 MARK_HEX_DIGITS = 16
-CROWD = 1_000  # brackets
+CROWD = 1_000  # brackets that may have to be escaped
 LONG = 8_192  # characters: the usual essay is shorter
 # What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and characters
 # anywhere that show nothing or only mark a letter.
@@ -93,7 +93,7 @@ def fenced_bytes(text: str) -> int:
 def _harmless(text: str) -> str:
     """Escape what looks like our tag or a control token.
 
-    Beyond CROWD of what may be escaped all is: matching a million brackets would block the event loop.
+    Where more than CROWD may have to be, all of them are: matching a million would block the event loop.
     """
     escapable = _escapable(text)
     if not escapable:

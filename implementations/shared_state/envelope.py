@@ -35,7 +35,7 @@ class FlawedEntryError(Exception):
 
 @value_object
 class Envelope:
-    """created: Unix seconds; ttl: seconds, from which the age that callers are told is computed."""
+    """created: Unix seconds; ttl: seconds, from which the age that callers are told is computed, so it is bounded."""
 
     schema: int
     created: float
