@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -309,11 +309,5 @@ class CircuitMachine(RuleBasedStateMachine):
             assert sum(not ticket.reported for ticket in present) <= 1
 
 
-CircuitMachine.TestCase.settings = settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=300,
-    stateful_step_count=50,
-    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no finding
-)
+CircuitMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
 TestCircuitMachine = CircuitMachine.TestCase

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -181,7 +181,6 @@ def test_what_waits_for_too_long_goes_with_its_reason() -> None:
     assert harness.balances()
 
 
-@settings(deadline=None)  # a busy machine is no finding
 @given(st.lists(st.tuples(st.sampled_from("ptdgxe"), st.integers(0, 3)), max_size=60))
 def test_nothing_leaves_uncounted_whatever_happens(steps: list[tuple[str, int]]) -> None:
     harness = Harness(max_messages=4)

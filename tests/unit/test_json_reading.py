@@ -17,7 +17,7 @@ from implementations.wire.vendor_error import VendorError
 
 pytestmark = pytest.mark.untraced
 
-CI = settings(derandomize=True, max_examples=200, deadline=None)
+MANY = settings(max_examples=200)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
@@ -111,14 +111,14 @@ def test_no_failure_shows_what_was_read() -> None:
         assert failure.value.__suppress_context__ or failure.value.__context__ is None
 
 
-@CI
+@MANY
 @given(value=JSON)
 def test_every_json_value_is_read_as_it_was_written(value: Any) -> None:
     assert read_json(json.dumps(value).encode()) == value
     assert read_json(json.dumps(value, indent=1).encode()) == value
 
 
-@CI
+@MANY
 @given(body=st.binary(max_size=60) | st.text(alphabet='{}[]":,\\u0d8 \n1e-.', max_size=60).map(str.encode))
 def test_bytes_are_an_object_or_one_of_our_failures(body: bytes) -> None:
     with suppress(BrokenReplyError, InvalidReplyError):
@@ -143,7 +143,7 @@ def test_a_path_leads_to_a_value_or_to_none(path: tuple[str | int, ...], found: 
     assert at({"a": [{"b": "text"}, 7], "c": None}, *path) == found
 
 
-@CI
+@MANY
 @given(value=JSON, path=st.lists(st.text(max_size=3) | st.integers(0, 3), max_size=4))
 def test_looking_something_up_never_fails(value: Any, path: list[str | int]) -> None:
     assert isinstance(text_at(value, *path), str)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.untraced
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 NOW_S = NOW.timestamp()
-CI = settings(derandomize=True, max_examples=200, deadline=None)
+MANY = settings(max_examples=200)
 
 AVAILABILITY = {"availability": {"code": "rate_limited", "retryable": True, "retry_after": 4}}
 RETRY_INFO = {
@@ -203,14 +203,14 @@ def test_gemini_names_its_delay_in_the_only_element_of_a_list(delay: str) -> Non
     assert failure_of_answer(429, CIMultiDict(), body, now_s=NOW_S).retry_after_s == float(delay.rstrip("s"))
 
 
-@CI
+@MANY
 @given(seconds=st.floats(min_value=0, max_value=LONGEST_S))
 def test_any_number_of_seconds_is_taken_as_it_is(seconds: float) -> None:
     assert waited({"retry-after": str(seconds)}) == seconds
     assert waited({}, {"availability": {"retry_after": seconds}}) == seconds
 
 
-@CI
+@MANY
 @given(moment=st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001  the strategy wants naive bounds
 def test_any_date_is_the_time_until_then(moment: datetime) -> None:
     second = moment.replace(microsecond=0)
@@ -239,7 +239,7 @@ HEADERS = (
 )
 
 
-@CI
+@MANY
 @given(
     headers=st.dictionaries(st.sampled_from(HEADERS), st.just("0") | FORMS),
     error=VALUES

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -83,7 +83,7 @@ def expected_attempts(script: list[Answer]) -> int:
     return len(script)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(script=st.lists(ANSWERS, min_size=MAX_ATTEMPTS, max_size=MAX_ATTEMPTS))
 def test_one_caller_causes_as_many_calls_as_the_model_says(script: list[Answer]) -> None:
     calls = 0
@@ -179,10 +179,4 @@ class ManyCallers(RuleBasedStateMachine):
 
 
 TestManyCallers = ManyCallers.TestCase
-TestManyCallers.settings = settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=80,
-    stateful_step_count=40,
-    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no finding
-)
+TestManyCallers.settings = settings(max_examples=80, stateful_step_count=40)

@@ -186,7 +186,7 @@ async def test_nothing_is_kept_after_the_landing_and_the_next_caller_starts_anew
     assert work.runs == 2
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(keys=st.lists(st.integers(0, 5), max_size=40), leaving=st.sets(st.integers(0, 39)))
 def test_whoever_stays_gets_the_result_of_their_key_from_one_run(keys: list[int], leaving: set[int]) -> None:
     async def scene() -> None:
