@@ -90,6 +90,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
 
 MAPPED_BITS = 96
+WIDEST_OWN_BITS = 7  # of fc00::/7; of private IPv4 networks 10.0.0.0/8 is the widest
 CALLER_KEYS_FORM = 'must be JSON: {"name": ["SHA-256 of a key in hex", ...], ...}'
 AuthMode = Literal["none", "api_key"]
 
@@ -537,6 +538,11 @@ class EventSettings(Group):
     ssl_certificate_path: Path | None = setting("KAFKA_SSL_CERTIFICATE_PATH", None, "client certificate (PEM)")
     ssl_key_path: Path | None = setting("KAFKA_SSL_KEY_PATH", None, "its private key (PEM); default: in the same file")
 
+    @property
+    def go_to_kafka(self) -> bool:
+        """Whether events leave the process."""
+        return self.enabled and bool(self.kafka_servers)
+
 
 class TracingSettings(Group):
     """Export of trace spans."""
@@ -628,8 +634,8 @@ class AccessSettings(Group):
     @field_validator("trusted_proxies")
     @classmethod
     def _somebody(cls, networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
-        if any(network.prefixlen == 0 for network in networks):
-            raise ValueError("must not trust every address: callers could then forge theirs")
+        if any(network.prefixlen < WIDEST_OWN_BITS for network in networks):
+            raise ValueError(f"must not trust networks wider than /{WIDEST_OWN_BITS}: callers could forge theirs")
         return networks
 
 

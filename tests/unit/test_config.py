@@ -535,10 +535,10 @@ def test_a_service_that_would_let_nobody_in_does_not_start(refused: Refused) -> 
 
 @pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "ADMIN_ALLOWED_IPS"])
 def test_networks_are_read_as_lists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + name, "10.1.2.3, fd00::/8,::ffff:192.0.2.0/120")
+    monkeypatch.setenv(PREFIX + name, "10.1.2.3, fc00::/7,::ffff:192.0.2.0/120")
     access = Settings.from_environment().access
     read = access.trusted_proxies if name == "TRUSTED_PROXIES" else access.admin_allowed_ips
-    assert list(map(str, read)) == ["10.1.2.3/32", "fd00::/8", "192.0.2.0/24"]
+    assert list(map(str, read)) == ["10.1.2.3/32", "fc00::/7", "192.0.2.0/24"]
 
 
 @pytest.mark.parametrize(
@@ -549,6 +549,8 @@ def test_networks_are_read_as_lists(name: str, monkeypatch: pytest.MonkeyPatch) 
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"),
         ("TRUSTED_PROXIES", "::/0"),
+        ("TRUSTED_PROXIES", "0.0.0.0/1,128.0.0.0/1"),
+        ("TRUSTED_PROXIES", "2000::/3"),
         ("TRUSTED_PROXIES", "::ffff:0.0.0.0/96"),
         ("ADMIN_ALLOWED_IPS", CANARY),
         ("ADMIN_ALLOWED_IPS", "10.0.0.256"),
