@@ -662,7 +662,7 @@ class EventsProvider(Provider):
     ) -> Iterator[Outbox]:
         """The outbox to Kafka; NoOutbox without Kafka."""
         wanted = settings.events
-        if not wanted.enabled or not wanted.kafka_servers:
+        if not wanted.go_to_kafka:
             yield NoOutbox()
             return
         spool = (
@@ -873,7 +873,7 @@ def create_container(settings: Settings, *others: Provider) -> AsyncContainer:
     Raises ConfigurationError when the operator's model catalogue, Kafka's certificates or the spool are invalid.
     """
     catalogue: ModelCatalogueProtocol = ModelCatalogue.load(settings.models.catalog_path)
-    if settings.events.spool_path is not None:
+    if settings.events.go_to_kafka and settings.events.spool_path is not None:
         check_spool(settings.events.spool_path)
     return make_async_container(
         JudgesProvider(),

@@ -601,6 +601,7 @@ def test_a_path_that_cannot_be_used_is_refused_before_anything_runs(
 ) -> None:
     (tmp_path / "text").write_text("no database at all, but long enough to be read as one" * 100)
     (endless := tmp_path / "endless").symlink_to(endless)
+    monkeypatch.setenv("LLM_PROVIDER_SERVICE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     for wrong in (tmp_path / "text", tmp_path / "nowhere" / "spool.db", tmp_path, Path("/"), endless):
         monkeypatch.setenv("LLM_PROVIDER_SERVICE_EVENT_SPOOL_PATH", str(wrong))
         with pytest.raises(ConfigurationError, match="EVENT_SPOOL_PATH: cannot be used as"):

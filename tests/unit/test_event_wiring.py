@@ -27,6 +27,7 @@ from implementations.events.outbox import KafkaOutbox, NoOutbox, Outbox
 from metrics import Metrics
 from protocols import LLMEventPublisherProtocol
 from tests.fakes import CORRELATION_ID, sample
+from tests.in_process import settings_of
 from tests.kafka_fakes import miss
 
 
@@ -63,11 +64,14 @@ async def test_a_queue_of_any_length_holds_no_more_than_64_mib(monkeypatch: pyte
     await container.close()
 
 
-@pytest.mark.parametrize(
+WITHOUT_KAFKA = pytest.mark.parametrize(
     "variables",
     [{}, {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "PUBLISH_LLM_USAGE_EVENTS": "false"}],
     ids=["without Kafka", "switched off"],
 )
+
+
+@WITHOUT_KAFKA
 async def test_without_kafka_nothing_waits(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(PREFIX + name, value)
@@ -80,6 +84,12 @@ async def test_without_kafka_nothing_waits(variables: dict[str, str], monkeypatc
     assert not outbox.tasks()
     assert events.health().kafka is DependencyStatus.DISABLED
     await container.close()
+
+
+@WITHOUT_KAFKA
+def test_without_kafka_no_spool_is_opened(variables: dict[str, str], tmp_path: Path) -> None:
+    create_container(settings_of(**variables, EVENT_SPOOL_PATH=str(tmp_path / "spool.db")))
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
