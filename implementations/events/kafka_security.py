@@ -30,7 +30,7 @@ class Security:
             arguments["sasl_mechanism"] = settings.sasl_mechanism
             arguments["sasl_plain_username"] = settings.sasl_username
             arguments["sasl_plain_password"] = settings.sasl_password.get_secret_value()
-        elif settings.sasl_username or settings.sasl_password:
+        elif settings.sasl_username or settings.sasl_password or settings.sasl_mechanism != "PLAIN":  # the default
             raise _ignored("KAFKA_SASL_*", settings)
         return cls(arguments=arguments)
 

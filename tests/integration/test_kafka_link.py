@@ -332,6 +332,7 @@ def test_sasl_without_a_name_or_a_password_is_a_wrong_configuration(given: dict[
     [
         ("PLAINTEXT", {"sasl_username": "u", "sasl_password": SecretStr("p")}, "SASL"),
         ("SSL", {"sasl_password": SecretStr("p")}, "SASL"),
+        ("PLAINTEXT", {"sasl_mechanism": "SCRAM-SHA-512"}, "SASL"),
         ("PLAINTEXT", {"ssl_ca_path": "/ca.pem"}, "SSL"),
         ("SASL_PLAINTEXT", {"sasl_username": "u", "sasl_password": SecretStr("p"), "ssl_key_path": "/k.pem"}, "SSL"),
     ],
