@@ -100,6 +100,7 @@ def _install_lifespan(app: Application, container: AsyncContainer, settings: Set
         _announce(usable, settings.service, mocked=current.mock is not None)
         _log_admin_routes(settings.admin)
         _warn_of_open_doors(settings)
+        _warn_of_wishes_in_vain(settings, usable)
 
     @app.after_serving
     async def stop() -> None:
@@ -158,6 +159,17 @@ def _warn_of_open_doors(settings: Settings) -> None:
         log.warning("callers_not_authenticated", needs="AUTH_MODE=api_key, or a network that only callers reach")
     if in_production and settings.admin.key_in_force is not None and not access.admin_allowed_ips:
         log.warning("admin_from_everywhere", needs="ADMIN_ALLOWED_IPS")
+
+
+def _warn_of_wishes_in_vain(settings: Settings, usable: list[ProviderName]) -> None:
+    """Warn of what is set up but left out: events that stay here, and providers that others would stand in for."""
+    events, selection = settings.events, settings.selection
+    if events.enabled and not events.kafka_servers and (events.spool_path or events.security_protocol != "PLAINTEXT"):
+        log.warning("events_not_sent", needs="KAFKA_BOOTSTRAP_SERVERS")
+    preferred = (selection.default_provider, *(rule.provider for rule in selection.routing_rules))
+    absent = sorted({name for name in preferred if name is not None and name not in usable})
+    if absent and not settings.judging.use_mock:
+        log.warning("preferred_providers_not_usable", names=absent, needs="each to be enabled and configured")
 
 
 def _reachable(host: str) -> str:

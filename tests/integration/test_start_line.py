@@ -1,4 +1,4 @@
-"""The one line that a start leaves in the log says who judges and where to ask."""
+"""The lines that a start leaves in the log say who judges, where to ask, and what is set without effect."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,18 +37,28 @@ class TwoOfThree:
         return provider_status(name=name, configured=is_configured, reason=None if is_configured else "not configured")
 
 
+async def lines_of_a_start(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: Mapping[str, str],
+    *overrides: Provider,
+) -> Lines:
+    """Start and stop a service in production, where a line is a JSON object."""
+    for name, value in {"ENVIRONMENT": "production", **variables}.items():
+        monkeypatch.setenv(f"{PREFIX}{name}", value)
+    async with create_app(Settings.from_environment(), *overrides).test_app():
+        pass
+    return [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
 async def start_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     variables: Mapping[str, str],
     *overrides: Provider,
 ) -> dict[str, Any]:
-    """Start and stop a service in production, where a line is a JSON object."""
-    for name, value in {"ENVIRONMENT": "production", **variables}.items():
-        monkeypatch.setenv(f"{PREFIX}{name}", value)
-    async with create_app(Settings.from_environment(), *overrides).test_app():
-        pass
-    lines: Lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    """The one that says who judges."""
+    lines = await lines_of_a_start(monkeypatch, capsys, variables, *overrides)
     (started,) = [line for line in lines if line["event"] == "service_started"]
     return started
 
@@ -91,3 +101,34 @@ async def test_the_start_line_warns_when_the_mock_judges(
     line = await start_line(monkeypatch, capsys, {"USE_MOCK_LLM": "true", "ANTHROPIC_API_KEY": "a key"})
     assert (line["judges"], line["level"]) == ("mock", "warning")
     assert "no verdict is real" in line["note"]
+
+
+RULES = '[{"user_id": "a", "provider": "google"}, {"user_id": "b", "provider": "anthropic"}]'
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, {}),
+        ({"EVENT_SPOOL_PATH": "/nowhere/spool.db"}, {"events_not_sent": None}),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL"}, {"events_not_sent": None}),
+        ({"EVENT_SPOOL_PATH": "/nowhere/spool.db", "PUBLISH_LLM_USAGE_EVENTS": "false"}, {}),
+        ({"DEFAULT_LLM_PROVIDER": "anthropic"}, {}),
+        ({"DEFAULT_LLM_PROVIDER": "openai"}, {"preferred_providers_not_usable": ["openai"]}),
+        (
+            {"DEFAULT_LLM_PROVIDER": "openai", "ROUTING_RULES": RULES},
+            {"preferred_providers_not_usable": ["google", "openai"]},
+        ),
+        ({"DEFAULT_LLM_PROVIDER": "openai", "USE_MOCK_LLM": "true"}, {}),
+    ],
+)
+async def test_a_start_warns_of_what_is_set_without_effect(
+    variables: dict[str, str],
+    warned: dict[str, list[str] | None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = await lines_of_a_start(monkeypatch, capsys, {"ANTHROPIC_API_KEY": "a key", **variables})
+    others = {"service_started", "callers_not_authenticated"}
+    told = {line["event"]: line.get("names") for line in lines if line["level"] == "warning"}
+    assert {event: names for event, names in told.items() if event not in others} == warned
