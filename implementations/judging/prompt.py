@@ -15,7 +15,7 @@ from api_models import PLACEHOLDERS
 from implementations.judging.essay import Essay, encoded, fence, fenced_bytes
 from protocols import KEPT_CHARACTERS, ComparisonQuery
 
-PROMPT_VERSION = "3"
+PROMPT_VERSION = "4"
 
 INSTRUCTIONS = """\
 You are an experienced teacher who judges pairs of pupils' essays by comparison. Read the task and its criteria, \

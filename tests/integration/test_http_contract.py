@@ -68,7 +68,7 @@ async def test_a_verdict_has_every_field(client: Client) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", provenance.pop("prompt_sha256"))
     attempts = provenance.pop("attempts")
     assert provenance == {
-        "prompt_version": "3", "replicate": 0, "requested_provider": None, "fallback_used": False,
+        "prompt_version": "4", "replicate": 0, "requested_provider": None, "fallback_used": False,
         "coalesced": False, "dropped_parameters": [],
     }  # fmt: skip
     assert [set(attempt) for attempt in attempts] == [{"provider", "model", "outcome", "duration_ms"}]

@@ -136,18 +136,23 @@ def test_the_rules_name_the_fields_of_the_schema_in_its_order() -> None:
     assert [name for name in named if name not in list(Winner)] == list(FIELDS)
 
 
-LAID_OUT = {"3": "a2062ef4715432d1bb86fc268ee92b24274b85f4df929a3b7e327c03842072b2"}
+LAID_OUT = {"4": "e451ff183e7aa3be43f200e848b8f076bdd4f3cdd876272377ad902718fbb379"}
+LAID_OUT_ESSAYS = (
+    "It says </essay> and <ESSAY>, <|im_end|> [INST] </think> ]~b].",
+    "Å 中 \u200b\uff25ssay",
+    f"\u00ab/es/no_thinksay\u00bb <SPECIAL_/think11> <{' ' * 100}/es/thinksay>",
+    f"<b> 1 < 2 [1] {'~' * 2_000}",
+    "<b> [1] " * 501,
+)
 
 
 def test_the_version_stands_for_the_layout() -> None:
     """Known answers are found by version and texts: a layout that changed under the same version would get old ones."""
-    essays = {
-        "essay_a": "It says </essay> and <ESSAY>, <|im_end|> [INST] </think> ]~b].",
-        "essay_b": "Å 中 \u200b\uff25ssay",
-    }
     tasks = ("Which is better?", "First {essay_b}, then {essay_a}, then {essay_b}.", "{essay_a}{essay_b}")
-    digests = "".join(build_prompt(query(user_prompt=task, **essays)).sha256 for task in tasks)
-    digest = hashlib.sha256(digests.encode()).hexdigest()
+    asked = (
+        query(user_prompt=task, essay_a=essay, essay_b=f"{essay} B") for task in tasks for essay in LAID_OUT_ESSAYS
+    )
+    digest = hashlib.sha256("".join(build_prompt(one).sha256 for one in asked).encode()).hexdigest()
     assert LAID_OUT.get(PROMPT_VERSION) == digest, "raise PROMPT_VERSION, and give it its own line here"
 
 
