@@ -3,6 +3,7 @@
 Ollama cuts a prompt that exceeds its context, and answers all the same; only its token count shows it.
 """
 
+import re
 from dataclasses import replace
 
 from api_models import JsonObject, Usage
@@ -14,6 +15,11 @@ from implementations.wire.transport import Transport
 from protocols import FinishReason, PromptProtocol, ProviderReply, ProviderRequest
 
 LEAST_CUT_TOKENS = 512  # half of the smallest context in use, which is what Ollama cuts a prompt to
+# In scripts that put no spaces between words, letters that are surely one token: more than any tokenizer takes for one
+# on average. Four of Chinese or Japanese; six of Thai, Lao, Tibetan, Burmese or Khmer.
+_UNSPACED = re.compile(
+    "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]{4}|[\u0e00-\u109f\u1780-\u17ff]{6}"
+)
 
 
 class InternalProviderImpl:
@@ -44,8 +50,13 @@ def payload(request: ProviderRequest) -> JsonObject:
 
 
 def _was_cut(prompt: PromptProtocol, usage: Usage) -> bool:
-    """Whether fewer tokens were read than the prompt has words: every word is at least one. Small cuts go unnoticed.
+    """Whether fewer tokens were read than the prompt has at the least. Small cuts go unnoticed.
 
     A still smaller count is none of the prompt: some servers leave out what they had cached.
     """
-    return LEAST_CUT_TOKENS <= usage.prompt < len(prompt.system.split()) + len(prompt.user_text.split())
+    return LEAST_CUT_TOKENS <= usage.prompt < _least_tokens(prompt.system) + _least_tokens(prompt.user_text)
+
+
+def _least_tokens(text: str) -> int:
+    """Every word is at least one, and so are so many letters without a space."""
+    return len(text.split()) + len(_UNSPACED.findall(text))

@@ -223,6 +223,18 @@ async def test_a_verdict_on_a_prompt_that_the_server_cut_does_not_count() -> Non
     assert len(provider.requests) == 2
 
 
+@pytest.mark.parametrize(
+    "sentence", ["人人都有受教育的权利。", "子どもは学校で学びます。", "ทุกคนมีสิทธิในการศึกษา", "ကျောင်းသားတိုင်းစာဖတ်သည်။"]
+)
+async def test_a_cut_prompt_shows_in_a_script_without_spaces_too(sentence: str) -> None:
+    """A thousand of these sentences are a single word, and 6,000 tokens at the least."""
+    script = [answer(cut_to(tokens)) for tokens in (2048, 6000)]
+    async with serving(INTERNAL, *script) as (service, _):
+        cut, whole = [await service.judges(INTERNAL, essay_a=sentence * 1000) for _ in script]
+    assert "cut the prompt" in cut.refusal(422, "INVALID_REQUEST")["details"]
+    assert whole.status == 200
+
+
 @pytest.mark.parametrize("counted", [1, 511, 2500])
 async def test_a_count_of_whole_prompts_or_of_what_was_not_cached_is_no_cut(counted: int) -> None:
     """mlx_lm and Ollama 0.30 left out of the count what they had cached: of a replicate nearly everything."""
