@@ -127,8 +127,13 @@ class ComparisonQuery:
         """Length of task and essays."""
         return len(self.user_prompt) + len(self.essay_a) + len(self.essay_b)
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of task and essays in UTF-8."""
+        return sum(len(text.encode()) for text in (self.user_prompt, self.essay_a, self.essay_b))
 
-CHARACTERS_PER_TOKEN = 4  # for English prose, where nothing better is known
+
+BYTES_PER_TOKEN = 4  # of UTF-8, where nothing better is known: for any script a better guess than by characters
 
 
 class PromptProtocol(Protocol):

@@ -14,7 +14,7 @@ from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.essay_quality import EssayTraits, read_essay
 from implementations.judging.prompt import measured
 from protocols import (
-    CHARACTERS_PER_TOKEN,
+    BYTES_PER_TOKEN,
     MockKnobs,
     PromptProtocol,
     ProviderReply,
@@ -63,9 +63,8 @@ class MockProviderImpl:
             message = "The mock judge simulated a transient failure."
             raise ProviderUnavailableError(message, provider=ProviderName.MOCK)
         verdict = _judge(request.prompt, request.replicate, knobs)
-        asked = len(request.prompt.system) + len(request.prompt.user_text)
-        answered = len(verdict.justification) // CHARACTERS_PER_TOKEN + JSON_TOKENS
-        usage = Usage(prompt=max(1, asked // CHARACTERS_PER_TOKEN), completion=answered)
+        answered = len(verdict.justification) // BYTES_PER_TOKEN + JSON_TOKENS
+        usage = Usage(prompt=request.prompt.size_bytes // BYTES_PER_TOKEN, completion=answered)
         return ProviderReply(
             verdict=verdict,
             provider=ProviderName.MOCK,

@@ -11,7 +11,7 @@ from implementations.judging.catalogue import MOCK_MODEL
 from implementations.judging.prompt import build_prompt
 from implementations.judging.verdict import SCHEMA_VERSION
 from protocols import (
-    CHARACTERS_PER_TOKEN,
+    BYTES_PER_TOKEN,
     Choice,
     ComparisonQuery,
     CurrentSettings,
@@ -100,4 +100,5 @@ def _is_cacheable_prefix(prompt: PromptProtocol, traits: ModelTraits) -> bool:
     """The stable prefix ends in text and is, by estimate, at least the provider's minimum cacheable length."""
     if traits.min_cacheable_tokens is None or not prompt.lead.strip():
         return False
-    return (len(prompt.system) + len(prompt.lead)) // CHARACTERS_PER_TOKEN >= traits.min_cacheable_tokens
+    size_bytes = len(prompt.system.encode()) + len(prompt.lead.encode())
+    return size_bytes // BYTES_PER_TOKEN >= traits.min_cacheable_tokens

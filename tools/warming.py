@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from protocols import CHARACTERS_PER_TOKEN
+from protocols import BYTES_PER_TOKEN
 
 MOST_FAILURES_IN_A_ROW = 20
 INSTRUCTION_TOKENS = 500
@@ -133,7 +133,7 @@ async def warm(
 
 @dataclass(slots=True)
 class Forecast:
-    """The cost of a list if nothing is cached, at about four characters per token."""
+    """The cost of a list if nothing is cached, at about four bytes of UTF-8 per token."""
 
     requests: int = 0
     cost_usd: float = 0.0
@@ -142,20 +142,23 @@ class Forecast:
     def add(self, line: str, price: Price) -> None:
         """Add one request."""
         self.requests += 1
-        overrides = _overrides(line)
-        rates = None if overrides is None else price(overrides)
+        fields = _fields(line)
+        rates = None if fields is None else price(_overrides(fields))
         if rates is None:
             self.unpriced += 1
             return
-        prompt = INSTRUCTION_TOKENS + len(line) / CHARACTERS_PER_TOKEN
+        prompt = INSTRUCTION_TOKENS + len(orjson.dumps(fields)) / BYTES_PER_TOKEN  # the line may hold \u escapes
         self.cost_usd += (prompt * rates["input"] + VERDICT_TOKENS * rates["output"]) / 1e6
 
 
-def _overrides(line: str) -> Mapping[str, Any] | None:
+def _fields(line: str) -> Any:
     try:
-        fields = orjson.loads(line)
+        return orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
+
+
+def _overrides(fields: Any) -> Mapping[str, Any]:
     overrides = fields.get("llm_config_overrides") if isinstance(fields, dict) else None
     return overrides if isinstance(overrides, dict) else {}
 

@@ -12,7 +12,7 @@ from math import inf
 from random import Random
 
 from api_models import ProviderName, SelectionStrategy
-from protocols import CHARACTERS_PER_TOKEN, ComparisonQuery, CurrentSettings, LLMAccountingProtocol, PricesProtocol
+from protocols import BYTES_PER_TOKEN, ComparisonQuery, CurrentSettings, LLMAccountingProtocol, PricesProtocol
 
 USUAL_ANSWER_TOKENS = 400
 EXPLORATION_INTERVAL = 20
@@ -60,7 +60,8 @@ class Ranking:
             case SelectionStrategy.RANDOM:
                 return self._chance.sample(names, len(names))
             case SelectionStrategy.LEAST_COST:
-                return self._by(lambda name: self._cost(name, query, settings), names)
+                tokens = query.size_bytes // BYTES_PER_TOKEN
+                return self._by(lambda name: self._cost(name, tokens, settings), names)
             case SelectionStrategy.LEAST_LATENCY:
                 return self._explored(self._by(self._latency, names))
 
@@ -68,12 +69,11 @@ class Ranking:
         """Sort by rank, then by calls in flight; the sort is stable, so ties keep priority order."""
         return sorted(names, key=lambda name: (rank(name), self._accounting.activity(name).in_flight))
 
-    def _cost(self, name: ProviderName, query: ComparisonQuery, settings: CurrentSettings) -> float:
-        """Micro-dollars for a question of this size; an unknown price comes last."""
+    def _cost(self, name: ProviderName, tokens: int, settings: CurrentSettings) -> float:
+        """Micro-dollars for a question of so many tokens; an unknown price comes last."""
         rates = self._prices.rates(name, settings.default_models[name])
         if rates is None:
             return inf
-        tokens = query.characters // CHARACTERS_PER_TOKEN
         return tokens * rates.input + USUAL_ANSWER_TOKENS * rates.output
 
     def _latency(self, name: ProviderName) -> float:

@@ -115,7 +115,7 @@ async def test_reply_names_the_mock_and_plausible_usage() -> None:
     asked = ask(example("good"), example("fair"))
     reply = await MockProviderImpl(sleep=InstantSleep()).generate_comparison(asked)
     assert (reply.provider, reply.purchase.model, reply.purchase.cost_usd) == (ProviderName.MOCK, MOCK_MODEL, None)
-    assert reply.purchase.usage.prompt == (len(asked.prompt.system) + len(asked.prompt.user_text)) // 4
+    assert reply.purchase.usage.prompt == asked.prompt.size_bytes // 4
     assert reply.purchase.usage.completion == len(reply.verdict.justification) // 4 + 20
 
 

@@ -12,7 +12,7 @@ from api_models import ModelTier, ProviderName, ReasoningEffort, TemperatureUse
 from config import PREFIX, ConfigurationError, KeyedProviderSettings, Settings
 from implementations.judging.catalogue import MAX_FILE_BYTES, SHIPPED, ModelCatalogue
 from implementations.request_builder_impl import RequestBuilderImpl
-from protocols import CHARACTERS_PER_TOKEN, Choice, ModelTraits, ProviderRequest
+from protocols import BYTES_PER_TOKEN, Choice, ModelTraits, ProviderRequest
 from tests.fakes import current_settings, query
 
 ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
@@ -385,8 +385,13 @@ def test_a_prefix_is_marked_from_the_length_on_that_the_provider_keeps(model: st
     shortest_prompt = built(ANTHROPIC, model, system_prompt="j")[0].prompt
     beside = len(shortest_prompt.system) - 1 + len(shortest_prompt.lead)
     for missing, is_marked in ((0, True), (1, False)):
-        instructions = "j" * (shortest * CHARACTERS_PER_TOKEN - beside - missing)
+        instructions = "j" * (shortest * BYTES_PER_TOKEN - beside - missing)
         assert built(ANTHROPIC, model, system_prompt=instructions)[0].marks_prefix is is_marked
+
+
+def test_a_prefix_counts_in_bytes_as_most_scripts_take_more_tokens_for_as_many_letters() -> None:
+    plain, thai = (built(ANTHROPIC, HAIKU, user_prompt=letter * 600)[0] for letter in ("g", "\u0e01"))
+    assert (plain.marks_prefix, thai.marks_prefix) == (False, True)
 
 
 def test_no_prefix_is_marked_where_nothing_is_known_or_the_task_begins_with_an_essay() -> None:

@@ -87,11 +87,14 @@ def test_the_cheapest_for_this_size_comes_first_and_an_unknown_price_last() -> N
     assert harness.order(SelectionStrategy.LEAST_COST, essay="long " * 4000) == [B, C, A]
 
 
-@pytest.mark.parametrize(("characters", "first"), [(1596, B), (1604, A)])
-def test_the_size_counts_in_tokens_beside_those_of_a_usual_answer(characters: int, first: ProviderName) -> None:
+@pytest.mark.parametrize("letter", ["x", "\u05d0"], ids=["one byte", "two bytes"])
+@pytest.mark.parametrize(("size_bytes", "first"), [(1596, B), (1604, A)])
+def test_the_size_counts_in_tokens_beside_those_of_a_usual_answer(
+    size_bytes: int, first: ProviderName, letter: str
+) -> None:
     harness = Harness({A: rates(1.0, 2.0), B: rates(2.0, 1.0)})
-    size = characters - query(essay_a="").characters
-    assert harness.order(SelectionStrategy.LEAST_COST, essay="x" * size)[0] is first
+    letters = (size_bytes - query(essay_a="").size_bytes) // len(letter.encode())
+    assert harness.order(SelectionStrategy.LEAST_COST, essay=letter * letters)[0] is first
 
 
 def test_of_equal_price_the_one_with_fewer_calls_under_way_comes_first() -> None:

@@ -1,18 +1,19 @@
 """Filling the cache from a file: what is asked, how much at once, what is noted, and when it gives up."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from tools.warming import MOST_FAILURES_IN_A_ROW, Fate, Forecast, Journal, Outcome, Tally, warm
 
 ROOT = Path(__file__).parents[2]
+PRICED = '{"essay_a":"word after word","llm_config_overrides":{"model_override":"priced"}}'
 BOUGHT = Outcome(fate=Fate.BOUGHT, elapsed_s=1.0, cost_usd=0.5)
 HIT = Outcome(fate=Fate.HIT, elapsed_s=0.1)
 FAILED = Outcome(fate=Fate.FAILED, elapsed_s=0.1, error="RATE_LIMIT")
@@ -140,8 +141,20 @@ def test_the_forecast_prices_every_request_by_the_model_it_chooses() -> None:
         return {"input": 1.0, "output": 10.0} if overrides.get("model_override") == "priced" else None
 
     forecast = Forecast()
-    forecast.add(orjson.dumps({"llm_config_overrides": {"model_override": "priced"}}).decode().ljust(4_000), price)
+    forecast.add(PRICED, price)
     forecast.add("{}", price)
     forecast.add("garbage", price)
 
-    assert (forecast.requests, forecast.unpriced, forecast.cost_usd) == (3, 2, (1_500 * 1.0 + 400 * 10.0) / 1e6)
+    prompt = 500 + len(PRICED) / 4
+    assert (forecast.requests, forecast.unpriced, forecast.cost_usd) == (3, 2, (prompt * 1.0 + 400 * 10.0) / 1e6)
+
+
+def test_the_forecast_counts_bytes_of_the_text_however_the_line_writes_it() -> None:
+    def cost_usd(line: str) -> float:
+        forecast = Forecast()
+        forecast.add(line, lambda _: {"input": 1.0, "output": 0.0})
+        return forecast.cost_usd
+
+    thai = {"essay_a": "\u0e01" * 4_000}
+    plain, escaped = (json.dumps(thai, ensure_ascii=escapes, separators=(",", ":")) for escapes in (False, True))
+    assert cost_usd(plain) == cost_usd(escaped) == (500 + len(plain.encode()) / 4) / 1e6
