@@ -18,16 +18,17 @@ LONG = 8_192  # characters: the usual essay is shorter
 # What a model may read as our tag: look-alike brackets and slashes, letters in other styles and scripts, and characters
 # anywhere that show nothing or only mark a letter.
 _UNSEEN = UNSEEN + "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\U000e0000-\U000e01ef"
-_BRACKETS = "<\u00ab\u2039\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\ufe64\uff1c"
-_SLASHES = "/\\\\\u2044\u2215\u29f8\uff0f"
+_BRACKETS = "<\u00ab\u2039\u226e\u2329\u276c\u276e\u2770\u27e8\u27ea\u3008\u300a\ufe3d\ufe3f\ufe64\uff1c"
+_SLASHES = "/\\\\\u2044\u2215\u29f8\ufe68\uff0f\uff3c"
 _STYLES = (range(0x80, 0x2500), range(0xFF00, 0xFFF0), range(0x1D400, 0x1D800), range(0x1F100, 0x1F200))
 _SCRIPTS = {"e": "\u0435\u03b5\u212e", "s": "\u0455", "a": "\u0430\u0251\u03b1", "y": "\u0443\u04af\u03b3\u03c5"}
 
 
 def _alike(letter: str) -> str:
-    """A regex character class of everything that looks like the letter."""
+    """A regex character class of everything that looks like the letter, bare or composed with a mark."""
+    bare = re.compile(f"[{letter}{_SCRIPTS[letter]}][{_UNSEEN}]*")
     styled = (chr(code) for codes in _STYLES for code in codes)
-    same = (one for one in styled if unicodedata.normalize("NFKC", one).casefold() == letter)
+    same = (one for one in styled if bare.fullmatch(unicodedata.normalize("NFKD", one).casefold()))
     return f"[{letter}{_SCRIPTS[letter]}{''.join(same)}]"
 
 
