@@ -56,7 +56,7 @@ class Message:
 
 
 def message_of(event: EventData, *, service_name: str, traceparent: str | None, now: datetime, now_s: float) -> Message:
-    """Wrap the event. Encodes only the metadata, for its size."""
+    """Wrap the event. Encodes only the metadata and the texts, for their size."""
     event_id = uuid4()
     correlation_id = _correlation_of(event) or event_id
     envelope = EventEnvelope(
@@ -97,7 +97,7 @@ def _key(event: EventData, service_name: str) -> str:
 def _estimated_bytes(event: EventData) -> int:
     metadata = len(orjson.dumps(event.metadata)) if event.metadata else 0
     texts = [value for name in event.__dataclass_fields__ if isinstance(value := getattr(event, name), str)]
-    return ENVELOPE_BYTES + metadata + sum(map(len, texts))
+    return ENVELOPE_BYTES + metadata + len(orjson.dumps(texts))
 
 
 def _json(envelope: object) -> bytes:

@@ -278,6 +278,12 @@ def test_the_largest_event_about_a_request_takes_less_than_24_kib() -> None:
     assert len(traced.encoded()) < 24 * 1024
 
 
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\u0e01", "\U0001f600", "\x01"])
+def test_the_size_of_an_event_is_estimated_in_bytes_and_not_too_low(letter: str) -> None:
+    one = message(replace(STARTED, user_id=letter * 1000))
+    assert len(one.encoded()) < one.size_bytes < len(one.encoded()) + 1024
+
+
 def test_an_event_that_is_cut_loses_its_metadata_and_nothing_else() -> None:
     one, whole = message(STARTED), message(STARTED)
     whole_told = orjson.loads(whole.encoded())
