@@ -84,7 +84,7 @@ class Journal:
 
     def open_lines(self) -> Iterator[str]:
         """The lines not done yet, read lazily."""
-        with self._pairs.open(encoding="utf-8") as lines:
+        with self._pairs.open(encoding="utf-8-sig") as lines:  # some editors begin a file with a byte order mark
             for line in lines:
                 if line.strip() and _digest(line) not in self._done:
                     yield line.strip()

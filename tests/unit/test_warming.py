@@ -68,6 +68,18 @@ async def test_a_second_run_asks_only_for_what_is_not_done(tmp_path: Path) -> No
     assert again.asked == ['{"user_prompt": "1"}']
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_request(tmp_path: Path) -> None:
+    pairs = listed(tmp_path, 2)
+    pairs.write_text(pairs.read_text(), encoding="utf-8-sig")
+    assert list(Journal(pairs).open_lines()) == ['{"user_prompt": "0"}', '{"user_prompt": "1"}']
+
+
+def test_what_may_separate_lines_elsewhere_stays_inside_a_request(tmp_path: Path) -> None:
+    pairs, line = listed(tmp_path, 0), '{"essay_a": "\u2028 \u2029 \u0085 \x0c"}'
+    pairs.write_text(f"{line}\r\n", encoding="utf-8")
+    assert list(Journal(pairs).open_lines()) == [line]
+
+
 async def test_an_interrupt_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     pairs, answered = listed(tmp_path, 5), asyncio.Event()
 
