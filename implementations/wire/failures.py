@@ -6,8 +6,11 @@ What each of them means is in `failure_tables.py`.
 """
 
 import errno
+import os
 from collections.abc import Mapping
 from http import HTTPStatus
+
+import aiohttp
 
 from api_models import JsonObject
 from exceptions import (
@@ -42,10 +45,20 @@ NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 def failure_of_exchange(error: BaseException) -> ProviderError:
     """The class for an exception of the HTTP library; drops its text, which may hold a URL."""
-    if isinstance(error, OSError) and error.errno in NO_FILE_LEFT:
+    if isinstance(error, OSError) and (error.errno in NO_FILE_LEFT or _hides_that_no_file_is_left(error)):
         return NoFileLeftError("this process has no file descriptor left for a connection", retry_after_s=1.0)
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
     return kind(details)
+
+
+def _hides_that_no_file_is_left(error: OSError) -> bool:
+    """Whether it is a failed look-up while no file can be opened, of which glibc tells by whatever number is there."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as reason:
+            return reason.errno in NO_FILE_LEFT
+    return False
 
 
 def without_frames(error: BaseException) -> BaseException:

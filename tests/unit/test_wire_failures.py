@@ -2,12 +2,14 @@
 
 import errno
 import json
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import orjson
@@ -165,6 +167,19 @@ def test_that_we_have_no_file_left_is_nobody_else_s_failure(number: int) -> None
         assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_retried) == (False, False, True)
         assert failure.retry_after_s == 1.0, "callers are told when to come back"
         assert "secret" not in f"{failure} {failure.details}"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.EMFILE, NoFileLeftError), (errno.ENOENT, ProviderConnectionError)]
+)
+def test_nor_is_that_no_file_is_left_for_a_look_up(
+    number: int, expected: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SimpleNamespace(host="judge", port=443, ssl=True)
+    error = aiohttp.ClientConnectorDNSError(key, OSError(errno.EBUSY, "secret"))  # type: ignore[arg-type]  # glibc's word for it
+    assert type(failure_of_exchange(error)) is ProviderConnectionError, "there are files"
+    monkeypatch.setattr(os, "open", Mock(side_effect=OSError(number, "secret")))
+    assert type(failure_of_exchange(error)) is expected
 
 
 @pytest.mark.parametrize(("kind", "decisions"), DECISIONS.items())
