@@ -1,6 +1,7 @@
 """One provider's base URL and key: sends JSON, returns a JSON object, raises every failure as a ProviderError."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -80,5 +81,11 @@ async def _error_json(reply: WireReply) -> Any:
 
 
 async def _off_the_loop(read: Callable[[bytes], T], body: bytes) -> T:
-    """Parse a large body in a thread, so as not to block the event loop."""
-    return read(body) if len(body) <= QUICK_BYTES else await asyncio.to_thread(read, body)
+    """Parse a large body in a thread, so as not to block the event loop; where none can be started, on it all the same.
+
+    What has been paid for is worth that.
+    """
+    if len(body) > QUICK_BYTES:
+        with contextlib.suppress(RuntimeError):
+            return await asyncio.to_thread(read, body)
+    return read(body)

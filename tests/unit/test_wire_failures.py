@@ -888,6 +888,15 @@ async def test_a_large_answer_is_parsed_beside_the_loop(monkeypatch: pytest.Monk
     assert on_the_loop == [True, False]
 
 
+async def test_a_large_answer_is_parsed_on_the_loop_where_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = Endpoint(Canned(200, b'{"a": 1}'.ljust(QUICK_BYTES + 1)), "http://provider.example", {})
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        assert await endpoint.get("/") == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
