@@ -20,6 +20,7 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
 
+import asyncio
 import contextlib
 import errno
 import resource
@@ -90,6 +91,11 @@ except ConfigurationError as wrong:
     refuse_to_start(wrong)
 
 
+async def start_look_up_threads() -> None:
+    """Have libuv start its threads now: where one is refused it aborts the process, or else at the first call."""
+    await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 0)  # asks nobody
+
+
 def leave() -> NoReturn:
     """Exit without joining threads, which may hang."""
     LINES.finish()
@@ -104,6 +110,7 @@ def main() -> None:
         refuse_to_start(error)
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))  # a core dump would put the essays in memory on a disk
+    app.before_serving(start_look_up_threads)
     app.before_serving(tune_garbage_collection)  # last: it freezes what the start has built
     LINES.start()
     for stop in (signal.SIGTERM, signal.SIGINT):  # Uvicorn re-raises it once it has stopped

@@ -555,10 +555,7 @@ def test_a_websocket_handshake_gets_an_http_error(tmp_path: Path, path: str, sta
 
 
 @needs_linux
-def test_names_that_hang_leave_threads_to_look_up_others(tmp_path: Path) -> None:
-    unreachable = prefixed(**OPENAI.variables("http://localhost:9"), LLM_REQUEST_TIMEOUT="5")
-    with service(tmp_path, unreachable) as running:
-        asked = running.compare(llm_config_overrides={"provider_override": "openai"})
+def test_the_threads_for_look_ups_are_there_before_the_first_call(tmp_path: Path) -> None:
+    with service(tmp_path, mocked()) as running:
         threads = list(Path(f"/proc/{running.process.pid}/task").iterdir())
-    assert asked.json()["error_type"] == "CONNECTION_ERROR"
     assert len(threads) > 60
