@@ -512,7 +512,7 @@ class Provenance:
     prompt_sha256: str
     """SHA-256, in hex, over system and user prompt, each in UTF-8 and preceded by its length in 8 bytes, big-endian."""
     prompt_version: str
-    """The version of the service's own prompt text."""
+    """The version of the prompt's layout: the service's own texts, and how essays are fenced."""
     replicate: int
     """As requested."""
     requested_provider: ProviderName | None
@@ -524,7 +524,7 @@ class Provenance:
     dropped_parameters: list[str]
     """Overrides that the model does not accept."""
     attempts: list[AttemptReport]
-    """Every call to a provider made for this request, in order."""
+    """Calls to providers made for this request, in order; none that was still under way when it ended."""
 
 
 @value_object
@@ -547,7 +547,7 @@ class ComparisonResponse:
     provider: ProviderName
     """The provider that answered."""
     model: str
-    """The model that answered."""
+    """The model that answered, as its provider names it; the requested one where it names none."""
     response_time_ms: int
     """Time in this service, milliseconds."""
     cached: bool
@@ -1162,8 +1162,10 @@ class CostTracked(RequestEventData):
     caller: the one it was made for; the others sharing it pay nothing. Of an attempt that timed out or broke off, or
     whose answer could not be read, there is none, though the provider may have billed it.
 
-    model: the one that answered. request_timestamp: when the service turned to the provider, the same for all attempts;
-    response_time_ms: of this attempt.
+    model: as its provider names it; the requested one where it names none.
+
+    request_timestamp: when the service turned to the provider, the same for all attempts; response_time_ms: of this
+    attempt.
     """
 
     event = ProcessingEvent.LLM_COST_TRACKING
