@@ -7,14 +7,27 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from api_models import ErrorCode
-from tests.integration.service_process import ROOT, ServiceProcess, mocked, service
+from tests.integration.dialects import OPENAI
+from tests.integration.redis_server import RedisServer
+from tests.integration.service_process import (
+    QUESTION,
+    ROOT,
+    ServiceProcess,
+    environment,
+    mocked,
+    prefixed,
+    service,
+    wait_until,
+)
 from tests.integration.shell import SHELL, needs_curl
 from tests.integration.stand_in import answer, standing_in
 
@@ -112,9 +125,53 @@ def test_the_playbook_shadows_and_compares(running: ServiceProcess, tmp_path: Pa
     assert re.search(r"agree: +\d+% of 2", told)
 
 
+KEPT = {
+    **QUESTION,
+    "replicate": 2,
+    "llm_config_overrides": {
+        "provider_override": "openai",
+        "temperature_override": 0.2,
+        "reasoning_effort_override": "none",
+        "max_tokens_override": 900,
+        "system_prompt_override": "Be brief.",
+    },
+}
+
+
+def rebuilt(directory: Path, variables: Mapping[str, str], provider: str, model: str) -> list[str]:
+    (directory / "rebuild.py").write_text(PROGRAMS["rebuild"])
+    (directory / "question.json").write_bytes(orjson.dumps(KEPT))
+    done = subprocess.run(
+        [sys.executable, "rebuild.py", "question.json", provider, model],
+        cwd=directory,
+        env=environment({**variables, "PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.splitlines()
+
+
+def answer_keys(server: RedisServer) -> list[str]:
+    return [match[1] for key in server.all_keys() if (match := re.search(r":([0-9a-f]{64})$", key))]
+
+
+async def test_a_kept_question_gives_the_prompt_and_the_key_of_its_answer(server: RedisServer, tmp_path: Path) -> None:
+    async with standing_in(answer(OPENAI.good())) as stand_in:
+        variables = prefixed(**OPENAI.variables(stand_in.url), REDIS_URL=server.url)
+        with service(tmp_path, variables) as asked:
+            told = (await asyncio.to_thread(partial(asked.compare, **KEPT))).json()["provenance"]
+            await asyncio.to_thread(wait_until, lambda: answer_keys(server) != [])
+        sent, called = stand_in.requests[-1].json(), told["attempts"][-1]
+        *prompt, last = await asyncio.to_thread(rebuilt, tmp_path, variables, called["provider"], called["model"])
+    assert "\n".join(prompt) == f"{OPENAI.instructions(sent)}\n\n{OPENAI.question(sent)}"
+    assert last.split() == [told["prompt_version"], told["prompt_sha256"], *answer_keys(server)]
+
+
 def test_no_program_of_a_guide_is_left_out() -> None:
     assert sum(len(blocks(guide, "python")) for guide in GUIDES) == len(PROGRAMS)
-    assert set(PROGRAMS) == {"judge", "shadow", "agreement"}
+    assert set(PROGRAMS) == {"judge", "shadow", "agreement", "rebuild"}
 
 
 def test_the_guide_treats_every_error() -> None:
