@@ -39,7 +39,9 @@ class Metered:
         if call.record.is_abandoned or not call.deadline.remaining_s():
             self._budget.release(reservation)
             details = "its caller has left" if call.record.is_abandoned else "the request had no time left"
-            raise AttemptCutShortError(details, provider=request.provider)
+            not_made = AttemptCutShortError(details, provider=request.provider)
+            not_made.provider_was_asked = bool(call.record.attempts)
+            raise not_made
         call.record.provider_request_id = None
         began_s = call.deadline.clock()
         self._accounting.started(request, is_retry=bool(call.record.attempts))  # a record holds one provider's attempts

@@ -224,7 +224,7 @@ async def test_nobody_is_asked_and_nothing_is_booked_when_putting_money_aside_to
     late = call(Clock(), remaining_s=0.0)
     with calling(late), pytest.raises(AttemptCutShortError) as cut:
         await Metered(judge, budget=money, accounting=books_).generate_comparison(request())
-    assert cut.value.provider is request().provider
+    assert (cut.value.provider, cut.value.provider_was_asked) == (request().provider, False)
     assert not judge.requests
     assert not late.record.attempts
     assert [(account.held, account.spent) for account in money.accounts] == [(0, 0), (0, 0)]
