@@ -730,8 +730,8 @@ class AnswersProtocol(Protocol):
     async def answer(self, candidate: Candidate, *, share: TimeShare) -> Answer:
         """From the cache (which has its own timeout), from a flight in progress, or by a new call.
 
-        Within this share of the current call's deadline. It is an earlier candidate's if its flight, which was left
-        under way, lands first. Raises ServiceError.
+        Within this share of the current call's deadline. If the flight of an earlier candidate, which was left under
+        way, lands first, its answer is returned. Raises ServiceError.
         """
         ...
 

@@ -35,7 +35,7 @@ LANDING_S = 0.05  # a flight ends this long before the request that started it g
 
 @value_object
 class LeftFlight:
-    """A flight that its candidate's share of the time was too short for.
+    """A flight that goes on although its candidate's share of the time is over.
 
     record: the flight's, if this request started it; recorded: how many of its attempts the request has recorded.
     """
@@ -116,43 +116,44 @@ class AnswersImpl:
             if left_s <= 0 or is_in_vain:
                 raise DeadlineExceededError(provider=candidate.request.provider, provider_was_asked=False)
             outcome = CacheOutcome.COALESCED if joins_another else self._if_bought
-            flight = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), deadline)
-            task = self._flights.board(
-                flight_key, partial(self._purchase, key, candidate, flight), on_start=call.holds_slot_for
+            # The call of the flight that is started here; one that is joined has a call and a record of its own.
+            own = call.for_flight(call.purchase_deadline.share(share).earlier_by(LANDING_S), deadline)
+            flight = self._flights.board(
+                flight_key, partial(self._purchase, key, candidate, own), on_start=call.holds_slot_for
             )
             try:
-                while await any_done(task, *self._left, within_s=left_s):
-                    if task.done():
-                        return Answer(candidate=candidate, reply=result_of(task), outcome=outcome)
+                while await any_done(flight, *self._left, within_s=left_s):
+                    if flight.done():
+                        return Answer(candidate=candidate, reply=result_of(flight), outcome=outcome)
                     if (late := self._landed()) is not None:
                         return late
                     left_s = deadline.remaining_s()
-                self._leave(task, flight.record, candidate, outcome)
+                self._leave(flight, own.record, candidate, outcome)
                 raise DeadlineExceededError(provider=candidate.request.provider, provider_was_asked=True)
             except ServiceError as failure:
-                self._has_waited_in_vain |= flight.deadline.remaining_s() < LANDING_S
+                self._has_waited_in_vain |= own.deadline.remaining_s() < LANDING_S
                 if not (joins_another and _may_join_next(failure, share, deadline)):
                     raise
             finally:
-                call.record.add(flight.record)
-                flight.record.is_abandoned = self._serves_nobody_else and task not in self._left
+                call.record.add(own.record)
+                own.record.is_abandoned = self._serves_nobody_else and flight not in self._left
 
     def _leave(
-        self, task: asyncio.Task[ProviderReply], record: Record, candidate: Candidate, outcome: CacheOutcome
+        self, flight: asyncio.Task[ProviderReply], record: Record, candidate: Candidate, outcome: CacheOutcome
     ) -> None:
         self._has_waited_in_vain = True
-        self._left[task] = LeftFlight(
+        self._left[flight] = LeftFlight(
             candidate=candidate, outcome=outcome, record=record, recorded=len(record.attempts)
         )
 
     def _landed(self) -> Answer | None:
         """The answer of a left flight that has landed with one. What a flight cost is recorded however it ended."""
         answer = None
-        for task in [task for task in self._left if task.done()]:
-            left = self._left.pop(task)
+        for flight in [flight for flight in self._left if flight.done()]:
+            left = self._left.pop(flight)
             _record_rest(left)
-            if answer is None and not task.cancelled() and task.exception() is None:
-                answer = Answer(candidate=left.candidate, reply=task.result(), outcome=left.outcome)
+            if answer is None and not flight.cancelled() and flight.exception() is None:
+                answer = Answer(candidate=left.candidate, reply=flight.result(), outcome=left.outcome)
         return answer
 
     async def _known(self, key: str, candidate: Candidate) -> CachedReply | None:
@@ -163,17 +164,17 @@ class AnswersImpl:
         self._events.publish(request_events.looked_up(self._query, candidate, key, known=known is not None))
         return known
 
-    async def _purchase(self, key: str, candidate: Candidate, flight: Call) -> ProviderReply:
-        """The flight: it belongs to no single request, so its deadline is a candidate's share of a full request's."""
+    async def _purchase(self, key: str, candidate: Candidate, own: Call) -> ProviderReply:
+        """The flight. own: its call, of which the deadline is a candidate's share of a full request's."""
         generation = self._cache.generation
-        flight.record.on_attempt = self._receipts.issuer(self._query, candidate.request)
+        own.record.on_attempt = self._receipts.issuer(self._query, candidate.request)
         try:
-            with calling(flight):
+            with calling(own):
                 reply = await candidate.provider.generate_comparison(candidate.request)
         except CostLimitExceededError:  # our own limit, not a provider failure
             raise
         except ServiceError as failure:
-            failure.ran_out_of_time |= flight.longest_wait_s() < 0 or flight.longest_pause_s() < failure.pause_s
+            failure.ran_out_of_time |= own.longest_wait_s() < 0 or own.longest_pause_s() < failure.pause_s
             self._events.publish(request_events.provider_failed(self._query, candidate, failure))
             raise
         if self._ttl_s is not None and generation == self._cache.generation:

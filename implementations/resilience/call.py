@@ -33,7 +33,7 @@ class Deadline:
         return max(0.0, self.expires_at_s - self.clock())
 
     def share(self, share: TimeShare) -> Self:
-        """The share of one candidate. Most of the time: all but that of a look-up in Redis."""
+        """What one candidate gets of it. `MOST` leaves the others the time of a look-up in Redis."""
         match share:
             case TimeShare.ALL:
                 return self
@@ -124,7 +124,7 @@ class Call:
         return self.deadline.remaining_s() - SHORTEST_ATTEMPT_S
 
     def longest_pause_s(self) -> float:
-        """The longest pause that this call waits out, never negative; a flight none that its starter cannot."""
+        """The longest pause that this call waits out, never negative; in a flight none that its starter could not."""
         starter = self.starter_deadline or self.deadline
         return max(0.0, min(self.deadline.remaining_s(), starter.remaining_s()) - SHORTEST_ATTEMPT_S)
 
