@@ -16,8 +16,8 @@ class ServiceError(Exception):
     """A failure with a defined HTTP response.
 
     details: which field, or what to do; our own words only. provider: the one concerned, if any. retry_after_s:
-    seconds until a retry is worthwhile. attempts: the calls made for the request that ends with this failure; cost_usd:
-    what they cost in US dollars, None if a price is unknown.
+    seconds until a retry is worthwhile. attempts_in_words: the calls made for the request that ends with this failure;
+    cost_usd: what they cost in US dollars, None if a price is unknown.
     """
 
     # The response.
@@ -25,7 +25,7 @@ class ServiceError(Exception):
     status: ClassVar[int]
     sentence: ClassVar[str]
     # Is the same provider asked again, and when?
-    is_retryable: ClassVar[bool] = False  # unless the provider itself rules it out
+    is_retryable: ClassVar[bool] = False  # unless this one is final
     is_retried_once: ClassVar[bool] = False  # and at once, but not after a second failure of this class
     throttles: ClassVar[bool] = False  # after a longer wait; its Retry-After holds back all calls to it
     trips_circuit: ClassVar[bool] = False  # the failure counts against its circuit
@@ -47,7 +47,7 @@ class ServiceError(Exception):
         self.details = details
         self.provider = provider
         self.retry_after_s = retry_after_s
-        self.attempts: Sequence[str] = ()
+        self.attempts_in_words: Sequence[str] = ()
         self.cost_usd: float | None = 0.0
 
     @property
@@ -185,8 +185,9 @@ class NoUsableProviderError(ServiceError):
 class ProviderError(ServiceError):
     """A provider was asked and gave no verdict; unless the class says otherwise, the next one may be asked.
 
-    outcome: the attempt's name in reports. purchase: what was billed nevertheless. is_final: the provider itself said
-    that retrying is useless. opened_circuit: this failure opened the circuit.
+    outcome: the attempt's name in reports. purchase: what was billed nevertheless. is_final: no retry although the class
+    allows one, as the provider, the model's token limit or an earlier attempt rules it out. opened_circuit: this failure
+    opened the circuit.
     """
 
     outcome: ClassVar[AttemptOutcome]
@@ -208,7 +209,7 @@ class ProviderError(ServiceError):
 
     @property
     def may_be_retried(self) -> bool:
-        """Whether the class allows a retry and the provider does not rule it out."""
+        """Whether the class allows a retry and nothing rules it out."""
         return self.is_retryable and not self.is_final
 
 

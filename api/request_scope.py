@@ -83,8 +83,9 @@ def note_failure(failure: ServiceError) -> None:
     """Record why this request fails."""
     current_scope().failure = failure
     note(error_type=failure.code, error_details=failure.details, failed_provider=failure.provider)
-    if failure.attempts:
-        note(attempts=len(failure.attempts), cost_usd=failure.cost_usd, failed_attempts=failure.attempts)
+    attempts = failure.attempts_in_words
+    if attempts:
+        note(attempts=len(attempts), cost_usd=failure.cost_usd, failed_attempts=attempts)
 
 
 def _uuid(value: object) -> UUID | None:

@@ -104,7 +104,7 @@ class LLMOrchestratorImpl:
             self._failed(query, failure, record, self._clock() - began_s)
             await self._events.stored()
             if isinstance(failure, ServiceError):  # not before the wait: all who shared a flight raise the same one
-                failure.attempts = [attempt.in_words for attempt in record.attempts]
+                failure.attempts_in_words = [attempt.in_words for attempt in record.attempts]
                 failure.cost_usd = record.cost_usd
             raise
         await self._events.stored()

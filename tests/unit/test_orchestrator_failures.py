@@ -89,7 +89,7 @@ async def test_a_failure_says_what_was_tried_before_it() -> None:
     harness = in_turn(ProviderUnavailableError("overloaded"), ProviderUnavailableError("overloaded"))
     with pytest.raises(ProviderUnavailableError) as told:
         await harness.compare(query())
-    assert told.value.attempts == ["anthropic: unavailable after 0 ms", "openai: unavailable after 0 ms"]
+    assert told.value.attempts_in_words == ["anthropic: unavailable after 0 ms", "openai: unavailable after 0 ms"]
 
 
 async def test_a_pinned_provider_is_never_silently_replaced() -> None:

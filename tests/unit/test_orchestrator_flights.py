@@ -72,7 +72,7 @@ async def test_a_shared_failure_says_to_each_caller_what_was_tried_for_that_call
         try:
             await harness.compare(query())
         except ServiceError as failure:
-            return len(failure.attempts)
+            return len(failure.attempts_in_words)
         raise AssertionError
 
     with patch.object(harness.events, "stored", lambda: asyncio.sleep(0)):  # as with a spool
