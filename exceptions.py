@@ -185,9 +185,9 @@ class NoUsableProviderError(ServiceError):
 class ProviderError(ServiceError):
     """A provider was asked and gave no verdict; unless the class says otherwise, the next one may be asked.
 
-    outcome: the attempt's name in reports. purchase: what was billed nevertheless. is_final: no retry although the class
-    allows one, as the provider, the model's token limit or an earlier attempt rules it out. opened_circuit: this failure
-    opened the circuit.
+    outcome: the attempt's name in reports. purchase: what was billed nevertheless. is_final: no retry, although the
+    class allows one: the provider, the model's token limit or an earlier attempt rules it out. opened_circuit: this
+    failure opened the circuit.
     """
 
     outcome: ClassVar[AttemptOutcome]
