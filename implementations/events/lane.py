@@ -43,7 +43,7 @@ class Lane:
         self._clock = clock
         self._sleep = sleep
         self._backoff = backoff
-        self._most = CHUNK
+        self._chunk_size = CHUNK
         self.waits_for: EventDropReason | None = None
         self.is_held_up = False  # its last events were not acknowledged in time, or not at all
         self._is_named = False  # in the log, as the one that is not acknowledged while others are
@@ -52,7 +52,7 @@ class Lane:
         """Send in a loop, forever."""
         while True:
             if not self._queue.has_waiting(self._event):  # the messages that had to wait have expired
-                self._flows()
+                self._note_flow()
             await self._queue.wait(self._event)
             session = await self._connection.session()
             permit = await self._connection.permit()
@@ -61,7 +61,7 @@ class Lane:
                 continue
             failure = await self._send(session, permit)
             if failure is None:
-                self._flows()
+                self._note_flow()
                 self._backoff.reset()
                 continue
             self._note(failure)
@@ -69,7 +69,7 @@ class Lane:
                 self.is_held_up = True
                 await self._sleep(self._backoff.next_s())
 
-    def _flows(self) -> None:
+    def _note_flow(self) -> None:
         self.waits_for, self.is_held_up, self._is_named = None, False, False
 
     def _note(self, failure: LinkFailure) -> None:
@@ -81,22 +81,22 @@ class Lane:
 
     async def _send(self, session: Session, permit: Permit) -> LinkFailure | None:
         """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
-        chunk, posted = self._queue.take(self._event, self._most), Posted()
+        chunk, posted = self._queue.take(self._event, self._chunk_size), Posted()
         try:
             refusal = await self._post_all(chunk, session, posted)
-            held = await self._await_acknowledgements(set(posted), session, permit)
+            last_permit = await self._await_acknowledgements(set(posted), session, permit)
         finally:
             reported = self._settle(chunk, posted)
             if not posted:
-                permit.ignored()
+                permit.ignored()  # also where the link refused: log and gauge are told of that, not the circuit
         failure = reported or (refusal if isinstance(refusal, LinkDown) and not posted else None)
         if failure is not None:
-            self._broken(failure, session, held)
+            self._react_to(failure, session, last_permit)
             return failure
         if any(map(_is_acknowledged, posted)):
-            self._connection.delivered(held)
-        elif held is not None:
-            held.ignored()
+            self._connection.delivered(last_permit)
+        elif last_permit is not None:
+            last_permit.ignored()
         return None if isinstance(refusal, LinkDown) else refusal
 
     async def _post_all(self, chunk: list[Message], session: Session, posted: Posted) -> LinkFailure | None:
@@ -139,11 +139,12 @@ class Lane:
         """Wait for all of them, unless the session ends; each ACK_TIMEOUT_S without an end counts as a failure.
 
         It is Kafka's failure, and not only this topic's, if no other topic was acknowledged meanwhile. The producer
-        retries them itself, without duplicates; only after two minutes is it replaced.
+        retries them itself, without duplicates; only after two minutes is it replaced. Returns the last permit, whose
+        outcome is not reported yet; None while the circuit is open.
         """
-        held: Permit | None = permit
+        last_permit: Permit | None = permit
         if not futures:
-            return held
+            return last_permit
         began_s = self._clock()
         ends = [asyncio.ensure_future(asyncio.wait(futures)), asyncio.ensure_future(session.over.wait())]
         try:
@@ -155,10 +156,10 @@ class Lane:
                 finally:
                     bound.cancel()
                 if any(end.done() for end in ends):
-                    return held
+                    return last_permit
                 if self._connection.deliveries == deliveries:
-                    self._connection.failed(held, NO_ANSWER)
-                    held = self._connection.try_permit()
+                    self._connection.failed(last_permit, NO_ANSWER)
+                    last_permit = self._connection.try_permit()
                 elif not self._is_named:
                     self._is_named = True
                     log.error("topic_takes_no_events", topic=self._event.topic, reason=NO_ANSWER)
@@ -191,26 +192,22 @@ class Lane:
                 continue
             failures.append(link_failure(error))
             if isinstance(failures[-1], TooLarge):
-                self._most = 1
+                self._chunk_size = 1
                 if len(posted) == 1 and not self._shrink(message):
                     settled.add(id(message))
         self._queue.delivered(delivered)
         self._queue.give_back(self._event, [message for message in chunk if id(message) not in settled])
         return failures[0] if failures else None
 
-    def _broken(self, failure: LinkFailure, session: Session, held: Permit | None) -> None:
-        """Replace a producer that reported a failure: its sequence has a gap. Acts once per session.
+    def _react_to(self, failure: LinkFailure, session: Session, last_permit: Permit | None) -> None:
+        """Replace a producer that reported a failure: its sequence has a gap. It counts once per session.
 
         One that took nothing because no broker answered keeps what it has from other topics, like any that hangs.
         """
-        if session.broken.is_set():
-            if held is not None:
-                held.ignored()
-            return
-        if isinstance(failure, LinkDown):  # any other is the topic's
-            self._connection.failed(held, failure.reason)
-        elif held is not None:
-            held.ignored()
+        if isinstance(failure, LinkDown) and not session.broken.is_set():  # any other is the topic's
+            self._connection.failed(last_permit, failure.reason)
+        elif last_permit is not None:
+            last_permit.ignored()
         if not isinstance(failure, Unanswered):
             session.broken.set()
 
