@@ -96,6 +96,7 @@ class Alerts:
                 self._send(alert)
             self._sent.add(alert.name)
         day, month = (account.period for account in self._budget.accounts)
+        # Those of earlier periods are forgotten; the hour of a spike begins with its day.
         self._sent = {name for name in self._sent if f":{day}" in name or f":{month}:" in name}
 
     def _passed(self, rules: CostRules) -> Iterator[Alert]:

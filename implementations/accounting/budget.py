@@ -97,7 +97,7 @@ class Budget:
         return UsageScope.FLEET if heard else UsageScope.REPLICA
 
     def is_exhausted(self, period: str, limit: int) -> bool:
-        """Whether this limit (micro-dollars) refused a call when most of it was spent; large calls may be earlier."""
+        """Whether this limit (micro-dollars) refused a call when most of it was spent, and not merely a large one."""
         return (period, limit) in self._exhausted
 
     def spent(self, period: str) -> int:

@@ -98,8 +98,9 @@ class SharedBudget:
         """
         async with self._turns:
             for _ in range(EPOCHS):
-                is_ready = reservation.is_undecided and await self._ready()
-                if not is_ready or not reservation.is_undecided or reservation.accounts != self._local.accounts:
+                # Asked again after the wait, in which its call may have gone on without an answer, or the day ended.
+                is_wanted = reservation.is_undecided and await self._ready() and reservation.is_undecided
+                if not is_wanted or reservation.accounts != self._local.accounts:
                     return None
                 epoch, entries = self._epoch, self._differences(limits)
                 heard = await self._send(epoch, entries, ceiling=reservation.ceiling)
@@ -148,9 +149,9 @@ class SharedBudget:
         return Heard(BudgetAnswer(reply[0]), reply[3::4]) if self._answered <= self._counted else None
 
     def _checked(self, entries: Sequence[Entry], held: Sequence[int]) -> BudgetAnswer:
-        """What was granted, unless Redis has forgotten what the others are known to have spent. held: by this replica.
+        """DONE, or a refusal if Redis granted what the others are known to have spent, and forgot that.
 
-        Then the ceiling is released like any other.
+        The ceiling is then released like any other. held: by this replica.
         """
         for refusal, entry, mine in zip(REFUSALS, entries, held, strict=True):
             others = self.others.get(entry.period, NOTHING)  # the day may be over

@@ -40,7 +40,7 @@ class SpendingRate:
         self._hour = _hour(now())
         self._of_hour = 0
         self._norm = 0.0
-        self._learnt = -1  # whole hours: that of the start is none, and gives way to the next
+        self._learnt = -1  # whole hours; the hour of the start is not whole, so the first one replaces its rate
         self._last: Seen | None = None
 
     def observe(self, month: str, spent: int, *, covers: UsageScope) -> Spike | None:
