@@ -633,7 +633,7 @@ class AccessSettings(Group):
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _somebody(cls, networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
+    def _not_everybody(cls, networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
         if any(network.prefixlen < WIDEST_OWN_BITS for network in networks):
             raise ValueError(f"must not trust networks wider than /{WIDEST_OWN_BITS}: callers could forge theirs")
         return networks

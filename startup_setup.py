@@ -122,7 +122,7 @@ async def _close(container: AsyncContainer) -> None:
 
 
 async def _build(app: Application, container: AsyncContainer, settings: Settings) -> None:
-    """Build, with what they need, what only routes ask for and what surrounds requests; no factory awaits anything."""
+    """Build what only routes ask for and what surrounds requests, and what they need. No factory awaits anything."""
     for asked_by_routes in (LLMOrchestratorProtocol, LLMProviderTesterProtocol, AdminAccessProtocol):
         await container.get(asked_by_routes)
     LINES.on_drop = (await container.get(Metrics)).log_dropped.inc

@@ -61,7 +61,7 @@ class Body:
         return self._read().__await__()
 
     def clear(self) -> None:
-        """Discard what was read."""
+        """Forget what was read, and give back its memory."""
         self.memory.give_back(self._taken_bytes)
         self._taken_bytes = 0
         self._parts.clear()

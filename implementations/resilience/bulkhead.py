@@ -64,7 +64,7 @@ class Bulkhead:
         return self._waiting
 
     async def enter(self, *, within_s: float, size_bytes: int = 0) -> Slot:
-        """Acquire a slot, first come first served, and reserve size_bytes of memory, or all if it is less than that.
+        """Acquire a slot, first come first served, and reserve size_bytes of memory; all of it for a larger request.
 
         Raises ServiceOverloadedError if the memory limit is reached, the queue is full or the wait exceeds within_s.
         """

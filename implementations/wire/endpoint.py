@@ -55,7 +55,7 @@ class Endpoint:
         )
         if reply.status not in SUCCESSES:
             raise failure_of_answer(reply.status, reply.headers, await _error_json(reply), now_s=reply.received_at_s)
-        answer = await _off_the_loop(read_object, reply.body)
+        answer = await _parsed(read_object, reply.body)
         failure = failure_in(answer, reply.received_at_s)
         if failure is not None:
             raise failure
@@ -75,15 +75,15 @@ def own_header(name: str, key: SecretStr | None) -> Mapping[str, str]:
 async def _error_json(reply: WireReply) -> Any:
     """An error's body, None if it is not JSON (a proxy's HTML)."""
     try:
-        return await _off_the_loop(read_json, reply.body)
+        return await _parsed(read_json, reply.body)
     except ProviderError:
         return None
 
 
-async def _off_the_loop(read: Callable[[bytes], T], body: bytes) -> T:
-    """Parse a large body in a thread, so as not to block the event loop; where none can be started, on it all the same.
+async def _parsed(read: Callable[[bytes], T], body: bytes) -> T:
+    """What it holds. A large one is parsed in a thread, so as not to block the event loop.
 
-    What has been paid for is worth that.
+    Where no thread can be started it is parsed here all the same: it has been paid for.
     """
     if len(body) > QUICK_BYTES:
         with contextlib.suppress(RuntimeError):
