@@ -42,8 +42,8 @@ class CircuitSteeringImpl:
         self._now_s = now_s
         self._followed: dict[ProviderName, JsonValue] = {}
         self._left_out: set[ProviderName] = set()
-        self._flawed = metrics.config_reload_errors.of(STORED).inc
-        self._shared = SharedValues(CIRCUITS, document, take=self._take, flawed=self._flawed)
+        self._count_flaw = metrics.config_reload_errors.of(STORED).inc
+        self._shared = SharedValues(CIRCUITS, document, take=self._take, on_flaw=self._count_flaw)
         metrics.stored_left_out.of(CIRCUITS).set_function(lambda: len(self._left_out) + self._shared.is_unreadable)
 
     async def poll(self) -> None:
@@ -114,7 +114,7 @@ class CircuitSteeringImpl:
             order = None if stored is None else order_of(stored)
             if stored is not None and order is None:
                 log.warning("stored_order_left_out", provider=provider)
-                self._flawed()
+                self._count_flaw()
                 self._left_out.add(provider)
             else:
                 self._left_out.discard(provider)

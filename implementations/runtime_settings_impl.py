@@ -43,8 +43,8 @@ class RuntimeSettingsImpl:
         self._current = snapshot_of(environment)
         metrics.introduce_models(self._current.models, defaults=self._current.default_models)
         self._left_out = 0
-        self._flawed = metrics.config_reload_errors.of(STORED).inc
-        self._shared = SharedValues(SETTINGS, document, take=self._take, flawed=self._flawed)
+        self._count_flaw = metrics.config_reload_errors.of(STORED).inc
+        self._shared = SharedValues(SETTINGS, document, take=self._take, on_flaw=self._count_flaw)
         metrics.stored_left_out.of(SETTINGS).set_function(lambda: self._left_out + self._shared.is_unreadable)
 
     def current(self) -> CurrentSettings:
@@ -130,7 +130,7 @@ class RuntimeSettingsImpl:
                 return values, overridden(self._environment, values)
             except OverridesError as error:
                 kept = {name: value for name, value in values.items() if name not in error.complaints}
-                self._flawed()
+                self._count_flaw()
                 log.warning("stored_settings_left_out", names=sorted(set(error.complaints) & set(values)))
                 if len(kept) == len(values):
                     return self._overrides, self._in_force

@@ -52,15 +52,15 @@ EDITION = TypeAdapter(Edition)
 
 
 class SharedValues:
-    """document: None without Redis. take: applies any values. flawed: called for an unreadable document."""
+    """document: None without Redis. take: applies any values. on_flaw: called for an unreadable document."""
 
     def __init__(
-        self, name: str, document: Document | None, *, take: Callable[[Values], None], flawed: Callable[[], None]
+        self, name: str, document: Document | None, *, take: Callable[[Values], None], on_flaw: Callable[[], None]
     ) -> None:
         self._name = name
         self._document = document
         self._take = take
-        self._flawed = flawed
+        self._on_flaw = on_flaw
         self._known = NO_CHANGE
         self._stands_here_only = False
         self._is_heard = False
@@ -154,7 +154,7 @@ class SharedValues:
         except (ValueError, TypeError, InvalidQueryError):
             if there != self._flaw:
                 log.warning("operator_values_unreadable", what=self._name)
-                self._flawed()
+                self._on_flaw()
             self._flaw = there
             return NO_CHANGE
         self._flaw = None

@@ -25,9 +25,9 @@ class Replica:
 
     def __post_init__(self) -> None:
         """Begin with nothing."""
-        self.values = SharedValues("values", self.document, take=self.taken.append, flawed=self._flawed)
+        self.values = SharedValues("values", self.document, take=self.taken.append, on_flaw=self._count_flaw)
 
-    def _flawed(self) -> None:
+    def _count_flaw(self) -> None:
         self.flaws += 1
 
     async def puts(self, **changes: JsonValue) -> None:
