@@ -232,7 +232,7 @@ def guarded(
     sleep: SleepProtocol,
     tracer: TracerProtocol,
 ) -> Judge:
-    """A judge behind the stack of policies, innermost first.
+    """A judge: a dialect behind the stack of policies, innermost first.
 
     Retries wrap the circuit, so that they notice when it opens; its permit is taken inside the concurrency limit, so
     that queued calls notice as well, as they do a pause; FailingFast only looks, so that an open circuit answers before

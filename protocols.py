@@ -685,7 +685,7 @@ Work = Callable[[], Awaitable[None]]  # the body of a background task
 
 
 class LLMProviderProtocol(Protocol):
-    """A judge, or a policy around one."""
+    """A dialect, or a policy around one."""
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         """Judge one pair. Raises a ServiceError whose class defines how the failure is handled."""

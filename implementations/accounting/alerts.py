@@ -47,8 +47,8 @@ class Alert:
     @property
     def name(self) -> str:
         """The deduplication key; includes the threshold, so a changed limit alerts again."""
-        mark = "" if self.kind is CostAlertType.RATE_SPIKE else f":{self.threshold}"
-        return f"alert:{self.kind}:{self.period}{mark}"
+        passed = "" if self.kind is CostAlertType.RATE_SPIKE else f":{self.threshold}"
+        return f"alert:{self.kind}:{self.period}{passed}"
 
 
 class Alerts:
@@ -113,11 +113,11 @@ class Alerts:
             if limit_usd is None:
                 continue
             for level in rules.alert_levels:
-                mark = micro_usd(limit_usd * level)
+                threshold = micro_usd(limit_usd * level)
                 # Calls are refused before the limit is fully spent, so spending alone would never reach it.
                 exhausted = level >= WHOLE and self._budget.is_exhausted(period, micro_usd(limit_usd))
-                if exhausted or self._budget.spent(period) >= mark > 0:
-                    yield Alert(kind=kind, current=self._budget.spent(period), threshold=mark, period=period)
+                if exhausted or self._budget.spent(period) >= threshold > 0:
+                    yield Alert(kind=kind, current=self._budget.spent(period), threshold=threshold, period=period)
 
     def _spikes(self) -> Iterator[Alert]:
         _, month = (account.period for account in self._budget.accounts)
