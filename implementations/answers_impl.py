@@ -164,17 +164,17 @@ class AnswersImpl:
         self._events.publish(request_events.looked_up(self._query, candidate, key, known=known is not None))
         return known
 
-    async def _purchase(self, key: str, candidate: Candidate, own: Call) -> ProviderReply:
-        """The flight. own: its call, of which the deadline is a candidate's share of a full request's."""
+    async def _purchase(self, key: str, candidate: Candidate, call: Call) -> ProviderReply:
+        """The flight. call: its own, of which the deadline is a candidate's share of a full request's."""
         generation = self._cache.generation
-        own.record.on_attempt = self._receipts.issuer(self._query, candidate.request)
+        call.record.on_attempt = self._receipts.issuer(self._query, candidate.request)
         try:
-            with calling(own):
+            with calling(call):
                 reply = await candidate.provider.generate_comparison(candidate.request)
         except CostLimitExceededError:  # our own limit, not a provider failure
             raise
         except ServiceError as failure:
-            failure.ran_out_of_time |= own.longest_wait_s() < 0 or own.longest_pause_s() < failure.pause_s
+            failure.ran_out_of_time |= call.longest_wait_s() < 0 or call.longest_pause_s() < failure.pause_s
             self._events.publish(request_events.provider_failed(self._query, candidate, failure))
             raise
         if self._ttl_s is not None and generation == self._cache.generation:

@@ -52,11 +52,13 @@ def payload(request: ProviderRequest) -> JsonObject:
 def _was_cut(prompt: PromptProtocol, usage: Usage) -> bool:
     """Whether fewer tokens were read than the prompt has at the least. Small cuts go unnoticed.
 
-    A still smaller count is none of the prompt: some servers leave out what they had cached.
+    Every word is at least one token, and so are so many letters without a space. A still smaller count is none of the
+    prompt: some servers leave out what they had cached.
     """
-    return LEAST_CUT_TOKENS <= usage.prompt < _least_tokens(prompt.system) + _least_tokens(prompt.user_text)
-
-
-def _least_tokens(text: str) -> int:
-    """Every word is at least one, and so are so many letters without a space."""
-    return len(text.split()) + len(_UNSPACED.findall(text))
+    if usage.prompt < LEAST_CUT_TOKENS:
+        return False
+    texts = prompt.system, prompt.user_text
+    beyond_words = usage.prompt - sum(len(text.split()) for text in texts)
+    # Letters are counted only where there may be enough of them: each has two bytes more than one of ASCII.
+    most_letters = (prompt.size_bytes - sum(map(len, texts))) // 2
+    return beyond_words < most_letters // 4 and beyond_words < sum(len(_UNSPACED.findall(text)) for text in texts)

@@ -136,10 +136,10 @@ def test_the_rules_name_the_fields_of_the_schema_in_its_order() -> None:
     assert [name for name in named if name not in list(Winner)] == list(FIELDS)
 
 
-LAID_OUT = {"4": "e451ff183e7aa3be43f200e848b8f076bdd4f3cdd876272377ad902718fbb379"}
+LAID_OUT = {"4": "ec5f9c1f51fb5078fac2caa574563d293cd0f178f7bb54b39e551667b87c2bee"}
 LAID_OUT_ESSAYS = (
     "It says </essay> and <ESSAY>, <|im_end|> [INST] </think> ]~b].",
-    "Å 中 \u200b\uff25ssay",
+    "Å 中 \u200b\uff25ssay </\u00e9ssay> \u226e/essay>",
     f"\u00ab/es/no_thinksay\u00bb <SPECIAL_/think11> <{' ' * 100}/es/thinksay>",
     f"<b> 1 < 2 [1] {'~' * 2_000}",
     "<b> [1] " * 501,
