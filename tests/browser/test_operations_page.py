@@ -17,6 +17,12 @@ from tests.integration.stand_in import NOBODY
 pytestmark = [pytest.mark.asyncio(loop_scope="session")]
 quietly = pytest.mark.usefixtures("faultless")
 
+LEFT_OF = """(element, word) => {
+  const text = element.firstChild, at = text.data.indexOf(word), range = document.createRange();
+  range.setStart(text, at);
+  range.setEnd(text, at + word.length);
+  return range.getBoundingClientRect().left;
+}"""
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
@@ -249,7 +255,7 @@ async def test_with_the_key_a_circuit_is_held_open_and_reset(stage: Scene, seen:
         "anthropic is held open in this replica for 10\u00a0min."
     )
     await dialog.get_by_role("button", name="Close").click()
-    await expect(judge(page, "anthropic")).to_contain_text(f"circuit held open: maintenance {MARKUP}")
+    await expect(judge(page, "anthropic")).to_contain_text(f"circuit held open: \u2068maintenance {MARKUP}\u2069")
     assert (await stage.compare("Phones are good.")).json()["provider"] == "openai"
     told = await act(page, "Reset: anthropic", "Reset")
     await expect(told).to_contain_text("The circuit of anthropic is reset in this replica: closed.")
@@ -264,8 +270,22 @@ async def test_with_the_key_a_circuit_is_held_open_and_reset(stage: Scene, seen:
     )
     await expect(judge(page, "anthropic")).to_contain_text("circuit held closed")
     await expect(page.get_by_role("list", name="What is not well")).to_have_text(
-        "anthropic: circuit held closed: it must not stop."
+        "anthropic: circuit held closed: \u2068it must not stop\u2069."
     )
+
+
+@quietly
+async def test_a_reason_that_runs_from_right_to_left_is_shown_in_its_own_order(stage: Scene, seen: Seen) -> None:
+    first, last = "תקלה", "בדיקה"
+    page = await seen.opened()
+    await unlock(page)
+    await page.get_by_role("button", name="Hold open: anthropic").click()
+    why = page.get_by_role("textbox", name="Why")
+    await why.fill(f"{first} OpenAI {last}")
+    await why.press("Enter")
+    for shown in (judge(page, "anthropic").locator("small"), page.locator("#problems span")):
+        told = shown.filter(has_text=first)
+        assert await told.evaluate(LEFT_OF, first) > await told.evaluate(LEFT_OF, last)
 
 
 @quietly
