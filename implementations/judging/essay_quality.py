@@ -1,7 +1,8 @@
 """The latent quality of an essay, estimated from its text alone, so that the mock judge prefers better writing.
 
-Surface signs stand in for quality: length, structure, vocabulary, connectives and care. All passes are linear over
-a bounded beginning of the text, so that no essay, however large or odd, is slow to read or fails.
+Surface signs of English stand in for quality: length, structure, vocabulary, connectives and care. A script without
+spaces shows few of them: two Chinese essays are a close pair. All passes are linear over a bounded beginning of the
+text, so that no essay, however large or odd, is slow to read or fails.
 """
 
 from collections import Counter

@@ -115,9 +115,10 @@ def build_prompt(query: ComparisonQuery) -> Prompt:
 
 
 def prompt_bytes(query: ComparisonQuery) -> int:
-    """Memory of the prompt of a query, at most, in bytes: each use of a placeholder copies an essay.
+    """Memory of the texts of a prompt, in bytes: each use of a placeholder copies an essay.
 
-    One character beyond Latin-1 makes a text up to four times as large.
+    One character beyond Latin-1 makes a text up to four times as large, and where texts are joined the others too: that
+    is not counted, as it holds for one of COPIES_IN_MEMORY.
     """
     task, (a, b) = query.user_prompt, PLACEHOLDERS
     essays = max(1, task.count(a)) * fenced_bytes(query.essay_a) + max(1, task.count(b)) * fenced_bytes(query.essay_b)
