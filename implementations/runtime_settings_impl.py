@@ -39,7 +39,7 @@ class RuntimeSettingsImpl:
         self._on_log_level = on_log_level
         self._secrets = secrets_of(environment)
         self._in_force = environment
-        self._overrides: Values = {}
+        self._overrides: Values = {}  # those in force: what does not fit is left out
         self._current = snapshot_of(environment)
         metrics.introduce_models(self._current.models, defaults=self._current.default_models)
         self._left_out = 0
@@ -83,7 +83,7 @@ class RuntimeSettingsImpl:
             if name is None:
                 return {}
             if name not in overrides.keys() | changeable_settings():
-                self._checked({name: None})  # which says what is wrong with it
+                self._checked({name: None})  # which raises, and says what is wrong with it
             return {other: kept for other, kept in overrides.items() if other != name}
 
         return await self._update(withdrawn, by, matches)
@@ -102,7 +102,7 @@ class RuntimeSettingsImpl:
         return self._report()
 
     def _checked(self, changes: Mapping[str, object]) -> Settings:
-        """The resulting settings. Raises InvalidQueryError, which names what is wrong but shows no value."""
+        """Those in force with these changes. Raises InvalidQueryError, which names what is wrong but shows no value."""
         try:
             fits = overridden(self._environment, {**self._overrides, **changes})
         except OverridesError as error:
