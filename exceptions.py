@@ -265,7 +265,7 @@ class UntrustedProviderError(ProviderError):
 
 
 class AttemptCutShortError(ProviderError):
-    """The request's deadline ended the attempt so early that the silence says nothing about the provider."""
+    """The request ended the attempt so early that the silence says nothing about the provider, or before it began."""
 
     code, status = ErrorCode.TIMEOUT, 504
     sentence = "The provider did not answer in the remaining time."

@@ -196,8 +196,9 @@ class ProviderRequest:
     """One complete question to one model.
 
     max_tokens_limit: the most that max_tokens may be raised to. reasoning: the effort, in the model's own vocabulary.
-    marks_prefix: whether the stable prefix is long enough for the provider to cache. mock: the mock's settings, None
-    for real judges. base_url: of the server that is asked; another one may know a different model by the same name.
+    marks_prefix: whether the stable prefix is long enough for the provider to cache; only Anthropic wants it marked.
+    mock: the mock's settings, None for real judges. base_url: of the server that is asked; another one may know a
+    different model by the same name.
     """
 
     provider: ProviderName
