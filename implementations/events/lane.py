@@ -88,7 +88,7 @@ class Lane:
         finally:
             reported = self._settle(chunk, posted)
             if not posted:
-                permit.ignored()  # also where the link refused: log and gauge are told of that, not the circuit
+                permit.ignored()  # also where the link refused: its topic backs off, the others need not wait
         failure = reported or (refusal if isinstance(refusal, LinkDown) and not posted else None)
         if failure is not None:
             self._react_to(failure, session, last_permit)

@@ -289,6 +289,17 @@ async def test_a_link_that_takes_nothing_is_replaced() -> None:
     assert harness.link.opened > 1
 
 
+async def test_a_link_that_goes_on_taking_nothing_is_held_back_by_the_back_off_of_its_topic_alone() -> None:
+    harness = Harness()
+    harness.link.refusals[MISS] = LinkDown("NodeNotReadyError")
+    harness.publish(miss(1))
+    async with running(harness):
+        await settle(100)
+        assert harness.link.opened > 10
+        assert harness.transitions == []
+        assert harness.sleep.naps.count(30.0) > 1
+
+
 async def test_an_event_without_a_form_in_json_is_dropped_and_stops_no_other() -> None:
     harness = Harness()
     harness.publish(miss(1))
