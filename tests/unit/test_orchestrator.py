@@ -88,6 +88,15 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
     assert completed.token_usage == reply().purchase.usage.as_token_usage()
 
 
+async def test_a_purchase_names_the_model_and_the_counts_of_its_answer_by_which_an_auditor_finds_it() -> None:
+    """A name is asked for, and a dated snapshot of the model answers."""
+    harness = harness_of(reply(model="model-of-anthropic-20260901"))
+    answered = (await harness.compare(query())).reply.purchase
+    (tracked,) = harness.events.of(CostTracked)
+    assert tracked.model == answered.model == "model-of-anthropic-20260901"
+    assert tracked.token_usage == answered.usage.as_token_usage()
+
+
 async def test_a_known_answer_is_free_and_tells_its_age_and_what_it_saved() -> None:
     harness = harness_of(reply())
     await harness.compare(query())
