@@ -83,24 +83,10 @@ def _install_lifespan(app: Application, container: AsyncContainer, settings: Set
     @app.before_serving
     async def start() -> None:
         try:
-            await _build(app, container, settings)
+            await _start(app, container, settings)
         except BaseException:
             await container.close()
             raise
-        for poll in await container.get(OperatorPolls):  # operators' changes apply from the first request
-            await poll()
-        (await container.get(Supervisor)).start()
-        (await container.get(StopSignals)).take_over()
-        current = (await container.get(RuntimeSettingsProtocol)).current()
-        usable = [
-            status.name
-            for status in (await container.get(LLMProviderSelectorProtocol)).statuses(current)
-            if status.is_usable
-        ]
-        _announce(usable, settings.service, mocked=current.mock is not None)
-        _log_admin_routes(settings.admin)
-        _warn_of_open_doors(settings)
-        _warn_of_wishes_in_vain(settings, usable)
 
     @app.after_serving
     async def stop() -> None:
@@ -108,6 +94,24 @@ def _install_lifespan(app: Application, container: AsyncContainer, settings: Set
         await signals.unless_hurried(_close(container))
         log.info("service_stopped")
         signals.give_back()
+
+
+async def _start(app: Application, container: AsyncContainer, settings: Settings) -> None:
+    await _build(app, container, settings)
+    for poll in await container.get(OperatorPolls):  # operators' changes apply from the first request
+        await poll()
+    (await container.get(Supervisor)).start()
+    (await container.get(StopSignals)).take_over()
+    current = (await container.get(RuntimeSettingsProtocol)).current()
+    usable = [
+        status.name
+        for status in (await container.get(LLMProviderSelectorProtocol)).statuses(current)
+        if status.is_usable
+    ]
+    _announce(usable, settings.service, mocked=current.mock is not None)
+    _log_admin_routes(settings.admin)
+    _warn_of_open_doors(settings)
+    _warn_of_wishes_in_vain(settings, usable)
 
 
 async def _close(container: AsyncContainer) -> None:

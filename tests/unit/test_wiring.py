@@ -222,6 +222,26 @@ async def test_what_operators_have_changed_is_in_force_before_the_first_request(
         assert done == ["RuntimeSettingsImpl", "CircuitSteeringImpl", "the background tasks"]
 
 
+@pytest.mark.parametrize("end", [asyncio.CancelledError, OSError])
+async def test_a_start_that_ends_halfway_closes_what_it_has_opened(
+    end: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def failing(_: object) -> None:
+        raise end
+
+    async def stopped(_: object) -> None:
+        done.append("stopped")
+
+    monkeypatch.setattr(StopSignals, "take_over", failing)
+    monkeypatch.setattr(Supervisor, "start", lambda _: done.append("started"))
+    monkeypatch.setattr(Supervisor, "stop", stopped)
+    with pytest.raises(end):
+        await create_app(Settings()).startup()
+    assert done == ["started", "stopped"]
+
+
 async def digest(**settings: str) -> str:
     container = create_container(settings_of(**settings))
     shown = (await container.get(Metrics)).exposition("text/plain")[0].decode()
