@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--concurrency", type=_concurrency, default=4, help=f"concurrent requests, 1 to {MOST_AT_ONCE}")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation before spending")
     wishes = parser.parse_args()
-    console = Console()
+    console = Console(markup=False, emoji=False)  # paths may hold brackets and colons
     try:
         return asyncio.run(_run(wishes, console))
     except KeyboardInterrupt:
@@ -44,7 +44,7 @@ def main() -> int:
         return EXIT_INTERRUPTED
     except (aiohttp.ClientError, OSError, LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
-        console.print(f"The service at {wishes.url}, or the file, cannot be read ({reason}).", markup=False)
+        console.print(f"The service at {wishes.url}, or the file, cannot be read ({reason}).")
         return EXIT_REFUSED
 
 
@@ -100,7 +100,7 @@ async def _run(wishes: argparse.Namespace, console: Console) -> int:
     if not whole:
         console.print("Too many consecutive failures: the remaining requests were not sent.")
     if tally.counts[Fate.FAILED]:
-        console.print(f"The failed requests can be used as input again: {journal.failed_path}")
+        console.print(f"The failed requests can be used as input again: {journal.failed_path}", soft_wrap=True)
         return EXIT_FAILURES
     return 0
 
@@ -185,7 +185,7 @@ def _agreed(console: Console) -> bool:
     if not sys.stdin.isatty():
         console.print("No terminal to ask for confirmation: use --yes.")
         return False
-    return console.input("Continue? [y/N] ").strip().lower() in {"y", "yes"}
+    return console.input("Continue? [y/N] ", markup=False).strip().lower() in {"y", "yes"}
 
 
 def _summary(tally: Tally) -> Table:

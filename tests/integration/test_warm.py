@@ -1,6 +1,7 @@
 """The cache is filled through a running service by the command that the README names."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,14 +15,18 @@ from tests.integration.stand_in import answer, standing_in
 
 
 def warmed(
-    port: int, pairs: Path, *arguments: str, variables: Mapping[str, str] | None = None
+    port: int,
+    pairs: Path,
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> subprocess.CompletedProcess[str]:
     url = f"http://127.0.0.1:{port}"
     return subprocess.run(
         [sys.executable, "-m", "tools.warm", str(pairs), "--url", url, *arguments],
         cwd=ROOT,
         env=environment(variables or {}),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         capture_output=True,
         text=True,
         check=False,
@@ -44,6 +49,20 @@ def test_a_file_of_pairs_is_judged_once_and_what_is_wrong_in_it_can_be_fed_again
     assert "VALIDATION_ERROR" in first.stdout
     assert "2 requests" in again.stdout
     assert (tmp_path / "pairs.jsonl.failed").read_text().splitlines() == ['{"user_prompt": "no essays"}', "garbage"]
+
+
+def test_what_it_prints_is_no_markup_and_a_path_is_not_broken(tmp_path: Path) -> None:
+    pairs = tmp_path / "第三班 [b] :star:" / f"{'作文' * 30}.jsonl"
+    pairs.parent.mkdir()
+    pairs.write_text("garbage")
+    terminal, stdin = os.openpty()
+    os.write(terminal, b"y\n")
+    with service(tmp_path, mocked()) as running:
+        told = warmed(running.port, pairs, stdin=stdin).stdout
+    os.close(terminal)
+    os.close(stdin)
+    assert "Continue? [y/N] " in told
+    assert f"again: {pairs}.failed\n" in told
 
 
 def test_where_callers_show_keys_it_shows_the_one_in_its_environment(tmp_path: Path) -> None:
