@@ -113,6 +113,10 @@ def test_the_longest_justification_is_read_although_every_letter_is_escaped(lett
         ("\\u001b[31mred\\u0007\\r\\n\\u202efed\\u2066", "[31mred\nfed"),
         ("a\\rb\\u0085c", "a\nb\nc"),
         ("\\ud83d\\ude42", "🙂"),
+        *(
+            (text, text)
+            for text in ("\u200fא\u200e", "می\u200cخواهم", "क\u094d\u200dष", "Donau\u00addampf", "👩\u200d🏫")
+        ),
     ],
 )
 def test_what_cannot_be_encoded_is_replaced_and_what_terminals_obey_is_left_out(literal: str, kept: str) -> None:
@@ -128,6 +132,9 @@ WRONG: dict[str, str] = {
     "a winner by its letter": changed(winner="B"),
     "a winner with a space": changed(winner="Essay B "),
     "a winner by its name in the code": changed(winner="ESSAY_B"),
+    "a winner with a Cyrillic letter": changed(winner="Ess\u0430y B"),
+    "a winner in wide letters": changed(winner="\uff25ssay \uff22"),
+    "a winner with a no-break space": changed(winner="Essay\u00a0B"),
     "no winner": changed(winner=None),
     "a number as winner": changed(winner=2),
     "an empty object as winner": changed(winner={}),
@@ -138,6 +145,10 @@ WRONG: dict[str, str] = {
     **{f"confidence {literal}": with_confidence(literal) for literal in ('"4"', '"high"', "true", "false", "null")},
     **{f"confidence {literal}": with_confidence(literal) for literal in ("NaN", "Infinity", "-Infinity", "1e999")},
     **{f"confidence {literal}": with_confidence(literal) for literal in ("[4]", "{}", "[]", "04", "+4", "4.", "0x4")},
+    **{
+        f"confidence {literal}": with_confidence(literal)
+        for literal in ("\u0664", "\uff14", '"\u0664"', "\u2463", "\u56db")
+    },
     "a confidence of 5000 digits": with_confidence("4" * 5000),
     **{f"{field} missing": without(field) for field in FIELDS},
     "no fields": "{}",
