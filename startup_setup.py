@@ -151,9 +151,10 @@ def _announce(judges: list[ProviderName], service: ServiceSettings, *, mocked: b
 
 
 def _log_admin_routes(admin: AdminSettings) -> None:
-    """Log that the admin routes are enabled but absent, because the key is missing or too short."""
+    """Log that the admin routes are enabled but absent: without a key, or, as a warning, with one that is too short."""
+    write = log.info if admin.api_key is None else log.warning
     if admin.enabled and admin.key_in_force is None:
-        log.info("admin_routes_absent", needs=f"an ADMIN_API_KEY of {SHORTEST_ADMIN_KEY} characters or more")
+        write("admin_routes_absent", needs=f"an ADMIN_API_KEY of {SHORTEST_ADMIN_KEY} characters or more")
 
 
 def _warn_of_open_doors(settings: Settings) -> None:
