@@ -1,8 +1,9 @@
-"""The cache's statistics and the administrator's route over HTTP, without any Redis."""
+"""The cache over HTTP, without any Redis: an answer's age, the statistics, the administrator's route."""
 
 import pytest
 
 from tests.integration.contract import ADMIN, KEY, compare, content, mocked, serving
+from tests.integration.pointed_service import running
 
 STATS = "/api/v1/cache/stats"
 
@@ -15,6 +16,14 @@ async def test_the_administrator_clears_the_cache(monkeypatch: pytest.MonkeyPatc
         assert response.status_code == 200
         assert await content(response) == {"cleared": True, "everywhere": True, "generation": 1}
         assert (await compare(client)).headers["X-Cache"] == "MISS"
+
+
+async def test_a_known_answer_tells_how_long_ago_it_was_bought_in_whole_seconds() -> None:
+    async with running(USE_MOCK_LLM="true", MOCK_ERROR_RATE="0") as service:
+        await compare(service.client)
+        service.clock.advance(61.9)
+        known = await compare(service.client)
+    assert (known.headers["X-Cache"], known.headers["Age"]) == ("HIT", "61")
 
 
 async def test_the_statistics_tell_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:

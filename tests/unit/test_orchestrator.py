@@ -8,6 +8,7 @@ import pytest
 from api_models import (
     AttemptOutcome,
     CacheHit,
+    CacheMiss,
     CacheOutcome,
     CostTracked,
     ProcessingEvent,
@@ -88,13 +89,28 @@ async def test_the_events_of_a_purchase_say_what_was_bought() -> None:
     assert completed.token_usage == reply().purchase.usage.as_token_usage()
 
 
-async def test_a_purchase_names_the_model_and_the_counts_of_its_answer_by_which_an_auditor_finds_it() -> None:
+async def test_a_purchase_has_the_model_the_counts_and_the_time_of_its_answer_by_which_an_auditor_finds_it() -> None:
     """A name is asked for, and a dated snapshot of the model answers."""
-    harness = harness_of(reply(model="model-of-anthropic-20260901"))
-    answered = (await harness.compare(query())).reply.purchase
-    (tracked,) = harness.events.of(CostTracked)
+
+    async def slowly(_: ProviderRequest) -> ProviderReply:
+        harness.clock.advance(1.5)
+        return reply(model="model-of-anthropic-20260901")
+
+    harness = harness_of(slowly)
+    result = await harness.compare(query())
+    (tracked,), answered, (attempt,) = harness.events.of(CostTracked), result.reply.purchase, result.attempts
     assert tracked.model == answered.model == "model-of-anthropic-20260901"
     assert tracked.token_usage == answered.usage.as_token_usage()
+    assert tracked.response_time_ms == 1000 * attempt.duration_s == 1500
+
+
+async def test_each_look_up_tells_the_key_of_its_question() -> None:
+    judge = FakeProvider(reply())
+    harness = Harness({ANTHROPIC: judge})
+    for _ in range(2):
+        await harness.compare(query())
+    (missed,), (found,), (asked,) = harness.events.of(CacheMiss), harness.events.of(CacheHit), judge.requests
+    assert missed.cache_key == found.cache_key == asked.fingerprint()
 
 
 async def test_a_known_answer_is_free_and_tells_its_age_and_what_it_saved() -> None:
@@ -110,7 +126,6 @@ async def test_a_known_answer_is_free_and_tells_its_age_and_what_it_saved() -> N
         ProcessingEvent.LLM_CACHE_HIT,
         ProcessingEvent.LLM_REQUEST_COMPLETED,
     ]
-    assert harness.events.of(CacheHit)[0].cache_key
     booked = booked_today(harness.ledger, ANTHROPIC)
     assert (booked.requests, booked.cache_hits, booked.cost_micro_usd, booked.saved_micro_usd) == (
         1,
