@@ -12,7 +12,8 @@ from threading import Thread
 MOST_LINES = 10_000
 GATHER_S = 0.05
 LAST_LINES_S = 1.0
-UNWRITTEN = OSError, ValueError, AttributeError  # no reader, no space; stdout was closed; there was none
+# No reader, no space; stdout was closed; there was none; no memory for the text.
+UNWRITTEN = OSError, ValueError, AttributeError, MemoryError
 
 
 class LineWriter(io.TextIOBase):
@@ -31,7 +32,7 @@ class LineWriter(io.TextIOBase):
     def write(self, line: str) -> int:
         """Write or queue a line. Never raises; never waits after `start`."""
         if self._waiting is None:
-            self._try(_print, line, 1)
+            self._try(_print, [line])
         elif self._waiting.qsize() >= MOST_LINES:
             self.on_drop(1)
         else:
@@ -67,29 +68,29 @@ class LineWriter(io.TextIOBase):
                     break
             lines = [line for line in found if line is not None]
             goes_on = len(lines) == len(found)
-            self._try(self._write_out, "".join(lines), len(lines))
+            self._try(self._write_out, lines)
             time.sleep(GATHER_S)  # batches lines: waking up for each costs more than writing it
 
-    def _try(self, write: Callable[[str], None], text: str, count: int) -> None:
+    def _try(self, write: Callable[[list[str]], None], lines: list[str]) -> None:
         try:
-            write(text)
+            write(lines)
         except UNWRITTEN:
-            self.on_drop(count)
+            self.on_drop(len(lines))
 
-    def _write_out(self, text: str) -> None:
+    def _write_out(self, lines: list[str]) -> None:
         """Bypass Python's buffer, which would keep what could not be written and fail again at exit.
 
         After a partially written line the next text starts on a new line.
         """
-        rest = (b"\n" if self._is_torn else b"") + text.encode(errors="backslashreplace")
+        rest = (b"\n" if self._is_torn else b"") + "".join(lines).encode(errors="backslashreplace")
         while rest:
             count = os.write(sys.stdout.fileno(), rest)
             self._is_torn = rest[count - 1 : count] != b"\n"
             rest = rest[count:]
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text)
+def _print(lines: list[str]) -> None:
+    sys.stdout.write("".join(lines))
     sys.stdout.flush()
 
 

@@ -131,14 +131,15 @@ def test_lines_without_a_reader_are_counted_and_nobody_fails(
     assert sum(dropped) == 2
 
 
-def test_a_full_disk_is_no_end_of_the_log(
-    stdout: Stdout, lines: LineWriter, dropped: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refusal", [OSError(errno.ENOSPC, "no space"), MemoryError()], ids=repr)
+def test_a_full_disk_or_memory_is_no_end_of_the_log(
+    refusal: Exception, stdout: Stdout, lines: LineWriter, dropped: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, full = os.write, [False, True]
 
     def written(descriptor: int, data: bytes) -> int:
         if full and full.pop(0):
-            raise OSError(errno.ENOSPC, "no space")
+            raise refusal
         return write(descriptor, data[:3])  # and a little at a time
 
     monkeypatch.setattr(os, "write", written)
