@@ -138,10 +138,10 @@ async def close(provider: TracerProvider, exporter: Counted) -> None:
         with contextlib.suppress(RuntimeError):  # the wait timed out and the loop is closed
             loop.call_soon_threadsafe(done.set)
 
-    threading.Thread(target=shut_down, name="tracing_end", daemon=True).start()
     try:
+        threading.Thread(target=shut_down, name="tracing_end", daemon=True).start()
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
             await done.wait()
-    except TimeoutError:
+    except (TimeoutError, RuntimeError):  # the latter where no thread can be started
         log.warning("spans_not_sent_at_exit")
     exporter.log_loss()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 from cryptography import x509
@@ -138,6 +139,16 @@ async def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pyte
         await close(provider, exporter)
     assert [line["event"] for line in lines] == ["spans_not_sent_at_exit"]
     inner.release.set()
+
+
+async def test_where_no_thread_can_be_started_the_end_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Counted(Scripted(SENT), clock=Clock())
+    provider = tracer_provider(exporter, service=ServiceSettings(), sample_ratio=1.0)
+    with monkeypatch.context() as without_threads, capture_logs() as lines:
+        without_threads.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        await close(provider, exporter)
+    assert [line["event"] for line in lines] == ["spans_not_sent_at_exit"]
+    provider.shutdown()
 
 
 async def test_a_collector_that_lost_the_last_batch_is_not_tried_again_at_the_end() -> None:
