@@ -242,7 +242,7 @@ def guarded(
     traced = Traced(timed, tracer=tracer) if tracer.records else timed
     metered: LLMProviderProtocol = Metered(traced, budget=budget, accounting=accounting)
     broken = CircuitBroken(metered, circuit=guards.circuit)
-    limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate)
+    limited = ConcurrencyLimited(broken, bulkhead=guards.bulkhead, gate=guards.gate, accounting=accounting)
     throttled = Throttled(limited, gate=guards.gate, sleep=sleep)
     failing_fast = FailingFast(throttled, circuit=guards.circuit)
     retries = RetryManagerImpl(budget=guards.retry_budget, sleep=sleep)

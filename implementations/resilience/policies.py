@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import isfinite
 
+from api_models import ShedReason
 from exceptions import (
     CircuitOpenError,
     ContextTooLongError,
@@ -14,10 +15,11 @@ from exceptions import (
     TruncatedReplyError,
 )
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import current_call
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
 from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import (
+    LLMAccountingProtocol,
     LLMProviderProtocol,
     LLMRetryManagerProtocol,
     ProviderReply,
@@ -26,6 +28,7 @@ from protocols import (
 )
 
 REPROBE_S = 300.0
+ENOUGH = 1.5  # times the usual duration of a call: most calls take less
 PROBED_S = 5.0  # when to come back while a probe is under way, which may end at any moment
 
 
@@ -122,24 +125,39 @@ class Throttled:
 
 
 class ConcurrencyLimited:
-    """Bulkhead: bounds concurrent calls, so a hanging provider cannot absorb every request; others wait in a queue."""
+    """Bulkhead: bounds concurrent calls, so a hanging provider cannot absorb every request; others wait in a queue.
 
-    def __init__(self, provider: LLMProviderProtocol, *, bulkhead: Bulkhead, gate: ThrottleGate) -> None:
+    Who has waited there still gets the time that a call takes. Otherwise a queue that is long enough would sell each
+    that comes to its head a call too short to succeed, and nobody an answer, for as long as it stays so long.
+    """
+
+    def __init__(
+        self,
+        provider: LLMProviderProtocol,
+        *,
+        bulkhead: Bulkhead,
+        gate: ThrottleGate,
+        accounting: LLMAccountingProtocol,
+    ) -> None:
         self._provider = provider
         self._bulkhead = bulkhead
         self._gate = gate
+        self._accounting = accounting
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ServiceOverloadedError if the queue is full or the deadline passes in it.
+        """The reply; ServiceOverloadedError if the queue is full or takes too long.
 
         Raises PausedMeanwhile to `Throttled`.
         """
         call = current_call()
         began_s = call.deadline.clock()
+        usual_s = self._accounting.activity(request.provider).average_response_s or 0.0
+        enough_s = max(SHORTEST_ATTEMPT_S, ENOUGH * usual_s)
         try:
-            slot = await self._bulkhead.enter(within_s=call.longest_wait_s())
+            slot = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - enough_s)
         except ServiceOverloadedError as failure:
             failure.provider = request.provider
+            failure.ran_out_of_time = failure.shed is ShedReason.QUEUE_TIMEOUT
             raise
         finally:
             call.record.queued_s += call.deadline.clock() - began_s

@@ -1,0 +1,81 @@
+"""More questions than a provider has slots for, for minutes: what is bought is answered, however long the queue."""
+
+import asyncio
+
+from api_models import ProviderName, ShedReason
+from di import guarded
+from exceptions import ServiceOverloadedError
+from implementations.observability.no_tracing import NoTracing
+from implementations.resilience.call import Call, Deadline, calling
+from implementations.resilience.circuit_breaker import CircuitRules
+from implementations.resilience.provider_guards import guards_of
+from protocols import ProviderReply, ProviderRequest
+from tests.fakes import Calendar, FixedPrices, accounting_of, new_metrics, reply, request, unlimited
+from tests.virtual_loop import on_virtual_time
+
+SLOTS = 4
+REQUEST_S, ATTEMPT_S = 55.0, 30.0
+
+
+class Crowd:
+    """Asks one provider that takes takes_s for each answer; its queue holds 100. On the event loop's time."""
+
+    def __init__(self, takes_s: float) -> None:
+        self.takes_s = takes_s
+        self.calls = self.answers = 0
+        metrics, clock = new_metrics(), asyncio.get_running_loop().time
+        guards = guards_of(
+            ProviderName.ANTHROPIC, CircuitRules(), slots=SLOTS, queue_limit=100, metrics=metrics, clock=clock
+        )
+        accounting = accounting_of(FixedPrices(), metrics=metrics, now=Calendar(), clock=clock)
+        self._provider = guarded(
+            self, guards, accounting, unlimited(), sleep=asyncio.sleep, tracer=NoTracing()
+        ).provider
+
+    async def generate_comparison(self, _: ProviderRequest) -> ProviderReply:
+        self.calls += 1
+        await asyncio.sleep(self.takes_s)
+        self.answers += 1
+        return reply()
+
+    async def probe(self) -> str:
+        return "fine"
+
+    async def ask(self) -> ProviderReply | ServiceOverloadedError:
+        clock = asyncio.get_running_loop().time
+        deadline = Deadline(expires_at_s=clock() + REQUEST_S, attempt_timeout_s=ATTEMPT_S, clock=clock)
+        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)):
+            try:
+                return await self._provider.generate_comparison(request())
+            except ServiceOverloadedError as failure:
+                return failure
+
+    async def ask_at_once(self, number: int) -> list[ProviderReply | ServiceOverloadedError]:
+        await self.ask()  # from then on it is known how long an answer takes
+        return await asyncio.gather(*(self.ask() for _ in range(number)))
+
+
+def test_in_a_lasting_overload_nobody_is_sold_a_call_too_short_for_an_answer() -> None:
+    async def overload() -> None:
+        crowd = Crowd(takes_s=10.0)
+        await crowd.ask()
+        asked = []
+        for _ in range(300):  # one a second, 2.5 times what the slots can answer
+            asked.append(asyncio.create_task(crowd.ask()))
+            await asyncio.sleep(1.0)
+        outcomes = await asyncio.gather(*asked)
+        refused = [one for one in outcomes if isinstance(one, ServiceOverloadedError)]
+        assert crowd.calls == crowd.answers == 1 + len(outcomes) - len(refused)
+        assert crowd.answers >= 300 * SLOTS / crowd.takes_s, "no slot was ever idle"
+        assert {one.shed for one in refused} == {ShedReason.QUEUE_TIMEOUT}
+        assert all(one.ran_out_of_time for one in refused)
+
+    on_virtual_time(overload())
+
+
+def test_a_burst_is_answered_as_far_as_the_time_allows() -> None:
+    async def burst() -> None:
+        crowd = Crowd(takes_s=8.0)
+        assert await crowd.ask_at_once(6 * SLOTS) == [reply()] * 6 * SLOTS  # the last ones wait for 40 s
+
+    on_virtual_time(burst())
