@@ -109,7 +109,7 @@ class Throttled:
     async def _wait_for_end_of_pause(self, request: ProviderRequest) -> None:
         call = current_call()
         while (pause_s := self._gate.remaining_s) > 0:
-            if self._gate.is_full or pause_s > call.longest_pause_s():
+            if self._gate.is_full or self._gate.next_turn_s > call.longest_pause_s():
                 paused = OverloadPausedError if self._gate.is_overload else ThrottlePausedError
                 refusal = paused(
                     "calls to the provider are paused at its request", provider=request.provider, retry_after_s=pause_s
@@ -118,8 +118,8 @@ class Throttled:
                 raise refusal
             began_s = call.deadline.clock()
             try:
-                with self._gate.waiting():
-                    await self._sleep(pause_s)
+                with self._gate.waiting() as turn_s:
+                    await self._sleep(turn_s)
             finally:
                 call.record.queued_s += call.deadline.clock() - began_s
 

@@ -34,6 +34,7 @@ from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Deadline, 
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.policies import PROBED_S
 from implementations.resilience.provider_guards import guards_of
+from implementations.resilience.throttle_gate import APART_S
 from protocols import ProviderReply, ProviderRequest
 from tests.fakes import (
     Calendar,
@@ -381,7 +382,7 @@ async def test_a_burst_that_meets_one_pause_is_answered_after_it(callers: int) -
     stack.upstream.behave = well
     await stack.time.pass_until(stack.time() + 0.9)
     assert stack.upstream.calls == SLOTS, "who waited for a slot does not call during the pause"
-    await stack.time.pass_until(stack.time() + 5)
+    await stack.time.pass_until(stack.time() + 2 + callers * APART_S)
     assert [task.result() for task in asked] == [reply()] * callers
     assert stack.upstream.calls == callers + SLOTS
     stack.assert_nothing_is_held()
@@ -394,10 +395,11 @@ async def test_of_a_pause_is_told_what_was_waited(leaves_after_s: float | None) 
     with calling(call(stack.time)) as under_way:
         asked = asyncio.create_task(stack.provider.generate_comparison(request()))
     await settle()
-    await stack.time.pass_until(stack.time() + (leaves_after_s or 10.0))
+    waits_s = leaves_after_s or 10.0 + APART_S
+    await stack.time.pass_until(stack.time() + waits_s)
     asked.cancel() if leaves_after_s else await asked
     await settle()
-    assert under_way.record.queued_s == (leaves_after_s or 10.0)
+    assert under_way.record.queued_s == pytest.approx(waits_s)
 
 
 async def test_every_wait_of_a_call_is_told() -> None:
@@ -416,6 +418,34 @@ async def test_every_wait_of_a_call_is_told() -> None:
     assert under_way.record.queued_s == 22.0
 
 
+async def test_a_limit_that_is_still_in_force_after_the_pause_refuses_one_of_those_who_waited_not_all() -> None:
+    async def still_throttled(_: ProviderRequest) -> ProviderReply:
+        await stack.time.sleep(0.9 * APART_S)
+        raise RateLimitedError("slow down", retry_after_s=10.0)
+
+    stack = Stack(still_throttled)
+    stack.guards.gate.pause(10.0)
+    asked = [asyncio.create_task(stack.ask()) for _ in range(50)]
+    await stack.time.pass_until(stack.time() + 20)
+    assert stack.upstream.calls == 1
+    stack.upstream.behave = well
+    await stack.time.pass_until(stack.time() + 1 + 51 * APART_S)
+    assert await asyncio.gather(*asked) == [reply()] * 50
+    stack.assert_nothing_is_held()
+
+
+async def test_nobody_waits_for_a_turn_that_leaves_no_time_for_an_attempt() -> None:
+    stack = Stack(well)
+    stack.guards.gate.pause(10.0)
+    asked = [asyncio.create_task(stack.ask(within_s=10.0 + SHORTEST_ATTEMPT_S + 3.5 * APART_S)) for _ in range(5)]
+    await settle()
+    turned_away = [task for task in asked if task.done()]
+    assert turned_away == asked[3:]
+    assert all(isinstance(task.exception(), ThrottlePausedError) for task in turned_away)
+    await stack.time.pass_until(stack.time() + 11)
+    assert await asyncio.gather(*asked[:3]) == [reply()] * 3
+
+
 async def test_not_too_many_wait_for_the_end_of_a_pause() -> None:
     stack = Stack(well)
     stack.guards.gate.pause(10.0)
@@ -424,7 +454,7 @@ async def test_not_too_many_wait_for_the_end_of_a_pause() -> None:
     turned_away = [task for task in asked if task.done()]
     assert len(turned_away) == 30
     assert all(isinstance(task.exception(), ThrottlePausedError) for task in turned_away)
-    await stack.time.pass_until(stack.time() + 10)
+    await stack.time.pass_until(stack.time() + 10 + 101 * APART_S)
     assert await asyncio.gather(*(task for task in asked if task not in turned_away)) == [reply()] * 100
     stack.assert_nothing_is_held()
 
@@ -480,7 +510,7 @@ async def test_a_pause_beyond_the_time_of_who_started_the_flight_fails_at_once_w
         assert (failure.code, failure.retry_after_s, stack.time() - began_s) == (kind.code, pause_s, 0.0)
     assert stack.upstream.calls == 1
     stack.upstream.behave = well
-    assert await stack.outcome(starter_waits_s=pause_s + 1.0) == reply()
+    assert await stack.outcome(starter_waits_s=pause_s + APART_S + SHORTEST_ATTEMPT_S) == reply()
 
 
 async def test_a_back_off_of_our_own_is_not_shortened_by_who_started_the_flight() -> None:

@@ -1,6 +1,8 @@
 """The pause that a provider asks for."""
 
-from implementations.resilience.throttle_gate import ThrottleGate
+import pytest
+
+from implementations.resilience.throttle_gate import APART_S, ThrottleGate
 from tests.fakes import Clock
 
 
@@ -46,3 +48,15 @@ def test_the_gate_knows_when_enough_wait() -> None:
             assert not gate.is_full
             with gate.waiting():
                 assert gate.is_full
+
+
+def test_who_waits_passes_one_after_the_other_also_when_the_pause_is_lengthened() -> None:
+    clock = Clock()
+    gate = ThrottleGate(queue_limit=9, clock=clock)
+    gate.pause(10.0)
+    with gate.waiting() as first_s, gate.waiting() as second_s:
+        assert (first_s, second_s) == pytest.approx((10.0 + APART_S, 10.0 + 2 * APART_S))
+    clock.advance(10.0 + APART_S)
+    gate.pause(5.0)
+    with gate.waiting() as first_s, gate.waiting() as second_s:
+        assert (first_s, second_s) == pytest.approx((5.0 + APART_S, 5.0 + 2 * APART_S))
