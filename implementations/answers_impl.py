@@ -124,7 +124,8 @@ class AnswersImpl:
             try:
                 while await any_done(flight, *self._left, within_s=left_s):
                     if flight.done():
-                        return Answer(candidate=candidate, reply=result_of(flight), outcome=outcome)
+                        reply = result_of(flight)
+                        return Answer(candidate=candidate, reply=reply, outcome=_shared_or(outcome, own.record))
                     if (late := self._landed()) is not None:
                         return late
                     left_s = deadline.remaining_s()
@@ -153,7 +154,8 @@ class AnswersImpl:
             left = self._left.pop(flight)
             _record_rest(left)
             if answer is None and not flight.cancelled() and flight.exception() is None:
-                answer = Answer(candidate=left.candidate, reply=flight.result(), outcome=left.outcome)
+                outcome = _shared_or(left.outcome, left.record)
+                answer = Answer(candidate=left.candidate, reply=flight.result(), outcome=outcome)
         return answer
 
     async def _known(self, key: str, candidate: Candidate) -> CachedReply | None:
@@ -168,6 +170,8 @@ class AnswersImpl:
         """The flight. call: its own, of which the deadline is a candidate's share of a full request's."""
         generation = self._cache.generation
         call.record.on_attempt = self._receipts.issuer(self._query, candidate.request)
+        if self._reads:
+            call.record.look_again = partial(self._look_up, key)
         try:
             with calling(call):
                 reply = await candidate.provider.generate_comparison(candidate.request)
@@ -177,9 +181,15 @@ class AnswersImpl:
             failure.ran_out_of_time |= call.longest_wait_s() < 0 or call.longest_pause_s() < failure.pause_s
             self._events.publish(request_events.provider_failed(self._query, candidate, failure))
             raise
-        if self._ttl_s is not None and generation == self._cache.generation:
+        is_new = not call.record.has_found_it and generation == self._cache.generation
+        if self._ttl_s is not None and is_new:
             self._cache.put(key, reply, ttl_s=self._ttl_s)
         return reply
+
+
+def _shared_or(outcome: CacheOutcome, record: Record) -> CacheOutcome:
+    """Who started a flight that found another replica's purchase has bought nothing, but shares that one."""
+    return CacheOutcome.COALESCED if record.has_found_it else outcome
 
 
 def _record_rest(left: LeftFlight) -> None:

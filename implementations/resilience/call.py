@@ -5,14 +5,14 @@ record: it may outlive the request that started it, which may meanwhile have gon
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from implementations.resilience.stalls import within
-from protocols import Attempt, ClockProtocol, TimeShare
+from protocols import Attempt, CachedReply, ClockProtocol, TimeShare
 from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
@@ -64,11 +64,14 @@ class Record:
 
     is_abandoned: nobody waits for the flight any more, and nobody could be answered with what it would still buy.
     provider_request_id: the provider's own name for the attempt under way, once it has answered with one. on_attempt:
-    called with each attempt as it ends.
+    called with each attempt as it ends. look_again: asks the cache what another replica has bought meanwhile;
+    has_found_it: it had the answer.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
     on_attempt: Callable[[Attempt], None] = lambda _: None
+    look_again: Callable[[], Awaitable[CachedReply | None]] | None = None
+    has_found_it: bool = False
     cache_s: float = 0.0
     redis_s: float = 0.0
     queued_s: float = 0.0

@@ -15,7 +15,7 @@ from exceptions import (
     TruncatedReplyError,
 )
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, current_call
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, Record, current_call
 from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import (
@@ -28,6 +28,7 @@ from protocols import (
 )
 
 REPROBE_S = 300.0
+LONG_WAIT_S = 1.0  # in which another replica may have bought the answer
 ENOUGH = 1.5  # times the usual duration of a call: most calls take less
 PROBED_S = 5.0  # when to come back while a probe is under way, which may end at any moment
 
@@ -164,9 +165,18 @@ class ConcurrencyLimited:
         try:
             if self._gate.remaining_s > 0:
                 raise PausedMeanwhile
-            return await self._provider.generate_comparison(request)
+            return await _bought_meanwhile(call.record) or await self._provider.generate_comparison(request)
         finally:
             slot.leave()
+
+
+async def _bought_meanwhile(record: Record) -> ProviderReply | None:
+    """After a long wait for a slot, the answer if another replica, asked the same, has bought it by now."""
+    if record.look_again is None or record.queued_s < LONG_WAIT_S:
+        return None
+    known = await record.look_again()
+    record.has_found_it = known is not None
+    return None if known is None else known.reply
 
 
 class CircuitBroken:

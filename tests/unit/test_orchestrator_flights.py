@@ -41,9 +41,22 @@ from implementations.resilience.policies import Throttled
 from implementations.resilience.retry_budget import RetryBudget
 from implementations.resilience.throttle_gate import ThrottleGate
 from implementations.retry_manager_impl import RetryManagerImpl
-from protocols import CachedReply, CacheUse, ComparisonResult, ProviderReply, ProviderRequest
-from tests.fakes import KNOWN_MODEL, Clock, FakeProvider, Held, InstantSleep, begun, query, reply, sample, settle
+from protocols import CachedReply, CacheUse, ComparisonQuery, ComparisonResult, ProviderReply, ProviderRequest
+from tests.fakes import (
+    KNOWN_MODEL,
+    Clock,
+    FakeProvider,
+    Held,
+    InstantSleep,
+    begun,
+    current_settings,
+    query,
+    reply,
+    sample,
+    settle,
+)
 from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
+from tests.virtual_loop import on_virtual_time
 
 
 async def test_identical_questions_share_one_purchase() -> None:
@@ -62,6 +75,39 @@ async def test_identical_questions_share_one_purchase() -> None:
     assert len(harness.events.of(RequestStarted)) == len(harness.events.of(RequestCompleted)) == 50
     assert sum(event.cost_estimate or 0.0 for event in harness.events.of(RequestCompleted)) == 0.25
     assert sample(harness.metrics, "llm_provider_coalesced_requests_total") == 49
+
+
+@pytest.mark.parametrize(
+    ("asked", "paused_s", "outcome"),
+    [
+        (query(), 5.0, CacheOutcome.COALESCED),
+        (query(), 0.5, CacheOutcome.MISS),
+        (query(cache_use=CacheUse.REFRESH), 5.0, CacheOutcome.BYPASS),
+    ],
+)
+def test_what_another_replica_bought_during_a_long_wait_is_not_bought_again(
+    asked: ComparisonQuery, paused_s: float, outcome: CacheOutcome
+) -> None:
+    async def wait() -> None:
+        harness = harness_of(reply(), guarded=True)
+        (candidate,) = harness.selector.candidates(asked, current_settings())
+        harness.guards[ANTHROPIC].gate.pause(paused_s)
+        waiting = asyncio.create_task(harness.compare(asked))
+        await settle()
+        harness.cache.put(candidate.request.fingerprint(), reply(), ttl_s=60.0)
+        harness.clock.advance(paused_s + 0.1)
+        result = await waiting
+        is_found = outcome is CacheOutcome.COALESCED
+        assert (result.cache_outcome, result.cost_usd, len(result.attempts)) == (
+            outcome,
+            0.25 * (not is_found),
+            not is_found,
+        )
+        known = await harness.cache.get(candidate.request.fingerprint())
+        assert known is not None
+        assert (known.age_s > 0) is is_found, "what was found is as old as it was"
+
+    on_virtual_time(wait())
 
 
 async def test_a_shared_failure_says_to_each_caller_what_was_tried_for_that_caller() -> None:
