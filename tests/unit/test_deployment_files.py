@@ -173,7 +173,7 @@ def balancer_says(line: str) -> bool:
 @pytest.mark.parametrize(
     "line",
     [
-        "balance leastconn",
+        "balance roundrobin",
         "retry-on conn-failure",
         "option abortonclose",
         "option http-server-close",
