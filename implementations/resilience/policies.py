@@ -153,7 +153,7 @@ class ConcurrencyLimited:
         call = current_call()
         began_s = call.deadline.clock()
         usual_s = self._accounting.activity(request.provider).average_response_s or 0.0
-        enough_s = max(SHORTEST_ATTEMPT_S, ENOUGH * usual_s)
+        enough_s = max(SHORTEST_ATTEMPT_S, min(ENOUGH * usual_s, call.deadline.attempt_timeout_s))
         try:
             slot = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - enough_s)
         except ServiceOverloadedError as failure:

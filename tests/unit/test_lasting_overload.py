@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from api_models import ProviderName, ShedReason
 from di import guarded
 from exceptions import ServiceOverloadedError
@@ -73,9 +75,9 @@ def test_in_a_lasting_overload_nobody_is_sold_a_call_too_short_for_an_answer() -
     on_virtual_time(overload())
 
 
-def test_a_burst_is_answered_as_far_as_the_time_allows() -> None:
+@pytest.mark.parametrize(("takes_s", "rows"), [(8.0, 6), (24.0, 2)])  # the last row waits for 40 s, or 24
+def test_a_burst_is_answered_as_far_as_the_time_allows(takes_s: float, rows: int) -> None:
     async def burst() -> None:
-        crowd = Crowd(takes_s=8.0)
-        assert await crowd.ask_at_once(6 * SLOTS) == [reply()] * 6 * SLOTS  # the last ones wait for 40 s
+        assert await Crowd(takes_s).ask_at_once(rows * SLOTS) == [reply()] * rows * SLOTS
 
     on_virtual_time(burst())
