@@ -1,7 +1,6 @@
 """Records every attempt: its cost, its outcome and the provider's current state."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
@@ -75,8 +74,8 @@ class AccountingImpl:
         self._book(request, UsageTotals(cache_hits=1, saved_micro_usd=saved))
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
-        """A copy of the provider's current activity."""
-        return replace(self._activities[provider])
+        """The provider's activity, which goes on."""
+        return self._activities[provider]
 
     def _bought(self, request: ProviderRequest, purchase: Purchase, *, successes: int = 0) -> Purchase:
         cost_usd = self._prices.cost_usd(request.provider, purchase, asked=request.model)
