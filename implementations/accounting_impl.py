@@ -40,8 +40,8 @@ class AccountingImpl:
         """Record that an attempt has started."""
         if is_retry:
             self._metrics.retries.of(request.provider).inc()
-        self._activities[request.provider].in_flight += 1
         self._book(request, UsageTotals(requests=1))
+        self._activities[request.provider].in_flight += 1  # last: whoever fails before it never tells the end
 
     def succeeded(self, request: ProviderRequest, reply: ProviderReply, elapsed_s: float) -> ProviderReply:
         """Record the purchase; return the reply with its price."""

@@ -1,6 +1,7 @@
 """The books: what every attempt cost, how it ended, and on which day."""
 
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 
@@ -106,6 +107,14 @@ def test_an_attempt_is_in_flight_until_it_ends_however_it_ends() -> None:
 
     assert (harness.activity.in_flight, harness.in_flight()) == (0, 0.0)
     assert harness.today() == (3, 0.25)
+
+
+def test_an_attempt_that_could_not_be_booked_is_not_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Harness()
+    monkeypatch.setattr(harness.ledger, "book", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        harness.accounting.started(request())
+    assert harness.activity.in_flight == 0
 
 
 def test_purchases_are_counted_with_their_cost_their_tokens_and_their_moment() -> None:
