@@ -67,13 +67,13 @@ class LLMOrchestratorImpl:
             within_s=min(LONGEST_QUEUE_S, deadline.remaining_s() * LARGEST_QUEUE_SHARE),
             size_bytes=COPIES_IN_MEMORY * prompt_bytes(query),
         )
-        call = Call(
-            deadline=deadline,
-            purchase_deadline=full,
-            record=Record(queued_s=self._clock() - asked_s),
-            holds_slot_for=slot.keep_for,
-        )
         try:
+            call = Call(
+                deadline=deadline,
+                purchase_deadline=full,
+                record=Record(queued_s=self._clock() - asked_s),
+                holds_slot_for=slot.keep_for,
+            )
             with calling(call):
                 return await self._completed(query, settings, call.record, began_s)
         finally:

@@ -9,7 +9,7 @@ import pytest
 from api_models import CacheOutcome, CircuitState, CostTracked, ProviderName
 from config import COPIES_IN_MEMORY, MEMORY_OF_BODY, MIB, ServiceSettings
 from exceptions import DeadlineExceededError, ProviderUnavailableError, ServiceError, ServiceOverloadedError
-from implementations import answers_impl
+from implementations import answers_impl, llm_orchestrator_impl
 from implementations.answers_impl import LANDING_S
 from implementations.judging.prompt import prompt_bytes
 from implementations.resilience.bulkhead import Bulkhead, Slot
@@ -206,6 +206,13 @@ async def test_a_place_is_held_until_the_flight_ends_that_its_owner_left() -> No
         await asked
     assert harness.capacity.inside == 1
     await held.goes_on()
+    assert harness.capacity.inside == 0
+
+
+async def test_a_place_is_given_back_whatever_fails_behind_it() -> None:
+    harness = harness_of()
+    with patch.object(llm_orchestrator_impl, "Record", side_effect=MemoryError), pytest.raises(MemoryError):
+        await harness.compare(query())
     assert harness.capacity.inside == 0
 
 
