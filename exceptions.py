@@ -247,8 +247,8 @@ class ConnectionLostError(ProviderConnectionError):
     outcome = AttemptOutcome.RESET
 
 
-class NoFileLeftError(ProviderConnectionError):
-    """This process has no file descriptor left for a connection, which says nothing about the provider."""
+class NoConnectionLeftError(ProviderConnectionError):
+    """We have no file descriptor or no port left for a connection, which says nothing about the provider."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
     sentence = "This service is overloaded."

@@ -16,7 +16,7 @@ from api_models import JsonObject
 from exceptions import (
     BrokenReplyError,
     ContentRefusedError,
-    NoFileLeftError,
+    NoConnectionLeftError,
     ProviderError,
     ProviderUnavailableError,
     RateLimitedError,
@@ -40,25 +40,31 @@ from implementations.wire.retry_after import wait_s
 from implementations.wire.vendor_error import VendorError
 
 INVALID_REQUEST = "invalid_request"  # in no table: it says no more than the status
-NO_FILE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
+NO_FILE = "this process has no file descriptor left for a connection"
+OUR_OWN_WANT: Mapping[int | None, str] = {
+    errno.EMFILE: NO_FILE,
+    errno.ENFILE: NO_FILE,
+    errno.EADDRNOTAVAIL: "this machine has no port left for a connection",
+}
 
 
 def failure_of_exchange(error: BaseException) -> ProviderError:
     """The class for an exception of the HTTP library; drops its text, which may hold a URL."""
-    if isinstance(error, OSError) and (error.errno in NO_FILE_LEFT or _hides_that_no_file_is_left(error)):
-        return NoFileLeftError("this process has no file descriptor left for a connection", retry_after_s=1.0)
+    want = OUR_OWN_WANT.get(_number_of(error))
+    if want is not None:
+        return NoConnectionLeftError(want, retry_after_s=1.0)
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
     return kind(details)
 
 
-def _hides_that_no_file_is_left(error: OSError) -> bool:
-    """Whether it is a failed look-up while no file can be opened, of which glibc tells by whatever number is there."""
+def _number_of(error: BaseException) -> int | None:
+    """The system's number. A look-up for which no file is left fails with any (glibc): another file tells."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as reason:
-            return reason.errno in NO_FILE_LEFT
-    return False
+            return reason.errno
+    return error.errno if isinstance(error, OSError) else None
 
 
 def without_frames(error: BaseException) -> BaseException:

@@ -43,7 +43,7 @@ PUBLISHED = {
     exceptions.ProviderOverloadedError: (503, "EXTERNAL_SERVICE_ERROR"),
     exceptions.ProviderConnectionError: (503, "CONNECTION_ERROR"),
     exceptions.ConnectionLostError: (503, "CONNECTION_ERROR"),
-    exceptions.NoFileLeftError: (503, "SERVICE_UNAVAILABLE"),
+    exceptions.NoConnectionLeftError: (503, "SERVICE_UNAVAILABLE"),
     exceptions.UntrustedProviderError: (503, "CONNECTION_ERROR"),
     exceptions.ProviderTimeoutError: (504, "TIMEOUT"),
     exceptions.AttemptCutShortError: (504, "TIMEOUT"),

@@ -11,7 +11,7 @@ from exceptions import (
     CostLimitExceededError,
     DeadlineExceededError,
     InvalidReplyError,
-    NoFileLeftError,
+    NoConnectionLeftError,
     ProviderError,
     ProviderOverloadedError,
     ProviderUnavailableError,
@@ -166,7 +166,7 @@ async def test_only_the_first_invitation_is_free_of_charge() -> None:
         (RateLimitedError("slow down", retry_after_s=0.008), 5),
         (RateLimitedError("slow down"), 5),
         (ProviderOverloadedError("busy", retry_after_s=2.0), 5),
-        (NoFileLeftError("none is left for a connection", retry_after_s=1.0), 5),
+        (NoConnectionLeftError("none is left for a connection", retry_after_s=1.0), 5),
     ],
     ids=str,
 )

@@ -26,7 +26,7 @@ from exceptions import (
     ContextTooLongError,
     InvalidReplyError,
     ModelRateLimitedError,
-    NoFileLeftError,
+    NoConnectionLeftError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderError,
@@ -158,19 +158,19 @@ def test_what_the_http_library_raises_loses_its_frames_and_every_exception_behin
         assert (one.__traceback__, one.__cause__, one.__context__) == (None, None, None)
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_that_we_have_no_file_left_is_nobody_else_s_failure(number: int) -> None:
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
+def test_that_we_have_no_file_or_port_left_is_nobody_else_s_failure(number: int) -> None:
     key = SimpleNamespace(host="judge", port=443, ssl=True)
     for error in (OSError(number, "secret"), aiohttp.ClientConnectorError(key, OSError(number, "secret"))):  # type: ignore[arg-type]
         failure = failure_of_exchange(error)
-        assert type(failure) is NoFileLeftError
+        assert type(failure) is NoConnectionLeftError
         assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_retried) == (False, False, True)
         assert failure.retry_after_s == 1.0, "callers are told when to come back"
         assert "secret" not in f"{failure} {failure.details}"
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(errno.EMFILE, NoFileLeftError), (errno.ENOENT, ProviderConnectionError)]
+    ("number", "expected"), [(errno.EMFILE, NoConnectionLeftError), (errno.ENOENT, ProviderConnectionError)]
 )
 def test_nor_is_that_no_file_is_left_for_a_look_up(
     number: int, expected: Kind, monkeypatch: pytest.MonkeyPatch
