@@ -85,10 +85,13 @@ class Lane:
         try:
             refusal = await self._post_all(chunk, session, posted)
             last_permit = await self._await_acknowledgements(set(posted), session, permit)
+        except BaseException:  # a cancellation or a defect says nothing about Kafka
+            permit.ignored()
+            raise
         finally:
             reported = self._settle(chunk, posted)
-            if not posted:
-                permit.ignored()  # also where the link refused: its topic backs off, the others need not wait
+        if not posted:
+            permit.ignored()  # also where the link refused: its topic backs off, the others need not wait
         failure = reported or (refusal if isinstance(refusal, LinkDown) and not posted else None)
         if failure is not None:
             self._react_to(failure, session, last_permit)

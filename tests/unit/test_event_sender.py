@@ -80,6 +80,16 @@ async def test_a_connection_that_is_being_opened_may_be_given_up_and_frees_the_p
     assert (is_probed, opening.cancelled(), harness.circuit.refusal()) == (True, True, None)
 
 
+async def test_a_sender_that_ends_while_events_are_under_way_frees_the_place_of_a_probe() -> None:
+    harness = Harness(time=Timeline())
+    harness.link.acknowledges = False
+    harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
+    harness.publish(miss(1))
+    async with running(harness):
+        is_probed = harness.circuit.refusal() is not None
+    assert (is_probed, len(harness.link.posts), harness.circuit.refusal()) == (True, 1, None)
+
+
 def test_a_wait_is_drawn_from_its_upper_half() -> None:
     shortest, longest = Backoff(min), Backoff(max)
     assert [shortest.next_s() for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0]
