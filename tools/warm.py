@@ -142,7 +142,7 @@ async def _ask(session: aiohttp.ClientSession, line: str) -> Outcome:
             return Outcome(fate=Fate.FAILED, elapsed_s=elapsed_s, error=str(body["error_type"]))
         fate = Fate.HIT if body["cached"] else Fate.BOUGHT
         return Outcome(fate=fate, elapsed_s=elapsed_s, cost_usd=body["cost_estimate"])
-    except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError, LookupError, TypeError) as error:
+    except (aiohttp.ClientError, OSError, orjson.JSONDecodeError, LookupError, TypeError) as error:
         return Outcome(fate=Fate.FAILED, elapsed_s=time.monotonic() - began_s, error=type(error).__name__)
 
 

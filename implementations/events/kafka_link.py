@@ -47,7 +47,7 @@ class KafkaLink:
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await producer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, OSError) as error:
             await stop(producer)
             raise self._failure_handler.failure or link_failure(error) from None
         except BaseException:  # a cancelled start leaves tasks and sockets behind as well
@@ -69,7 +69,7 @@ class KafkaLink:
                 posted: asyncio.Future[None] = await producer.send(
                     message.event.topic, message.encoded(), key=message.key, headers=message.headers()
                 )
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, OSError) as error:
             failure = link_failure(error)
             if isinstance(failure, TopicMissing) and not await _is_answered(producer):
                 failure = Unanswered(failure.reason)  # the topic may exist

@@ -49,6 +49,6 @@ def _ssl_context(settings: EventSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.ssl_ca_path)
         if settings.ssl_certificate_path is not None:
             context.load_cert_chain(settings.ssl_certificate_path, settings.ssl_key_path)
-    except (OSError, ssl.SSLError):
+    except OSError:
         raise ConfigurationError(f"{PREFIX}KAFKA_SSL_*: the certificates or the key cannot be read.") from None
     return context
