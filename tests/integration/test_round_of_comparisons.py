@@ -67,7 +67,7 @@ ESSAYS = [essay(sentences) for sentences in SENTENCES]
 
 
 def strengths(wins: Counter[tuple[int, int]]) -> list[float]:
-    """Bradley-Terry by the minorise-maximise rule (Hunter 2004); a small prior keeps who won nothing above zero."""
+    """Bradley-Terry by the minorize-maximize rule (Hunter 2004); a small prior keeps who won nothing above zero."""
     number, scores = len(ESSAYS), [1.0] * len(ESSAYS)
     for _ in range(ROUNDS_OF_SCALING):
         scores = [_rescaled(one, scores, wins) for one in range(number)]

@@ -1,7 +1,5 @@
 """How the events are put together: with Kafka, without it, and switched off."""
 
-from pathlib import Path
-
 import pytest
 from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
     MessageSizeTooLargeError,
@@ -32,7 +30,7 @@ from tests.kafka_fakes import miss
 
 
 async def test_with_kafka_what_is_published_waits_for_it_and_is_counted_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
     container = create_container(Settings.from_environment())
