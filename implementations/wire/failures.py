@@ -44,7 +44,7 @@ NO_FILE = "this process has no file descriptor left for a connection"
 OUR_OWN_WANT: Mapping[int | None, str] = {
     errno.EMFILE: NO_FILE,
     errno.ENFILE: NO_FILE,
-    errno.EADDRNOTAVAIL: "this machine has no port left for a connection",
+    errno.EADDRNOTAVAIL: "this machine has no local port, or no address, for a connection",
 }
 
 

@@ -1,5 +1,7 @@
 """How the events are put together: with Kafka, without it, and switched off."""
 
+from pathlib import Path
+
 import pytest
 from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
     MessageSizeTooLargeError,
