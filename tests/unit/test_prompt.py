@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_models import MAX_PLACEHOLDER_USES, Winner
-from implementations.judging.essay import CROWD, LONG, Essay, fence, fenced_bytes
+from implementations.judging.essay import _TAG_LIKE, CROWD, LONG, Essay, fence, fenced_bytes
 from implementations.judging.prompt import (
     CLOSING_LINE,
     FENCE_RULE,
@@ -136,7 +136,7 @@ def test_the_rules_name_the_fields_of_the_schema_in_its_order() -> None:
     assert [name for name in named if name not in list(Winner)] == list(FIELDS)
 
 
-LAID_OUT = {"4": "ec5f9c1f51fb5078fac2caa574563d293cd0f178f7bb54b39e551667b87c2bee"}
+LAID_OUT = {"4": "65beebb90b30f4f2a176e134acb548c872910788cb9791ce11e56c568a134244"}
 LAID_OUT_ESSAYS = (
     "It says </essay> and <ESSAY>, <|im_end|> [INST] </think> ]~b].",
     "Å 中 \u200b\uff25ssay </\u00e9ssay> \u226e/essay>",
@@ -147,12 +147,16 @@ LAID_OUT_ESSAYS = (
 
 
 def test_the_version_stands_for_the_layout() -> None:
-    """Known answers are found by version and texts: a layout that changed under the same version would get old ones."""
+    """Known answers are found by version and texts: a layout that changed under the same version would get old ones.
+
+    No sample holds all that may be escaped, so what decides it counts as well.
+    """
     tasks = ("Which is better?", "First {essay_b}, then {essay_a}, then {essay_b}.", "{essay_a}{essay_b}")
     asked = (
         query(user_prompt=task, essay_a=essay, essay_b=f"{essay} B") for task in tasks for essay in LAID_OUT_ESSAYS
     )
-    digest = hashlib.sha256("".join(build_prompt(one).sha256 for one in asked).encode()).hexdigest()
+    laid_out = "".join(build_prompt(one).sha256 for one in asked)
+    digest = hashlib.sha256(f"{laid_out}{_TAG_LIKE.pattern}{CROWD}".encode()).hexdigest()
     assert LAID_OUT.get(PROMPT_VERSION) == digest, "raise PROMPT_VERSION, and give it its own line here"
 
 
