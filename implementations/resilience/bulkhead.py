@@ -47,6 +47,7 @@ class Bulkhead:
         memory: MemoryLimit | None = None,
     ) -> None:
         self._slots = asyncio.Semaphore(limit)
+        self.is_full = self._slots.locked  # whether who enters now has to wait
         self._queue_limit = queue_limit
         self._queueing = queueing
         self._memory = memory or MemoryLimit(inf)
@@ -71,7 +72,7 @@ class Bulkhead:
         size_bytes = int(min(size_bytes, self._memory.limit_bytes))
         self._memory.take(size_bytes)
         try:
-            if self._slots.locked():
+            if self.is_full():
                 with self._queueing():
                     await self._wait(within_s)
             else:

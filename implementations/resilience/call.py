@@ -128,8 +128,12 @@ class Call:
 
     def longest_pause_s(self) -> float:
         """The longest pause that this call waits out, never negative; in a flight none that its starter could not."""
+        return max(0.0, self.awaited_s() - SHORTEST_ATTEMPT_S)
+
+    def awaited_s(self) -> float:
+        """How long this call, and in a flight also the request that started it, has time."""
         starter = self.starter_deadline or self.deadline
-        return max(0.0, min(self.deadline.remaining_s(), starter.remaining_s()) - SHORTEST_ATTEMPT_S)
+        return min(self.deadline.remaining_s(), starter.remaining_s())
 
     def for_flight(self, deadline: Deadline, starter_deadline: Deadline) -> Self:
         """The same call for a flight, with its own deadline and record, so that it can outlive the request."""

@@ -15,7 +15,7 @@ from exceptions import (
     TruncatedReplyError,
 )
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, Record, current_call
+from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Record, current_call
 from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import (
@@ -152,10 +152,9 @@ class ConcurrencyLimited:
         """
         call = current_call()
         began_s = call.deadline.clock()
-        usual_s = self._accounting.activity(request.provider).average_response_s or 0.0
-        enough_s = max(SHORTEST_ATTEMPT_S, min(ENOUGH * usual_s, call.deadline.attempt_timeout_s))
+        within_s = self._longest_wait_s(call, request) if self._bulkhead.is_full() else 0.0
         try:
-            slot = await self._bulkhead.enter(within_s=call.deadline.remaining_s() - enough_s)
+            slot = await self._bulkhead.enter(within_s=within_s)
         except ServiceOverloadedError as failure:
             failure.provider = request.provider
             failure.ran_out_of_time = failure.shed is ShedReason.QUEUE_TIMEOUT
@@ -165,16 +164,21 @@ class ConcurrencyLimited:
         try:
             if self._gate.remaining_s > 0:
                 raise PausedMeanwhile
-            return await _bought_meanwhile(call.record) or await self._provider.generate_comparison(request)
+            known = await _bought_meanwhile(call.record) if call.record.queued_s >= LONG_WAIT_S else None
+            return known or await self._provider.generate_comparison(request)
         finally:
             slot.leave()
 
+    def _longest_wait_s(self, call: Call, request: ProviderRequest) -> float:
+        """Negative if there is no time for a wait."""
+        usual_s = self._accounting.activity(request.provider).average_response_s or 0.0
+        enough_s = max(SHORTEST_ATTEMPT_S, min(ENOUGH * usual_s, call.deadline.attempt_timeout_s))
+        return call.awaited_s() - enough_s
+
 
 async def _bought_meanwhile(record: Record) -> ProviderReply | None:
-    """After a long wait for a slot, the answer if another replica, asked the same, has bought it by now."""
-    if record.look_again is None or record.queued_s < LONG_WAIT_S:
-        return None
-    known = await record.look_again()
+    """The answer, if another replica that was asked the same has bought it by now."""
+    known = await record.look_again() if record.look_again else None
     record.has_found_it = known is not None
     return None if known is None else known.reply
 

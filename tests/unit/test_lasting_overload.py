@@ -24,7 +24,7 @@ class Crowd:
 
     def __init__(self, takes_s: float) -> None:
         self.takes_s = takes_s
-        self.calls = self.answers = 0
+        self.calls = self.answers = self.answers_in_time = 0
         metrics, clock = new_metrics(), asyncio.get_running_loop().time
         guards = guards_of(
             ProviderName.ANTHROPIC, CircuitRules(), slots=SLOTS, queue_limit=100, metrics=metrics, clock=clock
@@ -43,31 +43,37 @@ class Crowd:
     async def probe(self) -> str:
         return "fine"
 
-    async def ask(self) -> ProviderReply | ServiceOverloadedError:
+    async def ask(self, waits_s: float = REQUEST_S) -> ProviderReply | ServiceOverloadedError:
+        """A flight; its caller leaves after waits_s."""
         clock = asyncio.get_running_loop().time
         deadline = Deadline(expires_at_s=clock() + REQUEST_S, attempt_timeout_s=ATTEMPT_S, clock=clock)
-        with calling(Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)):
+        caller_leaves = deadline.at_most(clock() + waits_s)
+        asked = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
+        with calling(asked.for_flight(deadline, caller_leaves)):
             try:
-                return await self._provider.generate_comparison(request())
+                answer = await self._provider.generate_comparison(request())
             except ServiceOverloadedError as failure:
                 return failure
+        self.answers_in_time += caller_leaves.remaining_s() > 0
+        return answer
 
     async def ask_at_once(self, number: int) -> list[ProviderReply | ServiceOverloadedError]:
         await self.ask()  # from then on it is known how long an answer takes
         return await asyncio.gather(*(self.ask() for _ in range(number)))
 
 
-def test_in_a_lasting_overload_nobody_is_sold_a_call_too_short_for_an_answer() -> None:
+@pytest.mark.parametrize("waits_s", [REQUEST_S, 22.0])
+def test_in_a_lasting_overload_nobody_is_sold_a_call_that_ends_too_late(waits_s: float) -> None:
     async def overload() -> None:
         crowd = Crowd(takes_s=10.0)
         await crowd.ask()
         asked = []
         for _ in range(300):  # one a second, 2.5 times what the slots can answer
-            asked.append(asyncio.create_task(crowd.ask()))
+            asked.append(asyncio.create_task(crowd.ask(waits_s)))
             await asyncio.sleep(1.0)
         outcomes = await asyncio.gather(*asked)
         refused = [one for one in outcomes if isinstance(one, ServiceOverloadedError)]
-        assert crowd.calls == crowd.answers == 1 + len(outcomes) - len(refused)
+        assert crowd.calls == crowd.answers == crowd.answers_in_time == 1 + len(outcomes) - len(refused)
         assert crowd.answers >= 300 * SLOTS / crowd.takes_s, "no slot was ever idle"
         assert {one.shed for one in refused} == {ShedReason.QUEUE_TIMEOUT}
         assert all(one.ran_out_of_time for one in refused)
