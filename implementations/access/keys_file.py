@@ -7,7 +7,11 @@ import structlog
 
 from config import Wrong, caller_digests, secret_in
 from implementations.access.key_ring import KeyRing
+from implementations.resilience.stalls import any_done
 from metrics import Metrics
+
+READ_TIMEOUT_S = 5.0
+HANGS = Wrong("reading the file takes too long")
 
 log = structlog.get_logger("access")
 
@@ -20,10 +24,16 @@ class KeysFile:
         self._ring = ring
         self._metrics = metrics
         self._seen: str | Wrong | None = None
+        self._reading: asyncio.Task[str | Wrong] | None = None
 
     async def reload(self) -> None:
-        """Poll once: in a thread, because a volume may hang; by content, because mounted volumes swap symlinks."""
-        found = await asyncio.to_thread(secret_in, self._path)
+        """Poll once: in a thread, because a volume may hang; by content, because mounted volumes swap symlinks.
+
+        While it hangs nothing else is read: each reading would take another thread.
+        """
+        reading = self._reading or asyncio.create_task(asyncio.to_thread(secret_in, self._path))
+        self._reading = None if await any_done(reading, within_s=READ_TIMEOUT_S) else reading
+        found = HANGS if self._reading else reading.result()
         if found != self._seen:
             self._seen = found
             self._take(found)

@@ -1,10 +1,12 @@
 """Keys change while the service runs, by their file; a file that cannot be read takes no key away."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from implementations.access import keys_file
 from implementations.access.key_ring import KeyRing, digest_of
 from implementations.access.keys_file import KeysFile
 from tests.fakes import new_metrics, sample
@@ -90,6 +92,29 @@ async def test_a_file_that_is_gone_takes_no_key_away_and_one_that_is_back_is_rea
     assert harness.is_refused() == 1.0
     await harness.file.reload()
     assert (harness.owners(), harness.is_refused()) == ([None, "one"], 0.0)
+
+
+async def test_a_volume_that_hangs_is_told_once_and_takes_one_thread_until_it_answers(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings, answers = [], threading.Event()
+
+    def hanging(path: Path) -> str:
+        readings.append(path)
+        answers.wait()
+        return written(one=[SECOND])
+
+    monkeypatch.setattr(keys_file, "secret_in", hanging)
+    monkeypatch.setattr(keys_file, "READ_TIMEOUT_S", 0.01)
+    with capture_logs() as lines:
+        await harness.file.reload()
+        await harness.file.reload()
+    assert [line["event"] for line in lines] == ["caller_keys_refused"]
+    assert (len(readings), harness.owners(), harness.is_refused()) == (1, ["one", None], 1.0)
+    monkeypatch.setattr(keys_file, "READ_TIMEOUT_S", 30.0)
+    answers.set()
+    await harness.file.reload()
+    assert (len(readings), harness.owners(), harness.is_refused()) == (1, [None, "one"], 0.0)
 
 
 async def test_a_link_that_is_swapped_is_noticed(harness: Harness, tmp_path: Path) -> None:
