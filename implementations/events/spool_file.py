@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import sqlite3
 from functools import partial
 from itertools import count
@@ -66,7 +67,7 @@ def _prepared(path: Path) -> sqlite3.Connection:
     try:
         return _sound(path)
     except sqlite3.OperationalError as error:
-        if not error.sqlite_errorname.startswith(DISK_FAILS):
+        if not error.sqlite_errorname.startswith(DISK_FAILS) and not _lacks_inodes(path):
             raise
         log.error("event_spool_not_opened", error=error.sqlite_errorname)  # noqa: TRY400  a traceback would add nothing
         closed = sqlite3.connect(":memory:", check_same_thread=False)
@@ -94,6 +95,12 @@ def _sound(path: Path) -> sqlite3.Connection:
             raise sqlite3.DatabaseError("damaged")
         stack.pop_all()
     return rows
+
+
+def _lacks_inodes(path: Path) -> bool:
+    """Whether its disk takes no further file; of its log SQLite then says only that it cannot be opened."""
+    disk = os.statvfs(path.parent)
+    return disk.f_files > 0 and disk.f_favail == 0  # 0 of 0: the file system does not count them
 
 
 def _is_database(path: Path) -> bool:

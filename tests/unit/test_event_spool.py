@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock, patch
 
 import pytest
@@ -545,9 +546,11 @@ def test_a_spool_whose_columns_are_others_is_refused(path: Path) -> None:
         spool_file.check_spool(path)
 
 
-@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"])
+@pytest.mark.parametrize(
+    ("name", "inodes_left"), [("SQLITE_FULL", 9), ("SQLITE_IOERR_SHMSIZE", 9), ("SQLITE_CANTOPEN", 0)]
+)
 async def test_a_disk_that_is_full_at_the_start_stops_nobody(
-    opened: Opened, path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    opened: Opened, path: Path, name: str, inodes_left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = opened()
     first.publish(miss(1))
@@ -556,6 +559,7 @@ async def test_a_disk_that_is_full_at_the_start_stops_nobody(
     full.sqlite_errorname = name
     with monkeypatch.context() as patched, capture_logs() as lines:
         patched.setattr(spool_file, "_sound", Mock(side_effect=full))
+        patched.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=9, f_favail=inodes_left))
         spool_file.check_spool(path)
         second = opened()
     second.publish(miss(2))
