@@ -406,6 +406,7 @@ class ModelTraits:
 
 
 RATED_TOKENS = 1_000_000  # so many tokens cost what a rate says
+COST_DIGITS = 12  # of a cost in US dollars, because listed rates have six
 
 
 @value_object

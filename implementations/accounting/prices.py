@@ -17,11 +17,10 @@ from genai_prices.types import PriceCalculation, TieredPrices
 
 from api_models import ProviderName, Purchase, Usage
 from config import PriceOverride
-from protocols import RATED_TOKENS, Rates
+from protocols import COST_DIGITS, RATED_TOKENS, Rates
 
 SMALL_PROMPT = 1_000  # within the first tier of every price
 RATE_DIGITS = 6
-COST_DIGITS = 12  # because listed rates have six, per million tokens
 KEPT = 1024
 REGIONAL_FACTOR = 1.1
 FREE = frozenset({ProviderName.MOCK, ProviderName.INTERNAL})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from implementations.resilience.stalls import within
-from protocols import Attempt, CachedReply, ClockProtocol, TimeShare
+from protocols import COST_DIGITS, Attempt, CachedReply, ClockProtocol, TimeShare
 from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
@@ -104,7 +104,7 @@ class Record:
             if attempt.purchase.cost_usd is None:
                 return None
             total_usd += attempt.purchase.cost_usd
-        return total_usd
+        return round(total_usd, COST_DIGITS)
 
 
 @value_object

@@ -181,6 +181,12 @@ async def test_everything_that_a_call_bought_is_told_and_makes_its_cost() -> Non
     assert harness.completed().token_usage == OPENAI_REPLY.purchase.usage.as_token_usage()
 
 
+async def test_a_cost_has_no_noise_of_the_sum_of_its_purchases() -> None:
+    useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.0001)
+    harness = in_turn(ContentRefusedError("declined", purchase=useless), reply(cost_usd=0.0002))
+    assert (await harness.compare(query())).cost_usd == harness.completed().cost_estimate == 0.0003 != 0.0001 + 0.0002
+
+
 @pytest.mark.parametrize(
     "failure", [ProviderTimeoutError("late"), ConnectionLostError("gone"), BrokenReplyError("half")]
 )

@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from api_models import UNKNOWN_USAGE, ProviderName, Purchase, Usage
 from config import PriceOverride
-from implementations.accounting.prices import COST_DIGITS, Prices
+from implementations.accounting.prices import Prices
 from implementations.judging.catalogue import ModelCatalogue
-from protocols import Rates
+from protocols import COST_DIGITS, Rates
 from tests.fakes import NOON, Calendar
 
 ANTHROPIC, OPENAI, GOOGLE = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
