@@ -92,7 +92,7 @@ except ConfigurationError as wrong:
 
 
 async def start_look_up_threads() -> None:
-    """Have libuv start its threads now: where one is refused it aborts the process, or else at the first call."""
+    """Have libuv start its threads now: where one is refused it aborts the process, better here than at a call."""
     await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 0)  # asks nobody
 
 

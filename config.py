@@ -90,7 +90,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
 
 MAPPED_BITS = 96
-WIDEST_OWN_BITS = 7  # of fc00::/7; of private IPv4 networks 10.0.0.0/8 is the widest
+SHORTEST_PREFIX = 7  # of a private network: fc00::/7; of IPv4 10.0.0.0/8 is the widest
 CALLER_KEYS_FORM = 'must be JSON: {"name": ["SHA-256 of a key in hex", ...], ...}'
 AuthMode = Literal["none", "api_key"]
 
@@ -634,8 +634,8 @@ class AccessSettings(Group):
     @field_validator("trusted_proxies")
     @classmethod
     def _not_everybody(cls, networks: tuple[IPNetwork, ...]) -> tuple[IPNetwork, ...]:
-        if any(network.prefixlen < WIDEST_OWN_BITS for network in networks):
-            raise ValueError(f"must not trust networks wider than /{WIDEST_OWN_BITS}: callers could forge theirs")
+        if any(network.prefixlen < SHORTEST_PREFIX for network in networks):
+            raise ValueError(f"must not trust networks wider than /{SHORTEST_PREFIX}: callers could forge theirs")
         return networks
 
 

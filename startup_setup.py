@@ -111,7 +111,7 @@ async def _start(app: Application, container: AsyncContainer, settings: Settings
     _announce(usable, settings.service, mocked=current.mock is not None)
     _log_admin_routes(settings.admin)
     _warn_of_open_doors(settings)
-    _warn_of_wishes_in_vain(settings, usable)
+    _warn_of_settings_without_effect(settings, usable)
 
 
 async def _close(container: AsyncContainer) -> None:
@@ -166,8 +166,8 @@ def _warn_of_open_doors(settings: Settings) -> None:
         log.warning("admin_from_everywhere", needs="ADMIN_ALLOWED_IPS")
 
 
-def _warn_of_wishes_in_vain(settings: Settings, usable: list[ProviderName]) -> None:
-    """Warn of what is set up but left out: events that stay here, and providers that others would stand in for."""
+def _warn_of_settings_without_effect(settings: Settings, usable: list[ProviderName]) -> None:
+    """Warn of events that are to go to Kafka and stay here, and of preferred providers that others stand in for."""
     events, selection = settings.events, settings.selection
     if events.enabled and not events.kafka_servers and (events.spool_path or events.security_protocol != "PLAINTEXT"):
         log.warning("events_not_sent", needs="KAFKA_BOOTSTRAP_SERVERS")

@@ -74,7 +74,7 @@ class AccountingImpl:
         self._book(request, UsageTotals(cache_hits=1, saved_micro_usd=saved))
 
     def activity(self, provider: ProviderName) -> ProviderActivity:
-        """The provider's activity, which goes on."""
+        """The provider's activity, not a copy: it goes on changing."""
         return self._activities[provider]
 
     def _bought(self, request: ProviderRequest, purchase: Purchase, *, successes: int = 0) -> Purchase:

@@ -95,7 +95,7 @@ class Throttled:
         self._sleep = sleep
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The reply; ThrottlePausedError if the pause would outlast the deadline, or too many are waiting."""
+        """The reply; ThrottlePausedError if the turn after the pause comes too late, or too many are waiting."""
         while True:
             await self._wait_for_end_of_pause(request)
             try:

@@ -1,7 +1,7 @@
 """Maps every failure between us and a provider to exactly one class.
 
-Checked in this order: the HTTP library's exception, phrases in the message of the error body, its codes, the error of
-another vendor that it quotes, the status.
+Checked in this order: what this machine lacks, the HTTP library's exception, phrases in the message of the error body,
+its codes, the error of another vendor that it quotes, the status.
 What each of them means is in `failure_tables.py`.
 """
 
@@ -41,7 +41,7 @@ from implementations.wire.vendor_error import VendorError
 
 INVALID_REQUEST = "invalid_request"  # in no table: it says no more than the status
 NO_FILE = "this process has no file descriptor left for a connection"
-OUR_OWN_WANT: Mapping[int | None, str] = {
+SHORTAGES: Mapping[int | None, str] = {
     errno.EMFILE: NO_FILE,
     errno.ENFILE: NO_FILE,
     errno.EADDRNOTAVAIL: "this machine has no local port, or no address, for a connection",
@@ -50,15 +50,15 @@ OUR_OWN_WANT: Mapping[int | None, str] = {
 
 def failure_of_exchange(error: BaseException) -> ProviderError:
     """The class for an exception of the HTTP library; drops its text, which may hold a URL."""
-    want = OUR_OWN_WANT.get(_number_of(error))
-    if want is not None:
-        return NoConnectionLeftError(want, retry_after_s=1.0)
+    shortage = SHORTAGES.get(_errno_of(error))
+    if shortage is not None:
+        return NoConnectionLeftError(shortage, retry_after_s=1.0)
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
     return kind(details)
 
 
-def _number_of(error: BaseException) -> int | None:
-    """The system's number. A look-up for which no file is left fails with any (glibc): another file tells."""
+def _errno_of(error: BaseException) -> int | None:
+    """The system's error number. Where no file is left, a look-up fails with any (glibc): opening a file tells."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))

@@ -172,7 +172,7 @@ def test_that_we_have_no_file_or_port_left_is_nobody_else_s_failure(number: int)
 @pytest.mark.parametrize(
     ("number", "expected"), [(errno.EMFILE, NoConnectionLeftError), (errno.ENOENT, ProviderConnectionError)]
 )
-def test_nor_is_that_no_file_is_left_for_a_look_up(
+def test_that_we_have_no_file_left_for_a_look_up_is_nobody_else_s_failure_either(
     number: int, expected: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = SimpleNamespace(host="judge", port=443, ssl=True)
