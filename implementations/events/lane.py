@@ -44,6 +44,7 @@ class Lane:
         self._sleep = sleep
         self._backoff = backoff
         self._chunk_size = CHUNK
+        self._permit: Permit | None = None  # for the chunk under way; None while the circuit is open
         self.waits_for: EventDropReason | None = None
         self.is_held_up = False  # its last events were not acknowledged in time, or not at all
         self._is_named = False  # in the log, as the one that is not acknowledged while others are
@@ -55,11 +56,11 @@ class Lane:
                 self._note_flow()
             await self._queue.wait(self._event)
             session = await self._connection.session()
-            permit = await self._connection.permit()
+            self._permit = await self._connection.permit()
             if session.broken.is_set():  # while the circuit was open
-                permit.ignored()
+                self._ignore_permit()
                 continue
-            failure = await self._send(session, permit)
+            failure = await self._send(session)
             if failure is None:
                 self._note_flow()
                 self._backoff.reset()
@@ -79,27 +80,31 @@ class Lane:
             log.error("topic_takes_no_events", topic=self._event.topic, waits_for=cause, reason=failure.reason)
         self.waits_for = cause
 
-    async def _send(self, session: Session, permit: Permit) -> LinkFailure | None:
+    def _ignore_permit(self) -> None:
+        if self._permit is not None:
+            self._permit.ignored()
+
+    async def _send(self, session: Session) -> LinkFailure | None:
         """Send one chunk; whatever happens, each message ends up delivered, dropped or back in the line."""
         chunk, posted = self._queue.take(self._event, self._chunk_size), Posted()
         try:
             refusal = await self._post_all(chunk, session, posted)
-            last_permit = await self._await_acknowledgements(set(posted), session, permit)
+            await self._await_acknowledgements(set(posted), session)
         except BaseException:  # a cancellation or a defect says nothing about Kafka
-            permit.ignored()
+            self._ignore_permit()
             raise
         finally:
             reported = self._settle(chunk, posted)
         if not posted:
-            permit.ignored()  # also where the link refused: its topic backs off, the others need not wait
+            self._ignore_permit()  # also where the link refused: its topic backs off, the others need not wait
         failure = reported or (refusal if isinstance(refusal, LinkDown) and not posted else None)
         if failure is not None:
-            self._react_to(failure, session, last_permit)
+            self._react_to(failure, session)
             return failure
         if any(map(_is_acknowledged, posted)):
-            self._connection.delivered(last_permit)
-        elif last_permit is not None:
-            last_permit.ignored()
+            self._connection.delivered(self._permit)
+        else:
+            self._ignore_permit()
         return None if isinstance(refusal, LinkDown) else refusal
 
     async def _post_all(self, chunk: list[Message], session: Session, posted: Posted) -> LinkFailure | None:
@@ -136,18 +141,14 @@ class Lane:
         message.truncate()
         return True
 
-    async def _await_acknowledgements(
-        self, futures: set[asyncio.Future[None]], session: Session, permit: Permit
-    ) -> Permit | None:
+    async def _await_acknowledgements(self, futures: set[asyncio.Future[None]], session: Session) -> None:
         """Wait for all of them, unless the session ends; each ACK_TIMEOUT_S without an end counts as a failure.
 
         It is Kafka's failure, and not only this topic's, if no other topic was acknowledged meanwhile. The producer
-        retries them itself, without duplicates; only after two minutes is it replaced. Returns the last permit, whose
-        outcome is not reported yet; None while the circuit is open.
+        retries them itself, without duplicates; only after two minutes is it replaced.
         """
-        last_permit: Permit | None = permit
         if not futures:
-            return last_permit
+            return
         began_s = self._clock()
         ends = [asyncio.ensure_future(asyncio.wait(futures)), asyncio.ensure_future(session.over.wait())]
         try:
@@ -159,10 +160,10 @@ class Lane:
                 finally:
                     bound.cancel()
                 if any(end.done() for end in ends):
-                    return last_permit
+                    return
                 if self._connection.deliveries == deliveries:
-                    self._connection.failed(last_permit, NO_ANSWER)
-                    last_permit = self._connection.try_permit()
+                    self._connection.failed(self._permit, NO_ANSWER)
+                    self._permit = self._connection.try_permit()
                 elif not self._is_named:
                     self._is_named = True
                     log.error("topic_takes_no_events", topic=self._event.topic, reason=NO_ANSWER)
@@ -202,15 +203,15 @@ class Lane:
         self._queue.give_back(self._event, [message for message in chunk if id(message) not in settled])
         return failures[0] if failures else None
 
-    def _react_to(self, failure: LinkFailure, session: Session, last_permit: Permit | None) -> None:
+    def _react_to(self, failure: LinkFailure, session: Session) -> None:
         """Replace a producer that reported a failure: its sequence has a gap. It counts once per session.
 
         One that took nothing because no broker answered keeps what it has from other topics, like any that hangs.
         """
         if isinstance(failure, LinkDown) and not session.broken.is_set():  # any other is the topic's
-            self._connection.failed(last_permit, failure.reason)
-        elif last_permit is not None:
-            last_permit.ignored()
+            self._connection.failed(self._permit, failure.reason)
+        else:
+            self._ignore_permit()
         if not isinstance(failure, Unanswered):
             session.broken.set()
 

@@ -12,6 +12,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
 from implementations.events.connection import Backoff
 from implementations.events.kafka_failures import LinkDown, TooLarge, TopicMissing, Unanswered
+from implementations.events.lane import ACK_TIMEOUT_S
 from implementations.events.message import TRUNCATED, Message
 from tests.fakes import CORRELATION_ID, Timeline, begun, settle
 from tests.kafka_fakes import FakeLink, Harness, keys, miss, running
@@ -88,6 +89,21 @@ async def test_a_sender_that_ends_while_events_are_under_way_frees_the_place_of_
     async with running(harness):
         is_probed = harness.circuit.refusal() is not None
     assert (is_probed, len(harness.link.posts), harness.circuit.refusal()) == (True, 1, None)
+
+
+async def test_a_sender_that_ends_while_events_hang_frees_the_place_of_a_later_probe() -> None:
+    time = Timeline()
+    harness = Harness(time=time)
+    harness.link.acknowledges = False
+    harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
+    harness.publish(miss(1))
+    async with running(harness):
+        await time.pass_until(time() + ACK_TIMEOUT_S)
+        is_open = harness.circuit.state is CircuitState.OPEN
+        harness.clock.advance(30.0)
+        await time.pass_until(time() + ACK_TIMEOUT_S)
+        is_probed = harness.circuit.refusal() is not None
+    assert (is_open, is_probed, harness.circuit.refusal()) == (True, True, None)
 
 
 def test_a_wait_is_drawn_from_its_upper_half() -> None:
