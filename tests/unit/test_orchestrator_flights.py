@@ -39,7 +39,7 @@ from implementations.llm_orchestrator_impl import UNFINISHED
 from implementations.resilience.call import SHORTEST_ATTEMPT_S, Record, current_call
 from implementations.resilience.policies import Throttled
 from implementations.resilience.retry_budget import RetryBudget
-from implementations.resilience.throttle_gate import ThrottleGate
+from implementations.resilience.throttle_gate import APART_S, ThrottleGate
 from implementations.retry_manager_impl import RetryManagerImpl
 from protocols import CachedReply, CacheUse, ComparisonQuery, ComparisonResult, ProviderReply, ProviderRequest
 from tests.fakes import (
@@ -95,7 +95,7 @@ def test_what_another_replica_bought_during_a_long_wait_is_not_bought_again(
         waiting = asyncio.create_task(harness.compare(asked))
         await settle()
         harness.cache.put(candidate.request.fingerprint(), reply(), ttl_s=60.0)
-        harness.clock.advance(paused_s + 0.1)
+        harness.clock.advance(paused_s + APART_S)
         result = await waiting
         is_found = outcome is CacheOutcome.COALESCED
         assert (result.cache_outcome, result.cost_usd, len(result.attempts)) == (
