@@ -68,6 +68,7 @@ class ProviderMonitor:
         return status.circuit_state is not CircuitState.CLOSED or is_idle
 
     async def _probe(self, status: ProviderStatus) -> ProbeFinding:
+        last_success = status.activity.last_success  # of before: a call that succeeds meanwhile refutes a failed probe
         success, message = False, "It did not answer within ten seconds."
         try:
             async with brief_call(PROBE_TIMEOUT_S, self._clock):
@@ -77,4 +78,4 @@ class ProviderMonitor:
             pass
         except ServiceError as failure:
             message = failure.in_words
-        return ProbeFinding(at=self._now(), success=success, message=message, last_success=status.activity.last_success)
+        return ProbeFinding(at=self._now(), success=success, message=message, last_success=last_success)

@@ -119,6 +119,19 @@ async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds_whatever_the_w
     assert harness.shown(ANTHROPIC) == harness.findings[ANTHROPIC]
 
 
+async def test_a_call_that_succeeds_during_a_failed_look_up_refutes_it() -> None:
+    class Probed(FakeProvider):
+        async def probe(self) -> str:
+            harness.accounting.started(request(provider=OPENAI))
+            harness.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
+            raise ProviderAuthenticationError("401")
+
+    harness = Harness(FakeProvider(), Probed())
+    await harness.rounds(1)
+    assert not harness.findings[OPENAI].success
+    assert harness.shown(OPENAI) is None
+
+
 async def test_nobody_is_looked_up_at_the_start() -> None:
     anthropic, openai = FakeProvider(), FakeProvider()
     await Harness(anthropic, openai).rounds(0)
