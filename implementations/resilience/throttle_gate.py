@@ -67,5 +67,5 @@ class ThrottleGate:
             self._paused_until_s, self.is_overload = until_s, is_overload
 
     def lift(self) -> None:
-        """Open at once for new calls; those that already wait do so until their turn."""
-        self._paused_until_s = 0.0
+        """Open at once for new calls; those that already wait do so until their turn, and nobody behind them."""
+        self._paused_until_s = self._last_turn_s = 0.0

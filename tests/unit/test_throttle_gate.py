@@ -60,3 +60,13 @@ def test_who_waits_passes_one_after_the_other_also_when_the_pause_is_lengthened(
     gate.pause(5.0)
     with gate.waiting() as first_s, gate.waiting() as second_s:
         assert (first_s, second_s) == pytest.approx((5.0 + APART_S, 5.0 + 2 * APART_S))
+
+
+def test_nobody_waits_behind_those_of_a_pause_that_was_lifted() -> None:
+    gate = ThrottleGate(queue_limit=9, clock=Clock())
+    gate.pause(50.0)
+    with gate.waiting():
+        gate.lift()
+        gate.pause(1.0)
+        with gate.waiting() as turn_s:
+            assert turn_s == pytest.approx(1.0 + APART_S)
