@@ -63,7 +63,7 @@ class Upstream(FakeProvider):
         if self._draw.random() < 0.1:
             free = self._draw.choice(FREE)
             raise free()
-        price = 2.0 ** -len(self._bills)
+        price = 2.0 ** len(self._bills)
         self._bills[price] = asyncio.get_running_loop().time()
         verdict = Verdict(winner=Winner.ESSAY_A, justification=str(request.prompt.essays), confidence=4.0)
         bought = reply(provider=self._name, cost_usd=price, verdict=verdict)
