@@ -47,7 +47,6 @@ class Bulkhead:
         memory: MemoryLimit | None = None,
     ) -> None:
         self._slots = asyncio.Semaphore(limit)
-        self.is_full = self._slots.locked  # whether who enters now has to wait
         self._queue_limit = queue_limit
         self._queueing = queueing
         self._memory = memory or MemoryLimit(inf)
@@ -58,6 +57,11 @@ class Bulkhead:
     def inside(self) -> int:
         """Slots in use."""
         return self._inside
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a request that enters now has to wait."""
+        return self._slots.locked()
 
     @property
     def waiting(self) -> int:
@@ -72,7 +76,7 @@ class Bulkhead:
         size_bytes = int(min(size_bytes, self._memory.limit_bytes))
         self._memory.take(size_bytes)
         try:
-            if self.is_full():
+            if self.is_full:
                 with self._queueing():
                     await self._wait(within_s)
             else:

@@ -152,7 +152,7 @@ class ConcurrencyLimited:
         """
         call = current_call()
         began_s = call.deadline.clock()
-        within_s = self._longest_wait_s(call, request) if self._bulkhead.is_full() else 0.0
+        within_s = self._longest_wait_s(call, request) if self._bulkhead.is_full else 0.0
         try:
             slot = await self._bulkhead.enter(within_s=within_s)
         except ServiceOverloadedError as failure:
