@@ -28,11 +28,13 @@ FEW, MORE, THINKS_MS, RECEIVED_S = 100, 400, 10_000, 3.0
 
 async def size(stage: Stage, count: int, spans: Spans) -> dict[str, Any]:
     """That many replicas with all slots taken and as many requests waiting: throughput, connections, memory."""
-    settings = {"MAX_IN_FLIGHT_REQUESTS": str(SLOTS), "LLM_MAX_CONCURRENT_REQUESTS": str(SLOTS)}
+    settings = {"LLM_MAX_CONCURRENT_REQUESTS": str(SLOTS)}
     with fleet_of(stage, count, delay_ms=DELAY_MS, settings=settings) as fleet:
         provider = fleet.world.provider
         subject = Subject(name=f"{count} replicas", server=fleet.balancer, provider=provider, request=_new_questions())
         row = await measured(subject, Run(connections=2 * SLOTS * count), spans)
+        if set(row.statuses) != {"200"}:
+            raise SystemExit(f"{subject.name}: {row.statuses} instead of answers only.")
         return {
             "replicas": count,
             "computed_rps": count * SLOTS / (DELAY_MS / 1000),

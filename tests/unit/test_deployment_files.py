@@ -173,7 +173,7 @@ def balancer_says(line: str) -> bool:
 @pytest.mark.parametrize(
     "line",
     [
-        "balance roundrobin",
+        "balance random(2)",
         "retry-on conn-failure",
         "option abortonclose",
         "option http-server-close",
