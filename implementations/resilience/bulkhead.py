@@ -76,7 +76,7 @@ class Bulkhead:
         size_bytes = int(min(size_bytes, self._memory.limit_bytes))
         self._memory.take(size_bytes)
         try:
-            if self.is_full:
+            if self._slots.locked():
                 with self._queueing():
                     await self._wait(within_s)
             else:
