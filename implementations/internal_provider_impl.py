@@ -17,8 +17,10 @@ from protocols import FinishReason, PromptProtocol, ProviderReply, ProviderReque
 LEAST_CUT_TOKENS = 512  # half of the smallest context in use, which is what Ollama cuts a prompt to
 # In scripts that put no spaces between words, letters that are surely one token: more than any tokenizer takes for one
 # on average. Four of Chinese or Japanese; six of Thai, Lao, Tibetan, Burmese or Khmer.
+FEWEST_LETTERS = 4
 _UNSPACED = re.compile(
-    "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]{4}|[\u0e00-\u109f\u1780-\u17ff]{6}"
+    f"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]{{{FEWEST_LETTERS}}}"
+    "|[\u0e00-\u109f\u1780-\u17ff]{6}"
 )
 
 
@@ -61,4 +63,6 @@ def _was_cut(prompt: PromptProtocol, usage: Usage) -> bool:
     beyond_words = usage.prompt - sum(len(text.split()) for text in texts)
     # Letters are counted only where there may be enough of them: each has two bytes more than one of ASCII.
     most_letters = (prompt.size_bytes - sum(map(len, texts))) // 2
-    return beyond_words < most_letters // 4 and beyond_words < sum(len(_UNSPACED.findall(text)) for text in texts)
+    if beyond_words >= most_letters // FEWEST_LETTERS:
+        return False
+    return beyond_words < sum(len(_UNSPACED.findall(text)) for text in texts)
