@@ -1,8 +1,6 @@
 """Writes docs/benchmarks.md from the raw data of bench/results; no result in it is typed by hand."""
 
 from collections.abc import Iterator, Sequence
-from itertools import compress
-from operator import not_
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +13,6 @@ from tools.generated import replaced
 
 PAGE, SCALING = Path("docs/benchmarks.md"), Path("docs/scaling.md")
 TEXT = Path("bench/page.md")
-KEPT = 0.85  # of its memory: less is a peer that gave some back
 SUBJECTS = (DIRECT, BARE.name, LEAN.name, PASSED_ON.name, MISS.name, HIT.name, REDIS_HIT.name, PORTKEY, LITELLM)
 
 
@@ -28,7 +25,7 @@ def page() -> str:
         "alone": _alone(first_of_each_load(full.rows)),
         "outside": _outside(full),
         "peers": _peers(Rounds(peers.rows)),
-        "shrunk": _shrunk(Rounds(peers.rows)),
+        "by round": _by_round(Rounds(peers.rows)),
         "rounds": _rounds(peers),
         "leanest": _leanest(Rounds(peers.rows)),
         "redis": _redis(Rounds(peers.rows)),
@@ -37,7 +34,7 @@ def page() -> str:
     text = TEXT.read_text()
     for name, lines in tables.items():
         text = text.replace(f"<!-- {name} -->", "\n".join(lines))
-    return text.replace("\n\n\n", "\n\n")  # where there is nothing to tell
+    return text
 
 
 def scaling_page() -> str:
@@ -106,18 +103,21 @@ def _rounds(report: Report) -> Iterator[str]:
     )
 
 
-def _shrunk(rounds: Rounds) -> Iterator[str]:
-    """A peer that gives memory back within a run is slower from then on, in favour of what is measured beside it."""
-    memory = rounds.each(PORTKEY, MANY, lambda row: row.rss_mib)
-    ratios = rounds.ratios(MISS.name, PORTKEY, lambda row: row.achieved_rps)
-    gave_back = [mib < KEPT * max(memory) for mib in memory]
-    slower, others = list(compress(ratios, gave_back)), list(compress(ratios, map(not_, gave_back)))
-    if slower:
-        yield (
-            f"In {len(slower)} of {len(ratios)} rounds Portkey's process had given memory back and was slower, which "
-            f"comes of its rest between slices (below): judged misses were {median(slower):.2f} times as many as "
-            f"its answers in them, and {median(others):.2f} times in the others. The targets count all rounds."
-        )
+def _by_round(rounds: Rounds) -> Iterator[str]:
+    """Portkey's speed beside the memory of its process, which tells the two states that it is found in."""
+    numbers = range(1, 1 + len(rounds.each(PORTKEY, MANY, lambda row: row.rss_mib)))
+    lines = (
+        ("round", "d", numbers),
+        ("its memory, MiB", ".0f", rounds.each(PORTKEY, MANY, lambda row: row.rss_mib)),
+        ("its answers/s", ",.0f", rounds.each(PORTKEY, MANY, lambda row: row.achieved_rps)),
+        (
+            "judged misses \N{DIVISION SIGN} its answers",
+            ".2f",
+            rounds.ratios(MISS.name, PORTKEY, lambda row: row.achieved_rps),
+        ),
+    )
+    table = [f"| {name} | {' | '.join(format(figure, kind) for figure in figures)} |" for name, kind, figures in lines]
+    yield from (table[0], "|" + "---|" * (1 + len(numbers)), *table[1:])
 
 
 def _leanest(rounds: Rounds) -> Iterator[str]:
