@@ -782,7 +782,9 @@ async def test_with_the_text_spacing_of_wcag_no_card_is_too_small(stage: Scene, 
     await expect(page.get_by_role("meter", name="EXTERNAL_SERVICE_ERROR")).to_be_attached()
     await page.evaluate(SPACED)
     wide = "cards => cards.filter(card => card.scrollWidth > card.clientWidth).map(card => card.innerText)"
-    assert await page.locator(".card").evaluate_all(wide) == []
+    for font in ("", "sans-serif", "serif"):  # the page's own, and wider ones
+        await page.evaluate("font => document.body.style.fontFamily = font", font)
+        assert await page.locator(".card").evaluate_all(wide) == [], font
 
 
 SPACED = """
@@ -843,7 +845,7 @@ def swollen(told: Any) -> Any:
     return 12_345_678 if type(told) is int else told
 
 
-@pytest.mark.parametrize("width", [320, 390, 761, 961, 1280])
+@pytest.mark.parametrize("width", [320, 390, 761, 865, 961, 1025, 1280])
 @quietly
 async def test_however_long_names_and_counts_are_nothing_is_wider_than_the_window(
     stage: Scene, seen: Seen, width: int
@@ -863,7 +865,9 @@ async def test_however_long_names_and_counts_are_nothing_is_wider_than_the_windo
     await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") == width
     wide = "cards => cards.filter(card => card.scrollWidth > card.clientWidth).map(card => card.innerText)"
-    assert await page.locator(".card").evaluate_all(wide) == []
+    for font in ("", "sans-serif", "serif"):  # the page's own, and wider ones
+        await page.evaluate("font => document.body.style.fontFamily = font", font)
+        assert await page.locator(".card").evaluate_all(wide) == [], font
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
