@@ -64,9 +64,12 @@ def _targets(full: Report, peers: Report, footprint: Report) -> Iterator[str]:
 
 
 def _machine(*reports: Report) -> Iterator[str]:
-    machine = reports[0].machine
+    facts = [report.machine for report in reports] + [reports[1].more["versions"]]
+    names = dict.fromkeys(name for each in facts for name in each)
     yield "| | |\n|---|---|"
-    yield from (f"| {name} | {value} |" for name, value in {**machine, **reports[1].more["versions"]}.items())
+    for name in names:
+        values = dict.fromkeys(str(each[name]) for each in facts if name in each)  # of several machines, perhaps
+        yield f"| {name} | {', '.join(values)} |"
     for report in reports:
         yield f"| `{report.command}` | {report.date}, commit {report.commit} |"
 
