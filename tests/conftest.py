@@ -3,11 +3,14 @@
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
+from quart import Quart
+from quart.testing import TestApp
 
 from config import PREFIX, known_variables
 
@@ -16,6 +19,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, suppres
 settings.load_profile("repeatable")
 
 KNOWN = known_variables()
+HANG_S = 30  # instead of Quart's six, in which a busy machine may not start a service
 
 
 def pytest_configure() -> None:
@@ -31,6 +35,13 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith((PREFIX, "OTEL_")) or name in KNOWN or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def patient_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a service in this process takes to start or to stop fails no test."""
+    patient = partial(TestApp, startup_timeout=HANG_S, shutdown_timeout=HANG_S)
+    monkeypatch.setattr(Quart, "test_app_class", staticmethod(patient))
 
 
 @pytest.fixture
