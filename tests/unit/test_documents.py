@@ -27,7 +27,8 @@ FOLDERS = ("api", "implementations", "tests", "tools", "bench", "deploy", "docs"
 JUDGE = re.compile(r"^\| `(\w+)` \|.*\| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
 # Variables of a caller, of OpenSSL and of another server, values of a setting, files that a reader is to write.
 NOT_OURS = {
-    *("LLM_PROVIDER_KEY", "OLLAMA_CONTEXT_LENGTH", "SASL_PLAINTEXT", "SASL_SSL", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("LLM_PROVIDER_KEY", "OLLAMA_CONTEXT_LENGTH", "OLLAMA_KEEP_ALIVE"),
+    *("SASL_PLAINTEXT", "SASL_SSL", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR_WRITE", "judge.py", "implementations/acme_provider_impl.py"),
 }
 
