@@ -945,7 +945,8 @@ def _unknown() -> dict[str, Wrong]:
 
 def no_such_setting(name: str, known: Collection[str]) -> str:
     """The complaint about a name that is not among these."""
-    near = difflib.get_close_matches(name, known, n=1)
+    spelt = {other.upper(): other for other in known}
+    near = [spelt[other] for other in difflib.get_close_matches(name.upper(), spelt, n=1)]
     return NO_SUCH_SETTING + (f" (did you mean {near[0]}?)" if near else "")
 
 

@@ -175,7 +175,10 @@ def test_who_has_a_key_or_a_url_is_configured(monkeypatch: pytest.MonkeyPatch) -
     assert Settings.from_environment().configured_providers() == expected
 
 
-@pytest.mark.parametrize(("misspelt", "meant"), [("PROT", "PORT"), ("ANTROPIC_API_KEY", "ANTHROPIC_API_KEY")])
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [("PROT", "PORT"), ("ANTROPIC_API_KEY", "ANTHROPIC_API_KEY"), ("drain_grace_s", "DRAIN_GRACE_S")],
+)
 def test_a_misspelt_variable_is_refused_with_a_guess(misspelt: str, meant: str, refused: Refused) -> None:
     assert re.match(rf"{PREFIX}{misspelt}: .*did you mean {PREFIX}{meant}\?", refused(**{misspelt: CANARY}))
 
