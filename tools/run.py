@@ -21,7 +21,12 @@ def main() -> None:
 
 
 def run_environment() -> dict[str, str]:
-    """The environment for a service started here; blank variables override nothing, as they count as absent.
+    """The environment for a service started here. Ends the process if .env cannot be read."""
+    return dict(os.environ) | {name: value for layer in layers().values() for name, value in layer.items()}
+
+
+def layers() -> Mapping[str, Mapping[str, str]]:
+    """Who sets which variables, each overriding those before; blank ones override nothing, as they count as absent.
 
     Ends the process if .env cannot be read.
     """
@@ -29,7 +34,7 @@ def run_environment() -> dict[str, str]:
         written = dotenv_values(ENV_FILE)
     except (OSError, UnicodeError):
         sys.exit(f"{ENV_FILE} cannot be read as UTF-8 text.")
-    return {**os.environ, **DEFAULTS, **_said(written), **_said(os.environ)}
+    return {"make run": DEFAULTS, str(ENV_FILE): _said(written), "the environment": _said(os.environ)}
 
 
 def _said(layer: Mapping[str, str | None]) -> dict[str, str]:

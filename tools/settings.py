@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from api_models import ProviderName
 from config import MASK, ConfigurationError, Setting, Settings, settings_table, variable_in_force
 from tools.generated import renew, replaced
-from tools.run import run_environment
+from tools.run import layers, run_environment
 
 PAGE = Path("docs/settings.md")
 ENV_EXAMPLE = Path(".env.example")
@@ -33,20 +33,24 @@ def main() -> int:
     wishes = parser.parse_args()
     if wishes.write or wishes.check:
         return renew({PAGE: page_with_tables(PAGE.read_text()), ENV_EXAMPLE: env_example()}, write=wishes.write)
+    set_by = {name: who for who, layer in layers().items() for name in layer}
     os.environ.update(run_environment())
     try:
-        print("\n".join(effective(Settings.from_environment())))
+        print("\n".join(effective(Settings.from_environment(), set_by)))
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def effective(settings: Settings) -> Iterator[str]:
-    """One line per setting: variable, value, origin, meaning; secrets are masked."""
+def effective(settings: Settings, set_by: Mapping[str, str]) -> Iterator[str]:
+    """One line per setting: variable, value, origin, meaning; secrets are masked. set_by: who set each variable."""
     for setting in settings_table():
-        origin = variable_in_force(setting) or "default"
-        yield f"{setting.variable:<58} {shown(setting.value_in(settings)):<28} {origin:<44} {setting.info.description}"
+        variable = variable_in_force(setting)
+        origin = "default" if variable is None else set_by[variable]
+        if variable not in {None, setting.variable}:
+            origin += f", {variable}"
+        yield f"{setting.variable:<60} {shown(setting.value_in(settings)):<28} {origin:<44} {setting.info.description}"
 
 
 def shown(value: object) -> str:

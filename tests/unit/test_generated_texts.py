@@ -45,12 +45,14 @@ def test_the_example_environment_holds_every_setting() -> None:
 def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     monkeypatch.setenv("LLM_PROVIDER_SERVICE_PORT", "9090")
-    lines = list(tool.effective(Settings.from_environment()))
+    set_by = {"GEMINI_API_KEY": ".env", "LLM_PROVIDER_SERVICE_PORT": "the environment"}
+    lines = list(tool.effective(Settings.from_environment(), set_by))
     (google,) = [line for line in lines if "GOOGLE_API_KEY" in line]
     (port,) = [line for line in lines if line.startswith("LLM_PROVIDER_SERVICE_PORT ")]
     assert MASK in google
-    assert "GEMINI_API_KEY" in google
-    assert "9090" in port
+    assert " .env, GEMINI_API_KEY " in google
+    assert " 9090 " in port
+    assert " the environment " in port
     assert KEY not in "\n".join(lines)
 
 

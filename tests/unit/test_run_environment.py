@@ -56,16 +56,17 @@ def test_a_file_that_is_no_text_is_refused_in_one_line(env_file: Path) -> None:
 
 
 def test_the_settings_are_shown_as_a_run_would_find_them(env_file: Path) -> None:
-    env_file.write_text(f"{PORT}=9001\n")
+    env_file.write_text(f"{PORT}=9001\n{SEED}=7\n")
     shown = subprocess.run(
         [sys.executable, "-m", "tools.settings"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), PORT: ""},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), PORT: "", SEED: "8"},
         capture_output=True,
         text=True,
         check=True,
     )
-    values = {line.split()[0]: line.split()[1] for line in shown.stdout.splitlines()}
-    assert (values[PORT], values[MOCK]) == ("9001", "true")
+    lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    for expected in (f"{PORT} 9001 .env ", f"{MOCK} true make run ", f"{SEED} 8 the environment "):
+        assert [line for line in lines if line.startswith(expected)]
 
 
 def test_a_venv_that_was_left_without_pip_is_not_taken_for_a_good_one(tmp_path: Path) -> None:
