@@ -5,7 +5,7 @@ from functools import partial
 from uuid import UUID, uuid4
 
 from api_models import ProviderName, ProviderTestResponse
-from exceptions import ServiceError, TestedTooOftenError
+from exceptions import ProviderTimeoutError, ServiceError, TestedTooOftenError
 from implementations.events.receipts import Receipts
 from implementations.resilience.call import brief_call, current_call
 from implementations.resilience.single_flight import SingleFlight
@@ -78,7 +78,7 @@ class ProviderTesterImpl:
             async with brief_call(TEST_TIMEOUT_S, self._clock):
                 query = replace(TINY_QUERY, caller=caller, correlation_id=correlation_id)
                 reply = await self._paid_verdict(name, judge, query, settings)
-        except TimeoutError:
+        except (TimeoutError, ProviderTimeoutError):  # also of an attempt: it had no more time than the test
             return self._report(name, began_s, "The provider did not answer within ten seconds.")
         except ServiceError as failure:
             return self._report(name, began_s, failure.in_words)

@@ -9,7 +9,7 @@ import pytest
 
 import exceptions  # as a module: pytest would collect a class called Tested...
 from api_models import ANONYMOUS, CostTracked, ProviderName, ProviderTestResponse, Winner
-from exceptions import ProviderUnavailableError
+from exceptions import ProviderTimeoutError, ProviderUnavailableError
 from implementations import provider_tester_impl
 from implementations.provider_tester_impl import ProviderTesterImpl
 from implementations.request_builder_impl import RequestBuilderImpl
@@ -191,6 +191,13 @@ async def test_a_verdict_that_fails_is_reported_with_its_sentence() -> None:
 
 async def test_a_look_up_that_runs_out_of_time_by_itself_is_told_as_such() -> None:
     report = await Harness({ANTHROPIC: FakeProvider(probe=TimeoutError())}).test()
+
+    assert (report.success, report.message) == (False, TOO_LATE)
+
+
+async def test_a_deep_test_blames_its_own_time_and_not_the_attempt_timeout_of_comparisons() -> None:
+    failure = ProviderTimeoutError("no answer within the attempt timeout", provider=ANTHROPIC)
+    report = await Harness({ANTHROPIC: FakeProvider(failure)}).test(deep=True)
 
     assert (report.success, report.message) == (False, TOO_LATE)
 
