@@ -1,8 +1,9 @@
 """Warms the cache: sends a file of comparison requests, one JSON object per line, to the running service.
 
-It can be interrupted at any time and resumes where it stopped; failed requests are written to a file that can be used
-as input again. It prints a cost forecast and asks for confirmation unless --yes is given. Where callers need a key, it
-sends the one in LLM_PROVIDER_KEY.
+It can be interrupted at any time and resumes where it stopped: what is done is in PAIRS.done, and is sent again only
+when you delete that. Failed requests are written to PAIRS.failed, which can be used as input again. It prints a cost
+forecast and asks for confirmation unless --yes is given. Where callers need a key, it sends the one in
+LLM_PROVIDER_KEY.
 """
 
 import argparse
@@ -88,6 +89,9 @@ async def _run(wishes: argparse.Namespace, console: Console) -> int:
     shown = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(wishes.url, headers=shown, timeout=timeout) as session:
         forecast = await _forecast(session, journal)
+        if journal.done_path.exists():
+            told = f"What an earlier run has done is left out. To send it again, delete {journal.done_path}"
+            console.print(told, soft_wrap=True)
         console.print(_forecast_line(forecast))
         if forecast.requests == 0:
             return 0

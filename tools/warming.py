@@ -74,9 +74,9 @@ class Journal:
 
     def __init__(self, pairs: Path) -> None:
         self._pairs = pairs
-        self._done_path = pairs.with_name(pairs.name + ".done")
+        self.done_path = pairs.with_name(pairs.name + ".done")
         self.failed_path = pairs.with_name(pairs.name + ".failed")
-        self._done = set(self._done_path.read_text().split()) if self._done_path.exists() else set[str]()
+        self._done = set(self.done_path.read_text().split()) if self.done_path.exists() else set[str]()
 
     def begin(self) -> None:
         """Start a run: drop the failures of the last one, which this run sends again."""
@@ -95,7 +95,7 @@ class Journal:
             self._append(self.failed_path, line)
             return
         self._done.add(_digest(line))
-        self._append(self._done_path, _digest(line))
+        self._append(self.done_path, _digest(line))
 
     def _append(self, path: Path, line: str) -> None:
         with open(path, "a", encoding="utf-8", opener=self._as_private) as file:

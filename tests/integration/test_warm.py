@@ -48,6 +48,8 @@ def test_a_file_of_pairs_is_judged_once_and_what_is_wrong_in_it_can_be_fed_again
     assert first.returncode == again.returncode == 1
     assert "VALIDATION_ERROR" in first.stdout
     assert "2 requests" in again.stdout
+    left_out = f"To send it again, delete {pairs}.done\n"
+    assert (left_out in first.stdout, left_out in again.stdout) == (False, True)
     assert (tmp_path / "pairs.jsonl.failed").read_text().splitlines() == ['{"user_prompt": "no essays"}', "garbage"]
 
 
