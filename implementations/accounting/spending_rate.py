@@ -7,12 +7,13 @@ from typing import NamedTuple
 from api_models import UsageScope
 from protocols import MICRO
 
-# The newest hour weighs a fifth, so the norm adapts slowly and a single outlier does not shift it much.
+# The newest hour weighs a fifth, so the norm adapts slowly and a single outlier does not shift it much. One that spent
+# less than the norm weighs less, in proportion: else the nights would make every morning a spike.
 NEWEST_WEIGHT = 0.2
 SPIKE_FACTOR = 3
 # No alert below this: a service that spends a cent an hour may spend ten.
 FLOOR_MICRO = MICRO
-# Whole hours needed before there is a norm.
+# Whole hours with spending needed before there is a norm.
 LEARNT_HOURS = 3
 
 
@@ -40,7 +41,7 @@ class SpendingRate:
         self._hour = _hour(now())
         self._of_hour = 0
         self._norm = 0.0
-        self._learnt = -1  # whole hours; the hour of the start is not whole, so the first one replaces its rate
+        self._learnt = -1  # the hour of the start is not whole, so the first one with spending replaces its rate
         self._last: Seen | None = None
 
     def observe(self, month: str, spent: int, *, covers: UsageScope) -> Spike | None:
@@ -62,9 +63,10 @@ class SpendingRate:
 
     def _turn(self) -> None:
         """Start a new hour; a gap of several hours counts as one."""
-        weight = NEWEST_WEIGHT if self._learnt > 0 else 1.0
-        self._norm += weight * (self._of_hour - self._norm)
-        self._learnt += 1
+        if self._of_hour or self._learnt < 0:
+            weight = NEWEST_WEIGHT * min(1.0, self._of_hour / self._norm) if self._learnt > 0 else 1.0
+            self._norm += weight * (self._of_hour - self._norm)
+            self._learnt += 1
         self._hour, self._of_hour = _hour(self._now()), 0
 
 

@@ -15,6 +15,7 @@ from tests.fakes import NOON, Calendar, alerts, begun, budget, cost_rules, new_m
 
 DAILY, MONTHLY, SPIKE = CostAlertType.DAILY_LIMIT, CostAlertType.MONTHLY_LIMIT, CostAlertType.RATE_SPIKE
 DAY, MONTH = "2026-11-23", "2026-11"
+SATURDAY = 5
 
 pytestmark = pytest.mark.usefixtures("redis_timeout_s")
 
@@ -222,6 +223,31 @@ def test_the_hour_of_the_start_is_not_a_usual_one() -> None:
     assert rate.observe(MONTH, 60 * MICRO + 1, covers=UsageScope.FLEET) is not None
 
 
+def test_after_quiet_nights_and_week_ends_a_usual_hour_is_still_usual() -> None:
+    calendar = Calendar()
+    rate = SpendingRate(now=calendar)
+    spent = 0
+    for _ in range(14 * 24):
+        at = calendar()
+        is_busy = at.weekday() < SATURDAY and 8 <= at.hour < 15
+        spent += 10 * MICRO if is_busy else MICRO // 50 * (at.hour % 2)  # now and then somebody tries a pair
+        assert rate.observe(MONTH, spent, covers=UsageScope.FLEET) is None
+        calendar.move(hours=1)
+    assert rate.observe(MONTH, spent + 30 * MICRO, covers=UsageScope.FLEET) is not None
+
+
+def test_a_norm_falls_with_the_spending() -> None:
+    calendar = Calendar()
+    rate = SpendingRate(now=calendar)
+    spent = 0
+    for hours, usd in ((10, 100), (240, 5)):
+        for _ in range(hours):
+            spent += usd * MICRO
+            rate.observe(MONTH, spent, covers=UsageScope.FLEET)
+            calendar.move(hours=1)
+    assert rate.observe(MONTH, spent + 16 * MICRO, covers=UsageScope.FLEET) is not None
+
+
 async def test_after_a_reset_what_is_still_passed_is_told_again_by_one_of_the_fleet() -> None:
     rules = cost_rules(alert_threshold_usd=2.0)
     one = Replica(rules)
@@ -277,19 +303,18 @@ async def test_a_reset_tells_nothing_that_is_not_passed_any_more() -> None:
 def test_small_change_is_no_spike() -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
-    spent = 0
-    for _ in range(5):
+    for spent in range(5):
         rate.observe(MONTH, spent, covers=UsageScope.FLEET)
         calendar.move(hours=1)
-    assert rate.observe(MONTH, FLOOR_MICRO, covers=UsageScope.FLEET) is None
-    assert rate.observe(MONTH, FLOOR_MICRO + 1, covers=UsageScope.FLEET) is not None
+    assert rate.observe(MONTH, 4 + FLOOR_MICRO, covers=UsageScope.FLEET) is None
+    assert rate.observe(MONTH, 4 + FLOOR_MICRO + 1, covers=UsageScope.FLEET) is not None
 
 
 def test_what_others_spent_before_we_heard_of_them_is_no_spike_and_neither_is_a_redis_that_forgot() -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
-    for _ in range(5):
-        rate.observe(MONTH, 0, covers=UsageScope.REPLICA)
+    for spent in range(5):
+        rate.observe(MONTH, spent, covers=UsageScope.REPLICA)
         calendar.move(hours=1)
     for spent in (900 * FLOOR_MICRO, 0, 900 * FLOOR_MICRO):
         assert rate.observe(MONTH, spent, covers=UsageScope.FLEET) is None
@@ -299,20 +324,24 @@ def test_what_others_spent_before_we_heard_of_them_is_no_spike_and_neither_is_a_
 def test_what_a_new_month_begins_with_is_spent_anew() -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
-    for _ in range(5):
-        rate.observe(MONTH, 900 * FLOOR_MICRO, covers=UsageScope.FLEET)
+    for spent in range(5):
+        rate.observe(MONTH, 900 * FLOOR_MICRO + spent, covers=UsageScope.FLEET)
         calendar.move(hours=1)
     assert rate.observe("2026-12", FLOOR_MICRO, covers=UsageScope.FLEET) is None
     assert rate.observe("2026-12", FLOOR_MICRO + 1, covers=UsageScope.FLEET) is not None
 
 
-@pytest.mark.parametrize("hours", [0, 3, 4])
-def test_a_new_service_knows_its_usual_hour_after_three_whole_ones(hours: int) -> None:
+@pytest.mark.parametrize(
+    ("micro_an_hour", "is_known"), [([], False), ([0, 1, 1], False), ([0, 1, 1, 1], True), ([0] * 5, False)]
+)
+def test_a_new_service_knows_its_usual_hour_after_three_whole_ones(micro_an_hour: list[int], *, is_known: bool) -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
-    for _ in range(hours):
-        rate.observe(MONTH, 0, covers=UsageScope.FLEET)
+    spent = 0
+    rate.observe(MONTH, spent, covers=UsageScope.FLEET)
+    for micro in micro_an_hour:
+        spent += micro
+        rate.observe(MONTH, spent, covers=UsageScope.FLEET)
         calendar.move(hours=1)
-    rate.observe(MONTH, 0, covers=UsageScope.FLEET)
     spike = rate.observe(MONTH, 900 * FLOOR_MICRO, covers=UsageScope.FLEET)
-    assert (spike is not None) == (hours == 4)
+    assert (spike is not None) == is_known
