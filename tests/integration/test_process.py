@@ -536,6 +536,15 @@ def test_an_idle_connection_is_kept_longer_than_by_the_server_s_default(tmp_path
             assert received(plain).status == 200
 
 
+def test_no_answer_names_the_software_of_the_server(tmp_path: Path) -> None:
+    with service(tmp_path, mocked()) as running, running.connected() as plain:
+        answers = [running.ask("/livez"), running.ask("/nowhere")]
+        plain.sendall(b"no http\r\n\r\n")
+        answers.append(received(plain))
+    assert [answer.status for answer in answers] == [200, 404, 400]
+    assert [answer.headers for answer in answers if "server" in answer.headers] == []
+
+
 @pytest.mark.parametrize(("path", "status"), [(COMPARISON, 405), ("/nowhere", 404)])
 def test_a_websocket_handshake_gets_an_http_error(tmp_path: Path, path: str, status: int) -> None:
     handshake = (

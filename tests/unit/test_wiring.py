@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 import di
 import protocols
+import startup_setup
 from api_models import CircuitState, DegradedMode, ProviderName
 from config import PREFIX, Group, Setting, Settings, settings_table
 from di import create_container
@@ -240,6 +241,21 @@ async def test_a_start_that_ends_halfway_closes_what_it_has_opened(
     with pytest.raises(end):
         await create_app(Settings()).startup()
     assert done == ["started", "stopped"]
+
+
+async def test_what_does_not_close_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hanging(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(startup_setup, "CLOSE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(Supervisor, "start", lambda _: None)
+    monkeypatch.setattr(Supervisor, "stop", hanging)
+    app = create_app(Settings())
+    await app.startup()
+    with capture_logs() as lines:
+        async with asyncio.timeout(10):
+            await app.shutdown()
+    assert [line["event"] for line in lines][-2:] == ["close_timed_out", "service_stopped"]
 
 
 async def digest(**settings: str) -> str:
