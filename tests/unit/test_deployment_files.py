@@ -160,6 +160,15 @@ def test_the_proxy_s_own_errors_are_bodies_that_callers_can_read() -> None:
     assert balancer_says("http-request capture unique-id len 36")  # so that the log shows it
 
 
+def test_the_proxy_s_log_holds_nothing_that_a_caller_writes() -> None:
+    assert not balancer_says("option httplog")
+    (line,) = re.findall(r'log-format "(.+)"\n', HAPROXY)
+    parts = set(re.findall(r"%(?:{.*?})?(\w+)", line))
+    assert {"ST", "hr", "HM"} < parts
+    assert not parts & {"r", "HU", "HP", "HPO", "HQ"}
+    assert re.findall(r"capture (.+)", HAPROXY) == ["unique-id len 36"]  # no other header, no cookie
+
+
 def test_compose_publishes_the_service_and_probes_its_health() -> None:
     assert SERVICE["ports"] == ["127.0.0.1:8090:8080"]
     assert any("/healthz" in part for part in SERVICE["healthcheck"]["test"])
