@@ -856,7 +856,7 @@ class CacheClearedResponse(_Body):
     cleared: bool
     """Always true."""
     everywhere: bool
-    """Whether all replicas are cleared; false while Redis is away: they follow later. Without Redis: REPLICAS is 1."""
+    """Whether Redis has been told, and with it all replicas; if not, repeat it. Without Redis: REPLICAS is 1."""
     generation: int
     """The number in every answer's key in Redis from now on."""
 
