@@ -398,7 +398,7 @@ class LLMConfigOverrides(_Body):
     """The model id. Without provider_override, exactly one enabled provider must list it."""
     # The absolute value, because -0.0 asks what 0.0 asks.
     temperature_override: Annotated[float, Strict(), Field(ge=0, le=2), AfterValidator(abs)] | None = None
-    """Omitted, and named in dropped_parameters, for a model that accepts none."""
+    """Omitted, and named in dropped_parameters, for a model that does not accept it."""
     system_prompt_override: Text | None = None
     """Replaces the judge's instructions; the rules on essays and output are always appended."""
     max_tokens_override: Annotated[StrictInt, Field(gt=0, le=LARGEST_INT64)] | None = None

@@ -392,14 +392,15 @@ class ModelTraits:
     """What is known about one model; the defaults are the conservative ones for an unknown model.
 
     context_tokens, max_output_tokens: its limits, in tokens. efforts: the model's own word for each effort; an empty
-    word means that this is its default and nothing is sent. min_cacheable_tokens: the shortest prefix that its
-    provider caches.
+    word means that this is its default and nothing is sent. max_temperature: the highest that it accepts, where it
+    accepts any. min_cacheable_tokens: the shortest prefix that its provider caches.
     """
 
     tier: ModelTier | None = None
     context_tokens: TokenLimit | None = None
     max_output_tokens: TokenLimit | None = None
     temperature: TemperatureUse = TemperatureUse.NEVER
+    max_temperature: float = 2.0
     efforts: Mapping[ReasoningEffort, str] = field(default_factory=dict)
     min_cacheable_tokens: TokenLimit | None = None
     deprecated_on: date | None = None

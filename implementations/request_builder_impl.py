@@ -49,8 +49,8 @@ class RequestBuilderImpl:
         wished_tokens = query.max_tokens or settings.default_max_tokens
         most_tokens = traits.max_output_tokens or LARGEST_CAP
         reasoning = traits.efforts.get(query.reasoning_effort) if query.reasoning_effort else None
-        takes_temperature = _takes_temperature(traits, reasoning)
         wished_temperature = settings.default_temperature if query.temperature is None else query.temperature
+        takes_temperature = _takes_temperature(traits, reasoning, wished_temperature)
         request = ProviderRequest(
             provider=choice.provider,
             base_url=self._base_urls.get(choice.provider),
@@ -90,7 +90,9 @@ def _mock_request(query: ComparisonQuery, prompt: PromptProtocol, settings: Curr
     )
 
 
-def _takes_temperature(traits: ModelTraits, reasoning: str | None) -> bool:
+def _takes_temperature(traits: ModelTraits, reasoning: str | None, wished: float | None) -> bool:
+    if wished is not None and wished > traits.max_temperature:
+        return False
     if traits.temperature is TemperatureUse.WITHOUT_REASONING:
         return reasoning == NO_REASONING
     return traits.temperature is TemperatureUse.ALWAYS

@@ -165,6 +165,14 @@ def test_only_these_models_take_a_temperature(provider: ProviderName) -> None:
         assert traits.temperature is SETTABLE.get(model, TemperatureUse.NEVER)
 
 
+def test_anthropic_takes_no_temperature_above_one() -> None:
+    highest = {model: traits.max_temperature for name in VENDORS for model, traits in CATALOGUE.models(name).items()}
+    assert {model: limit for model, limit in highest.items() if limit != 2.0} == {
+        "claude-haiku-4-5": 1.0,
+        "claude-sonnet-4-5": 1.0,
+    }
+
+
 def test_the_shortest_prefix_that_anthropic_keeps_is_known_of_each_model_that_documents_it() -> None:
     assert {model: traits.min_cacheable_tokens for model, traits in CATALOGUE.models(ANTHROPIC).items()} == {
         **dict.fromkeys((HAIKU, SONNET, "claude-opus-5-5", "claude-opus-5"), 512),
@@ -330,6 +338,24 @@ def test_a_temperature_goes_only_to_who_takes_it_and_is_named_when_it_does_not(
     by_default, dropped = built(provider, model, reasoning_effort=effort, settings={"default_temperature": 0.2})
     assert by_default.temperature == sent
     assert "temperature_override" not in dropped
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "wished", "sent"),
+    [
+        (ANTHROPIC, "claude-haiku-4-5", 1.0, 1.0),
+        (ANTHROPIC, "claude-haiku-4-5", 1.01, None),
+        (OPENAI, "gpt-4.1", 2.0, 2.0),
+        (INTERNAL, "llama", 2.0, 2.0),
+    ],
+)
+def test_a_temperature_that_the_model_would_refuse_as_too_high_is_left_out_and_named(
+    provider: ProviderName, model: str, wished: float, sent: float | None
+) -> None:
+    asked, dropped = built(provider, model, temperature=wished)
+    assert asked.temperature == sent
+    assert dropped == (("temperature_override",) if sent is None else ())
+    assert built(provider, model, settings={"default_temperature": wished})[0].temperature == sent
 
 
 @pytest.mark.parametrize(
