@@ -98,6 +98,10 @@ def reported_usage(answer: JsonObject) -> Usage:
 
 
 def listed_models(answer: JsonObject) -> str:
-    """A model list as a message for operators. Raises InvalidReplyError if the answer is not one."""
-    expect(answer, "data", list)
-    return f"It answers and lists {len(answer['data'])} models."
+    """A model list as a message for operators. Raises UnreadableReplyError if the answer is not one.
+
+    Ollama without a model says that its list is null.
+    """
+    if at(answer, "object") != "list" or at(answer, "data") is not None:
+        expect(answer, "data", list)
+    return f"It answers and lists {len(answer.get('data') or ())} models."

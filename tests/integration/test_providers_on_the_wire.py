@@ -386,6 +386,23 @@ async def test_a_look_up_tells_how_the_provider_is(dialect: Dialect, name: str) 
     assert message in told.json()["message"]
 
 
+@pytest.mark.parametrize(
+    ("listed", "success", "message"),
+    [
+        ({"object": "list", "data": None}, True, "It answers and lists 0 models."),
+        ({"object": "list", "data": [{"id": str(number)} for number in range(1200)]}, True, "lists 1200 models."),
+        ({"object": "list", "data": "m"}, False, "cannot be read."),
+        ({"data": None}, False, "cannot be read."),
+    ],
+    ids=["Ollama without a model", "many", "no list", "something else"],
+)
+async def test_a_look_up_counts_the_models_of_a_server(listed: JsonObject, message: str, *, success: bool) -> None:
+    async with serving(INTERNAL, answer(listed)) as (asking, _):
+        told = (await asking.tries(INTERNAL.name)).json()
+    assert told["success"] is success
+    assert message in told["message"]
+
+
 @every_provider
 async def test_a_look_up_says_that_nobody_is_at_the_address(dialect: Dialect) -> None:
     async with running(**dialect.variables(NOBODY)) as asking:
