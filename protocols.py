@@ -574,13 +574,17 @@ ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
 
 @value_object
 class ProviderStatus:
-    """Whether a provider can be asked now; reason says why not. held_because: why its circuit is held, if it is."""
+    """Whether a provider can be asked now; reason says why not. held_because: why its circuit is held, if it is.
+
+    model_ends_on: when the vendor retires the default model, if it is known to.
+    """
 
     name: ProviderName
     enabled: bool
     configured: bool
     circuit_state: CircuitState
     default_model: str
+    model_ends_on: date | None
     reason: str | None
     activity: ProviderActivity
     last_probe: ProbeFinding | None

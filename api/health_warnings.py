@@ -11,6 +11,7 @@ ONLY_NAMED = "no default provider is available: requests that name no provider f
 DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"
+MODEL_ENDS = "the vendor retires its default model"
 TRIED_NEXT = "the next call tries it again"
 KAFKA_AWAY = "Kafka does not answer, but no event waits for it"
 MODES = {
@@ -38,14 +39,7 @@ def provider_warnings(
     if draining:
         yield DRAINING
     for status in usable:
-        if status.circuit_state is CircuitState.OPEN:
-            yield _mode(DegradedMode.PROVIDER_OPEN, f"{status.name}: {status.reason or TRIED_NEXT}")
-        elif status.reason is not None:
-            yield f"{status.name}: {status.reason}"
-        elif status.held_because is not None:
-            yield f"{status.name}: {HELD_CLOSED}: {status.held_because}"
-        if status.last_probe is not None and not status.last_probe.success:
-            yield f"{status.name}: {LOOK_UP_FAILED}: {status.last_probe.message}"
+        yield from _warnings_about(status)
 
 
 def task_warnings(down: Collection[str]) -> Iterator[str]:
@@ -68,6 +62,20 @@ def mode_warnings(cache: CacheHealth, events: EventHealth, *, budget_is_local: b
         yield _mode(DegradedMode.EVENTS_SPOOL_FAULT, events.spool_fault)
     if budget_is_local:
         yield _mode(DegradedMode.BUDGET_LOCAL)
+
+
+def _warnings_about(status: ProviderStatus) -> Iterator[str]:
+    """Of a usable provider."""
+    if status.circuit_state is CircuitState.OPEN:
+        yield _mode(DegradedMode.PROVIDER_OPEN, f"{status.name}: {status.reason or TRIED_NEXT}")
+    elif status.reason is not None:
+        yield f"{status.name}: {status.reason}"
+    elif status.held_because is not None:
+        yield f"{status.name}: {HELD_CLOSED}: {status.held_because}"
+    if status.last_probe is not None and not status.last_probe.success:
+        yield f"{status.name}: {LOOK_UP_FAILED}: {status.last_probe.message}"
+    if status.model_ends_on is not None:
+        yield f"{status.name}: {MODEL_ENDS}: {status.default_model} on {status.model_ends_on}"
 
 
 def _mode(mode: DegradedMode, cause: str | None = None) -> str:

@@ -83,12 +83,14 @@ class ProviderSelectorImpl:
         mocked = name is ProviderName.MOCK and settings.mock is not None
         hold = self._guards[name].circuit.hold
         activity = self._accounting.activity(name)
+        default_model = settings.default_models.get(name, MOCK_MODEL)
         return ProviderStatus(
             name=name,
             enabled=mocked or name in settings.enabled_providers,
             configured=mocked or name in self._configured,
             circuit_state=self._guards[name].circuit.state,
-            default_model=settings.default_models.get(name, MOCK_MODEL),
+            default_model=default_model,
+            model_ends_on=self._catalogue.traits(name, default_model).deprecated_on,
             reason=self._obstacle(name, settings) or self._pause(name),
             activity=activity,
             last_probe=self._finding(name, activity),

@@ -47,6 +47,13 @@ def test_a_circuit_whose_time_is_over_says_that_it_will_be_tried() -> None:
     assert warning == "provider_open: a provider is not asked at the moment (anthropic: the next call tries it again)"
 
 
+async def test_a_default_model_that_its_vendor_retires_is_told_with_the_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}OPENAI_DEFAULT_MODEL", "gpt-5-mini")
+    status, body = await health(monkeypatch)
+    assert (status, body["status"]) == (200, "healthy")
+    assert body["warnings"][1:] == ["openai: the vendor retires its default model: gpt-5-mini on 2026-12-11"]
+
+
 @pytest.mark.parametrize(
     ("kafka", "buffering", "warnings"),
     [
