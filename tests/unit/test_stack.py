@@ -271,10 +271,7 @@ async def test_an_outage_of_a_minute_costs_few_calls_and_ends_soon_after_it_is_o
 
 
 async def test_a_half_open_circuit_lets_one_call_through_and_refuses_the_others_at_once() -> None:
-    stack = Stack(failing(ProviderUnavailableError))
-    while stack.guards.circuit.state is CircuitState.CLOSED:
-        await stack.outcome(within_s=5.0)
-    await stack.time.pass_until(stack.time() + 30)
+    stack = await half_open()
     held, before = Held(reply()), stack.upstream.calls
     stack.upstream.behave = held
     asked = [asyncio.create_task(stack.ask()) for _ in range(20)]
@@ -286,6 +283,60 @@ async def test_a_half_open_circuit_lets_one_call_through_and_refuses_the_others_
     refusals = [outcome for outcome in outcomes if isinstance(outcome, CircuitOpenError)]
     assert (outcomes.count(None), len(refusals)) == (1, 19)
     assert {refusal.retry_after_s for refusal in refusals} == {PROBED_S}, "not until a lost probe would be given up"
+
+
+async def half_open() -> Stack:
+    stack = Stack(failing(ProviderUnavailableError))
+    while stack.guards.circuit.state is CircuitState.CLOSED:
+        await stack.outcome(within_s=5.0)
+    await stack.time.pass_until(stack.time() + 30)
+    return stack
+
+
+@pytest.mark.parametrize("kind", [RateLimitedError, ContentRefusedError, RequestRejectedError, AttemptCutShortError])
+async def test_a_probe_that_says_nothing_of_the_provider_gives_its_place_to_the_next_call(
+    kind: type[ProviderError],
+) -> None:
+    stack = await half_open()
+    stack.upstream.behave = failing(kind)
+    assert isinstance(await stack.outcome(within_s=1.0), kind)
+    assert stack.guards.circuit.state is CircuitState.HALF_OPEN
+    stack.upstream.behave = well
+    assert await stack.outcome(within_s=1.0) == reply()
+
+
+async def test_a_probe_whose_caller_leaves_gives_its_place_to_the_next_call() -> None:
+    stack = await half_open()
+    stack.upstream.behave = Held(reply())
+    asked = await begun(stack.ask())
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    stack.upstream.behave = well
+    assert await stack.outcome(within_s=1.0) == reply()
+
+
+async def test_an_open_circuit_says_why_and_when_to_come_back_if_anybody_knows() -> None:
+    stack = Stack(failing(ProviderUnavailableError, retry_after_s=20.0))
+    stack.guards.circuit.force(CircuitState.OPEN, reason="they bill twice", actor="somebody")
+    held = await stack.outcome(within_s=1.0)
+    stack.guards.circuit.reset()
+    while stack.guards.circuit.state is CircuitState.CLOSED:
+        await stack.outcome(within_s=1.0)
+    failed = await stack.outcome(within_s=1.0)
+    await stack.time.pass_until(stack.time() + 30)
+    stack.upstream.behave = Held(reply())
+    probe = await begun(stack.ask(within_s=500.0))
+    await stack.time.pass_until(stack.time() + 33.0)
+    probed = await stack.outcome(within_s=1.0)
+    probe.cancel()
+    told = [
+        (refusal.details, refusal.retry_after_s)
+        for refusal in (held, failed, probed)
+        if isinstance(refusal, CircuitOpenError)
+    ]
+    assert told[0] == ("its circuit is held open: they bill twice", None)
+    assert [details for details, _ in told[1:]] == ["it has failed too often recently"] * 2
+    assert told[2][1] == pytest.approx(2.0), "a probe is given up after 35 s"
 
 
 async def test_a_queued_call_sees_that_the_circuit_opened_meanwhile() -> None:
