@@ -140,6 +140,14 @@ async def test_a_caller_without_a_body_is_answered(either: Quart) -> None:
     assert (caller.status, caller.body) == (200, b"")
 
 
+@pytest.mark.parametrize("announced", [{}, {"content_length": str(MOST_BYTES)}])
+async def test_as_much_as_is_allowed_is_read(either: Quart, announced: dict[str, str]) -> None:
+    caller = Caller(part(b"x" * MOST_BYTES))
+    await ask(either, caller, **announced)
+
+    assert (caller.status, len(caller.body)) == (200, MOST_BYTES)
+
+
 async def test_more_than_is_allowed_is_refused_before_it_came(either: Quart) -> None:
     caller = Caller()
     await ask(either, caller, content_length=str(MOST_BYTES + 1))
@@ -169,6 +177,16 @@ async def test_a_large_body_takes_its_memory_until_it_is_read_or_given_up(
     await ask(app, Caller(part(b"one ", more=True), LEFT))
     await ask(app, Caller(part(b"x" * MOST_BYTES, more=True), part(b"x")))
     assert memory.taken_bytes == 0
+
+
+async def test_a_small_body_takes_no_memory_and_gives_none_away(app: Application) -> None:
+    app.memory = memory = MemoryLimit(MOST_BYTES)
+    caller = Caller(part(b"one ", more=True))
+    reading = await begun(ask(app, caller))
+
+    assert memory.taken_bytes == 0
+    caller.sends(part(b"two"))
+    await reading
 
 
 async def test_a_large_body_for_which_there_is_no_memory_is_refused_until_there_is(
