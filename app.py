@@ -117,7 +117,7 @@ def main() -> None:
         signal.signal(stop, lambda *_: leave())
     config = uvicorn.Config(
         app,
-        loop="uvloop",
+        loop="implementations.background.event_loop:EventLoop",
         http=ServerProtocol,
         ws="none",
         log_config=None,

@@ -258,6 +258,24 @@ app.main()
     assert "Application startup failed" in ended.stdout
 
 
+def test_it_runs_on_the_loop_that_tries_each_address_of_a_name() -> None:
+    telling = """
+import asyncio
+import sys
+
+import app
+
+@app.app.before_serving
+async def tells() -> None:
+    sys.stderr.write(type(asyncio.get_running_loop()).__module__)
+    raise LookupError
+
+app.main()
+"""
+    ended = refused_start(mocked(HOST="127.0.0.1", PORT=str(free_port())), "-c", telling)
+    assert ended.stderr == "implementations.background.event_loop"
+
+
 def test_a_host_is_given_by_name_as_well(tmp_path: Path) -> None:
     with service(tmp_path, mocked(HOST="localhost", ENVIRONMENT="production")) as running:
         assert running.compare().status == 200
