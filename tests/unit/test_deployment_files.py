@@ -63,8 +63,8 @@ def test_the_image_runs_python_itself_as_a_numeric_user() -> None:
     assert instructions("STOPSIGNAL") == ["SIGTERM"]
 
 
-def test_both_health_checks_fail_when_nothing_listens_on_either_family() -> None:
-    in_image = re.search(r'"-c", "(.*?)"\]', instructions("HEALTHCHECK")[0])
+def test_both_health_checks_ask_healthz_and_fail_when_nothing_listens_on_either_family() -> None:
+    in_image = re.search(r'CMD \["python", "-c", "(.*?)"\]', instructions("HEALTHCHECK")[0])
     assert in_image is not None
     for script in (in_image[1], SERVICE["healthcheck"]["test"][-1].replace("8080", "9")):
         probe = subprocess.run(
@@ -73,13 +73,7 @@ def test_both_health_checks_fail_when_nothing_listens_on_either_family() -> None
         assert b"[Errno " in probe.stderr  # refused, or no IPv6 here
         assert probe.returncode == 1
         assert "HTTPConnection('localhost'," in script  # HOST may be ::, an address of one family only
-
-
-def test_the_health_check_needs_no_shell_and_no_curl() -> None:
-    (check,) = instructions("HEALTHCHECK")
-    assert "/healthz" in check
-    assert "curl" not in check
-    assert 'CMD ["python"' in re.sub(r" +", " ", check)
+        assert "'/healthz'" in script
 
 
 def test_compose_passes_only_settings_that_the_service_reads() -> None:
@@ -167,11 +161,6 @@ def test_the_proxy_s_log_holds_nothing_that_a_caller_writes() -> None:
     assert {"ST", "hr", "HM"} < parts
     assert not parts & {"r", "HU", "HP", "HPO", "HQ"}
     assert re.findall(r"capture (.+)", HAPROXY) == ["unique-id len 36"]  # no other header, no cookie
-
-
-def test_compose_publishes_the_service_and_probes_its_health() -> None:
-    assert SERVICE["ports"] == ["127.0.0.1:8090:8080"]
-    assert any("/healthz" in part for part in SERVICE["healthcheck"]["test"])
 
 
 def balancer_says(line: str) -> bool:
