@@ -61,7 +61,7 @@ def refused_bodies() -> Iterable[bytes]:
     yield ESSAY.encode()
     wrong: tuple[dict[str, object], ...] = (
         {"essay_a": [ESSAY]},
-        {"essay_b": ""},
+        {"essay_b": f"{ESSAY}\x00"},
         {"correlation_id": ESSAY},
         {"replicate": ESSAY},
         {ESSAY: ESSAY, "metadata": ESSAY},
@@ -106,7 +106,7 @@ async def provoke(running: ServiceProcess, dialect: Dialect) -> list[str]:
 
 def ask_wrongly(running: ServiceProcess) -> list[str]:
     bad = [
-        running.ask(COMPARISON, method="POST", body=body, headers={**JSON, "X-Correlation-ID": ESSAY})
+        running.ask(COMPARISON, method="POST", body=body, headers={**JSON, "X-Correlation-ID": ESSAY, "Cookie": ESSAY})
         for body in refused_bodies()
     ]
     steered = [
@@ -116,7 +116,13 @@ def ask_wrongly(running: ServiceProcess) -> list[str]:
     refused = [
         running.ask("/api/v1/admin/settings", headers={"Authorization": f"Bearer {key}"}) for key in (KEY, ESSAY)
     ]
-    return [everything(told) for told in (*bad, *steered, *refused, *(running.ask(path) for path in READ))]
+    strange = [
+        running.ask(COMPARISON, method=ESSAY.upper()),
+        running.ask(f"/api/v1/providers/{ESSAY}/test?{ESSAY}={ESSAY}", method="POST"),
+        running.ask(COMPARISON, method="POST", body=b"x", headers={"Content-Type": f"text/{ESSAY}"}),
+        running.ask(COMPARISON, method="POST", body=b"{}", headers={**JSON, "X-Request-Timeout-Ms": ESSAY}),
+    ]
+    return [everything(told) for told in (*bad, *steered, *refused, *strange, *map(running.ask, READ))]
 
 
 def kept_in(redis: RedisServer) -> str:
