@@ -138,6 +138,17 @@ def test_compose_waits_longer_than_the_drain_takes() -> None:
     assert int(SERVICE["stop_grace_period"].removesuffix("s")) >= drain_s + AFTER_DRAIN_S
 
 
+def test_compose_announces_the_end_for_longer_than_the_balancer_takes_to_notice_it() -> None:
+    probe = re.search(r"check inter (\d+)ms fall (\d+)", HAPROXY)
+    assert probe is not None
+    noticed_s = int(probe[1]) * int(probe[2]) / 1000
+    assert int(SERVICE["environment"]["LLM_PROVIDER_SERVICE_DRAIN_DELAY_S"]) > 2 * noticed_s
+
+
+def test_compose_starts_the_service_without_waiting_for_redis_and_kafka() -> None:
+    assert "depends_on" not in SERVICE
+
+
 def test_the_proxy_says_where_a_caller_is_and_callers_do_not() -> None:
     lines = [line.strip() for line in HAPROXY.partition("frontend callers")[2].partition("backend")[0].splitlines()]
     assert {"option forwardfor", "http-request del-header Forwarded"} <= set(lines)

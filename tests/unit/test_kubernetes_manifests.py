@@ -19,7 +19,8 @@ def manifest(name: str) -> dict[str, Any]:
     return read
 
 
-POD: dict[str, Any] = manifest("deployment")["spec"]["template"]["spec"]
+DEPLOYMENT: dict[str, Any] = manifest("deployment")["spec"]
+POD: dict[str, Any] = DEPLOYMENT["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 CONFIGURED = dict(
     line.split("=", 1) for line in (MANIFESTS / "settings.env").read_text().splitlines() if not line.startswith("#")
@@ -68,6 +69,12 @@ def test_what_kubernetes_would_inject_for_the_service_stops_the_start(
 def test_a_pod_is_given_longer_than_its_drain_takes() -> None:
     drain_s = sum(float(CONFIGURED[f"{PREFIX}DRAIN_{part}_S"]) for part in ("DELAY", "GRACE"))
     assert POD["terminationGracePeriodSeconds"] >= drain_s + AFTER_DRAIN_S
+
+
+def test_a_rolling_update_refuses_nobody() -> None:
+    """A new pod is ready before an old one ends, which serves until its endpoint is gone everywhere."""
+    assert DEPLOYMENT["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert float(CONFIGURED[f"{PREFIX}DRAIN_DELAY_S"]) >= 5
 
 
 def test_only_readiness_depends_on_more_than_the_event_loop() -> None:
