@@ -33,6 +33,7 @@ from api.server_protocol import ServerProtocol
 from config import PREFIX, ConfigurationError, Settings
 from implementations.background.garbage_collection import tune_garbage_collection
 from implementations.observability.log_writer import LINES
+from implementations.observability.logging_setup import log_what_python_reports
 from startup_setup import SERVER_GRACE_S, create_app
 
 EXIT_CONFIGURATION = 2
@@ -113,6 +114,7 @@ def main() -> None:
     app.before_serving(start_look_up_threads)
     app.before_serving(tune_garbage_collection)  # last: it freezes what the start has built
     LINES.start()
+    log_what_python_reports()
     for stop in (signal.SIGTERM, signal.SIGINT):  # Uvicorn re-raises it once it has stopped
         signal.signal(stop, lambda *_: leave())
     config = uvicorn.Config(

@@ -11,6 +11,8 @@ import logging
 import re
 import socket
 import sys
+import threading
+import warnings
 from functools import lru_cache
 from typing import Any, TextIO, cast
 
@@ -79,6 +81,24 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
         logger.setLevel(logging.NOTSET)
     logging.getLogger("asyncio").addFilter(_is_no_late_look_up)
     logging.getLogger("uvicorn.access").disabled = True  # the service writes its own line for each request
+
+
+def log_what_python_reports() -> None:
+    """Log what Python itself would print to stderr, text and all: warnings, and exceptions that nobody can catch.
+
+    Those of finalizers and threads; one that ends the process is printed as ever.
+    """
+    log = structlog.get_logger("python")
+
+    def uncaught(report: Any) -> None:
+        if report.exc_type is not SystemExit:  # by which a thread may end
+            log.error("exception_uncaught", exc_info=report.exc_value)
+
+    def warned(_text: object, category: type[Warning], file: str, number: int, *_: object) -> None:
+        log.warning("python_warned", category=category.__name__, raised_at=f"{file}:{number}")
+
+    sys.unraisablehook = threading.excepthook = uncaught
+    warnings.showwarning = warned  # type: ignore[assignment]  # Python calls it by position
 
 
 def _severe_enough(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -4,13 +4,16 @@ import asyncio
 import json
 import logging
 import socket
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from implementations.observability.logging_setup import SERVER_LOGGERS, configure_logging
+from implementations.observability.logging_setup import SERVER_LOGGERS, configure_logging, log_what_python_reports
 
 ESSAY = "the essay of a pupil"
 
@@ -220,6 +223,50 @@ def test_without_an_exception_none_is_told(capsys: pytest.CaptureFixture[str]) -
     except ValueError:
         structlog.get_logger().error("plain")
     assert [set(line) & {"error_class", "raised_at", "exc_info"} for line in written(capsys)] == [set(), set(), set()]
+
+
+def fail_in_a_finalizer() -> None:
+    type("Freed", (), {"__del__": lambda _: fail()})()
+
+
+def fail_in_a_thread() -> None:
+    thread = threading.Thread(target=fail, name=ESSAY)
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+def _python_reports_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((sys, "unraisablehook"), (threading, "excepthook"), (warnings, "showwarning")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # so that it is put back
+    configure()
+    log_what_python_reports()
+
+
+@pytest.mark.usefixtures("_python_reports_to_the_log")
+@pytest.mark.parametrize("report", [fail_in_a_finalizer, fail_in_a_thread])
+def test_an_exception_that_nobody_can_catch_has_a_line_without_its_text(
+    report: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report()
+    (line,) = written(capsys)
+    assert (line["event"], line["level"], line["error_class"]) == ("exception_uncaught", "error", "ValueError")
+    assert line["raised_at"].startswith(fail.__code__.co_filename)
+    assert ESSAY not in json.dumps(line)
+
+
+@pytest.mark.usefixtures("_python_reports_to_the_log")
+def test_a_thread_may_end_by_leaving(capsys: pytest.CaptureFixture[str]) -> None:
+    threading.excepthook(threading.ExceptHookArgs((SystemExit, SystemExit(ESSAY), None, None)))
+    assert written(capsys) == []
+
+
+@pytest.mark.usefixtures("_python_reports_to_the_log")
+def test_a_warning_is_told_by_class_and_place_and_never_by_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    warnings.showwarning(ResourceWarning(ESSAY), ResourceWarning, "file.py", 7, None, ESSAY)
+    (line,) = written(capsys)
+    assert (line["event"], line["category"], line["raised_at"]) == ("python_warned", "ResourceWarning", "file.py:7")
+    assert ESSAY not in json.dumps(line)
 
 
 def test_a_failed_task_s_own_text_is_not_in_the_line_of_the_event_loop(capsys: pytest.CaptureFixture[str]) -> None:
