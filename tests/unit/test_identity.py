@@ -75,53 +75,41 @@ def test_equal_questions_have_equal_fingerprints() -> None:
 
 def test_text_that_moves_from_one_part_to_the_next_is_another_question() -> None:
     moved = replace(prompt(), system="Judge fairly.W", task="hich essay argues better?")
-    assert moved.system + moved.task == prompt().system + prompt().task
+    assert moved.system + "".join(moved.user) == prompt().system + "".join(prompt().user)
+    assert moved.sha256 != prompt().sha256
     assert request(prompt=moved).fingerprint() != request().fingerprint()
 
 
+def built(
+    provider: ProviderName = ProviderName.OPENAI, *, base_url: str = "http://server/v1", **asked: Any
+) -> ProviderRequest:
+    builder = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={provider: base_url})
+    ((complete, _),) = builder.build(query(**asked), (Choice(provider=provider),), current_settings())
+    return complete
+
+
 def test_essays_that_differ_only_after_two_thousand_characters_are_different_questions() -> None:
-    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}), current_settings()
     beginning = "The same beginning. " * 150
-    ((one, _),) = builder.build(query(essay_a=beginning + "x"), (Choice(provider=ProviderName.OPENAI),), settings)
-    ((other, _),) = builder.build(query(essay_a=beginning + "y"), (Choice(provider=ProviderName.OPENAI),), settings)
+    one, other = built(essay_a=beginning + "x"), built(essay_a=beginning + "y")
     assert one.fingerprint() != other.fingerprint()
     assert one.prompt.sha256 != other.prompt.sha256
 
 
 def test_swapped_essays_are_another_question() -> None:
-    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}), current_settings()
-    ((one, _),) = builder.build(
-        query(essay_a="left", essay_b="right"), (Choice(provider=ProviderName.OPENAI),), settings
-    )
-    ((other, _),) = builder.build(
-        query(essay_a="right", essay_b="left"), (Choice(provider=ProviderName.OPENAI),), settings
-    )
+    one, other = built(essay_a="left", essay_b="right"), built(essay_a="right", essay_b="left")
     assert one.fingerprint() != other.fingerprint()
 
 
 def test_the_same_model_name_at_another_server_is_another_question() -> None:
-    def asked(url: str) -> ProviderRequest:
-        builder = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={ProviderName.INTERNAL: url})
-        ((built, _),) = builder.build(query(), (Choice(provider=ProviderName.INTERNAL),), current_settings())
-        return built
-
-    assert asked("http://old/v1").fingerprint() != asked("http://new/v1").fingerprint()
+    one, other = (built(ProviderName.INTERNAL, base_url=f"http://{name}/v1") for name in ("old", "new"))
+    assert one.fingerprint() != other.fingerprint()
 
 
 def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
-    builder, settings = RequestBuilderImpl(catalogue=tolerant_catalogue(), base_urls={}), current_settings()
-    ((one, _),) = builder.build(query(), (Choice(provider=ProviderName.OPENAI),), settings)
-    asked_by_another = query(
+    by_another = built(
         correlation_id=UUID(int=1), user_id="somebody", caller="another", metadata={"other": 1}, timeout_s=3.0
     )
-    ((other, _),) = builder.build(asked_by_another, (Choice(provider=ProviderName.OPENAI),), settings)
-    assert one.fingerprint() == other.fingerprint()
-
-
-def test_the_prompts_digest_covers_system_and_user_text_apart() -> None:
-    moved = replace(prompt(), system="Judge fairly.W", task="hich essay argues better?")
-    assert moved.system + "".join(moved.user) == prompt().system + "".join(prompt().user)
-    assert moved.sha256 != prompt().sha256
+    assert by_another.fingerprint() == built().fingerprint()
 
 
 def test_nothing_is_laid_out_for_the_fingerprint() -> None:
