@@ -11,11 +11,13 @@ from unittest.mock import Mock
 
 import pytest
 import uvloop
+from cryptography import x509
 from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from implementations.shared_state.connections import Connections
 from tests.fakes import begun, settle
+from tests.integration.certificates import HERE, certificate
 
 RESET = struct.pack("ii", 1, 0)  # to linger for no time: what is left is not sent, and the other side is reset
 
@@ -198,3 +200,42 @@ async def test_the_authorities_of_tls_are_read_once_for_all_connections(monkeypa
         assert isinstance(ended, NotConnectedError)
     await connections.close()
     assert read.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("authority", "host", "shows_ours", "is_spoken_to"),
+    [
+        ("redis", HERE, True, True),
+        ("redis", HERE, False, False),
+        ("redis", x509.DNSName("redis.example"), True, False),
+        ("somebody", HERE, True, False),
+        (None, HERE, True, False),
+    ],
+    ids=["both", "without ours", "of another host", "of somebody else's authority", "of no public authority"],
+)
+async def test_only_a_redis_whose_certificate_is_right_hears_a_command_and_it_may_want_ours(
+    tmp_path: Path, authority: str | None, host: x509.GeneralName, *, shows_ours: bool, is_spoken_to: bool
+) -> None:
+    ours, theirs = certificate(tmp_path, "ours"), certificate(tmp_path, "redis", host=host)
+    certificate(tmp_path, "somebody")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(theirs.trusted, theirs.key)
+    tls.load_verify_locations(ours.trusted)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            heard.append(await told(reader))
+            writer.write(heard[-1])
+        writer.close()
+
+    options = [f"ssl_ca_certs={tmp_path / authority}.pem"] if authority else []
+    options += [f"ssl_certfile={ours.trusted}", f"ssl_keyfile={ours.key}"] if shows_ours else []
+    async with await asyncio.start_server(serve, "127.0.0.1", ssl=tls) as server:
+        port = server.sockets[0].getsockname()[1]
+        connections = Connections(f"rediss://127.0.0.1:{port}?{'&'.join(options)}", connections=1)
+        ended: list[object] = await asyncio.gather(connections.send(("GET", "it!")), return_exceptions=True)
+        await connections.close()
+    assert (ended == [[b"it!"]]) == bool(heard) == is_spoken_to
+    assert is_spoken_to or isinstance(ended[0], (NotConnectedError, OSError))
