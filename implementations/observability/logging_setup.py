@@ -45,6 +45,7 @@ SUSPICIOUS = (
     "://",
 )
 SEVERITIES = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
+END_OF_TASK = re.compile(r" (?:result|exception)=.*?( took [0-9.]+ seconds)?$", re.DOTALL)
 SERVER_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "quart.app", "quart.serving", "asyncio")
 
 
@@ -177,9 +178,12 @@ def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDi
 
 
 def _asyncio_in_one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Keep only asyncio's first line about an unretrieved exception: the next ones hold the exception's text."""
+    """Keep only asyncio's first line about an unretrieved exception: the next ones hold the exception's text.
+
+    That of debug mode about a slow task shows how the task ended.
+    """
     if event["_record"].name == "asyncio":
-        event["event"] = str(event["event"]).partition("\n")[0]
+        event["event"] = END_OF_TASK.sub(r"\1", str(event["event"])).partition("\n")[0]
     return event
 
 

@@ -286,6 +286,28 @@ def test_a_failed_task_s_own_text_is_not_in_the_line_of_the_event_loop(capsys: p
     assert ESSAY not in json.dumps(line)
 
 
+def test_how_a_slow_task_ended_is_not_in_the_line_of_the_event_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fail_later() -> None:
+        fail()
+
+    async def answer() -> str:
+        return ESSAY
+
+    async def be_slow() -> None:
+        tasks = [asyncio.create_task(fail_later()), asyncio.create_task(answer())]
+        await asyncio.wait(tasks)
+        for task in tasks:
+            logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", task, 0.2)
+        assert tasks[0].exception()
+
+    configure()
+    asyncio.run(be_slow())
+    for line in written(capsys):
+        assert line["event"].startswith("Executing <Task finished name='Task-")
+        assert line["event"].endswith("> took 0.200 seconds")
+        assert ESSAY not in json.dumps(line)
+
+
 def test_a_look_up_that_fails_after_its_caller_gave_up_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     async def lose_futures() -> None:
         for error in (socket.gaierror(socket.EAI_AGAIN, "no answer"), ValueError(ESSAY)):
