@@ -248,7 +248,7 @@ class ConnectionLostError(ProviderConnectionError):
 
 
 class NoConnectionLeftError(ProviderConnectionError):
-    """We have no file descriptor or no port left for a connection, which says nothing about the provider."""
+    """We have no file descriptor, port or memory left for a connection, which says nothing about the provider."""
 
     code = ErrorCode.SERVICE_UNAVAILABLE
     sentence = "This service is overloaded."

@@ -41,10 +41,13 @@ from implementations.wire.vendor_error import VendorError
 
 INVALID_REQUEST = "invalid_request"  # in no table: it says no more than the status
 NO_FILE = "this process has no file descriptor left for a connection"
+NO_MEMORY = "this machine has no memory left for a connection"
 SHORTAGES: Mapping[int | None, str] = {
     errno.EMFILE: NO_FILE,
     errno.ENFILE: NO_FILE,
     errno.EADDRNOTAVAIL: "this machine has no local port, or no address, for a connection",
+    errno.ENOBUFS: NO_MEMORY,
+    errno.ENOMEM: NO_MEMORY,
 }
 
 
@@ -58,13 +61,16 @@ def failure_of_exchange(error: BaseException) -> ProviderError:
 
 
 def _errno_of(error: BaseException) -> int | None:
-    """The system's error number. Where no file is left, a look-up fails with any (glibc): opening a file tells."""
+    """The system's error number, None once there was a connection: a question that is on its way may be billed.
+
+    Where no file is left, a look-up fails with any (glibc): opening a file tells.
+    """
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as reason:
             return reason.errno
-    return error.errno if isinstance(error, OSError) else None
+    return error.errno if isinstance(error, OSError) and type(error) is not aiohttp.ClientOSError else None
 
 
 def without_frames(error: BaseException) -> BaseException:

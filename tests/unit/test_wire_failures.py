@@ -158,8 +158,11 @@ def test_what_the_http_library_raises_loses_its_frames_and_every_exception_behin
         assert (one.__traceback__, one.__cause__, one.__context__) == (None, None, None)
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
-def test_that_we_have_no_file_or_port_left_is_nobody_else_s_failure(number: int) -> None:
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+
+
+@pytest.mark.parametrize("number", SHORTAGES)
+def test_that_we_have_nothing_left_for_a_connection_is_nobody_else_s_failure(number: int) -> None:
     key = SimpleNamespace(host="judge", port=443, ssl=True)
     for error in (OSError(number, "secret"), aiohttp.ClientConnectorError(key, OSError(number, "secret"))):  # type: ignore[arg-type]
         failure = failure_of_exchange(error)
@@ -167,6 +170,11 @@ def test_that_we_have_no_file_or_port_left_is_nobody_else_s_failure(number: int)
         assert (failure.trips_circuit, failure.provider_was_asked, failure.may_be_retried) == (False, False, True)
         assert failure.retry_after_s == 1.0, "callers are told when to come back"
         assert "secret" not in f"{failure} {failure.details}"
+
+
+@pytest.mark.parametrize("number", SHORTAGES)
+def test_a_shortage_that_breaks_a_connection_may_leave_a_bill(number: int) -> None:
+    assert type(failure_of_exchange(aiohttp.ClientOSError(number, "secret"))) is ConnectionLostError
 
 
 @pytest.mark.parametrize(
