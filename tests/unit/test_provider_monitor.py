@@ -79,6 +79,14 @@ class Harness:
     def shown(self, name: ProviderName) -> ProbeFinding | None:
         return self.selector.status(name, self.settings).last_probe
 
+    def succeeds(self, name: ProviderName = ANTHROPIC) -> None:
+        self.accounting.started(request(provider=name))
+        self.accounting.succeeded(request(provider=name), reply(), 1.0)
+
+    def fails(self, name: ProviderName) -> None:
+        self.accounting.started(request(provider=name))
+        self.accounting.failed(request(provider=name), AttemptOutcome.UNAVAILABLE, 1.0, None)
+
     async def rounds(self, number: int) -> None:
         """Let so many rounds happen."""
         task = asyncio.create_task(self.monitor.run())
@@ -103,18 +111,15 @@ async def test_whom_nobody_asks_is_looked_up_once_a_round() -> None:
 @pytest.mark.parametrize("later_s", [1.0, -86_400.0])
 async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds_whatever_the_wall_clock_does(later_s: float) -> None:
     harness = Harness(FakeProvider(), FakeProvider(probe=ProviderAuthenticationError("401")))
-    harness.accounting.started(request(provider=OPENAI))
-    harness.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
+    harness.succeeds(OPENAI)
     await harness.time.pass_until(harness.time() + INTERVAL_S)
     harness.calendar.now += timedelta(seconds=INTERVAL_S)
     await harness.rounds(1)
     assert harness.shown(OPENAI) == harness.findings[OPENAI]
     harness.calendar.now += timedelta(seconds=later_s)
-    harness.accounting.started(request(provider=OPENAI))
-    harness.accounting.failed(request(provider=OPENAI), AttemptOutcome.TIMEOUT, 1.0, None)
+    harness.fails(OPENAI)
     assert harness.shown(OPENAI) == harness.findings[OPENAI]
-    harness.accounting.started(request(provider=OPENAI))
-    harness.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
+    harness.succeeds(OPENAI)
     assert harness.shown(OPENAI) is None
     assert harness.shown(ANTHROPIC) == harness.findings[ANTHROPIC]
 
@@ -122,8 +127,7 @@ async def test_a_failed_look_up_is_forgotten_once_a_call_succeeds_whatever_the_w
 async def test_a_call_that_succeeds_during_a_failed_look_up_refutes_it() -> None:
     class Probed(FakeProvider):
         async def probe(self) -> str:
-            harness.accounting.started(request(provider=OPENAI))
-            harness.accounting.succeeded(request(provider=OPENAI), reply(), 1.0)
+            harness.succeeds(OPENAI)
             raise ProviderAuthenticationError("401")
 
     harness = Harness(FakeProvider(), Probed())
@@ -143,8 +147,7 @@ async def test_who_was_heard_lately_is_left_alone_until_silent_whatever_the_wall
     harness = Harness(anthropic, openai)
     watching = asyncio.create_task(harness.monitor.run())
     await harness.time.pass_until(harness.time() + INTERVAL_S / 2)
-    harness.accounting.started(request())
-    harness.accounting.succeeded(request(), reply(), 1.0)
+    harness.succeeds()
     harness.calendar.now -= timedelta(days=366)
     await harness.time.pass_until(harness.time() + A_ROUND_S - INTERVAL_S / 2)
     assert (anthropic.probes, openai.probes) == (0, 1)
@@ -156,8 +159,7 @@ async def test_who_was_heard_lately_is_left_alone_until_silent_whatever_the_wall
 async def test_an_open_circuit_is_looked_up_and_stays_open_whatever_is_found() -> None:
     anthropic, openai = FakeProvider(), FakeProvider()
     harness = Harness(anthropic, openai)
-    harness.accounting.started(request())
-    harness.accounting.succeeded(request(), reply(), 1.0)
+    harness.succeeds()
     harness.guards[ANTHROPIC].circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
     await harness.rounds(1)
     assert harness.findings[ANTHROPIC].success
@@ -171,8 +173,7 @@ async def test_an_open_circuit_is_looked_up_though_the_provider_was_heard_a_mome
     watching = asyncio.create_task(harness.monitor.run())
     await harness.time.pass_until(harness.time() + INTERVAL_S / 2)
     for name in (ANTHROPIC, OPENAI):
-        harness.accounting.started(request(provider=name))
-        harness.accounting.failed(request(provider=name), AttemptOutcome.UNAVAILABLE, 1.0, None)
+        harness.fails(name)
     harness.guards[ANTHROPIC].circuit.force(CircuitState.OPEN, reason="maintenance", actor="somebody")
     await harness.time.pass_until(harness.time() + A_ROUND_S - INTERVAL_S / 2)
     assert (anthropic.probes, openai.probes) == (1, 0)
@@ -216,13 +217,10 @@ async def test_replicas_that_started_together_do_not_look_up_together(monkeypatc
     watching.cancel()
 
 
-async def test_who_may_not_be_asked_is_not_looked_up() -> None:
+@pytest.mark.parametrize(
+    ("settings", "probes"), [({"enabled_providers": frozenset({OPENAI})}, (0, 1)), ({"mock": KNOBS}, (0, 0))]
+)
+async def test_who_may_not_be_asked_is_not_looked_up(settings: dict[str, object], probes: tuple[int, int]) -> None:
     anthropic, openai = FakeProvider(), FakeProvider()
-    await Harness(anthropic, openai, enabled_providers=frozenset({OPENAI})).rounds(1)
-    assert (anthropic.probes, openai.probes) == (0, 1)
-
-
-async def test_while_the_mock_judges_nobody_is_looked_up() -> None:
-    anthropic, openai = FakeProvider(), FakeProvider()
-    await Harness(anthropic, openai, mock=KNOBS).rounds(1)
-    assert (anthropic.probes, openai.probes) == (0, 0)
+    await Harness(anthropic, openai, **settings).rounds(1)
+    assert (anthropic.probes, openai.probes) == probes
