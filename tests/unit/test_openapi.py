@@ -167,18 +167,10 @@ def test_every_field_is_described() -> None:
     assert silent == [], "write what they are below them in api_models.py"
 
 
-def parts(of: object) -> Iterator[JsonObject]:
-    """Every object inside."""
-    if isinstance(of, dict):
-        yield of
-    for inner in of.values() if isinstance(of, dict) else of if isinstance(of, list) else ():
-        yield from parts(inner)
-
-
 @pytest.mark.parametrize(("kind", "size"), [("integer", "int64"), ("number", "double")])
 def test_every_number_of_a_body_is_one_of_64_bits_for_every_client(kind: str, size: str) -> None:
     """Generators take one of no format for 32 bits, and do not compile the bound of an integer beyond 64."""
-    numbers = [part for part in parts(DOCUMENT["components"]["schemas"]) if part.get("type") == kind]
+    numbers = [part for part in objects(DOCUMENT["components"]["schemas"]) if part.get("type") == kind]
     assert numbers
     assert {part.get("format") for part in numbers} == {size}
     assert all(part.get("maximum", 0) < 2**63 for part in numbers)
