@@ -1,4 +1,4 @@
-"""A body is bounded before it is parse_object, and the bound refuses nothing that the exact count would let through."""
+"""A body is bounded before it is parsed, and the bound refuses nothing that the exact count would let through."""
 
 import random
 from typing import Any
