@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import socket
+import ssl
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import uvloop
 from aiokafka import AIOKafkaProducer, conn  # type: ignore[import-untyped]  # it has no py.typed
 from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]  # likewise
+from cryptography import x509
 from pydantic import SecretStr
 
 from api_models import ProcessingEvent
@@ -23,6 +25,7 @@ from implementations.events import kafka_link, kafka_repairs
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge
 from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
+from tests.integration.certificates import certificate
 from tests.integration.kafka_broker import PASSWORD, USER, Broker, broker
 from tests.integration.mock_cluster import NOBODY, MockCluster, mock_cluster
 from tests.kafka_fakes import message, miss
@@ -238,6 +241,23 @@ async def test_who_is_not_known_or_does_not_know_the_broker_is_refused_and_tells
 async def test_who_shows_no_certificate_where_one_is_wanted_does_not_come_in(kafka: Broker) -> None:
     with pytest.raises(LinkFailure):
         await entry(kafka, "SSL", ssl_certificate_path=None).open()
+
+
+async def test_a_broker_with_the_certificate_of_another_host_hears_nothing(tmp_path: Path) -> None:
+    theirs = certificate(tmp_path, "theirs", host=x509.DNSName("broker.example"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(theirs.trusted, theirs.key)
+    heard = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.read(1))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", ssl=tls) as server:
+        servers = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Forbidden):
+            await link(servers, security_protocol="SSL", ssl_ca_path=theirs.trusted).open()
+    assert not heard
 
 
 async def test_a_frozen_broker_holds_up_neither_opening_nor_closing(kafka: Broker) -> None:
