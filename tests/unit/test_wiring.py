@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,13 @@ from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.circuit_steering_impl import CircuitSteeringImpl
 from implementations.event_publisher_impl import EventPublisherImpl
-from implementations.events.outbox import Outbox
+from implementations.events.outbox import KafkaOutbox, Outbox
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from implementations.resilience.provider_guards import Guards, guards_of
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
+from implementations.shared_state.shared_redis import SharedRedis
+from implementations.shared_state.write_behind import WriteBehind
+from implementations.wire.transport import Transport
 from metrics import Metrics
 from startup_setup import create_app
 from tests.fakes import query, sample
@@ -256,6 +259,38 @@ async def test_what_does_not_close_is_not_waited_for(monkeypatch: pytest.MonkeyP
         async with asyncio.timeout(10):
             await app.shutdown()
     assert [line["event"] for line in lines][-2:] == ["close_timed_out", "service_stopped"]
+
+
+async def test_at_the_end_each_part_tells_what_is_left_to_tell_before_what_it_needs_for_that_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[type] = []
+
+    def noting(kind: type) -> Callable[[object], Coroutine[Any, Any, None]]:
+        async def ended(_: object) -> None:
+            done.append(kind)
+
+        return ended
+
+    ends = {
+        Supervisor: "stop",
+        Budget: "finish",
+        SharedLedger: "send",
+        WriteBehind: "finish",
+        SharedRedis: "close",
+        Transport: "close",
+    }
+    for kind, end in ends.items():
+        monkeypatch.setattr(kind, end, noting(kind))
+    monkeypatch.setattr(KafkaOutbox, "close", lambda _: done.append(KafkaOutbox))
+    container = create_container(settings_of(REDIS_URL="redis://127.0.0.1:9", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9"))
+    await container.get(Supervisor)
+    await container.close()
+    assert len(done) == len(ends) + 1
+    assert {*done} == {*ends, KafkaOutbox}
+    assert done[0] is Supervisor
+    assert [kind for kind in done if kind in {WriteBehind, SharedRedis}] == [WriteBehind, SharedRedis]
+    assert max(done.index(Budget), done.index(SharedLedger)) < done.index(WriteBehind)
 
 
 async def digest(**settings: str) -> str:
