@@ -267,7 +267,8 @@ async def test_a_failed_request_tells_what_it_cost_all_the_same() -> None:
     harness = harness_of(InvalidReplyError("prose", purchase=useless))
     with pytest.raises(InvalidReplyError):
         await harness.compare(query())
-    assert (harness.completed().success, harness.completed().cost_estimate) == (False, 0.125)
+    completed = harness.completed()
+    assert (completed.success, completed.cached, completed.cost_estimate) == (False, False, 0.125)
 
 
 async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() -> None:

@@ -179,3 +179,8 @@ def test_what_escaping_adds_is_looked_for_in_long_essays_only() -> None:
 def test_a_rare_character_makes_a_prompt_take_more_memory() -> None:
     plain, with_quote = (prompt_bytes(query(essay_a=essay)) for essay in ("a" * 1000, "\u201c" + "a" * 999))
     assert 900 < with_quote - plain < 1100
+
+
+def test_a_caller_s_own_instructions_take_their_memory_too() -> None:
+    usual, own = (prompt_bytes(query(system_prompt=text)) for text in (None, "a" * 1000))
+    assert 900 < own - usual < 1100
