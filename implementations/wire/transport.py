@@ -23,7 +23,7 @@ CHUNK_BYTES = 64 * 1024
 REQUEST_IDS = ("request-id", "x-request-id")  # Anthropic's; that of OpenAI and of many self-hosted servers
 PLAIN_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which the provider was answering
-UNACKNOWLEDGED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})  # a question that never arrived
+UNACKNOWLEDGED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})  # nobody is there
 
 
 @value_object

@@ -16,7 +16,7 @@ import uvloop
 
 from exceptions import BrokenReplyError, ConnectionLostError, ProviderConnectionError, ProviderError
 from implementations.resilience.call import calling
-from implementations.wire.connector import Stream
+from implementations.wire.connector import SILENT_S, Stream
 from implementations.wire.transport import STALE_WITHIN_S, Transport
 from tests.fakes import Calendar, Clock, begun, call, settle
 
@@ -115,6 +115,20 @@ async def test_two_that_are_stale_at_once_are_replaced_by_two_that_are_kept() ->
         for _ in range(3):
             assert await asyncio.gather(*(ask(transport, server) for _ in range(2))) == [200] * 2
     assert (server.connections, len(server.stale)) == (4, 2)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
+async def test_while_an_answer_is_awaited_the_network_is_reminded_of_the_connection() -> None:
+    """Or an address translation forgets it while a model reasons for minutes, and the answer never comes."""
+    stream = Stream(asyncio.get_running_loop())
+    async with speaking_to(server := Server(answers_per_connection=[9])):
+        made, _ = await asyncio.get_running_loop().create_connection(lambda: stream, "127.0.0.1", server.port)
+        own = made.get_extra_info("socket")
+        assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == SILENT_S
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == SILENT_S
+        made.close()
+    assert SILENT_S <= 60, "the clients of Anthropic and OpenAI remind it every 60 seconds"
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
