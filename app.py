@@ -12,6 +12,7 @@ os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
 os.environ.pop("WEB_CONCURRENCY", None)  # Uvicorn fails at the start if it is no number
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # prometheus_client would keep every metric in files there
 os.environ.pop("prometheus_multiproc_dir", None)  # likewise
+os.environ.pop("SSLKEYLOGFILE", None)  # ssl would write the keys there by which recorded traffic can be read
 os.environ["NETRC"] = os.devnull  # or aiohttp, where it honours proxies, would send the providers what .netrc holds
 
 if __name__ == "__main__":

@@ -283,9 +283,9 @@ def test_a_host_is_given_by_name_as_well(tmp_path: Path) -> None:
     assert started["ask"] == f"POST http://localhost:{running.port}{COMPARISON}"
 
 
-@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir", "SSLKEYLOGFILE"])
 def test_what_libraries_would_read_from_the_environment_of_other_services_is_ignored(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "metrics"
+    folder = tmp_path / "theirs"
     folder.mkdir()
     with service(tmp_path, {**mocked(), "WEB_CONCURRENCY": "", name: str(folder)}) as running:
         assert running.compare().status == 200
