@@ -1,6 +1,7 @@
 """The file of the spool: for one process at a time. A damaged one is kept under another name, and a new one begun."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -31,6 +32,7 @@ MAGIC = b"SQLite format 3\x00"
 BLANK = bytes(len(MAGIC))  # where a power failure lost the first page
 FILES = ("", "-wal", "-shm")
 DISK_FAILS = ("SQLITE_FULL", "SQLITE_IOERR")
+NO_FILE_OPENED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})  # by a disk that is full or fails
 
 log = structlog.get_logger("events")
 
@@ -56,23 +58,23 @@ def opened(path: Path) -> tuple[IO[str], sqlite3.Connection]:
             rows = _prepared(path)
         except BlockingIOError:
             raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: another process uses it.") from None
-        except (OSError, RuntimeError, ValueError, sqlite3.Error):  # links in a circle; a path without a name
-            raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: cannot be used as the spool's database.") from None
+        except (OSError, RuntimeError, ValueError, sqlite3.Error) as error:  # links in a circle; a path without a name
+            name = _fault_of_disk(error, path)
+            if name is None:
+                raise ConfigurationError(f"{PREFIX}EVENT_SPOOL_PATH: cannot be used as the spool's database.") from None
+            log.error("event_spool_not_opened", error=name)  # noqa: TRY400  a traceback would add nothing
+            stack.close()  # who uses nothing keeps nobody out
+            lock = stack.enter_context(Path(os.devnull).open("w"))
+            rows = sqlite3.connect(":memory:", check_same_thread=False)
+            rows.close()
         stack.pop_all()
     return lock, rows
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
-    """The database, or a new one if it is damaged: that is then renamed. Closed if the disk is full or fails."""
+    """The database, or a new one if it is damaged: that is then renamed."""
     try:
         return _sound(path)
-    except sqlite3.OperationalError as error:
-        if not error.sqlite_errorname.startswith(DISK_FAILS) and not _lacks_inodes(path):
-            raise
-        log.error("event_spool_not_opened", error=error.sqlite_errorname)  # noqa: TRY400  a traceback would add nothing
-        closed = sqlite3.connect(":memory:", check_same_thread=False)
-        closed.close()
-        return closed
     except sqlite3.DatabaseError as error:
         # Errors of the disk and of permissions have classes of their own; a file of another kind is not ours to rename.
         if type(error) is not sqlite3.DatabaseError or not _is_database(path):
@@ -97,10 +99,18 @@ def _sound(path: Path) -> sqlite3.Connection:
     return rows
 
 
-def _lacks_inodes(path: Path) -> bool:
-    """Whether its disk takes no further file; of its log SQLite then says only that it cannot be opened."""
-    disk = os.statvfs(path.parent)
-    return disk.f_files > 0 and disk.f_favail == 0  # 0 of 0: the file system does not count them
+def _fault_of_disk(error: Exception, path: Path) -> str | None:
+    """The error's name if the disk is full or fails. Why a file is not opened SQLite does not say: the system does."""
+    if isinstance(error, OSError):
+        return errno.errorcode[error.errno] if error.errno in NO_FILE_OPENED else None
+    name = getattr(error, "sqlite_errorname", "")  # only what SQLite itself says has one
+    if name.startswith("SQLITE_CANTOPEN"):
+        try:
+            for end in FILES:
+                os.close(os.open(path.with_name(path.name + end), os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as reason:
+            return name if reason.errno in NO_FILE_OPENED else None
+    return name if name.startswith(DISK_FAILS) else None
 
 
 def _is_database(path: Path) -> bool:

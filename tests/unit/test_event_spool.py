@@ -1,12 +1,13 @@
 """The spool: rows survive the process, and a disk that refuses stops nobody."""
 
 import asyncio
+import errno
+import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import Mock, patch
 
 import pytest
@@ -546,31 +547,48 @@ def test_a_spool_whose_columns_are_others_is_refused(path: Path) -> None:
         spool_file.check_spool(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "inodes_left"), [("SQLITE_FULL", 9), ("SQLITE_IOERR_SHMSIZE", 9), ("SQLITE_CANTOPEN", 0)]
-)
-async def test_a_disk_that_is_full_at_the_start_stops_nobody(
-    opened: Opened, path: Path, name: str, inodes_left: int, monkeypatch: pytest.MonkeyPatch
+def sqlite_says(name: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError()
+    error.sqlite_errorname = name
+    return error
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_CANTOPEN", None])
+async def test_a_disk_that_is_full_or_fails_at_the_start_stops_nobody(
+    opened: Opened, path: Path, name: str | None, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Some open no file either, and SQLite does not say why; name: None where it does not even come to SQLite."""
+    refusal = OSError(number, "secret")
     first = opened()
     first.publish(miss(1))
     died(first)
-    full = sqlite3.OperationalError()
-    full.sqlite_errorname = name
     with monkeypatch.context() as patched, capture_logs() as lines:
-        patched.setattr(spool_file, "_sound", Mock(side_effect=full))
-        patched.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=9, f_favail=inodes_left))
+        if name is None:
+            patched.setattr(fcntl, "flock", Mock(side_effect=refusal))
+        else:
+            patched.setattr(spool_file, "_sound", Mock(side_effect=sqlite_says(name)))
+            patched.setattr(os, "open", Mock(side_effect=refusal))
         spool_file.check_spool(path)
         second = opened()
     second.publish(miss(2))
     async with writing(second):
         await second.outbox.stored()
 
-    assert {"event": "event_spool_not_opened", "log_level": "error", "error": name} in lines
+    told = name or errno.errorcode[number]
+    assert {"event": "event_spool_not_opened", "log_level": "error", "error": told} in lines
     assert taken_keys(second) == keys([2])
     assert fault(second) == (FAILED_WRITES, 1.0)
     died(second)
     assert taken_keys(opened()) == keys([1])
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EISDIR])
+def test_a_file_that_we_must_not_open_is_refused(path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_file, "_sound", Mock(side_effect=sqlite_says("SQLITE_CANTOPEN")))
+    monkeypatch.setattr(os, "open", Mock(side_effect=OSError(number, "secret")))
+    with pytest.raises(ConfigurationError, match="cannot be used as the spool's database"):
+        spool_file.check_spool(path)
 
 
 def test_two_processes_do_not_share_a_spool(opened: Opened, path: Path) -> None:
