@@ -31,9 +31,7 @@ SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 NOTHING_QUEUED = bytes(4)
 UNTAKEN_MS = 10_000  # a question of which nothing is taken for so long breaks the connection
-SILENT_S = (
-    30  # after so long without an answer the system asks whether anybody is there; after as long again, it breaks
-)
+SILENT_S = 30  # after so long the system asks whether anybody is there, and after as long again breaks the connection
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 

@@ -14,7 +14,7 @@ from yarl import URL
 
 from exceptions import UnreadableReplyError
 from implementations.resilience.call import current_call
-from implementations.wire.connector import Connector, Question, Stream, reused_streams
+from implementations.wire.connector import SILENT_S, Connector, Question, Stream, reused_streams
 from implementations.wire.failures import failure_of_exchange, without_frames
 from value_object import value_object
 
@@ -23,7 +23,7 @@ CHUNK_BYTES = 64 * 1024
 REQUEST_IDS = ("request-id", "x-request-id")  # Anthropic's; that of OpenAI and of many self-hosted servers
 PLAIN_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 STALE_WITHIN_S = 1.0  # a break later than this may be that of a question which the provider was answering
-UNACKNOWLEDGED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})  # nobody is there
+UNACKNOWLEDGED = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})  # of a question that never arrived
 
 
 @value_object
@@ -79,7 +79,9 @@ class Transport:
             try:
                 return await self._perform(exchange, pool)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                is_unanswered = clock() - sent_s < STALE_WITHIN_S or getattr(error, "errno", None) in UNACKNOWLEDGED
+                # After SILENT_S and more the system says the same of whoever had the question and is there no longer.
+                arrived_by_s = SILENT_S if getattr(error, "errno", None) in UNACKNOWLEDGED else STALE_WITHIN_S
+                is_unanswered = clock() - sent_s < arrived_by_s
                 if not (exchange.got_only_silence and is_unanswered) or record.replaced_connection:
                     raise
                 record.replaced_connection = True

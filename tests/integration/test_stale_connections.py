@@ -1,6 +1,7 @@
 """A kept connection that the other side closed meanwhile costs one more exchange and is nobody's failure."""
 
 import asyncio
+import errno
 import gc
 import os
 import socket
@@ -335,6 +336,24 @@ async def test_a_kept_connection_that_breaks_late_is_a_failure() -> None:
         with pytest.raises(ConnectionLostError):
             await ask(transport, server, clock)
     assert (server.requests, server.stale) == (2, [])
+
+
+@pytest.mark.parametrize(("after_s", "is_replaced"), [(2 * STALE_WITHIN_S, True), (2 * SILENT_S, False)])
+async def test_who_is_not_there_any_more_after_a_minute_may_have_been_answering(
+    after_s: float, monkeypatch: pytest.MonkeyPatch, *, is_replaced: bool
+) -> None:
+    """The system says of both that the connection has timed out: of a question that never arrived, and of silence."""
+    monkeypatch.setattr("implementations.wire.transport.UNACKNOWLEDGED", {errno.ECONNRESET})
+    clock = Clock()
+    server = Server(answers_per_connection=[1, 9], resets=True, before_closing=lambda: clock.advance(after_s))
+    async with speaking_to(server) as transport:
+        assert await ask(transport, server, clock) == 200
+        if is_replaced:
+            assert await ask(transport, server, clock) == 200
+        else:
+            with pytest.raises(ConnectionLostError):
+                await ask(transport, server, clock)
+    assert len(server.stale) == is_replaced
 
 
 @pytest.mark.parametrize(
