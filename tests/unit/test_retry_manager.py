@@ -263,9 +263,10 @@ async def test_an_answer_that_is_no_verdict_after_another_failure_still_has_its_
     assert await retrying(operation) == "done"
 
 
-async def test_no_attempt_is_made_for_which_no_time_would_be_left() -> None:
-    sleep, operation = InstantSleep(), Operation(99)
-    with pytest.raises(ProviderUnavailableError):
+@pytest.mark.parametrize("kind", [ProviderUnavailableError, InvalidReplyError], ids=["after a wait", "at once"])
+async def test_no_attempt_is_made_for_which_no_time_would_be_left(kind: type[ProviderError]) -> None:
+    sleep, operation = InstantSleep(), Operation(99, kind("down"))
+    with pytest.raises(kind):
         await retrying(operation, within=call(Clock(), remaining_s=SHORTEST_ATTEMPT_S / 2), sleep=sleep)
     assert (operation.calls, sleep.naps) == (1, [])
 
