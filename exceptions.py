@@ -313,19 +313,15 @@ class InvalidReplyError(ProviderError):
 
 
 class TruncatedReplyError(ProviderError):
-    """The token limit cut the answer off. larger_max_tokens: the limit for a retry, None if there is none.
+    """The token limit cut the answer off.
 
-    The retry is the amended request; identity and cache key stay those of the original.
+    The retry is a request with a larger limit; identity and cache key stay those of the original.
     """
 
     code, status = ErrorCode.INVALID_RESPONSE, 502
     sentence = "The provider's answer was cut off by the token limit."
     outcome = AttemptOutcome.TRUNCATED
     is_retryable = is_retried_once = True
-
-    def __init__(self, details: str, *, purchase: Purchase, larger_max_tokens: int | None) -> None:
-        super().__init__(details, purchase=purchase, is_final=larger_max_tokens is None)
-        self.larger_max_tokens = larger_max_tokens
 
 
 class ContentRefusedError(ProviderError):

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from api.error_rendering import BY_STATUS
-from api.openapi.bodies import ANTHROPIC, MODEL
-from api_models import UNKNOWN_USAGE, Door, ProviderName, Purchase, ShedReason
+from api.openapi.bodies import ANTHROPIC
+from api_models import Door, ProviderName, ShedReason
 from exceptions import (
     AdminAddressRefusedError,
     AdminKeyRefusedError,
@@ -52,8 +52,6 @@ from exceptions import (
     UntrustedProviderError,
     failures,
 )
-
-_BILLED = Purchase(model=MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
 
 ANYWHERE: tuple[type[ServiceError], ...] = (RouteNotFoundError, MethodNotAllowedError, DefectError)
 BODY: tuple[type[ServiceError], ...] = (
@@ -105,7 +103,7 @@ EXAMPLES: dict[type[ServiceError], ServiceError] = {
         BrokenReplyError("the answer is not JSON", provider=ANTHROPIC),
         UnreadableReplyError("it answered 302", provider=ANTHROPIC),
         InvalidReplyError("its text is not the JSON of a verdict", provider=ANTHROPIC),
-        TruncatedReplyError("4096 tokens were not enough", purchase=_BILLED, larger_max_tokens=None),
+        TruncatedReplyError("4096 tokens were not enough", provider=ANTHROPIC),
         ContentRefusedError("the model or a filter declined to judge what the essays contain", provider=ANTHROPIC),
         RateLimitedError("it answered 429", provider=ANTHROPIC, retry_after_s=30),
         ModelRateLimitedError(

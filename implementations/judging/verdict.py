@@ -21,7 +21,6 @@ SCHEMA_VERSION = "1"
 CONFIDENCES = (1, 2, 3, 4, 5)
 MAX_JUSTIFICATION = 20_000
 MAX_TEXT = 12 * MAX_JUSTIFICATION + 1000  # every character escaped, as two halves, and the rest of the object
-LARGER_CAP_FACTOR = 2
 
 # The subset of JSON Schema that every provider accepts: no length or range keywords, bounds as enums, flat. The
 # justification comes first, so that the verdict follows from it.
@@ -120,16 +119,6 @@ def _is_model_id(name: str) -> bool:
 
 def _fail(request: ProviderRequest, finish_reason: FinishReason, purchase: Purchase) -> NoReturn:
     if finish_reason is FinishReason.TRUNCATED:
-        raise TruncatedReplyError(
-            f"{request.max_tokens} tokens were not enough",
-            purchase=purchase,
-            larger_max_tokens=_larger_cap(request),
-        )
+        raise TruncatedReplyError(f"{request.max_tokens} tokens were not enough", purchase=purchase)
     kind, details = FAILURES[finish_reason]
     raise kind(details, purchase=purchase)
-
-
-def _larger_cap(request: ProviderRequest) -> int | None:
-    """Twice the cap, up to the model's limit; None if the cap is at that limit already."""
-    larger = min(request.max_tokens * LARGER_CAP_FACTOR, request.max_tokens_limit)
-    return larger if larger > request.max_tokens else None

@@ -28,6 +28,7 @@ from protocols import (
 )
 
 REPROBE_S = 300.0
+LARGER_CAP_FACTOR = 2
 LONG_WAIT_S = 1.0  # in which another replica may have bought the answer
 ENOUGH = 1.5  # times the usual duration of a call: most calls take less
 PROBED_S = 5.0  # when to come back while a probe is under way, which may end at any moment
@@ -41,9 +42,10 @@ class Retrying:
         self._retries = retries
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        """The first good reply, or the last failure. A truncated reply is retried with a larger token limit.
+        """The first good reply, or the last failure.
 
-        If the provider rejects that limit, the failure is still the truncation: the question itself is valid.
+        A truncated reply is retried with twice the token limit, as far as the model allows. If the provider rejects
+        that, the failure is still the truncation: the question itself is valid.
         """
         asked = request
         truncation: TruncatedReplyError | None = None
@@ -53,8 +55,9 @@ class Retrying:
             try:
                 return await self._provider.generate_comparison(asked)
             except TruncatedReplyError as failure:
-                asked = replace(asked, max_tokens=failure.larger_max_tokens or asked.max_tokens)
-                truncation = failure
+                larger = min(asked.max_tokens * LARGER_CAP_FACTOR, asked.max_tokens_limit)
+                failure.is_final |= larger <= asked.max_tokens
+                asked, truncation = replace(asked, max_tokens=larger), failure
                 raise
             except (RequestRejectedError, ContextTooLongError):
                 if truncation is None:

@@ -26,6 +26,7 @@ from exceptions import (
     QuotaExceededError,
     RateLimitedError,
     RequestRejectedError,
+    TruncatedReplyError,
     UnknownModelError,
     UnreadableReplyError,
     UntrustedProviderError,
@@ -173,6 +174,8 @@ REJECTION_PHRASES: Mapping[str, Kind] = {
     "exceeded model token limit": ContextTooLongError,
     "range of input length": ContextTooLongError,
     "prompt exceeds max length": ContextTooLongError,
+    # OpenAI, where the limit leaves no token beside the reasoning.
+    "model output limit was reached": TruncatedReplyError,
     # For the account's tokens per minute, which say nothing about other models.
     "request too large for": UnknownModelError,
     "is not a valid model id": UnknownModelError,

@@ -314,20 +314,23 @@ async def test_an_answer_of_unreadable_usage_that_is_billed_makes_the_cost_unkno
     assert attempt.purchase.usage == UNKNOWN_USAGE
 
 
-async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room() -> None:
-    bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
-    cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
-    provider = FakeProvider(cut, reply())
+@pytest.mark.parametrize(
+    ("cap", "limit", "larger"),
+    [(512, 128_000, 1024), (512, 1000, 1000), (512, 513, 513), (64_000, 128_000, 128_000)],
+)
+async def test_an_answer_that_was_cut_off_is_asked_for_with_more_room(cap: int, limit: int, larger: int) -> None:
+    provider = FakeProvider(TruncatedReplyError("512 tokens were not enough"), reply())
     asked = request(base_url="http://server", temperature=0.2, reasoning="low", marks_prefix=True, replicate=1)
+    asked = replace(asked, max_tokens=cap, max_tokens_limit=limit)
     with calling(call(Clock())):
         await retrying(provider).generate_comparison(asked)
-    assert provider.requests == [asked, replace(asked, max_tokens=1024)], "it is known as the answer to the first"
+    assert provider.requests == [asked, replace(asked, max_tokens=larger)], "it is known as the answer to the first"
 
 
 @pytest.mark.parametrize("rejection", [RequestRejectedError("it answered 400"), ContextTooLongError("it answered 400")])
 async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_truncation(rejection: ProviderError) -> None:
     bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
-    cut = TruncatedReplyError("512 tokens were not enough", purchase=bought, larger_max_tokens=1024)
+    cut = TruncatedReplyError("512 tokens were not enough", purchase=bought)
     provider = FakeProvider(cut, rejection)
     with calling(call(Clock())), pytest.raises(TruncatedReplyError) as passed:
         await retrying(provider).generate_comparison(request())
@@ -336,11 +339,11 @@ async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_trunc
     assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
 
 
-async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_again() -> None:
-    bought = Purchase(model=KNOWN_MODEL, usage=UNKNOWN_USAGE, cost_usd=None)
-    provider = FakeProvider(TruncatedReplyError("that was all", purchase=bought, larger_max_tokens=None))
+@pytest.mark.parametrize("limit", [512, 100])
+async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_again(limit: int) -> None:
+    provider = FakeProvider(TruncatedReplyError("that was all"))
     with calling(call(Clock())), pytest.raises(TruncatedReplyError):
-        await retrying(provider).generate_comparison(request())
+        await retrying(provider).generate_comparison(request(max_tokens_limit=limit))
     assert len(provider.requests) == 1
 
 

@@ -227,29 +227,6 @@ def test_why_it_ended_is_asked_before_the_text_is_read(finish_reason: FinishReas
     assert failure.value.purchase == PURCHASE
 
 
-@pytest.mark.parametrize(
-    ("asked", "limit", "larger"),
-    [
-        (512, 128_000, 1024),
-        (512, 1000, 1000),
-        (512, 513, 513),
-        (512, 512, None),
-        (512, 100, None),
-        (64_000, 128_000, 128_000),
-    ],
-)
-def test_what_was_cut_off_gets_twice_the_room_as_far_as_the_model_goes(
-    asked: int, limit: int, larger: int | None
-) -> None:
-    with pytest.raises(TruncatedReplyError) as cut:
-        read_reply(
-            request(max_tokens=asked, max_tokens_limit=limit), replace(COMPLETION, finish_reason=FinishReason.TRUNCATED)
-        )
-    assert cut.value.larger_max_tokens == larger
-    assert cut.value.may_be_retried is (larger is not None)
-    assert cut.value.is_retried_once
-
-
 def test_the_schema_names_what_is_read_and_uses_only_words_that_every_provider_takes() -> None:
     assert VERDICT_SCHEMA["required"] == list(VERDICT_SCHEMA["properties"]) == list(FIELDS)
     assert VERDICT_SCHEMA["additionalProperties"] is False

@@ -36,6 +36,7 @@ from exceptions import (
     QuotaExceededError,
     RateLimitedError,
     RequestRejectedError,
+    TruncatedReplyError,
     UnknownModelError,
     UnreadableReplyError,
     UntrustedProviderError,
@@ -327,6 +328,10 @@ TOO_LARGE_FOR_OPENAI = (
     "Request too large for gpt-4o in organization o on tokens per min (TPM): Limit 30000, Requested 36278. The input "
     "or output tokens must be reduced in order to run successfully."
 )
+NO_ROOM_AT_OPENAI = (
+    "Could not finish the message because max_tokens or model output limit was reached. Please try again with higher "
+    "max_tokens."
+)
 TOO_LONG_FOR_DASHSCOPE = "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 983616]"
 TOO_LONG_FOR_MOONSHOT = "Invalid request: Your request exceeded model token limit: 262144 (requested: 291351)"
 TOO_LONG_FOR_OPENAI = "Your input exceeds the context window of this model. Please adjust your input and try again."
@@ -419,6 +424,7 @@ ANSWERS: list[tuple[int, object, Kind]] = [
     (503, openai("server_is_overloaded", "service_unavailable_error"), ProviderOverloadedError),
     (503, openai(None, "service_unavailable_error"), ProviderOverloadedError),
     (429, openai("rate_limit_exceeded", "tokens", TOO_LARGE_FOR_OPENAI), UnknownModelError),
+    (400, openai(None, message=NO_ROOM_AT_OPENAI), TruncatedReplyError),
     (400, openai(None, message="invalid model ID"), UnknownModelError),
     # Azure.
     (400, {"error": {"code": "OperationNotSupported", "message": NO_DEPLOYMENT_OF_AZURE}}, UnknownModelError),
