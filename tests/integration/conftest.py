@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import uvloop
 from quart.typing import TestClientProtocol as Client
 
+from implementations.background.event_loop import EventLoop
 from implementations.resilience import call
 from implementations.shared_state import connections, lateness, shared_redis, write_behind
 from tests.integration.contract import mocked, serving
@@ -21,7 +21,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     """The service's loop, which treats connections that break unlike asyncio's; the load generator runs on that one."""
     if item.path.name == "test_bench_load.py":
         return {"asyncio": asyncio.new_event_loop}
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": EventLoop}
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from implementations.background.event_loop import EventLoop
 from implementations.shared_state.connections import Connections
 from tests.integration.certificates import certificate
 from tests.integration.service_process import HANG_S
@@ -19,12 +18,6 @@ from tests.integration.service_process import HANG_S
 NAME = "several.example"
 Address = tuple[str, int]
 NOBODY: Address = ("127.0.0.1", 9)  # listens there
-
-
-def on_its_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run it; what hangs fails."""
-    with asyncio.Runner(loop_factory=EventLoop) as runner:
-        runner.run(asyncio.wait_for(test(), HANG_S))
 
 
 def let_name_have(*addresses: Address, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,87 +49,72 @@ async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @pytest.mark.parametrize("first", ["silent", "refusing"])
-def test_redis_is_found_at_the_address_that_answers(monkeypatch: pytest.MonkeyPatch, first: str) -> None:
-    async def test() -> None:
-        with silent() as nobody:
-            async with await asyncio.start_server(pong, "127.0.0.1") as server:
-                there = server.sockets[0].getsockname()
-                nowhere = nobody if first == "silent" else NOBODY
-                let_name_have(nowhere, there, monkeypatch=monkeypatch)
-                connections = Connections(f"redis://{NAME}:6379")
-                assert await connections.send(("PING",)) == [b"PONG"]
-                await connections.close()
-
-    on_its_loop(test)
-
-
-def test_an_address_that_answers_late_is_still_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
+async def test_redis_is_found_at_the_address_that_answers(monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    with silent() as nobody:
         async with await asyncio.start_server(pong, "127.0.0.1") as server:
             there = server.sockets[0].getsockname()
-            let_name_have(there, NOBODY, monkeypatch=monkeypatch)
-            loop, refused = asyncio.get_running_loop(), asyncio.Event()
-            connect = loop.sock_connect
-
-            async def connecting(own: socket.socket, address: Address) -> None:
-                if address == NOBODY:
-                    refused.set()
-                await refused.wait()
-                await asyncio.sleep(0 if address == NOBODY else 0.05)
-                await connect(own, address)
-
-            monkeypatch.setattr(loop, "sock_connect", connecting)
-            reader, writer = await asyncio.open_connection(NAME, 1)
-            writer.write(b"PING")
-            assert await reader.read() == b"+PONG\r\n"
-            writer.close()
-
-    on_its_loop(test)
+            nowhere = nobody if first == "silent" else NOBODY
+            let_name_have(nowhere, there, monkeypatch=monkeypatch)
+            connections = Connections(f"redis://{NAME}:6379")
+            async with asyncio.timeout(HANG_S):
+                assert await connections.send(("PING",)) == [b"PONG"]
+            await connections.close()
 
 
-def test_where_no_address_answers_the_last_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        let_name_have(NOBODY, NOBODY, monkeypatch=monkeypatch)
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(NAME, 1)
+async def test_an_address_that_answers_late_is_still_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with await asyncio.start_server(pong, "127.0.0.1") as server:
+        there = server.sockets[0].getsockname()
+        let_name_have(there, NOBODY, monkeypatch=monkeypatch)
+        loop, refused = asyncio.get_running_loop(), asyncio.Event()
+        connect = loop.sock_connect
 
-    on_its_loop(test)
+        async def connecting(own: socket.socket, address: Address) -> None:
+            if address == NOBODY:
+                refused.set()
+            await refused.wait()
+            await asyncio.sleep(0 if address == NOBODY else 0.05)
+            await connect(own, address)
+
+        monkeypatch.setattr(loop, "sock_connect", connecting)
+        reader, writer = await asyncio.open_connection(NAME, 1)
+        writer.write(b"PING")
+        assert await reader.read() == b"+PONG\r\n"
+        writer.close()
 
 
-def test_whoever_is_not_waited_for_any_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_no_address_answers_the_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_name_have(NOBODY, NOBODY, monkeypatch=monkeypatch)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(NAME, 1)
+
+
+async def test_whoever_is_not_waited_for_any_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """No socket stays open: pytest would warn of it."""
-
-    async def test() -> None:
-        with silent() as nobody:
-            let_name_have(nobody, nobody, monkeypatch=monkeypatch)
-            before = asyncio.all_tasks()
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await asyncio.open_connection(NAME, 1)
-            await asyncio.sleep(0)
-            assert asyncio.all_tasks() == before
-
-    on_its_loop(test)
+    with silent() as nobody:
+        let_name_have(nobody, nobody, monkeypatch=monkeypatch)
+        before = asyncio.all_tasks()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await asyncio.open_connection(NAME, 1)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
 
 
 @pytest.mark.parametrize("certified", [NAME, "elsewhere.example"])
-def test_tls_is_spoken_with_the_name_and_not_with_the_address(
+async def test_tls_is_spoken_with_the_name_and_not_with_the_address(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certified: str
 ) -> None:
     made = certificate(tmp_path, "own", host=x509.DNSName(certified))
     serving, asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=made.trusted)
     serving.load_cert_chain(made.trusted, made.key)
 
-    async def test() -> None:
-        async with await asyncio.start_server(pong, "127.0.0.1", ssl=serving) as server:
-            let_name_have(server.sockets[0].getsockname(), monkeypatch=monkeypatch)
-            if certified != NAME:
-                with pytest.raises(ssl.SSLCertVerificationError):
-                    await asyncio.open_connection(NAME, 1, ssl=asking)
-                return
-            reader, writer = await asyncio.open_connection(NAME, 1, ssl=asking)
-            writer.write(b"PING")
-            assert await reader.read() == b"+PONG\r\n"
-            writer.close()
-
-    on_its_loop(test)
+    async with await asyncio.start_server(pong, "127.0.0.1", ssl=serving) as server:
+        let_name_have(server.sockets[0].getsockname(), monkeypatch=monkeypatch)
+        if certified != NAME:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.open_connection(NAME, 1, ssl=asking)
+            return
+        reader, writer = await asyncio.open_connection(NAME, 1, ssl=asking)
+        writer.write(b"PING")
+        assert await reader.read() == b"+PONG\r\n"
+        writer.close()
