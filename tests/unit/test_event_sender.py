@@ -7,6 +7,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
     KafkaError,
     MessageSizeTooLargeError,
     OutOfOrderSequenceNumber,
+    UnknownTopicOrPartitionError,
 )
 
 from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
@@ -104,6 +105,27 @@ async def test_a_sender_that_ends_while_events_hang_frees_the_place_of_a_later_p
         await time.pass_until(time() + ACK_TIMEOUT_S)
         is_probed = harness.circuit.refusal() is not None
     assert (is_open, is_probed, harness.circuit.refusal()) == (True, True, None)
+
+
+async def test_a_topic_that_is_refused_frees_the_place_of_a_probe() -> None:
+    harness = Harness(time=Timeline())
+    harness.link.batch_errors = [UnknownTopicOrPartitionError()]
+    harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
+    harness.publish(miss(1))
+    async with running(harness):
+        assert (len(harness.link.posts), harness.link.opened) == (1, 2)
+        assert (harness.circuit.state, harness.circuit.refusal()) == (CircuitState.HALF_OPEN, None)
+
+
+async def test_a_circuit_that_is_tried_closes_with_enough_deliveries() -> None:
+    harness = Harness(time=Timeline())
+    harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
+    harness.publish(miss(1))
+    async with running(harness):
+        assert (len(harness.link.posts), harness.circuit.state) == (1, CircuitState.HALF_OPEN)
+        harness.publish(miss(2))
+        await settle()
+        assert (len(harness.link.posts), harness.circuit.state) == (2, CircuitState.CLOSED)
 
 
 def test_a_wait_is_drawn_from_its_upper_half() -> None:
