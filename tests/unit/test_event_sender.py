@@ -242,6 +242,7 @@ async def test_a_missing_topic_waits_and_the_others_flow() -> None:
         assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
         del harness.link.refusals[MISS]
         await until_empty(harness)
+        assert harness.link.opened == 1
 
     assert harness.link.delivered_keys()[1:] == keys([1, 2])
 
