@@ -58,6 +58,15 @@ async def test_a_kafka_that_refuses_us_is_named_as_the_cause_also_of_what_expire
     assert harness.dropped(MISS, "auth") == 1.0
 
 
+async def test_what_expires_after_a_kafka_that_refused_us_takes_us_again_has_another_cause() -> None:
+    harness = Harness(link=FakeLink(Forbidden("SaslAuthenticationFailed")), max_age_s=600.0)
+    harness.link.acknowledges = False
+    async with running(harness):
+        harness.publish(miss(1))
+        await settle(100)
+        assert harness.dropped(MISS, "expired") == 1.0
+
+
 @pytest.mark.parametrize(
     ("refusal", "cause"),
     [(TopicMissing("InvalidTopicError"), "unknown_topic"), (Forbidden("SaslAuthenticationFailed"), "auth")],
