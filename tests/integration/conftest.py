@@ -21,7 +21,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     """The service's loop, which treats connections that break unlike asyncio's; the load generator runs on that one."""
     if item.path.name == "test_bench_load.py":
         return {"asyncio": asyncio.new_event_loop}
-    return {"uvloop": EventLoop}
+    return {"EventLoop": EventLoop}
 
 
 @pytest.fixture(scope="session")

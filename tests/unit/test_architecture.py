@@ -29,6 +29,8 @@ COMMON_ROOM = "resilience"
 FENCES = {
     "aiohttp": {"implementations/wire", "di.py"},
     "yarl": {"implementations/wire"},
+    "aiohappyeyeballs": {"implementations/background"},
+    "uvloop": {"implementations/background"},
     "requests": {"implementations/observability"},
     "redis": {"implementations/shared_state", "di.py"},
     "aiokafka": {"implementations/events", "di.py"},
