@@ -780,6 +780,8 @@ class ModelReport(_Body):
     """Output limit, tokens; null when unknown."""
     temperature: TemperatureUse
     """When it accepts a temperature."""
+    max_temperature: float | None
+    """The highest that it accepts; null where it accepts none."""
     reasoning_efforts: list[ReasoningEffort]
     """The values of reasoning_effort_override that it accepts."""
     min_cacheable_tokens: int | None

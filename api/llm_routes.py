@@ -20,6 +20,7 @@ from api_models import (
     ProviderName,
     ProviderReport,
     ProvidersResponse,
+    TemperatureUse,
 )
 from protocols import (
     AdmissionProtocol,
@@ -137,6 +138,7 @@ def _model_report(
         context_tokens=traits.context_tokens,
         max_output_tokens=traits.max_output_tokens,
         temperature=traits.temperature,
+        max_temperature=None if traits.temperature is TemperatureUse.NEVER else traits.max_temperature,
         reasoning_efforts=list(traits.efforts),
         min_cacheable_tokens=traits.min_cacheable_tokens,
         deprecated_on=traits.deprecated_on,

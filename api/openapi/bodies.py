@@ -146,6 +146,7 @@ MODELS = ModelsResponse(
             context_tokens=1_000_000,
             max_output_tokens=128_000,
             temperature=TemperatureUse.NEVER,
+            max_temperature=None,
             reasoning_efforts=list(ReasoningEffort),
             min_cacheable_tokens=512,
             deprecated_on=None,

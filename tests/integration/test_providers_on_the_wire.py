@@ -430,11 +430,13 @@ async def test_the_models_are_listed_with_what_they_take_and_cost() -> None:
     defaults = {(name, model) for (name, model), traits in known.items() if traits["is_default"]}
     assert defaults == {(dialect.name, dialect.model) for dialect in DIALECTS if dialect is not INTERNAL}
     haiku = known["anthropic", "claude-haiku-5-5"]
-    assert (haiku["context_tokens"], haiku["max_output_tokens"], haiku["temperature"]) == (1_000_000, 128_000, "never")
+    assert (haiku["context_tokens"], haiku["max_output_tokens"]) == (1_000_000, 128_000)
+    assert (haiku["temperature"], haiku["max_temperature"]) == ("never", None)
     assert set(haiku["reasoning_efforts"]) == {"none", "low", "medium", "high"}
     prices = haiku["prices_usd_per_million_tokens"]
     assert prices == {"input": 0.10, "cached_input": 0.01, "cache_write": 0.125, "output": 0.50}
-    assert known["anthropic", "claude-haiku-4-5"]["temperature"] == "always"
+    older = known["anthropic", "claude-haiku-4-5"]
+    assert (older["temperature"], older["max_temperature"]) == ("always", 1)
     assert known["openai", "gpt-5"]["deprecated_on"] == "2026-12-11"
     prices_told = [model["prices_usd_per_million_tokens"] for model in known.values()]
     assert all(told["input"] > 0 and told["output"] > 0 for told in prices_told if told is not None)
