@@ -107,7 +107,7 @@ def _rounds(report: Report) -> Iterator[str]:
 
 
 def _by_round(rounds: Rounds) -> Iterator[str]:
-    """Portkey's speed beside the memory of its process, which tells the two states that it is found in."""
+    """Portkey's speed beside the memory of its process, which it may give back."""
     numbers = range(1, 1 + len(rounds.each(PORTKEY, MANY, lambda row: row.rss_mib)))
     lines = (
         ("round", "d", numbers),
