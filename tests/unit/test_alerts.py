@@ -334,7 +334,9 @@ def test_what_a_new_month_begins_with_is_spent_anew() -> None:
 @pytest.mark.parametrize(
     ("micro_an_hour", "is_known"), [([], False), ([0, 1, 1], False), ([0, 1, 1, 1], True), ([0] * 5, False)]
 )
-def test_a_new_service_knows_its_usual_hour_after_three_whole_ones(micro_an_hour: list[int], *, is_known: bool) -> None:
+def test_a_new_service_knows_its_usual_hour_after_three_whole_ones_that_spend(
+    micro_an_hour: list[int], *, is_known: bool
+) -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
     spent = 0
