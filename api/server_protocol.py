@@ -22,7 +22,7 @@ NO_HTTP = "Invalid HTTP request received."
 # A closing connection waits for its last byte to be read, which may never happen. A client that reads next to nothing
 # is cut off as well: the kernel sends more only once a good part of the client's buffer is free.
 UNTAKEN_MS = 60_000
-SILENT_S = 30  # of a caller who waits: then the system asks whether he is there; after as long again, he has left
+TCP_KEEPALIVE_S = 30  # of silence: then the system asks whether the caller is there; after as long again, he has left
 
 
 class ServerProtocol(HttpToolsProtocol):
@@ -38,14 +38,14 @@ class ServerProtocol(HttpToolsProtocol):
     _answered: RequestResponseCycle | None = None  # the request that is being answered, or was last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in Uvicorn
-        """Wait for the first head. From now on the network is reminded of the connection, lest it forget who waits."""
+        """Wait for the first head. TCP keepalive reminds the network of a caller who waits, or it would forget him."""
         super().connection_made(transport)
         own = transport.get_extra_info("socket")
         if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S)
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENT_S)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPALIVE_S)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, TCP_KEEPALIVE_S)
         self._limit_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -31,7 +31,7 @@ SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 NOTHING_QUEUED = bytes(4)
 UNTAKEN_MS = 10_000  # a question of which nothing is taken for so long breaks the connection
-SILENT_S = 30  # after so long the system asks whether anybody is there, and after as long again breaks the connection
+TCP_KEEPALIVE_S = 30  # of silence: then the system asks whether anybody is there; after as long again, it hangs up
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 
@@ -48,14 +48,14 @@ class Stream(ResponseHandler):
     def connection_made(self, transport: Any) -> None:
         """A firewall or an address translation that forgot a connection drops what is sent on it without a word.
 
-        It forgets one on which nothing is sent for minutes, as while a model reasons.
+        It forgets one on which nothing is sent for minutes, as while a model reasons: TCP keepalive prevents that.
         """
         super().connection_made(transport)
         if self._socket is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENT_S)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPALIVE_S)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, TCP_KEEPALIVE_S)
 
     def has_unsolicited_data(self) -> bool:
         """Whether something came since it was put into the pool: data, unread data or the end."""

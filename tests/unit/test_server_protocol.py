@@ -15,8 +15,8 @@ from api.server_protocol import (
     MOST_HEAD_BYTES,
     MOST_SMALL_PIECES,
     MOST_WAITING,
-    SILENT_S,
     SMALL_PIECE_BYTES,
+    TCP_KEEPALIVE_S,
     ServerProtocol,
 )
 
@@ -368,5 +368,5 @@ async def test_while_a_caller_waits_the_network_is_reminded_of_his_connection() 
         with socket.create_connection(server.sockets[0].getsockname()):
             own = await made
             assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == SILENT_S
-            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == SILENT_S
+            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == TCP_KEEPALIVE_S
+            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == TCP_KEEPALIVE_S
