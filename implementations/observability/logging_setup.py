@@ -85,9 +85,9 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
 
 
 def log_what_python_reports() -> None:
-    """Log what Python itself would print to stderr, text and all: warnings, and exceptions that nobody can catch.
+    """Log, without their text, what Python would print to stderr: warnings, and exceptions that nobody can catch.
 
-    Those of finalizers and threads; one that ends the process is printed as ever.
+    The latter are those of finalizers and threads. One that ends the process is still printed.
     """
     log = structlog.get_logger("python")
 
@@ -180,7 +180,7 @@ def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDi
 def _asyncio_in_one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Keep only asyncio's first line about an unretrieved exception: the next ones hold the exception's text.
 
-    That of debug mode about a slow task shows how the task ended.
+    From its line about a slow task (in debug mode) the task's result or exception is left out.
     """
     if event["_record"].name == "asyncio":
         event["event"] = END_OF_TASK.sub(r"\1", str(event["event"])).partition("\n")[0]
