@@ -161,7 +161,7 @@ def test_the_proxy_s_own_errors_are_bodies_that_callers_can_read() -> None:
     assert balancer_says("http-request capture unique-id len 36")  # so that the log shows it
 
 
-def test_the_proxy_s_log_holds_nothing_that_a_caller_writes() -> None:
+def test_the_proxy_s_log_holds_no_path_no_query_and_no_header() -> None:
     assert not balancer_says("option httplog")
     (line,) = re.findall(r'log-format "(.+)"\n', HAPROXY)
     parts = set(re.findall(r"%(?:{.*?})?(\w+)", line))

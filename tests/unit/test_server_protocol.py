@@ -354,19 +354,10 @@ async def test_a_connection_ends_when_nobody_takes_its_answer(monkeypatch: pytes
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
 async def test_while_a_caller_waits_the_network_is_reminded_of_his_connection() -> None:
     """Or an address translation forgets it while a model reasons for minutes, and he never gets the answer."""
-    made: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
-
-    class Watched(ServerProtocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in Uvicorn
-            super().connection_made(transport)
-            made.set_result(transport.get_extra_info("socket"))
-
-    config = Config(Mock(), interface="asgi3", ws="none", log_config=None)
-    config.load()
-    loop = asyncio.get_running_loop()
-    async with await loop.create_server(lambda: Watched(config, ServerState(), {}), "127.0.0.1") as server:
-        with socket.create_connection(server.sockets[0].getsockname()):
-            own = await made
-            assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == TCP_KEEPALIVE_S
-            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == TCP_KEEPALIVE_S
+    harness = Harness()
+    with socket.socket() as own, harness.timed():
+        harness.transport.get_extra_info.side_effect = {"socket": own}.get
+        harness.protocol.connection_made(harness.transport)
+        assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == TCP_KEEPALIVE_S
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == TCP_KEEPALIVE_S
