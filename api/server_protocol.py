@@ -22,7 +22,9 @@ NO_HTTP = "Invalid HTTP request received."
 # A closing connection waits for its last byte to be read, which may never happen. A client that reads next to nothing
 # is cut off as well: the kernel sends more only once a good part of the client's buffer is free.
 UNTAKEN_MS = 60_000
-TCP_KEEPALIVE_S = 30  # of silence: then the system asks whether the caller is there; after as long again, he has left
+# After so long a silence the system asks whether the caller is there, and again until UNTAKEN_MS are over: then he has
+# left, and not just one packet was lost.
+TCP_KEEPIDLE_S, TCP_KEEPINTVL_S = 30, 10
 
 
 class ServerProtocol(HttpToolsProtocol):
@@ -44,8 +46,8 @@ class ServerProtocol(HttpToolsProtocol):
         if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPALIVE_S)
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, TCP_KEEPALIVE_S)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPIDLE_S)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, TCP_KEEPINTVL_S)
         self._limit_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -31,7 +31,9 @@ SUCCESSES = range(200, 300)
 BODILESS = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 NOTHING_QUEUED = bytes(4)
 UNTAKEN_MS = 10_000  # a question of which nothing is taken for so long breaks the connection
-TCP_KEEPALIVE_S = 30  # of silence: then the system asks whether anybody is there; after as long again, it hangs up
+# After so long a silence the system asks whether anybody is there; of firewalls and address translations the usual ones
+# forget after four minutes. Under UNTAKEN_MS it hangs up when one such packet is lost, so not before that.
+TCP_KEEPIDLE_S, TCP_KEEPINTVL_S = 180, 60
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 
@@ -54,8 +56,8 @@ class Stream(ResponseHandler):
         if self._socket is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPALIVE_S)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, TCP_KEEPALIVE_S)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPIDLE_S)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, TCP_KEEPINTVL_S)
 
     def has_unsolicited_data(self) -> bool:
         """Whether something came since it was put into the pool: data, unread data or the end."""

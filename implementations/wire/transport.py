@@ -14,7 +14,7 @@ from yarl import URL
 
 from exceptions import UnreadableReplyError
 from implementations.resilience.call import current_call
-from implementations.wire.connector import TCP_KEEPALIVE_S, Connector, Question, Stream, reused_streams
+from implementations.wire.connector import TCP_KEEPIDLE_S, Connector, Question, Stream, reused_streams
 from implementations.wire.failures import failure_of_exchange, without_frames
 from value_object import value_object
 
@@ -79,8 +79,8 @@ class Transport:
             try:
                 return await self._perform(exchange, pool)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                # From TCP_KEEPALIVE_S on the system says the same of whoever had the question and is there no longer.
-                arrived_by_s = TCP_KEEPALIVE_S if getattr(error, "errno", None) in UNACKNOWLEDGED else STALE_WITHIN_S
+                # From TCP_KEEPIDLE_S on the system says the same of whoever had the question and is there no longer.
+                arrived_by_s = TCP_KEEPIDLE_S if getattr(error, "errno", None) in UNACKNOWLEDGED else STALE_WITHIN_S
                 is_unanswered = clock() - sent_s < arrived_by_s
                 if not (exchange.got_only_silence and is_unanswered) or record.replaced_connection:
                     raise

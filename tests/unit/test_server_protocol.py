@@ -16,7 +16,9 @@ from api.server_protocol import (
     MOST_SMALL_PIECES,
     MOST_WAITING,
     SMALL_PIECE_BYTES,
-    TCP_KEEPALIVE_S,
+    TCP_KEEPIDLE_S,
+    TCP_KEEPINTVL_S,
+    UNTAKEN_MS,
     ServerProtocol,
 )
 
@@ -359,5 +361,6 @@ async def test_while_a_caller_waits_the_network_is_reminded_of_his_connection() 
         harness.transport.get_extra_info.side_effect = {"socket": own}.get
         harness.protocol.connection_made(harness.transport)
         assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == TCP_KEEPALIVE_S
-        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == TCP_KEEPALIVE_S
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == TCP_KEEPIDLE_S
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == TCP_KEEPINTVL_S
+    assert UNTAKEN_MS >= 1000 * (TCP_KEEPIDLE_S + 2 * TCP_KEEPINTVL_S), "or one lost packet would end the connection"
