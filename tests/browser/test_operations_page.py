@@ -781,8 +781,13 @@ async def test_with_the_text_spacing_of_wcag_no_card_is_too_small(stage: Scene, 
     await stage.open_circuit()
     await expect(page.get_by_role("meter", name="EXTERNAL_SERVICE_ERROR")).to_be_attached()
     await page.evaluate(SPACED)
+    await every_card_holds_its_text(page)
+
+
+async def every_card_holds_its_text(page: Page) -> None:
+    """In the page's own font and in wider ones."""
     wide = "cards => cards.filter(card => card.scrollWidth > card.clientWidth).map(card => card.innerText)"
-    for font in ("", "sans-serif", "serif"):  # the page's own, and wider ones
+    for font in ("", "sans-serif", "serif"):
         await page.evaluate("font => document.body.style.fontFamily = font", font)
         assert await page.locator(".card").evaluate_all(wide) == [], font
 
@@ -864,10 +869,7 @@ async def test_however_long_names_and_counts_are_nothing_is_wider_than_the_windo
     await unlock(page)
     await expect(page.get_by_role("button", name="Clear…")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") == width
-    wide = "cards => cards.filter(card => card.scrollWidth > card.clientWidth).map(card => card.innerText)"
-    for font in ("", "sans-serif", "serif"):  # the page's own, and wider ones
-        await page.evaluate("font => document.body.style.fontFamily = font", font)
-        assert await page.locator(".card").evaluate_all(wide) == [], font
+    await every_card_holds_its_text(page)
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
