@@ -1,4 +1,4 @@
-"""The event loop of the process: uvloop's, but a name is connected to at whichever of its addresses answers first.
+"""The event loop of the process: uvloop's, but of a name's addresses it connects to whichever answers first.
 
 uvloop itself tries one address after the other, each for the two minutes that the system takes to give up. Redis and
 Kafka, whose clients leave the choice to it, would never get to the second one; aiohttp chooses by itself.
