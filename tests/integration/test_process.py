@@ -276,6 +276,31 @@ app.main()
     assert ended.stderr == "implementations.background.event_loop"
 
 
+def test_what_python_itself_reports_goes_to_the_log_without_its_text() -> None:
+    reporting = f"""
+import warnings
+
+import app
+
+class Freed:
+    def __del__(self) -> None:
+        raise ValueError("{CANARY}")
+
+@app.app.before_serving
+async def reports() -> None:
+    warnings.warn("{CANARY}")
+    Freed()
+    raise LookupError
+
+app.main()
+"""
+    ended = refused_start(mocked(HOST="127.0.0.1", PORT=str(free_port())), "-c", reporting)
+    assert ended.stderr == ""
+    assert "python_warned" in ended.stdout
+    assert "exception_uncaught" in ended.stdout
+    assert CANARY not in ended.stdout
+
+
 def test_a_host_is_given_by_name_as_well(tmp_path: Path) -> None:
     with service(tmp_path, mocked(HOST="localhost", ENVIRONMENT="production")) as running:
         assert running.compare().status == 200
