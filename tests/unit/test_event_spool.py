@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import NoReturn
 from unittest.mock import Mock, patch
 
 import pytest
@@ -547,6 +548,10 @@ def test_a_spool_whose_columns_are_others_is_refused(path: Path) -> None:
         spool_file.check_spool(path)
 
 
+def raising(error: Exception) -> NoReturn:
+    raise error
+
+
 def sqlite_says(name: str) -> sqlite3.OperationalError:
     error = sqlite3.OperationalError()
     error.sqlite_errorname = name
@@ -559,7 +564,8 @@ async def test_a_disk_that_is_full_or_fails_at_the_start_stops_nobody(
     opened: Opened, path: Path, name: str | None, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some open no file either, and SQLite does not say why; name: None where it does not even come to SQLite."""
-    refusal = OSError(number, "secret")
+    refusal, os_open = OSError(number, "secret"), os.open
+    new = path.with_name(f"{path.name}-shm")  # what is there already can still be opened
     first = opened()
     first.publish(miss(1))
     died(first)
@@ -568,7 +574,7 @@ async def test_a_disk_that_is_full_or_fails_at_the_start_stops_nobody(
             patched.setattr(fcntl, "flock", Mock(side_effect=refusal))
         else:
             patched.setattr(spool_file, "_sound", Mock(side_effect=sqlite_says(name)))
-            patched.setattr(os, "open", Mock(side_effect=refusal))
+            patched.setattr(os, "open", lambda file, *how: raising(refusal) if file == new else os_open(file, *how))
         spool_file.check_spool(path)
         second = opened()
     second.publish(miss(2))
