@@ -339,9 +339,11 @@ async def test_a_larger_cap_that_the_provider_rejects_leaves_the_failure_a_trunc
     assert [asked.max_tokens for asked in provider.requests] == [512, 1024]
 
 
-@pytest.mark.parametrize("limit", [512, 100])
-async def test_an_answer_that_was_cut_off_at_the_models_limit_is_not_asked_for_again(limit: int) -> None:
-    provider = FakeProvider(TruncatedReplyError("that was all"))
+@pytest.mark.parametrize(("limit", "is_final"), [(512, False), (100, False), (128_000, True)])
+async def test_an_answer_that_was_cut_off_is_not_asked_for_again_at_the_models_limit_nor_against_the_providers_word(
+    limit: int, *, is_final: bool
+) -> None:
+    provider = FakeProvider(TruncatedReplyError("that was all", is_final=is_final))
     with calling(call(Clock())), pytest.raises(TruncatedReplyError):
         await retrying(provider).generate_comparison(request(max_tokens_limit=limit))
     assert len(provider.requests) == 1
