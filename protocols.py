@@ -576,7 +576,7 @@ ProviderFindings = MutableMapping[ProviderName, ProbeFinding]
 class ProviderStatus:
     """Whether a provider can be asked now; reason says why not. held_because: why its circuit is held, if it is.
 
-    model_ends_on: when the vendor retires the default model, if it is known to.
+    model_deprecated_on: when the vendor retires the default model, if it is known to.
     """
 
     name: ProviderName
@@ -584,7 +584,7 @@ class ProviderStatus:
     configured: bool
     circuit_state: CircuitState
     default_model: str
-    model_ends_on: date | None
+    model_deprecated_on: date | None
     reason: str | None
     activity: ProviderActivity
     last_probe: ProbeFinding | None

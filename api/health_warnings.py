@@ -11,7 +11,7 @@ ONLY_NAMED = "no default provider is available: requests that name no provider f
 DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"
-MODEL_ENDS = "the vendor retires its default model"
+MODEL_DEPRECATED = "the vendor retires its default model"
 TRIED_NEXT = "the next call tries it again"
 KAFKA_AWAY = "Kafka does not answer, but no event waits for it"
 MODES = {
@@ -74,8 +74,8 @@ def _warnings_about(status: ProviderStatus) -> Iterator[str]:
         yield f"{status.name}: {HELD_CLOSED}: {status.held_because}"
     if status.last_probe is not None and not status.last_probe.success:
         yield f"{status.name}: {LOOK_UP_FAILED}: {status.last_probe.message}"
-    if status.model_ends_on is not None:
-        yield f"{status.name}: {MODEL_ENDS}: {status.default_model} on {status.model_ends_on}"
+    if status.model_deprecated_on is not None:
+        yield f"{status.name}: {MODEL_DEPRECATED}: {status.default_model} on {status.model_deprecated_on}"
 
 
 def _mode(mode: DegradedMode, cause: str | None = None) -> str:

@@ -90,7 +90,7 @@ class ProviderSelectorImpl:
             configured=mocked or name in self._configured,
             circuit_state=self._guards[name].circuit.state,
             default_model=default_model,
-            model_ends_on=self._catalogue.traits(name, default_model).deprecated_on,
+            model_deprecated_on=self._catalogue.traits(name, default_model).deprecated_on,
             reason=self._obstacle(name, settings) or self._pause(name),
             activity=activity,
             last_probe=self._finding(name, activity),

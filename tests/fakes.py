@@ -454,7 +454,7 @@ def provider_status(**changes: Any) -> ProviderStatus:
         configured=True,
         circuit_state=CircuitState.CLOSED,
         default_model=KNOWN_MODEL,
-        model_ends_on=None,
+        model_deprecated_on=None,
         reason=None,
         activity=ProviderActivity(),
         last_probe=None,
