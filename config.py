@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from urllib.request import getproxies
 
 import orjson
@@ -71,7 +71,12 @@ BASE_URL = re.compile(
     re.ASCII,
 )
 
-REDIS_URL_FORM = "must be redis://user:password@host:port/db, rediss:// likewise, or unix:///path"
+REDIS_URL_FORM = (
+    "must be redis://user:password@host:port/db, rediss:// likewise, unix:///path, "
+    "redis+sentinel://user:password@host:port,host:port/primary/db or redis+cluster://user:password@host:port,host:port"
+)
+SENTINEL_PORT = 26_379
+HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")  # the part of a key by which a Cluster chooses the node
 REDIS_URL_OPTIONS: Mapping[str, frozenset[str]] = {
     "redis": frozenset({"db"}),
     "rediss": frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
@@ -201,10 +206,54 @@ def _digests_of(name: str, listed: object) -> frozenset[bytes]:
     return digests
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisAddress:
+    """Where Redis is, as URLs that redis-py reads.
+
+    witnesses: Sentinels, or nodes of a Cluster, that may know host and port of the primary; without them url has these.
+    primary: its name at the Sentinels; None at a Cluster.
+    """
+
+    url: str
+    witnesses: tuple[str, ...] = ()
+    primary: str | None = None
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the witnesses are nodes of a Cluster."""
+        return bool(self.witnesses) and self.primary is None
+
+
+def redis_address(text: str, *, sentinel_password: str = "") -> RedisAddress:
+    """Raises ValueError for what redis-py could not use, so that a wrong URL fails the start, not the first request."""
+    form, _, rest = text.partition("://")
+    scheme, _, kind = form.partition("+")
+    place, mark, options = rest.partition("?")
+    authority, _, path = place.partition("/")
+    login, at, hosts = authority.rpartition("@")
+    primary, _, database = path.partition("/")
+    if not kind:
+        address = RedisAddress(url=text)
+    elif kind == "sentinel" and primary and "db=" not in options:
+        own_login = f":{quote(sentinel_password, safe='')}@" if sentinel_password else ""
+        asked = (host if re.search(":[0-9]*$", host) else f"{host}:{SENTINEL_PORT}" for host in hosts.split(","))
+        address = RedisAddress(
+            url=f"{scheme}://{login}{at}{primary}/{database}{mark}{options}",
+            witnesses=tuple(f"{scheme}://{own_login}{host}{mark}{options}" for host in asked),
+            primary=primary,
+        )
+    elif kind == "cluster" and path in {"", "0"} and "db=" not in options:
+        nodes = tuple(f"{scheme}://{login}{at}{host}{mark}{options}" for host in hosts.split(","))
+        address = RedisAddress(url=nodes[0], witnesses=nodes)
+    else:
+        raise ValueError(REDIS_URL_FORM)
+    for url in (address.url, *address.witnesses):
+        _check_redis_url(url)
+    return address
+
+
 def _check_redis_url(text: str) -> None:
-    """Check everything that redis-py reads from it, so that a wrong URL fails the start and not the first request."""
-    if text.startswith(("redis+sentinel:", "redis+cluster:")):
-        raise ValueError("Sentinel and Cluster are not supported: name one address that follows the primary")
+    """Check everything that redis-py reads from it."""
     try:
         url = urlsplit(text)
         options = parse_qs(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
@@ -431,7 +480,13 @@ class CacheSettings(Group):
         changeable=True,
     )
     redis_url: SecretStr | None = setting(
-        "REDIS_URL", None, "Redis shared by the replicas, rediss:// for TLS; without it each caches on its own"
+        "REDIS_URL",
+        None,
+        "Redis shared by the replicas, rediss:// for TLS, redis+sentinel:// and redis+cluster:// for several servers; "
+        "without it each caches on its own",
+    )
+    redis_sentinel_password: SecretStr | None = setting(
+        "REDIS_SENTINEL_PASSWORD", None, "password of the Sentinels that REDIS_URL names; default: they ask for none"
     )
     key_prefix: str = setting(
         "CACHE_KEY_PREFIX", "llm_cache", "prefix of every key in Redis", pattern=r"^[A-Za-z0-9_.:{}-]{1,64}$"
@@ -449,8 +504,25 @@ class CacheSettings(Group):
     @classmethod
     def _usable(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            _check_redis_url(url.get_secret_value())
+            redis_address(url.get_secret_value())
         return url
+
+    @property
+    def redis(self) -> RedisAddress | None:
+        """Where Redis is."""
+        if self.redis_url is None:
+            return None
+        password = self.redis_sentinel_password
+        return redis_address(
+            self.redis_url.get_secret_value(), sentinel_password=password.get_secret_value() if password else ""
+        )
+
+    @property
+    def prefix(self) -> str:
+        """The prefix in force: in braces at a Cluster, which then keeps all keys on one node, as our commands need."""
+        if self.redis is None or not self.redis.is_cluster or HASH_TAG.match(self.key_prefix):
+            return self.key_prefix
+        return f"{{{self.key_prefix}}}"
 
 
 class CostSettings(Group):

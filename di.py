@@ -85,6 +85,7 @@ from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Connections
 from implementations.shared_state.document_store import DocumentStore
 from implementations.shared_state.entry_store import EntryStore
+from implementations.shared_state.primary import Primary
 from implementations.shared_state.prober import Prober
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
@@ -532,11 +533,13 @@ class SharedStateProvider(Provider):
         sleep: SleepProtocol,
     ) -> AsyncIterator[SharedState]:
         """Redis behind its circuits, the stores on it, and the prober."""
-        if settings.cache.redis_url is None:
+        address, prefix = settings.cache.redis, settings.cache.prefix
+        if address is None:
             yield SharedState()
             return
+        primary = Primary.of(address, prefix=prefix)
         redis = SharedRedis(
-            Connections(settings.cache.redis_url.get_secret_value()),
+            Connections(address.url, find=primary.find if primary else None),
             metrics=metrics,
             clock=clock,
             jitter=random.uniform,
@@ -544,7 +547,7 @@ class SharedStateProvider(Provider):
         behind = WriteBehind(metrics=metrics)
         entries = EntryStore(
             redis,
-            prefix=settings.cache.key_prefix,
+            prefix=prefix,
             behind=behind,
             metrics=metrics,
             clock=clock,
@@ -553,17 +556,19 @@ class SharedStateProvider(Provider):
         prober = Prober(
             redis, reading=entries.probe_read, writing=entries.probe_write, jitter=random.uniform, sleep=sleep
         )
-        own = {"prefix": settings.cache.key_prefix, "replica": uuid4().hex}
+        own = {"prefix": prefix, "replica": uuid4().hex}
         yield SharedState(
             entries=entries,
             prober=prober,
             budget=BudgetStore(redis, **own),
             usage=UsageStore(redis, **own),
-            settings=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:settings"),
-            circuits=DocumentStore(redis, key=f"{settings.cache.key_prefix}:operator:circuits"),
+            settings=DocumentStore(redis, key=f"{prefix}:operator:settings"),
+            circuits=DocumentStore(redis, key=f"{prefix}:operator:circuits"),
         )
         await behind.finish()
         await redis.close()
+        if primary is not None:
+            await primary.close()
 
 
 class SteeringProvider(Provider):

@@ -7,24 +7,26 @@ its pool's queue are bypassed for the function calls that they cost.
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
 from redis.asyncio import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, MovedError, ReadOnlyError, RedisError, ResponseError
 
 from implementations.resilience.stalls import within
 
 CONNECTIONS = 32
 TURN_S = 0.2  # with less time left for the exchange, it would be broken off, and the connection with it
 CLOSE_S = 1.0
-KNOWN_S = 10.0
-IS_REPLICA = ReadOnlyError, MasterDownError
+KNOWN_S = 10.0  # a name
+FOLLOWED_S = 2.0  # a primary
+IS_ELSEWHERE = ReadOnlyError, MasterDownError, MovedError
 
 Command = tuple[str | bytes | int, ...]
+Address = tuple[str, int]
 
 
 class ConnectionsProtocol(Protocol):
@@ -47,9 +49,15 @@ class ConnectionsProtocol(Protocol):
 
 
 class Connections:
-    """url: validated by the settings. connections: how many at most; the last one given back is the next one used."""
+    """url: validated by the settings. connections: how many at most; the last one given back is the next one used.
 
-    def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
+    find: tells host and port where the URL does not; asked again every FOLLOWED_S, and when a server says that the
+    primary, or the keys, are elsewhere.
+    """
+
+    def __init__(
+        self, url: str, *, find: Callable[[], Awaitable[Address]] | None = None, connections: int = CONNECTIONS
+    ) -> None:
         self._pool = ConnectionPool.from_url(
             url,
             decode_responses=False,
@@ -70,7 +78,8 @@ class Connections:
         self._free = asyncio.LifoQueue[Connection]()
         for connection in self._all:
             self._free.put_nowait(connection)
-        self._look_up: asyncio.Task[OSError | None] | None = None
+        self._find = find
+        self._looking: asyncio.Task[Exception | None] | None = None
         self._known_until_s = 0.0
 
     async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
@@ -82,9 +91,11 @@ class Connections:
             connection = await self._free.get()
         on_turn()
         try:
+            if self._find is not None:
+                self._look_up()  # in the background: what it finds renews the connections
             if await _is_spent(connection):
+                await self._address_is_known()
                 await connection.disconnect(nowait=True)
-                await self._name_is_known()
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
             replies = await _replies(connection, commands)
         except BaseException:
@@ -92,46 +103,64 @@ class Connections:
             raise
         finally:
             self._free.put_nowait(connection)
-        if any(isinstance(reply, IS_REPLICA) for reply in replies):
+        if any(isinstance(reply, IS_ELSEWHERE) for reply in replies):
             self.renew()  # the address may lead to another primary by now
         return replies
 
     def renew(self) -> None:
         """Open each connection anew before its next use."""
+        self._known_until_s = 0.0
         for connection in self._all:
             connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py's
 
     async def close(self) -> None:
         """Close within a second, whatever Redis does."""
-        if self._look_up is not None:
-            self._look_up.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await asyncio.gather(*(one.disconnect() for one in self._all), return_exceptions=True)
 
-    async def _name_is_known(self) -> None:
-        """Wait for one look-up at a time: its thread outlives our timeout, and threads are few (`app.py`).
-
-        A name that was found is not looked up again for KNOWN_S, because redis-py looks it up itself.
-        """
-        address, now_s = self._pool.connection_kwargs, asyncio.get_running_loop().time()
-        if "host" not in address or now_s < self._known_until_s:
-            return  # the former is a Unix socket
-        if self._look_up is None or self._look_up.done():
-            self._look_up = asyncio.create_task(_look_up(address["host"]))
-        error = await asyncio.shield(self._look_up)
+    async def _address_is_known(self) -> None:
+        """Raises what is wrong with it."""
+        looking = self._look_up()
+        error = None if looking is None else await asyncio.shield(looking)
         if error is not None:
             raise error
-        self._known_until_s = now_s + KNOWN_S
 
+    def _look_up(self) -> asyncio.Task[Exception | None] | None:
+        """The look-up under way, one at a time: its thread outlives our timeout, and threads are few (`app.py`).
 
-async def _look_up(host: str) -> OSError | None:
-    """What is wrong with the name; returned, because nobody may be waiting any more."""
-    try:
-        await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return error
-    return None
+        None while the address is known, or leads to a Unix socket.
+        """
+        if asyncio.get_running_loop().time() < self._known_until_s or "host" not in self._pool.connection_kwargs:
+            return None
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._looked_up())
+        return self._looking
+
+    async def _looked_up(self) -> Exception | None:
+        """What is wrong with the address; returned, because nobody may be waiting any more."""
+        loop, address = asyncio.get_running_loop(), self._pool.connection_kwargs
+        try:
+            if self._find is not None:
+                self._lead_to(*await self._find())
+            await loop.getaddrinfo(address["host"], None, type=socket.SOCK_STREAM)
+        except (RedisError, OSError) as error:
+            return error
+        # redis-py itself looks the name up for each connection.
+        self._known_until_s = loop.time() + (KNOWN_S if self._find is None else FOLLOWED_S)
+        return None
+
+    def _lead_to(self, host: str, port: int) -> None:
+        """Use no connection again that leads to another address."""
+        address = self._pool.connection_kwargs
+        if (address["host"], address.get("port")) == (host, port):
+            return
+        address.update(host=host, port=port)
+        self.renew()
+        for connection in self._all:
+            connection.host, connection.port = host, port
 
 
 async def _is_spent(connection: Connection) -> bool:

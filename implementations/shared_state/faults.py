@@ -25,6 +25,7 @@ class Fault(StrEnum):
     READ_ONLY = "read_only"
     OUT_OF_MEMORY = "out_of_memory"
     LOADING = "loading"
+    MOVED = "moved"
     REFUSED = "refused"
     WRONG_TYPE = "wrong_type"
     AWAY = "away"
@@ -48,6 +49,9 @@ TABLE: tuple[tuple[type[Exception], Fault], ...] = (
     (exceptions.AuthorizationError, Fault.AUTHENTICATION),
     (exceptions.BusyLoadingError, Fault.LOADING),
     (exceptions.MasterDownError, Fault.LOADING),
+    (exceptions.ClusterDownError, Fault.LOADING),
+    (exceptions.AskError, Fault.MOVED),
+    (exceptions.TryAgainError, Fault.MOVED),
     (exceptions.NoPermissionError, Fault.DENIED),
     (exceptions.ReadOnlyError, Fault.READ_ONLY),
     (exceptions.OutOfMemoryError, Fault.OUT_OF_MEMORY),

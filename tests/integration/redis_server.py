@@ -29,10 +29,11 @@ def binary() -> str:
 
 
 class RedisServer:
-    """One server that keeps its port when it is started again, and nothing of its data."""
+    """One server that keeps its port when it is started again, and nothing of its data. file: of its configuration."""
 
-    def __init__(self, directory: Path, *options: str, password: str | None = None) -> None:
+    def __init__(self, directory: Path, *options: str, password: str | None = None, file: Path | None = None) -> None:
         self.port = free_port()
+        self._file = [] if file is None else [str(file)]
         self._directory = directory
         self._options = ["--save", "", *options, *(("--requirepass", password) if password else ())]
         self._password = password
@@ -46,10 +47,8 @@ class RedisServer:
 
     def start(self) -> None:
         """Wait until it answers."""
-        self._process = subprocess.Popen(
-            [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), *self._options],
-            stdout=subprocess.DEVNULL,
-        )
+        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        self._process = subprocess.Popen([binary(), *self._file, *place, *self._options], stdout=subprocess.DEVNULL)
         wait_until(self._answers)
 
     def kill(self) -> None:
@@ -94,9 +93,11 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(directory: Path, *options: str, password: str | None = None) -> Iterator[RedisServer]:
+def redis_server(
+    directory: Path, *options: str, password: str | None = None, file: Path | None = None
+) -> Iterator[RedisServer]:
     """Run one until the block ends."""
-    server = RedisServer(directory, *options, password=password)
+    server = RedisServer(directory, *options, password=password, file=file)
     try:
         server.start()
         yield server

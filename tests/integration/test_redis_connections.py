@@ -13,9 +13,9 @@ import pytest
 import uvloop
 from cryptography import x509
 from redis.exceptions import ConnectionError as NotConnectedError
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import MovedError, ReadOnlyError, ResponseError
 
-from implementations.shared_state.connections import Connections
+from implementations.shared_state.connections import Address, Connections
 from tests.fakes import begun, settle
 from tests.integration.certificates import HERE, certificate
 
@@ -239,3 +239,89 @@ async def test_only_a_redis_whose_certificate_is_right_hears_a_command_and_it_ma
         await connections.close()
     assert (ended == [[b"it!"]]) == bool(heard) == is_spoken_to
     assert is_spoken_to or isinstance(ended[0], (NotConnectedError, OSError))
+
+
+@asynccontextmanager
+async def two_servers() -> AsyncIterator[list[Address]]:
+    """Each answers any command with its own number, but refuses to know what it is told has moved."""
+
+    def serve(number: int) -> Serve:
+        async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(asyncio.IncompleteReadError, ConnectionResetError):
+                while True:
+                    has_moved = await told(reader) == b"+moved!\r\n"
+                    writer.write(b"-MOVED 6510 10.0.0.1:6379\r\n" if has_moved else b":%d\r\n" % number)
+            writer.close()
+
+        return served
+
+    async with (
+        await asyncio.start_server(serve(0), "127.0.0.1") as zero,
+        await asyncio.start_server(serve(1), "127.0.0.1") as one,
+    ):
+        yield [server.sockets[0].getsockname() for server in (zero, one)]
+
+
+@asynccontextmanager
+async def following(find: Callable[[], Awaitable[Address]]) -> AsyncIterator[Connections]:
+    connections = Connections("redis://primary", find=find, connections=2)
+    try:
+        yield connections
+    finally:
+        await connections.close()
+
+
+async def test_connections_go_where_they_are_told_to_without_any_wait_of_what_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two_servers() as addresses:
+        found = [addresses[0]]
+        may_look = asyncio.Event()
+        may_look.set()
+
+        async def find() -> Address:
+            await may_look.wait()
+            return found[-1]
+
+        async with following(find) as connections:
+            assert await connections.send(("GET", "it!")) == [0]
+            monkeypatch.setattr("implementations.shared_state.connections.FOLLOWED_S", 0.0)
+            found.append(addresses[1])
+            assert await connections.send(("GET", "it!")) == [0]  # known for a while
+            connections.renew()
+            assert await connections.send(("GET", "it!")) == [1]
+            may_look.clear()
+            assert await connections.send(("GET", "it!")) == [1]  # asks, and does not wait
+            found.append(addresses[0])
+            may_look.set()
+            await settle(5)
+            assert await connections.send(("GET", "it!")) == [0]
+
+
+async def test_a_server_that_says_the_keys_have_moved_is_left_at_once() -> None:
+    async with two_servers() as addresses:
+        found = list(addresses)
+
+        async def find() -> Address:
+            return found.pop(0)
+
+        async with following(find) as connections:
+            (refusal,) = await connections.send(("GET", "moved!"))
+            assert isinstance(refusal, MovedError)
+            assert await connections.send(("GET", "it!")) == [1]
+
+
+async def test_what_is_wrong_with_the_look_up_is_told_and_looked_up_anew() -> None:
+    async with two_servers() as addresses:
+        found: list[Address | Exception] = [NotConnectedError(), addresses[0]]
+
+        async def find() -> Address:
+            told = found.pop(0)
+            if isinstance(told, Exception):
+                raise told
+            return told
+
+        async with following(find) as connections:
+            with pytest.raises(NotConnectedError):
+                await connections.send(("GET", "it!"))
+            assert await connections.send(("GET", "it!")) == [0]

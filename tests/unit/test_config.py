@@ -15,6 +15,7 @@ from config import (
     PREFIX,
     ConfigurationError,
     PriceOverride,
+    RedisAddress,
     Setting,
     Settings,
     known_variables,
@@ -395,6 +396,10 @@ def test_a_host_that_no_resolver_takes_is_refused(url: str, refused: Refused) ->
         "rediss://user:password@redis.example:6380/1?ssl_ca_certs=README.md",
         "unix:///run/redis.sock?db=1",
         "unix://user:password@/run/redis.sock",
+        "redis+sentinel://user:password@one:26379,two,[::1]:26380/primary/2",
+        "rediss+sentinel://one/primary?ssl_ca_certs=README.md",
+        "redis+cluster://user:password@one:6379,[::1]:6380/0",
+        "rediss+cluster://one?ssl_ca_certs=README.md",
     ],
 )
 def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,12 +448,56 @@ def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyP
         (f"redis://redis/0?ssl_ca_certs={CANARY}", "accepts only the options db"),
         (f"rediss://redis/0?ssl_cert_reqs={CANARY}", "accepts only the options db"),
         (f"rediss://redis/0?ssl_ca_certs=/nowhere/{CANARY}", "names a file that does not exist"),
-        (f"redis+sentinel://:{CANARY}@one:26379,two:26379/primary/0", "Sentinel and Cluster are not supported"),
-        (f"redis+cluster://:{CANARY}@one:6379,two:6379", "Sentinel and Cluster are not supported"),
+        (f"redis+sentinel://:{CANARY}@one:26379,two:26379", "must be redis://"),
+        (f"redis+sentinel://:{CANARY}@one:26379,/primary", "must be redis://"),
+        (f"redis+sentinel://:{CANARY}@one:port/primary", "must be redis://"),
+        (f"redis+sentinel://:{CANARY}@one/primary/zero", "must be redis://"),
+        (f"redis+sentinel://:{CANARY}@one/primary?db=0", "must be redis://"),
+        (f"redis+sentinel://one/primary?ssl_ca_certs={CANARY}", "accepts only the options db"),
+        (f"rediss+sentinel://one/primary?ssl_ca_certs=/nowhere/{CANARY}", "names a file that does not exist"),
+        (f"redis+cluster://:{CANARY}@one:6379,", "must be redis://"),
+        (f"redis+cluster://:{CANARY}@one:6379/1", "must be redis://"),
+        (f"redis+cluster://:{CANARY}@one:6379?db=0", "must be redis://"),
+        (f"redis+else://:{CANARY}@one:6379", "must be redis://"),
+        (f"unix+cluster://:{CANARY}@/run/redis.sock", "must be redis://"),
+        (f"unix+sentinel://:{CANARY}@one/run/redis.sock", "must be redis://"),
     ],
 )
 def test_any_other_redis_url_stops_the_start_and_is_not_shown(url: str, complaint: str, refused: Refused) -> None:
     assert refused(REDIS_URL=url).startswith(f"{PREFIX}REDIS_URL: {complaint}")
+
+
+def test_sentinels_have_a_password_and_a_port_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "rediss+sentinel://me:p%40ss@one:7000,[::1]/essays/2?ssl_ca_certs=README.md"
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
+    monkeypatch.setenv(f"{PREFIX}REDIS_SENTINEL_PASSWORD", "a/b@c")
+    assert Settings.from_environment().cache.redis == RedisAddress(
+        url="rediss://me:p%40ss@essays/2?ssl_ca_certs=README.md",
+        witnesses=(
+            "rediss://:a%2Fb%40c@one:7000?ssl_ca_certs=README.md",
+            "rediss://:a%2Fb%40c@[::1]:26379?ssl_ca_certs=README.md",
+        ),
+        primary="essays",
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix", "in_force"),
+    [
+        ("redis+cluster://one", "llm_cache", "{llm_cache}"),
+        ("redis+cluster://one", "a:{b}", "a:{b}"),
+        ("redis+cluster://one", "a{}b", "{a{}b}"),
+        ("redis+cluster://one", "a}b{", "{a}b{}"),
+        ("redis+sentinel://one/primary", "llm_cache", "llm_cache"),
+        ("redis://one", "llm_cache", "llm_cache"),
+    ],
+)
+def test_a_cluster_keeps_all_keys_in_one_slot(
+    url: str, prefix: str, in_force: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
+    monkeypatch.setenv(f"{PREFIX}CACHE_KEY_PREFIX", prefix)
+    assert Settings.from_environment().cache.prefix == in_force
 
 
 @pytest.mark.parametrize("prefix", ["a b", "x" * 65, "newline\nx"])

@@ -1,0 +1,89 @@
+"""Where the primary is: its Sentinels know, or the nodes of its Cluster.
+
+Any of them may be away, hang, or not have heard of a failover yet. So all are asked at once, and whoever knows the
+latest epoch is believed.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Self
+
+import structlog
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as NotConnectedError
+
+from config import RedisAddress
+from implementations.resilience.stalls import within
+from implementations.shared_state.connections import Address, Command, Connections, ConnectionsProtocol
+from implementations.shared_state.lateness import SLOW_S
+
+Testimony = tuple[int, Address]  # epoch first, so that they sort by it
+
+log = structlog.get_logger("redis")
+
+
+class Primary:
+    """witnesses: one connection to each; read: the epoch and the address in their replies to the commands."""
+
+    def __init__(
+        self, witnesses: Sequence[ConnectionsProtocol], commands: Sequence[Command], read: Callable[[Any], Testimony]
+    ) -> None:
+        self._witnesses = witnesses
+        self._commands = commands
+        self._read = read
+        self._known: Address | None = None
+        self._was_told = True  # so that the first silence is logged
+
+    @classmethod
+    def of(cls, address: RedisAddress, *, prefix: str) -> Self | None:
+        """Of the address; None where that names it. prefix: of all keys, which has a hash tag at a Cluster."""
+        if not address.witnesses:
+            return None
+        witnesses = [Connections(url, connections=1) for url in address.witnesses]
+        if address.is_cluster:
+            owner = partial(told_by_node, slot=key_slot(prefix.encode()))
+            return cls(witnesses, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")], owner)
+        names = "GET-MASTER-ADDR-BY-NAME", "MASTER"
+        return cls(witnesses, [("SENTINEL", name, address.primary or "") for name in names], told_by_sentinel)
+
+    async def find(self) -> Address:
+        """Host and port; the last that were known if nobody answers within SLOW_S. Raises ConnectionError before."""
+        told = [one for one in await asyncio.gather(*map(self._ask, self._witnesses)) if one is not None]
+        before, was_told = self._known, self._was_told
+        self._was_told = bool(told)
+        if told:
+            self._known = max(told)[1]
+            if self._known != before or not was_told:
+                log.info("redis_primary", host=self._known[0], port=self._known[1])
+        elif was_told:
+            log.warning("redis_primary_unconfirmed", witnesses=len(self._witnesses))
+        if self._known is None:
+            raise NotConnectedError
+        return self._known
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await asyncio.gather(*(witness.close() for witness in self._witnesses))
+
+    async def _ask(self, witness: ConnectionsProtocol) -> Testimony | None:
+        with suppress(Exception):  # whatever a library makes of what comes; another one may know
+            async with within(SLOW_S):
+                return self._read(await witness.send(*self._commands))
+        return None
+
+
+def told_by_sentinel(replies: Any) -> Testimony:
+    """Of its two replies. Raises ValueError, TypeError or LookupError if they are not what they should be."""
+    (host, port), fields = replies
+    known = dict(zip(fields[::2], fields[1::2], strict=True))
+    return int(known[b"config-epoch"]), (host.decode(), int(port))
+
+
+def told_by_node(replies: Any, *, slot: int) -> Testimony:
+    """Of its two replies, for the owner of the slot. Raises likewise."""
+    info, ranges = replies
+    known = dict(line.split(b":", 1) for line in info.split())
+    (host, port), *_ = (node[:2] for first, last, node, *_ in ranges if first <= slot <= last)
+    return int(known[b"cluster_current_epoch"]), (host.decode(), int(port))

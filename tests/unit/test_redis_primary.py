@@ -1,0 +1,120 @@
+"""Which address is believed when several servers say where the primary is, and some say nothing."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as NotConnectedError
+from redis.exceptions import ResponseError
+from structlog.testing import capture_logs
+
+from implementations.shared_state.connections import Command
+from implementations.shared_state.lateness import SLOW_S
+from implementations.shared_state.primary import Primary, told_by_node, told_by_sentinel
+from tests.virtual_loop import on_virtual_time
+
+
+class Witness:
+    """says: the reply to everything; an exception is raised, None is never said."""
+
+    def __init__(self, says: object) -> None:
+        self.says = says
+        self.closed = False
+
+    async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
+        if isinstance(self.says, Exception):
+            raise self.says
+        if self.says is None:
+            await asyncio.Event().wait()
+        return [self.says for _ in commands]
+
+    def renew(self) -> None:
+        """There is none."""
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def primary(*says: object) -> tuple[Primary, list[Witness]]:
+    witnesses = [Witness(one) for one in says]
+    return Primary(witnesses, [("WHERE",)], lambda replies: replies[0]), witnesses
+
+
+OLD, NEW = (6, ("10.0.0.1", 6379)), (7, ("10.0.0.2", 6379))
+
+
+@pytest.mark.parametrize(
+    "says",
+    [(OLD, NEW), (NEW, OLD), (NotConnectedError(), NEW), (ValueError(), NEW), (None, OLD, NEW)],
+    ids=["newest last", "newest first", "one is away", "one talks nonsense", "one hangs"],
+)
+def test_the_latest_epoch_is_believed_whoever_else_is_silent(says: tuple[object, ...]) -> None:
+    async def find() -> tuple[object, float]:
+        began_s = asyncio.get_running_loop().time()
+        return await primary(*says)[0].find(), asyncio.get_running_loop().time() - began_s
+
+    found, took_s = on_virtual_time(find())
+    assert found == NEW[1]
+    assert took_s == (pytest.approx(SLOW_S) if None in says else 0)
+
+
+async def test_what_was_known_holds_while_nobody_answers_and_is_logged_when_it_changes() -> None:
+    known, (witness,) = primary(NEW)
+    with capture_logs() as logs:
+        for says in (NEW, NEW, NotConnectedError(), NotConnectedError(), OLD):
+            witness.says = says
+            last = await known.find()
+    assert last == OLD[1]  # set up anew, perhaps, which begins with a lower epoch
+    assert [(line["event"], line.get("host")) for line in logs] == [
+        ("redis_primary", "10.0.0.2"),
+        ("redis_primary_unconfirmed", None),
+        ("redis_primary", "10.0.0.1"),
+    ]
+
+
+async def test_a_primary_that_nobody_ever_knew_is_no_address() -> None:
+    known, witnesses = primary(NotConnectedError(), ValueError())
+    for _ in range(2):
+        with pytest.raises(NotConnectedError):
+            await known.find()
+    await known.close()
+    assert all(witness.closed for witness in witnesses)
+
+
+FIELDS = [b"name", b"essays", b"ip", b"10.0.0.1", b"config-epoch", b"6"]
+
+
+def test_a_sentinel_tells_whom_it_has_promoted_before_it_tells_so_among_the_fields() -> None:
+    assert told_by_sentinel([[b"10.0.0.2", b"6379"], FIELDS]) == (6, NEW[1])
+
+
+INFO = b"cluster_state:ok\r\ncluster_current_epoch:7\r\ncluster_my_epoch:2\r\n"
+RANGES = [
+    [0, 5460, [b"10.0.0.1", 6379, b"id", []], [b"10.0.0.4", 6379, b"id", []]],
+    [5461, 16383, [b"10.0.0.2", 6379, b"id", []]],
+]
+
+
+@pytest.mark.parametrize(("slot", "address"), [(0, OLD[1]), (5460, OLD[1]), (5461, NEW[1]), (16383, NEW[1])])
+def test_a_node_tells_who_owns_the_slot(slot: int, address: tuple[str, int]) -> None:
+    assert told_by_node([INFO, RANGES], slot=slot) == (7, address)
+
+
+NO_TESTIMONY = ValueError, TypeError, LookupError
+UNKNOWN = ResponseError("ERR No such master with that name")
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [[None, UNKNOWN], [UNKNOWN, UNKNOWN], [[b"10.0.0.2", b"6379"], FIELDS[:4]], [[b"\xff", b"6379"], FIELDS]],
+)
+def test_a_sentinel_that_does_not_know_says_nothing(replies: list[object]) -> None:
+    with pytest.raises(NO_TESTIMONY):
+        told_by_sentinel(replies)
+
+
+@pytest.mark.parametrize("replies", [[INFO, []], [INFO, RANGES[:1]], [b"", RANGES], [INFO, UNKNOWN]])
+def test_a_node_that_does_not_know_says_nothing(replies: list[object]) -> None:
+    with pytest.raises(NO_TESTIMONY):
+        told_by_node(replies, slot=16383)
