@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -96,6 +97,34 @@ def test_a_sentinel_that_is_dead_and_one_that_hangs_hide_no_primary(tmp_path: Pa
             assert outcome(running, "known") == "MISS"
             wait_until(lambda: mode(running) == "healthy")
             assert primaries(running) == [fleet.primary.port]
+
+
+def granted(first: str) -> list[str]:
+    """The commands that the guide names in one place, from this one on."""
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    return (first + guide.partition(first)[2]).splitlines()[0].partition("`")[0].split()
+
+
+@of_both_kinds
+def test_the_commands_that_the_guide_names_tell_who_the_primary_is(fleet_of: Fleets, tmp_path: Path) -> None:
+    with fleet_of(tmp_path) as fleet:
+        if fleet_of is watched:
+            grants = granted("+sentinel|")
+            for sentinel in fleet.others:
+                assert sentinel.ask("ACL", "SETUSER", "default", "nocommands", *grants) == b"+OK\r\n"
+            settings = beside(fleet)
+        else:
+            grants = granted("+getrange") + granted("+cluster|")
+            user = "judge", "on", f">{PASSWORD}", "~{llm_cache}:*", "resetchannels", *grants
+            for node in (fleet.primary, fleet.replica, *fleet.others):
+                assert node.ask("ACL", "SETUSER", *user) == b"+OK\r\n"
+            settings = beside(replace(fleet, url=fleet.url.replace("://", f"://judge:{PASSWORD}@")))
+        with service(tmp_path, settings) as running:
+            assert outcome(running, "known") == "MISS"
+            wait_until(lambda: any(":usage:" in key for key in fleet.primary.all_keys()))
+            assert primaries(running) == [fleet.primary.port]
+            assert 'fault="denied"} 0.0' in running.ask("/metrics").text
+            assert mode(running) == "healthy"
 
 
 def test_sentinels_that_leave_take_no_redis_with_them(tmp_path: Path) -> None:
