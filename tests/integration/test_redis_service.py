@@ -52,7 +52,7 @@ def silent_listener(stack: ExitStack) -> str:
     return f"redis://:{PASSWORD}@127.0.0.1:{listener.getsockname()[1]}/0"
 
 
-@pytest.mark.parametrize("trouble", ["refused", "silent", "no such name", "wrong password"])
+@pytest.mark.parametrize("trouble", ["refused", "silent", "no such name", "wrong password", "no Sentinel", "no node"])
 def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
     trouble: str, tmp_path: Path, locked_server: RedisServer
 ) -> None:
@@ -61,6 +61,8 @@ def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
             "refused": f"redis://:{PASSWORD}@127.0.0.1:9/0",
             "silent": silent_listener(stack),
             "no such name": f"redis://:{PASSWORD}@redis.invalid:6379/0",
+            "no Sentinel": f"redis+sentinel://:{PASSWORD}@127.0.0.1:9/essays/0",
+            "no node": f"redis+cluster://:{PASSWORD}@127.0.0.1:{locked_server.port}",
             "wrong password": locked_server.url.replace(PASSWORD, f"{PASSWORD}-of-yesterday"),
         }[trouble]
         running = stack.enter_context(service(tmp_path, beside(url)))
