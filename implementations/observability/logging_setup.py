@@ -24,6 +24,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from implementations.observability.log_writer import LINES
 
 MASK = "***"
+TIMESTAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # "iso" would leave out the fraction of a whole second
 SECRET_NAMES = re.compile(r"api_key|authorization|password|secret|token$", re.IGNORECASE)
 SECRET_VALUES = re.compile(
     r"llmp_[\w-]{8,}|(?<![A-Za-z0-9])sk-[\w-]{8,}|sk-[\w-]{40,}|AIza[\w-]{8,}"  # a real key also after `%3D`
@@ -54,7 +55,7 @@ def configure_logging(*, level: str, service: str, version: str, as_json: bool) 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.processors.TimeStamper(fmt=TIMESTAMP, utc=True, key="ts"),
         *([_named(service, version)] if as_json else []),
         _exception_without_text,
     ]

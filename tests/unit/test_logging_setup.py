@@ -1,6 +1,7 @@
 """Every line of the process leaves in one shape, and an exception's own text never does."""
 
 import asyncio
+import datetime as dt
 import json
 import logging
 import socket
@@ -8,7 +9,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 import structlog
@@ -83,6 +85,21 @@ def test_a_line_of_the_standard_library_is_one_json_object(capsys: pytest.Captur
     (line,) = written(capsys)
     assert line.pop("ts").endswith("Z")
     assert line == {"service": "judge", "version": "1.2.3", "level": "warning", "event": "slow\ntries left: 2"}
+
+
+def test_a_line_of_a_whole_second_has_its_microseconds_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noon(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Self:
+            return cls(2026, 11, 30, 12, tzinfo=tz)
+
+    monkeypatch.setattr("structlog.processors.datetime", SimpleNamespace(datetime=Noon, timezone=dt.timezone))
+    configure()
+    structlog.get_logger().info("ours")
+    logging.getLogger("some.library").info("theirs")
+    assert [line["ts"] for line in written(capsys)] == ["2026-11-30T12:00:00.000000Z"] * 2
 
 
 def test_what_the_request_bound_is_on_every_line(capsys: pytest.CaptureFixture[str]) -> None:
