@@ -188,6 +188,15 @@ class Connector(aiohttp.TCPConnector):
         async with within(CONNECT_TIMEOUT_S):
             return await super()._create_connection(*given)
 
+    async def _create_proxy_connection(self, req: aiohttp.ClientRequest, *given: Any) -> Any:
+        """By way of a proxy: whatever it does instead of opening one, no question was sent, and nothing is billed."""
+        try:
+            return await super()._create_proxy_connection(req, *given)
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):
+            raise
+        except aiohttp.ClientError:
+            raise aiohttp.ClientProxyConnectionError(req.connection_key, OSError()) from None
+
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         """Put a connection into the pool, or close it. What comes on a pooled one from now on is unasked.
 

@@ -428,6 +428,21 @@ async def test_a_proxy_of_the_environment_is_used_only_when_asked(
     assert (len(proxy.requests), len(server.requests)) == ((1, 0) if trusts else (0, 1))
 
 
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 200 Connection est", b"\0\r\n\r\n"], ids=["nothing", "half", "no HTTP"]
+)
+@pytest.mark.usefixtures("_in_a_call")
+async def test_a_proxy_that_opens_no_way_has_passed_nothing_on_that_might_be_billed(
+    monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    async with serving(said) as proxy, transporting(trusts_environment=True) as transport:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(ProviderConnectionError) as failure:
+            await transport.send("POST", "https://provider.example/judge", headers={}, body=b"{}")
+    assert (type(failure.value), failure.value.details) == (ProviderConnectionError, "the proxy could not be reached")
+    assert [sent.split()[0] for sent in proxy.requests] == [b"CONNECT"]
+
+
 @pytest.mark.usefixtures("_in_a_call")
 async def test_a_connection_is_used_again_until_it_is_closed_which_may_be_said_twice() -> None:
     async with serving(http(), stays=True) as server:
