@@ -42,7 +42,7 @@ EXCHANGES: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (aiohttp.ConnectionTimeoutError, ProviderConnectionError, "connecting took too long"),
     (aiohttp.ClientConnectorDNSError, ProviderConnectionError, "its name could not be resolved"),
     (aiohttp.ClientProxyConnectionError, ProviderConnectionError, "the proxy could not be reached"),
-    (aiohttp.ClientHttpProxyError, ProviderConnectionError, "the proxy refused"),
+    (aiohttp.ClientHttpProxyError, ProviderConnectionError, "the proxy answered {0.status}"),
     (aiohttp.ClientConnectorError, ProviderConnectionError, "the connection was refused"),
     (TimeoutError, ProviderTimeoutError, "no complete answer within the attempt timeout"),
     (aiohttp.ClientConnectionError, ConnectionLostError, "the connection broke"),

@@ -17,6 +17,7 @@ from exceptions import (
     BrokenReplyError,
     ContentRefusedError,
     NoConnectionLeftError,
+    ProviderConnectionError,
     ProviderError,
     ProviderUnavailableError,
     RateLimitedError,
@@ -57,7 +58,7 @@ def failure_of_exchange(error: BaseException) -> ProviderError:
     if shortage is not None:
         return NoConnectionLeftError(shortage, retry_after_s=1.0)
     kind, details = next((kind, details) for raised, kind, details in EXCHANGES if isinstance(error, raised))
-    return kind(details)
+    return kind(details.format(error))
 
 
 def _errno_of(error: BaseException) -> int | None:
@@ -88,8 +89,10 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
     """The class for an error response. body: its JSON, None if it is not JSON; now_s: epoch seconds.
 
     Every provider says in JSON that it refuses a key. A 403 without, or with Cloudflare's, is a page of a firewall in
-    front of it, which one essay may have upset.
+    front of it, which one essay may have upset. A 407 is the proxy's own, who asks for a login.
     """
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return ProviderConnectionError("the proxy answered 407")
     if status == HTTPStatus.FORBIDDEN and (body is None or at(body, "cloudflare_error")):
         return UnreadableReplyError("it answered 403 without saying why")
     error_body = VendorError.of(body)

@@ -100,8 +100,9 @@ def tree(root: type[BaseException]) -> Iterator[type[BaseException]]:
 
 
 def raised(kind: type[BaseException]) -> BaseException:
-    """An instance of whatever class, with a text that must never leave."""
+    """An instance of whatever class, with a text that must never leave; the status is that of a proxy's refusal."""
     error = kind.__new__(kind)
+    vars(error)["status"] = 403
     error.args = ("https://provider.example/?key=secret",)
     return error
 
@@ -131,7 +132,7 @@ def test_what_the_http_library_raises_becomes_one_class_without_its_text(
         ("ConnectionTimeoutError", "connecting took too long"),
         ("ClientConnectorDNSError", "its name could not be resolved"),
         ("ClientProxyConnectionError", "the proxy could not be reached"),
-        ("ClientHttpProxyError", "the proxy refused"),
+        ("ClientHttpProxyError", "the proxy answered 403"),
         ("ClientConnectorError", "the connection was refused"),
         ("UploadAbortedError", "the connection broke while we sent"),
         ("ClientError", "the exchange failed"),
@@ -205,6 +206,7 @@ BY_STATUS: Mapping[int, Kind] = {
     **dict.fromkeys(range(500, 600), ProviderUnavailableError),
     **dict.fromkeys((401, 403), ProviderAuthenticationError),
     402: QuotaExceededError,
+    407: ProviderConnectionError,
     **dict.fromkeys((408, 409, 425, 499), ProviderUnavailableError),
     429: RateLimitedError,
     **dict.fromkeys((503, 529), ProviderOverloadedError),
@@ -216,6 +218,10 @@ def test_every_status_has_a_class_whether_or_not_there_is_a_body_that_we_know(bo
     of_no_provider = {403: UnreadableReplyError} if body is None else {}
     assert {status: type(failed(status, body)) for status in range(300, 600)} == {**BY_STATUS, **of_no_provider}
     assert {type(failed(status, body)) for status in (101, 600, 999)} == {BrokenReplyError}
+
+
+def test_a_proxy_that_asks_for_a_login_is_named() -> None:
+    assert failed(407, "<html>").details == "the proxy answered 407"
 
 
 def anthropic(kind: str, message: str = "…", code: str | None = None) -> dict[str, Any]:
