@@ -16,6 +16,7 @@ from tests.monitoring_files import (
     PANELS,
     PROMETHEUS,
     ROOT,
+    RULES,
     RUNBOOK,
     VARIABLES,
     panel_expressions,
@@ -109,6 +110,11 @@ def test_no_panel_uses_a_variable_that_nobody_defines() -> None:
     assert not [expression for _, expression in panel_expressions() if "$" in expression]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert VARIABLES.keys() == {"$__rate_interval", "$instance"}
+
+
+def test_no_panel_and_no_rule_asks_for_what_is_counted_when_nothing_listens_any_more() -> None:
+    asked = [expression for _, expression in panel_expressions()] + [rule["expr"] for rule in RULES]
+    assert not [expression for expression in asked if "events_lost_at_exit" in expression]
 
 
 def test_no_figure_has_grafana_s_own_colours_which_are_red_from_80_on() -> None:
