@@ -11,10 +11,10 @@ from api.connection import ServiceRequest
 from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id, caller, current_scope
 from api.strict_json import parse_object
-from api_models import ComparisonRequest, LLMConfigOverrides, RequestPhase
+from api_models import ANONYMOUS, ComparisonRequest, LLMConfigOverrides, RequestPhase
 from config import IN_JSON
 from exceptions import InvalidQueryError
-from protocols import ComparisonQuery
+from protocols import CacheUse, ComparisonQuery
 
 MAX_COMPLAINTS = 5
 
@@ -61,7 +61,14 @@ async def read_comparison(request: ServiceRequest) -> ComparisonQuery:
     except ValidationError as error:
         raise InvalidQueryError(complaints(error)) from None
     await asyncio.sleep(0)  # let other ready requests go first (decision 14)
-    return _query(request, comparison, correlation_id)
+    return query_of(
+        comparison,
+        correlation_id,
+        caller=caller(),
+        cache_use=cache_use(request),
+        timeout_s=timeout_s(request),
+        reading_s=time.perf_counter() - current_scope().began_s,
+    )
 
 
 async def read_object(request: ServiceRequest) -> dict[str, object]:
@@ -90,7 +97,16 @@ def _complaint(mistake: ErrorDetails) -> str:
     return f"{path}: {SENTENCES.get(kind, 'is not valid')}"
 
 
-def _query(request: ServiceRequest, comparison: ComparisonRequest, correlation_id: UUID) -> ComparisonQuery:
+def query_of(
+    comparison: ComparisonRequest,
+    correlation_id: UUID,
+    *,
+    caller: str = ANONYMOUS,
+    cache_use: CacheUse = CacheUse.NORMAL,
+    timeout_s: float | None = None,
+    reading_s: float = 0.0,
+) -> ComparisonQuery:
+    """The query of a validated body; the rest, which is no part of the question, as `ComparisonQuery` has it."""
     overrides = comparison.llm_config_overrides or LLMConfigOverrides()
     return ComparisonQuery(
         user_prompt=comparison.user_prompt,
@@ -105,10 +121,10 @@ def _query(request: ServiceRequest, comparison: ComparisonRequest, correlation_i
         reasoning_effort=overrides.reasoning_effort_override,
         allow_fallback=bool(overrides.allow_fallback),
         user_id=comparison.user_id,
-        caller=caller(),
+        caller=caller,
         metadata=comparison.metadata,
         replicate=comparison.replicate,
-        cache_use=cache_use(request),
-        timeout_s=timeout_s(request),
-        reading_s=time.perf_counter() - current_scope().began_s,
+        cache_use=cache_use,
+        timeout_s=timeout_s,
+        reading_s=reading_s,
     )
