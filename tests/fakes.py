@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 from uuid import UUID
 
 import pytest
@@ -371,6 +371,14 @@ def guards(metrics: Metrics, clock: ClockProtocol) -> ProviderGuards:
 
 def ranking(accounting: LLMAccountingProtocol) -> Ranking:
     return Ranking(prices=FixedPrices(), accounting=accounting, chance=Random(1))
+
+
+# The texts of a question; other texts of a query only say who asks, and whom.
+TEXTS = sorted(
+    name
+    for name, kind in get_type_hints(ComparisonQuery).items()
+    if kind in (str, str | None) and name not in {"caller", "model", "user_id"}
+)
 
 
 def query(**changes: Any) -> ComparisonQuery:

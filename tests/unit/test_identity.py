@@ -11,7 +11,7 @@ from implementations.judging.essay import Essay
 from implementations.judging.prompt import Prompt
 from implementations.request_builder_impl import RequestBuilderImpl
 from protocols import Choice, MockKnobs, ProviderRequest
-from tests.fakes import KNOBS, current_settings, prompt, query, request, tolerant_catalogue
+from tests.fakes import KNOBS, TEXTS, current_settings, prompt, query, request, tolerant_catalogue
 
 # For every field one other value; a new field without one fails the first test.
 OTHER_REQUEST: dict[str, Any] = {
@@ -93,6 +93,14 @@ def test_essays_that_differ_only_after_two_thousand_characters_are_different_que
     one, other = built(essay_a=beginning + "x"), built(essay_a=beginning + "y")
     assert one.fingerprint() != other.fingerprint()
     assert one.prompt.sha256 != other.prompt.sha256
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_text_of_a_question_is_part_of_the_prompt(name: str) -> None:
+    changes: dict[str, Any] = {name: "Something else."}
+    asked = built(**changes)
+    assert "Something else." in asked.prompt.system + asked.prompt.user_text, "build_prompt in judging/prompt.py"
+    assert asked.fingerprint() != built().fingerprint()
 
 
 def test_swapped_essays_are_another_question() -> None:

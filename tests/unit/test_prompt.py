@@ -20,7 +20,7 @@ from implementations.judging.prompt import (
     prompt_bytes,
 )
 from implementations.judging.verdict import FIELDS
-from tests.fakes import query
+from tests.fakes import TEXTS, query
 
 FENCE = re.compile(r'<(/?)essay id="([AB])" mark="([0-9a-f]{16})">')
 FENCE_LIKE = re.compile(r"<\s*/?\s*essay\b", re.IGNORECASE)
@@ -181,6 +181,7 @@ def test_a_rare_character_makes_a_prompt_take_more_memory() -> None:
     assert 900 < with_quote - plain < 1100
 
 
-def test_a_caller_s_own_instructions_take_their_memory_too() -> None:
-    usual, own = (prompt_bytes(query(system_prompt=text)) for text in (None, "a" * 1000))
-    assert 900 < own - usual < 1100
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_text_of_a_question_takes_its_memory(name: str) -> None:
+    short, long = (prompt_bytes(query(**{name: "a" * length})) for length in (1, 1001))
+    assert 900 < long - short < 1100, "prompt_bytes in judging/prompt.py"

@@ -10,6 +10,7 @@ from api_models import AttemptOutcome, ProviderName, Purchase, SelectionStrategy
 from implementations.selection.ranking import EXPLORATION_INTERVAL, KEPT_ORDERS, Ranking
 from protocols import CacheUse, Rates
 from tests.fakes import (
+    TEXTS,
     Calendar,
     Clock,
     FixedPrices,
@@ -166,11 +167,12 @@ def test_a_pair_and_the_swapped_pair_go_to_the_same_judge(strategy: SelectionStr
         assert harness.order_of(strategy, essay=other, essay_b=one) == first
 
 
-@pytest.mark.parametrize("part", ["user_prompt", "system_prompt", "essay_a", "essay_b", "replicate"])
+@pytest.mark.parametrize("part", [*TEXTS, "replicate"])
 def test_another_question_or_an_independent_judgement_takes_its_own_turn(part: str) -> None:
     ranking, settings = Harness().ranking, current_settings(selection_strategy=SelectionStrategy.ROUND_ROBIN)
     others: list[Any] = [0, 1, 2] if part == "replicate" else ["a", "b", "c"]
-    assert {ranking.ranked(NAMES, query(**{part: other}), settings)[0] for other in others} == set(NAMES)
+    first = {ranking.ranked(NAMES, query(**{part: other}), settings)[0] for other in others}
+    assert first == set(NAMES), "what is part of the question, in selection/ranking.py"
 
 
 @pytest.mark.parametrize("strategy", SelectionStrategy)
