@@ -249,4 +249,3 @@ LASTING = frozenset({QuotaExceededError, UnknownModelError, ProviderAuthenticati
 
 # Of these the vendor behind OpenRouter speaks to us; of keys, credit and limits to OpenRouter.
 ABOUT_THE_ESSAYS = frozenset({ContentRefusedError, ContextTooLongError})
-ABOUT_THE_ACCOUNT = frozenset({ProviderAuthenticationError, QuotaExceededError})

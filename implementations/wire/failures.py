@@ -26,7 +26,6 @@ from exceptions import (
     UnreadableReplyError,
 )
 from implementations.wire.failure_tables import (
-    ABOUT_THE_ACCOUNT,
     ABOUT_THE_ESSAYS,
     EXCHANGES,
     LASTING,
@@ -128,7 +127,7 @@ def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:
     if status == HTTPStatus.FORBIDDEN and error_body.is_moderated:
         return ContentRefusedError, "it answered 403, moderated"
     kind, details = _blamed(status, error_body)
-    if kind in ABOUT_THE_ACCOUNT and error_body.is_of_routed_vendor:
+    if kind.forces_open and error_body.is_of_routed_vendor:
         return UnknownModelError, f"it answered {status} for the vendor that it chose"  # whose account it is, not ours
     is_shortage = error_body.is_retryable and kind in LASTING and status != HTTPStatus.UNAUTHORIZED
     return (RateLimitedError if is_shortage else kind), details

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from api import health_warnings
-from api_models import AttemptOutcome, DegradedMode
+from api_models import AttemptOutcome, DegradedMode, HoldReason
 from implementations.shared_state.faults import Fault
 from tests.markdown import anchors
 from tests.monitoring_files import (
@@ -64,7 +64,12 @@ def test_every_failure_that_an_alert_counts_has_its_remedy_in_the_runbook() -> N
 
     assert [outcome for outcome in AttemptOutcome if f"`{outcome}`" not in told] == [
         outcome for outcome in AttemptOutcome if outcome in left_out
-    ]
+    ], 'its remedy in the section "Provider fails", or it is left out of that alert'
+
+
+@pytest.mark.parametrize("reason", [reason for reason in HoldReason if reason is not HoldReason.OPERATOR])
+def test_every_reason_for_which_the_service_itself_holds_a_circuit_has_an_alert(reason: HoldReason) -> None:
+    assert [rule["alert"] for rule in ALERTS if f'circuit_breaker_held{{reason="{reason}"}}' in rule["expr"]]
 
 
 @pytest.mark.parametrize("mode", DegradedMode)

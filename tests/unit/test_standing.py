@@ -2,7 +2,8 @@
 
 import pytest
 
-from api_models import AttemptOutcome, CircuitState, HoldReason, ProviderName
+from api_models import CircuitState, HoldReason, ProviderName
+from exceptions import ProviderError, failures
 from implementations.resilience.circuit_breaker import OWN_DECISION
 from implementations.selection.standing import show_standing
 from metrics import Metrics
@@ -52,9 +53,9 @@ def test_a_held_circuit_says_why_and_no_word_of_the_operator_s() -> None:
     metrics, clock = new_metrics(), Clock()
     circuit = guards(metrics, clock)[OPENAI].circuit
     assert held(metrics) == set()
-    for outcome in (AttemptOutcome.QUOTA, AttemptOutcome.AUTHENTICATION):
+    for outcome in {kind.outcome for kind in failures() if issubclass(kind, ProviderError) and kind.forces_open}:
         circuit.force(CircuitState.OPEN, reason=outcome, actor=OWN_DECISION, for_s=300.0)
-        assert held(metrics) == {outcome}
+        assert held(metrics) == {outcome}, "a member of HoldReason in api_models.py"
     clock.advance(300.0)
     assert held(metrics) == set()
     circuit.force(CircuitState.CLOSED, reason="quota", actor="admin@127.0.0.1")
