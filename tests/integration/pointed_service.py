@@ -116,7 +116,7 @@ class Fault:
     """What a provider does, and what the caller must see of it.
 
     plays: the stand-in's script. calls: how often it is asked. retry_after: the least and the most seconds that the
-    caller is told to wait, None for no word about it. details: what they must say.
+    caller is told to wait, None for no word about it. sentence, details: what they must say.
     """
 
     plays: Callable[[Dialect], Sequence[Act]]
@@ -124,6 +124,7 @@ class Fault:
     error_type: str
     calls: int
     retry_after: tuple[int, int] | None = None
+    sentence: str = ""
     details: str = ""
 
     async def befalls(self, dialect: Dialect, **settings: str) -> None:
@@ -137,6 +138,7 @@ class Fault:
         else:
             assert len(provider.requests) == self.calls
         assert body["provider"] == dialect.name
+        assert self.sentence in body["error"], "what it sends is known in wire/failure_tables.py"
         assert self.details in body["details"]
         if self.retry_after is None:
             assert body["retry_after"] is None
