@@ -103,7 +103,8 @@ OTHER_LIMITS = {
 @pytest.mark.parametrize("provider", [name for name in VENDORS if name is not OPENROUTER])
 def test_a_model_has_the_limits_of_its_family_unless_its_vendor_documents_others(provider: ProviderName) -> None:
     for model, traits in CATALOGUE.models(provider).items():
-        assert (traits.context_tokens, traits.max_output_tokens) == OTHER_LIMITS.get(model, LIMITS.get(provider))
+        documented = OTHER_LIMITS.get(model, LIMITS.get(provider))
+        assert (traits.context_tokens, traits.max_output_tokens) == documented, f"LIMITS, or {model} in OTHER_LIMITS"
 
 
 def test_a_routed_model_has_the_limits_that_its_vendor_documents() -> None:
@@ -162,7 +163,7 @@ SETTABLE = {
 @pytest.mark.parametrize("provider", VENDORS)
 def test_only_these_models_take_a_temperature(provider: ProviderName) -> None:
     for model, traits in CATALOGUE.models(provider).items():
-        assert traits.temperature is SETTABLE.get(model, TemperatureUse.NEVER)
+        assert traits.temperature is SETTABLE.get(model, TemperatureUse.NEVER), f"{model} in SETTABLE"
 
 
 def test_anthropic_takes_no_temperature_above_one() -> None:

@@ -725,7 +725,7 @@ def test_a_status_that_asks_us_to_slow_down_says_more_than_that_a_server_failed(
 
 
 def test_no_word_is_without_its_test() -> None:
-    assert {word for word, _ in MEANT} == set(WORDS)
+    assert {word for word, _ in MEANT} == set(WORDS), "BY_WORD here, or WORDS in wire/failure_tables.py"
 
 
 def test_a_word_classifies_an_error_in_a_200_that_has_no_status() -> None:
