@@ -56,7 +56,7 @@ class Prober:
         """Count good probes in a row, only while the circuit is open."""
         self._good[access] = self._good[access] + 1 if well and not self._redis.works(access) else 0
         if self._good[access] >= GOOD_PROBES:
-            self._redis.reopen(access)
+            self._redis.use_again(access)
             self._good[access] = 0  # traffic may open it again before the next probe
 
     async def _went_well(self, access: Access) -> bool:

@@ -120,7 +120,7 @@ class SharedRedis:
             raise RedisAwayError(Fault.SLOW)
         return exchange.replies
 
-    def reopen(self, access: Access) -> None:
+    def use_again(self, access: Access) -> None:
         """Close the circuit again. Older connections may lead to a server that the address no longer names."""
         self._connections.renew()
         self._circuits[access].reset()

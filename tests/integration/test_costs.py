@@ -149,7 +149,7 @@ async def test_redis_killed_in_the_middle_leaves_each_its_part_and_hears_of_ever
         server.start()
         for replica in (one, other):
             for access in Access:
-                replica.redis.reopen(access)
+                replica.redis.use_again(access)
             await replica.budget.refresh()
         assert held(server) == b"2000000"
         assert not await other.buys(0.1)
