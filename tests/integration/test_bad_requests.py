@@ -8,6 +8,7 @@ import orjson
 import pytest
 from quart.typing import TestClientProtocol as Client
 
+from api_models import ComparisonRequest, LLMConfigOverrides
 from tests.integration.contract import (
     CANARY,
     JSON,
@@ -140,6 +141,11 @@ BAD_BODIES = [
     overriding("allow_fallback", CANARY),
     overriding("allow_fallback", 1),
 ]
+
+
+def test_every_field_has_a_bad_value_here() -> None:
+    overrides = {f"llm_config_overrides.{name}" for name in LLMConfigOverrides.model_fields}
+    assert {bad.path for bad in BAD_BODIES} - {None} == overrides | ComparisonRequest.model_fields.keys(), "BAD_BODIES"
 
 
 @pytest.mark.parametrize("bad", BAD_BODIES, ids=lambda bad: bad.name)

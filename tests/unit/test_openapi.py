@@ -23,7 +23,7 @@ from api.caller_gate import ADMIN_ROUTES, needs_no_caller
 from api.documentation_routes import routes_of
 from api.error_rendering import body_of
 from api.openapi import failures
-from api.openapi.bodies import CORRELATION_ID, MODELS, QUESTION, VERDICT
+from api.openapi.bodies import CORRELATION_ID, MODELS, QUESTION, QUESTION_IN_FULL, VERDICT
 from api.openapi.document import Route, document
 from api.openapi.operation import Operation
 from api.openapi.operations import OPERATIONS
@@ -138,6 +138,10 @@ def test_every_example_fits_its_schema(name: str, content: JsonObject) -> None:
     assert found, name
     for example in found:
         DESCRIBED.validate(example, content["schema"])
+
+
+def test_the_example_of_a_question_in_full_has_every_field() -> None:
+    assert QUESTION_IN_FULL.model_fields_set == ComparisonRequest.model_fields.keys(), "api/openapi/bodies.py"
 
 
 def test_every_example_of_a_parameter_fits_its_schema() -> None:
