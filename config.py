@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import getproxies
 
 import orjson
@@ -134,7 +134,9 @@ def _is_proxy(text: str) -> bool:
     """Whether the HTTP client can use it; it skips other schemes or fails at each call."""
     try:
         url = urlsplit(text)
-        return url.scheme == "http" and bool(url.hostname) and url.port != 0
+        user, password = (unquote(part or "") for part in (url.username, url.password))
+        f"{user}{password}".encode("latin-1")  # in which a login is sent
+        return url.scheme == "http" and bool(url.hostname) and url.port != 0 and ":" not in user
     except ValueError:
         return False
 
@@ -456,14 +458,15 @@ class OutboundSettings(Group):
     trusts_environment: bool = setting(
         "OUTBOUND_PROXY_FROM_ENVIRONMENT",
         False,
-        "honour HTTPS_PROXY, HTTP_PROXY (http://host:port, http://user:password@host:port) and NO_PROXY, but no .netrc",
+        "honour HTTPS_PROXY, HTTP_PROXY (http://host:port, http://user:password@host:port) and NO_PROXY (hosts and "
+        "their endings; no networks, no ports), but no .netrc",
     )
 
     @field_validator("trusts_environment")
     @classmethod
     def _names_usable_proxies(cls, trusts: bool) -> bool:  # noqa: FBT001  pydantic passes it by position
         if trusts and not all(_is_proxy(url) for scheme, url in getproxies().items() if scheme in {"http", "https"}):
-            raise ValueError("HTTP_PROXY and HTTPS_PROXY must be http://host:port")
+            raise ValueError("HTTP_PROXY and HTTPS_PROXY must be http://host:port, with a login in Latin-1 if any")
         return trusts
 
 

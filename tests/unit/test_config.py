@@ -410,7 +410,15 @@ def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "proxy", ["proxy.example:3128", "https://proxy.example", "socks5://proxy.example:1080", "http://"]
+    "proxy",
+    [
+        "proxy.example:3128",
+        "https://proxy.example",
+        "socks5://proxy.example:1080",
+        "http://",
+        "http://user:10%E2%82%AC@proxy.example:3128",
+        "http://us%3Aer:password@proxy.example:3128",
+    ],
 )
 def test_a_proxy_that_the_client_cannot_use_stops_the_start_and_is_not_shown(
     proxy: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
@@ -418,12 +426,13 @@ def test_a_proxy_that_the_client_cannot_use_stops_the_start_and_is_not_shown(
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     assert not Settings.from_environment().outbound.trusts_environment
     assert refused(OUTBOUND_PROXY_FROM_ENVIRONMENT="true") == (
-        f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT: HTTP_PROXY and HTTPS_PROXY must be http://host:port."
+        f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT: HTTP_PROXY and HTTPS_PROXY must be http://host:port, "
+        "with a login in Latin-1 if any."
     )
 
 
 def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:password@proxy.example:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "http://us%C3%A9r:pass%3Aword@proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "localhost")
     monkeypatch.setenv(f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT", "true")
     assert Settings.from_environment().outbound.trusts_environment
