@@ -17,7 +17,7 @@ from protocols import Attributes, AttributeValue, TraceContext, TracerProtocol
 
 LEFT = "caller_left"
 UNTRACED = nullcontext()
-NOTES = ("provider", "model", "cache", "attempts", "cost_usd")
+NOTES = ("provider", "model", "cache", "attempts", "cost_usd", "failed_provider")
 
 
 def install(app: Application, *, tracer: TracerProtocol) -> None:

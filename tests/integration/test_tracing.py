@@ -141,6 +141,7 @@ async def test_a_failure_names_its_trace_and_its_kind_and_no_word_of_the_provide
         request = spans.one(REQUEST)
         assert ids(request)[0] == int(body["trace_id"], 16)
         assert told(request)["error.type"] == "EXTERNAL_SERVICE_ERROR"
+        assert told(request)["llm_provider.failed_provider"] == "anthropic"
         assert told(request)["http.response.status_code"] == 503
         assert (request.status.status_code, request.status.description) == (StatusCode.ERROR, None)
         assert [span.events for span in spans.all()] == [()] * 4
