@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import pytest
@@ -111,10 +111,14 @@ async def test_a_request_takes_from_its_beginning_to_its_answer(monkeypatch: pyt
     metrics, clock = new_metrics(), Clock()
     app = Application("test")
 
+    async def slowly_sent() -> AsyncIterator[bytes]:
+        clock.advance(60.0)
+        yield b""
+
     @app.get("/")
     async def route() -> Response:
         clock.advance(1.5)
-        return Response("")
+        return Response(slowly_sent())
 
     request_report.install(app, metrics=metrics, admission=Admission())
     monkeypatch.setattr(time, "perf_counter", clock)
