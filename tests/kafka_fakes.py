@@ -20,7 +20,7 @@ from implementations.events.spool import Spool
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from metrics import Metrics
 from protocols import SleepProtocol
-from tests.fakes import NOON, Calendar, Clock, InstantSleep, Timeline, new_metrics, sample, settle
+from tests.fakes import NOON, Calendar, Clock, InstantSleep, Timeline, new_metrics, sample, samples_of, settle
 
 SERVICE = "llm-provider-service"
 
@@ -167,7 +167,7 @@ class Harness:
             "pending": "llm_provider_events_queue_depth",
             "lost": "llm_provider_events_lost_at_exit_total",
         }
-        return {key: total(self.metrics, name) for key, name in names.items()}
+        return {key: sum(one.value for one in samples_of(self.metrics, name)) for key, name in names.items()}
 
     def balances(self) -> bool:
         """Whether nothing left the queue uncounted."""
@@ -195,10 +195,6 @@ async def running(harness: Harness) -> AsyncIterator[Harness]:
         sender.cancel()
         await asyncio.wait([sender])
     assert harness.balances()
-
-
-def total(metrics: Metrics, name: str) -> float:
-    return sum(one.value for family in metrics.registry.collect() for one in family.samples if one.name == name)
 
 
 def keys(numbers: Sequence[int]) -> list[bytes]:
