@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from random import Random
 from uuid import UUID
 
@@ -38,6 +39,7 @@ CHARGED = InvalidReplyError, ContentRefusedError
 ESSAYS = "one", "two", "three"
 PROVIDERS = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
 CALLERS, SLOTS, SEEDS = 12, 6, 40
+cache_use = ContextVar[CacheUse]("cache_use")  # of the caller for whom an upstream is asked
 
 
 class LoopClock(Clock):
@@ -55,6 +57,7 @@ class Upstream(FakeProvider):
         self._name = name
         self._draw = draw
         self._bills = bills
+        self.served: list[str] = []  # the questions to which it gave a verdict that serves others
 
     async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
         for _ in range(self._draw.randrange(4)):
@@ -69,6 +72,8 @@ class Upstream(FakeProvider):
         bought = reply(provider=self._name, cost_usd=price, verdict=verdict)
         if self._draw.random() < 0.5:
             raise self._draw.choice(CHARGED)("useless", purchase=bought.purchase)
+        if cache_use.get() is CacheUse.NORMAL:
+            self.served.append(verdict.justification)
         return bought
 
 
@@ -82,8 +87,8 @@ class World:
         self.draw = Random(seed)
         self.bills: dict[float, float] = {}
         self.told: list[tuple[UUID, float | None, float]] = []
-        judges = {name: Upstream(name, self.draw, self.bills) for name in PROVIDERS}
-        self.harness = Harness(judges, clock=LoopClock(), guarded=True)
+        self.judges = {name: Upstream(name, self.draw, self.bills) for name in PROVIDERS}
+        self.harness = Harness(self.judges, clock=LoopClock(), guarded=True)
         self.harness.capacity = Bulkhead(limit=SLOTS, queue_limit=SLOTS)
         self.harness.rebuild()
 
@@ -103,6 +108,7 @@ class World:
             timeout_s=draw.choice((None, 2.0, 12.0, 12.0)),
             cache_use=draw.choice((CacheUse.NORMAL, CacheUse.NORMAL, CacheUse.REFRESH, CacheUse.BYPASS)),
         )
+        cache_use.set(asked.cache_use)
         answering = asyncio.create_task(self.harness.compare(asked))
         await asyncio.wait([answering], timeout=draw.choice((None, None, None, 0.01, 7.0)))
         if not answering.done():
@@ -114,7 +120,10 @@ class World:
             self.told.append((asked.correlation_id, result.cost_usd, self.harness.clock()))
 
     def check(self) -> None:
-        """Every purchase was told once, what callers were told of it is true, and nothing is held any more."""
+        """Every purchase was told once, what callers were told of it is true, and nothing is held any more.
+
+        No upstream was paid twice for a verdict that all could share.
+        """
         events, guards = self.harness.events, self.harness.guards
         purchases = events.of(CostTracked)
         assert sorted(one.cost_estimate_usd or 0.0 for one in purchases) == sorted(self.bills)
@@ -126,7 +135,8 @@ class World:
         assert Counter(one.correlation_id for one in started) == Counter(one.correlation_id for one in completed)
         assert not self.harness.flights.tasks
         assert (self.harness.capacity.inside, self.harness.capacity.waiting) == (0, 0)
-        for name in PROVIDERS:
+        for name, judge in self.judges.items():
+            assert sorted(judge.served) == sorted(set(judge.served))
             assert (guards[name].bulkhead.inside, self.harness.accounting.activity(name).in_flight) == (0, 0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
