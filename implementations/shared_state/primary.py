@@ -44,7 +44,7 @@ class Primary:
         witnesses = [Connections(url, connections=1) for url in address.witnesses]
         if address.is_cluster:
             owner = partial(told_by_node, slot=key_slot(prefix.encode()))
-            return cls(witnesses, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")], owner)
+            return cls(witnesses, [("CLUSTER", "NODES"), ("CLUSTER", "SLOTS")], owner)
         names = "GET-MASTER-ADDR-BY-NAME", "MASTER"
         return cls(witnesses, [("SENTINEL", name, address.primary or "") for name in names], told_by_sentinel)
 
@@ -82,8 +82,11 @@ def told_by_sentinel(replies: Any) -> Testimony:
 
 
 def told_by_node(replies: Any, *, slot: int) -> Testimony:
-    """Of its two replies, for the owner of the slot. Raises likewise."""
-    info, ranges = replies
-    known = dict(line.split(b":", 1) for line in info.split())
-    (host, port), *_ = (node[:2] for first, last, node, *_ in ranges if first <= slot <= last)
-    return int(known[b"cluster_current_epoch"]), (host.decode(), int(port))
+    """Of its two replies, for the owner of the slot: a node hears of an election's epoch before it hears who won.
+
+    Raises likewise.
+    """
+    nodes, ranges = replies
+    epochs = {fields[0]: fields[6] for fields in map(bytes.split, nodes.splitlines())}
+    (host, port, name), *_ = (node[:3] for first, last, node, *_ in ranges if first <= slot <= last)
+    return int(epochs[name]), (host.decode(), int(port))

@@ -89,16 +89,20 @@ def test_a_sentinel_tells_whom_it_has_promoted_before_it_tells_so_among_the_fiel
     assert told_by_sentinel([[b"10.0.0.2", b"6379"], FIELDS]) == (6, NEW[1])
 
 
-INFO = b"cluster_state:ok\r\ncluster_current_epoch:7\r\ncluster_my_epoch:2\r\n"
+NODES = (
+    b"one 10.0.0.1:6379@16379 master - 0 1796074408064 6 connected 0-5460\n"
+    b"four 10.0.0.4:6379@16379,host slave one 0 1796074408064 6 connected\n"
+    b"two 10.0.0.2:6379@16379 myself,master - 0 0 7 connected 5461-16383\n"
+)
 RANGES = [
-    [0, 5460, [b"10.0.0.1", 6379, b"id", []], [b"10.0.0.4", 6379, b"id", []]],
-    [5461, 16383, [b"10.0.0.2", 6379, b"id", []]],
+    [0, 5460, [b"10.0.0.1", 6379, b"one", []], [b"10.0.0.4", 6379, b"four", []]],
+    [5461, 16383, [b"10.0.0.2", 6379, b"two", []]],
 ]
 
 
-@pytest.mark.parametrize(("slot", "address"), [(0, OLD[1]), (5460, OLD[1]), (5461, NEW[1]), (16383, NEW[1])])
-def test_a_node_tells_who_owns_the_slot(slot: int, address: tuple[str, int]) -> None:
-    assert told_by_node([INFO, RANGES], slot=slot) == (7, address)
+@pytest.mark.parametrize(("slot", "told"), [(0, OLD), (5460, OLD), (5461, NEW), (16383, NEW)])
+def test_a_node_tells_who_owns_the_slot_since_which_epoch(slot: int, told: tuple[int, tuple[str, int]]) -> None:
+    assert told_by_node([NODES, RANGES], slot=slot) == told
 
 
 NO_TESTIMONY = ValueError, TypeError, LookupError
@@ -114,7 +118,15 @@ def test_a_sentinel_that_does_not_know_says_nothing(replies: list[object]) -> No
         told_by_sentinel(replies)
 
 
-@pytest.mark.parametrize("replies", [[INFO, []], [INFO, RANGES[:1]], [b"", RANGES], [INFO, UNKNOWN]])
+@pytest.mark.parametrize(
+    "replies",
+    [
+        [NODES, []],
+        [NODES, RANGES[:1]],
+        [b"", RANGES],
+        [NODES, UNKNOWN],
+    ],
+)
 def test_a_node_that_does_not_know_says_nothing(replies: list[object]) -> None:
     with pytest.raises(NO_TESTIMONY):
         told_by_node(replies, slot=16383)
