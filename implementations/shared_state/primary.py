@@ -20,6 +20,7 @@ from implementations.shared_state.connections import Address, Command, Connectio
 from implementations.shared_state.lateness import SLOW_S
 
 Testimony = tuple[int, Address]  # epoch first, so that they sort by it
+NO_ADDRESS = None, b"", b"?"  # of a node that announces none: as configured, not yet met by another, or no host name
 
 log = structlog.get_logger("redis")
 
@@ -89,4 +90,6 @@ def told_by_node(replies: Any, *, slot: int) -> Testimony:
     nodes, ranges = replies
     epochs = {fields[0]: fields[6] for fields in map(bytes.split, nodes.splitlines())}
     (host, port, name), *_ = (node[:3] for first, last, node, *_ in ranges if first <= slot <= last)
+    if host in NO_ADDRESS:
+        raise ValueError
     return int(epochs[name]), (host.decode(), int(port))

@@ -125,6 +125,7 @@ def test_a_sentinel_that_does_not_know_says_nothing(replies: list[object]) -> No
         [NODES, RANGES[:1]],
         [b"", RANGES],
         [NODES, UNKNOWN],
+        *([NODES, [[0, 16383, [host, 6379, b"two", []]]]] for host in (None, b"", b"?")),
     ],
 )
 def test_a_node_that_does_not_know_says_nothing(replies: list[object]) -> None:
