@@ -6,17 +6,18 @@ latest epoch is believed.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Self
 
 import structlog
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as NotConnectedError
+from redis.exceptions import ResponseError
 
 from config import RedisAddress
 from implementations.resilience.stalls import within
 from implementations.shared_state.connections import Address, Command, Connections, ConnectionsProtocol
+from implementations.shared_state.faults import Fault, fault_of
 from implementations.shared_state.lateness import SLOW_S
 
 Testimony = tuple[int, Address]  # epoch first, so that they sort by it
@@ -51,15 +52,17 @@ class Primary:
 
     async def find(self) -> Address:
         """Host and port; the last that were known if nobody answers within SLOW_S. Raises ConnectionError before."""
-        told = [one for one in await asyncio.gather(*map(self._ask, self._witnesses)) if one is not None]
+        answers = await asyncio.gather(*map(self._ask, self._witnesses))
+        told = [one for one in answers if not isinstance(one, Fault)]
+        faults = [str(one) for one in answers if isinstance(one, Fault)]
         before, was_told = self._known, self._was_told
         self._was_told = bool(told)
         if told:
             self._known = max(told)[1]
             if self._known != before or not was_told:
-                log.info("redis_primary", host=self._known[0], port=self._known[1])
+                log.info("redis_primary", host=self._known[0], port=self._known[1], faults=faults)
         elif was_told:
-            log.warning("redis_primary_unconfirmed", witnesses=len(self._witnesses))
+            log.warning("redis_primary_unconfirmed", faults=faults)
         if self._known is None:
             raise NotConnectedError
         return self._known
@@ -68,11 +71,14 @@ class Primary:
         """Close the connections."""
         await asyncio.gather(*(witness.close() for witness in self._witnesses))
 
-    async def _ask(self, witness: ConnectionsProtocol) -> Testimony | None:
-        with suppress(Exception):  # whatever a library makes of what comes; another one may know
+    async def _ask(self, witness: ConnectionsProtocol) -> Testimony | Fault:
+        try:
             async with within(SLOW_S):
-                return self._read(await witness.send(*self._commands))
-        return None
+                replies = await witness.send(*self._commands)
+            refusals = [reply for reply in replies if isinstance(reply, ResponseError)]
+            return fault_of(refusals[0]) if refusals else self._read(replies)
+        except Exception as error:  # noqa: BLE001  whatever a library makes of what comes; another one may know
+            return fault_of(error)
 
 
 def told_by_sentinel(replies: Any) -> Testimony:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.exceptions import ConnectionError as NotConnectedError
-from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from implementations.shared_state.connections import Command
@@ -16,14 +16,14 @@ from tests.virtual_loop import on_virtual_time
 
 
 class Witness:
-    """says: the reply to everything; an exception is raised, None is never said."""
+    """says: the reply to everything; an exception is raised, unless it is a reply; None is never said."""
 
     def __init__(self, says: object) -> None:
         self.says = says
         self.closed = False
 
     async def send(self, *commands: Command, on_turn: Callable[[], object] = lambda: None) -> list[Any]:
-        if isinstance(self.says, Exception):
+        if isinstance(self.says, Exception) and not isinstance(self.says, ResponseError):
             raise self.says
         if self.says is None:
             await asyncio.Event().wait()
@@ -70,6 +70,18 @@ async def test_what_was_known_holds_while_nobody_answers_and_is_logged_when_it_c
         ("redis_primary", "10.0.0.2"),
         ("redis_primary_unconfirmed", None),
         ("redis_primary", "10.0.0.1"),
+    ]
+
+
+async def test_the_log_says_what_is_wrong_with_those_that_do_not_know() -> None:
+    known, witnesses = primary(AuthenticationError(), ResponseError(), NEW)
+    with capture_logs() as logs:
+        await known.find()
+        witnesses[2].says = NoPermissionError()
+        await known.find()
+    assert [line["faults"] for line in logs] == [
+        ["authentication", "refused"],
+        ["authentication", "refused", "denied"],
     ]
 
 
