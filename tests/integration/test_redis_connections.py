@@ -287,7 +287,6 @@ async def test_connections_go_where_they_are_told_to_without_any_wait_of_what_is
             assert await connections.send(("GET", "it!")) == [0]
             monkeypatch.setattr("implementations.shared_state.connections.FOLLOWED_S", 0.0)
             found.append(addresses[1])
-            assert await connections.send(("GET", "it!")) == [0]  # known for a while
             connections.renew()
             assert await connections.send(("GET", "it!")) == [1]
             may_look.clear()
@@ -296,6 +295,39 @@ async def test_connections_go_where_they_are_told_to_without_any_wait_of_what_is
             may_look.set()
             await settle(5)
             assert await connections.send(("GET", "it!")) == [0]
+
+
+async def test_a_primary_is_asked_for_now_and_then_and_one_that_stays_keeps_its_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[asyncio.StreamWriter] = []
+    asked: list[Address] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionResetError):
+            while True:
+                writer.write(await told(reader))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+
+        async def find() -> Address:
+            asked.append(server.sockets[0].getsockname())
+            return asked[-1]
+
+        async with following(find) as connections:
+            monkeypatch.setattr("implementations.shared_state.connections.FOLLOWED_S", LONG_S)
+            for _ in range(3):
+                await connections.send(("GET", "it!"))
+            assert (len(asked), len(opened)) == (1, 1)
+            monkeypatch.setattr("implementations.shared_state.connections.FOLLOWED_S", 0.0)
+            connections.renew()
+            async with asyncio.timeout(LONG_S):
+                while len(asked) < 4:
+                    await connections.send(("GET", "it!"))
+            await connections.send(("GET", "it!"))
+    assert len(opened) == 2
 
 
 async def test_a_server_that_says_the_keys_have_moved_is_left_at_once() -> None:
