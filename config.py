@@ -262,7 +262,8 @@ def _check_redis_url(text: str) -> None:
         is_socket, has_port = url.scheme == "unix", url.port != 0
     except ValueError:
         raise ValueError(REDIS_URL_FORM) from None
-    is_whole = bool(url.path.strip("/") if is_socket else url.hostname) and has_port and not url.fragment
+    host = re.fullmatch(r"\S+", url.hostname or "")
+    is_whole = bool(url.path.strip("/") if is_socket else host) and has_port and not url.fragment
     databases = [*options.get("db", []), "" if is_socket else url.path.removeprefix("/")]
     if not is_whole or url.scheme not in REDIS_URL_OPTIONS or not all(re.fullmatch("[0-9]*", db) for db in databases):
         raise ValueError(REDIS_URL_FORM)

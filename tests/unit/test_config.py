@@ -460,6 +460,7 @@ def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyP
         (f"redis+sentinel://:{CANARY}@one:26379,two:26379", "must be redis://"),
         (f"redis+sentinel://:{CANARY}@one:26379,/primary", "must be redis://"),
         (f"redis+sentinel://:{CANARY}@one:port/primary", "must be redis://"),
+        (f"redis+sentinel://:{CANARY}@one, two/primary", "must be redis://"),
         (f"redis+sentinel://:{CANARY}@one/primary/zero", "must be redis://"),
         (f"redis+sentinel://:{CANARY}@one/primary?db=0", "must be redis://"),
         (f"redis+sentinel://one/primary?ssl_ca_certs={CANARY}", "accepts only the options db"),
