@@ -167,10 +167,12 @@ def _warn_of_open_doors(settings: Settings) -> None:
 
 
 def _warn_of_settings_without_effect(settings: Settings, usable: list[ProviderName]) -> None:
-    """Warn of events that are to go to Kafka and stay here, and of preferred providers that others stand in for."""
-    events, selection = settings.events, settings.selection
+    """Warn of events that stay here, a password that nobody gets, preferred providers that others stand in for."""
+    events, cache, selection = settings.events, settings.cache, settings.selection
     if events.enabled and not events.kafka_servers and (events.spool_path or events.security_protocol != "PLAINTEXT"):
         log.warning("events_not_sent", needs="KAFKA_BOOTSTRAP_SERVERS")
+    if cache.redis_sentinel_password and not (cache.redis and cache.redis.primary):
+        log.warning("sentinel_password_not_used", needs="Sentinels in REDIS_URL")
     preferred = (selection.default_provider, *(rule.provider for rule in selection.routing_rules))
     absent = sorted({name for name in preferred if name is not None and name not in usable})
     if absent and not settings.judging.use_mock:

@@ -51,7 +51,7 @@ class Primary:
         return cls(witnesses, [("SENTINEL", name, address.primary or "") for name in names], told_by_sentinel)
 
     async def find(self) -> Address:
-        """Host and port; the last that were known if nobody answers within SLOW_S. Raises ConnectionError before."""
+        """Host and port; the last ones if nobody knows any within SLOW_S. Raises ConnectionError if nobody ever did."""
         answers = await asyncio.gather(*map(self._ask, self._witnesses))
         told = [one for one in answers if not isinstance(one, Fault)]
         faults = [str(one) for one in answers if isinstance(one, Fault)]

@@ -113,6 +113,12 @@ RULES = '[{"user_id": "a", "provider": "google"}, {"user_id": "b", "provider": "
         ({"EVENT_SPOOL_PATH": "/nowhere/spool.db"}, {"events_not_sent": None}),
         ({"KAFKA_SECURITY_PROTOCOL": "SSL"}, {"events_not_sent": None}),
         ({"EVENT_SPOOL_PATH": "/nowhere/spool.db", "PUBLISH_LLM_USAGE_EVENTS": "false"}, {}),
+        ({"REDIS_SENTINEL_PASSWORD": "a password"}, {"sentinel_password_not_used": None}),
+        (
+            {"REDIS_SENTINEL_PASSWORD": "a password", "REDIS_URL": "redis://127.0.0.1:9"},
+            {"sentinel_password_not_used": None},
+        ),
+        ({"REDIS_SENTINEL_PASSWORD": "a password", "REDIS_URL": "redis+sentinel://127.0.0.1:9/primary"}, {}),
         ({"DEFAULT_LLM_PROVIDER": "anthropic"}, {}),
         ({"DEFAULT_LLM_PROVIDER": "openai"}, {"preferred_providers_not_usable": ["openai"]}),
         (
@@ -129,6 +135,6 @@ async def test_a_start_warns_of_what_is_set_without_effect(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = await lines_of_a_start(monkeypatch, capsys, {"ANTHROPIC_API_KEY": "a key", **variables})
-    others = {"service_started", "callers_not_authenticated"}
+    others = {"service_started", "callers_not_authenticated", "redis_mode_changed", "redis_primary_unconfirmed"}
     told = {line["event"]: line.get("names") for line in lines if line["level"] == "warning"}
     assert {event: names for event, names in told.items() if event not in others} == warned
