@@ -136,8 +136,16 @@ def _is_proxy(text: str) -> bool:
         url = urlsplit(text)
         user, password = (unquote(part or "") for part in (url.username, url.password))
         f"{user}{password}".encode("latin-1")  # in which a login is sent
-        return url.scheme == "http" and bool(url.hostname) and url.port != 0 and ":" not in user
+        return url.scheme == "http" and _is_host(url.hostname) and url.port != 0 and ":" not in user
     except ValueError:
+        return False
+
+
+def _is_host(text: str | None) -> bool:
+    """Whether a resolver takes it."""
+    try:
+        return bool(re.fullmatch(rb"\S+", (text or "").encode("idna")))
+    except UnicodeError:  # a part of the name is empty or too long
         return False
 
 
@@ -262,8 +270,7 @@ def _check_redis_url(text: str) -> None:
         is_socket, has_port = url.scheme == "unix", url.port != 0
     except ValueError:
         raise ValueError(REDIS_URL_FORM) from None
-    host = re.fullmatch(r"\S+", url.hostname or "")
-    is_whole = bool(url.path.strip("/") if is_socket else host) and has_port and not url.fragment
+    is_whole = bool(url.path.strip("/") if is_socket else _is_host(url.hostname)) and has_port and not url.fragment
     databases = [*options.get("db", []), "" if is_socket else url.path.removeprefix("/")]
     if not is_whole or url.scheme not in REDIS_URL_OPTIONS or not all(re.fullmatch("[0-9]*", db) for db in databases):
         raise ValueError(REDIS_URL_FORM)
