@@ -78,7 +78,8 @@ async def providers(
 ) -> Response:
     """Every provider's current state; today's requests and costs are the fleet's while Redis answers."""
     settings = runtime_settings.current()
-    today = await usage.read(usage.today, usage.today)
+    day = usage.today
+    today = await usage.read(day, day)
     real = (name for name in ProviderName if name is not ProviderName.MOCK)
     judges = (ProviderName.MOCK,) if settings.mock else real
     total = sum(map(today.of, judges), UsageTotals())  # also of those that are not listed any more
