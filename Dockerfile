@@ -20,6 +20,9 @@ COPY api api
 COPY implementations implementations
 # Files keep the permissions of the checkout, where a umask may have taken them from others.
 RUN python -m compileall -qq . && chmod -R a+rX .
+ARG REVISION=""
+LABEL org.opencontainers.image.revision=$REVISION
+ENV LLM_PROVIDER_SERVICE_REVISION=$REVISION
 # Nothing is written: the root file system may be mounted read-only.
 USER 10001:10001
 EXPOSE 8080

@@ -88,6 +88,7 @@ KAFKA_SERVER = re.compile(
 
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # which no header can hold
 CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+BUILD = "^[0-9A-Za-z.-]*$"  # semver.org's build metadata
 SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
 DIGEST_OF_NOTHING = hashlib.sha256().digest()  # what a script makes of a variable that it forgot to set
 
@@ -308,6 +309,9 @@ class ServiceSettings(Group):
     """The process and its HTTP listener."""
 
     name: str = setting("SERVICE_NAME", "llm-provider-service", "name in logs, events and health", min_length=1)
+    revision: str = setting(
+        "REVISION", "", "name of the build, such as its commit; shown after the version", max_length=64, pattern=BUILD
+    )
     log_level: LogLevel = setting("LOG_LEVEL", "INFO", "lowest level that is logged", changeable=True)
     environment: Environment = setting("ENVIRONMENT", "development", "development logs plain text, the others JSON")
     host: str = setting("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
@@ -329,6 +333,11 @@ class ServiceSettings(Group):
         ge=0,
     )
     drain_grace_s: float = setting("DRAIN_GRACE_S", 60.0, "longest wait for running requests, seconds", ge=0)
+
+    @property
+    def version(self) -> str:
+        """That of the project, and the revision if it is known."""
+        return f"{VERSION}+{self.revision}" if self.revision else VERSION
 
     @property
     def reading_bytes(self) -> int:

@@ -15,7 +15,7 @@ import structlog
 from dishka import STRICT_VALIDATION, AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 
 from api_models import ADMIN, ANONYMOUS, CircuitState, Door, ProcessingEvent, ProviderName, RequestPhase
-from config import MIB, VERSION, Settings, secret_file
+from config import MIB, Settings, secret_file
 from implementations.access.admin_key import AdminKey
 from implementations.access.key_ring import KeyRing
 from implementations.access.keys_file import KeysFile
@@ -135,7 +135,8 @@ Flights = SingleFlight[ProviderReply]
 OperatorPolls = tuple[Work, Work]
 BackgroundTasks = Mapping[str, Work]
 
-OF_ONE_REPLICA = {"service": {"host", "port"}, "events": {"spool_path"}}  # settings that replicas on one host differ in
+# Settings that replicas on one host differ in, or those of two builds while one replaces the other.
+OF_ONE_REPLICA = {"service": {"host", "port", "revision"}, "events": {"spool_path"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -787,7 +788,9 @@ class ProcessProvider(Provider):
         priced = {key.partition("/")[2] for key in settings.models.price_overrides}
         common = settings.model_dump_json(exclude=OF_ONE_REPLICA)  # secrets are dumped as asterisks
         digest = hashlib.sha256(common.encode()).hexdigest()[:16]
-        return Metrics(version=VERSION, known_models={MOCK_MODEL, *listed, *priced}, settings_digest=digest)
+        return Metrics(
+            version=settings.service.version, known_models={MOCK_MODEL, *listed, *priced}, settings_digest=digest
+        )
 
     @provide
     def history(self, clock: ClockProtocol) -> HistoryProtocol:

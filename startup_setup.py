@@ -23,7 +23,7 @@ from api import (
 )
 from api.application import Application
 from api_models import ProviderName
-from config import SHORTEST_ADMIN_KEY, VERSION, AdminSettings, ServiceSettings, Settings
+from config import SHORTEST_ADMIN_KEY, AdminSettings, ServiceSettings, Settings
 from di import OperatorPolls, create_container
 from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
@@ -56,7 +56,7 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
     configure_logging(
         level=settings.service.log_level,
         service=settings.service.name,
-        version=VERSION,
+        version=settings.service.version,
         as_json=settings.service.environment != "development",
     )
     app = Application("llm-provider-service")

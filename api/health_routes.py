@@ -19,7 +19,7 @@ from api_models import (
     ProviderHealth,
     StatusResponse,
 )
-from config import VERSION, Settings
+from config import Settings
 from metrics import Metrics
 from protocols import (
     AdmissionProtocol,
@@ -57,7 +57,7 @@ async def healthz(
     status = _status(statuses, dependencies, draining=admission.is_draining, down=background.down)
     body = HealthResponse(
         service=settings.service.name,
-        version=VERSION,
+        version=settings.service.version,
         status=status,
         environment=settings.service.environment,
         dependencies=dependencies,

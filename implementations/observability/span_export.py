@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from requests.adapters import HTTPAdapter
 
-from config import VERSION, ServiceSettings
+from config import ServiceSettings
 from protocols import ClockProtocol
 
 EXPORT_TIMEOUT_S = 3.0
@@ -42,7 +42,7 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
         resource=Resource(
             {
                 "service.name": service.name,
-                "service.version": VERSION,
+                "service.version": service.version,
                 "service.instance.id": str(uuid4()),
                 "deployment.environment.name": service.environment,
             }

@@ -75,6 +75,16 @@ def test_the_service_says_who_it_is_by_its_own_settings_alone(tmp_path: Path) ->
     assert ignored == [sorted(foreign)]
 
 
+def test_the_build_is_named_wherever_the_version_is(tmp_path: Path) -> None:
+    build = f"{VERSION}+4a268a94"
+    with collecting() as collector, service(tmp_path, traced(collector.url, REVISION="4a268a94")) as running:
+        running.compare()
+        wait_until(lambda: arrived(collector) and "request_finished" in running.written())
+        assert finished(running)["version"] == running.ask("/healthz").json()["version"] == build
+        assert f'llm_provider_build_info{{version="{build}"}} 1.0' in running.ask("/metrics").text
+    assert values(collector.resources[0].resource.attributes)["service.version"] == build
+
+
 def test_what_waits_at_the_end_is_sent_before_the_process_exits(tmp_path: Path) -> None:
     with collecting() as collector, service(tmp_path, traced(collector.url)) as running:
         running.compare()

@@ -44,6 +44,12 @@ def test_the_image_installs_nothing_that_the_lock_does_not_pin() -> None:
     )
 
 
+def test_the_image_knows_the_revision_that_it_was_built_from() -> None:
+    assert instructions("ARG")[-1] == 'REVISION=""'
+    assert "LLM_PROVIDER_SERVICE_REVISION=$REVISION" in instructions("ENV")
+    assert SERVICE["build"]["args"] == {"REVISION": "${REVISION:-}"}
+
+
 def test_the_image_s_user_reads_files_that_a_umask_kept_from_others(tmp_path: Path) -> None:
     (tmp_path / "api").mkdir(mode=0o700)
     (tmp_path / "api" / "room.py").touch(mode=0o600)

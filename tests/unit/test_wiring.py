@@ -300,11 +300,12 @@ async def digest(**settings: str) -> str:
     return shown.partition('llm_provider_config_info{digest="')[2].partition('"')[0]
 
 
-async def test_replicas_on_one_host_show_one_digest_and_another_setting_shows(tmp_path: Path) -> None:
+async def test_replicas_on_one_host_and_of_two_builds_show_one_digest_and_another_setting_shows(tmp_path: Path) -> None:
     replicas = [
         {
             "HOST": f"127.0.0.{port}",
             "PORT": str(port),
+            "REVISION": f"build{port}",
             "EVENT_SPOOL_PATH": str(tmp_path / f"{port}.sqlite"),
             "OPENAI_API_KEY": "k" * port,
         }
