@@ -48,6 +48,8 @@ from protocols import (
 CLOSE_TIMEOUT_S = 5.0
 SERVER_GRACE_S = 5  # for connections, after the drain
 
+FREE = {ProviderName.MOCK, ProviderName.INTERNAL}
+
 log = structlog.get_logger("service")
 
 
@@ -110,7 +112,7 @@ async def _start(app: Application, container: AsyncContainer, settings: Settings
     ]
     _announce(usable, settings.service, mocked=current.mock is not None)
     _log_admin_routes(settings.admin)
-    _warn_of_open_doors(settings)
+    _warn_of_open_doors(settings, is_limited=current.costs.has_limits, usable=usable)
     _warn_of_settings_without_effect(settings, usable)
 
 
@@ -157,13 +159,15 @@ def _log_admin_routes(admin: AdminSettings) -> None:
         write("admin_routes_absent", needs=f"an ADMIN_API_KEY of {SHORTEST_ADMIN_KEY} characters or more")
 
 
-def _warn_of_open_doors(settings: Settings) -> None:
+def _warn_of_open_doors(settings: Settings, *, is_limited: bool, usable: list[ProviderName]) -> None:
     """Warn of what is convenient in development and a risk in production, and anywhere of keys that nobody needs."""
     access, in_production = settings.access, settings.service.environment == "production"
     if not access.asks_for_keys and (in_production or access.caller_keys is not None):
         log.warning("callers_not_authenticated", needs="AUTH_MODE=api_key, or a network that only callers reach")
     if in_production and settings.admin.key_in_force is not None and not access.admin_allowed_ips:
         log.warning("admin_from_everywhere", needs="ADMIN_ALLOWED_IPS")
+    if in_production and not is_limited and set(usable) - FREE:
+        log.warning("spending_not_limited", needs="COST_LIMIT_USD_PER_DAY")
 
 
 def _warn_of_settings_without_effect(settings: Settings, usable: list[ProviderName]) -> None:

@@ -103,6 +103,7 @@ async def test_the_start_line_warns_when_the_mock_judges(
     assert "no verdict is real" in line["note"]
 
 
+LIMITED = {"COST_LIMIT_USD_PER_DAY": "1"}
 RULES = '[{"user_id": "a", "provider": "google"}, {"user_id": "b", "provider": "anthropic"}]'
 
 
@@ -134,7 +135,29 @@ async def test_a_start_warns_of_what_is_set_without_effect(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = await lines_of_a_start(monkeypatch, capsys, {"ANTHROPIC_API_KEY": "a key", **variables})
+    lines = await lines_of_a_start(monkeypatch, capsys, {"ANTHROPIC_API_KEY": "a key", **LIMITED, **variables})
     others = {"service_started", "callers_not_authenticated", "redis_mode_changed", "redis_primary_unconfirmed"}
     told = {line["event"]: line.get("names") for line in lines if line["level"] == "warning"}
     assert {event: names for event, names in told.items() if event not in others} == warned
+
+
+UNLIMITED = ["spending_not_limited"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, []),
+        ({"ANTHROPIC_API_KEY": "a key"}, UNLIMITED),
+        ({"ANTHROPIC_API_KEY": "a key", **LIMITED}, []),
+        ({"ANTHROPIC_API_KEY": "a key", "COST_LIMIT_USD_PER_MONTH": "1"}, []),
+        ({"ANTHROPIC_API_KEY": "a key", "ENVIRONMENT": "staging"}, []),
+        ({"ANTHROPIC_API_KEY": "a key", "USE_MOCK_LLM": "true"}, []),
+        ({"INTERNAL_MODEL_BASE_URL": "http://127.0.0.1:9/v1"}, []),
+    ],
+)
+async def test_a_start_in_production_warns_when_nothing_limits_what_callers_spend(
+    variables: dict[str, str], warned: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = await lines_of_a_start(monkeypatch, capsys, variables)
+    assert [line["event"] for line in lines if line["event"] in UNLIMITED] == warned
