@@ -74,7 +74,7 @@ class RequestBuilderImpl:
 
 
 def _mock_request(query: ComparisonQuery, prompt: PromptProtocol, settings: CurrentSettings) -> ProviderRequest:
-    """The mock takes every parameter, so each override changes the request's identity. It truncates nothing."""
+    """The mock takes every parameter, and answers for any model under its own name. It truncates nothing."""
     max_tokens = query.max_tokens or settings.default_max_tokens
     return ProviderRequest(
         provider=ProviderName.MOCK,

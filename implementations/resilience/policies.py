@@ -131,8 +131,8 @@ class Throttled:
 class ConcurrencyLimited:
     """Bulkhead: bounds concurrent calls, so a hanging provider cannot absorb every request; others wait in a queue.
 
-    Who has waited there still gets the time that a call takes. Otherwise a queue that is long enough would sell each
-    that comes to its head a call too short to succeed, and nobody an answer, for as long as it stays so long.
+    A request leaves the queue while there is still time for a call. Otherwise, in a long queue, every call would start
+    too late to finish: all would be paid for, and none answered.
     """
 
     def __init__(
