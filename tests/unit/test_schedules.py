@@ -1,6 +1,6 @@
 """Callers, providers and time as a seed draws them: whatever happens in which order, nothing is lost or mixed up.
 
-A seed that fails is a schedule that can happen: make a test of it that says what happens.
+A seed that fails is a schedule that can happen, and is told with the failure: make a test of it that says what happens.
 """
 
 import asyncio
@@ -50,10 +50,16 @@ class LoopClock(Clock):
 
 
 class Upstream(FakeProvider):
-    """bills: of all upstreams, when each charged call ended, by its price; no two sets of prices have the same sum."""
+    """bills: of all upstreams, when each charged call ended, by its price; no two sets of prices have the same sum.
 
-    def __init__(self, name: ProviderName, draw: Random, bills: dict[float, float]) -> None:
+    happens: called with what this one does.
+    """
+
+    def __init__(
+        self, name: ProviderName, draw: Random, bills: dict[float, float], happens: Callable[[str], None]
+    ) -> None:
         super().__init__()
+        self._happens = happens
         self._name = name
         self._draw = draw
         self._bills = bills
@@ -64,10 +70,12 @@ class Upstream(FakeProvider):
             await asyncio.sleep(0)
         await asyncio.sleep(self._draw.choice((0.0, 0.01, 1.0, 3.0, 8.0, 28.0)))
         if self._draw.random() < 0.1:
-            free = self._draw.choice(FREE)
-            raise free()
+            failure = self._draw.choice(FREE)()
+            self._happens(f"{self._name} fails for free: {failure.outcome}")
+            raise failure
         price = 2.0 ** len(self._bills)
         self._bills[price] = asyncio.get_running_loop().time()
+        self._happens(f"{self._name} is paid {price} for {request.prompt.essays}")
         verdict = Verdict(winner=Winner.ESSAY_A, justification=str(request.prompt.essays), confidence=4.0)
         bought = reply(provider=self._name, cost_usd=price, verdict=verdict)
         if self._draw.random() < 0.5:
@@ -80,22 +88,30 @@ class Upstream(FakeProvider):
 class World:
     """Some callers with few questions, in a service that has little room.
 
-    told: of each answer the correlation id, what it said that it cost, and when it came.
+    told: of each answer the correlation id, what it said that it cost, and when it came. happened: the schedule.
     """
 
     def __init__(self, seed: int) -> None:
         self.draw = Random(seed)
         self.bills: dict[float, float] = {}
         self.told: list[tuple[UUID, float | None, float]] = []
-        self.judges = {name: Upstream(name, self.draw, self.bills) for name in PROVIDERS}
+        self.happened: list[str] = []
+        self.judges = {name: Upstream(name, self.draw, self.bills, self.happens) for name in PROVIDERS}
         self.harness = Harness(self.judges, clock=LoopClock(), guarded=True)
         self.harness.capacity = Bulkhead(limit=SLOTS, queue_limit=SLOTS)
         self.harness.rebuild()
 
+    def happens(self, what: str) -> None:
+        self.happened.append(f"{self.harness.clock():7.2f} s  {what}")
+
     async def run(self) -> None:
-        await asyncio.gather(*map(self.caller, range(CALLERS)))
-        await asyncio.sleep(60)  # until the flights that were left have ended
-        self.check()
+        try:
+            await asyncio.gather(*map(self.caller, range(CALLERS)))
+            await asyncio.sleep(60)  # until the flights that were left have ended
+            self.check()
+        except BaseException as failure:
+            failure.add_note("\n".join(self.happened))
+            raise
 
     async def caller(self, number: int) -> None:
         draw = self.draw
@@ -109,14 +125,17 @@ class World:
             cache_use=draw.choice((CacheUse.NORMAL, CacheUse.NORMAL, CacheUse.REFRESH, CacheUse.BYPASS)),
         )
         cache_use.set(asked.cache_use)
+        self.happens(f"{number} asks {essay_a}, {essay_b}; {asked.cache_use}, waits {asked.timeout_s} s")
         answering = asyncio.create_task(self.harness.compare(asked))
         await asyncio.wait([answering], timeout=draw.choice((None, None, None, 0.01, 7.0)))
         if not answering.done():
-            answering.cancel()  # its caller leaves
+            self.happens(f"{number} leaves")
+            answering.cancel()
         with suppress(ServiceError, asyncio.CancelledError):
             result = await answering
             assert result.reply.verdict.justification == str((essay_a, essay_b))
             assert result.timings.total_s <= (asked.timeout_s or 55.0)
+            self.happens(f"{number} is told that it cost {result.cost_usd}; {result.cache_outcome}")
             self.told.append((asked.correlation_id, result.cost_usd, self.harness.clock()))
 
     def check(self) -> None:
