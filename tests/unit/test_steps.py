@@ -132,3 +132,14 @@ async def test_who_leaves_at_any_moment_is_told_of_as_having_left_or_been_answer
         assert finished["status"] == status == 200
         assert [event.success for event in completed] == [True]
         assert "model" in finished
+
+
+async def test_the_line_of_each_request_tells_its_own_attempts_although_all_share_one_failure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    body = questions(OPENAI, is_new=False)()
+    async with in_process(OPENAI, status=503, answers=[b""], delay_s=0.01) as ask:
+        assert await asyncio.gather(*(ask(body) for _ in range(TOGETHER))) == [503] * TOGETHER
+    lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [line.get("attempts", 0) for line in lines if line["event"] == "request_finished"]
+    assert told == [3, 0, 0]
