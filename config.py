@@ -143,9 +143,9 @@ def _is_proxy(text: str) -> bool:
 
 
 def _is_host(text: str | None) -> bool:
-    """Whether a resolver takes it."""
+    """Whether it can be a name or an address; `${REDIS_HOST}` cannot."""
     try:
-        return bool(re.fullmatch(rb"\S+", (text or "").encode("idna")))
+        return bool(re.fullmatch(rb"[\w.-]+|.*:.*", (text or "").encode("idna")))  # with a colon it stood in brackets
     except UnicodeError:  # a part of the name is empty or too long
         return False
 
