@@ -137,9 +137,10 @@ def _is_proxy(text: str) -> bool:
         url = urlsplit(text)
         user, password = (unquote(part or "") for part in (url.username, url.password))
         f"{user}{password}".encode("latin-1")  # in which a login is sent
-        return url.scheme == "http" and _is_host(url.hostname) and url.port != 0 and ":" not in user
+        has_address = url.scheme == "http" and _is_host(url.hostname) and url.port != 0
     except ValueError:
         return False
+    return has_address and ":" not in user and "\\" not in text
 
 
 def _is_host(text: str | None) -> bool:
@@ -483,7 +484,9 @@ class OutboundSettings(Group):
     @classmethod
     def _names_usable_proxies(cls, trusts: bool) -> bool:  # noqa: FBT001  pydantic passes it by position
         if trusts and not all(_is_proxy(url) for scheme, url in getproxies().items() if scheme in {"http", "https"}):
-            raise ValueError("HTTP_PROXY and HTTPS_PROXY must be http://host:port, with a login in Latin-1 if any")
+            raise ValueError(
+                "HTTP_PROXY and HTTPS_PROXY must be http://host:port, with a login in Latin-1 if any, \\ in it as %5C"
+            )
         return trusts
 
 

@@ -420,6 +420,7 @@ def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.
         "http://$PROXY_HOST:3128",
         "http://user:10%E2%82%AC@proxy.example:3128",
         "http://us%3Aer:password@proxy.example:3128",
+        "http://DOMAIN\\user:password@proxy.example:3128",
     ],
 )
 def test_a_proxy_that_the_client_cannot_use_stops_the_start_and_is_not_shown(
@@ -429,12 +430,12 @@ def test_a_proxy_that_the_client_cannot_use_stops_the_start_and_is_not_shown(
     assert not Settings.from_environment().outbound.trusts_environment
     assert refused(OUTBOUND_PROXY_FROM_ENVIRONMENT="true") == (
         f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT: HTTP_PROXY and HTTPS_PROXY must be http://host:port, "
-        "with a login in Latin-1 if any."
+        "with a login in Latin-1 if any, \\ in it as %5C."
     )
 
 
 def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://us%C3%A9r:pass%3Aword@proxy.example:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "http://DOMAIN%5Cus%C3%A9r:pass%3Aword@proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "localhost")
     monkeypatch.setenv(f"{PREFIX}OUTBOUND_PROXY_FROM_ENVIRONMENT", "true")
     assert Settings.from_environment().outbound.trusts_environment
