@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import re
+import ssl
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
@@ -278,8 +279,21 @@ def _check_redis_url(text: str) -> None:
         raise ValueError(REDIS_URL_FORM)
     if not set(options) <= REDIS_URL_OPTIONS[url.scheme]:
         raise ValueError(f"accepts only the options {', '.join(sorted(REDIS_URL_OPTIONS[url.scheme]))}")
-    if not all(Path(file).is_file() for name, files in options.items() if name != "db" for file in files):
-        raise ValueError("names a file that does not exist")
+    try:
+        _read_tls_files(**{name: Path(files[0]) for name, files in options.items() if name != "db"})
+    except (OSError, ValueError):
+        raise ValueError("names a file that cannot be read as what it is named for") from None
+
+
+def _read_tls_files(
+    *, ssl_ca_certs: Path | None = None, ssl_certfile: Path | None = None, ssl_keyfile: Path | None = None
+) -> None:
+    """Read them as redis-py will. Raises OSError or ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ssl_ca_certs is not None:
+        context.load_verify_locations(ssl_ca_certs)
+    if ssl_keyfile is not None or ssl_certfile is not None:
+        context.load_cert_chain(ssl_certfile or "", ssl_keyfile)
 
 
 class Group(BaseModel):

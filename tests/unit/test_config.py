@@ -22,6 +22,7 @@ from config import (
     secret_file,
     settings_table,
 )
+from tests.integration.certificates import certificate
 
 CANARY = "kanarienvogel"
 KEY = f"{PREFIX}ANTHROPIC_API_KEY"
@@ -393,16 +394,20 @@ def test_a_host_that_no_resolver_takes_is_refused(url: str, refused: Refused) ->
         "redis://localhost:6379/3",
         "redis://user:p%40ss@redis.example:6380/0",
         "redis://:password@[::1]:6379/?db=2",
-        "rediss://user:password@redis.example:6380/1?ssl_ca_certs=README.md",
+        "rediss://user:password@redis.example:6380/1?ssl_ca_certs=redis.pem",
         "unix:///run/redis.sock?db=1",
         "unix://user:password@/run/redis.sock",
         "redis+sentinel://user:password@one:26379,two,[::1]:26380/primary/2",
-        "rediss+sentinel://one/primary?ssl_ca_certs=README.md",
+        "rediss+sentinel://one/primary?ssl_ca_certs=redis.pem",
         "redis+cluster://user:password@one:6379,[::1]:6380/0",
-        "rediss+cluster://one?ssl_ca_certs=README.md",
+        "rediss+cluster://one?ssl_ca_certs=redis.pem",
+        "rediss://one?ssl_certfile=redis.pem&ssl_keyfile=redis.key",
+        "rediss://one?ssl_certfile=redis.whole.pem",
     ],
 )
-def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_forms_of_a_redis_url_are_taken(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    certificate(tmp_path, "redis")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
     settings = Settings.from_environment()
     assert settings.cache.redis_url == SecretStr(url)
@@ -463,7 +468,11 @@ def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyP
         (f"redis://redis/0?socket_timeout={CANARY}", "accepts only the options db"),
         (f"redis://redis/0?ssl_ca_certs={CANARY}", "accepts only the options db"),
         (f"rediss://redis/0?ssl_cert_reqs={CANARY}", "accepts only the options db"),
-        (f"rediss://redis/0?ssl_ca_certs=/nowhere/{CANARY}", "names a file that does not exist"),
+        (f"rediss://redis/0?ssl_ca_certs=/nowhere/{CANARY}", "names a file that cannot be read"),
+        ("rediss://redis/0?ssl_ca_certs=", "names a file that cannot be read"),
+        ("rediss://redis/0?ssl_ca_certs=README.md", "names a file that cannot be read"),
+        ("rediss://redis/0?ssl_certfile=README.md", "names a file that cannot be read"),
+        ("rediss://redis/0?ssl_keyfile=README.md", "names a file that cannot be read"),
         (f"redis+sentinel://:{CANARY}@one:26379,two:26379", "must be redis://"),
         (f"redis+sentinel://:{CANARY}@one:26379,/primary", "must be redis://"),
         (f"redis+sentinel://:{CANARY}@one:port/primary", "must be redis://"),
@@ -471,7 +480,7 @@ def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyP
         (f"redis+sentinel://:{CANARY}@one/primary/zero", "must be redis://"),
         (f"redis+sentinel://:{CANARY}@one/primary?db=0", "must be redis://"),
         (f"redis+sentinel://one/primary?ssl_ca_certs={CANARY}", "accepts only the options db"),
-        (f"rediss+sentinel://one/primary?ssl_ca_certs=/nowhere/{CANARY}", "names a file that does not exist"),
+        (f"rediss+sentinel://one/primary?ssl_ca_certs=/nowhere/{CANARY}", "names a file that cannot be read"),
         (f"redis+cluster://:{CANARY}@one:6379,", "must be redis://"),
         (f"redis+cluster://:{CANARY}@one:6379/1", "must be redis://"),
         (f"redis+cluster://:{CANARY}@one:6379?db=0", "must be redis://"),
@@ -484,15 +493,17 @@ def test_any_other_redis_url_stops_the_start_and_is_not_shown(url: str, complain
     assert refused(REDIS_URL=url).startswith(f"{PREFIX}REDIS_URL: {complaint}")
 
 
-def test_sentinels_have_a_password_and_a_port_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "rediss+sentinel://me:p%40ss@one:7000,[::1]/essays/2?ssl_ca_certs=README.md"
+def test_sentinels_have_a_password_and_a_port_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    certificate(tmp_path, "redis")
+    monkeypatch.chdir(tmp_path)
+    url = "rediss+sentinel://me:p%40ss@one:7000,[::1]/essays/2?ssl_ca_certs=redis.pem"
     monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
     monkeypatch.setenv(f"{PREFIX}REDIS_SENTINEL_PASSWORD", "a/b@c")
     assert Settings.from_environment().cache.redis == RedisAddress(
-        url="rediss://me:p%40ss@essays/2?ssl_ca_certs=README.md",
+        url="rediss://me:p%40ss@essays/2?ssl_ca_certs=redis.pem",
         witnesses=(
-            "rediss://:a%2Fb%40c@one:7000?ssl_ca_certs=README.md",
-            "rediss://:a%2Fb%40c@[::1]:26379?ssl_ca_certs=README.md",
+            "rediss://:a%2Fb%40c@one:7000?ssl_ca_certs=redis.pem",
+            "rediss://:a%2Fb%40c@[::1]:26379?ssl_ca_certs=redis.pem",
         ),
         primary="essays",
     )
