@@ -56,6 +56,7 @@ IN_JSON = {
 FILE_SUFFIX = "_FILE"
 MAX_SECRET_BYTES = 64 * 1024
 MAX_PORT = 65535
+NO_PASSWORD = ""  # of a private key; without it OpenSSL asks for that of an encrypted one on the terminal, and waits
 MIB = 1024 * 1024
 # Copies of a question's texts in memory during a call: as received, laid out, joined, encoded, being built. Measured.
 COPIES_IN_MEMORY = 6
@@ -293,7 +294,7 @@ def _read_tls_files(
     if ssl_ca_certs is not None:
         context.load_verify_locations(ssl_ca_certs)
     if ssl_keyfile is not None or ssl_certfile is not None:
-        context.load_cert_chain(ssl_certfile or "", ssl_keyfile)
+        context.load_cert_chain(ssl_certfile or "", ssl_keyfile, password=NO_PASSWORD)
 
 
 class Group(BaseModel):

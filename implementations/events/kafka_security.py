@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
-from config import PREFIX, ConfigurationError, EventSettings
+from config import NO_PASSWORD, PREFIX, ConfigurationError, EventSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def _ssl_context(settings: EventSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ssl_ca_path)
         if settings.ssl_certificate_path is not None:
-            context.load_cert_chain(settings.ssl_certificate_path, settings.ssl_key_path)
+            context.load_cert_chain(settings.ssl_certificate_path, settings.ssl_key_path, password=NO_PASSWORD)
     except OSError:
         raise ConfigurationError(f"{PREFIX}KAFKA_SSL_*: the certificates or the key cannot be read.") from None
     return context

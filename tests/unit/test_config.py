@@ -2,10 +2,18 @@
 
 import hashlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from orjson import dumps
 from pydantic import SecretStr
 
@@ -23,6 +31,7 @@ from config import (
     settings_table,
 )
 from tests.integration.certificates import certificate
+from tests.integration.service_process import ROOT
 
 CANARY = "kanarienvogel"
 KEY = f"{PREFIX}ANTHROPIC_API_KEY"
@@ -491,6 +500,33 @@ def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyP
 )
 def test_any_other_redis_url_stops_the_start_and_is_not_shown(url: str, complaint: str, refused: Refused) -> None:
     assert refused(REDIS_URL=url).startswith(f"{PREFIX}REDIS_URL: {complaint}")
+
+
+@pytest.mark.parametrize(
+    "reads_it",
+    [
+        "import config; config.redis_address('rediss://redis?ssl_certfile=own.pem&ssl_keyfile=own.key')",
+        (
+            "import config; from implementations.events.kafka_security import Security; Security.of(config."
+            "EventSettings(security_protocol='SSL', ssl_certificate_path='own.pem', ssl_key_path='own.key'))"
+        ),
+    ],
+)
+def test_the_password_of_an_encrypted_key_is_not_asked_for(reads_it: str, tmp_path: Path) -> None:
+    """The start would wait for somebody to type it."""
+    own = certificate(tmp_path, "own")
+    key = load_pem_private_key(own.key.read_bytes(), None)
+    own.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(CANARY.encode())))
+    ended = subprocess.run(
+        [sys.executable, "-c", reads_it],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        input=f"{CANARY}\n".encode(),
+        capture_output=True,
+        start_new_session=True,  # without a terminal it is read from here
+        check=False,
+    )
+    assert b"cannot be read" in ended.stderr
 
 
 def test_sentinels_have_a_password_and_a_port_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
