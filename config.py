@@ -1100,7 +1100,8 @@ def bounded_content(path: Path, most_bytes: int) -> bytes:
 def secret_in(path: Path) -> str | Wrong:
     """The file's content, or what is wrong with it, which reveals neither its name nor its content."""
     try:
-        return bounded_content(path, MAX_SECRET_BYTES).decode().strip() or Wrong("the file is empty")
+        content = bounded_content(path, MAX_SECRET_BYTES)
+        return content.decode("utf-8-sig").strip() or Wrong("the file is empty")  # some editors write a byte order mark
     except FileTooLargeError as error:
         return Wrong(str(error))
     except (OSError, ValueError):

@@ -330,6 +330,13 @@ def test_an_empty_secret_file_is_refused(refused: Refused, tmp_path: Path) -> No
     assert refused(ANTHROPIC_API_KEY_FILE=str(tmp_path / "key")).startswith(f"{KEY}_FILE: the file is empty")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The administrator's key may hold any character, so nobody would be let in, and nothing would say why."""
+    (tmp_path / "key").write_text("administrator's own key\r\n", encoding="utf-8-sig")
+    monkeypatch.setenv("LLM_ADMIN_API_KEY_FILE", str(tmp_path / "key"))
+    assert Settings.from_environment().admin.api_key == SecretStr("administrator's own key")
+
+
 @pytest.mark.parametrize("surplus", ["x", " ", "é"])
 def test_a_secret_file_that_is_too_large_is_refused_and_never_cut(
     surplus: str, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
