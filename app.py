@@ -98,6 +98,12 @@ async def start_look_up_threads() -> None:
     await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 0)  # asks nobody
 
 
+def close_idle(server: uvicorn.Server) -> None:
+    """Close the connections without a request; those with one close when it is answered."""
+    for connection in tuple(server.server_state.connections):
+        connection.shutdown()
+
+
 def leave() -> NoReturn:
     """Exit without joining threads, which may hang."""
     LINES.finish()
@@ -131,8 +137,10 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SERVER_GRACE_S,
     )
+    server = uvicorn.Server(config)
+    app.close_idle = lambda: close_idle(server)
     try:
-        uvicorn.Server(config).run(sockets=sockets)
+        server.run(sockets=sockets)
     finally:  # it exits when the start fails
         LINES.finish()
 

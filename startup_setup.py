@@ -31,6 +31,7 @@ from implementations.event_publisher_impl import EventPublisherImpl
 from implementations.events.outbox import Outbox
 from implementations.observability.log_writer import LINES
 from implementations.observability.logging_setup import configure_logging
+from implementations.resilience.admission import Admission
 from metrics import Metrics
 from protocols import (
     AdminAccessProtocol,
@@ -136,6 +137,7 @@ async def _build(app: Application, container: AsyncContainer, settings: Settings
     request_report.install(app, metrics=await container.get(Metrics), admission=await container.get(AdmissionProtocol))
     request_tracing.install(app, tracer=await container.get(TracerProtocol))
     app.memory = await container.get(MemoryProtocol)
+    (await container.get(Admission)).on_close = app.close_idle
     caller_gate.install(
         app, access=await container.get(CallerAccessProtocol), trusted_proxies=settings.access.trusted_proxies
     )

@@ -93,8 +93,9 @@ class Application(Quart):
     """scoped: context manager around every request and the sending of its response; yields a callback for the response.
 
     traced: nested inside it, around the handling. checked: called before a request is handled; may raise. memory:
-    bounds the bodies. All handlers are coroutine functions. Quart's request hooks, sessions and signals are
-    unsupported: what is registered for them is not called. `g` lives as long as the application.
+    bounds the bodies. close_idle: closes the connections without a request; the server's, set before it starts. All
+    handlers are coroutine functions. Quart's request hooks, sessions and signals are unsupported: what is registered
+    for them is not called. `g` lives as long as the application.
     """
 
     asgi_http_class = Connection
@@ -103,6 +104,7 @@ class Application(Quart):
     traced: Callable[[ServiceRequest], AbstractContextManager[None]]
     checked: Callable[[ServiceRequest], None]
     memory: MemoryProtocol
+    close_idle: Callable[[], None]
 
     def __init__(self, name: str) -> None:
         super().__init__(name, static_folder=None)
@@ -110,6 +112,7 @@ class Application(Quart):
         self.traced = lambda _: nullcontext()
         self.checked = lambda _: None
         self.memory = UnlimitedMemory()
+        self.close_idle = lambda: None
         self._bound = partial(KeptMatch, self.url_map)  # to a method, a path and a root path
         self._kept = lru_cache(maxsize=KEPT_PATHS)(self._bound)
         self.context = self.app_context()

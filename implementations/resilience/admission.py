@@ -1,16 +1,17 @@
 """Admission to the service: tracks the admitted requests, announces the shutdown, and can cancel what remains."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from exceptions import ServiceStoppingError
 
 
 class Admission:
-    """Open until `close`; from `announce_end` on, load balancers are told to go elsewhere."""
+    """Open until `close`, which calls `on_close`; from `announce_end` on, load balancers are told to go elsewhere."""
 
     def __init__(self) -> None:
+        self.on_close: Callable[[], None] = lambda: None
         self._inside: set[asyncio.Task[object]] = set()
         self._turned_out: set[asyncio.Task[object]] = set()
         self._open = True
@@ -52,6 +53,7 @@ class Admission:
         """Admit nothing more."""
         self._draining = True
         self._open = False
+        self.on_close()
 
     def cancel_all(self) -> None:
         """Cancel every admitted task; their callers get ServiceStoppingError."""

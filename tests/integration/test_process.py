@@ -41,6 +41,7 @@ CANARY = "kanarienvogel"
 NOBODY = 65534
 UVICORN_KEEPS_S = 5  # by default
 SOON_S = 15.0  # on a busy machine; what a test forbids would take longer
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST_HEAD = f"POST {COMPARISON} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -120,11 +121,32 @@ def test_an_idle_service_stops_quickly(tmp_path: Path, number: signal.Signals) -
 
 
 def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_served(tmp_path: Path) -> None:
-    with service(tmp_path, mocked(DRAIN_DELAY_S="60")) as running:
+    with service(tmp_path, mocked(DRAIN_DELAY_S="60")) as running, running.connected() as idle:
+        idle.sendall(LIVEZ)
+        received(idle)
         running.terminate()
         wait_until(lambda: running.ask("/readyz").status == 503)
         told = running.compare()
         assert (told.status, told.headers["connection"]) == (200, "close")
+        idle.sendall(LIVEZ)
+        assert received(idle).headers["connection"] == "close"
+
+
+async def test_idle_connections_close_when_comparisons_are_refused_though_one_is_under_way(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    """Where nothing but the network is in between, a kept connection would lead to this replica for ever."""
+    async with held_up(tmp_path) as (running, release):
+        asked = asked_beside(threads, running)
+        with running.connected() as idle:
+            idle.sendall(LIVEZ)
+            received(idle)
+            running.terminate()
+            assert idle.recv(1) == b""
+        refused = running.compare(essay_b="Another essay.")
+        release.set()
+        assert (await asyncio.wrap_future(asked)).status == 200
+    assert refused.status == 503
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
