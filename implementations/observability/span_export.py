@@ -8,6 +8,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 import requests
@@ -63,11 +64,29 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
     return provider
 
 
-class TrustingAsOpenSSL(HTTPAdapter):
-    """Trusts the authorities that our other connections trust, those of OpenSSL's defaults."""
+class Exchanges(HTTPAdapter):
+    """With the collector, by the authorities that our other connections trust, those of OpenSSL's defaults.
+
+    last: how the latest one ended, as a status or the class of what broke it.
+    """
+
+    last = ""
 
     def cert_verify(self, *_: object) -> None:
         """Name none to urllib3, which then loads the defaults; requests would name those it brings along."""
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """Remember how it ended."""
+        try:
+            answer = super().send(*args, **kwargs)
+        except requests.RequestException as error:
+            cause: BaseException = error
+            while cause.__context__ is not None:
+                cause = cause.__context__
+            self.last = type(cause).__name__
+            raise
+        self.last = str(answer.status_code)
+        return answer
 
 
 def drop_the_rest(answer: requests.Response, **_: object) -> None:
@@ -76,7 +95,7 @@ def drop_the_rest(answer: requests.Response, **_: object) -> None:
     answer.close()
 
 
-def otlp_exporter(endpoint: str) -> SpanExporter:
+def otlp_exporter(endpoint: str, exchanges: Exchanges) -> SpanExporter:
     """OTLP as protobuf over HTTP to a base URL, without proxy, netrc or redirects.
 
     Its own log is off; `Counted` logs instead.
@@ -86,7 +105,8 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0  # one raises; a 3xx that is returned would count as accepted
-    session.mount("https://", TrustingAsOpenSSL())
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, exchanges)
     session.hooks["response"] = [drop_the_rest]
     return OTLPSpanExporter(
         endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S, compression=Compression.Gzip, session=session
@@ -94,15 +114,17 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
 
 
 class Counted(SpanExporter):
-    """An exporter that logs, once a minute while any are lost, how many spans were. clock: monotonic seconds.
+    """An exporter that logs, once a minute while any are lost, how many spans were, and why the last of them.
 
-    is_failing: the last batch was lost.
+    clock: monotonic seconds. is_failing: the last batch was lost.
     """
 
-    def __init__(self, exporter: SpanExporter, *, clock: ClockProtocol) -> None:
+    def __init__(self, exporter: SpanExporter, exchanges: Exchanges, *, clock: ClockProtocol) -> None:
         self._exporter = exporter
+        self._exchanges = exchanges
         self._clock = clock
         self._lost = 0
+        self._last_reason = ""
         self._quiet_until_s = clock()
         self.is_failing = False
 
@@ -112,6 +134,7 @@ class Counted(SpanExporter):
         self.is_failing = result is SpanExportResult.FAILURE
         if self.is_failing:
             self._lost += len(spans)
+            self._last_reason = self._exchanges.last
         if self._clock() >= self._quiet_until_s:
             self.log_loss()
         return result
@@ -119,7 +142,7 @@ class Counted(SpanExporter):
     def log_loss(self) -> None:
         """Log the loss since the last line, if any."""
         if self._lost:
-            log.warning("spans_lost", spans=self._lost)
+            log.warning("spans_lost", spans=self._lost, last_reason=self._last_reason)
             self._lost, self._quiet_until_s = 0, self._clock() + LINE_EVERY_S
 
     def shutdown(self) -> None:

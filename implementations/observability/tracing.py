@@ -24,12 +24,14 @@ def tracing(
     from implementations.observability.open_telemetry import OpenTelemetry  # noqa: PLC0415  30 MiB, half a second
     from implementations.observability.span_export import (  # noqa: PLC0415  likewise
         Counted,
+        Exchanges,
         close,
         otlp_exporter,
         tracer_provider,
     )
 
-    exporter = Counted(otlp_exporter(settings.otlp_endpoint), clock=time.monotonic)
+    exchanges = Exchanges()
+    exporter = Counted(otlp_exporter(settings.otlp_endpoint, exchanges), exchanges, clock=time.monotonic)
     provider = tracer_provider(exporter, service=service, sample_ratio=settings.sample_ratio)
     return OpenTelemetry(provider), partial(close, provider, exporter)
 

@@ -94,10 +94,12 @@ def test_what_waits_at_the_end_is_sent_before_the_process_exits(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "unwell", [lambda: nullcontext(NOBODY), silent, refusing], ids=["absent", "silent", "refusing"]
+    ("unwell", "reason"),
+    [(lambda: nullcontext(NOBODY), "ConnectionRefusedError"), (silent, "TimeoutError"), (refusing, "503")],
+    ids=["absent", "silent", "refusing"],
 )
 def test_a_collector_that_is_unwell_costs_no_answer_no_exit_and_few_lines(
-    unwell: Callable[[], AbstractContextManager[str]], tmp_path: Path
+    unwell: Callable[[], AbstractContextManager[str]], reason: str, tmp_path: Path
 ) -> None:
     with unwell() as url, service(tmp_path, traced(url)) as running:
         for number in range(30):
@@ -110,6 +112,7 @@ def test_a_collector_that_is_unwell_costs_no_answer_no_exit_and_few_lines(
         assert running.err.read_text() == ""
     warnings, losses = [line["event"] for line in lines], [line["spans"] for line in lines if "spans" in line]
     assert set(warnings) <= WARNINGS
+    assert {line["last_reason"] for line in lines if "spans" in line} == {reason}
     assert len(losses) <= 2
     assert sum(losses) == 31 * SPANS or unwell is silent  # which may hang on when the process ends
     assert "spans_not_sent_at_exit" not in warnings or unwell is silent

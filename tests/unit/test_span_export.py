@@ -25,7 +25,14 @@ from structlog.testing import capture_logs
 from config import VERSION, ServiceSettings, TracingSettings
 from implementations.observability import span_export
 from implementations.observability.open_telemetry import OpenTelemetry
-from implementations.observability.span_export import FOREIGN_LOGGERS, Counted, close, otlp_exporter, tracer_provider
+from implementations.observability.span_export import (
+    FOREIGN_LOGGERS,
+    Counted,
+    Exchanges,
+    close,
+    otlp_exporter,
+    tracer_provider,
+)
 from implementations.observability.tracing import tracing
 from tests.fakes import Clock
 from tests.integration.certificates import certificate
@@ -103,24 +110,27 @@ def test_with_a_collector_it_is() -> None:
     assert "'requests'" in found
 
 
-def test_lost_spans_are_counted_and_told_once_a_minute() -> None:
-    clock = Clock()
-    exporter = Counted(Scripted(LOST, LOST, LOST, SENT, SENT, SENT), clock=clock)
+def test_lost_spans_are_counted_and_told_once_a_minute_with_the_last_reason() -> None:
+    clock, exchanges = Clock(), Exchanges()
+    exporter = Counted(Scripted(LOST, LOST, LOST, SENT, SENT, SENT), exchanges, clock=clock)
     with capture_logs() as lines:
-        assert [exporter.export(BATCH) for _ in range(3)] == [LOST] * 3
+        for exchanges.last in ("gaierror", "503", "401"):
+            assert exporter.export(BATCH) is LOST
         assert exporter.is_failing
+        exchanges.last = "200"
         assert exporter.export(BATCH) is SENT
         assert not exporter.is_failing
         clock.advance(61)
         exporter.export(BATCH)
         clock.advance(61)
         exporter.export(BATCH)
-    assert [(line["event"], line["spans"]) for line in lines] == [("spans_lost", 3), ("spans_lost", 6)]
+    told = [(line["event"], line["spans"], line["last_reason"]) for line in lines]
+    assert told == [("spans_lost", 3, "gaierror"), ("spans_lost", 6, "401")]
 
 
 async def test_what_waits_is_sent_at_the_end() -> None:
     inner = Scripted(SENT)
-    exporter = Counted(inner, clock=Clock())
+    exporter = Counted(inner, Exchanges(), clock=Clock())
     provider = tracer_provider(exporter, service=ServiceSettings(), sample_ratio=1.0)
     with OpenTelemetry(provider).span("step", attributes={}):
         pass
@@ -131,7 +141,7 @@ async def test_what_waits_is_sent_at_the_end() -> None:
 async def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(span_export, "CLOSE_TIMEOUT_S", 0.05)
     inner = Hanging()
-    exporter = Counted(inner, clock=Clock())
+    exporter = Counted(inner, Exchanges(), clock=Clock())
     provider = tracer_provider(exporter, service=ServiceSettings(), sample_ratio=1.0)
     with OpenTelemetry(provider).span("step", attributes={}):
         pass
@@ -142,7 +152,7 @@ async def test_a_collector_that_hangs_does_not_hold_up_the_end(monkeypatch: pyte
 
 
 async def test_where_no_thread_can_be_started_the_end_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    exporter = Counted(Scripted(SENT), clock=Clock())
+    exporter = Counted(Scripted(SENT), Exchanges(), clock=Clock())
     provider = tracer_provider(exporter, service=ServiceSettings(), sample_ratio=1.0)
     with monkeypatch.context() as without_threads, capture_logs() as lines:
         without_threads.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
@@ -153,7 +163,7 @@ async def test_where_no_thread_can_be_started_the_end_goes_on(monkeypatch: pytes
 
 async def test_a_collector_that_lost_the_last_batch_is_not_tried_again_at_the_end() -> None:
     inner = Scripted(LOST)
-    exporter = Counted(inner, clock=Clock())
+    exporter = Counted(inner, Exchanges(), clock=Clock())
     provider = tracer_provider(exporter, service=ServiceSettings(), sample_ratio=1.0)
     exporter.export(BATCH)
     assert not inner.is_shut_down
@@ -197,7 +207,7 @@ async def test_without_a_collector_no_variable_is_touched(monkeypatch: pytest.Mo
 
 def test_what_the_library_logs_is_not_written() -> None:
     before = {name: logging.getLogger(name).level for name in FOREIGN_LOGGERS}
-    otlp_exporter("http://127.0.0.1:9").shutdown()
+    otlp_exporter("http://127.0.0.1:9", Exchanges()).shutdown()
     assert not logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").isEnabledFor(logging.ERROR)
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
@@ -228,11 +238,12 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
 
     with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}")
+        exchanges = Exchanges()
+        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}", exchanges)
         result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
         exporter.shutdown()
         server.shutdown()
-    assert result is SpanExportResult.FAILURE
+    assert (result, exchanges.last) == (LOST, "307")
     assert Redirecting.asked == [("/v1/traces", None)]
 
 
@@ -263,7 +274,7 @@ def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_co
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Flooding) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}")
+        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}", Exchanges())
         span = ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))
         results = [exporter.export([span]) for _ in range(2)]
         exporter.shutdown()
@@ -304,11 +315,13 @@ def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by
         ):
             monkeypatch.setenv("SSL_CERT_FILE", str(file))
             monkeypatch.setenv("SSL_CERT_DIR", str(folders))
-            exporter = otlp_exporter(f"https://127.0.0.1:{server.server_port}")
-            results.append(exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))]))
+            exchanges = Exchanges()
+            exporter = otlp_exporter(f"https://127.0.0.1:{server.server_port}", exchanges)
+            result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
+            results.append((result, exchanges.last))
             exporter.shutdown()
         server.shutdown()
-    assert results == [LOST, SENT, SENT, SENT]
+    assert results == [(LOST, "SSLCertVerificationError"), *[(SENT, "200")] * 3]
 
 
 def _as_openssl_looks_for(name: str) -> str:
