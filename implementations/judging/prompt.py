@@ -65,19 +65,18 @@ class Prompt:
     @cached_property
     def lead(self) -> str:
         """The task up to the first essay."""
-        first = _PLACEHOLDER.search(self.task)
-        return self.task[: first.start()] if first else f"{self.task}\n\n"
-
-    @cached_property
-    def user(self) -> tuple[str, str, str, str]:
-        """The lead, the first essay's block, the second's, the closing line."""
-        blocks = {"{essay_a}": fence("A", self.essay_a), "{essay_b}": fence("B", self.essay_b)}
-        return self.lead, *_essays(self.task, blocks), CLOSING_LINE
+        return _PLACEHOLDER.split(self._laid_out, maxsplit=1)[0]
 
     @cached_property
     def user_text(self) -> str:
-        """All of the user message."""
-        return "".join(self.user)
+        """All of the user message, filled in a single pass: an essay's own text is never taken for a placeholder."""
+        blocks = {"{essay_a}": fence("A", self.essay_a), "{essay_b}": fence("B", self.essay_b)}
+        return _PLACEHOLDER.sub(lambda match: blocks[match.group()], self._laid_out) + CLOSING_LINE
+
+    @property
+    def _laid_out(self) -> str:
+        """The task with a place for each essay: the caller's, or else ours behind it."""
+        return self.task if _PLACEHOLDER.search(self.task) else f"{self.task}\n\n{{essay_a}}\n\n{{essay_b}}"
 
     @property
     def sha256(self) -> str:
@@ -123,20 +122,6 @@ def prompt_bytes(query: ComparisonQuery) -> int:
     task, (a, b) = query.user_prompt, PLACEHOLDERS
     essays = max(1, task.count(a)) * fenced_bytes(query.essay_a) + max(1, task.count(b)) * fenced_bytes(query.essay_b)
     return getsizeof(task) + getsizeof(query.system_prompt) + essays
-
-
-def _essays(task: str, blocks: dict[str, str]) -> tuple[str, str]:
-    """The task from the first placeholder to the other essay's, and the rest, each filled in a single pass."""
-    found = list(_PLACEHOLDER.finditer(task))
-    if not found:
-        return blocks["{essay_a}"] + "\n\n", blocks["{essay_b}"]
-    first = found[0]
-    second = next(match for match in found if match.group() != first.group())
-    return _filled(task[first.start() : second.start()], blocks), _filled(task[second.start() :], blocks)
-
-
-def _filled(text: str, blocks: dict[str, str]) -> str:
-    return _PLACEHOLDER.sub(lambda match: blocks[match.group()], text)
 
 
 def measured(text: str) -> bytes:

@@ -41,7 +41,7 @@ def asked(attack: str, task: str, *, from_b: bool) -> Prompt:
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
 def test_an_attack_stays_inside_its_own_fence(attack: str, task: str, *, from_b: bool) -> None:
     prompt = asked(attack, task, from_b=from_b)
-    whole = "".join(prompt.user)
+    whole = prompt.user_text
     blocks = {letter: inside for letter, _, inside in BLOCK.findall(whole)}
     assert set(blocks) == {"A", "B"}
     assert blocks["A" if from_b else "B"] == HARMLESS
@@ -54,7 +54,7 @@ def test_an_attack_stays_inside_its_own_fence(attack: str, task: str, *, from_b:
 
 def as_it_may_arrive(attack: str) -> tuple[str, str]:
     """The question as it is sent, and what Nemotron's chat template leaves of it."""
-    sent = "".join(asked(attack, "apart", from_b=False).user)
+    sent = asked(attack, "apart", from_b=False).user_text
     return sent, sent.replace("/think", "").replace("/no_think", "")
 
 
@@ -74,4 +74,4 @@ def test_no_essay_holds_a_token_that_ends_its_message_or_the_reasoning_of_some_m
 def test_nothing_of_an_essay_reaches_the_instructions(attack: str) -> None:
     prompt = asked(attack, "apart", from_b=False)
     assert prompt.system == f"{INSTRUCTIONS}\n\n{FENCE_RULE}\n\n{OUTPUT_RULES}"
-    assert prompt.user[-1] == CLOSING_LINE
+    assert prompt.user_text.endswith(CLOSING_LINE)

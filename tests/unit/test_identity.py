@@ -75,7 +75,7 @@ def test_equal_questions_have_equal_fingerprints() -> None:
 
 def test_text_that_moves_from_one_part_to_the_next_is_another_question() -> None:
     moved = replace(prompt(), system="Judge fairly.W", task="hich essay argues better?")
-    assert moved.system + "".join(moved.user) == prompt().system + "".join(prompt().user)
+    assert moved.system + moved.user_text == prompt().system + prompt().user_text
     assert moved.sha256 != prompt().sha256
     assert request(prompt=moved).fingerprint() != request().fingerprint()
 
@@ -123,6 +123,6 @@ def test_who_asks_and_about_what_else_is_no_part_of_the_question() -> None:
 def test_nothing_is_laid_out_for_the_fingerprint() -> None:
     asked = request()
     asked.fingerprint()
-    assert not vars(asked.prompt).keys() & {"user", "_measures"}
+    assert not vars(asked.prompt).keys() & {"user_text", "_measures"}
     assert asked.prompt.sha256
-    assert vars(asked.prompt).keys() >= {"user", "_measures"}
+    assert vars(asked.prompt).keys() >= {"user_text", "_measures"}

@@ -28,7 +28,7 @@ REQUEST_OF_CJ = "Respond with JSON indicating the winner, justification, and con
 
 
 def text(**changes: str) -> str:
-    return "".join(build_prompt(query(**changes)).user)
+    return build_prompt(query(**changes)).user_text
 
 
 def fences(whole: str) -> list[tuple[str, str]]:
@@ -88,18 +88,18 @@ def test_a_task_may_show_the_second_essay_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "parts"),
+    ("task", "lead", "rest"),
     [
-        ("Which one?", ("Which one?\n\n", "{a}\n\n", "{b}")),
-        ("Is {essay_a} or {essay_b} better?", ("Is ", "{a} or ", "{b} better?")),
-        ("{essay_b}, {essay_b}; {essay_a}, {essay_b}.", ("", "{b}, {b}; ", "{a}, {b}.")),
+        ("Which one?", "Which one?\n\n", "{a}\n\n{b}"),
+        ("Is {essay_a} or {essay_b} better?", "Is ", "{a} or {b} better?"),
+        ("{essay_b}, {essay_b}; {essay_a}, {essay_b}.", "", "{b}, {b}; {a}, {b}."),
     ],
 )
-def test_a_question_is_parted_before_each_essay(task: str, parts: tuple[str, str, str]) -> None:
+def test_the_lead_ends_before_the_first_essay(task: str, lead: str, rest: str) -> None:
     prompt = build_prompt(query(user_prompt=task))
-    fenced = {"{a}": fence("A", prompt.essay_a), "{b}": fence("B", prompt.essay_b)}
-    shown = tuple(re.sub(r"\{[ab]\}", lambda match: fenced[match.group()], part) for part in parts)
-    assert prompt.user == (*shown, CLOSING_LINE)
+    shown = rest.replace("{a}", fence("A", prompt.essay_a)).replace("{b}", fence("B", prompt.essay_b))
+    assert prompt.lead == lead
+    assert prompt.user_text == lead + shown + CLOSING_LINE
 
 
 def test_the_same_question_gives_the_same_bytes() -> None:
