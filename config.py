@@ -1019,20 +1019,14 @@ def settings_table() -> tuple[Setting, ...]:
 
 def _rows() -> Iterator[Setting]:
     for group, group_info in Settings.model_fields.items():
-        model = group_info.annotation
-        if not (isinstance(model, type) and issubclass(model, Group)):
-            raise TypeError(f"{group} is not a group of settings")
-        for name, info in model.model_fields.items():
-            extra = info.json_schema_extra
-            if not isinstance(extra, dict):
-                raise TypeError(f"{group}.{name} names no environment variable")
-            bare = extra["bare"]
+        for name, info in type(group_info.default).model_fields.items():
+            declared = info.json_schema_extra
             yield Setting(
                 group=group,
                 field=name,
-                variable=f"{PREFIX}{extra['env']}",
-                bare=tuple(str(item) for item in bare) if isinstance(bare, list) else (),
-                changeable=extra["changeable"] is True,
+                variable=f"{PREFIX}{declared['env']}",
+                bare=tuple(declared["bare"]),
+                changeable=declared["changeable"],
                 info=info,
             )
 
