@@ -152,11 +152,8 @@ class EventQueue:
 
     def _expendable(self) -> ProcessingEvent:
         """The kind whose oldest message is dropped next. Those in flight cannot be; the newest always can."""
-        for kinds in DROP_ORDER:
-            waiting = [event for event in kinds if self._lines[event]]
-            if waiting:
-                return min(waiting, key=lambda event: self._lines[event][0].since_s)
-        raise AssertionError("what has just come waits")
+        waiting = next(found for kinds in DROP_ORDER if (found := [event for event in kinds if self._lines[event]]))
+        return min(waiting, key=lambda event: self._lines[event][0].since_s)
 
     def _forget(self, messages: Sequence[Message]) -> None:
         self._pending -= len(messages)
