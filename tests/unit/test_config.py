@@ -215,6 +215,7 @@ def test_a_misspelt_variable_is_refused_with_a_guess(misspelt: str, meant: str, 
         ("PROVIDER_PRIORITY_ORDER", "openai,openai"),
         ("PROVIDER_PRIORITY_ORDER", f'["{CANARY}"]'),
         ("PROVIDER_PRIORITY_ORDER", f'["{CANARY}'),
+        ("PROVIDER_PRIORITY_ORDER", f"[{CANARY}]"),
         ("PROVIDER_PRIORITY_ORDER", ","),
         ("OPENAI_DEFAULT_MODEL", f"{CANARY} x"),
         *((f"{name}_DEFAULT_MODEL", f"{CANARY}/../x") for name in VENDORS),
@@ -227,6 +228,11 @@ def test_a_misspelt_variable_is_refused_with_a_guess(misspelt: str, meant: str, 
         ("KAFKA_SASL_MECHANISM", CANARY),
         ("OPENAI_API_KEY_FILE", f"/nowhere/{CANARY}"),
         ("OPENAI_ORG_ID", f"{CANARY}\r\nX-Evil: 1"),
+        ("PRICE_OVERRIDES", f"{{{CANARY}"),
+        *(
+            ("PRICE_OVERRIDES", f'{{"{key}": {{"input": 1, "output": 2}}}}')
+            for key in (CANARY, f"{CANARY}/x", "openai/")
+        ),
     ],
 )
 def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, refused: Refused) -> None:
