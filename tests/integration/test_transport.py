@@ -429,17 +429,24 @@ async def test_a_proxy_of_the_environment_is_used_only_when_asked(
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"HTTP/1.1 200 Connection est", b"\0\r\n\r\n"], ids=["nothing", "half", "no HTTP"]
+    ("said", "details"),
+    [
+        (b"", "the proxy could not be reached"),
+        (b"HTTP/1.1 200 Connection est", "the proxy could not be reached"),
+        (b"\0\r\n\r\n", "the proxy could not be reached"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy answered 403"),
+    ],
+    ids=["nothing", "half", "no HTTP", "no"],
 )
 @pytest.mark.usefixtures("_in_a_call")
 async def test_a_proxy_that_opens_no_way_has_passed_nothing_on_that_might_be_billed(
-    monkeypatch: pytest.MonkeyPatch, said: bytes
+    monkeypatch: pytest.MonkeyPatch, said: bytes, details: str
 ) -> None:
     async with serving(said) as proxy, transporting(trusts_environment=True) as transport:
         monkeypatch.setenv("https_proxy", proxy.url)
         with pytest.raises(ProviderConnectionError) as failure:
             await transport.send("POST", "https://provider.example/judge", headers={}, body=b"{}")
-    assert (type(failure.value), failure.value.details) == (ProviderConnectionError, "the proxy could not be reached")
+    assert (type(failure.value), failure.value.details) == (ProviderConnectionError, details)
     assert [sent.split()[0] for sent in proxy.requests] == [b"CONNECT"]
 
 
