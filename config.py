@@ -13,7 +13,6 @@ import os
 import re
 import ssl
 import tomllib
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -767,8 +766,8 @@ class MockSettings(Group):
     )
 
 
-class ProviderSettings(Group, ABC):
-    """The settings that every provider has."""
+class ProviderSettings(Group):
+    """The settings that every provider has. A vendor is configured once it has a key."""
 
     provider: ClassVar[ProviderName]
 
@@ -785,20 +784,15 @@ class ProviderSettings(Group, ABC):
         return key
 
     @property
-    @abstractmethod
     def is_configured(self) -> bool:
         """Whether the operator has set what a call needs."""
+        return self.api_key is not None
 
 
 class KeyedProviderSettings(ProviderSettings):
-    """A vendor. It is configured once it has a key; its base URL is the one its own SDK uses."""
+    """A vendor. Its base URL is the one its own SDK uses."""
 
     base_url: BaseUrl
-
-    @property
-    def is_configured(self) -> bool:
-        """Whether a key is set."""
-        return self.api_key is not None
 
 
 class AnthropicSettings(KeyedProviderSettings):
