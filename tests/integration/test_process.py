@@ -437,6 +437,18 @@ def test_a_caller_who_leaves_while_sending_is_counted(tmp_path: Path) -> None:
     assert re.search(r'^llm_provider_client_disconnects_total\{phase="reading"\} 1\.0$', metrics, re.MULTILINE)
 
 
+async def test_who_closes_their_half_of_a_connection_has_left(tmp_path: Path) -> None:
+    """What closes the whole of it looks the same until an answer is sent, and nobody must pay for that one."""
+    body = orjson.dumps(QUESTION)
+    async with held_up(tmp_path, ENVIRONMENT="production") as (running, _):
+        with running.connected() as plain:
+            plain.sendall(f"{POST_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_until(lambda: running.in_flight() == 1)
+            plain.shutdown(socket.SHUT_WR)
+            assert plain.recv(1) == b""
+        wait_until(lambda: any(line.get("status") == 499 for line in running.lines()))
+
+
 def test_a_pipelined_request_knows_nothing_of_the_one_before_it(tmp_path: Path) -> None:
     body = orjson.dumps(QUESTION)
     trace = "a" * 32
