@@ -1098,7 +1098,8 @@ def secret_in(path: Path) -> str | Wrong:
 
 def _list_items(text: str) -> object:
     if not (text.lstrip().startswith("[") and text.rstrip().endswith("]")):  # an IPv6 address has brackets as well
-        return [item.strip() for item in text.split(",") if item.strip()]
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        return items or Wrong("holds nothing but commas")  # `$A,$B` where neither is set
     return _json(text, "comma-separated or a JSON list")
 
 

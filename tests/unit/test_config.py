@@ -179,6 +179,12 @@ def test_a_list_is_comma_separated_or_json(form: str, monkeypatch: pytest.Monkey
     assert settings.selection.priority_order == (ProviderName.OPENAI, ProviderName.GOOGLE)
 
 
+@pytest.mark.parametrize("setting", [row for row in settings_table() if row.is_list], ids=lambda row: row.field)
+def test_a_list_of_nothing_but_commas_is_refused(setting: Setting, refused: Refused) -> None:
+    """Administrators might be let in from everywhere, although the operator named variables to say from where."""
+    assert refused(prefix="", **{setting.variable: " , ,"}) == f"{setting.variable}: holds nothing but commas."
+
+
 def test_who_has_a_key_or_a_url_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENROUTER_API_KEY", "key")
     monkeypatch.setenv(f"{PREFIX}INTERNAL_MODEL_BASE_URL", "http://localhost:8000/v1")
