@@ -36,6 +36,7 @@ from tests.fakes import (
     FixedSettings,
     Held,
     Recorder,
+    Step,
     accounting_of,
     current_settings,
     new_metrics,
@@ -50,19 +51,11 @@ ANTHROPIC, OPENAI, MOCK = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderN
 TOO_LATE = "The provider did not answer within ten seconds."
 
 
-class Hanging(FakeProvider):
-    """A judge whose look-up never ends."""
-
-    async def probe(self) -> str:
-        await asyncio.Event().wait()
-        return await super().probe()
-
-
 class HeldLookUp(FakeProvider):
     """A judge whose look-up goes on when it is told to."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *script: Step) -> None:
+        super().__init__(*script)
         self.reached, self.go = asyncio.Event(), asyncio.Event()
 
     async def probe(self) -> str:
@@ -205,7 +198,7 @@ async def test_a_deep_test_blames_its_own_time_and_not_the_attempt_timeout_of_co
 async def test_a_test_that_hangs_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert provider_tester_impl.TEST_TIMEOUT_S < 10.0
     monkeypatch.setattr(provider_tester_impl, "TEST_TIMEOUT_S", 0.01)
-    harness = Harness({ANTHROPIC: Hanging(Held(reply()))})
+    harness = Harness({ANTHROPIC: HeldLookUp(Held(reply()))})
     async with asyncio.timeout(30):
         reports = [await harness.test(deep=False), await harness.test(deep=True)]
 
