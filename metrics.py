@@ -14,7 +14,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    Info,
     ProcessCollector,
     disable_created_metrics,
 )
@@ -130,10 +129,6 @@ class Declarations:
         names = (*labels, *known)
         histogram = Histogram(name, text, names, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
         return Family(histogram, () if labels else product(*known.values()))
-
-    def info(self, name: str, text: str, **facts: str) -> None:
-        """Constant facts."""
-        Info(name, text, namespace=NAMESPACE, registry=self.registry).info(facts)
 
 
 def count_of(metric: Counter | Gauge) -> float:
@@ -415,12 +410,13 @@ class Metrics:
             "Values stored by an administrator that are invalid here, and ignored.",
             what=(SETTINGS, CIRCUITS),
         )
-        declare.info("build", "What is running.", version=version)
-        declare.info(
-            "config",
+        # Gauges: what OpenMetrics calls an info, an OpenTelemetry collector passes on without its suffix.
+        declare.gauges("build_info", "What is running.", "version").of(version).set(1)
+        declare.gauges(
+            "config_info",
             "Digest of the environment's settings without secrets, address and spool; equal on all replicas.",
-            digest=settings_digest,
-        )
+            "digest",
+        ).of(settings_digest).set(1)
 
     def circuit_changed(self, provider: ProviderName, state: CircuitState) -> None:
         """Record the new state of a circuit."""

@@ -52,6 +52,10 @@ def test_every_declared_metric_bears_the_name_of_the_service_and_has_a_help_text
     assert all(family.name.startswith("llm_provider_") and family.documentation.endswith(".") for family in families)
 
 
+def test_every_type_has_the_same_series_in_both_formats_and_behind_every_collector() -> None:
+    assert {family.type for family in new_metrics().registry.collect()} == {"counter", "gauge", "histogram"}
+
+
 def bounds(metrics: Metrics, name: str) -> list[float]:
     """The upper bounds of its buckets, without infinity."""
     family = next(found for found in metrics.registry.collect() if found.name == f"llm_provider_{name}")
