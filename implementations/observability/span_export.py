@@ -65,7 +65,7 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
 
 
 class Exchanges(HTTPAdapter):
-    """With the collector, by the authorities that our other connections trust, those of OpenSSL's defaults.
+    """Those with the collector, trusted by the authorities of OpenSSL's defaults, as our other servers are.
 
     last: how the latest one ended, as a status or the class of what broke it.
     """
