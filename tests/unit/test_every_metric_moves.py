@@ -59,7 +59,7 @@ from tests.fakes import (
 from tests.kafka_fakes import Harness, miss
 
 ANTHROPIC = ProviderName.ANTHROPIC
-NEVER_MOVE = {"llm_provider_build", "llm_provider_config"}
+NEVER_MOVE = {"llm_provider_build_info", "llm_provider_config_info"}
 THE_KERNELS = "llm_provider_process_"
 
 
