@@ -67,7 +67,8 @@ class Body:
         self._parts.clear()
 
     async def discard(self) -> None:
-        """Receive and drop the rest, for DISCARD_S at most."""
+        """Forget what was read; receive and drop the rest, for DISCARD_S at most."""
+        self.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_S), self._turn:
                 goes_on = not (self.is_whole or self.caller_left)

@@ -78,10 +78,9 @@ class Connection(ASGIHTTPConnection):
                     response = await self.app.handle_request(request, finish)
                 if self._leaves_the_end_in_doubt(request):
                     response.headers["Connection"] = "close"  # or the server awaits the rest, or takes it for a request
-                if self._closes_under_the_body(request, response):
-                    await request.body.discard()  # or the caller, who is still sending, gets a reset and no answer
+                unread = request.body if self._is_unread(request) else None
                 await asyncio.sleep(0)  # let other ready requests go first (decision 14)
-                await self._send_response(send, response)
+                await self._send_response(send, response, unread)
         except asyncio.CancelledError:
             if not request.body.caller_left:
                 raise
@@ -95,21 +94,22 @@ class Connection(ASGIHTTPConnection):
         return bool(unread or request.method == "CONNECT")
 
     @staticmethod
-    def _closes_under_the_body(request: ServiceRequest, response: ResponseTypes) -> bool:
-        """Whether the server would close a connection on which a body is still arriving, as its caller or we asked."""
-        body = request.body
-        if body.is_whole or body.is_late or body.caller_left or request.lines(b"expect"):
-            return False
-        wishes = (*request.lines(b"connection"), response.headers.get("Connection", ""))
-        return request.scope["http_version"] == "1.0" or any("close" in wish.lower() for wish in wishes)
+    def _is_unread(request: ServiceRequest) -> bool:
+        """Whether a body was announced whose end has not been received."""
+        announced = request.content_length or request.lines(b"transfer-encoding")
+        return bool(announced) and not (request.body.is_whole or request.body.caller_left)
 
-    async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
-        """Send two messages; Quart sends three or more."""
-        if not isinstance(response, Response):
-            await super()._send_response(send, response)
-            return
-        whole = response.response
-        body = whole.data if isinstance(whole, DataBody) else await response.get_data(as_text=False)
+    async def _send_response(self, send: ASGISendCallable, response: ResponseTypes, unread: Body | None = None) -> None:
+        """Send two messages; Quart sends three or more.
+
+        unread: a body that is still arriving. Its caller has the answer with the second message. A third, at which the
+        server may close, waits for the rest: closed before, the connection is reset, and the answer may be lost.
+        """
+        if isinstance(response, Response):
+            whole = response.response
+            body = whole.data if isinstance(whole, DataBody) else await response.get_data(as_text=False)
+        else:
+            body = response.get_data()
         head: HTTPResponseStartEvent = {
             "type": "http.response.start",
             "status": response.status_code,
@@ -118,7 +118,10 @@ class Connection(ASGIHTTPConnection):
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await send(head)
-                await send({"type": "http.response.body", "body": body, "more_body": False})
+                await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
+                if unread is not None:
+                    await unread.discard()
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             return  # the server closes a connection with an incomplete response
         except RuntimeError as error:

@@ -2,8 +2,8 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
@@ -13,13 +13,14 @@ from quart.asgi import ASGIHTTPConnection
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from api import body, connection
-from api.application import Application, Finish
+from api.application import Application
 from api.connection import Connection
 from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import MemoryLimit
 from tests.fakes import begun, settle
 
 LEFT: ASGIReceiveEvent = {"type": "http.disconnect"}
+END: ASGISendEvent = {"type": "http.response.body", "body": b"", "more_body": False}
 MOST_BYTES = 100
 
 LONG_S = 30.0
@@ -64,8 +65,9 @@ class Caller:
 
 
 @pytest.fixture(autouse=True)
-def _watches_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def _waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "WATCH_AFTER_S", 0.0)
+    monkeypatch.setattr(body, "DISCARD_S", 0.0)
 
 
 @pytest.fixture
@@ -90,12 +92,12 @@ def either(request: pytest.FixtureRequest, app: Quart) -> Quart:
     return app
 
 
-async def ask(app: Quart, caller: Caller, *, version: str = "1.1", **headers: str) -> None:
+async def ask(app: Quart, caller: Caller, **headers: str) -> None:
     told = [(name.encode().replace(b"_", b"-"), value.encode()) for name, value in headers.items()]
     scope: Any = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": version,
+        "http_version": "1.1",
         "method": "POST",
         "scheme": "http",
         "path": "/",
@@ -431,61 +433,64 @@ async def test_whoever_waits_to_send_too_much_is_told_to_close(app: Quart) -> No
     assert (b"connection", b"close") in caller.headers
 
 
-async def test_a_refused_body_is_received_where_it_is_we_who_close(app: Application) -> None:
-    @contextmanager
-    def scoped(_: object) -> Iterator[Finish]:
-        yield lambda response: response.headers.set("Connection", "close")
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"content-length": str(2 * MOST_BYTES)},
+        {"content-length": str(2 * MOST_BYTES), "expect": "100-continue"},
+        {"transfer-encoding": "chunked"},
+    ],
+    ids=["announced", "announced, to be asked for", "in chunks"],
+)
+async def test_who_sends_too_much_has_the_answer_before_the_rest_is_received(
+    app: Application, monkeypatch: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    monkeypatch.setattr(body, "DISCARD_S", LONG_S)
+    monkeypatch.setattr(body, "SMALL_BYTES", 0)
+    app.memory = memory = MemoryLimit(MOST_BYTES)
+    sent = part(b"x" * MOST_BYTES, more=True)
+    caller = Caller(sent, sent)
+    asked = await begun(ask(app, caller, **told))
 
-    app.scoped = scoped
-    caller = Caller(part(b"x" * MOST_BYTES, more=True), part(b"x"), LEFT)
+    assert caller.status == 413
+    assert len(caller.body) == int(dict(caller.headers)[b"content-length"])
+    assert memory.taken_bytes == 0
+    assert not asked.done()
+    caller.sends(part(b"x"))
+    await asked
+    assert caller.got[2:] == [END]
+
+
+async def test_who_leaves_after_a_refusal_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_S", LONG_S)
+    caller = Caller(part(b"x", more=True), LEFT)
     await ask(app, caller, **{"content-length": str(2 * MOST_BYTES)})
 
     assert caller.status == 413
-    assert await caller.receive() == LEFT
 
 
-@pytest.mark.parametrize("wish", ["close", "Close, TE", "keep-alive"])
-async def test_a_refused_body_is_received_to_its_end_where_the_connection_closes(app: Quart, wish: str) -> None:
-    caller = Caller(*[part(b"x" * MOST_BYTES, more=True)] * 3, part(b"x"), LEFT)
-    await ask(app, caller, **{"content-length": str(4 * MOST_BYTES)}, connection=wish)
-
-    assert caller.status == 413
-    assert (await caller.receive() == LEFT) is (wish != "keep-alive")
-
-
-async def test_a_refused_body_is_received_where_no_connection_is_kept(app: Quart) -> None:
-    caller = Caller(part(b"x" * MOST_BYTES, more=True), part(b"x"), LEFT)
-    await ask(app, caller, version="1.0", **{"content-length": str(2 * MOST_BYTES)})
-
-    assert caller.status == 413
-    assert await caller.receive() == LEFT
-
-
-async def test_who_closes_and_waits_to_send_too_much_is_not_told_to_send_it(app: Quart) -> None:
-    caller = Caller(LEFT)
-    await ask(app, caller, **{"content-length": str(MOST_BYTES + 1)}, expect="100-continue", connection="close")
-
-    assert caller.status == 413
-    assert await asyncio.wait_for(caller.receive(), LONG_S) == LEFT
-
-
-async def test_the_rest_of_a_late_body_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "DISCARD_S", 60.0)
+@pytest.mark.parametrize(("announced_bytes", "status"), [(2 * MOST_BYTES, 413), (MOST_BYTES, 408)])
+async def test_the_rest_that_never_comes_is_not_waited_for(app: Quart, announced_bytes: int, status: int) -> None:
     app.config["BODY_TIMEOUT"] = 0.01
-    caller = Caller(part(b"one ", more=True))
-    async with asyncio.timeout(LONG_S):
-        await ask(app, caller, connection="close")
-
-    assert caller.status == 408
-
-
-async def test_a_refused_body_that_never_ends_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body, "DISCARD_S", 0.01)
     caller = Caller(part(b"x", more=True))
     async with asyncio.timeout(LONG_S):
-        await ask(app, caller, **{"content-length": str(2 * MOST_BYTES)}, connection="close")
+        await ask(app, caller, **{"content-length": str(announced_bytes)})
 
-    assert caller.status == 413
+    assert caller.status == status
+    assert caller.got[2:] == [END]
+
+
+async def test_where_no_body_was_announced_none_is_waited_for(app: Quart) -> None:
+    async def answer() -> str:
+        return "one"
+
+    that(app, answer)
+    caller = Caller()
+    async with asyncio.timeout(LONG_S):
+        await ask(app, caller)
+
+    assert caller.body == b"one"
+    assert len(caller.got) == 2
 
 
 async def test_messages_may_leave_out_what_is_usual(app: Quart) -> None:

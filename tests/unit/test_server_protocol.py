@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import closing
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -9,7 +10,8 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from api import server_protocol
+from api import body, server_protocol
+from api.application import Application
 from api.server_protocol import (
     MOST_FIELDS,
     MOST_HEAD_BYTES,
@@ -364,3 +366,24 @@ async def test_while_a_caller_waits_the_network_is_reminded_of_his_connection() 
         assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == TCP_KEEPIDLE_S
         assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == TCP_KEEPINTVL_S
     assert UNTAKEN_MS >= 1000 * (TCP_KEEPIDLE_S + 2 * TCP_KEEPINTVL_S), "or one lost packet would end the connection"
+
+
+async def test_who_sends_on_after_a_refusal_is_asked_for_nothing_and_not_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_S", 30.0)
+    config = Config(Application("test"), interface="asgi3", ws="none", log_config=None)
+    config.load()
+    rest = bytes(10_000_000)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(rest)
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(lambda: ServerProtocol(config, ServerState(), {}), "127.0.0.1") as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.transport.set_write_buffer_limits(0)  # `drain` waits for the last byte
+        async with asyncio.timeout(30):
+            with closing(writer):
+                writer.write(head)
+                told = await reader.readuntil(b"</p>\n")
+                writer.write(rest)
+                await writer.drain()
+                assert await reader.read() == b""
+    assert told.startswith(b"HTTP/1.1 404 ")
+    assert b"connection: close" in told.lower()
