@@ -416,8 +416,10 @@ class SelectionSettings(Group):
 
     @field_validator("routing_rules")
     @classmethod
-    def _of_real(cls, rules: tuple[RoutingRule, ...]) -> tuple[RoutingRule, ...]:
+    def _that_may_apply(cls, rules: tuple[RoutingRule, ...]) -> tuple[RoutingRule, ...]:
         cls._real(tuple(rule.provider for rule in rules))
+        if any(rule.max_characters is not None and (rule.min_characters or 0) > rule.max_characters for rule in rules):
+            raise ValueError("a rule whose min_characters exceed its max_characters applies to nothing")
         return rules
 
 
