@@ -32,6 +32,7 @@ BATCH_SPANS = 256
 DELAY_MS = 1000
 ATTRIBUTE_CHARACTERS = 256
 MOST_ANSWER_BYTES = 64 * 1024
+TRACES = "/v1/traces"
 FOREIGN_LOGGERS = ("opentelemetry", "urllib3")
 
 log = structlog.get_logger("tracing")
@@ -96,7 +97,7 @@ def drop_the_rest(answer: requests.Response, **_: object) -> None:
 
 
 def otlp_exporter(endpoint: str, exchanges: Exchanges) -> SpanExporter:
-    """OTLP as protobuf over HTTP to a base URL, without proxy, netrc or redirects.
+    """OTLP as protobuf over HTTP to a base URL, or to the whole one, without proxy, netrc or redirects.
 
     Its own log is off; `Counted` logs instead.
     """
@@ -109,7 +110,10 @@ def otlp_exporter(endpoint: str, exchanges: Exchanges) -> SpanExporter:
         session.mount(scheme, exchanges)
     session.hooks["response"] = [drop_the_rest]
     return OTLPSpanExporter(
-        endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S, compression=Compression.Gzip, session=session
+        endpoint=f"{endpoint.removesuffix(TRACES)}{TRACES}",
+        timeout=EXPORT_TIMEOUT_S,
+        compression=Compression.Gzip,
+        session=session,
     )
 
 

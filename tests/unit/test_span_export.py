@@ -213,8 +213,9 @@ def test_what_the_library_logs_is_not_written() -> None:
         logging.getLogger(name).setLevel(level)
 
 
+@pytest.mark.parametrize("path", ["", "/v1/traces"])
 def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_redirects_has_lost_the_spans(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password secret")
@@ -239,7 +240,7 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
     with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         exchanges = Exchanges()
-        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}", exchanges)
+        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}{path}", exchanges)
         result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
         exporter.shutdown()
         server.shutdown()
