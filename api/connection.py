@@ -96,8 +96,9 @@ class Connection(ASGIHTTPConnection):
     @staticmethod
     def _is_unread(request: ServiceRequest) -> bool:
         """Whether a body was announced whose end has not been received."""
-        announced = request.content_length or request.lines(b"transfer-encoding")
-        return bool(announced) and not (request.body.is_whole or request.body.caller_left)
+        if request.body.is_whole or request.body.caller_left:
+            return False
+        return bool(request.content_length or request.lines(b"transfer-encoding"))
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes, unread: Body | None = None) -> None:
         """Send two messages; Quart sends three or more.
