@@ -65,7 +65,11 @@ def shown(value: object) -> str:
         return orjson.dumps(to_jsonable_python(value, exclude_none=True)).decode()
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value.value if isinstance(value, StrEnum) else value)
+    return (
+        repr(value).removesuffix(".0")
+        if isinstance(value, float)
+        else str(value.value if isinstance(value, StrEnum) else value)
+    )
 
 
 def markdown_tables() -> str:

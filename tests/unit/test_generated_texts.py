@@ -56,6 +56,11 @@ def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: 
     assert KEY not in "\n".join(lines)
 
 
+@pytest.mark.parametrize("text", ["60", "0.1", "1209601", "1234567.25", "1e+20"])
+def test_a_number_is_shown_as_it_is_and_not_rounded(text: str) -> None:
+    assert tool.shown(float(text)) == text
+
+
 def test_the_time_to_live_says_what_else_bounds_it() -> None:
     (row,) = [line for line in tool.markdown_tables().splitlines() if f"{PREFIX}LLM_CACHE_TTL`" in line]
     assert "locally at most LOCAL_CACHE_TTL_SECONDS" in row
