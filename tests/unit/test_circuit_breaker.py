@@ -119,12 +119,12 @@ def test_the_minute_slides_it_does_not_jump() -> None:
 
 
 def test_calls_in_every_second_of_the_minute_are_all_remembered() -> None:
-    circuit = Circuit(failure_threshold=100)
-    for _ in range(60):
+    circuit = Circuit(failure_threshold=200)
+    for _ in range(120):
         circuit.good()
-        circuit.clock.advance(1)
-    circuit.bad(58)
-    assert circuit.state is CLOSED  # 58 of 59 good ones and these
+        circuit.clock.advance(0.5)
+    circuit.bad(117)
+    assert circuit.state is CLOSED  # 117 of 118 good ones and these
     circuit.bad()
     assert circuit.state is OPEN
 
