@@ -152,6 +152,13 @@ async def test_a_wait_that_just_fits_the_deadline_is_not_lengthened_beyond_it(fl
     assert sleep.naps == [12.0]
 
 
+async def test_a_wait_that_the_provider_asks_for_is_not_shortened_by_who_started_the_flight() -> None:
+    sleep, asked = InstantSleep(), call(Clock())
+    flight = asked.for_flight(asked.deadline, asked.deadline.at_most(Clock()() + 5.0))
+    await retrying(Operation(1, ProviderUnavailableError("down", retry_after_s=12.0)), within=flight, sleep=sleep)
+    assert sleep.naps == [12.0]
+
+
 async def test_only_the_first_invitation_is_free_of_charge() -> None:
     budget = RetryBudget()
     await retrying(Operation(2, RateLimitedError("slow down", retry_after_s=2.0)), budget=budget)
