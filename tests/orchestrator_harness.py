@@ -146,7 +146,8 @@ def harness_of(*script: Any, **changes: Any) -> Harness:
     return Harness({ANTHROPIC: FakeProvider(*script)}, **changes)
 
 
-def in_turn(*outcomes: Any) -> Harness:
+def in_turn(*outcomes: Any, **changes: Any) -> Harness:
     """Anthropic, OpenAI and Google, asked in this order; each has one outcome."""
     order = (ANTHROPIC, OPENAI, ProviderName.GOOGLE)
-    return Harness({name: FakeProvider(outcome) for name, outcome in zip(order, outcomes, strict=False)})
+    judges = {name: FakeProvider(outcome) for name, outcome in zip(order, outcomes, strict=False)}
+    return Harness(judges, **changes)

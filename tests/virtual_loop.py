@@ -1,11 +1,22 @@
 """An event loop whose time passes only while nobody is ready, and at once: waits of a minute cost nothing."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from selectors import SelectorKey, SelectSelector
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+from tests.fakes import Clock
+
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class LoopClock(Clock):
+    """The event loop's time."""
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 class _AtOnce(SelectSelector):
@@ -39,6 +50,16 @@ def on_virtual_time(work: Coroutine[Any, Any, T]) -> T:
     """Its result."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """The test, on a loop of its own."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        on_virtual_time(test(*args, **kwargs))
+
+    return run
 
 
 async def arriving_during_a_stall(seconds: float) -> None:

@@ -1,15 +1,15 @@
 """Who shares a purchase, who starts the next one, and what becomes of it when its callers leave."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from api_models import (
-    CacheMiss,
     CacheOutcome,
     CircuitState,
     CostTracked,
@@ -55,8 +55,8 @@ from tests.fakes import (
     sample,
     settle,
 )
-from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of
-from tests.virtual_loop import on_virtual_time
+from tests.orchestrator_harness import ANTHROPIC, OPENAI, OPENAI_REPLY, Harness, harness_of, in_turn
+from tests.virtual_loop import LoopClock, arriving_during_a_stall, in_virtual_time
 
 
 async def test_identical_questions_share_one_purchase() -> None:
@@ -85,29 +85,27 @@ async def test_identical_questions_share_one_purchase() -> None:
         (query(cache_use=CacheUse.REFRESH), 5.0, CacheOutcome.BYPASS),
     ],
 )
-def test_what_another_replica_bought_during_a_long_wait_is_not_bought_again(
+@in_virtual_time
+async def test_what_another_replica_bought_during_a_long_wait_is_not_bought_again(
     asked: ComparisonQuery, paused_s: float, outcome: CacheOutcome
 ) -> None:
-    async def wait() -> None:
-        harness = harness_of(reply(), guarded=True)
-        (candidate,) = harness.selector.candidates(asked, current_settings())
-        harness.guards[ANTHROPIC].gate.pause(paused_s)
-        waiting = asyncio.create_task(harness.compare(asked))
-        await settle()
-        harness.cache.put(candidate.request.fingerprint(), reply(), ttl_s=60.0)
-        harness.clock.advance(paused_s + APART_S)
-        result = await waiting
-        is_found = outcome is CacheOutcome.COALESCED
-        assert (result.cache_outcome, result.cost_usd, len(result.attempts)) == (
-            outcome,
-            0.25 * (not is_found),
-            not is_found,
-        )
-        known = await harness.cache.get(candidate.request.fingerprint())
-        assert known is not None
-        assert (known.age_s > 0) is is_found, "what was found is as old as it was"
-
-    on_virtual_time(wait())
+    harness = harness_of(reply(), guarded=True)
+    (candidate,) = harness.selector.candidates(asked, current_settings())
+    harness.guards[ANTHROPIC].gate.pause(paused_s)
+    waiting = asyncio.create_task(harness.compare(asked))
+    await settle()
+    harness.cache.put(candidate.request.fingerprint(), reply(), ttl_s=60.0)
+    harness.clock.advance(paused_s + APART_S)
+    result = await waiting
+    is_found = outcome is CacheOutcome.COALESCED
+    assert (result.cache_outcome, result.cost_usd, len(result.attempts)) == (
+        outcome,
+        0.25 * (not is_found),
+        not is_found,
+    )
+    known = await harness.cache.get(candidate.request.fingerprint())
+    assert known is not None
+    assert (known.age_s > 0) is is_found, "what was found is as old as it was"
 
 
 async def test_a_shared_failure_says_to_each_caller_what_was_tried_for_that_caller() -> None:
@@ -351,171 +349,109 @@ async def test_after_a_flight_that_failed_early_another_is_started_with_however_
     assert (await Harness(judges, request_timeout_s=SHORTEST_ATTEMPT_S / 2).compare(query())).reply == OPENAI_REPLY
 
 
-def answers_once_it_fails(late: Held) -> FakeProvider:
-    """A judge whose failure is the moment at which the other one answers."""
+def after(
+    seconds: float, outcome: ProviderReply | BaseException
+) -> Callable[[ProviderRequest], Awaitable[ProviderReply]]:
+    """A step of a script that takes so long on the loop's time."""
 
-    async def fail(_: ProviderRequest) -> ProviderReply:
-        late.go.set()
-        raise ProviderUnavailableError("down")
+    async def step(_: ProviderRequest) -> ProviderReply:
+        await asyncio.sleep(seconds)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
-    return FakeProvider(fail)
+    return step
+
+
+def timed(*outcomes: Any, **changes: Any) -> Harness:
+    """Anthropic, OpenAI and Google, asked in this order, on the loop's time.
+
+    Who waits for 10 s asks the second one after 5 s, and the third one, if there is one, after 7.5 s.
+    """
+    return in_turn(*outcomes, clock=LoopClock(), **changes)
 
 
 @pytest.mark.parametrize(
     ("use", "outcome"), [(CacheUse.NORMAL, CacheOutcome.MISS), (CacheUse.BYPASS, CacheOutcome.BYPASS)]
 )
+@in_virtual_time
 async def test_a_verdict_that_takes_longer_than_its_turn_answers_if_no_other_candidate_does(
     use: CacheUse, outcome: CacheOutcome
 ) -> None:
-    late = Held(reply())
-
-    async def asked(request: ProviderRequest) -> ProviderReply:
-        harness.clock.advance(-30)  # the first one's share was nothing, the second one has time
-        return await late(request)
-
-    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: answers_once_it_fails(late)})
-    result = await harness.compare(query(timeout_s=0.001, cache_use=use))
+    harness = timed(after(7.0, reply()), ProviderUnavailableError("down"))
+    result = await harness.compare(query(timeout_s=10.0, cache_use=use))
     assert (result.reply.provider, result.cache_outcome) == (ANTHROPIC, outcome)
     assert [attempt.provider for attempt in result.attempts] == [OPENAI, ANTHROPIC]
-    assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == -30
+    assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == 7.0
     assert result.cost_usd == harness.completed().cost_estimate == 0.25
     assert len(harness.events.of(CostTracked)) == 1
 
 
+@in_virtual_time
 async def test_who_joined_a_flight_that_takes_longer_than_its_turn_is_answered_by_it_at_no_cost() -> None:
-    late = Held(reply())
-
-    async def look_up(key: str) -> CachedReply | None:
-        if len(harness.events.of(CacheMiss)) == 2:  # the second one's turn
-            harness.clock.advance(-30)
-        return await find(key)
-
-    harness = Harness({ANTHROPIC: FakeProvider(late), OPENAI: answers_once_it_fails(late)})
-    find = harness.cache.get
-    with patch.object(harness.cache, "get", look_up):
-        harness.rebuild()
-    buyer = asyncio.create_task(harness.compare(query()))
-    await late.reached.wait()
-    joined = await harness.compare(query(timeout_s=0.001))
+    harness = timed(after(7.0, reply()), ProviderUnavailableError("down"))
+    buyer = await begun(harness.compare(query()))
+    joined = await harness.compare(query(timeout_s=10.0))
     assert (joined.reply.provider, joined.cache_outcome, joined.cost_usd) == (ANTHROPIC, CacheOutcome.COALESCED, 0.0)
     assert (await buyer).cost_usd == 0.25
 
 
-async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told(loop_clock: Clock) -> None:
-    late = Held(reply())
+@in_virtual_time
+async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told() -> None:
+    async def asked(_: ProviderRequest) -> ProviderReply:
+        await asyncio.sleep(7.0)
+        await arriving_during_a_stall(3600.0)
+        return reply()
 
-    async def asked(request: ProviderRequest) -> ProviderReply:
-        harness.clock.advance(-30)
-        for _ in range(2):  # its turn is over, and so is the grace
-            loop_clock.advance(1)
-            await settle()
-        answer = await late(request)
-        await settle()
-        loop_clock.advance(3600)
-        await settle()  # the loop reads
-        return answer
-
-    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: answers_once_it_fails(late)})
-    assert (await harness.compare(query(timeout_s=0.001))).reply.provider == ANTHROPIC
+    harness = timed(asked, ProviderUnavailableError("down"))
+    assert (await harness.compare(query(timeout_s=10.0))).reply.provider == ANTHROPIC
 
 
-def outlasting_its_turn(held: Held, loop_clock: Clock) -> FakeProvider:
-    """A judge for which the loop's clock, not the harness's, goes on."""
-
-    async def asked(request: ProviderRequest) -> ProviderReply:
-        for _ in range(2):  # its turn is over, and so is the grace
-            loop_clock.advance(60)
-            await settle()
-        return await held(request)
-
-    return FakeProvider(asked)
+@in_virtual_time
+async def test_of_two_flights_left_under_way_the_first_to_land_answers() -> None:
+    harness = timed(after(9.0, reply()), after(3.0, OPENAI_REPLY), ProviderUnavailableError("down"))  # at 9 s and 8 s
+    result = await harness.compare(query(timeout_s=10.0))
+    assert (result.reply, result.fallback_used, result.timings.total_s) == (OPENAI_REPLY, True, 8.0)
 
 
-async def lands_beside(late: Held, held: Held, harness: Harness) -> asyncio.Task[ComparisonResult]:
-    """Ask, and let the first judge's flight end while the second one is being asked."""
-    asking = asyncio.create_task(harness.compare(query()))
-    await held.reached.wait()
-    await late.goes_on()
-    return asking
-
-
-async def test_of_two_flights_left_under_way_the_first_to_land_answers(loop_clock: Clock) -> None:
-    hanging, late = Held(reply()), Held(OPENAI_REPLY)
-    harness = Harness(
-        {
-            ANTHROPIC: outlasting_its_turn(hanging, loop_clock),
-            OPENAI: outlasting_its_turn(late, loop_clock),
-            ProviderName.GOOGLE: answers_once_it_fails(late),
-        }
-    )
-    asking = asyncio.create_task(harness.compare(query()))
-    await late.go.wait()
-    await settle()
-    assert asking.done()
-    result = await asking
-    assert (result.reply, result.fallback_used) == (OPENAI_REPLY, True)
-    await hanging.goes_on()
-
-
-async def test_of_two_flights_left_under_way_that_land_at_once_that_of_the_better_candidate_answers(
-    loop_clock: Clock,
-) -> None:
-    first, second, hanging = Held(reply()), Held(OPENAI_REPLY), Held(reply())
-    harness = Harness(
-        {
-            ANTHROPIC: outlasting_its_turn(first, loop_clock),
-            OPENAI: outlasting_its_turn(second, loop_clock),
-            ProviderName.GOOGLE: FakeProvider(hanging),
-        }
-    )
-    asking = asyncio.create_task(harness.compare(query()))
-    await hanging.reached.wait()
-    await second.reached.wait()
-    first.go.set()
-    second.go.set()
-    result = await asking
+@in_virtual_time
+async def test_of_two_flights_left_under_way_that_land_at_once_that_of_the_better_candidate_answers() -> None:
+    harness = timed(after(9.0, reply()), after(4.0, OPENAI_REPLY), after(60.0, reply()))  # two of them at 9 s
+    result = await harness.compare(query(timeout_s=10.0))
     assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.75)
-    await hanging.goes_on()
 
 
-async def test_a_late_verdict_is_told_while_another_candidate_is_asked(loop_clock: Clock) -> None:
-    late, hanging = Held(reply()), Held(OPENAI_REPLY)
-    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(hanging)})
-    asking = await lands_beside(late, hanging, harness)
-    assert asking.done()
-    result = await asking
+@in_virtual_time
+async def test_a_late_verdict_is_told_while_another_candidate_is_asked() -> None:
+    harness = timed(after(7.0, reply()), after(60.0, OPENAI_REPLY))
+    result = await harness.compare(query(timeout_s=10.0))
     assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.25)
-    await hanging.goes_on()
+    assert result.timings.total_s == 7.0
+    await asyncio.sleep(60.0)
     assert [told.provider for told in harness.events.of(CostTracked)] == [ANTHROPIC, OPENAI]
 
 
-async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_asked(loop_clock: Clock) -> None:
-    late, other = Held(reply()), FakeProvider()
-
+@in_virtual_time
+async def test_after_a_verdict_that_came_during_the_next_look_up_nobody_else_is_asked() -> None:
     async def look_up(key: str) -> CachedReply | None:
-        if harness.events.of(CacheMiss):  # the second one's turn
-            await late.goes_on()
+        await asyncio.sleep(2.0)  # which leaves 8 s, of which the first one's turn takes 4 s
         return await find(key)
 
-    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: other})
+    other = FakeProvider()
+    harness = Harness({ANTHROPIC: FakeProvider(after(5.0, reply())), OPENAI: other}, clock=LoopClock())
     find = harness.cache.get
     with patch.object(harness.cache, "get", look_up):
         harness.rebuild()
-    result = await harness.compare(query())
+    result = await harness.compare(query(timeout_s=10.0))
     assert (result.reply, result.fallback_used, result.cost_usd) == (reply(), False, 0.25)
     assert other.requests == []
 
 
 @pytest.mark.parametrize("end", [ProviderUnavailableError("late"), asyncio.CancelledError()])
-async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(
-    end: BaseException, loop_clock: Clock
-) -> None:
-    late, held = Held(end), Held(OPENAI_REPLY)
-    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
-    asking = await lands_beside(late, held, harness)
-    assert not asking.done()
-    held.go.set()
-    assert (await asking).reply == OPENAI_REPLY
+@in_virtual_time
+async def test_a_flight_left_under_way_that_fails_ends_no_other_candidates_turn(end: BaseException) -> None:
+    result = await timed(after(7.0, end), after(4.0, OPENAI_REPLY)).compare(query(timeout_s=10.0))
+    assert (result.reply, result.timings.total_s) == (OPENAI_REPLY, 9.0)
 
 
 def charged() -> BrokenReplyError:
@@ -523,78 +459,57 @@ def charged() -> BrokenReplyError:
     return BrokenReplyError("cut off", purchase=replace(reply().purchase, cost_usd=0.125))
 
 
-async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails(loop_clock: Clock) -> None:
-    late, held = Held(charged()), Held(OPENAI_REPLY)
-    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
-    asking = await lands_beside(late, held, harness)
-    held.go.set()
-    result = await asking
+@in_virtual_time
+async def test_what_a_flight_left_under_way_was_charged_is_told_even_if_it_fails() -> None:
+    harness = timed(after(7.0, charged()), after(4.0, OPENAI_REPLY))
+    result = await harness.compare(query(timeout_s=10.0))
     assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI]
     assert result.cost_usd == harness.completed().cost_estimate == 0.625
     assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5]
 
 
 @pytest.mark.parametrize(("outcome", "cost_usd"), [(reply(), 0.25), (charged(), 0.125)])
+@in_virtual_time
 async def test_what_two_flights_that_land_at_once_were_charged_is_told_together(
-    outcome: ProviderReply | BrokenReplyError, cost_usd: float, loop_clock: Clock
+    outcome: ProviderReply | BrokenReplyError, cost_usd: float
 ) -> None:
-    late, held = Held(outcome), Held(OPENAI_REPLY)
-    harness = Harness({ANTHROPIC: outlasting_its_turn(late, loop_clock), OPENAI: FakeProvider(held)})
-    asking = asyncio.create_task(harness.compare(query()))
-    await held.reached.wait()
-    await late.reached.wait()
-    late.go.set()
-    held.go.set()
-    result = await asking
+    harness = timed(after(9.0, outcome), after(4.0, OPENAI_REPLY))  # both at 9 s
+    result = await harness.compare(query(timeout_s=10.0))
     assert (result.reply, result.cost_usd) == (OPENAI_REPLY, 0.5 + cost_usd)
     assert harness.completed().cost_estimate == 0.5 + cost_usd
 
 
-async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it_goes_on(loop_clock: Clock) -> None:
-    useless, late, held = Held(charged()), Held(reply()), Held(OPENAI_REPLY)
-
+@in_virtual_time
+async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it_goes_on() -> None:
     async def asked_twice(request: ProviderRequest) -> ProviderReply:
         with suppress(BrokenReplyError):
-            await harness.metered(outlasting_its_turn(useless, loop_clock)).generate_comparison(request)
-        return await late(request)
+            await harness.metered(FakeProvider(after(7.0, charged()))).generate_comparison(request)
+        return await after(60.0, reply())(request)
 
-    harness = Harness({ANTHROPIC: FakeProvider(asked_twice), OPENAI: FakeProvider(held)})
-    asking = await lands_beside(useless, held, harness)
-    harness.clock.advance(1.0)
-    held.go.set()
-    result = await asking
+    harness = timed(asked_twice, after(4.0, OPENAI_REPLY))
+    result = await harness.compare(query(timeout_s=10.0))
     assert [attempt.provider for attempt in result.attempts] == [OPENAI, ANTHROPIC]
-    assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == 1.0
+    assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == 11.0
     assert result.cost_usd == harness.completed().cost_estimate == 0.625
     assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5]
-    await late.goes_on()
+    await asyncio.sleep(60.0)
     assert [told.cost_estimate_usd for told in harness.events.of(CostTracked)] == [0.125, 0.5, 0.25]
 
 
+@in_virtual_time
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
-    late = Held(ProviderUnavailableError("late"))
-
-    async def asked(request: ProviderRequest) -> ProviderReply:
-        harness.clock.advance(-30)
-        return await late(request)
-
-    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: answers_once_it_fails(late)})
+    harness = timed(after(7.0, ProviderUnavailableError("late")), ProviderUnavailableError("down"))
     with pytest.raises(ProviderUnavailableError, match="down"):
-        await harness.compare(query(timeout_s=0.001))
+        await harness.compare(query(timeout_s=10.0))
 
 
+@in_virtual_time
 async def test_who_leaves_a_flight_under_way_with_no_time_for_an_attempt_joins_that_of_another() -> None:
-    hanging, held = Held(reply()), Held(OPENAI_REPLY)
-    harness = Harness({ANTHROPIC: FakeProvider(hanging), OPENAI: FakeProvider(held)})
-    buyer = asyncio.create_task(harness.compare(query(provider=OPENAI)))
-    await held.reached.wait()
-    hasty = asyncio.create_task(harness.compare(query(timeout_s=0.9)))
-    while len(harness.events.of(CacheMiss)) < 3:  # of the buyer, then of each candidate
-        await settle()
-    held.go.set()
-    assert ((await hasty).reply, (await hasty).coalesced) == (OPENAI_REPLY, True)
+    harness = timed(after(60.0, reply()), after(0.8, OPENAI_REPLY))
+    buyer = await begun(harness.compare(query(provider=OPENAI)))
+    hasty = await harness.compare(query(timeout_s=0.9))
+    assert (hasty.reply, hasty.coalesced) == (OPENAI_REPLY, True)
     await buyer
-    await hanging.goes_on()
 
 
 async def test_one_failed_flight_is_told_once_however_many_wait_for_it() -> None:
@@ -695,24 +610,20 @@ async def test_a_purchase_that_serves_nobody_once_its_caller_has_left_is_abandon
     await settle()
 
 
-async def test_a_purchase_left_for_the_next_candidate_is_abandoned_when_its_request_has_ended(
-    loop_clock: Clock,
-) -> None:
-    late, other = Held(reply()), Held(OPENAI_REPLY)
-    slow, records = outlasting_its_turn(late, loop_clock), list[Record]()
+@in_virtual_time
+async def test_a_purchase_left_for_the_next_candidate_is_abandoned_when_its_request_has_ended() -> None:
+    records: list[Record] = []
 
     async def asked(request: ProviderRequest) -> ProviderReply:
         records.append(current_call().record)
-        return await slow.generate_comparison(request)
+        return await after(60.0, reply())(request)
 
-    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(other)}, cache_enabled=False)
-    asking = asyncio.create_task(harness.compare(query(cache_use=CacheUse.BYPASS)))
-    await other.reached.wait()
+    harness = timed(asked, after(3.0, OPENAI_REPLY), cache_enabled=False)
+    asking = asyncio.create_task(harness.compare(query(timeout_s=10.0, cache_use=CacheUse.BYPASS)))
+    await asyncio.sleep(7.0)
     assert [record.is_abandoned for record in records] == [False]  # its verdict would still be told
-    other.go.set()
     await asking
     assert [record.is_abandoned for record in records] == [True]
-    await late.goes_on()
 
 
 async def test_a_callers_own_haste_does_not_shorten_what_is_bought_for_him() -> None:
@@ -756,20 +667,14 @@ async def test_a_flight_ends_before_the_request_that_started_it_gives_up(reading
     assert ends_s == pytest.approx([first_patience_s - LANDING_S, whole_s - LANDING_S])
 
 
-@pytest.mark.parametrize(("first", "cost_usd"), [(ANTHROPIC, 0.25), (OPENAI, 0.5)])
-async def test_what_two_flights_of_one_request_buy_is_told_once_each(first: ProviderName, cost_usd: float) -> None:
-    late, quick = Held(reply()), Held(OPENAI_REPLY)
-
-    async def asked(request: ProviderRequest) -> ProviderReply:
-        harness.clock.advance(-30)  # the first one's share was nothing, the second one has time
-        return await late(request)
-
-    harness = Harness({ANTHROPIC: FakeProvider(asked), OPENAI: FakeProvider(quick)})
-    answer = asyncio.create_task(harness.compare(query(timeout_s=0.001)))
-    await quick.reached.wait()
-    for held in (late, quick) if first is ANTHROPIC else (quick, late):
-        await held.goes_on()
-    result = await answer
+@pytest.mark.parametrize(("second_takes_s", "first", "cost_usd"), [(4.0, ANTHROPIC, 0.25), (1.0, OPENAI, 0.5)])
+@in_virtual_time
+async def test_what_two_flights_of_one_request_buy_is_told_once_each(
+    second_takes_s: float, first: ProviderName, cost_usd: float
+) -> None:
+    harness = timed(after(7.0, reply()), after(second_takes_s, OPENAI_REPLY))  # at 7 s, and at 9 s or 6 s
+    result = await harness.compare(query(timeout_s=10.0))
+    await asyncio.sleep(10.0)  # until both have landed
     assert [attempt.provider for attempt in result.attempts] == [first]
     assert result.cost_usd == harness.completed().cost_estimate == cost_usd
     told = {event.provider: event.cost_estimate_usd for event in harness.events.of(CostTracked)}

@@ -26,9 +26,9 @@ from exceptions import (
 )
 from implementations.resilience.bulkhead import Bulkhead
 from protocols import CacheUse, ProviderReply, ProviderRequest, Verdict
-from tests.fakes import Clock, FakeProvider, query, reply
+from tests.fakes import FakeProvider, query, reply
 from tests.orchestrator_harness import Harness
-from tests.virtual_loop import VirtualLoop
+from tests.virtual_loop import LoopClock, VirtualLoop
 
 FREE: tuple[Callable[[], ProviderError], ...] = (
     lambda: ProviderUnavailableError("down"),
@@ -40,13 +40,6 @@ ESSAYS = "one", "two", "three"
 PROVIDERS = ProviderName.ANTHROPIC, ProviderName.OPENAI, ProviderName.GOOGLE
 CALLERS, SLOTS, SEEDS = 12, 6, 40
 cache_use = ContextVar[CacheUse]("cache_use")  # of the caller for whom an upstream is asked
-
-
-class LoopClock(Clock):
-    """The event loop's time."""
-
-    def __call__(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 class Upstream(FakeProvider):
