@@ -47,10 +47,9 @@ from tests.fakes import (
     reply,
     request,
     sample,
-    settle,
     unlimited,
 )
-from tests.virtual_loop import VirtualLoop
+from tests.virtual_loop import LoopClock, VirtualLoop, arriving_during_a_stall, in_virtual_time
 
 
 def retrying(judge: LLMProviderProtocol, *, clock: Clock | None = None) -> Retrying:
@@ -187,22 +186,14 @@ def test_an_attempt_has_all_of_its_time_and_ends_as_a_provider_timeout_after_it(
     assert unheard == [], "the end of an attempt that was answered is called off"
 
 
-class StandingStill(FakeProvider):
-    """The loop stands still for an hour while the answer arrives, which it then reads."""
+@in_virtual_time
+async def test_an_answer_that_came_while_the_loop_stood_still_is_read() -> None:
+    async def asked(_: ProviderRequest) -> ProviderReply:
+        await arriving_during_a_stall(3600.0)
+        return reply()
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(reply())
-        self._clock = clock
-
-    async def generate_comparison(self, request: ProviderRequest) -> ProviderReply:
-        self._clock.advance(3600)
-        await settle()
-        return await super().generate_comparison(request)
-
-
-async def test_an_answer_that_came_while_the_loop_stood_still_is_read(loop_clock: Clock) -> None:
-    with calling(call(loop_clock)):
-        assert await TimeLimited(StandingStill(loop_clock)).generate_comparison(request()) == reply()
+    with calling(call(LoopClock())):
+        assert await TimeLimited(FakeProvider(asked)).generate_comparison(request()) == reply()
 
 
 async def test_an_attempt_never_outlives_the_request_it_belongs_to() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from exceptions import ProviderUnavailableError, ServiceStoppingError
 from implementations.resilience.single_flight import SingleFlight, result_of
 from implementations.resilience.stalls import any_done
-from tests.fakes import Clock, begun, settle
+from tests.fakes import settle
+from tests.virtual_loop import arriving_during_a_stall, in_virtual_time
 
 
 class Work:
@@ -133,10 +134,10 @@ async def test_a_cancelled_flight_tells_its_waiters_that_the_service_stops() -> 
     assert complaints == []
 
 
-async def test_who_waits_gets_what_came_while_the_loop_stood_still(loop_clock: Clock) -> None:
+@in_virtual_time
+async def test_who_waits_gets_what_came_while_the_loop_stood_still() -> None:
     async def work() -> str:
-        loop_clock.advance(3600)
-        await settle()  # the loop reads
+        await arriving_during_a_stall(3600.0)
         return "done"
 
     flight = SingleFlight[str]().board("key", work)
@@ -144,14 +145,11 @@ async def test_who_waits_gets_what_came_while_the_loop_stood_still(loop_clock: C
     assert result_of(flight) == "done"
 
 
-async def test_who_waits_while_the_loop_runs_leaves_on_time(loop_clock: Clock) -> None:
-    work = Work()
-    caller = await begun(any_done(SingleFlight[str]().board("key", work), within_s=30.0))
-    loop_clock.advance(30)
-    await settle()
-    assert caller.done()
-    work.go.set()
-    assert not await caller
+@in_virtual_time
+async def test_who_waits_while_the_loop_runs_leaves_on_time() -> None:
+    began_s = asyncio.get_running_loop().time()
+    assert not await any_done(SingleFlight[str]().board("key", Work()), within_s=30.0)
+    assert asyncio.get_running_loop().time() == began_s + 30.0
 
 
 async def test_only_who_started_the_flight_answers_for_it() -> None:

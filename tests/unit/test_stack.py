@@ -51,6 +51,7 @@ from tests.fakes import (
     settle,
     unlimited,
 )
+from tests.virtual_loop import in_virtual_time
 
 ANTHROPIC = ProviderName.ANTHROPIC
 Behaviour = Callable[[ProviderRequest], Awaitable[ProviderReply]]
@@ -381,8 +382,8 @@ async def test_no_more_calls_are_under_way_than_there_are_places() -> None:
     stack.assert_nothing_is_held()
 
 
-@pytest.mark.usefixtures("loop_clock")
 @pytest.mark.parametrize("within_s", [0.1, SHORTEST_ATTEMPT_S])
+@in_virtual_time
 async def test_nobody_waits_for_a_place_that_would_leave_no_time_for_an_attempt(within_s: float) -> None:
     held = Held(reply())
     stack = Stack(held)
