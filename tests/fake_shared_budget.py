@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from implementations.accounting.shared_budget import Entry
@@ -40,6 +40,10 @@ class FakeSharedBudget:
 
     def of(self, replica: str) -> "FakeBudgetStore":
         return FakeBudgetStore(self, replica)
+
+    def delay_next_reply(self) -> None:
+        """What is sent later, and answered, overtakes it."""
+        self.turns = chain([1, 200], repeat(1))
 
     def forget(self) -> None:
         """Like a Redis that was started anew."""

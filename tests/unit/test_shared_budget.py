@@ -60,7 +60,7 @@ async def test_a_call_that_asks_for_too_much_takes_nothing_from_one_that_asks_wi
 async def test_an_answer_to_the_day_before_grants_what_was_asked_and_leaves_nothing_behind() -> None:
     fleet = Fleet(day=1.0, month=100.0, size=1)
     await fleet.budgets[0].refresh()
-    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
+    fleet.store.delay_next_reply()
     asking = await begun(fleet.reserves(0))
     fleet.calendar.move(days=1)
     await fleet.budgets[0].refresh()
@@ -188,7 +188,7 @@ async def test_a_call_that_waited_for_its_turn_over_midnight_takes_nothing_of_th
 async def test_a_grant_that_arrives_after_a_new_declaration_is_told_to_redis_again() -> None:
     fleet = Fleet(day=1.0)
     await fleet.budgets[0].refresh()
-    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
+    fleet.store.delay_next_reply()
     asking = await begun(fleet.reserves(0))
     fleet.store.loses_answers = True
     await fleet.budgets[0].refresh()
@@ -206,7 +206,7 @@ async def test_an_answer_from_before_a_loss_says_nothing_about_the_redis_of_now(
     fleet = Fleet(day=1.0)
     for _ in range(5):
         assert await fleet.buys(0, 0.01)
-    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
+    fleet.store.delay_next_reply()
     asking = await begun(fleet.reserves(0))
     fleet.store.forget()
     await fleet.budgets[0].refresh()
@@ -226,7 +226,7 @@ async def test_a_refusal_of_the_fleet_stands_although_redis_lost_its_data_before
     for _ in range(2):
         assert await fleet.reserves(1) is not None
     await fleet.budgets[0].refresh()
-    fleet.store.turns = iter([1, 200, *repeat(1, 100)])
+    fleet.store.delay_next_reply()
     asking = await begun(fleet.reserves(0))
     fleet.store.forget()
     for _ in range(2):
