@@ -23,6 +23,7 @@ from protocols import SleepProtocol
 from tests.fakes import NOON, Calendar, Clock, InstantSleep, Timeline, new_metrics, sample, samples_of, settle
 
 SERVICE = "llm-provider-service"
+HALF_AN_HOUR_S = 1800.0
 
 
 def miss(number: int) -> CacheMiss:
@@ -156,6 +157,12 @@ class Harness:
         for event in events:
             self.metrics.events.of(event.event).inc()
             self.outbox.put(event)
+
+    async def let_pass(self, seconds: float) -> None:
+        """Let them sleep, one nap after the other, for so long; not on the test's own time."""
+        until_s = self.clock() + seconds
+        while self.clock() < until_s:
+            await settle()
 
     def counts(self) -> dict[str, float]:
         """Taken, restored, delivered, dropped, pending and lost, from the metrics."""

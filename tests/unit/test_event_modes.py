@@ -13,7 +13,7 @@ from api_models import CacheHit, DependencyStatus, ProcessingEvent
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TopicMissing
 from protocols import EventHealth
 from tests.fakes import Timeline, sample, settle
-from tests.kafka_fakes import FakeLink, Harness, miss, running
+from tests.kafka_fakes import HALF_AN_HOUR_S, FakeLink, Harness, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 HEALTHY, UNHEALTHY = DependencyStatus.HEALTHY, DependencyStatus.UNHEALTHY
@@ -54,7 +54,7 @@ async def test_a_kafka_that_refuses_us_is_named_as_the_cause_also_of_what_expire
     harness.publish(miss(1))
     async with running(harness):
         assert harness.outbox.health() == EventHealth(kafka=UNHEALTHY, buffering="auth")
-        await settle(100)
+        await harness.let_pass(HALF_AN_HOUR_S)
     assert harness.dropped(MISS, "auth") == 1.0
 
 
@@ -63,7 +63,7 @@ async def test_what_expires_after_a_kafka_that_refused_us_takes_us_again_has_ano
     harness.link.acknowledges = False
     async with running(harness):
         harness.publish(miss(1))
-        await settle(100)
+        await harness.let_pass(HALF_AN_HOUR_S)
         assert harness.dropped(MISS, "expired") == 1.0
 
 
@@ -79,7 +79,7 @@ async def test_one_topic_that_waits_is_a_mode_although_kafka_is_well_until_its_e
     harness.publish(miss(1))
     async with running(harness):
         assert harness.outbox.health() == EventHealth(kafka=HEALTHY, buffering=cause)
-        await settle(100)
+        await harness.let_pass(HALF_AN_HOUR_S)
         assert harness.dropped(MISS, cause) == 1.0
         assert harness.outbox.health().buffering is None
 
@@ -141,7 +141,7 @@ async def test_each_reason_why_kafka_takes_nothing_is_told_once() -> None:
     harness.publish(miss(1))
     with capture_logs() as lines:
         async with running(harness):
-            await settle(100)
+            await harness.let_pass(HALF_AN_HOUR_S)
     told = [(line["event"], line.get("reason")) for line in lines if line["event"].startswith("kafka_")]
     assert told == [
         ("kafka_takes_no_events", "NodeNotReadyError"),
@@ -156,7 +156,7 @@ async def test_the_topic_that_waits_is_named_once() -> None:
     harness.publish(miss(1), miss(2))
     with capture_logs() as lines:
         async with running(harness):
-            await settle(100)
+            await harness.let_pass(HALF_AN_HOUR_S)
     (line,) = (line for line in lines if line["event"] == "topic_takes_no_events")
     assert (line["topic"], line["waits_for"], line["reason"]) == (MISS.topic, "unknown_topic", "InvalidTopicError")
 
@@ -167,7 +167,7 @@ async def test_a_topic_that_is_closed_to_us_is_named_once_and_no_failure_of_kafk
     harness.publish(miss(1))
     with capture_logs() as lines:
         async with running(harness):
-            await settle(10)
+            await harness.let_pass(HALF_AN_HOUR_S)
     assert harness.counts()["delivered"] == 1.0
     told = [(line["event"], line.get("topic")) for line in lines if line["event"].endswith(("_events", "_no_events"))]
     assert told == [("kafka_takes_events", None), ("topic_takes_no_events", MISS.topic)]
@@ -178,7 +178,7 @@ async def test_entering_and_leaving_a_mode_is_told_once() -> None:
     harness.publish(miss(1), miss(2))
     with capture_logs() as lines:
         async with running(harness):
-            await settle(100)
+            await harness.let_pass(HALF_AN_HOUR_S)
     told = [(line["event"], line["mode"]) for line in lines if "mode" in line]
     assert told == [
         ("degraded_mode_entered", "events_buffering"),
