@@ -76,6 +76,13 @@ class RedisServer:
             plain.sendall(_encoded(*command))
             return plain.recv(65536)
 
+    def is_primary(self) -> bool:
+        """Whether it says so; a Sentinel that promotes it closes all connections, this one as well."""
+        try:
+            return b"role:master" in self.ask("INFO", "replication")
+        except OSError:
+            return False
+
     def all_keys(self) -> list[str]:
         """All of them, which only a test may ask for."""
         return sorted(line.decode() for line in self.ask("KEYS", "*").split(b"\r\n")[2::2])

@@ -78,7 +78,7 @@ def test_a_primary_that_hands_over_costs_no_answer(fleet_of: Fleets, tmp_path: P
             wait_until(lambda: fleet.others[0].ask("SENTINEL", "FAILOVER", "essays") == b"+OK\r\n")
         else:
             fleet.replica.ask("CLUSTER", "FAILOVER")
-        wait_until(lambda: b"role:master" in fleet.replica.ask("INFO", "replication"))
+        wait_until(fleet.replica.is_primary)
         wait_until(
             lambda: (
                 outcome(running, "known") == "HIT"
