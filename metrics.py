@@ -414,7 +414,7 @@ class Metrics:
         declare.gauges("build_info", "What is running.", "version").of(version).set(1)
         declare.gauges(
             "config_info",
-            "Digest of the environment's settings without secrets, address and spool; equal on all replicas.",
+            "Digest of the environment's settings without secrets, revision, address and spool; equal on all replicas.",
             "digest",
         ).of(settings_digest).set(1)
 
