@@ -101,10 +101,10 @@ class Connection(ASGIHTTPConnection):
         return bool(request.content_length or request.lines(b"transfer-encoding"))
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes, unread: Body | None = None) -> None:
-        """Send two messages; Quart sends three or more.
+        """Send two messages, where Quart sends three or more.
 
         unread: a body that is still arriving. Its caller has the answer with the second message. A third, at which the
-        server may close, waits for the rest: closed before, the connection is reset, and the answer may be lost.
+        server may close, waits for the rest: a close before that resets the connection, and the answer may be lost.
         """
         if isinstance(response, Response):
             whole = response.response
