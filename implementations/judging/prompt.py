@@ -75,8 +75,13 @@ class Prompt:
 
     @property
     def _laid_out(self) -> str:
-        """The task with a place for each essay: the caller's, or else ours behind it."""
-        return self.task if _PLACEHOLDER.search(self.task) else f"{self.task}\n\n{{essay_a}}\n\n{{essay_b}}"
+        """The task with a place for each essay: the caller's, or else ours behind it. Raises ValueError for one."""
+        places = set(_PLACEHOLDER.findall(self.task))
+        if not places:
+            return f"{self.task}\n\n{{essay_a}}\n\n{{essay_b}}"
+        if len(places) == 1:
+            raise ValueError("the task has a place for one essay only")
+        return self.task
 
     @property
     def sha256(self) -> str:

@@ -102,6 +102,12 @@ def test_the_lead_ends_before_the_first_essay(task: str, lead: str, rest: str) -
     assert prompt.user_text == lead + shown + CLOSING_LINE
 
 
+@pytest.mark.parametrize("task", ["Judge {essay_a}.", "{essay_b}{essay_b}"])
+def test_no_question_leaves_an_essay_out(task: str) -> None:
+    with pytest.raises(ValueError, match="one essay only"):
+        _ = build_prompt(query(user_prompt=task)).user_text
+
+
 def test_the_same_question_gives_the_same_bytes() -> None:
     assert build_prompt(query()) == build_prompt(query())
 
