@@ -661,7 +661,7 @@ class TracingSettings(Group):
     otlp_endpoint: BaseUrl | None = setting(
         "OTLP_ENDPOINT",
         None,
-        "OTLP/HTTP collector for the spans, e.g. `http://jaeger:4318`; without it none are recorded",
+        "OTLP/HTTP collector for the spans: `http://jaeger:4318`, or with `/v1/traces`; without it none are recorded",
     )
     sample_ratio: float = setting(
         "TRACE_SAMPLE_RATIO",
@@ -769,7 +769,7 @@ class MockSettings(Group):
 
 
 class ProviderSettings(Group):
-    """The settings that every provider has. A vendor is configured once it has a key."""
+    """The settings that every provider has."""
 
     provider: ClassVar[ProviderName]
 
@@ -787,7 +787,7 @@ class ProviderSettings(Group):
 
     @property
     def is_configured(self) -> bool:
-        """Whether the operator has set what a call needs."""
+        """Whether the operator has set what a call needs: a key, unless a group says otherwise."""
         return self.api_key is not None
 
 

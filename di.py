@@ -135,8 +135,8 @@ Flights = SingleFlight[ProviderReply]
 OperatorPolls = tuple[Work, Work]
 BackgroundTasks = Mapping[str, Work]
 
-# Settings that replicas on one host differ in, or those of two builds while one replaces the other.
-OF_ONE_REPLICA = {"service": {"host", "port", "revision"}, "events": {"spool_path"}}
+# Settings in which replicas on one host, or two builds during a rollout, differ.
+NOT_IN_DIGEST = {"service": {"host", "port", "revision"}, "events": {"spool_path"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -786,7 +786,7 @@ class ProcessProvider(Provider):
         """All metrics in one registry."""
         listed = {model for name in ProviderName for model in catalogue.models(name)}
         priced = {key.partition("/")[2] for key in settings.models.price_overrides}
-        common = settings.model_dump_json(exclude=OF_ONE_REPLICA)  # secrets are dumped as asterisks
+        common = settings.model_dump_json(exclude=NOT_IN_DIGEST)  # secrets are dumped as asterisks
         digest = hashlib.sha256(common.encode()).hexdigest()[:16]
         return Metrics(
             version=settings.service.version, known_models={MOCK_MODEL, *listed, *priced}, settings_digest=digest

@@ -66,7 +66,7 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
 
 
 class Exchanges(HTTPAdapter):
-    """Those with the collector, trusted by the authorities of OpenSSL's defaults, as our other servers are.
+    """The exchanges with the collector, which is trusted by OpenSSL's default authorities, like our other servers.
 
     last: how the latest one ended, as a status or the class of what broke it.
     """

@@ -135,7 +135,7 @@ def test_the_end_is_announced_for_the_drain_delay_in_which_callers_are_still_ser
 async def test_idle_connections_close_when_comparisons_are_refused_though_one_is_under_way(
     tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    """Where nothing but the network is in between, a kept connection would lead to this replica for ever."""
+    """Where nothing but the network is in between, a kept connection would lead here until the drain ends."""
     async with held_up(tmp_path) as (running, release):
         asked = asked_beside(threads, running)
         with running.connected() as idle:
