@@ -31,7 +31,8 @@ from typing import NoReturn
 import uvicorn
 
 from api.server_protocol import ServerProtocol
-from config import PREFIX, ConfigurationError, Settings
+from config import Settings
+from environment import PREFIX, ConfigurationError
 from implementations.background.garbage_collection import tune_garbage_collection
 from implementations.observability.log_writer import LINES
 from implementations.observability.logging_setup import log_what_python_reports

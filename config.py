@@ -2,60 +2,37 @@
 
 Each field of a group names its environment variable, so the groups *are* the table of settings: reading, the
 "did you mean", `.env.example` and `docs/settings.md` all follow from it. A secret also has a `*_FILE` twin.
-Precedence: prefixed, prefixed `_FILE`, bare, bare `_FILE`; a blank string counts as absent.
 """
 
-import difflib
-import hashlib
-import ipaddress
-import json
 import os
 import re
-import ssl
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.request import getproxies
 
-import orjson
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic.config import JsonDict
+from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from api_models import ADMIN, ANONYMOUS, ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
+from addresses import MAX_PORT, BaseUrl, IPNetwork, KafkaServer, Network, RedisAddress, is_proxy, redis_address
+from api_models import ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
+from caller_keys import CallerDigests, caller_digests
+from environment import (
+    FILE_SUFFIX,
+    ConfigurationError,
+    Group,
+    Setting,
+    complaints,
+    declared_in,
+    setting,
+    values_found,
+    variable_in_force,
+)
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
-PREFIX = "LLM_PROVIDER_SERVICE_"
-MASK = "********"  # shown instead of a secret
-NO_SUCH_SETTING = "there is no such setting"
-# Where pydantic speaks of tuples, dictionaries and instances, by its error types.
-IN_JSON = {
-    "tuple_type": "must be a list",
-    "too_short": "must not be empty",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-}
-FILE_SUFFIX = "_FILE"
-MAX_SECRET_BYTES = 64 * 1024
-MAX_PORT = 65535
-NO_PASSWORD = ""  # of a private key; without it OpenSSL asks for that of an encrypted one on the terminal, and waits
 MIB = 1024 * 1024
 # Copies of a question's texts in memory during a call: as received, laid out, joined, encoded, being built. Measured.
 COPIES_IN_MEMORY = 6
@@ -65,250 +42,16 @@ LEAST_USD = 1e-6  # amounts are kept in whole micro-dollars: less is nothing
 MOST_USD = 1e9  # keeps all arithmetic far from overflow
 LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24
-# Printable ASCII only; no user info, query, fragment or backslash (which some clients treat as a slash).
-BASE_URL = re.compile(
-    r"(?i:https?)://(?:[a-zA-Z0-9_][\w-]{0,62}(?:\.[\w-]{1,63})*\.?|\[(?P<ipv6>[0-9a-fA-F:.]+)\])"
-    r"(?::(?P<port>[0-9]{1,5}))?(?:/[!-~]*)?",
-    re.ASCII,
-)
-
-REDIS_URL_FORM = (
-    "must be redis://user:password@host:port/db, rediss:// likewise, unix:///path, "
-    "redis+sentinel://user:password@host:port,host:port/primary/db or redis+cluster://user:password@host:port,host:port"
-)
-SENTINEL_PORT = 26_379
-HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")  # the part of a key by which a Cluster chooses the node
-REDIS_URL_OPTIONS: Mapping[str, frozenset[str]] = {
-    "redis": frozenset({"db"}),
-    "rediss": frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
-    "unix": frozenset({"db"}),
-}
-KAFKA_SERVER = re.compile(
-    r"(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})"
-)
-
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # which no header can hold
-CALLER_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 BUILD = "^[0-9A-Za-z.-]*$"  # semver.org's build metadata
-SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
-DIGEST_OF_NOTHING = hashlib.sha256().digest()  # what a script makes of a variable that it forgot to set
+HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")  # the part of a key by which a Cluster chooses the node
+SHORTEST_PREFIX = 7  # of a private network: fc00::/7; of IPv4 10.0.0.0/8 is the widest
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Environment = Literal["development", "testing", "staging", "production"]
-
-MAPPED_BITS = 96
-SHORTEST_PREFIX = 7  # of a private network: fc00::/7; of IPv4 10.0.0.0/8 is the widest
-CALLER_KEYS_FORM = 'must be JSON: {"name": ["SHA-256 of a key in hex", ...], ...}'
 AuthMode = Literal["none", "api_key"]
-
 KafkaSecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 KafkaSaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-
-
-class ConfigurationError(Exception):
-    """The environment is invalid; the message names the variables and never contains a value."""
-
-
-def _base_url(text: str) -> str:
-    match = BASE_URL.fullmatch(text)
-    if (
-        match is None
-        or set(text) & set("?#\\")
-        or not 1 <= int(match["port"] or 1) <= MAX_PORT
-        or not _is_ipv6(match["ipv6"] or "::")
-    ):
-        raise ValueError("must be an http or https URL with a host, without user, password, query and fragment")
-    return text.rstrip("/")
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        return bool(ipaddress.IPv6Address(text))
-    except ValueError:
-        return False
-
-
-# A URL is shown in tables and logs, so it must not contain credentials; paths are appended to it.
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-
-
-def _is_proxy(text: str) -> bool:
-    """Whether the HTTP client can use it; it skips other schemes or fails at each call."""
-    try:
-        url = urlsplit(text)
-        user, password = (unquote(part or "") for part in (url.username, url.password))
-        f"{user}{password}".encode("latin-1")  # in which a login is sent
-        has_address = url.scheme == "http" and _is_host(url.hostname) and url.port != 0
-    except ValueError:
-        return False
-    return has_address and ":" not in user and "\\" not in text
-
-
-def _is_host(text: str | None) -> bool:
-    """Whether it can be a name or an address; `${REDIS_HOST}` cannot."""
-    try:
-        return bool(re.fullmatch(rb"[\w.-]+|.*:.*", (text or "").encode("idna")))  # with a colon it stood in brackets
-    except UnicodeError:  # a part of the name is empty or too long
-        return False
-
-
-def _kafka_server(text: str) -> str:
-    match = KAFKA_SERVER.fullmatch(text)
-    if match is None or not 1 <= int(match["port"]) <= MAX_PORT:
-        raise ValueError("must be host:port, comma-separated")
-    return text
-
-
-KafkaServer = Annotated[str, AfterValidator(_kafka_server)]
-
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _network(text: object) -> IPNetwork:
-    """An address is a network of one; IPv4-mapped IPv6 (`::ffff:10.0.0.0/104`) is IPv4."""
-    try:
-        network = ipaddress.ip_network(str(text))
-    except ValueError:
-        raise ValueError("must be addresses or networks like 10.0.0.0/8, without host bits") from None
-    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
-    if mapped is None or network.prefixlen < MAPPED_BITS:
-        return network
-    return ipaddress.IPv4Network((mapped, network.prefixlen - MAPPED_BITS))
-
-
-Network = Annotated[IPNetwork, BeforeValidator(_network)]
-
-CallerDigests = Mapping[str, frozenset[bytes]]
-
-
-def caller_digests(text: str) -> CallerDigests:
-    """The SHA-256 digests of each caller's keys, from `{"name": ["hex", ...], ...}`.
-
-    Raises ValueError, whose text contains nothing of the input.
-    """
-    try:
-        found = json.loads(text, object_pairs_hook=_distinct_names)
-    except (json.JSONDecodeError, RecursionError):
-        raise ValueError(CALLER_KEYS_FORM) from None
-    if not isinstance(found, dict) or not found:
-        raise ValueError(CALLER_KEYS_FORM)
-    digests = {name: _digests_of(name, listed) for name, listed in found.items()}
-    if len(frozenset().union(*digests.values())) != sum(map(len, digests.values())):
-        raise ValueError("assigns one key to two callers")
-    return digests
-
-
-def _distinct_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON parser keeps the last of two equal names, which would lock out the holder of the first one's key."""
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("names a caller twice")
-    return dict(pairs)
-
-
-def _digests_of(name: str, listed: object) -> frozenset[bytes]:
-    if not CALLER_NAME.fullmatch(name) or name in {ADMIN, ANONYMOUS}:
-        raise ValueError(f"a caller's name is {CALLER_NAME.pattern}, and neither {ADMIN} nor {ANONYMOUS}")
-    if not isinstance(listed, list) or not listed:
-        raise ValueError(CALLER_KEYS_FORM)
-    if not all(isinstance(digest, str) and SHA256_HEX.fullmatch(digest) for digest in listed):
-        raise ValueError(CALLER_KEYS_FORM)
-    digests = frozenset(map(bytes.fromhex, listed))
-    if DIGEST_OF_NOTHING in digests:
-        raise ValueError("holds the digest of an empty key, which everybody has")
-    return digests
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisAddress:
-    """Where Redis is, as URLs that redis-py reads.
-
-    witnesses: Sentinels, or nodes of a Cluster, that may know host and port of the primary; without them url has these.
-    primary: its name at the Sentinels; None at a Cluster.
-    """
-
-    url: str
-    witnesses: tuple[str, ...] = ()
-    primary: str | None = None
-
-    @property
-    def is_cluster(self) -> bool:
-        """Whether the witnesses are nodes of a Cluster."""
-        return bool(self.witnesses) and self.primary is None
-
-
-def redis_address(text: str, *, sentinel_password: str = "") -> RedisAddress:
-    """Raises ValueError for what redis-py could not use, so that a wrong URL fails the start, not the first request."""
-    form, _, rest = text.partition("://")
-    scheme, _, kind = form.partition("+")
-    place, mark, options = rest.partition("?")
-    authority, _, path = place.partition("/")
-    login, at, hosts = authority.rpartition("@")
-    primary, _, database = path.partition("/")
-    if not kind:
-        address = RedisAddress(url=text)
-    elif kind == "sentinel" and primary and "db=" not in options:
-        own_login = f":{quote(sentinel_password, safe='')}@" if sentinel_password else ""
-        asked = (host if re.search(":[0-9]*$", host) else f"{host}:{SENTINEL_PORT}" for host in hosts.split(","))
-        address = RedisAddress(
-            url=f"{scheme}://{login}{at}{primary}/{database}{mark}{options}",
-            witnesses=tuple(f"{scheme}://{own_login}{host}{mark}{options}" for host in asked),
-            primary=primary,
-        )
-    elif kind == "cluster" and path in {"", "0"} and "db=" not in options:
-        nodes = tuple(f"{scheme}://{login}{at}{host}{mark}{options}" for host in hosts.split(","))
-        address = RedisAddress(url=nodes[0], witnesses=nodes)
-    else:
-        raise ValueError(REDIS_URL_FORM)
-    for url in (address.url, *address.witnesses):
-        _check_redis_url(url)
-    return address
-
-
-def _check_redis_url(text: str) -> None:
-    """Check everything that redis-py reads from it."""
-    try:
-        url = urlsplit(text)
-        options = parse_qs(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
-        is_socket, has_port = url.scheme == "unix", url.port != 0
-    except ValueError:
-        raise ValueError(REDIS_URL_FORM) from None
-    is_whole = bool(url.path.strip("/") if is_socket else _is_host(url.hostname)) and has_port and not url.fragment
-    databases = [*options.get("db", []), "" if is_socket else url.path.removeprefix("/")]
-    if not is_whole or url.scheme not in REDIS_URL_OPTIONS or not all(re.fullmatch("[0-9]*", db) for db in databases):
-        raise ValueError(REDIS_URL_FORM)
-    if not set(options) <= REDIS_URL_OPTIONS[url.scheme]:
-        raise ValueError(f"accepts only the options {', '.join(sorted(REDIS_URL_OPTIONS[url.scheme]))}")
-    try:
-        _read_tls_files(**{name: Path(files[0]) for name, files in options.items() if name != "db"})
-    except (OSError, ValueError):
-        raise ValueError("names a file that cannot be read as what it is named for") from None
-
-
-def _read_tls_files(
-    *, ssl_ca_certs: Path | None = None, ssl_certfile: Path | None = None, ssl_keyfile: Path | None = None
-) -> None:
-    """Read them as redis-py will. Raises OSError or ValueError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if ssl_ca_certs is not None:
-        context.load_verify_locations(ssl_ca_certs)
-    if ssl_keyfile is not None or ssl_certfile is not None:
-        context.load_cert_chain(ssl_certfile or "", ssl_keyfile, password=NO_PASSWORD)
-
-
-class Group(BaseModel):
-    """The settings of one concern."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-
-# The result is used as a field's default, so its type must fit every field.
-def setting(
-    name: str, default: object, meaning: str, *, bare: tuple[str, ...] = (), changeable: bool = False, **bounds: Any
-) -> Any:
-    """A setting read from PREFIX + name, or from one of the bare names. changeable: at run time, by an operator."""
-    extra: JsonDict = {"env": name, "bare": list(bare), "changeable": changeable}
-    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 
 
 class PriceOverride(Group):
@@ -499,7 +242,7 @@ class OutboundSettings(Group):
     @field_validator("trusts_environment")
     @classmethod
     def _names_usable_proxies(cls, trusts: bool) -> bool:  # noqa: FBT001  pydantic passes it by position
-        if trusts and not all(_is_proxy(url) for scheme, url in getproxies().items() if scheme in {"http", "https"}):
+        if trusts and not all(is_proxy(url) for scheme, url in getproxies().items() if scheme in {"http", "https"}):
             raise ValueError(
                 "HTTP_PROXY and HTTPS_PROXY must be http://host:port, with a login in Latin-1 if any, \\ in it as %5C"
             )
@@ -862,81 +605,12 @@ class InternalModelSettings(ProviderSettings):
         return self.base_url is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One row of the table: the field, its environment variables, its meaning."""
-
-    group: str
-    field: str
-    variable: str
-    bare: tuple[str, ...]
-    changeable: bool
-    info: FieldInfo
-
-    @property
-    def name(self) -> str:
-        """The name in the admin API: the variable without our prefix, in lower case."""
-        return self.variable.removeprefix(PREFIX).lower()
-
-    @property
-    def is_flag(self) -> bool:
-        """Whether its value is true or false."""
-        return self.info.annotation is bool
-
-    @property
-    def is_number(self) -> bool:
-        """Whether its value is a number, or none."""
-        return not {int, float}.isdisjoint(_alternatives(self.info.annotation))
-
-    @property
-    def is_secret(self) -> bool:
-        """Whether its value is never shown, and may come from a file."""
-        return SecretStr in _alternatives(self.info.annotation)
-
-    @property
-    def is_list(self) -> bool:
-        """Whether its value is comma-separated or a JSON list."""
-        return get_origin(self.info.annotation) is tuple
-
-    @property
-    def is_mapping(self) -> bool:
-        """Whether its value is a JSON object."""
-        return get_origin(self.info.annotation) is Mapping
-
-    def value_in(self, settings: "Settings") -> Any:
-        """Its value in these settings."""
-        return getattr(getattr(settings, self.group), self.field)
-
-    def spellings(self) -> Iterator[str]:
-        """The accepted variables, in order of precedence."""
-        for names in ((self.variable,), self.bare):
-            yield from names
-            if self.is_secret:
-                yield from (name + FILE_SUFFIX for name in names)
-
-
-def _alternatives(annotation: object) -> tuple[object, ...]:
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-
-
-@dataclass(frozen=True, slots=True)
-class Wrong:
-    """Placeholder for an invalid value. No field accepts it, so validation reports all mistakes together."""
-
-    message: str
-
-
 class EnvironmentTable(PydanticBaseSettingsSource):
     """Reads the process environment according to the table of settings."""
 
     def __call__(self) -> dict[str, Any]:
-        """The values found, by group and field; an unknown variable appears under its own name."""
-        found: dict[str, dict[str, object]] = {}
-        for setting in settings_table():
-            variable = variable_in_force(setting)
-            if variable is not None:
-                found.setdefault(setting.group, {})[setting.field] = _value(setting, variable)
-        return {**found, **_unknown()}
+        """The values found, by group and field."""
+        return values_found(settings_table())
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  the base's
         """Required by the base class; unused, because `__call__` reads whole groups."""
@@ -1004,66 +678,18 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise ConfigurationError("\n".join(_complaints(error))) from None
+            raise ConfigurationError("\n".join(complaints(error, settings_table()))) from None
 
 
 @cache
 def settings_table() -> tuple[Setting, ...]:
     """Every setting, in the order of the groups."""
-    return tuple(_rows())
-
-
-def _rows() -> Iterator[Setting]:
-    for group, group_info in Settings.model_fields.items():
-        for name, info in type(group_info.default).model_fields.items():
-            declared = info.json_schema_extra
-            yield Setting(
-                group=group,
-                field=name,
-                variable=f"{PREFIX}{declared['env']}",
-                bare=tuple(declared["bare"]),
-                changeable=declared["changeable"],
-                info=info,
-            )
+    return tuple(declared_in(Settings))
 
 
 def known_variables() -> frozenset[str]:
     """All accepted environment variables."""
     return frozenset(name for setting in settings_table() for name in setting.spellings())
-
-
-def variable_in_force(setting: Setting) -> str | None:
-    """The variable of this environment that takes effect, or None when the default does."""
-    return next((name for name in setting.spellings() if os.environ.get(name, "").strip()), None)
-
-
-def _unknown() -> dict[str, Wrong]:
-    known = known_variables()
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
-    return {name: Wrong(no_such_setting(name, known)) for name in unknown}
-
-
-def no_such_setting(name: str, known: Collection[str]) -> str:
-    """The complaint about a name that is not among these."""
-    spelt = {other.upper(): other for other in known}
-    near = [spelt[other] for other in difflib.get_close_matches(name.upper(), spelt, n=1)]
-    return NO_SUCH_SETTING + (f" (did you mean {near[0]}?)" if near else "")
-
-
-def _value(setting: Setting, variable: str) -> object:
-    text = os.environ[variable].strip()
-    if not _is_utf_8(text):
-        return Wrong("is not text in UTF-8")
-    if setting.is_secret and variable.endswith(FILE_SUFFIX):
-        return secret_in(Path(text))
-    if setting.is_list:
-        return _list_items(text)
-    return _json(text, "a JSON object") if setting.is_mapping else text
-
-
-def _is_utf_8(text: str) -> bool:
-    """Whether the variable held UTF-8: Python keeps other bytes as lone surrogates, which no encoder takes."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def secret_file(group: str, field: str) -> Path | None:
@@ -1072,63 +698,3 @@ def secret_file(group: str, field: str) -> Path | None:
     variable = variable_in_force(setting)
     from_file = setting.is_secret and variable is not None and variable.endswith(FILE_SUFFIX)
     return Path(os.environ[variable].strip()) if variable and from_file else None
-
-
-class FileTooLargeError(ValueError):
-    """An operator's file that is not read any further."""
-
-
-def bounded_content(path: Path, most_bytes: int) -> bytes:
-    """What the file holds. Raises OSError, or FileTooLargeError beyond the bound: a device never ends."""
-    with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise FileTooLargeError(f"the file is larger than {most_bytes} bytes")
-    return content
-
-
-def secret_in(path: Path) -> str | Wrong:
-    """The file's content, or what is wrong with it, which reveals neither its name nor its content."""
-    try:
-        content = bounded_content(path, MAX_SECRET_BYTES)
-        return content.decode("utf-8-sig").strip() or Wrong("the file is empty")  # some editors write a byte order mark
-    except FileTooLargeError as error:
-        return Wrong(str(error))
-    except (OSError, ValueError):
-        return Wrong("the file cannot be read")
-
-
-def _list_items(text: str) -> object:
-    if not (text.lstrip().startswith("[") and text.rstrip().endswith("]")):  # an IPv6 address has brackets as well
-        items = [item.strip() for item in text.split(",") if item.strip()]
-        return items or Wrong("holds nothing but commas")  # `$A,$B` where neither is set
-    return _json(text, "comma-separated or a JSON list")
-
-
-def _json(text: str, expected: str) -> object:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return Wrong(f"is not {expected}")
-
-
-def _complaints(error: ValidationError) -> Iterator[str]:
-    """One line per invalid variable: the name that was read, and what is expected of it."""
-    table = {(setting.group, setting.field): setting for setting in settings_table()}
-    messages: dict[str, str] = {}
-    for mistake in error.errors(include_url=False, include_context=False):
-        group, field, *inside = (*map(str, mistake["loc"]), "")
-        setting = table.get((group, field))
-        name = variable_in_force(setting) or setting.variable if setting else group
-        message = expected_in(mistake)
-        place = "" if setting is None or setting.is_secret else ".".join(filter(None, inside))
-        messages.setdefault(name, f"{message} (at {place})" if place else message)
-    return (f"{name}: {message}." for name, message in messages.items())
-
-
-def expected_in(mistake: ErrorDetails) -> str:
-    """What is expected where this mistake was made; nothing of what was given."""
-    value = mistake["input"]
-    if isinstance(value, Wrong):
-        return value.message
-    return IN_JSON.get(mistake["type"]) or mistake["msg"].removeprefix("Value error, ")

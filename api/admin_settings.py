@@ -11,7 +11,8 @@ from quart_dishka import inject
 from api.admin_requests import administrator, check, json_object, meant_version, run_to_completion
 from api.response_rendering import json_answer
 from api_models import SettingsResponse
-from config import Setting, settings_table
+from config import settings_table
+from environment import Setting
 from protocols import AdminAccessProtocol, SettingsSteeringProtocol
 
 blueprint = Blueprint("admin_settings", __name__, url_prefix="/api/v1/admin/settings")

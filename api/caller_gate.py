@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from functools import partial
 
+from addresses import IPNetwork
 from api.application import Application
 from api.connection import ServiceRequest
 from api.peer import address_of
 from api.request_scope import attribute_to, current_scope
 from api.shown_key import shown_key
-from config import IPNetwork
 from protocols import CallerAccessProtocol
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})

@@ -12,8 +12,8 @@ from itertools import islice
 
 from werkzeug.datastructures import Headers
 
+from addresses import IPNetwork
 from api.request_scope import UNKNOWN_PEER
-from config import IPNetwork
 
 MOST_HOPS = 32
 LONGEST_TEXT = 100

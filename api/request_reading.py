@@ -12,7 +12,7 @@ from api.request_headers import cache_use, require_plain_json, timeout_s
 from api.request_scope import adopt_correlation_id, caller, current_scope
 from api.strict_json import parse_object
 from api_models import ANONYMOUS, ComparisonRequest, LLMConfigOverrides, RequestPhase
-from config import IN_JSON
+from environment import IN_JSON
 from exceptions import InvalidQueryError
 from protocols import CacheUse, ComparisonQuery
 

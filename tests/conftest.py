@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from quart import Quart
 from quart.testing import TestApp
 
-from config import PREFIX, known_variables
+from config import known_variables
+from environment import PREFIX
 
 # A run fails for what was changed, not for what it drew; and how long an example takes says how busy the machine is.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

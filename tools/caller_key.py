@@ -6,7 +6,7 @@ import sys
 
 import orjson
 
-from config import caller_digests
+from caller_keys import caller_digests
 from implementations.access.key_ring import digest_of
 
 KEY_PREFIX = "llmp_"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from config import PREFIX
+from environment import PREFIX
 
 ENV_FILE = Path(".env")
 DEFAULTS = {f"{PREFIX}USE_MOCK_LLM": "true"}

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from pydantic_core import to_jsonable_python
 
 from api_models import ProviderName
-from config import MASK, ConfigurationError, Setting, Settings, settings_table, variable_in_force
+from config import Settings, settings_table
+from environment import MASK, ConfigurationError, Setting, variable_in_force
 from tools.generated import renew, replaced
 from tools.run import layers, run_environment
 

@@ -5,7 +5,7 @@ import ipaddress
 import secrets
 from collections.abc import Sequence
 
-from config import IPNetwork
+from addresses import IPNetwork
 from implementations.access.key_ring import digest_of
 
 

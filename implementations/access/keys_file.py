@@ -5,7 +5,8 @@ from pathlib import Path
 
 import structlog
 
-from config import Wrong, caller_digests, secret_in
+from caller_keys import caller_digests
+from environment import Wrong, secret_in
 from implementations.access.key_ring import KeyRing
 from implementations.resilience.stalls import any_done
 from metrics import Metrics

@@ -4,7 +4,9 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
-from config import NO_PASSWORD, PREFIX, ConfigurationError, EventSettings
+from addresses import NO_PASSWORD
+from config import EventSettings
+from environment import PREFIX, ConfigurationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import IO
 
 import structlog
 
-from config import PREFIX, ConfigurationError
+from environment import PREFIX, ConfigurationError
 
 SELECT = "SELECT id, event, key, correlation_id, traceparent, published_at, value FROM events ORDER BY id"
 TABLE = """CREATE TABLE IF NOT EXISTS events (

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from api_models import JsonObject, ModelId, ProviderName
-from config import MIB, PREFIX, ConfigurationError, bounded_content
+from config import MIB
+from environment import PREFIX, ConfigurationError, bounded_content
 from protocols import ModelTraits
 
 SHIPPED = Path(__file__).with_name("models.json")

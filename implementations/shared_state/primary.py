@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as NotConnectedError
 from redis.exceptions import ResponseError
 
-from config import RedisAddress
+from addresses import RedisAddress
 from implementations.resilience.stalls import within
 from implementations.shared_state.connections import Address, Command, Connections, ConnectionsProtocol
 from implementations.shared_state.faults import Fault, fault_of

@@ -8,7 +8,8 @@ from pydantic import JsonValue, ValidationError
 from pydantic_core import to_jsonable_python
 
 from api_models import RoutingRule
-from config import MASK, NO_SUCH_SETTING, Setting, Settings, Wrong, expected_in, no_such_setting, settings_table
+from config import Settings, settings_table
+from environment import MASK, NO_SUCH_SETTING, Setting, Wrong, expected_in, no_such_setting
 
 NAME = re.compile(r"[a-z0-9_]{1,64}")
 MOST_NAMED = 5  # in one message

@@ -20,7 +20,8 @@ from cryptography import x509
 from pydantic import SecretStr
 
 from api_models import ProcessingEvent
-from config import ConfigurationError, EventSettings
+from config import EventSettings
+from environment import ConfigurationError
 from implementations.events import kafka_link, kafka_repairs
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge
 from implementations.events.kafka_link import KafkaLink

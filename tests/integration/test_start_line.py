@@ -8,7 +8,8 @@ import pytest
 from dishka import Provider
 
 from api_models import ProviderName
-from config import PREFIX, Settings
+from config import Settings
+from environment import PREFIX
 from protocols import (
     Candidate,
     ComparisonQuery,

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 import pytest
 from structlog.testing import capture_logs
 
+from addresses import IPNetwork
 from api_models import AccessRefusal, Door
-from config import IPNetwork
 from exceptions import AdminAddressRefusedError, AdminKeyRefusedError, AdminTriedTooOftenError
 from implementations.access.admin_key import AdminKey
 from implementations.access.wrong_keys import MOST_FAILURES, WINDOW_S, WrongKeys

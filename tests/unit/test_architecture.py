@@ -18,6 +18,7 @@ LAYERS = (
     {"di"},
     {"api", "implementations"},
     {"protocols", "config", "metrics"},
+    {"addresses", "caller_keys", "environment"},
     {"exceptions"},
     {"api_models"},
     {"value_object"},

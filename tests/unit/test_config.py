@@ -17,19 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 from orjson import dumps
 from pydantic import SecretStr
 
+from addresses import RedisAddress
 from api_models import ProviderName
-from config import (
-    MAX_SECRET_BYTES,
-    PREFIX,
-    ConfigurationError,
-    PriceOverride,
-    RedisAddress,
-    Setting,
-    Settings,
-    known_variables,
-    secret_file,
-    settings_table,
-)
+from config import PriceOverride, Settings, known_variables, secret_file, settings_table
+from environment import MAX_SECRET_BYTES, PREFIX, ConfigurationError, Setting
 from tests.integration.certificates import certificate
 from tests.integration.service_process import ROOT
 
@@ -525,7 +516,7 @@ def test_any_other_redis_url_stops_the_start_and_is_not_shown(url: str, complain
 @pytest.mark.parametrize(
     "reads_it",
     [
-        "import config; config.redis_address('rediss://redis?ssl_certfile=own.pem&ssl_keyfile=own.key')",
+        "import addresses; addresses.redis_address('rediss://redis?ssl_certfile=own.pem&ssl_keyfile=own.key')",
         (
             "import config; from implementations.events.kafka_security import Security; Security.of(config."
             "EventSettings(security_protocol='SSL', ssl_certificate_path='own.pem', ssl_key_path='own.key'))"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from api_models import ErrorCode, ModelTier, ProcessingEvent, ProviderName
-from config import PREFIX, KeyedProviderSettings, Settings, known_variables
+from config import KeyedProviderSettings, Settings, known_variables
+from environment import PREFIX
 from implementations.judging.catalogue import ModelCatalogue
 from tests.fakes import new_metrics
 from tests.markdown import anchors

@@ -15,8 +15,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from api_models import DegradedMode, EventDropReason, ProcessingEvent
-from config import ConfigurationError, Settings
+from config import Settings
 from di import create_container
+from environment import ConfigurationError
 from implementations.background.supervisor import Supervisor
 from implementations.events import spool, spool_file
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS, Spool

@@ -12,8 +12,9 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
 )
 
 from api_models import CacheMiss, DependencyStatus
-from config import MIB, PREFIX, Settings
+from config import MIB, Settings
 from di import create_container
+from environment import PREFIX
 from implementations.events.kafka_failures import (
     Forbidden,
     LinkDown,

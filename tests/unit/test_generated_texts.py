@@ -14,7 +14,8 @@ from api.peer import MOST_HOPS
 from api.server_protocol import MOST_FIELDS, MOST_HEAD_BYTES, MOST_SMALL_PIECES, MOST_WAITING, SMALL_PIECE_BYTES
 from api.strict_json import MAX_DEPTH, MAX_VALUES
 from api_models import EventData, EventEnvelope, ProcessingEvent, ProviderName, SelectionStrategy
-from config import MASK, PREFIX, SHORTEST_ADMIN_KEY, Settings, known_variables
+from config import SHORTEST_ADMIN_KEY, Settings, known_variables
+from environment import MASK, PREFIX
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.failure_window import WINDOW_S
 from implementations.shared_state.envelope import SCHEMA

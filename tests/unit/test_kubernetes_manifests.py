@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from config import PREFIX, VERSION, ConfigurationError, Settings, known_variables, settings_table
+from config import VERSION, Settings, known_variables, settings_table
+from environment import PREFIX, ConfigurationError
 from tests.stop_time import AFTER_DRAIN_S
 
 MANIFESTS = Path(__file__).parents[2] / "deploy" / "k8s"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from api_models import ModelTier, ProviderName, ReasoningEffort, TemperatureUse
-from config import PREFIX, ConfigurationError, KeyedProviderSettings, Settings
+from config import KeyedProviderSettings, Settings
+from environment import PREFIX, ConfigurationError
 from implementations.judging.catalogue import MAX_FILE_BYTES, SHIPPED, ModelCatalogue
 from implementations.request_builder_impl import RequestBuilderImpl
 from protocols import BYTES_PER_TOKEN, Choice, ModelTraits, ProviderRequest

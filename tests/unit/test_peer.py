@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
+from addresses import IPNetwork
 from api import peer
 from api.peer import LONGEST_TEXT, MOST_HOPS, address_of
 from api.request_scope import UNKNOWN_PEER
-from config import IPNetwork
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 PROXY, CALLER = "10.0.0.1", "203.0.113.9"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config import PREFIX
+from environment import PREFIX
 from tools.run import run_environment
 
 ROOT = Path(__file__).parents[2]

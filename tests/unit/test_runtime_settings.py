@@ -13,7 +13,8 @@ from pydantic import JsonValue
 
 from api.admin_settings import SettingsChange
 from api_models import AdminAction, ProviderName, SelectionStrategy, SettingReport, SettingSource, SettingsResponse
-from config import MASK, PREFIX, Setting, Settings, settings_table
+from config import Settings, settings_table
+from environment import MASK, PREFIX, Setting
 from exceptions import InvalidQueryError, StaleVersionError
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from metrics import Metrics

@@ -15,8 +15,9 @@ import di
 import protocols
 import startup_setup
 from api_models import CircuitState, DegradedMode, ProviderName
-from config import PREFIX, Group, Setting, Settings, settings_table
+from config import Settings, settings_table
 from di import create_container
+from environment import PREFIX, Group, Setting
 from implementations.access.keys_file import KeysFile
 from implementations.accounting.alerts import Alerts
 from implementations.accounting.budget import Budget
