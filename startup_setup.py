@@ -25,6 +25,7 @@ from api.application import Application
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, AdminSettings, ServiceSettings, Settings
 from di import OperatorPolls, create_container
+from implementations.accounting.prices import FREE
 from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
 from implementations.event_publisher_impl import EventPublisherImpl
@@ -48,8 +49,6 @@ from protocols import (
 
 CLOSE_TIMEOUT_S = 5.0
 SERVER_GRACE_S = 5  # for connections, after the drain
-
-FREE = {ProviderName.MOCK, ProviderName.INTERNAL}
 
 log = structlog.get_logger("service")
 
