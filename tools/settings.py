@@ -99,7 +99,7 @@ def env_example() -> str:
 
 
 def _default(row: Setting) -> str:
-    return "none" if row.info.default in (None, ()) else f"`{shown(row.info.default)}`"
+    return "none" if row.info.default in (None, (), "") else f"`{shown(row.info.default)}`"
 
 
 def _meaning(row: Setting) -> str:
