@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from addresses import RedisAddress
 from api_models import ProviderName
-from config import PriceOverride, Settings, known_variables, secret_file, settings_table
+from config import VERSION, PriceOverride, Settings, known_variables, secret_file, settings_table
 from environment import MAX_SECRET_BYTES, PREFIX, ConfigurationError, Setting
 from tests.integration.certificates import certificate
 from tests.integration.service_process import ROOT
@@ -206,6 +206,7 @@ def test_a_misspelt_variable_is_refused_with_a_guess(misspelt: str, meant: str, 
         ("LLM_REQUEST_TIMEOUT", "nan"),
         ("LLM_DEFAULT_TEMPERATURE", "2.1"),
         ("ENVIRONMENT", CANARY),
+        *(("REVISION", f"{CANARY}{rest}") for rest in ("/1", "+1", " 1", "x" * 64)),
         ("DEFAULT_LLM_PROVIDER", "mock"),
         ("PROVIDER_PRIORITY_ORDER", "openai,mock"),
         ("ROUTING_RULES", '[{"user_id": "u", "provider": "openai"}, {"provider": "mock"}]'),
@@ -311,6 +312,11 @@ def test_a_base_url_loses_its_last_slash(written: str, read: str, monkeypatch: p
     for name in (*VENDORS, "INTERNAL_MODEL"):
         monkeypatch.setenv(f"{PREFIX}{name}_BASE_URL", written)
     assert {group.base_url for group in Settings.from_environment().provider_groups().values()} == {read}
+
+
+def test_a_build_may_be_named_by_the_tag_of_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PREFIX}REVISION", "release_2026-12.1")
+    assert Settings.from_environment().service.version == f"{VERSION}+release_2026-12.1"
 
 
 def test_the_vendors_are_asked_where_their_own_clients_ask() -> None:
