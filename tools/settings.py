@@ -55,22 +55,17 @@ def effective(settings: Settings, set_by: Mapping[str, str]) -> Iterator[str]:
 
 
 def shown(value: object) -> str:
-    """The value as it would be written in the environment."""
-    if value is None:
-        return "-"
+    """The value as it would be written in the environment; none is a dash, a secret masked."""
     if isinstance(value, SecretStr):
         return MASK
-    if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
-    if isinstance(value, Mapping):
-        return orjson.dumps(to_jsonable_python(value, exclude_none=True)).decode()
-    if isinstance(value, bool):
-        return str(value).lower()
-    return (
-        repr(value).removesuffix(".0")
-        if isinstance(value, float)
-        else str(value.value if isinstance(value, StrEnum) else value)
-    )
+    plain = to_jsonable_python(value, exclude_none=True)
+    if plain is None:
+        return "-"
+    if isinstance(plain, list) and not any(isinstance(item, dict) for item in plain):
+        return ",".join(map(shown, plain))
+    if isinstance(plain, float):
+        return repr(plain).removesuffix(".0")
+    return plain if isinstance(plain, str) else orjson.dumps(plain).decode()
 
 
 def markdown_tables() -> str:

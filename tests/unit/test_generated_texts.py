@@ -14,7 +14,7 @@ from api.peer import MOST_HOPS
 from api.server_protocol import MOST_FIELDS, MOST_HEAD_BYTES, MOST_SMALL_PIECES, MOST_WAITING, SMALL_PIECE_BYTES
 from api.strict_json import MAX_DEPTH, MAX_VALUES
 from api_models import EventData, EventEnvelope, ProcessingEvent, ProviderName, SelectionStrategy
-from config import SHORTEST_ADMIN_KEY, Settings, known_variables
+from config import SHORTEST_ADMIN_KEY, Settings, known_variables, settings_table
 from environment import MASK, PREFIX
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.failure_window import WINDOW_S
@@ -55,6 +55,25 @@ def test_the_effective_settings_name_their_origin_and_mask_secrets(monkeypatch: 
     assert " 9090 " in port
     assert " the environment " in port
     assert KEY not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        (f"{PREFIX}ROUTING_RULES", '[{"metadata": {"tier": "gold"}, "provider": "anthropic"}, {"provider": "google"}]'),
+        (f"{PREFIX}PRICE_OVERRIDES", '{"openai/gpt-6-luna": {"input": 0.1, "output": 2}}'),
+        (f"{PREFIX}COST_ALERT_LEVELS", "0.5,1"),
+        (f"{PREFIX}TRUSTED_PROXIES", "10.1.2.3,fc00::/7"),
+        (f"{PREFIX}EVENT_SPOOL_PATH", "/spool/events.sqlite"),
+        (f"{PREFIX}USE_MOCK_LLM", "true"),
+    ],
+)
+def test_what_is_shown_could_be_set(variable: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = (row for row in settings_table() if row.variable == variable)
+    monkeypatch.setenv(variable, text)
+    value = row.value_in(Settings.from_environment())
+    monkeypatch.setenv(variable, tool.shown(value))
+    assert row.value_in(Settings.from_environment()) == value
 
 
 @pytest.mark.parametrize("text", ["60", "0.1", "1209601", "1234567.25", "1e+20"])
