@@ -54,7 +54,7 @@ KafkaSecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"
 KafkaSaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
-class PriceOverride(Group):
+class PriceOverride(Group, strict=True):
     """One row of the operator's price table; cached_input and cache_write default to the input price."""
 
     input: float = Field(ge=0, le=MOST_USD)

@@ -247,6 +247,7 @@ def test_a_value_that_is_no_utf_8_is_refused(name: str, refused: Refused) -> Non
     ("name", "value", "place"),
     [
         ("PRICE_OVERRIDES", '{"m-x": {"input": 1}}', "m-x.output"),
+        *(("PRICE_OVERRIDES", f'{{"m-x": {{"input": {no}, "output": 2}}}}', "m-x.input") for no in ("true", '"1"')),
         *(
             ("PRICE_OVERRIDES", dumps({"m-x": {"input": 1e9, "output": 0, kind: 1e9 + 1}}).decode(), f"m-x.{kind}")
             for kind in PriceOverride.model_fields
