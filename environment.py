@@ -8,7 +8,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
 from typing import Any, get_args, get_origin
 
 import orjson
@@ -73,13 +72,13 @@ class Setting:
 
     @property
     def is_number(self) -> bool:
-        """Whether its value is a number, or none."""
-        return not {int, float}.isdisjoint(_alternatives(self.info.annotation))
+        """Whether its value is a number, none, or a list of numbers."""
+        return any(kind in (int, float) for kind in _kinds(self.info.annotation))
 
     @property
     def is_secret(self) -> bool:
         """Whether its value is never shown, and may come from a file."""
-        return SecretStr in _alternatives(self.info.annotation)
+        return SecretStr in _kinds(self.info.annotation)
 
     @property
     def is_list(self) -> bool:
@@ -103,8 +102,11 @@ class Setting:
                 yield from (name + FILE_SUFFIX for name in names)
 
 
-def _alternatives(annotation: object) -> tuple[object, ...]:
-    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+def _kinds(annotation: object) -> Iterator[object]:
+    """The types that its values, or their parts, may have."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def declared_in(settings: type[BaseModel]) -> Iterator[Setting]:

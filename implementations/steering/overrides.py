@@ -59,6 +59,12 @@ def shown(setting: Setting, settings: Settings) -> JsonValue:
 
 def _of_json_type(setting: Setting, value: object) -> object:
     """The value, rejected if the fields would accept it only because they also parse environment text."""
+    if setting.is_list:
+        return [_part(setting, item) for item in value] if isinstance(value, list) else value
+    return _part(setting, value)
+
+
+def _part(setting: Setting, value: object) -> object:
     if setting.is_flag:
         return value if isinstance(value, bool) else Wrong("must be true or false")
     if isinstance(value, bool):

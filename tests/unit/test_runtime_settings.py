@@ -221,6 +221,10 @@ async def test_a_half_valid_change_applies_nothing_and_names_what_is_wrong(name:
     [
         ("provider_priority_order", {}, "must be a list"),
         ("provider_priority_order", [], "must not be empty"),
+        ("cost_alert_levels", [0.5, True], "1: must not be true or false"),
+        ("cost_alert_levels", ["0.5"], "0: must be a number"),
+        ("cost_alert_levels", "0.5", "must be a list"),
+        ("cost_alert_levels", True, "must be a list"),
         ("routing_rules", ["openai"], "0: must be an object"),
         ("routing_rules", [{"metadata": [], "provider": "openai"}], "0.metadata: must be an object"),
     ],
