@@ -4,7 +4,6 @@ Each field of a group names its environment variable, so the groups *are* the ta
 "did you mean", `.env.example` and `docs/settings.md` all follow from it. A secret also has a `*_FILE` twin.
 """
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -20,17 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from addresses import MAX_PORT, BaseUrl, IPNetwork, KafkaServer, Network, RedisAddress, is_proxy, redis_address
 from api_models import ModelId, ProviderName, RoutingRule, SelectionStrategy, UnknownPrice
 from caller_keys import CallerDigests, caller_digests
-from environment import (
-    FILE_SUFFIX,
-    ConfigurationError,
-    Group,
-    Setting,
-    complaints,
-    declared_in,
-    setting,
-    values_found,
-    variable_in_force,
-)
+from environment import ConfigurationError, Group, Setting, complaints, declared_in, setting, values_found
 
 VERSION: str = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]["version"]
 MIB = 1024 * 1024
@@ -695,6 +684,4 @@ def known_variables() -> frozenset[str]:
 def secret_file(group: str, field: str) -> Path | None:
     """The file that a secret was read from, for reloading it; None when it came from elsewhere."""
     (setting,) = (row for row in settings_table() if (row.group, row.field) == (group, field))
-    variable = variable_in_force(setting)
-    from_file = setting.is_secret and variable is not None and variable.endswith(FILE_SUFFIX)
-    return Path(os.environ[variable].strip()) if variable and from_file else None
+    return setting.file_in_force()

@@ -101,6 +101,17 @@ class Setting:
             if self.is_secret:
                 yield from (name + FILE_SUFFIX for name in names)
 
+    def variable_in_force(self) -> str | None:
+        """The variable of this environment that takes effect, or None when the default does."""
+        return next((name for name in self.spellings() if os.environ.get(name, "").strip()), None)
+
+    def file_in_force(self) -> Path | None:
+        """The file that a secret is read from; None when it comes from elsewhere."""
+        variable = self.variable_in_force()
+        if not self.is_secret or variable is None or not variable.endswith(FILE_SUFFIX):
+            return None
+        return Path(os.environ[variable].strip())
+
 
 def _kinds(annotation: object) -> Iterator[object]:
     """The types that its values, or their parts, may have."""
@@ -131,20 +142,15 @@ class Wrong:
     message: str
 
 
-def variable_in_force(setting: Setting) -> str | None:
-    """The variable of this environment that takes effect, or None when the default does."""
-    return next((name for name in setting.spellings() if os.environ.get(name, "").strip()), None)
-
-
 def values_found(table: Iterable[Setting]) -> dict[str, Any]:
     """The values of the process environment, by group and field; an unknown variable appears under its own name."""
     found: dict[str, dict[str, object]] = {}
     known: set[str] = set()
     for setting in table:
         known.update(setting.spellings())
-        variable = variable_in_force(setting)
+        variable = setting.variable_in_force()
         if variable is not None:
-            found.setdefault(setting.group, {})[setting.field] = _value(setting, variable)
+            found.setdefault(setting.group, {})[setting.field] = _value(setting, os.environ[variable].strip())
     return {**found, **_unknown(known)}
 
 
@@ -160,12 +166,12 @@ def no_such_setting(name: str, known: Collection[str]) -> str:
     return NO_SUCH_SETTING + (f" (did you mean {near[0]}?)" if near else "")
 
 
-def _value(setting: Setting, variable: str) -> object:
-    text = os.environ[variable].strip()
+def _value(setting: Setting, text: str) -> object:
     if not _is_utf_8(text):
         return Wrong("is not text in UTF-8")
-    if setting.is_secret and variable.endswith(FILE_SUFFIX):
-        return secret_in(Path(text))
+    file = setting.file_in_force()
+    if file is not None:
+        return secret_in(file)
     if setting.is_list:
         return _list_items(text)
     return _json(text, "a JSON object") if setting.is_mapping else text
@@ -221,7 +227,7 @@ def complaints(error: ValidationError, table: Iterable[Setting]) -> Iterator[str
     for mistake in error.errors(include_url=False, include_context=False):
         group, field, *inside = (*map(str, mistake["loc"]), "")
         setting = rows.get((group, field))
-        name = variable_in_force(setting) or setting.variable if setting else group
+        name = setting.variable_in_force() or setting.variable if setting else group
         message = expected_in(mistake)
         place = "" if setting is None or setting.is_secret else ".".join(filter(None, inside))
         messages.setdefault(name, f"{message} (at {place})" if place else message)

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from api_models import ProviderName
 from config import Settings, settings_table
-from environment import MASK, ConfigurationError, Setting, variable_in_force
+from environment import MASK, ConfigurationError, Setting
 from tools.generated import renew, replaced
 from tools.run import layers, run_environment
 
@@ -47,7 +47,7 @@ def main() -> int:
 def effective(settings: Settings, set_by: Mapping[str, str]) -> Iterator[str]:
     """One line per setting: variable, value, origin, meaning; secrets are masked. set_by: who set each variable."""
     for setting in settings_table():
-        variable = variable_in_force(setting)
+        variable = setting.variable_in_force()
         origin = "default" if variable is None else set_by[variable]
         if variable not in {None, setting.variable}:
             origin += f", {variable}"
