@@ -4,19 +4,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from selectors import SelectorKey, SelectSelector
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec
 
 from tests.fakes import Clock
 
 P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class LoopClock(Clock):
-    """The event loop's time."""
-
-    def __call__(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 class _AtOnce(SelectSelector):
@@ -46,10 +38,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._selects.waited_s += seconds
 
 
-def on_virtual_time(work: Coroutine[Any, Any, T]) -> T:
-    """Its result."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(work)
+class LoopClock(Clock):
+    """The virtual loop's time, which goes on while all wait."""
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def advance(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.stand_still(seconds)
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -57,15 +55,14 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
 
     @wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        on_virtual_time(test(*args, **kwargs))
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(test(*args, **kwargs))
 
     return run
 
 
 async def arriving_during_a_stall(seconds: float) -> None:
     """The loop stands still for so long; what arrives meanwhile is read some turns later."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
-    loop.stand_still(seconds)
+    LoopClock().advance(seconds)
     for _ in range(5):
         await asyncio.sleep(0)

@@ -24,7 +24,7 @@ from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREAD
 from implementations.events.spool_file import LONGEST_LOG_BYTES
 from tests.fakes import begun, sample, settle
 from tests.kafka_fakes import Harness, keys, message, miss
-from tests.virtual_loop import arriving_during_a_stall, on_virtual_time
+from tests.virtual_loop import arriving_during_a_stall, in_virtual_time
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 FAILURES = "llm_provider_event_spool_failures_total"
@@ -379,18 +379,16 @@ async def test_a_disk_that_hangs_is_no_fault_to_those_whose_events_are_delivered
             assert fault(harness) == (None, 0.0)
 
 
-def test_a_stall_of_our_own_is_no_fault_of_the_disk(opened: Opened) -> None:
-    async def publish() -> tuple[str | None, float | None]:
-        harness = opened()
-        harness.publish(miss(1))
-        waiting = asyncio.create_task(harness.outbox.stored())
-        await asyncio.sleep(0)
-        await arriving_during_a_stall(2 * spool.STORE_TIMEOUT_S)
-        harness.queue.delivered(harness.queue.take(MISS, 1))
-        await waiting
-        return fault(harness)
-
-    assert on_virtual_time(publish()) == (None, 0.0)
+@in_virtual_time
+async def test_a_stall_of_our_own_is_no_fault_of_the_disk(opened: Opened) -> None:
+    harness = opened()
+    harness.publish(miss(1))
+    waiting = asyncio.create_task(harness.outbox.stored())
+    await asyncio.sleep(0)
+    await arriving_during_a_stall(2 * spool.STORE_TIMEOUT_S)
+    harness.queue.delivered(harness.queue.take(MISS, 1))
+    await waiting
+    assert fault(harness) == (None, 0.0)
 
 
 async def test_a_writer_that_is_stopped_and_begun_anew_goes_on_with_what_is_under_way(

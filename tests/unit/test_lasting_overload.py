@@ -13,7 +13,7 @@ from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import guards_of
 from protocols import ProviderReply, ProviderRequest
 from tests.fakes import Calendar, FixedPrices, accounting_of, new_metrics, reply, request, unlimited
-from tests.virtual_loop import on_virtual_time
+from tests.virtual_loop import in_virtual_time
 
 SLOTS = 4
 REQUEST_S, ATTEMPT_S = 55.0, 30.0
@@ -63,27 +63,23 @@ class Crowd:
 
 
 @pytest.mark.parametrize("waits_s", [REQUEST_S, 22.0])
-def test_in_a_lasting_overload_nobody_is_sold_a_call_that_ends_too_late(waits_s: float) -> None:
-    async def overload() -> None:
-        crowd = Crowd(takes_s=10.0)
-        await crowd.ask()
-        asked = []
-        for _ in range(300):  # one a second, 2.5 times what the slots can answer
-            asked.append(asyncio.create_task(crowd.ask(waits_s)))
-            await asyncio.sleep(1.0)
-        outcomes = await asyncio.gather(*asked)
-        refused = [one for one in outcomes if isinstance(one, ServiceOverloadedError)]
-        assert crowd.calls == crowd.answers == crowd.answers_in_time == 1 + len(outcomes) - len(refused)
-        assert crowd.answers >= 300 * SLOTS / crowd.takes_s, "no slot was ever idle"
-        assert {one.shed for one in refused} == {ShedReason.QUEUE_TIMEOUT}
-        assert all(one.ran_out_of_time for one in refused)
-
-    on_virtual_time(overload())
+@in_virtual_time
+async def test_in_a_lasting_overload_nobody_is_sold_a_call_that_ends_too_late(waits_s: float) -> None:
+    crowd = Crowd(takes_s=10.0)
+    await crowd.ask()
+    asked = []
+    for _ in range(300):  # one a second, 2.5 times what the slots can answer
+        asked.append(asyncio.create_task(crowd.ask(waits_s)))
+        await asyncio.sleep(1.0)
+    outcomes = await asyncio.gather(*asked)
+    refused = [one for one in outcomes if isinstance(one, ServiceOverloadedError)]
+    assert crowd.calls == crowd.answers == crowd.answers_in_time == 1 + len(outcomes) - len(refused)
+    assert crowd.answers >= 300 * SLOTS / crowd.takes_s, "no slot was ever idle"
+    assert {one.shed for one in refused} == {ShedReason.QUEUE_TIMEOUT}
+    assert all(one.ran_out_of_time for one in refused)
 
 
 @pytest.mark.parametrize(("takes_s", "rows"), [(8.0, 6), (24.0, 2)])  # the last row waits for 40 s, or 24
-def test_a_burst_is_answered_as_far_as_the_time_allows(takes_s: float, rows: int) -> None:
-    async def burst() -> None:
-        assert await Crowd(takes_s).ask_at_once(rows * SLOTS) == [reply()] * rows * SLOTS
-
-    on_virtual_time(burst())
+@in_virtual_time
+async def test_a_burst_is_answered_as_far_as_the_time_allows(takes_s: float, rows: int) -> None:
+    assert await Crowd(takes_s).ask_at_once(rows * SLOTS) == [reply()] * rows * SLOTS

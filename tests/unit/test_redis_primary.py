@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from implementations.shared_state.connections import Command
 from implementations.shared_state.lateness import SLOW_S
 from implementations.shared_state.primary import Primary, told_by_node, told_by_sentinel
-from tests.virtual_loop import on_virtual_time
+from tests.virtual_loop import LoopClock, in_virtual_time
 
 
 class Witness:
@@ -49,12 +49,12 @@ OLD, NEW = (6, ("10.0.0.1", 6379)), (7, ("10.0.0.2", 6379))
     [(OLD, NEW), (NEW, OLD), (NotConnectedError(), NEW), (ValueError(), NEW), (None, OLD, NEW)],
     ids=["newest last", "newest first", "one is away", "one talks nonsense", "one hangs"],
 )
-def test_the_latest_epoch_is_believed_whoever_else_is_silent(says: tuple[object, ...]) -> None:
-    async def find() -> tuple[object, float]:
-        began_s = asyncio.get_running_loop().time()
-        return await primary(*says)[0].find(), asyncio.get_running_loop().time() - began_s
-
-    found, took_s = on_virtual_time(find())
+@in_virtual_time
+async def test_the_latest_epoch_is_believed_whoever_else_is_silent(says: tuple[object, ...]) -> None:
+    clock = LoopClock()
+    began_s = clock()
+    found = await primary(*says)[0].find()
+    took_s = clock() - began_s
     assert found == NEW[1]
     assert took_s == (pytest.approx(SLOW_S) if None in says else 0)
 
