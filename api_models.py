@@ -902,7 +902,7 @@ class HealthResponse(_Body):
     service: str
     """Service name."""
     version: str
-    """Service version."""
+    """Version of the service, and of the build if it has a name: `0.1.0+4a268a94`."""
     status: HealthStatus
     """Overall status."""
     environment: str

@@ -75,7 +75,7 @@ def test_the_service_says_who_it_is_by_its_own_settings_alone(tmp_path: Path) ->
     assert ignored == [sorted(foreign)]
 
 
-def test_the_build_is_named_wherever_the_version_is(tmp_path: Path) -> None:
+def test_log_lines_health_metrics_and_spans_name_the_build(tmp_path: Path) -> None:
     build = f"{VERSION}+4a268a94"
     with collecting() as collector, service(tmp_path, traced(collector.url, REVISION="4a268a94")) as running:
         running.compare()
