@@ -66,7 +66,7 @@ def tracer_provider(exporter: SpanExporter, *, service: ServiceSettings, sample_
 
 
 class Exchanges(HTTPAdapter):
-    """The exchanges with the collector, which is trusted by OpenSSL's default authorities, like our other servers.
+    """The exchanges with the collector, whose certificate OpenSSL's default authorities vouch for, as for all servers.
 
     last: how the latest one ended, as a status or the class of what broke it.
     """
@@ -97,7 +97,7 @@ def drop_the_rest(answer: requests.Response, **_: object) -> None:
 
 
 def otlp_exporter(endpoint: str, exchanges: Exchanges) -> SpanExporter:
-    """OTLP as protobuf over HTTP to a base URL, or to the whole one, without proxy, netrc or redirects.
+    """OTLP as protobuf over HTTP, without proxy, netrc or redirects. endpoint: with or without the path /v1/traces.
 
     Its own log is off; `Counted` logs instead.
     """
