@@ -32,7 +32,7 @@ MOST_USD = 1e9  # keeps all arithmetic far from overflow
 LONGEST_TTL_S = 366 * 86_400.0
 SHORTEST_ADMIN_KEY = 24
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # which no header can hold
-BUILD = "^[0-9A-Za-z_.-]*$"  # as the tag of an image
+BUILD = "^[0-9A-Za-z_.-]*$"  # what the tag of an image may hold
 HASH_TAG = re.compile(r"[^{]*\{[^}]+\}")  # the part of a key by which a Cluster chooses the node
 SHORTEST_PREFIX = 7  # of a private network: fc00::/7; of IPv4 10.0.0.0/8 is the widest
 
