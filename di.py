@@ -538,7 +538,7 @@ class SharedStateProvider(Provider):
         if address is None:
             yield SharedState()
             return
-        primary = Primary.of(address, prefix=prefix)
+        primary = Primary.of(address, prefix=prefix, metrics=metrics)
         redis = SharedRedis(
             Connections(address.url, find=primary.find if primary else None),
             metrics=metrics,

@@ -315,6 +315,11 @@ class Metrics:
         self.redis_mode = declare.gauge("redis_mode", "0 up, 1 read-only, 2 down: local cache only.")
         self.redis_transitions = declare.counters("redis_transitions", "Changes of mode, by the new mode.", "mode")
         self.redis_failures = declare.counters("redis_failures", "Redis commands that failed.", "fault")
+        self.redis_witnesses_failing = declare.gauges(
+            "redis_witnesses_failing",
+            "Sentinels or Cluster nodes of REDIS_URL that, last asked, did not say where the primary is.",
+            "fault",
+        )
         self.redis_command_duration = declare.histograms(
             "redis_command_duration_seconds",
             "Duration of one exchange with Redis, including the wait for a connection.",

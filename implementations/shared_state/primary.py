@@ -19,6 +19,7 @@ from implementations.resilience.stalls import within
 from implementations.shared_state.connections import Address, Command, Connections, ConnectionsProtocol
 from implementations.shared_state.faults import Fault, fault_of
 from implementations.shared_state.lateness import SLOW_S
+from metrics import Metrics
 
 Testimony = tuple[int, Address]  # epoch first, so that they sort by it
 NO_ADDRESS = None, b"", b"?"  # of a node that announces none: as configured, not yet met by another, or no host name
@@ -30,31 +31,40 @@ class Primary:
     """witnesses: one connection to each; read: the epoch and the address in their replies to the commands."""
 
     def __init__(
-        self, witnesses: Sequence[ConnectionsProtocol], commands: Sequence[Command], read: Callable[[Any], Testimony]
+        self,
+        witnesses: Sequence[ConnectionsProtocol],
+        commands: Sequence[Command],
+        read: Callable[[Any], Testimony],
+        *,
+        metrics: Metrics,
     ) -> None:
         self._witnesses = witnesses
         self._commands = commands
         self._read = read
+        self._metrics = metrics
         self._known: Address | None = None
         self._was_told = True  # so that the first silence is logged
 
     @classmethod
-    def of(cls, address: RedisAddress, *, prefix: str) -> Self | None:
+    def of(cls, address: RedisAddress, *, prefix: str, metrics: Metrics) -> Self | None:
         """Of the address; None where that names it. prefix: of all keys, which has a hash tag at a Cluster."""
         if not address.witnesses:
             return None
         witnesses = [Connections(url, connections=1) for url in address.witnesses]
         if address.is_cluster:
             owner = partial(told_by_node, slot=key_slot(prefix.encode()))
-            return cls(witnesses, [("CLUSTER", "NODES"), ("CLUSTER", "SLOTS")], owner)
+            return cls(witnesses, [("CLUSTER", "NODES"), ("CLUSTER", "SLOTS")], owner, metrics=metrics)
         names = "GET-MASTER-ADDR-BY-NAME", "MASTER"
-        return cls(witnesses, [("SENTINEL", name, address.primary or "") for name in names], told_by_sentinel)
+        commands = [("SENTINEL", name, address.primary or "") for name in names]
+        return cls(witnesses, commands, told_by_sentinel, metrics=metrics)
 
     async def find(self) -> Address:
         """Host and port; the last ones if nobody knows any within SLOW_S. Raises ConnectionError if nobody ever did."""
         answers = await asyncio.gather(*map(self._ask, self._witnesses))
         told = [one for one in answers if not isinstance(one, Fault)]
         faults = [str(one) for one in answers if isinstance(one, Fault)]
+        for fault in Fault:
+            self._metrics.redis_witnesses_failing.of(fault).set(faults.count(fault))
         before, was_told = self._known, self._was_told
         self._was_told = bool(told)
         if told:

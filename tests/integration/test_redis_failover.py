@@ -97,6 +97,10 @@ def test_a_sentinel_that_is_dead_and_one_that_hangs_hide_no_primary(tmp_path: Pa
             assert outcome(running, "known") == "MISS"
             wait_until(lambda: mode(running) == "healthy")
             assert primaries(running) == [fleet.primary.port]
+            assert all(
+                f'redis_witnesses_failing{{fault="{fault}"}} 1.0' in running.ask("/metrics").text
+                for fault in ("connection", "timeout")
+            )
 
 
 def granted(first: str) -> list[str]:

@@ -240,6 +240,7 @@ def move_what_others_hold(watch: Watch) -> None:
     watch.metrics.caller_key_reloads.of("taken").inc()
     watch.metrics.caller_keys_refused.set(1)
     watch.metrics.config_reload_errors.of(STORED).inc()
+    watch.metrics.redis_witnesses_failing.of("connection").set(1)
     watch.metrics.stored_left_out.of(SETTINGS).set(1)
     watch.look()
 

@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 from implementations.shared_state.connections import Command
 from implementations.shared_state.lateness import SLOW_S
 from implementations.shared_state.primary import Primary, told_by_node, told_by_sentinel
+from metrics import Metrics
+from tests.fakes import new_metrics, samples_of
 from tests.virtual_loop import LoopClock, in_virtual_time
 
 
@@ -36,9 +38,10 @@ class Witness:
         self.closed = True
 
 
-def primary(*says: object) -> tuple[Primary, list[Witness]]:
+def primary(*says: object, metrics: Metrics | None = None) -> tuple[Primary, list[Witness]]:
     witnesses = [Witness(one) for one in says]
-    return Primary(witnesses, [("WHERE",)], lambda replies: replies[0]), witnesses
+    known = Primary(witnesses, [("WHERE",)], lambda replies: replies[0], metrics=metrics or new_metrics())
+    return known, witnesses
 
 
 OLD, NEW = (6, ("10.0.0.1", 6379)), (7, ("10.0.0.2", 6379))
@@ -83,6 +86,18 @@ async def test_the_log_says_what_is_wrong_with_those_that_do_not_know() -> None:
         ["authentication", "refused"],
         ["authentication", "refused", "denied"],
     ]
+
+
+async def test_the_metric_counts_those_that_do_not_know_while_another_one_does() -> None:
+    metrics = new_metrics()
+    known, witnesses = primary(NotConnectedError(), NotConnectedError(), AuthenticationError(), NEW, metrics=metrics)
+    found = []
+    for _ in range(2):
+        await known.find()
+        counted = samples_of(metrics, "llm_provider_redis_witnesses_failing")
+        found.append({one.labels["fault"]: one.value for one in counted if one.value})
+        witnesses[0].says = witnesses[2].says = OLD
+    assert found == [{"connection": 2, "authentication": 1}, {"connection": 1}]
 
 
 async def test_a_primary_that_nobody_ever_knew_is_no_address() -> None:
