@@ -9,6 +9,7 @@ from redis import exceptions
 
 MAX_CLIENTS = "max number of clients reached"
 BUSY = "BUSY "  # with the script or function of another client
+NO_WRITES = "MISCONF ", "NOREPLICAS "  # its disk is full, or too few replicas follow it
 ABOUT_THE_VALUE = "WRONGTYPE"
 
 
@@ -68,6 +69,8 @@ def fault_of(error: Exception) -> Fault:
         return Fault.MAX_CLIENTS
     if str(error).startswith(BUSY):
         return Fault.SLOW
+    if str(error).startswith(NO_WRITES):
+        return Fault.READ_ONLY
     return next((fault for kind, fault in TABLE if isinstance(error, kind)), Fault.REFUSED)
 
 

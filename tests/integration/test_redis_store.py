@@ -165,14 +165,24 @@ async def test_a_server_that_only_writes_hang_on_goes_on_being_read(server: Redi
         assert await here.recovered()
 
 
-async def test_a_replica_of_redis_can_be_read_and_is_written_again_when_it_is_promoted(server: RedisServer) -> None:
+@pytest.mark.parametrize(
+    ("refuses", "takes"),
+    [
+        ("REPLICAOF 127.0.0.1 9", "REPLICAOF NO ONE"),
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+    ],
+    ids=["a replica", "without replicas"],
+)
+async def test_a_server_that_takes_no_writes_can_be_read_and_is_written_again_once_it_does(
+    refuses: str, takes: str, server: RedisServer
+) -> None:
     async with replica(server.url) as here:
         await here.put()
-        server.ask("REPLICAOF", "127.0.0.1", "9")
+        server.ask(*refuses.split())
         await here.put("another")
         assert (here.redis.mode, here.redis.cause) == (RedisMode.READ_ONLY, Fault.READ_ONLY)
         assert await here.found() == PAYLOAD
-        server.ask("REPLICAOF", "NO", "ONE")
+        server.ask(*takes.split())
         assert await here.probed(GOOD_PROBES) is RedisMode.UP
 
 

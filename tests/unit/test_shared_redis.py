@@ -45,6 +45,8 @@ FAULTS = [
     (exceptions.AskError("6510 10.0.0.1:6379"), Fault.MOVED),
     (exceptions.TryAgainError(SECRET), Fault.MOVED),
     (exceptions.ResponseError(f"BUSY {SECRET}"), Fault.SLOW),
+    (exceptions.ResponseError(f"MISCONF {SECRET}"), Fault.READ_ONLY),
+    (exceptions.ResponseError(f"NOREPLICAS {SECRET}"), Fault.READ_ONLY),
     (exceptions.InvalidResponse(SECRET), Fault.REFUSED),
     (exceptions.ResponseError(SECRET), Fault.REFUSED),
     (ValueError(SECRET), Fault.REFUSED),
