@@ -165,7 +165,9 @@ def _check_redis_url(text: str) -> None:
     if not is_whole or url.scheme not in REDIS_URL_OPTIONS or not all(re.fullmatch("[0-9]*", db) for db in databases):
         raise ValueError(REDIS_URL_FORM)
     if not set(options) <= REDIS_URL_OPTIONS[url.scheme]:
-        raise ValueError(f"accepts only the options {', '.join(sorted(REDIS_URL_OPTIONS[url.scheme]))}")
+        raise ValueError(
+            "accepts only the options db, with one server, and ssl_ca_certs, ssl_certfile and ssl_keyfile, with rediss"
+        )
     try:
         _read_tls_files(**{name: Path(files[0]) for name, files in options.items() if name != "db"})
     except (OSError, ValueError):
