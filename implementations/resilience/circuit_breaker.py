@@ -2,7 +2,9 @@
 
 Closed: calls pass and their outcomes are counted. Open: none passes until the open time is over; the next call is then
 the probe of the half-open circuit. Enough good probes close the circuit, one bad probe opens it for longer.
-A permit reports exactly one outcome; a report from before the last transition (an older generation) is ignored.
+A permit reports exactly one outcome; a report from before the last transition (an older generation) is ignored. A
+failure is not one in a row, and counts only for the rate, if a call that began later has already succeeded: a timeout
+comes long after the hang that caused it, which may be over.
 It knows nothing about providers: its caller decides what counts as a failure. Time is monotonic seconds.
 """
 
@@ -63,21 +65,25 @@ class Refused(Exception):  # noqa: N818  not an error: the answer to a request f
 
 
 class Permit:
-    """The right to one call. Only its first report counts, and only until the circuit's next transition."""
+    """The right to one call. Only its first report counts, and only until the circuit's next transition.
 
-    def __init__(self, breaker: "CircuitBreaker | None", generation: int) -> None:
+    number: those of later calls are higher.
+    """
+
+    def __init__(self, breaker: "CircuitBreaker | None", generation: int, number: int = 0) -> None:
         self._breaker = breaker
         self._generation = generation
+        self._number = number
 
     def succeeded(self) -> None:
         """The call succeeded."""
         if breaker := self._used():
-            breaker.report_success()
+            breaker.report_success(self._number)
 
     def failed(self, *, retry_after_s: float = 0.0) -> bool:
         """The call failed. True if this failure opened the circuit."""
         breaker = self._used()
-        return breaker is not None and breaker.report_failure(retry_after_s)
+        return breaker is not None and breaker.report_failure(self._number, retry_after_s)
 
     def failed_lastingly(self, *, reason: str, for_s: float) -> bool:
         """The call failed, and others would for long. True if this forced the circuit open; a held one stays."""
@@ -112,6 +118,7 @@ class CircuitBreaker:
         self._state = CircuitState.CLOSED
         self._generation = 0
         self._window = FailureWindow()
+        self._permits = self._newest_success = 0
         self._consecutive_failures = 0
         self._openings = 0
         self._open_until_s = 0.0
@@ -151,7 +158,8 @@ class CircuitBreaker:
             self._enter(CircuitState.HALF_OPEN)
         if self._state is CircuitState.HALF_OPEN:
             self._probe_since_s = self._clock()
-        return Permit(self if self._rules.counts else None, self._generation)
+        self._permits += 1
+        return Permit(self if self._rules.counts else None, self._generation, self._permits)
 
     def force(self, state: CircuitState, *, reason: str, actor: str, for_s: float | None = None) -> None:
         """Force the circuit open or closed, whatever its traffic, for for_s seconds or until reset."""
@@ -171,7 +179,7 @@ class CircuitBreaker:
         self._notice_time()
         return generation == self._generation
 
-    def report_success(self) -> None:
+    def report_success(self, number: int) -> None:
         """Count it; enough good probes close the circuit."""
         if self._state is CircuitState.HALF_OPEN:
             self._probe_since_s = None
@@ -180,9 +188,10 @@ class CircuitBreaker:
                 self._enter(CircuitState.CLOSED)
         else:
             self._consecutive_failures = 0
+            self._newest_success = max(self._newest_success, number)
             self._window.count(self._clock(), failed=False)
 
-    def report_failure(self, retry_after_s: float) -> bool:
+    def report_failure(self, number: int, retry_after_s: float) -> bool:
         """Count it; True if it opened the circuit."""
         if self._hold is not None:
             return False
@@ -190,7 +199,7 @@ class CircuitBreaker:
             self._open(retry_after_s)
             return True
         now_s, rules = self._clock(), self._rules
-        self._consecutive_failures += 1
+        self._consecutive_failures += number > self._newest_success
         self._window.count(now_s, failed=True)
         if self._consecutive_failures >= rules.failure_threshold or self._window.is_bad(now_s, rules.fewest_calls):
             self._open(retry_after_s)

@@ -61,6 +61,26 @@ def test_an_ignored_call_between_does_not_reset_the_consecutive_failures() -> No
     assert circuit.state is OPEN
 
 
+def test_failures_of_calls_that_began_before_a_good_one_count_only_for_the_rate() -> None:
+    """Their timeouts come when the hang that caused them is over."""
+    circuit = Circuit()
+    circuit.good(10)
+    hanging = [circuit.breaker.acquire() for _ in range(11)]
+    circuit.good()
+    assert [permit.failed() for permit in hanging] == [False] * 10 + [True], "half of the minute's 22 calls"
+
+
+def test_an_early_call_that_succeeds_late_says_nothing_of_those_that_began_between() -> None:
+    circuit = Circuit()
+    circuit.good(100)
+    early, hanging, good = (circuit.breaker.acquire() for _ in range(3))
+    good.succeeded()
+    early.succeeded()
+    circuit.bad(4)
+    assert not hanging.failed()
+    assert circuit.breaker.acquire().failed()
+
+
 def test_half_of_five_or_more_calls_failing_within_a_minute_opens_it() -> None:
     circuit = Circuit(failure_threshold=100)
     circuit.good(3)

@@ -45,12 +45,17 @@ class Ticket:
 
 @dataclass
 class Model:
-    """What the circuit must be. counting: the tickets whose report says something about the present."""
+    """What the circuit must be.
+
+    begun: all tickets, in order; counting: those whose report says something about the present. calls: those that have
+    been reported since the last transition, when, whether they failed, and their tickets.
+    """
 
     state: CircuitState = CLOSED
     told: list[tuple[CircuitState, CircuitState]] = field(default_factory=list)
     counting: set[Ticket] = field(default_factory=set)
-    calls: list[tuple[float, bool]] = field(default_factory=list)
+    begun: list[Ticket] = field(default_factory=list)
+    calls: list[tuple[float, bool, Ticket]] = field(default_factory=list)
     good_probes: int = 0
     openings: int = 0
     open_until_s: float = -inf
@@ -102,6 +107,7 @@ class Model:
             if self.state is OPEN:
                 self.become(HALF_OPEN)
             self.probe_lost_s = now_s + LOST_AFTER_S
+        self.begun.append(ticket)
         if not self.forced:
             self.counting.add(ticket)
 
@@ -116,7 +122,7 @@ class Model:
     def succeed(self, ticket: Ticket, now_s: float) -> None:
         if not self.end(ticket):
             return
-        self.calls.append((now_s, False))
+        self.calls.append((now_s, False, ticket))
         self.good_probes += self.state is HALF_OPEN
         if self.good_probes == 2:
             self.become(CLOSED)
@@ -124,13 +130,20 @@ class Model:
     def fail(self, ticket: Ticket, now_s: float, luck: float, asked_s: float) -> bool:
         if not self.end(ticket):
             return False
-        self.calls.append((now_s, True))
-        recent = [failed for at_s, failed in self.calls if now_s - at_s < 60]
-        in_a_row = len(self.calls) >= 4 and all(failed for _, failed in self.calls[-4:])
+        self.calls.append((now_s, True, ticket))
+        recent = [failed for at_s, failed, _ in self.calls if now_s - at_s < 60]
+        row = [failed for place, (_, failed, _) in enumerate(self.calls) if not self.is_overtaken(place)][-4:]
+        in_a_row = len(row) == 4 and all(row) and not self.is_overtaken(len(self.calls) - 1)
         opens = self.state is HALF_OPEN or in_a_row or (len(recent) >= 5 and sum(recent) * 2 >= len(recent))
         if opens:
             self.open(now_s, luck, asked_s)
         return opens
+
+    def is_overtaken(self, place: int) -> bool:
+        """Whether this call failed after one that began later had succeeded."""
+        _, failed, ticket = self.calls[place]
+        later = self.begun[self.begun.index(ticket) :]
+        return failed and any(not one_failed and one in later for _, one_failed, one in self.calls[:place])
 
     def fail_lastingly(self, ticket: Ticket, until_s: float) -> bool:
         counts = self.end(ticket)
