@@ -16,7 +16,9 @@ from protocols import COST_DIGITS, Attempt, CachedReply, ClockProtocol, TimeShar
 from value_object import value_object
 
 SHORTEST_ATTEMPT_S = 1.0  # after a wait: with less time left, nothing is bought
+TELLING_SHARE = 0.4  # of the attempt timeout: the silence of a provider that had less says nothing about it
 ATTEMPT_SHARE = 0.98  # of a brief call
+ENOUGH = 1.5  # times the usual duration of a call: most calls take less
 REDIS_TIMEOUT_S = 0.25  # for all that one request asks of Redis
 
 
@@ -53,6 +55,11 @@ class Deadline:
     def attempt_s(self) -> float:
         """The timeout of an attempt that starts now."""
         return min(self.attempt_timeout_s, self.remaining_s())
+
+    @property
+    def telling_s(self) -> float:
+        """How long an attempt must take for its timeout to count against the provider."""
+        return TELLING_SHARE * self.attempt_timeout_s
 
     def _until(self, expires_at_s: float) -> Self:
         return type(self)(expires_at_s=expires_at_s, attempt_timeout_s=self.attempt_timeout_s, clock=self.clock)
@@ -129,6 +136,18 @@ class Call:
     def longest_pause_s(self) -> float:
         """The longest pause that this call waits out, never negative; in a flight none that its starter could not."""
         return max(0.0, self.awaited_s() - SHORTEST_ATTEMPT_S)
+
+    def longest_queue_s(self, usual_s: float) -> float:
+        """The longest wait for a slot after which there is time for an answer that usually takes usual_s.
+
+        Negative if there is none. While another candidate may be asked, an attempt must also have the time to tell
+        whether the provider answers at all: else a long queue hides a provider that hangs from its circuit.
+        """
+        enough_s = max(SHORTEST_ATTEMPT_S, min(ENOUGH * usual_s, self.deadline.attempt_timeout_s))
+        longest_s = self.awaited_s() - enough_s
+        if self.purchase_deadline.expires_at_s - self.deadline.expires_at_s < SHORTEST_ATTEMPT_S:
+            return longest_s
+        return min(longest_s, self.deadline.remaining_s() - self.deadline.telling_s)
 
     def awaited_s(self) -> float:
         """How long this call, and in a flight also the request that started it, has time."""

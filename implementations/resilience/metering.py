@@ -16,8 +16,6 @@ from protocols import (
     Reservation,
 )
 
-FAIR_SHARE = 0.4
-
 
 class Metered:
     """Reserves the cost, then times, prices, records and settles every attempt, successful or not."""
@@ -116,6 +114,6 @@ class TimeLimited:
                 raise
         finally:
             del limit  # breaks a reference cycle: limit, task, failure, this frame
-        if attempt_s < deadline.attempt_timeout_s * FAIR_SHARE:
+        if attempt_s < deadline.telling_s:
             raise AttemptCutShortError("no answer in the short time that the request had left")
         raise ProviderTimeoutError("no answer within the attempt timeout")

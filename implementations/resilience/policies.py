@@ -15,7 +15,7 @@ from exceptions import (
     TruncatedReplyError,
 )
 from implementations.resilience.bulkhead import Bulkhead
-from implementations.resilience.call import SHORTEST_ATTEMPT_S, Call, Record, current_call
+from implementations.resilience.call import Record, current_call
 from implementations.resilience.circuit_breaker import CircuitBreaker, Refused
 from implementations.resilience.throttle_gate import ThrottleGate
 from protocols import (
@@ -30,7 +30,6 @@ from protocols import (
 REPROBE_S = 300.0
 LARGER_CAP_FACTOR = 2
 LONG_WAIT_S = 1.0  # in which another replica may have bought the answer
-ENOUGH = 1.5  # times the usual duration of a call: most calls take less
 PROBED_S = 5.0  # when to come back while a probe is under way, which may end at any moment
 
 
@@ -155,7 +154,8 @@ class ConcurrencyLimited:
         """
         call = current_call()
         began_s = call.deadline.clock()
-        within_s = self._longest_wait_s(call, request) if self._bulkhead.is_full else 0.0
+        usual_s = self._accounting.activity(request.provider).average_response_s or 0.0
+        within_s = call.longest_queue_s(usual_s) if self._bulkhead.is_full else 0.0
         try:
             slot = await self._bulkhead.enter(within_s=within_s)
         except ServiceOverloadedError as failure:
@@ -171,12 +171,6 @@ class ConcurrencyLimited:
             return known or await self._provider.generate_comparison(request)
         finally:
             slot.leave()
-
-    def _longest_wait_s(self, call: Call, request: ProviderRequest) -> float:
-        """Negative if there is no time for a wait."""
-        usual_s = self._accounting.activity(request.provider).average_response_s or 0.0
-        enough_s = max(SHORTEST_ATTEMPT_S, min(ENOUGH * usual_s, call.deadline.attempt_timeout_s))
-        return call.awaited_s() - enough_s
 
 
 async def _bought_meanwhile(record: Record) -> ProviderReply | None:

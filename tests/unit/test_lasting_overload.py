@@ -6,12 +6,12 @@ import pytest
 
 from api_models import ProviderName, ShedReason
 from di import guarded
-from exceptions import ServiceOverloadedError
+from exceptions import CircuitOpenError, ServiceError, ServiceOverloadedError
 from implementations.observability.no_tracing import NoTracing
 from implementations.resilience.call import Call, Deadline, calling
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.provider_guards import guards_of
-from protocols import ProviderReply, ProviderRequest
+from protocols import ProviderReply, ProviderRequest, TimeShare
 from tests.fakes import Calendar, FixedPrices, accounting_of, new_metrics, reply, request, unlimited
 from tests.virtual_loop import in_virtual_time
 
@@ -43,21 +43,22 @@ class Crowd:
     async def probe(self) -> str:
         return "fine"
 
-    async def ask(self, waits_s: float = REQUEST_S) -> ProviderReply | ServiceOverloadedError:
-        """A flight; its caller leaves after waits_s."""
+    async def ask(self, waits_s: float = REQUEST_S, share: TimeShare = TimeShare.ALL) -> ProviderReply | ServiceError:
+        """A flight, which gets this share of the request's time; its caller leaves after waits_s."""
         clock = asyncio.get_running_loop().time
         deadline = Deadline(expires_at_s=clock() + REQUEST_S, attempt_timeout_s=ATTEMPT_S, clock=clock)
-        caller_leaves = deadline.at_most(clock() + waits_s)
+        own = deadline.share(share)
+        caller_leaves = own.at_most(clock() + waits_s)
         asked = Call(deadline=deadline, purchase_deadline=deadline, holds_slot_for=lambda _: None)
-        with calling(asked.for_flight(deadline, caller_leaves)):
+        with calling(asked.for_flight(own, caller_leaves)):
             try:
                 answer = await self._provider.generate_comparison(request())
-            except ServiceOverloadedError as failure:
+            except ServiceError as failure:
                 return failure
         self.answers_in_time += caller_leaves.remaining_s() > 0
         return answer
 
-    async def ask_at_once(self, number: int) -> list[ProviderReply | ServiceOverloadedError]:
+    async def ask_at_once(self, number: int) -> list[ProviderReply | ServiceError]:
         await self.ask()  # from then on it is known how long an answer takes
         return await asyncio.gather(*(self.ask() for _ in range(number)))
 
@@ -83,3 +84,20 @@ async def test_in_a_lasting_overload_nobody_is_sold_a_call_that_ends_too_late(wa
 @in_virtual_time
 async def test_a_burst_is_answered_as_far_as_the_time_allows(takes_s: float, rows: int) -> None:
     assert await Crowd(takes_s).ask_at_once(rows * SLOTS) == [reply()] * rows * SLOTS
+
+
+@in_virtual_time
+async def test_a_queue_does_not_hide_from_the_circuit_that_a_provider_hangs_while_another_may_be_asked() -> None:
+    """Its calls have the time in which silence counts against it; else all were cut short, and none would count."""
+    crowd = Crowd(takes_s=3.0)
+    for _ in range(20):
+        await crowd.ask()
+    crowd.calls, crowd.takes_s = 0, 1000.0
+    asked = []
+    for _ in range(120):  # one a second
+        asked.append(asyncio.create_task(crowd.ask(share=TimeShare.HALF)))
+        await asyncio.sleep(1.0)
+    outcomes = await asyncio.gather(*asked)
+    refused = [one for one in outcomes if isinstance(one, CircuitOpenError)]
+    assert crowd.calls < 3 * SLOTS
+    assert len(refused) > len(outcomes) / 2
