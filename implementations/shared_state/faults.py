@@ -34,6 +34,9 @@ class Fault(StrEnum):
 
 OF_ONE_COMMAND = frozenset({Fault.DENIED, Fault.REFUSED})  # and not of Redis as a whole, as far as one can tell
 
+# Our own event loop stood still; or a node refuses all that waited while it handed our keys over.
+OF_ONE_MOMENT = frozenset({Fault.TIMEOUT, Fault.SLOW, Fault.MOVED})
+
 
 class RedisAwayError(Exception):
     """Redis is down or did not answer; callers continue without it."""

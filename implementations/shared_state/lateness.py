@@ -16,7 +16,7 @@ class Lateness:
         self.replied_s = self._late_since_s = -inf
 
     def note_late(self) -> bool:
-        """Note that an exchange is late. True if another was a moment ago: one stall of ours made both late."""
+        """Note that an exchange is late, or waited in vain. True if another was a moment ago: for the same reason."""
         now_s = self.clock()
         if now_s < self._late_since_s + ONE_STALL_S:
             return True

@@ -19,7 +19,14 @@ from implementations.resilience.call import REDIS_TIMEOUT_S
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules, Permit
 from implementations.resilience.stalls import within
 from implementations.shared_state.connections import Command, ConnectionsProtocol
-from implementations.shared_state.faults import OF_ONE_COMMAND, Fault, RedisAwayError, fault_of, is_about_the_value
+from implementations.shared_state.faults import (
+    OF_ONE_COMMAND,
+    OF_ONE_MOMENT,
+    Fault,
+    RedisAwayError,
+    fault_of,
+    is_about_the_value,
+)
 from implementations.shared_state.lateness import Lateness, Timing
 from metrics import Metrics
 from protocols import ClockProtocol
@@ -188,8 +195,8 @@ class SharedRedis:
         """
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
-        is_same_stall = fault in {Fault.TIMEOUT, Fault.SLOW} and self._lateness.note_late()
-        if is_same_stall or fault in OF_ONE_COMMAND or fault is Fault.POOL:
+        is_same_moment = fault in OF_ONE_MOMENT and self._lateness.note_late()
+        if is_same_moment or fault in OF_ONE_COMMAND or fault is Fault.POOL:
             return
         match fault:
             case Fault.READ_ONLY | Fault.OUT_OF_MEMORY:

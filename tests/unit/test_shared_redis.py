@@ -340,6 +340,19 @@ async def test_hangs_that_end_in_the_same_moment_count_as_one(monkeypatch: pytes
     assert mode_of(replica) is RedisMode.UP
 
 
+async def test_what_a_node_refuses_in_the_moment_in_which_it_hands_over_counts_as_one() -> None:
+    replica = Replica()
+    replica.server.refused = exceptions.MovedError("6510 10.0.0.1:6379")
+    modes = []
+    for _ in range(FAILURE_THRESHOLD):
+        told = await asyncio.gather(*(replica.redis.write(WRITE) for _ in range(10)), return_exceptions=True)
+        assert [one.fault for one in told if isinstance(one, RedisAwayError)] == [Fault.MOVED] * 10
+        modes.append(replica.redis.mode)
+        replica.clock.advance(ONE_STALL_S)
+
+    assert modes == [RedisMode.UP, RedisMode.UP, RedisMode.READ_ONLY]
+
+
 @pytest.mark.parametrize(("waits_s", "mode"), [(SLOW_S, RedisMode.UP), (0.0, RedisMode.DOWN)])
 async def test_the_wait_for_a_connection_does_not_make_redis_slow(waits_s: float, mode: RedisMode) -> None:
     replica = Replica()
