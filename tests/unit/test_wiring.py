@@ -30,6 +30,7 @@ from implementations.events.outbox import KafkaOutbox, Outbox
 from implementations.resilience.circuit_breaker import CircuitBreaker, CircuitRules
 from implementations.resilience.provider_guards import Guards, guards_of
 from implementations.runtime_settings_impl import RuntimeSettingsImpl
+from implementations.shared_state.primary import Primary
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.write_behind import WriteBehind
 from implementations.wire.transport import Transport
@@ -279,18 +280,21 @@ async def test_at_the_end_each_part_tells_what_is_left_to_tell_before_what_it_ne
         SharedLedger: "send",
         WriteBehind: "finish",
         SharedRedis: "close",
+        Primary: "close",
         Transport: "close",
     }
     for kind, end in ends.items():
         monkeypatch.setattr(kind, end, noting(kind))
     monkeypatch.setattr(KafkaOutbox, "close", lambda _: done.append(KafkaOutbox))
-    container = create_container(settings_of(REDIS_URL="redis://127.0.0.1:9", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9"))
+    redis = "redis+sentinel://127.0.0.1:9/essays"
+    container = create_container(settings_of(REDIS_URL=redis, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9"))
     await container.get(Supervisor)
     await container.close()
     assert len(done) == len(ends) + 1
     assert {*done} == {*ends, KafkaOutbox}
     assert done[0] is Supervisor
-    assert [kind for kind in done if kind in {WriteBehind, SharedRedis}] == [WriteBehind, SharedRedis]
+    shared = [WriteBehind, SharedRedis, Primary]
+    assert [kind for kind in done if kind in shared] == shared
     assert max(done.index(Budget), done.index(SharedLedger)) < done.index(WriteBehind)
 
 
