@@ -13,14 +13,15 @@ class Lateness:
 
     def __init__(self, clock: ClockProtocol) -> None:
         self.clock = clock
-        self.replied_s = self._late_since_s = -inf
+        self.replied_s = -inf
+        self._late_since_s: dict[str, float] = {}
 
-    def note_late(self) -> bool:
-        """Note that an exchange is late, or waited in vain. True if another was a moment ago: for the same reason."""
+    def note_late(self, kind: str) -> bool:
+        """Note one that is late, or waited in vain. True if one of its kind was a moment ago, for the same reason."""
         now_s = self.clock()
-        if now_s < self._late_since_s + ONE_STALL_S:
+        if now_s < self._late_since_s.get(kind, -inf) + ONE_STALL_S:
             return True
-        self._late_since_s = now_s
+        self._late_since_s[kind] = now_s
         return False
 
 

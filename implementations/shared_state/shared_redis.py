@@ -175,7 +175,7 @@ class SharedRedis:
             if fault is Fault.TIMEOUT and timing.had_no_turn:
                 fault = Fault.POOL
             if fault is not Fault.TIMEOUT or (time_counts and timing.tells_of_redis):
-                self._failed(permit, fault)
+                self._failed(access, permit, fault)
             raise RedisAwayError(fault) from None
         finally:
             self._metrics.redis_command_duration.of(access).observe(timing.elapsed_s)
@@ -184,10 +184,10 @@ class SharedRedis:
         if in_time:
             permit.succeeded()
         elif time_counts:
-            self._failed(permit, Fault.SLOW)
+            self._failed(access, permit, Fault.SLOW)
         return Exchange(replies=replies, in_time=in_time)
 
-    def _failed(self, permit: Permit, fault: Fault) -> None:
+    def _failed(self, access: Access, permit: Permit, fault: Fault) -> None:
         """Count it. Some faults open a circuit at once.
 
         An exhausted pool says nothing about Redis, and a refused command nothing about the others: probes send those
@@ -195,7 +195,7 @@ class SharedRedis:
         """
         self.failures += 1
         self._metrics.redis_failures.of(fault).inc()
-        is_same_moment = fault in OF_ONE_MOMENT and self._lateness.note_late()
+        is_same_moment = fault in OF_ONE_MOMENT and self._lateness.note_late(access)
         if is_same_moment or fault in OF_ONE_COMMAND or fault is Fault.POOL:
             return
         match fault:

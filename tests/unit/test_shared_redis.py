@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 from unittest.mock import patch
 
@@ -296,26 +296,39 @@ async def test_answers_that_are_slow_again_and_again_are_worse_than_none() -> No
     assert mode_of(replica) is RedisMode.UP
 
 
-async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answer() -> None:
-    replica, goes_on = Replica(), asyncio.Event()
+async def stalled(replica: Replica, *exchanges: Coroutine[Any, Any, list[bytes]]) -> list[list[bytes] | BaseException]:
+    """What they end with when a stall of our own makes all of them late."""
+    goes_on = asyncio.Event()
 
     async def send(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
         on_turn()
         await goes_on.wait()
         return [b""]
 
+    with patch.object(replica.server, "send", send):
+        tasks = [asyncio.create_task(exchange) for exchange in exchanges]
+        await settle()
+        replica.clock.advance(SLOW_S + 0.01)
+        goes_on.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_replies_that_a_stall_of_our_own_made_late_count_as_one_slow_answer() -> None:
+    replica = Replica()
     for _ in range(FAILURE_THRESHOLD - 1):
-        goes_on.clear()
-        with patch.object(replica.server, "send", send):
-            reads = [asyncio.create_task(replica.redis.read(READ, timeout_s=60.0)) for _ in range(10)]
-            await settle()
-            replica.clock.advance(SLOW_S + 0.01)
-            goes_on.set()
-            assert await asyncio.gather(*reads) == [[b""]] * 10
+        reads = [replica.redis.read(READ, timeout_s=60.0) for _ in range(10)]
+        assert await stalled(replica, *reads) == [[b""]] * 10
     assert mode_of(replica) is RedisMode.UP
     replica.server.takes_s = SLOW_S + 0.01
     await replica.redis.read(READ)
     assert mode_of(replica) is RedisMode.DOWN
+
+
+async def test_a_write_that_is_late_in_the_same_moment_hides_no_late_read() -> None:
+    replica = Replica()
+    for _ in range(FAILURE_THRESHOLD):
+        await stalled(replica, replica.redis.write(WRITE), replica.redis.read(READ))
+    assert not any(map(replica.redis.works, Access))
 
 
 def test_what_is_late_again_and_again_is_no_single_stall_however_often() -> None:
@@ -323,7 +336,7 @@ def test_what_is_late_again_and_again_is_no_single_stall_however_often() -> None
     late = Lateness(clock)
     told = []
     for _ in range(5):
-        told.append(late.note_late())
+        told.append(late.note_late(Access.READ))
         clock.advance(ONE_STALL_S * 0.6)
 
     assert told == [False, True, False, True, False]
