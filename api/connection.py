@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from api.application import Application
 
 WATCH_AFTER_S = 0.05
-SEND_TIMEOUT_S = 60.0
 GONE = "the handler is closed"  # uvloop's words where the caller left in the same turn
 
 
@@ -105,6 +104,8 @@ class Connection(ASGIHTTPConnection):
 
         unread: a body that is still arriving. Its caller has the answer with the second message. A third, at which the
         server may close, waits for the rest: a close before that resets the connection, and the answer may be lost.
+
+        How long a caller may take for it is bounded by the server (`UNTAKEN_MS`).
         """
         if isinstance(response, Response):
             whole = response.response
@@ -117,14 +118,11 @@ class Connection(ASGIHTTPConnection):
             "headers": [(name.lower().encode(), value.encode()) for name, value in response.headers],
         }
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await send(head)
-                await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
-                if unread is not None:
-                    await unread.discard()
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:
-            return  # the server closes a connection with an incomplete response
+            await send(head)
+            await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
+            if unread is not None:
+                await unread.discard()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except RuntimeError as error:
             if GONE not in str(error):
                 raise

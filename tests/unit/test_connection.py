@@ -373,21 +373,6 @@ async def test_an_answer_is_two_messages(app: Quart) -> None:
     assert [message["type"] for message in caller.got] == ["http.response.start", "http.response.body"]
 
 
-async def test_a_caller_who_takes_no_answer_is_given_up(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SEND_TIMEOUT_S", 0.01)
-    caller, hangs, tried = Caller(part(b"one")), asyncio.Event(), []
-
-    async def send(message: ASGISendEvent) -> None:
-        tried.append(message["type"])
-        await hangs.wait()
-
-    monkeypatch.setattr(caller, "send", send)
-    async with asyncio.timeout(LONG_S):
-        await ask(app, caller)
-
-    assert tried == ["http.response.start"]
-
-
 @pytest.mark.parametrize("text", ["unable to perform operation on <TCPTransport>; the handler is closed", "a defect"])
 async def test_a_connection_that_closes_in_the_turn_of_the_answer_is_no_defect(
     app: Quart, monkeypatch: pytest.MonkeyPatch, text: str

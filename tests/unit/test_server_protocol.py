@@ -23,6 +23,7 @@ from api.server_protocol import (
     UNTAKEN_MS,
     ServerProtocol,
 )
+from tests.fakes import settle
 
 KEEP_ALIVE_S = 75
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -333,15 +334,23 @@ async def test_a_lost_connection_waits_for_nothing(received: bytes, reason: Exce
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
-async def test_a_connection_ends_when_nobody_takes_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("asked", "waiting"), [(GET[:-2] + b"Connection: close\r\n\r\n", 0), (GET + GET, 1)])
+async def test_a_connection_ends_when_nobody_takes_its_answer(
+    asked: bytes, waiting: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so does a request whose answer waits behind that one."""
     monkeypatch.setattr(server_protocol, "UNTAKEN_MS", 100)
+    under_way: list[Any] = []
 
     async def answer(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        under_way.append(send)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10000000")]})
         await send({"type": "http.response.body", "body": bytes(10_000_000)})
+        under_way.remove(send)
 
     class Watched(ServerProtocol):
         def connection_lost(self, exc: Exception | None) -> None:
+            assert len(under_way) == waiting
             super().connection_lost(exc)
             lost.set()
 
@@ -350,9 +359,11 @@ async def test_a_connection_ends_when_nobody_takes_its_answer(monkeypatch: pytes
     loop = asyncio.get_running_loop()
     async with await loop.create_server(lambda: Watched(config, ServerState(), {}), "127.0.0.1") as server:
         with socket.create_connection(server.sockets[0].getsockname()) as caller:
-            caller.sendall(GET)
+            caller.sendall(asked)
             async with asyncio.timeout(30):
                 await lost.wait()
+            await settle()
+    assert under_way == []
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
