@@ -42,16 +42,11 @@ class ServiceRequest(Request):
             found.setdefault(name, []).append(value.decode("latin-1"))
         return found
 
-    @cached_property
+    @property
     def content_length(self) -> int | None:
         """As in werkzeug, which raises and catches an exception for each missing header."""
         encodings = self.lines(b"transfer-encoding")
         return get_content_length(next(iter(self.lines(b"content-length")), None), next(iter(encodings), None))
-
-    @cached_property
-    def blueprints(self) -> list[str]:
-        """Cached: Quart asks for them at every stage."""
-        return super().blueprints
 
     def lines(self, name: bytes) -> Sequence[str]:
         """All lines of a header, by its lower-case name: as werkzeug finds them, but without a scan."""
