@@ -99,8 +99,7 @@ class Connection(ASGIHTTPConnection):
 
         unread: a body that is still arriving. Its caller has the answer with the second message. A third, at which the
         server may close, waits for the rest: a close before that resets the connection, and the answer may be lost.
-
-        How long a caller may take for it is bounded by the server (`UNTAKEN_MS`).
+        How long an answer waits for its caller is bounded in `server_protocol.py`.
         """
         if isinstance(response, Response):
             whole = response.response

@@ -10,6 +10,7 @@ import socket
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 64 * 1024  # also of trailers; more may arrive in one piece, which is then read
@@ -27,6 +28,18 @@ UNTAKEN_MS = 60_000
 TCP_KEEPIDLE_S, TCP_KEEPINTVL_S = 30, 10
 
 
+class Flow(FlowControl):
+    """An answer waits while the caller takes none of an earlier one, but not for ever."""
+
+    async def drain(self) -> None:
+        """Wait; after UNTAKEN_MS abort the connection, and with it the wait."""
+        limit = asyncio.get_running_loop().call_later(UNTAKEN_MS / 1000, self._transport.abort)
+        try:
+            await super().drain()
+        finally:
+            limit.cancel()
+
+
 class ServerProtocol(HttpToolsProtocol):
     """A connection closes when it has no complete head for as long as an idle one is kept.
 
@@ -42,6 +55,7 @@ class ServerProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in Uvicorn
         """Wait for the first head. TCP keepalive reminds the network of a caller who waits, or it would forget him."""
         super().connection_made(transport)
+        self.flow = Flow(transport)
         own = transport.get_extra_info("socket")
         if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_MS)

@@ -333,6 +333,30 @@ async def test_a_lost_connection_waits_for_nothing(received: bytes, reason: Exce
     assert harness.waits == []
 
 
+async def test_an_answer_waits_until_the_caller_takes_the_one_before() -> None:
+    harness = Harness()
+    harness.protocol.pause_writing()
+    await harness.receives(GET)
+    assert (harness.sent, harness.waits) == (b"", [UNTAKEN_MS / 1000])
+    harness.protocol.resume_writing()
+    await harness.receives(b"")
+    assert harness.sent.startswith(b"HTTP/1.1 204 ")
+    assert harness.waits == [KEEP_ALIVE_S]
+
+
+async def test_who_never_takes_it_is_cut_off_and_the_answer_given_up() -> None:
+    """Also one who takes a byte now and then, which is enough for the kernel."""
+    harness = Harness()
+    harness.protocol.pause_writing()
+    await harness.receives(GET)
+    harness.time_is_up()
+    assert harness.transport.abort.called
+    harness.protocol.connection_lost(None)
+    await settle()
+    assert (harness.sent, harness.waits) == (b"", [])
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
 @pytest.mark.parametrize(("asked", "waiting"), [(GET[:-2] + b"Connection: close\r\n\r\n", 0), (GET + GET, 1)])
 async def test_a_connection_ends_when_nobody_takes_its_answer(
