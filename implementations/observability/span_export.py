@@ -92,7 +92,8 @@ class Exchanges(HTTPAdapter):
 
 def drop_the_rest(answer: requests.Response, **_: object) -> None:
     """Read a usual body, so that its connection is kept, and no more: only the status counts, and it may be endless."""
-    answer.raw.read(MOST_ANSWER_BYTES, decode_content=False)
+    with contextlib.suppress(Exception):  # the status has come: a body that breaks off takes nothing back
+        answer.raw.read(MOST_ANSWER_BYTES, decode_content=False)
     answer.close()
 
 

@@ -284,6 +284,29 @@ def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_co
     assert (Flooding.opened, Flooding.sent < 1000) == (connections, True)  # the system takes some, though nobody reads
 
 
+@pytest.mark.parametrize(("status", "result"), [(200, SENT), (400, LOST)])
+def test_of_an_answer_whose_body_breaks_off_the_status_counts(status: int, result: SpanExportResult) -> None:
+    class Breaking(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"no length\r\n")
+
+        def log_message(self, *_: object) -> None:
+            """Not on stderr."""
+
+    with HTTPServer(("127.0.0.1", 0), Breaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        exchanges = Exchanges()
+        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}", exchanges)
+        found = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
+        exporter.shutdown()
+        server.shutdown()
+    assert (found, exchanges.last) == (result, str(status))
+
+
 def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
