@@ -167,7 +167,8 @@ def _warn_of_open_doors(settings: Settings, *, is_limited: bool, usable: list[Pr
         log.warning("callers_not_authenticated", needs="AUTH_MODE=api_key, or a network that only callers reach")
     if in_production and settings.admin.key_in_force is not None and not access.admin_allowed_ips:
         log.warning("admin_from_everywhere", needs="ADMIN_ALLOWED_IPS")
-    if in_production and not is_limited and set(usable) - FREE:
+    priced = {ProviderName(key.partition("/")[0]) for key in settings.models.price_overrides}
+    if in_production and not is_limited and set(usable) - (FREE - priced):
         log.warning("spending_not_limited", needs="COST_LIMIT_USD_PER_DAY")
 
 

@@ -143,6 +143,7 @@ async def test_a_start_warns_of_what_is_set_without_effect(
 
 
 UNLIMITED = ["spending_not_limited"]
+INTERNAL = {"INTERNAL_MODEL_ENABLED": "true", "INTERNAL_MODEL_BASE_URL": "http://127.0.0.1:9/v1"}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,8 @@ UNLIMITED = ["spending_not_limited"]
         ({"ANTHROPIC_API_KEY": "a key", "COST_LIMIT_USD_PER_MONTH": "1"}, []),
         ({"ANTHROPIC_API_KEY": "a key", "ENVIRONMENT": "staging"}, []),
         ({"ANTHROPIC_API_KEY": "a key", "USE_MOCK_LLM": "true"}, []),
-        ({"INTERNAL_MODEL_ENABLED": "true", "INTERNAL_MODEL_BASE_URL": "http://127.0.0.1:9/v1"}, []),
+        (INTERNAL, []),
+        ({**INTERNAL, "PRICE_OVERRIDES": '{"internal/llama": {"input": 1, "output": 2}}'}, UNLIMITED),
     ],
 )
 async def test_a_start_in_production_warns_when_nothing_limits_what_callers_spend(
