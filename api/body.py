@@ -67,14 +67,12 @@ class Body:
         self._parts.clear()
 
     async def discard(self) -> None:
-        """Forget what was read; receive and drop the rest, for DISCARD_S at most."""
+        """Forget what was read; receive and drop the rest, which is still to come, for DISCARD_S at most."""
         self.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DISCARD_S), self._turn:
-                goes_on = not (self.is_whole or self.caller_left)
-                while goes_on:
-                    message = await self._receive()
-                    goes_on = message["type"] == "http.request" and message.get("more_body", False)
+            async with asyncio.timeout(DISCARD_S):
+                while (await self._receive()).get("more_body", False):
+                    pass
 
     async def until_caller_leaves(self) -> None:
         """Wait for the disconnect. Body parts received meanwhile are kept for the reader."""

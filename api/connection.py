@@ -90,9 +90,7 @@ class Connection(ASGIHTTPConnection):
     @staticmethod
     def _is_unread(request: ServiceRequest) -> bool:
         """Whether a body was announced whose end has not been received."""
-        if request.body.is_whole or request.body.caller_left:
-            return False
-        return bool(request.content_length or request.lines(b"transfer-encoding"))
+        return not request.body.is_whole and bool(request.content_length or request.lines(b"transfer-encoding"))
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes, unread: Body | None = None) -> None:
         """Send two messages, where Quart sends three or more.
