@@ -87,6 +87,13 @@ async def test_an_empty_service_drains_at_once() -> None:
     assert harness.sleep.naps == [3.0]
 
 
+async def test_idle_connections_are_closed_once_nobody_is_admitted_any_more() -> None:
+    harness, naps = Harness(delay_s=3.0), list[float]()
+    harness.admission.on_close = lambda: naps.extend(harness.sleep.naps)
+    await harness.drain.run()
+    assert naps == [3.0]
+
+
 async def test_until_balancers_know_of_the_end_whoever_comes_is_served() -> None:
     harness, end_of_delay = Harness(), asyncio.Event()
 
