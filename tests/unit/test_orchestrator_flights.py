@@ -408,6 +408,12 @@ async def test_a_late_verdict_that_came_while_the_loop_stood_still_is_told() -> 
 
 
 @in_virtual_time
+async def test_a_flight_left_under_way_that_fails_prolongs_nobody_s_turn() -> None:
+    harness = timed(after(6.0, ProviderUnavailableError("down")), after(60.0, OPENAI_REPLY), after(1.0, reply()))
+    assert (await harness.compare(query(timeout_s=10.0))).timings.total_s == 8.5
+
+
+@in_virtual_time
 async def test_of_two_flights_left_under_way_the_first_to_land_answers() -> None:
     harness = timed(after(9.0, reply()), after(3.0, OPENAI_REPLY), ProviderUnavailableError("down"))  # at 9 s and 8 s
     result = await harness.compare(query(timeout_s=10.0))
