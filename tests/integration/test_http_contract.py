@@ -295,7 +295,7 @@ async def test_a_caller_s_time_limit_is_kept(monkeypatch: pytest.MonkeyPatch) ->
         assert time.monotonic() - began_s < 15
 
 
-@pytest.mark.parametrize("value", ["9999999999", "9" * 18, " 60000 ", "0060000"])
+@pytest.mark.parametrize("value", ["9999999999", str(2**63 - 1), " 60000 ", "0060000"])
 async def test_a_time_limit_beyond_ours_is_accepted(client: Client, value: str) -> None:
     assert (await compare(client, {"X-Request-Timeout-Ms": value})).status_code == 200
 
