@@ -94,13 +94,7 @@ def failure_of_answer(status: int, headers: Mapping[str, str], body: object, *, 
         return ProviderConnectionError("the proxy answered 407")
     if status == HTTPStatus.FORBIDDEN and (body is None or at(body, "cloudflare_error")):
         return UnreadableReplyError("it answered 403 without saying why")
-    error_body = VendorError.of(body)
-    kind, details = _kind(status, error_body)
-    return kind(
-        details,
-        retry_after_s=wait_s(headers, error_body, now_s=now_s),
-        is_final=headers.get("x-should-retry", "").lower() == "false" or error_body.is_retryable is False,
-    )
+    return _failure(status, headers, VendorError.of(body), now_s=now_s)
 
 
 def failure_in_success(body: JsonObject, now_s: float) -> ProviderError | None:
@@ -115,8 +109,17 @@ def failure_in_success(body: JsonObject, now_s: float) -> ProviderError | None:
     error_body = VendorError.of(body)
     is_rejection = INVALID_REQUEST in error_body.words
     implied = HTTPStatus.BAD_REQUEST if is_rejection else HTTPStatus.INTERNAL_SERVER_ERROR
-    kind, details = _kind(error_body.code_as_status or implied, error_body)
-    return kind(details, retry_after_s=wait_s({}, error_body, now_s=now_s), is_final=error_body.is_retryable is False)
+    return _failure(error_body.code_as_status or implied, {}, error_body, now_s=now_s)
+
+
+def _failure(status: int, headers: Mapping[str, str], error_body: VendorError, *, now_s: float) -> ProviderError:
+    """The class, with the wait only where a retry is of use: Gemini names seconds with a quota that lasts for a day."""
+    kind, details = _kind(status, error_body)
+    return kind(
+        details,
+        retry_after_s=wait_s(headers, error_body, now_s=now_s) if kind.is_retryable else None,
+        is_final=headers.get("x-should-retry", "").lower() == "false" or error_body.is_retryable is False,
+    )
 
 
 def _kind(status: int, error_body: VendorError) -> tuple[Kind, str]:

@@ -800,6 +800,14 @@ def test_the_daily_limit_of_free_models_holds_back_no_other_model() -> None:
         assert (type(failure), failure.pause_s, failure.may_be_retried) == (UnknownModelError, 0.0, False)
 
 
+def test_a_wait_is_told_only_where_a_retry_is_of_use() -> None:
+    later = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "38s"}
+    for quota, waits_s in ((PER_DAY, None), (PER_MINUTE, 38.0)):
+        body = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "", "details": [quota, later]}}
+        assert failed(429, body).retry_after_s == waits_s
+    assert failed(400, {}, {"Retry-After": "50"}).retry_after_s is None
+
+
 def test_the_limit_of_free_models_per_minute_is_waited_for_by_their_requests_alone() -> None:
     headers = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "45s"}
     body = openrouter(
