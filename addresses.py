@@ -98,7 +98,7 @@ def _network(text: object) -> IPNetwork:
     except ValueError:
         raise ValueError("must be addresses or networks like 10.0.0.0/8, without host bits") from None
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
-    if mapped is None or network.prefixlen < MAPPED_BITS:
+    if mapped is None:  # the prefix of another one is MAPPED_BITS or more: with less it would have host bits
         return network
     return ipaddress.IPv4Network((mapped, network.prefixlen - MAPPED_BITS))
 
