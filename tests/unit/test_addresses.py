@@ -132,13 +132,14 @@ def test_sentinels_have_a_password_and_a_port_of_their_own(monkeypatch: pytest.M
         (f"redis://redis/0#{CANARY}", "must be redis://"),
         (f"redis://redis/0?{CANARY}", "must be redis://"),
         (f"redis://redis/0?db={CANARY}", "must be redis://"),
-        ("unix://", "must be redis://"),
+        ("unix:///", "must be redis://"),
         (f"redis://redis/0?socket_timeout={CANARY}", "accepts only the options db, "),
         (f"redis://redis/0?ssl_ca_certs={CANARY}", "accepts only the options db, "),
         (f"rediss://redis/0?ssl_cert_reqs={CANARY}", "accepts only the options db, "),
         (f"rediss://redis/0?ssl_ca_certs=/nowhere/{CANARY}", "names a file that cannot be read"),
         ("rediss://redis/0?ssl_ca_certs=", "names a file that cannot be read"),
         ("rediss://redis/0?ssl_ca_certs=README.md", "names a file that cannot be read"),
+        ("rediss://redis/0?ssl_ca_certs=%00", "names a file that cannot be read"),
         ("rediss://redis/0?ssl_certfile=README.md", "names a file that cannot be read"),
         ("rediss://redis/0?ssl_keyfile=README.md", "names a file that cannot be read"),
         (f"redis+sentinel://:{CANARY}@one:26379,two:26379", "must be redis://"),
@@ -197,6 +198,7 @@ def test_the_password_of_an_encrypted_key_is_not_asked_for(reads_it: str, tmp_pa
         "http://",
         "http://proxy..example:3128",
         "http://$PROXY_HOST:3128",
+        "http://proxy.example:0",
         "http://user:10%E2%82%AC@proxy.example:3128",
         "http://us%3Aer:password@proxy.example:3128",
         "http://DOMAIN\\user:password@proxy.example:3128",
@@ -222,10 +224,10 @@ def test_usable_proxies_of_the_environment_are_taken(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "ADMIN_ALLOWED_IPS"])
 def test_networks_are_read_as_lists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFIX + name, "10.1.2.3, fc00::/7,::ffff:192.0.2.0/120")
+    monkeypatch.setenv(PREFIX + name, "10.1.2.3, fc00::/7,::1,::ffff:192.0.2.0/120")
     access = Settings.from_environment().access
     read = access.trusted_proxies if name == "TRUSTED_PROXIES" else access.admin_allowed_ips
-    assert list(map(str, read)) == ["10.1.2.3/32", "fc00::/7", "192.0.2.0/24"]
+    assert list(map(str, read)) == ["10.1.2.3/32", "fc00::/7", "::1/128", "192.0.2.0/24"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from caller_keys import CALLER_KEYS_FORM
 from config import Settings, secret_file
 from environment import PREFIX
 from tests.unit.refusals import CANARY, Refused
@@ -45,6 +46,9 @@ def test_a_secret_that_stands_in_the_environment_has_no_file(monkeypatch: pytest
         f'{{"{CANARY}": "{DIGEST}"}}',
         f'{{"{CANARY}": []}}',
         f'{{"{CANARY}": [7]}}',
+        f'{{"{CANARY}": 7}}',
+        f'{{"{CANARY}": {{"{DIGEST}": 1}}}}',
+        f'{{"one": ["{DIGEST}", "{ANOTHER_DIGEST[:-2]}"]}}',
         f'{{"one": ["{CANARY}"]}}',
         f'{{"one": ["{DIGEST}0"]}}',
         f'{{"one": ["{DIGEST} "]}}',
@@ -61,6 +65,11 @@ def test_keys_of_callers_that_are_none_stop_the_start_and_are_not_shown(text: st
     (told,) = refused(AUTH_MODE="api_key", CALLER_API_KEYS=text).splitlines()
     assert told.startswith(f"{PREFIX}CALLER_API_KEYS: ")
     assert DIGEST not in told
+
+
+@pytest.mark.parametrize("text", [CANARY, "[" * 100_000, "{}", f'["{CANARY}"]'])
+def test_keys_of_callers_that_are_no_such_json_are_told_their_form(text: str, refused: Refused) -> None:
+    assert refused(AUTH_MODE="api_key", CALLER_API_KEYS=text) == f"{PREFIX}CALLER_API_KEYS: {CALLER_KEYS_FORM}."
 
 
 def test_a_service_that_would_let_nobody_in_does_not_start(refused: Refused) -> None:
