@@ -203,7 +203,7 @@ async def test_an_entry_that_is_not_there_is_no_flawed_one() -> None:
     assert await emptied(replica)
     await replica.written()
 
-    assert replica.server.count("UNLINK") == 0
+    assert replica.server.count("UNLINK") == replica.server.count("SET") == 0
     assert {sample(replica.metrics, "llm_provider_cache_corrupt_total", flaw=flaw) for flaw in Flaw} == {0.0}
 
 
@@ -423,8 +423,10 @@ async def test_clearing_beside_what_is_no_number_of_ours_sets_it_anew(there: obj
     here.server.values["test:generation"] = there
     here.generation.advance_to(AHEAD)
     assert await here.entries.clear()
+    await here.written()
 
     assert here.server.values["test:generation"] == b"%d" % (AHEAD + 1)
+    assert here.server.count("SET") == 1
     assert here.redis.failures == 0
 
 
@@ -433,3 +435,4 @@ async def test_the_prober_leaves_a_trace_that_goes_by_itself() -> None:
     await replica.probed(FAILURE_THRESHOLD)
 
     assert replica.server.ttl_ms == {"test:probe": 10_000}
+    assert replica.server.values.keys() == {"test:probe"}, "another replica may have cleared meanwhile"
