@@ -62,17 +62,18 @@ async def test_the_latest_epoch_is_believed_whoever_else_is_silent(says: tuple[o
     assert took_s == (pytest.approx(SLOW_S) if None in says else 0)
 
 
-async def test_what_was_known_holds_while_nobody_answers_and_is_logged_when_it_changes() -> None:
+async def test_what_was_known_holds_while_nobody_answers_and_is_logged_when_it_changes_or_is_confirmed() -> None:
     known, (witness,) = primary(NEW)
     with capture_logs() as logs:
-        for says in (NEW, NEW, NotConnectedError(), NotConnectedError(), OLD):
+        for says in (NEW, NEW, NotConnectedError(), NotConnectedError(), NEW, OLD):
             witness.says = says
             last = await known.find()
     assert last == OLD[1]  # set up anew, perhaps, which begins with a lower epoch
-    assert [(line["event"], line.get("host")) for line in logs] == [
-        ("redis_primary", "10.0.0.2"),
-        ("redis_primary_unconfirmed", None),
-        ("redis_primary", "10.0.0.1"),
+    assert [(line["event"], line.get("host"), line.get("port")) for line in logs] == [
+        ("redis_primary", "10.0.0.2", 6379),
+        ("redis_primary_unconfirmed", None, None),
+        ("redis_primary", "10.0.0.2", 6379),
+        ("redis_primary", "10.0.0.1", 6379),
     ]
 
 
