@@ -131,7 +131,7 @@ class RuntimeSettingsImpl:
             except OverridesError as error:
                 kept = {name: value for name, value in values.items() if name not in error.complaints}
                 self._count_flaw()
-                log.warning("stored_settings_left_out", names=sorted(set(error.complaints) & set(values)))
+                log.warning("stored_settings_left_out", names=sorted(error.complaints))
                 if len(kept) == len(values):
                     return self._overrides, self._in_force
                 values = kept

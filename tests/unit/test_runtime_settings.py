@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 from annotated_types import Le
 from pydantic import JsonValue
+from structlog.testing import capture_logs
 
 from api.admin_settings import SettingsChange
 from api_models import AdminAction, ProviderName, SelectionStrategy, SettingReport, SettingSource, SettingsResponse
@@ -20,6 +22,7 @@ from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from metrics import Metrics
 from protocols import CurrentSettings
 from tests.fakes import new_metrics, sample
+from tests.integration.certificates import certificate
 from tests.steering_fakes import ADMIN, FakeAudit, FakeDocument
 
 PASSWORD = "kanarienvogel-redis"  # noqa: S105  it opens nothing
@@ -299,7 +302,10 @@ async def test_what_another_version_stored_is_left_out_counted_and_kept() -> Non
     values = {"llm_cache_ttl": 60.0, "setting_of_tomorrow": 1, "llm_default_max_tokens": -1, "port": 1}
     document = FakeDocument(text=orjson.dumps({"version": 7, "values": values}))
     replica = Replica(document)
-    report = await replica.settings.report()
+    with capture_logs() as lines:
+        report = await replica.settings.report()
+    told = [line["names"] for line in lines if line["event"] == "stored_settings_left_out"]
+    assert told == [["port", "setting_of_tomorrow"], ["llm_default_max_tokens"]]
     assert report.version == 7
     assert [one.name for one in report.settings if one.source is SettingSource.OPERATOR] == ["llm_cache_ttl"]
     assert sample(replica.metrics, "llm_provider_config_reload_errors_total", source="stored") == 2
@@ -307,6 +313,25 @@ async def test_what_another_version_stored_is_left_out_counted_and_kept() -> Non
     assert orjson.loads(document.text) == {"version": 8, "values": {**values, "cost_limit_usd_per_day": 5.0}}
     assert [field for _, _, field, _, _ in replica.audit.told] == ["cost_limit_usd_per_day"]
     assert replica.settings.current().cache_ttl_s == 60.0
+
+
+async def test_what_is_in_force_stays_when_the_environment_itself_does_not_fit_any_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file that REDIS_URL names may be away while it is renewed."""
+    file = certificate(tmp_path, "redis").trusted
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", f"rediss://redis?ssl_ca_certs={file}")
+    document = FakeDocument(text=orjson.dumps({"version": 1, "values": {"llm_cache_ttl": 60.0}}))
+    replica = Replica(document)
+    await replica.settings.poll()
+    file.unlink()
+    document.text = orjson.dumps({"version": 2, "values": {"llm_cache_ttl": 70.0}})
+    with capture_logs() as lines:
+        report = await replica.settings.report()
+    assert [line["names"] for line in lines if line["event"] == "stored_settings_left_out"] == [["redis_url"]]
+    assert (report.version, row(report, "llm_cache_ttl").value) == (2, 60.0)
+    assert replica.settings.current().cache_ttl_s == 60.0
+    assert sample(replica.metrics, LEFT_OUT, what="settings") == 1
 
 
 async def test_what_another_version_stored_can_be_removed_by_name() -> None:
