@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +26,7 @@ from config import VERSION, ServiceSettings, TracingSettings
 from implementations.observability import span_export
 from implementations.observability.open_telemetry import OpenTelemetry
 from implementations.observability.span_export import (
+    ATTRIBUTE_CHARACTERS,
     FOREIGN_LOGGERS,
     Counted,
     Exchanges,
@@ -55,15 +56,19 @@ print("imported", sorted({name.split(".")[0] for name in sys.modules} & {"opente
 
 
 class Scripted(SpanExporter):
-    """Plays its script, one result a batch, and counts."""
+    """Plays its script, one result a batch, and counts; shut down it loses all, as the library's does."""
 
     def __init__(self, *script: SpanExportResult) -> None:
         self.script = list(script)
         self.spans = 0
+        self.attributes: list[Mapping[str, object]] = []
         self.is_shut_down = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self.is_shut_down:
+            return LOST
         self.spans += len(spans)
+        self.attributes += [span.attributes or {} for span in spans]
         return self.script.pop(0)
 
     def shutdown(self) -> None:
@@ -161,14 +166,21 @@ async def test_where_no_thread_can_be_started_the_end_goes_on(monkeypatch: pytes
     provider.shutdown()
 
 
-async def test_a_collector_that_lost_the_last_batch_is_not_tried_again_at_the_end() -> None:
-    inner = Scripted(LOST)
+async def test_a_collector_that_lost_the_last_batch_is_not_tried_again_at_the_end_and_all_that_is_lost_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(span_export, "DELAY_MS", 3_600_000)
+    inner = Scripted(LOST, LOST)
     exporter = Counted(inner, Exchanges(), clock=Clock())
     provider = tracer_provider(exporter, service=ServiceSettings(), sample_ratio=1.0)
-    exporter.export(BATCH)
-    assert not inner.is_shut_down
-    await close(provider, exporter)
-    assert inner.is_shut_down
+    with capture_logs() as lines:
+        for _ in range(2):
+            exporter.export(BATCH)
+        with OpenTelemetry(provider).span("step", attributes={}):
+            assert not inner.is_shut_down
+        await close(provider, exporter)
+    assert (inner.spans, inner.is_shut_down) == (6, True)
+    assert [(line["event"], line["spans"]) for line in lines] == [("spans_lost", 3), ("spans_lost", 4)]
 
 
 def test_a_resource_says_who_the_service_is_and_an_attribute_has_bounds() -> None:
@@ -182,7 +194,7 @@ def test_a_resource_says_who_the_service_is_and_an_attribute_has_bounds() -> Non
         step.set_attributes({"longer": "x" * 20_000})
     provider.force_flush()
     provider.shutdown()
-    assert inner.spans == 1
+    assert inner.attributes == [dict.fromkeys(("long", "longer"), "x" * ATTRIBUTE_CHARACTERS)]
 
 
 async def test_the_library_s_own_variables_are_taken_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
