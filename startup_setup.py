@@ -68,7 +68,6 @@ def create_app(settings: Settings, *overrides: Provider) -> Application:
         PROPAGATE_EXCEPTIONS=False,
         PROVIDE_AUTOMATIC_OPTIONS=False,
     )
-    app.url_map.merge_slashes = False  # a doubled slash is an unknown path; by default it is an HTML redirect
     offered = [llm_routes, usage_routes, cache_routes, health_routes, operations_routes, documentation_routes]
     if settings.admin.key_in_force is not None:
         offered += [admin_routes, admin_settings, admin_circuits]
