@@ -168,6 +168,18 @@ async def test_nothing_is_left_of_a_provider_that_cannot_be_reached() -> None:
         assert await left_over(ask, questions(OPENAI, is_new=True), status=503) == 0
 
 
+async def test_nothing_is_left_of_two_providers_of_which_neither_can_be_reached() -> None:
+    nowhere, named = "http://127.0.0.1:9", questions(OPENAI, is_new=True)
+
+    def of_anybody() -> bytes:
+        return orjson.dumps({**orjson.loads(named()), "llm_config_overrides": None})
+
+    async with in_process(
+        OPENAI, url=nowhere, CIRCUIT_BREAKER_ENABLED="false", ANTHROPIC_API_KEY="k", ANTHROPIC_BASE_URL=nowhere
+    ) as ask:
+        assert await left_over(ask, of_anybody, status=503) == 0
+
+
 async def test_a_cycle_is_seen() -> None:
     class Mine:
         myself: "Mine"

@@ -277,3 +277,10 @@ async def test_a_failure_that_ends_everything_is_not_hidden_by_an_earlier_one() 
     harness = in_turn(ContentRefusedError("declined"), ServiceStoppingError())
     with pytest.raises(ServiceStoppingError):
         await harness.compare(query())
+
+
+async def test_a_failure_says_what_its_attempts_cost() -> None:
+    useless = Purchase(model=KNOWN_MODEL, usage=Usage(prompt=100, completion=20), cost_usd=0.125)
+    with pytest.raises(ContentRefusedError) as told:
+        await harness_of(ContentRefusedError("declined", purchase=useless)).compare(query())
+    assert told.value.cost_usd == 0.125
