@@ -3,8 +3,8 @@
 Closed: calls pass and their outcomes are counted. Open: none passes until the open time is over; the next call is then
 the probe of the half-open circuit. Enough good probes close the circuit, one bad probe opens it for longer.
 A permit reports exactly one outcome; a report from before the last transition (an older generation) is ignored. A
-failure is not one in a row, and counts only for the rate, if a call that began later has already succeeded: a timeout
-comes long after the hang that caused it, which may be over.
+failure is overtaken if a call that began later has already succeeded. It is then not one in a row, unless the rules say
+otherwise, and counts only for the rate: a timeout comes long after the hang that caused it, which may be over.
 It knows nothing about providers: its caller decides what counts as a failure. Time is monotonic seconds.
 """
 
@@ -30,9 +30,12 @@ class CircuitRules:
     probe_s: how long a call may take; a probe that takes much longer has failed.
 
     counts: False if only orders move the circuit, whatever its calls report.
+
+    overtaken_count: whether an overtaken failure is one in a row, as where failures come soon after their cause.
     """
 
     counts: bool = True
+    overtaken_count: bool = False
     failure_threshold: int = 5
     fewest_calls: int = 5
     recovery_s: float = 30.0
@@ -199,7 +202,7 @@ class CircuitBreaker:
             self._open(retry_after_s)
             return True
         now_s, rules = self._clock(), self._rules
-        self._consecutive_failures += number > self._newest_success
+        self._consecutive_failures += rules.overtaken_count or number > self._newest_success
         self._window.count(now_s, failed=True)
         if self._consecutive_failures >= rules.failure_threshold or self._window.is_bad(now_s, rules.fewest_calls):
             self._open(retry_after_s)

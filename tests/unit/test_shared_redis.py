@@ -257,6 +257,28 @@ async def test_a_reply_forgives_the_failures_before_it() -> None:
     assert mode_of(replica) is RedisMode.UP
 
 
+async def test_a_fault_counts_although_an_exchange_that_began_later_was_answered() -> None:
+    """Else one that answers now and then hides a Redis that mostly hangs."""
+    replica = Replica()
+    for _ in range(3 * FAILURE_THRESHOLD):  # so many that the share of failures alone opens no circuit
+        await replica.redis.read(READ)
+    breaks = asyncio.Event()
+
+    async def send(*_: Command, on_turn: Callable[[], object]) -> list[bytes]:
+        on_turn()
+        await breaks.wait()
+        raise ConnectionResetError
+
+    with patch.object(replica.server, "send", send):
+        early = [asyncio.create_task(replica.redis.read(READ)) for _ in range(FAILURE_THRESHOLD)]
+        await settle()
+    await replica.redis.read(READ)
+    breaks.set()
+    await asyncio.wait(early)
+    assert {type(one.exception()) for one in early} == {RedisAwayError}
+    assert mode_of(replica) is RedisMode.DOWN
+
+
 @pytest.mark.parametrize("access", Access)
 async def test_what_an_exchange_took_is_measured_also_if_it_failed(access: Access) -> None:
     replica = Replica()
