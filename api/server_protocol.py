@@ -29,7 +29,7 @@ TCP_KEEPIDLE_S, TCP_KEEPINTVL_S = 30, 10
 
 
 class Flow(FlowControl):
-    """An answer waits while the caller takes none of an earlier one, but not for ever."""
+    """An answer waits behind an earlier one that the caller has not taken, but not for ever."""
 
     async def drain(self) -> None:
         """Wait; after UNTAKEN_MS abort the connection, and with it the wait."""
