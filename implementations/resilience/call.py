@@ -141,13 +141,14 @@ class Call:
         """The longest wait for a slot after which there is time for an answer that usually takes usual_s.
 
         Negative if there is none. While another candidate may be asked, an attempt must also have the time to tell
-        whether the provider answers at all: else a long queue hides a provider that hangs from its circuit.
+        whether the provider answers at all, unless that is most of the time left: else a long queue hides a provider
+        that hangs from its circuit.
         """
         enough_s = max(SHORTEST_ATTEMPT_S, min(ENOUGH * usual_s, self.deadline.attempt_timeout_s))
         longest_s = self.awaited_s() - enough_s
-        if self.purchase_deadline.expires_at_s - self.deadline.expires_at_s < SHORTEST_ATTEMPT_S:
-            return longest_s
-        return min(longest_s, self.deadline.remaining_s() - self.deadline.telling_s)
+        left_s, telling_s = self.deadline.remaining_s(), self.deadline.telling_s
+        is_last = self.purchase_deadline.expires_at_s - self.deadline.expires_at_s < SHORTEST_ATTEMPT_S
+        return longest_s if is_last or telling_s > left_s / 2 else min(longest_s, left_s - telling_s)
 
     def awaited_s(self) -> float:
         """How long this call, and in a flight also the request that started it, has time."""

@@ -101,3 +101,21 @@ async def test_a_queue_does_not_hide_from_the_circuit_that_a_provider_hangs_whil
     refused = [one for one in outcomes if isinstance(one, CircuitOpenError)]
     assert crowd.calls < 3 * SLOTS
     assert len(refused) > len(outcomes) / 2
+
+
+@pytest.mark.parametrize(
+    ("request_s", "attempt_s", "share", "waits_s"),
+    [
+        (55.0, 30.0, TimeShare.ALL, 50.5),
+        (55.0, 30.0, TimeShare.MOST, 50.25),
+        (55.0, 30.0, TimeShare.HALF, 15.5),
+        (20.0, 20.0, TimeShare.HALF, 5.5),  # two fifths of an attempt timeout are most of its ten seconds
+        (20.0, 8.0, TimeShare.HALF, 5.5),
+    ],
+)
+def test_a_wait_for_a_slot_leaves_the_time_for_an_answer_or_for_a_telling_timeout(
+    request_s: float, attempt_s: float, share: TimeShare, waits_s: float
+) -> None:
+    full = Deadline(expires_at_s=request_s, attempt_timeout_s=attempt_s, clock=lambda: 0.0)
+    call = Call(deadline=full.share(share), purchase_deadline=full, holds_slot_for=lambda _: None)
+    assert call.longest_queue_s(3.0) == waits_s
