@@ -180,7 +180,8 @@ class CircuitSettings(Group):
     failure_threshold: int = setting(
         "LLM_CIRCUIT_BREAKER_FAILURE_THRESHOLD",
         5,
-        "consecutive failures that open the circuit; so does the failure of half of 5 calls or more within a minute",
+        "consecutive failures that open the circuit, without those of calls that a later, successful one overtook; "
+        "so does the failure of half of 5 calls or more within a minute",
         ge=1,
     )
     recovery_s: float = setting(

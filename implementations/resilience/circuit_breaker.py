@@ -31,11 +31,11 @@ class CircuitRules:
 
     counts: False if only orders move the circuit, whatever its calls report.
 
-    overtaken_count: whether an overtaken failure is one in a row, as where failures come soon after their cause.
+    counts_overtaken: whether an overtaken failure is one in a row: where failures come soon after their cause.
     """
 
     counts: bool = True
-    overtaken_count: bool = False
+    counts_overtaken: bool = False
     failure_threshold: int = 5
     fewest_calls: int = 5
     recovery_s: float = 30.0
@@ -202,7 +202,7 @@ class CircuitBreaker:
             self._open(retry_after_s)
             return True
         now_s, rules = self._clock(), self._rules
-        self._consecutive_failures += rules.overtaken_count or number > self._newest_success
+        self._consecutive_failures += rules.counts_overtaken or number > self._newest_success
         self._window.count(now_s, failed=True)
         if self._consecutive_failures >= rules.failure_threshold or self._window.is_bad(now_s, rules.fewest_calls):
             self._open(retry_after_s)

@@ -73,7 +73,7 @@ class SharedRedis:
     ) -> None:
         self._connections = connections
         self._metrics = metrics
-        rules = CircuitRules(overtaken_count=True, failure_threshold=FAILURE_THRESHOLD, probe_s=REDIS_TIMEOUT_S)
+        rules = CircuitRules(counts_overtaken=True, failure_threshold=FAILURE_THRESHOLD, probe_s=REDIS_TIMEOUT_S)
         self._circuits = {
             access: CircuitBreaker(rules, clock=clock, jitter=jitter, on_transition=lambda *_: self._log_mode())
             for access in Access
