@@ -154,8 +154,7 @@ class ConcurrencyLimited:
         """
         call = current_call()
         began_s = call.deadline.clock()
-        usual_s = self._accounting.activity(request.provider).average_response_s or 0.0
-        within_s = call.longest_queue_s(usual_s) if self._bulkhead.is_full else 0.0
+        within_s = call.longest_queue_s(self._usual_s(request)) if self._bulkhead.is_full else 0.0
         try:
             slot = await self._bulkhead.enter(within_s=within_s)
         except ServiceOverloadedError as failure:
@@ -171,6 +170,9 @@ class ConcurrencyLimited:
             return known or await self._provider.generate_comparison(request)
         finally:
             slot.leave()
+
+    def _usual_s(self, request: ProviderRequest) -> float:
+        return self._accounting.activity(request.provider).average_response_s or 0.0
 
 
 async def _bought_meanwhile(record: Record) -> ProviderReply | None:
