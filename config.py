@@ -677,11 +677,6 @@ def settings_table() -> tuple[Setting, ...]:
     return tuple(declared_in(Settings))
 
 
-def known_variables() -> frozenset[str]:
-    """All accepted environment variables."""
-    return frozenset(name for setting in settings_table() for name in setting.spellings())
-
-
 def secret_file(group: str, field: str) -> Path | None:
     """The file that a secret was read from, for reloading it; None when it came from elsewhere."""
     (setting,) = (row for row in settings_table() if (row.group, row.field) == (group, field))

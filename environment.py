@@ -142,16 +142,19 @@ class Wrong:
     message: str
 
 
-def values_found(table: Iterable[Setting]) -> dict[str, Any]:
+def known_variables(table: Iterable[Setting]) -> frozenset[str]:
+    """All accepted environment variables."""
+    return frozenset(name for setting in table for name in setting.spellings())
+
+
+def values_found(table: Collection[Setting]) -> dict[str, Any]:
     """The values of the process environment, by group and field; an unknown variable appears under its own name."""
     found: dict[str, dict[str, object]] = {}
-    known: set[str] = set()
     for setting in table:
-        known.update(setting.spellings())
         variable = setting.variable_in_force()
         if variable is not None:
             found.setdefault(setting.group, {})[setting.field] = _value(setting, os.environ[variable].strip())
-    return {**found, **_unknown(known)}
+    return {**found, **_unknown(known_variables(table))}
 
 
 def _unknown(known: Collection[str]) -> dict[str, Wrong]:

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, settings
 from quart import Quart
 from quart.testing import TestApp
 
-from config import known_variables
-from environment import PREFIX
+from config import settings_table
+from environment import PREFIX, known_variables
 
 # A run fails for what was changed, not for what it drew; and how long an example takes says how busy the machine is.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
-KNOWN = known_variables()
+KNOWN = known_variables(settings_table())
 HANG_S = 30  # instead of Quart's six, in which a busy machine may not start a service
 
 

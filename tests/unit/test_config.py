@@ -8,8 +8,8 @@ from orjson import dumps
 from pydantic import SecretStr
 
 from api_models import ProviderName
-from config import VERSION, PriceOverride, Settings, known_variables, settings_table
-from environment import MAX_SECRET_BYTES, PREFIX, Setting
+from config import VERSION, PriceOverride, Settings, settings_table
+from environment import MAX_SECRET_BYTES, PREFIX, Setting, known_variables
 from tests.unit.refusals import CANARY, Refused
 
 KEY = f"{PREFIX}ANTHROPIC_API_KEY"
@@ -207,7 +207,7 @@ def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, refused: 
     assert refused(**{name: value}).startswith(f"{PREFIX}{name}: ")
 
 
-@pytest.mark.parametrize("name", sorted(known_variables()))
+@pytest.mark.parametrize("name", sorted(known_variables(settings_table())))
 def test_a_value_that_is_no_utf_8_is_refused(name: str, refused: Refused) -> None:
     assert refused(prefix="", **{name: f"{CANARY}\udcff"}) == f"{name}: is not text in UTF-8."
 
@@ -309,7 +309,7 @@ def test_no_rendering_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyP
 
 
 def test_no_variable_is_claimed_twice() -> None:
-    assert len(known_variables()) == sum(len(list(setting.spellings())) for setting in settings_table())
+    assert len(known_variables(settings_table())) == sum(len(list(setting.spellings())) for setting in settings_table())
 
 
 @pytest.mark.parametrize("key", ["first line\nsecond line", "schlüssel", "tab\there"])

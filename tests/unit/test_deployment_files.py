@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from api_models import ErrorBody
-from config import KeyedProviderSettings, Settings, known_variables, settings_table
+from config import KeyedProviderSettings, Settings, settings_table
+from environment import known_variables
 from tests.stop_time import AFTER_DRAIN_S
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def test_both_health_checks_ask_healthz_and_fail_when_nothing_listens_on_either_
 
 
 def test_compose_passes_only_settings_that_the_service_reads() -> None:
-    assert set(SERVICE["environment"]) | set(MOCK["environment"]) <= known_variables()
+    assert set(SERVICE["environment"]) | set(MOCK["environment"]) <= known_variables(settings_table())
 
 
 def test_the_key_of_every_vendor_has_a_place_in_compose_and_in_the_secret() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from api_models import ErrorCode, ModelTier, ProcessingEvent, ProviderName
-from config import KeyedProviderSettings, Settings, known_variables
-from environment import PREFIX
+from config import KeyedProviderSettings, Settings, settings_table
+from environment import PREFIX, known_variables
 from implementations.judging.catalogue import ModelCatalogue
 from tests.fakes import new_metrics
 from tests.markdown import anchors
@@ -62,7 +62,9 @@ def test_prose_is_wrapped(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_setting_metric_and_file_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
-    settings = known_variables() | {name.removeprefix(PREFIX) for name in known_variables()}
+    settings = known_variables(settings_table()) | {
+        name.removeprefix(PREFIX) for name in known_variables(settings_table())
+    }
     metrics = {family.name for family in new_metrics().registry.collect()}
     told = {*SETTING.findall(text), *PREFIXED.findall(text)}
     assert told - NOT_OURS - settings - set(ErrorCode) == set()

@@ -14,8 +14,8 @@ from api.peer import MOST_HOPS
 from api.server_protocol import MOST_FIELDS, MOST_HEAD_BYTES, MOST_SMALL_PIECES, MOST_WAITING, SMALL_PIECE_BYTES
 from api.strict_json import MAX_DEPTH, MAX_VALUES
 from api_models import EventData, EventEnvelope, ProcessingEvent, ProviderName, SelectionStrategy
-from config import SHORTEST_ADMIN_KEY, Settings, known_variables, settings_table
-from environment import MASK, PREFIX
+from config import SHORTEST_ADMIN_KEY, Settings, settings_table
+from environment import MASK, PREFIX, known_variables
 from implementations.resilience.circuit_breaker import CircuitRules
 from implementations.resilience.failure_window import WINDOW_S
 from implementations.shared_state.envelope import SCHEMA
@@ -84,7 +84,7 @@ def test_a_number_is_shown_as_it_is_and_not_rounded(text: str) -> None:
 def test_the_time_to_live_says_what_else_bounds_it() -> None:
     (row,) = [line for line in tool.markdown_tables().splitlines() if f"{PREFIX}LLM_CACHE_TTL`" in line]
     assert "locally at most LOCAL_CACHE_TTL_SECONDS" in row
-    assert f"{PREFIX}LOCAL_CACHE_TTL_SECONDS" in known_variables()
+    assert f"{PREFIX}LOCAL_CACHE_TTL_SECONDS" in known_variables(settings_table())
 
 
 def test_the_threshold_says_what_else_opens_a_circuit() -> None:

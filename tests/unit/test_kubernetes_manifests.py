@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from config import VERSION, Settings, known_variables, settings_table
-from environment import PREFIX, ConfigurationError
+from config import VERSION, Settings, settings_table
+from environment import PREFIX, ConfigurationError, known_variables
 from tests.stop_time import AFTER_DRAIN_S
 
 MANIFESTS = Path(__file__).parents[2] / "deploy" / "k8s"
@@ -30,7 +30,7 @@ SECRETS: dict[str, str] = manifest("secret.example")["stringData"]
 
 
 def test_only_settings_that_the_service_reads_are_set() -> None:
-    assert set(CONFIGURED) | set(SECRETS) <= known_variables()
+    assert set(CONFIGURED) | set(SECRETS) <= known_variables(settings_table())
 
 
 def test_what_is_a_secret_stands_in_the_secret() -> None:
