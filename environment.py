@@ -159,7 +159,8 @@ def values_found(table: Collection[Setting]) -> dict[str, Any]:
 
 def _unknown(known: Collection[str]) -> dict[str, Wrong]:
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
-    return {name: Wrong(no_such_setting(name, known)) for name in unknown}
+    legible = (os.fsencode(name).decode(errors="backslashreplace") for name in unknown)
+    return {name: Wrong(no_such_setting(name, known)) for name in legible}
 
 
 def no_such_setting(name: str, known: Collection[str]) -> str:

@@ -212,6 +212,12 @@ def test_a_value_that_is_no_utf_8_is_refused(name: str, refused: Refused) -> Non
     assert refused(prefix="", **{name: f"{CANARY}\udcff"}) == f"{name}: is not text in UTF-8."
 
 
+def test_an_unknown_variable_whose_name_is_no_utf_8_is_refused_legibly(refused: Refused) -> None:
+    assert (
+        refused(**{"P\udcffRT": "8080"}) == rf"{PREFIX}P\xffRT: there is no such setting (did you mean {PREFIX}PORT?)."
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "value", "place"),
     [
