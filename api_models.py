@@ -597,7 +597,7 @@ class RoutingRule(_Body, extra="forbid"):
     """The request's user_id."""
     min_characters: Annotated[StrictInt, Field(ge=0, le=LARGEST_INT64)] | None = None
     """Minimum total length of task and essays, characters."""
-    max_characters: Annotated[StrictInt, Field(ge=0, le=LARGEST_INT64)] | None = None
+    max_characters: Annotated[StrictInt, Field(ge=1, le=LARGEST_INT64)] | None = None
     """Maximum total length of task and essays, characters."""
     provider: ProviderName
     """The preferred provider."""
