@@ -108,7 +108,7 @@ class Dialect:
         """An answer that a content filter ended."""
         return self.reply("", self.stops[2], self.usage(Counts()))
 
-    def fails(self, case: str, status: int | None = None, **headers: str) -> Act:
+    def fails(self, case: str, status: int | None = None, /, **headers: str) -> Act:
         """The documented error of that case, with another status if one is given."""
         documented, body = self.failures[case]
         return answer(body, status or documented, **headers)

@@ -6,17 +6,12 @@ import orjson
 import pytest
 
 from api_models import JsonObject
-from tests.integration.dialects import ANTHROPIC, OPENAI, OPENROUTER, Dialect
+from tests.integration.dialects import ANTHROPIC, OPENAI, OPENROUTER
 from tests.integration.pointed_service import Service, Told, running
 from tests.integration.stand_in import Act, StandIn, answer, cut_off, hanging, reset, standing_in
 
 OPEN_WARNING = "provider_open: a provider is not asked at the moment (anthropic: circuit open)"
 UNPINNED: dict[str, object] = {"provider_override": None}
-
-
-def failing(dialect: Dialect, case: str = "failed") -> Act:
-    status, body = dialect.failures[case]
-    return answer(body, status)
 
 
 async def outcome(first: Act, *others: Act, **settings: str) -> tuple[Told, StandIn, StandIn]:
@@ -47,7 +42,7 @@ def finished_in(capsys: pytest.CaptureFixture[str]) -> JsonObject:
 
 
 async def test_another_judge_answers_when_the_first_one_fails() -> None:
-    told, anthropic, openai = await outcome(failing(ANTHROPIC))
+    told, anthropic, openai = await outcome(ANTHROPIC.fails("failed"))
     body: JsonObject = told.json()
     assert (told.status, body["provider"], body["provenance"]["fallback_used"]) == (200, "openai", True)
     assert attempts(told) == [("anthropic", "unavailable")] * 3 + [("openai", "success")]
@@ -55,7 +50,7 @@ async def test_another_judge_answers_when_the_first_one_fails() -> None:
 
 
 async def test_the_log_says_why_the_first_judge_did_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    told, _, _ = await outcome(failing(ANTHROPIC, "key"), ENVIRONMENT="production")
+    told, _, _ = await outcome(ANTHROPIC.fails("key"), ENVIRONMENT="production")
     lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
     (changed,) = (line for line in lines if line["event"] == "circuit_changed")
     (finished,) = (line for line in lines if line["event"] == "request_finished")
@@ -77,14 +72,13 @@ async def test_the_log_says_why_the_first_judge_did_not_answer(capsys: pytest.Ca
 async def test_the_log_names_a_failed_attempt_as_the_provider_does(
     capsys: pytest.CaptureFixture[str], headers: dict[str, str], named: str
 ) -> None:
-    status, body = ANTHROPIC.failures["key"]
-    finished = await logged(capsys, answer(body, status, **headers))
+    finished = await logged(capsys, ANTHROPIC.fails("key", **headers))
     assert [one.partition(" ms")[2] for one in finished["failed_attempts"]] == [named]
 
 
 async def test_an_attempt_is_named_from_its_own_headers_on(capsys: pytest.CaptureFixture[str]) -> None:
-    status, body = ANTHROPIC.failures["failed"]
-    script = answer(body, status, Request_Id="req_1"), reset(), cut_off(ANTHROPIC.good(), Request_Id="req_3")
+    first = ANTHROPIC.fails("failed", Request_Id="req_1")
+    script = first, reset(), cut_off(ANTHROPIC.good(), Request_Id="req_3")
     finished = await logged(capsys, *script)
     assert [one.partition(" ms")[2] for one in finished["failed_attempts"]] == [" (req_1)", "", " (req_3)"]
 
@@ -107,7 +101,7 @@ async def test_a_refusal_goes_to_another_judge_and_is_paid_for() -> None:
 
 
 async def test_a_caller_s_mistake_is_not_taken_to_another_judge() -> None:
-    told, _, openai = await outcome(failing(ANTHROPIC, "invalid"))
+    told, _, openai = await outcome(ANTHROPIC.fails("invalid"))
     assert told.status == 422
     assert openai.requests == []
 
@@ -120,7 +114,7 @@ async def test_a_hanging_judge_gets_half_of_the_time_and_the_next_one_answers() 
 
 async def test_an_open_circuit_costs_nothing_and_a_pinned_caller_is_told_when_to_come_again() -> None:
     async with (
-        standing_in(failing(ANTHROPIC)) as anthropic,
+        standing_in(ANTHROPIC.fails("failed")) as anthropic,
         standing_in(answer(OPENAI.good())) as openai,
         running(**ANTHROPIC.variables(anthropic.url), **OPENAI.variables(openai.url)) as service,
     ):
@@ -144,8 +138,8 @@ async def test_an_open_circuit_costs_nothing_and_a_pinned_caller_is_told_when_to
 
 async def test_when_every_circuit_is_open_the_service_is_degraded_and_still_ready() -> None:
     async with (
-        standing_in(failing(ANTHROPIC)) as anthropic,
-        standing_in(failing(OPENAI)) as openai,
+        standing_in(ANTHROPIC.fails("failed")) as anthropic,
+        standing_in(OPENAI.fails("failed")) as openai,
         running(**ANTHROPIC.variables(anthropic.url), **OPENAI.variables(openai.url)) as service,
     ):
         for _ in range(2):

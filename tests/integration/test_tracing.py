@@ -115,9 +115,8 @@ async def test_an_attempt_tells_model_and_tokens_and_the_provider_learns_whose_i
 
 async def test_a_fallback_shows_every_attempt_and_why_it_failed() -> None:
     with recorded_spans() as spans:
-        status, failure = ANTHROPIC.failures["failed"]
         async with (
-            standing_in(answer(failure, status)) as anthropic,
+            standing_in(ANTHROPIC.fails("failed")) as anthropic,
             standing_in(answer(OPENAI.good())) as openai,
             running(spans, **ANTHROPIC.variables(anthropic.url), **OPENAI.variables(openai.url)) as service,
         ):
@@ -135,8 +134,7 @@ async def test_a_fallback_shows_every_attempt_and_why_it_failed() -> None:
 
 
 async def test_a_failure_names_its_trace_and_its_kind_and_no_word_of_the_provider() -> None:
-    status, failure = ANTHROPIC.failures["failed"]
-    async with traced(ANTHROPIC, answer(failure, status)) as (service, _, spans):
+    async with traced(ANTHROPIC, ANTHROPIC.fails("failed")) as (service, _, spans):
         body = (await service.judges(ANTHROPIC)).refusal(503, "EXTERNAL_SERVICE_ERROR")
         request = spans.one(REQUEST)
         assert ids(request)[0] == int(body["trace_id"], 16)

@@ -14,7 +14,7 @@ from protocols import LLMUsageProtocol, UsageRows, UsageTotals
 from startup_setup import create_app
 from tests.fakes import NOON
 from tests.in_place_of import in_place_of
-from tests.integration.dialects import OPENAI, Dialect
+from tests.integration.dialects import OPENAI
 from tests.integration.pointed_service import Service, running
 from tests.integration.stand_in import answer, standing_in
 
@@ -26,14 +26,9 @@ async def figures(service: Service, period: str = "today") -> dict[str, Any]:
     return body
 
 
-def failing(dialect: Dialect) -> Any:
-    status, body = dialect.failures["failed"]
-    return answer(body, status)
-
-
 async def test_purchases_failures_and_savings_stand_in_the_summary() -> None:
     async with (
-        standing_in(failing(OPENAI), answer(OPENAI.good())) as provider,
+        standing_in(OPENAI.fails("failed"), answer(OPENAI.good())) as provider,
         running(**OPENAI.variables(provider.url)) as service,
     ):
         for _ in range(3):
