@@ -8,8 +8,8 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 from unittest.mock import Mock
@@ -225,6 +225,35 @@ def test_what_the_library_logs_is_not_written() -> None:
         logging.getLogger(name).setLevel(level)
 
 
+class Collector(BaseHTTPRequestHandler):
+    """What a test lets it do; it writes nothing on stderr."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def collecting(collector: type[Collector], context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Its address; with a context it is asked by TLS."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), collector) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def export(url: str) -> tuple[SpanExportResult, str]:
+    """What becomes of a span, and the last exchange."""
+    exchanges = Exchanges()
+    exporter = otlp_exporter(url, exchanges)
+    result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
+    exporter.shutdown()
+    return result, exchanges.last
+
+
 @pytest.mark.parametrize("path", ["", "/v1/traces"])
 def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_redirects_has_lost_the_spans(
     path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -235,7 +264,7 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
 
-    class Redirecting(BaseHTTPRequestHandler):
+    class Redirecting(Collector):
         asked: ClassVar[list[tuple[str, str | None]]] = []
 
         def do_POST(self) -> None:
@@ -246,17 +275,8 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Not on stderr."""
-
-    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        exchanges = Exchanges()
-        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}{path}", exchanges)
-        result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
-        exporter.shutdown()
-        server.shutdown()
-    assert (result, exchanges.last) == (LOST, "307")
+    with collecting(Redirecting) as address:
+        assert export(f"http://{address}{path}") == (LOST, "307")
     assert Redirecting.asked == [("/v1/traces", None)]
 
 
@@ -264,7 +284,7 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
 def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_connection(
     pieces: int, connections: int
 ) -> None:
-    class Flooding(BaseHTTPRequestHandler):
+    class Flooding(Collector):
         protocol_version = "HTTP/1.1"
         opened, sent = 0, 0
 
@@ -282,23 +302,18 @@ def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_co
                     self.wfile.write(bytes(65_536))
                     type(self).sent += 1
 
-        def log_message(self, *_: object) -> None:
-            """Not on stderr."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Flooding) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}", Exchanges())
+    with collecting(Flooding) as address:
+        exporter = otlp_exporter(f"http://{address}", Exchanges())
         span = ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))
         results = [exporter.export([span]) for _ in range(2)]
         exporter.shutdown()
-        server.shutdown()
     assert results == [SENT, SENT]
     assert (Flooding.opened, Flooding.sent < 1000) == (connections, True)  # the system takes some, though nobody reads
 
 
 @pytest.mark.parametrize(("status", "result"), [(200, SENT), (400, LOST)])
 def test_of_an_answer_whose_body_breaks_off_the_status_counts(status: int, result: SpanExportResult) -> None:
-    class Breaking(BaseHTTPRequestHandler):
+    class Breaking(Collector):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(status)
@@ -306,31 +321,19 @@ def test_of_an_answer_whose_body_breaks_off_the_status_counts(status: int, resul
             self.end_headers()
             self.wfile.write(b"no length\r\n")
 
-        def log_message(self, *_: object) -> None:
-            """Not on stderr."""
-
-    with HTTPServer(("127.0.0.1", 0), Breaking) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        exchanges = Exchanges()
-        exporter = otlp_exporter(f"http://127.0.0.1:{server.server_port}", exchanges)
-        found = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
-        exporter.shutdown()
-        server.shutdown()
-    assert (found, exchanges.last) == (result, str(status))
+    with collecting(Breaking) as address:
+        assert export(f"http://{address}") == (result, str(status))
 
 
 def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    class Taking(BaseHTTPRequestHandler):
+    class Taking(Collector):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Not on stderr."""
 
     known, unknown = (certificate(tmp_path, name) for name in ("known", "unknown"))
     empty, system = (tmp_path / name for name in ("empty", "system"))
@@ -340,9 +343,7 @@ def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(known.whole)
     results = []
-    with HTTPServer(("127.0.0.1", 0), Taking) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with collecting(Taking, context) as address:
         for file, folders in (
             (unknown.trusted, empty),
             (known.trusted, empty),
@@ -351,12 +352,7 @@ def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by
         ):
             monkeypatch.setenv("SSL_CERT_FILE", str(file))
             monkeypatch.setenv("SSL_CERT_DIR", str(folders))
-            exchanges = Exchanges()
-            exporter = otlp_exporter(f"https://127.0.0.1:{server.server_port}", exchanges)
-            result = exporter.export([ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))])
-            results.append((result, exchanges.last))
-            exporter.shutdown()
-        server.shutdown()
+            results.append(export(f"https://{address}"))
     assert results == [(LOST, "SSLCertVerificationError"), *[(SENT, "200")] * 3]
 
 
