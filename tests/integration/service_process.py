@@ -192,3 +192,12 @@ def free_port() -> int:
             listener.accept()[0].close()  # who closes first is left waiting
             other.recv(1)
     return port
+
+
+@contextmanager
+def out_of_reach() -> Iterator[int]:
+    """The port of somebody who lets nobody else connect, because his queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address, timeout=5):
+            yield address[1]

@@ -3,8 +3,6 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from cryptography import x509
 
 from implementations.shared_state.connections import Connections
 from tests.integration.certificates import certificate
-from tests.integration.service_process import HANG_S
+from tests.integration.service_process import HANG_S, out_of_reach
 
 NAME = "several.example"
 Address = tuple[str, int]
@@ -32,15 +30,6 @@ def let_name_have(*addresses: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "getaddrinfo", asked)
 
 
-@contextmanager
-def silent() -> Iterator[Address]:
-    """Somebody who lets nobody else connect, because his queue is full."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        address: Address = listener.getsockname()
-        with socket.create_connection(address, timeout=5):
-            yield address
-
-
 async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer once."""
     await reader.read(1000)
@@ -48,12 +37,12 @@ async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-@pytest.mark.parametrize("first", ["silent", "refusing"])
+@pytest.mark.parametrize("first", ["out of reach", "refusing"])
 async def test_redis_is_found_at_the_address_that_answers(monkeypatch: pytest.MonkeyPatch, first: str) -> None:
-    with silent() as nobody:
+    with out_of_reach() as port:
         async with await asyncio.start_server(pong, "127.0.0.1") as server:
             there = server.sockets[0].getsockname()
-            nowhere = nobody if first == "silent" else NOBODY
+            nowhere = ("127.0.0.1", port) if first == "out of reach" else NOBODY
             let_name_have(nowhere, there, monkeypatch=monkeypatch)
             connections = Connections(f"redis://{NAME}:6379")
             async with asyncio.timeout(HANG_S):
@@ -90,8 +79,8 @@ async def test_where_no_address_answers_the_error_is_told(monkeypatch: pytest.Mo
 
 async def test_whoever_is_not_waited_for_any_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """No socket stays open: pytest would warn of it."""
-    with silent() as nobody:
-        let_name_have(nobody, nobody, monkeypatch=monkeypatch)
+    with out_of_reach() as port:
+        let_name_have(*2 * [("127.0.0.1", port)], monkeypatch=monkeypatch)
         before = asyncio.all_tasks()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):

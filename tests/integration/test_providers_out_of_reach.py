@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from implementations.wire import connector
 from tests.integration.dialects import ANTHROPIC, DIALECTS, OPENAI, UPSTREAM, Dialect
 from tests.integration.pointed_service import Service, running
+from tests.integration.service_process import out_of_reach
 from tests.integration.stand_in import answer, standing_in
 
 pytestmark = pytest.mark.usefixtures("nothing_private_is_written")
@@ -35,22 +36,14 @@ def let_name_have(addresses: Callable[[], Awaitable[int]], monkeypatch: pytest.M
     monkeypatch.setattr(loop, "getaddrinfo", asked)
 
 
-@contextmanager
-def silent() -> Iterator[str]:
-    """Somebody who lets nobody else connect, because his queue is full; the URL."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        address = listener.getsockname()
-        with socket.create_connection(address, timeout=5):
-            yield f"http://127.0.0.1:{address[1]}"
-
-
 @asynccontextmanager
 async def unconnected(monkeypatch: pytest.MonkeyPatch, **settings: str) -> AsyncIterator[Service]:
     """The service with a provider to whom no connection comes about, and who gets little time for it."""
     assert connector.CONNECT_TIMEOUT_S <= 5
     monkeypatch.setattr(connector, "CONNECT_TIMEOUT_S", BRIEFLY_S)
-    with silent() as url:
-        async with running(**ANTHROPIC.variables(url), LLM_ATTEMPT_TIMEOUT="5", **settings) as service:
+    with out_of_reach() as port:
+        given = ANTHROPIC.variables(f"http://127.0.0.1:{port}")
+        async with running(**given, LLM_ATTEMPT_TIMEOUT="5", **settings) as service:
             yield service
 
 
@@ -80,8 +73,8 @@ async def test_several_addresses_to_which_no_connection_comes_about_take_no_long
 
     let_name_have(eight, monkeypatch)
     monkeypatch.setattr(connector, "CONNECT_TIMEOUT_S", BRIEFLY_S)
-    with silent() as url:
-        given = ANTHROPIC.variables(url.replace("127.0.0.1", NAME))
+    with out_of_reach() as port:
+        given = ANTHROPIC.variables(f"http://{NAME}:{port}")
         async with running(**given, LLM_ATTEMPT_TIMEOUT="1.5") as service:
             body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
     assert body["details"] == "connecting took too long"
@@ -107,8 +100,9 @@ async def test_a_provider_to_whom_no_connection_comes_about_is_left_alone(monkey
 
 
 async def test_who_waits_for_a_connection_is_told_when_his_time_is_up() -> None:
-    with silent() as url:
-        async with running(**ANTHROPIC.variables(url), LLM_REQUEST_TIMEOUT="0.5") as service:
+    with out_of_reach() as port:
+        given = ANTHROPIC.variables(f"http://127.0.0.1:{port}")
+        async with running(**given, LLM_REQUEST_TIMEOUT="0.5") as service:
             (await service.judges(ANTHROPIC)).refusal(504, "TIMEOUT")
             assert await attempts(service, "connection") == 0
 
