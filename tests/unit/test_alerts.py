@@ -198,13 +198,14 @@ async def test_a_fleet_tells_of_such_an_hour_once_although_each_replica_has_its_
     assert [alert for alert, *_ in [*await one.tells(), *await other.tells()]] == [SPIKE]
 
 
-def test_one_dear_hour_moves_the_norm_by_a_fifth() -> None:
+@pytest.mark.parametrize("hours_usd", [(2, 2, 2, 12), (2, 2, 12, 4)])
+def test_one_dear_hour_moves_the_norm_by_a_fifth(hours_usd: tuple[int, ...]) -> None:
     calendar = Calendar()
     rate = SpendingRate(now=calendar)
     spent = 0
     rate.observe(MONTH, spent, covers=UsageScope.FLEET)
-    for hours_usd in (2, 2, 2, 12):
-        spent += hours_usd * MICRO
+    for usd in hours_usd:
+        spent += usd * MICRO
         rate.observe(MONTH, spent, covers=UsageScope.FLEET)
         calendar.move(hours=1)
     assert rate.observe(MONTH, spent + 12 * MICRO, covers=UsageScope.FLEET) is None
@@ -334,7 +335,8 @@ def test_what_a_new_month_begins_with_is_spent_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("micro_an_hour", "is_known"), [([], False), ([0, 1, 1], False), ([0, 1, 1, 1], True), ([0] * 5, False)]
+    ("micro_an_hour", "is_known"),
+    [([], False), ([0, 1, 1], False), ([0, 1, 1, 1], True), ([0, 0, 1, 1], False), ([0] * 5, False)],
 )
 def test_a_new_service_knows_its_usual_hour_after_three_whole_ones_that_spend(
     micro_an_hour: list[int], *, is_known: bool
