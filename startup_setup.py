@@ -24,7 +24,7 @@ from api import (
 from api.application import Application
 from api_models import ProviderName
 from config import SHORTEST_ADMIN_KEY, AdminSettings, ServiceSettings, Settings
-from di import OperatorPolls, create_container
+from di import OperatorPolls, SharedState, create_container
 from implementations.accounting.prices import FREE
 from implementations.background.stop_signals import StopSignals
 from implementations.background.supervisor import Supervisor
@@ -119,8 +119,11 @@ async def _close(container: AsyncContainer) -> None:
     """Send pending events and close everything, each within its timeout."""
     await (await container.get(EventPublisherImpl)).publish_usage()
     await (await container.get(Outbox)).flush()
+    prober = (await container.get(SharedState)).prober
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            if prober is not None:
+                await prober.probe(enough=1)  # closing tells Redis what was spent, for the last time
             await container.close()
     except TimeoutError:
         log.error("close_timed_out")  # noqa: TRY400  a traceback into asyncio is useless

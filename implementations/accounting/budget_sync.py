@@ -32,10 +32,10 @@ class BudgetSync:
             self.start(self._sync(shared))
 
     async def finish(self) -> None:
-        """Send what is pending; bounded by a few Redis timeouts."""
+        """Send what is pending, also what was sent in vain; bounded by a few Redis timeouts."""
         while self._tasks:  # one that ends may start another
             await asyncio.wait(self._tasks)
-        if self._shared is not None and self._shared.has_news:
+        if self._shared is not None:
             await self._shared.sync()
 
     async def _sync(self, shared: SharedBudget) -> None:

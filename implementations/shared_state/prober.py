@@ -2,6 +2,7 @@
 
 A circuit closes after several good probes in a row: a Redis that flaps every two seconds stays unused, one that has
 recovered is used again within ten. The interval between probes is jittered, so that replicas do not probe together.
+When the service stops, one good probe is enough: what Redis has not been told by then is lost.
 """
 
 from collections.abc import Awaitable, Callable
@@ -44,18 +45,18 @@ class Prober:
             await self.probe()
             await self._sleep(self._jitter(SHORTEST_PAUSE_S, LONGEST_PAUSE_S))
 
-    async def probe(self) -> None:
+    async def probe(self, *, enough: int = GOOD_PROBES) -> None:
         """Read, then write; close the circuits with enough good probes in a row."""
         reads = await self._went_well(Access.READ)
         writes = reads and await self._went_well(Access.WRITE)
         # Writing first, so that a full recovery is a single mode change.
-        self._judge(Access.WRITE, well=writes)
-        self._judge(Access.READ, well=reads)
+        self._judge(Access.WRITE, enough, well=writes)
+        self._judge(Access.READ, enough, well=reads)
 
-    def _judge(self, access: Access, *, well: bool) -> None:
+    def _judge(self, access: Access, enough: int, *, well: bool) -> None:
         """Count good probes in a row, only while the circuit is open."""
         self._good[access] = self._good[access] + 1 if well and not self._redis.works(access) else 0
-        if self._good[access] >= GOOD_PROBES:
+        if self._good[access] >= enough:
             self._redis.use_again(access)
             self._good[access] = 0  # traffic may open it again before the next probe
 

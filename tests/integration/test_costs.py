@@ -27,7 +27,7 @@ from protocols import UsageTotals
 from tests.fake_shared_budget import FakeSharedBudget
 from tests.fakes import NOON, Calendar, budget, cost_rules, new_metrics, reply, request
 from tests.integration.dialects import ESSAY, OPENAI
-from tests.integration.pointed_service import serving
+from tests.integration.pointed_service import running, serving
 from tests.integration.redis_server import RedisServer
 from tests.integration.service_process import ServiceProcess, prefixed, service, wait_until
 from tests.integration.stand_in import answer, standing_in
@@ -254,6 +254,26 @@ async def test_nobody_else_is_asked_when_the_limit_is_reached() -> None:
         told = await running.judges(OPENAI, overrides={"allow_fallback": True})
         told.refusal(402, "COST_LIMIT_EXCEEDED")
     assert provider.requests == []
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_was_bought_while_redis_was_away_is_told_at_the_stop_although_it_was_not_used_again_before(
+    server: RedisServer,
+) -> None:
+    async with standing_in(answer(OPENAI.good())) as provider:
+        variables = {**OPENAI.variables(provider.url), "REDIS_URL": server.url, "COST_LIMIT_USD_PER_DAY": "1"}
+        async with running(**variables) as service_before:
+            assert (await service_before.reads("/api/v1/usage/summary")).json()["scope"] == "fleet"
+            server.kill()
+            for _ in range(3):
+                assert (await service_before.judges(OPENAI)).status == 200
+            server.start()
+            assert (await service_before.reads("/api/v1/usage/summary")).json()["scope"] == "replica"
+        spent = server.ask("HGET", f"llm_cache:budget:{datetime.now(UTC).date()}", "spent").split(b"\r\n")[1]
+        async with running(**variables) as service_after:
+            summary = (await service_after.reads("/api/v1/usage/summary")).json()
+    assert (summary["scope"], summary["total"]["successes"]) == ("fleet", 3)
+    assert int(spent) == 3 * micro_usd(OPENAI.good_usd)
 
 
 async def test_two_services_on_one_redis_keep_one_limit_and_show_one_account(

@@ -501,10 +501,13 @@ async def test_what_a_call_of_yesterday_spends_is_told_for_the_month() -> None:
     assert fleet.store.held[MONTH] == fleet.store.spent[MONTH] == micro_usd(0.02)
 
 
-async def test_what_was_spent_while_redis_was_away_is_told_at_the_end() -> None:
+@pytest.mark.parametrize("rounds_in_vain", [0, 1])
+async def test_what_was_spent_while_redis_was_away_is_told_at_the_end(rounds_in_vain: int) -> None:
     fleet = Fleet(day=1.0)
     fleet.store.away = True
     assert await fleet.buys(0, 0.03)
+    for _ in range(rounds_in_vain):
+        await fleet.budgets[0].refresh()
     fleet.store.away = False
     await fleet.budgets[0].finish()
     assert fleet.store.held[DAY] == fleet.store.spent[DAY] == 3 * CENT
