@@ -1,7 +1,6 @@
 """A collector of spans on a real socket that reads OTLP as protobuf, or is unwell in one of several ways."""
 
 import gzip
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+
+from tests.integration.service_process import silent
 
 
 class Collector(ThreadingHTTPServer):
@@ -80,10 +81,10 @@ def refusing() -> Iterator[str]:
 
 
 @contextmanager
-def silent() -> Iterator[str]:
-    """An address that takes every connection and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+def hanging() -> Iterator[str]:
+    """A collector that takes every connection and never answers."""
+    with silent() as address:
+        yield f"http://{address}"
 
 
 def values(attributes: Any) -> dict[str, str]:

@@ -195,6 +195,13 @@ def free_port() -> int:
 
 
 @contextmanager
+def silent() -> Iterator[str]:
+    """The address of somebody who takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
 def out_of_reach() -> Iterator[int]:
     """The port of somebody who lets nobody else connect, because his queue is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:

@@ -5,7 +5,6 @@ confluent-kafka, which is used where neither Maven nor a given Kafka is, cannot 
 """
 
 import re
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +34,7 @@ from tests.integration.events_on_kafka import (
     with_kafka,
 )
 from tests.integration.kafka_broker import PASSWORD, USER, Broker
-from tests.integration.service_process import service, wait_until
+from tests.integration.service_process import service, silent, wait_until
 
 ONE_KEY = str(uuid4())  # the order is promised for one key
 
@@ -96,18 +95,9 @@ def test_every_request_is_told_in_order_under_its_key(topics: Broker, tmp_path: 
         assert (envelope["source_service"], envelope["correlation_id"]) == ("llm-provider-service", same)
 
 
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """An address that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-
-
 @pytest.mark.parametrize("servers", [NOBODY, "nowhere.invalid:9092", None], ids=["refused", "no such name", "silent"])
-def test_a_service_whose_kafka_is_away_at_the_start_serves_and_says_so(
-    servers: str | None, silent: str, tmp_path: Path
-) -> None:
-    with service(tmp_path, with_kafka(servers or silent)) as running:
+def test_a_service_whose_kafka_is_away_at_the_start_serves_and_says_so(servers: str | None, tmp_path: Path) -> None:
+    with silent() as address, service(tmp_path, with_kafka(servers or address)) as running:
         ask(running, "away", 5)
         wait_until(lambda: kafka_is(running, "unhealthy"))
         health = running.ask("/healthz")
@@ -127,8 +117,8 @@ def test_what_kafka_could_not_take_until_the_end_is_counted_as_lost(tmp_path: Pa
         assert lost["count"] == 21  # and the last window of the usage
 
 
-def test_a_second_signal_waits_for_no_last_delivery(silent: str, tmp_path: Path) -> None:
-    with service(tmp_path, with_kafka(silent)) as running:
+def test_a_second_signal_waits_for_no_last_delivery(tmp_path: Path) -> None:
+    with silent() as address, service(tmp_path, with_kafka(address)) as running:
         ask(running, "hurried", 5)
         running.terminate()
         wait_until(lambda: "Waiting for application shutdown" in running.written())

@@ -1,7 +1,6 @@
 """The service as a process beside a real Redis: what callers and operators see while that dies, hangs and returns."""
 
 import re
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,12 +8,7 @@ import pytest
 
 from implementations.shared_state.envelope import SCHEMA
 from tests.integration.redis_server import PASSWORD, RedisServer
-from tests.integration.service_process import (
-    ServiceProcess,
-    mocked,
-    service,
-    wait_until,
-)
+from tests.integration.service_process import ServiceProcess, mocked, service, silent, wait_until
 
 ADMIN_KEY = "kanarienvogel-of-the-administrator"
 HEALTHY = {"cache_mode": "healthy", "local_cache_available": True, "redis_available": True}
@@ -46,12 +40,6 @@ def changes(running: ServiceProcess) -> list[tuple[str, str]]:
     return [(line["before"], line["after"]) for line in running.lines() if line["event"] == "redis_mode_changed"]
 
 
-def silent_listener(stack: ExitStack) -> str:
-    """A port that takes connections and never says a word."""
-    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    return f"redis://:{PASSWORD}@127.0.0.1:{listener.getsockname()[1]}/0"
-
-
 @pytest.mark.parametrize("trouble", ["refused", "silent", "no such name", "wrong password", "no Sentinel", "no node"])
 def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
     trouble: str, tmp_path: Path, locked_server: RedisServer
@@ -59,7 +47,7 @@ def test_the_service_starts_and_judges_whatever_is_wrong_with_redis(
     with ExitStack() as stack:
         url = {
             "refused": f"redis://:{PASSWORD}@127.0.0.1:9/0",
-            "silent": silent_listener(stack),
+            "silent": f"redis://:{PASSWORD}@{stack.enter_context(silent())}/0",
             "no such name": f"redis://:{PASSWORD}@redis.invalid:6379/0",
             "no Sentinel": f"redis+sentinel://:{PASSWORD}@127.0.0.1:9/essays/0",
             "no node": f"redis+cluster://:{PASSWORD}@127.0.0.1:{locked_server.port}",
