@@ -1,6 +1,7 @@
-"""A collector of spans on a real socket that reads OTLP as protobuf, or is unwell in one of several ways."""
+"""A collector of spans on a real socket that reads OTLP as protobuf, or does what a test lets it do."""
 
 import gzip
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from tests.integration.service_process import silent
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps what it is sent; answers every batch with its status."""
+    """Keeps what it is sent and answers every batch with its status, unless its handler does something else."""
 
-    daemon_threads = True
-
-    def __init__(self, status: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, status: int, handler: type["Handler"], tls: ssl.SSLContext | None) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.scheme = "http"
+        if tls is not None:
+            self.scheme, self.socket = "https", tls.wrap_socket(self.socket, server_side=True)
         self.status = status
         self.batches: list[ExportTraceServiceRequest] = []
         self.paths: set[str] = set()
@@ -29,7 +31,7 @@ class Collector(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """What the service is given."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
     @property
     def resources(self) -> list[ResourceSpans]:
@@ -43,11 +45,16 @@ class Collector(ThreadingHTTPServer):
         return {span.name: span for scope in scopes for span in scope.spans}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Writes nothing on stderr."""
+
     server: Collector
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def answer(self, body: bytes) -> None:
+        """Keep it, and answer."""
         plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
         self.server.batches.append(ExportTraceServiceRequest.FromString(plain))
         self.server.paths.add(self.path)
@@ -61,10 +68,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def collecting(status: int = 200) -> Iterator[Collector]:
-    """Listen until the block ends."""
-    with Collector(status) as collector:
-        thread = threading.Thread(target=collector.serve_forever, kwargs={"poll_interval": 0.02})
+def collecting(
+    status: int = 200, *, handler: type[Handler] = Handler, tls: ssl.SSLContext | None = None
+) -> Iterator[Collector]:
+    """Listen until the block ends; with a context by TLS."""
+    with Collector(status, handler, tls) as collector:
+        thread = threading.Thread(target=collector.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             yield collector

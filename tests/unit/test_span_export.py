@@ -8,8 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 from unittest.mock import Mock
@@ -37,6 +36,7 @@ from implementations.observability.span_export import (
 from implementations.observability.tracing import tracing
 from tests.fakes import Clock
 from tests.integration.certificates import certificate
+from tests.integration.collector import Handler, collecting
 
 ROOT = Path(__file__).parents[2]
 # One comparison of the mock, in a process of its own; then the modules that it imported.
@@ -225,26 +225,6 @@ def test_what_the_library_logs_is_not_written() -> None:
         logging.getLogger(name).setLevel(level)
 
 
-class Collector(BaseHTTPRequestHandler):
-    """What a test lets it do; it writes nothing on stderr."""
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextlib.contextmanager
-def collecting(collector: type[Collector], context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Its address; with a context it is asked by TLS."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), collector) as server:
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-
-
 def export(url: str) -> tuple[SpanExportResult, str]:
     """What becomes of a span, and the last exchange."""
     exchanges = Exchanges()
@@ -264,19 +244,18 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
 
-    class Redirecting(Collector):
+    class Redirecting(Handler):
         asked: ClassVar[list[tuple[str, str | None]]] = []
 
-        def do_POST(self) -> None:
+        def answer(self, body: bytes) -> None:
             self.asked.append((self.path, self.headers["Authorization"]))
-            self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(307)
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    with collecting(Redirecting) as address:
-        assert export(f"http://{address}{path}") == (LOST, "307")
+    with collecting(handler=Redirecting) as collector:
+        assert export(collector.url + path) == (LOST, "307")
     assert Redirecting.asked == [("/v1/traces", None)]
 
 
@@ -284,7 +263,7 @@ def test_a_collector_is_asked_itself_without_foreign_credentials_and_where_it_re
 def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_connection(
     pieces: int, connections: int
 ) -> None:
-    class Flooding(Collector):
+    class Flooding(Handler):
         protocol_version = "HTTP/1.1"
         opened, sent = 0, 0
 
@@ -292,8 +271,7 @@ def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_co
             type(self).opened += 1
             super().setup()
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+        def answer(self, body: bytes) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(pieces * 65_536))
             self.end_headers()
@@ -302,8 +280,8 @@ def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_co
                     self.wfile.write(bytes(65_536))
                     type(self).sent += 1
 
-    with collecting(Flooding) as address:
-        exporter = otlp_exporter(f"http://{address}", Exchanges())
+    with collecting(handler=Flooding) as collector:
+        exporter = otlp_exporter(collector.url, Exchanges())
         span = ReadableSpan("a span", context=SpanContext(1, 1, is_remote=False))
         results = [exporter.export([span]) for _ in range(2)]
         exporter.shutdown()
@@ -313,28 +291,20 @@ def test_an_answer_without_an_end_is_not_read_to_it_and_a_usual_one_keeps_its_co
 
 @pytest.mark.parametrize(("status", "result"), [(200, SENT), (400, LOST)])
 def test_of_an_answer_whose_body_breaks_off_the_status_counts(status: int, result: SpanExportResult) -> None:
-    class Breaking(Collector):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+    class Breaking(Handler):
+        def answer(self, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(b"no length\r\n")
 
-    with collecting(Breaking) as address:
-        assert export(f"http://{address}") == (result, str(status))
+    with collecting(handler=Breaking) as collector:
+        assert export(collector.url) == (result, str(status))
 
 
 def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    class Taking(Collector):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
     known, unknown = (certificate(tmp_path, name) for name in ("known", "unknown"))
     empty, system = (tmp_path / name for name in ("empty", "system"))
     for folder in (empty, system):
@@ -343,7 +313,7 @@ def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(known.whole)
     results = []
-    with collecting(Taking, context) as address:
+    with collecting(tls=context) as collector:
         for file, folders in (
             (unknown.trusted, empty),
             (known.trusted, empty),
@@ -352,7 +322,7 @@ def test_a_collector_is_trusted_by_the_authorities_that_providers_are_trusted_by
         ):
             monkeypatch.setenv("SSL_CERT_FILE", str(file))
             monkeypatch.setenv("SSL_CERT_DIR", str(folders))
-            results.append(export(f"https://{address}"))
+            results.append(export(collector.url))
     assert results == [(LOST, "SSLCertVerificationError"), *[(SENT, "200")] * 3]
 
 
