@@ -14,9 +14,9 @@ from config import Settings
 from implementations.wire.transport import Transport, WireReply
 from startup_setup import create_app
 from tests.in_place_of import in_place_of
+from tests.instant_time import InstantTime
 from tests.integration.dialects import Dialect
 from tests.integration.service_process import COMPARISON, prefixed
-from tests.virtual_time import VirtualTime
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "comparison.json"
 
@@ -73,7 +73,7 @@ async def in_process(
     """
     only = TheseAnswers(status, answers or [orjson.dumps(dialect.good())], delay_s)
     variables = {**dialect.variables(url or "http://provider"), "ENVIRONMENT": "production", **settings}
-    instead = (VirtualTime(),) if url else (VirtualTime(), in_place_of(Transport, only))
+    instead = (InstantTime(),) if url else (InstantTime(), in_place_of(Transport, only))
     app = create_app(settings_of(**variables), *instead)
     async with app.test_app():
 

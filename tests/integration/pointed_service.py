@@ -16,11 +16,11 @@ from api_models import JsonObject
 from startup_setup import create_app
 from tests.fakes import Clock
 from tests.in_process import settings_of
+from tests.instant_time import InstantTime
 from tests.integration.described_client import hold_to_the_document, lower_case
 from tests.integration.dialects import CANARIES, DIALECTS, QUESTION, Dialect
 from tests.integration.service_process import COMPARISON, Answer
 from tests.integration.stand_in import Act, StandIn, standing_in
-from tests.virtual_time import VirtualTime
 
 ERROR_KEYS = {"error", "error_type", "details", "correlation_id", "retry_after", "provider", "trace_id"}
 
@@ -96,7 +96,7 @@ async def running(*parts: Provider, **variables: str) -> AsyncIterator[Service]:
 
     parts: replace some of its own.
     """
-    time = VirtualTime()
+    time = InstantTime()
     async with hold_to_the_document(create_app(settings_of(**variables), time, *parts)).test_app() as app:
         yield Service(client=app.test_client(), naps=time.waiting.naps, clock=time.now)
 

@@ -21,8 +21,8 @@ from implementations.runtime_settings_impl import RuntimeSettingsImpl
 from protocols import LLMEventPublisherProtocol, SleepProtocol
 from tests.fakes import Recorder, settle
 from tests.in_place_of import in_place_of
+from tests.instant_time import InstantTime
 from tests.integration.contract import ADMIN, KEY, compare, content, mocked, refusal, serving, settings_from
-from tests.virtual_time import VirtualTime
 
 REQUEST_ID = "1f0c2b4e-6a5d-4c3b-9e8f-0a1b2c3d4e5f"
 SETTINGS = f"{ADMIN}/settings"
@@ -155,7 +155,7 @@ async def test_a_running_request_keeps_the_settings_it_began_with(monkeypatch: p
         reached.set()
         await go.wait()
 
-    overrides = VirtualTime(), in_place_of(SleepProtocol, judge_slowly)
+    overrides = InstantTime(), in_place_of(SleepProtocol, judge_slowly)
     async with serving(mocked(monkeypatch, ADMIN_API_KEY=KEY, MOCK_LATENCY_MS="1000"), *overrides) as client:
         running = asyncio.create_task(compare(client))
         await reached.wait()

@@ -19,6 +19,7 @@ from exceptions import ServiceOverloadedError
 from implementations.resilience.memory_limit import MemoryLimit
 from protocols import ComparisonQuery, ComparisonResult, LLMOrchestratorProtocol, MemoryProtocol
 from tests.in_place_of import NoVerdict, in_place_of
+from tests.instant_time import InstantTime
 from tests.integration.contract import (
     CANARY,
     JSON,
@@ -34,7 +35,6 @@ from tests.integration.contract import (
     settings_from,
 )
 from tests.integration.service_process import COMPARISON
-from tests.virtual_time import VirtualTime
 
 # --- Good answers -----------------------------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ async def test_directives_may_stand_in_several_lines(client: Client) -> None:
 
 
 async def test_server_timing_tells_where_the_time_went(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(mocked(monkeypatch, MOCK_LATENCY_MS="1500"), VirtualTime()) as client:
+    async with serving(mocked(monkeypatch, MOCK_LATENCY_MS="1500"), InstantTime()) as client:
         response = await compare(client)
         body = await content(response)
     told = re.findall(r"(\w+);dur=([0-9.]+)", response.headers["Server-Timing"])
@@ -552,7 +552,7 @@ async def test_a_defect_of_ours_is_told_without_its_text(
 
 
 async def test_a_transient_failure_is_told_after_three_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(mocked(monkeypatch, MOCK_ERROR_RATE="1"), VirtualTime()) as client:
+    async with serving(mocked(monkeypatch, MOCK_ERROR_RATE="1"), InstantTime()) as client:
         body = await refusal(await compare(client), 503, "EXTERNAL_SERVICE_ERROR")
         text = await (await client.get("/metrics")).get_data(as_text=True)
         known = (await content(await client.get("/api/v1/providers")))["providers"][0]

@@ -8,7 +8,7 @@ from protocols import ClockProtocol, SleepProtocol
 from tests.fakes import Clock, InstantSleep
 
 
-class VirtualTime(Provider):
+class InstantTime(Provider):
     """To be given to `create_app`. waiting.naps: how long the service would have waited, in seconds."""
 
     def __init__(self) -> None:
