@@ -311,7 +311,7 @@ async def test_closing_while_messages_wait_for_a_broker_is_no_error(
                 held += [await ours.post(message(miss(number))) for number in range(5)]
                 await asyncio.sleep(wait_s)
             await ours.close()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(1.1 * kafka_link.RETRY_BACKOFF_MS / 1000)  # then a batch is to be sent again
             assert all(future.exception() for future in held)
     gc.collect()  # what nobody has looked at is told by then
     assert errors == []
