@@ -540,10 +540,7 @@ class SharedStateProvider(Provider):
             return
         primary = Primary.of(address, prefix=prefix, metrics=metrics)
         redis = SharedRedis(
-            Connections(address.url, find=primary.find if primary else None),
-            metrics=metrics,
-            clock=clock,
-            jitter=random.uniform,
+            Connections(address.url, find=primary.find if primary else None), metrics=metrics, clock=clock
         )
         behind = WriteBehind(metrics=metrics)
         entries = EntryStore(

@@ -105,7 +105,7 @@ class Replica:
         self.server = server or FakeRedis(self.clock)
         self.metrics = metrics or new_metrics()
         self.sleep = InstantSleep(self.clock)
-        self.redis = SharedRedis(self.server, metrics=self.metrics, clock=self.clock, jitter=middle)
+        self.redis = SharedRedis(self.server, metrics=self.metrics, clock=self.clock)
         self.behind = WriteBehind(metrics=self.metrics)
         self.entries = EntryStore(
             self.redis,

@@ -7,7 +7,6 @@ for at most as long as its caller would have waited.
 """
 
 import asyncio
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -61,21 +60,14 @@ class Exchange:
 
 
 class SharedRedis:
-    """clock: monotonic seconds; jitter: draws a number between its two bounds."""
+    """clock: monotonic seconds."""
 
-    def __init__(
-        self,
-        connections: ConnectionsProtocol,
-        *,
-        metrics: Metrics,
-        clock: ClockProtocol,
-        jitter: Callable[[float, float], float],
-    ) -> None:
+    def __init__(self, connections: ConnectionsProtocol, *, metrics: Metrics, clock: ClockProtocol) -> None:
         self._connections = connections
         self._metrics = metrics
-        rules = CircuitRules(counts_overtaken=True, failure_threshold=FAILURE_THRESHOLD, probe_s=REDIS_TIMEOUT_S)
-        self._circuits = {
-            access: CircuitBreaker(rules, clock=clock, jitter=jitter, on_transition=lambda *_: self._log_mode())
+        rules = CircuitRules(counts_overtaken=True, failure_threshold=FAILURE_THRESHOLD)
+        self._circuits = {  # which the prober closes, however long a circuit would have itself stay open
+            access: CircuitBreaker(rules, clock=clock, jitter=max, on_transition=lambda *_: self._log_mode())
             for access in Access
         }
         self._running: set[asyncio.Task[Exchange]] = set()

@@ -65,10 +65,7 @@ class Replica:
 
 @asynccontextmanager
 async def fleet(url: str, limit_usd: float) -> AsyncIterator[tuple[Replica, Replica]]:
-    redises = [
-        SharedRedis(Connections(url), metrics=new_metrics(), clock=time.monotonic, jitter=random.uniform)
-        for _ in range(2)
-    ]
+    redises = [SharedRedis(Connections(url), metrics=new_metrics(), clock=time.monotonic) for _ in range(2)]
     one, other = (Replica(redis, name, limit_usd) for redis, name in zip(redises, ("one", "other"), strict=True))
     try:
         yield one, other
@@ -160,7 +157,7 @@ async def test_redis_answers_every_message_as_the_budget_in_memory_on_which_the_
     server: RedisServer,
 ) -> None:
     drawn, memory = random.Random(25), FakeSharedBudget()
-    redis = SharedRedis(Connections(server.url), metrics=new_metrics(), clock=time.monotonic, jitter=random.uniform)
+    redis = SharedRedis(Connections(server.url), metrics=new_metrics(), clock=time.monotonic)
     answers = []
     for number in range(600):
         name = drawn.choice(["one", "other"])

@@ -1,7 +1,6 @@
 """The text that replicas share, and the marks of alerts, on a real server: raced for, of another type, and away."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
 
@@ -18,7 +17,7 @@ from tests.integration.redis_server import RedisServer
 @pytest.fixture
 async def redis(server: RedisServer) -> AsyncIterator[SharedRedis]:
     """The way to it."""
-    shared = SharedRedis(Connections(server.url), metrics=new_metrics(), clock=time.monotonic, jitter=random.uniform)
+    shared = SharedRedis(Connections(server.url), metrics=new_metrics(), clock=time.monotonic)
     yield shared
     await shared.close()
 

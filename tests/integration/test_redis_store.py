@@ -40,9 +40,7 @@ class Replica:
 
     def __init__(self, url: str, *, connections: int = 32) -> None:
         self.metrics = new_metrics()
-        self.redis = SharedRedis(
-            Connections(url, connections=connections), metrics=self.metrics, clock=time.monotonic, jitter=random.uniform
-        )
+        self.redis = SharedRedis(Connections(url, connections=connections), metrics=self.metrics, clock=time.monotonic)
         self.behind = WriteBehind(metrics=self.metrics)
         self.entries = EntryStore(
             self.redis,

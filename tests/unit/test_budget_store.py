@@ -10,7 +10,7 @@ from implementations.shared_state.budget_store import BudgetStore
 from implementations.shared_state.connections import Command
 from implementations.shared_state.shared_redis import SharedRedis
 from implementations.shared_state.usage_store import UsageStore
-from tests.fakes import Clock, middle, new_metrics
+from tests.fakes import Clock, new_metrics
 
 ENTRIES = [("2026-11-23", 5, 5, None), ("2026-11", 5, 5, 100)]
 
@@ -45,7 +45,7 @@ class Connection:
 
 
 def redis(connection: Connection) -> SharedRedis:
-    return SharedRedis(connection, metrics=new_metrics(), clock=Clock(), jitter=middle)
+    return SharedRedis(connection, metrics=new_metrics(), clock=Clock())
 
 
 async def asked(connection: Connection) -> list[int] | None:
