@@ -91,7 +91,7 @@ class ProviderSelectorImpl:
             circuit_state=self._guards[name].circuit.state,
             default_model=default_model,
             model_deprecated_on=self._catalogue.traits(name, default_model).deprecated_on,
-            reason=self._obstacle(name, settings) or self._pause(name),
+            reason=self._obstacle(name, settings) or self._why_not_now(name),
             activity=activity,
             last_probe=self._finding(name, activity),
             held_because=None if hold is None else hold.reason,
@@ -135,7 +135,7 @@ class ProviderSelectorImpl:
             return "disabled"
         return None if name in self._configured else "not configured"
 
-    def _pause(self, name: ProviderName) -> str | None:
+    def _why_not_now(self, name: ProviderName) -> str | None:
         """Why it is temporarily not called, or None."""
         guards = self._guards[name]
         refusal = guards.circuit.refusal()
