@@ -131,9 +131,8 @@ class SharedValues:
     async def _give_back(self, there: bytes) -> bytes:
         given = await self._store(there, self._known)
         self._stands_here_only = not given
-        if not given:
-            return there
-        log.info("operator_values_given_back", what=self._name, edition=self._known.version)
+        if given:
+            log.info("operator_values_given_back", what=self._name, edition=self._known.version)
         return _text(self._known)
 
     async def _store(self, there: bytes | None, edition: Edition) -> bool | None:

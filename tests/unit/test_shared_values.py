@@ -236,6 +236,16 @@ async def test_a_redis_that_lost_everything_gets_it_back() -> None:
     assert here.in_force == there.in_force == {"a": 1}
 
 
+async def test_a_change_made_when_redis_has_lost_everything_is_the_fleets_at_once() -> None:
+    document = FakeDocument()
+    here = Replica(document)
+    await here.puts(a=1)
+    document.text = b""
+    await here.puts(b=2)
+    assert stored(document) == Edition(2, {"a": 1, "b": 2})
+    assert here.values.scope is UsageScope.FLEET
+
+
 @pytest.mark.parametrize(
     "text",
     [
