@@ -47,17 +47,17 @@ def _elements(headers: Headers, name: str) -> list[str]:
     """
     lines = headers.getlist(name)
     nearest = islice(reversed(",".join(lines).split(",")), MOST_HOPS + 1)
-    return [element.strip() for element in nearest] if lines else []
+    return list(nearest) if lines else []
 
 
 def _forwarded_for(element: str) -> str:
-    """The `for` parameter of a `Forwarded` element (RFC 7239), or an empty text, which is no address either.
+    """The `for` parameter of a `Forwarded` element (RFC 7239) as sent, or an empty text, which is no address either.
 
     Likewise if the element was cut in quotes, or has two: a proxy may quote the caller's own Host, `a;for=10.0.0.1`.
     """
     pairs = [pair.strip() for pair in element.split(";")]
     parted = (pair.partition("=") for pair in pairs)
-    found = [value.strip().strip('"') for name, _, value in parted if name.strip().lower() == "for"]
+    found = [value for name, _, value in parted if name.strip().lower() == "for"]
     return found[0] if len(found) == 1 and all(map(WHOLE_PAIR.fullmatch, pairs)) else ""
 
 
@@ -79,7 +79,7 @@ def _address(text: str) -> IPAddress | None:
 
 @lru_cache(maxsize=1024)  # peers recur
 def _read(text: str) -> IPAddress | None:
-    """The address without port, brackets and zone; IPv4-mapped IPv6 is IPv4."""
+    """The address without blanks and quotes around it, port, brackets and zone; IPv4-mapped IPv6 is IPv4."""
     bare = text.strip().strip('"')
     if bare.startswith("["):
         bare = bare[1:].partition("]")[0]

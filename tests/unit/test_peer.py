@@ -91,6 +91,7 @@ def test_of_what_a_trusted_proxy_says_the_nearest_stranger_counts(said: str, add
         (f"proto=https; for = {CALLER}", CALLER),
         ('for="[2001:db8::1]:4711"', "2001:db8::1"),
         (f'for="{CALLER}:80"', CALLER),
+        (f'proto=https; for = "{CALLER}:80" ; by=10.0.0.1', CALLER),
         (f"for=10.9.9.9, for={CALLER}", CALLER),
         (f"for={CALLER}, for=10.0.0.3;proto=http", CALLER),
         (f'for="10.9.9.9, for={CALLER}', CALLER),
