@@ -97,7 +97,7 @@ def test_the_addresses_of_one_ipv6_site_are_one() -> None:
     for number in range(MOST_FAILURES):
         refused(door, times=1, peer=f"2001:db8::{number}")
     with pytest.raises(AdminTriedTooOftenError):
-        door.check(KEY, peer="2001:db8::ffff:1")
+        door.check(KEY, peer="2001:db8::ffff:0:0:1")
 
     door.check(KEY, peer="2001:db8:0:1::1")
 
