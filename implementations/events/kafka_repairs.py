@@ -85,6 +85,12 @@ def _fail(accumulator: Any) -> None:
         batch._drain_waiter.exception()  # noqa: SLF001  likewise
 
 
+def _is_of(sender: Any, coroutine: Any) -> bool:
+    """Whether it is the sender's loop or one of its requests under way, which the sender keeps to itself."""
+    name = getattr(coroutine, "__qualname__", "")  # which not everything that a task runs has
+    return name.startswith("Sender.") and coroutine.cr_frame.f_locals["self"] is sender
+
+
 async def stop(producer: AIOKafkaProducer) -> None:
     """Stop a producer. With the brokers down it would wait forever, so after a timeout its messages are failed.
 
@@ -95,7 +101,9 @@ async def stop(producer: AIOKafkaProducer) -> None:
             await asyncio.shield(stopping := asyncio.ensure_future(producer.stop()))
     except (TimeoutError, asyncio.CancelledError) as interruption:
         _fail(producer._message_accumulator)  # noqa: SLF001  see above
-        producer._sender.sender_task and producer._sender.sender_task.cancel()  # noqa: SLF001  likewise
+        for task in asyncio.all_tasks():
+            if _is_of(producer._sender, task.get_coro()):  # noqa: SLF001  likewise
+                task.cancel()  # else some would wait for metadata forever
         ends = [stopping, asyncio.ensure_future(producer.client.close())]
         await asyncio.wait(ends, timeout=CLOSE_TIMEOUT_S)
         for end in ends:
