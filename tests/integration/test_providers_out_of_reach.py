@@ -22,7 +22,7 @@ BRIEFLY_S = 0.2
 UNPINNED: dict[str, object] = {"provider_override": None}
 
 
-def let_name_have(addresses: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+def let_name_mean_us(times: Callable[[], Awaitable[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let whoever looks NAME up find that many addresses, each that of this machine."""
     loop = asyncio.get_running_loop()
     look_up = loop.getaddrinfo
@@ -30,7 +30,7 @@ def let_name_have(addresses: Callable[[], Awaitable[int]], monkeypatch: pytest.M
     async def asked(host: Any, *rest: Any, **named: Any) -> Any:
         if host != NAME:
             return await look_up(host, *rest, **named)
-        count = await addresses()
+        count = await times()
         return count * await look_up("127.0.0.1", *rest, **named)
 
     monkeypatch.setattr(loop, "getaddrinfo", asked)
@@ -71,7 +71,7 @@ async def test_several_addresses_to_which_no_connection_comes_about_take_no_long
     async def eight() -> int:
         return 8
 
-    let_name_have(eight, monkeypatch)
+    let_name_mean_us(eight, monkeypatch)
     monkeypatch.setattr(connector, "CONNECT_TIMEOUT_S", BRIEFLY_S)
     with out_of_reach() as port:
         given = ANTHROPIC.variables(f"http://{NAME}:{port}")
@@ -87,7 +87,7 @@ async def test_a_name_whose_look_up_hangs_is_a_connection_that_never_comes_about
         await asyncio.sleep(3600)
         pytest.fail("nobody waits so long")
 
-    let_name_have(unknown_for_long, monkeypatch)
+    let_name_mean_us(unknown_for_long, monkeypatch)
     monkeypatch.setattr(connector, "CONNECT_TIMEOUT_S", BRIEFLY_S)
     async with running(**ANTHROPIC.variables(f"http://{NAME}:9")) as service:
         body = (await service.judges(ANTHROPIC)).refusal(503, "CONNECTION_ERROR")
@@ -138,7 +138,7 @@ async def test_a_provider_whose_name_is_not_known_is_left_alone_until_it_is(monk
             raise socket.gaierror(socket.EAI_NONAME, UPSTREAM)
         return 1
 
-    let_name_have(one_if_known, monkeypatch)
+    let_name_mean_us(one_if_known, monkeypatch)
     async with standing_in(answer(ANTHROPIC.good())) as provider:
         url = provider.url.replace("127.0.0.1", NAME)
         async with running(**ANTHROPIC.variables(url)) as service:
