@@ -382,6 +382,15 @@ async def test_no_secret_is_shown_or_taken(monkeypatch: pytest.MonkeyPatch) -> N
     assert document.text == b""
 
 
+@pytest.mark.parametrize("text", ["p%40ss%20w0r", "p@ss w0r"])
+async def test_a_password_is_known_as_written_in_its_url_and_as_sent(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", "redis://user:p%40ss%20w0r@localhost:6379/0")
+    rule: JsonValue = {"metadata": {"tier": f"x{text}x"}, "provider": "openai"}
+    assert "secrets" in await Replica(FakeDocument()).refuses({"routing_rules": [rule]})
+
+
 def test_the_published_body_of_a_change_is_the_table() -> None:
     schema = SettingsChange.model_json_schema()
     assert set(schema["properties"]) == {setting.name for setting in CHANGEABLE}
