@@ -240,6 +240,17 @@ async def test_the_caller_stands_in_events_metrics_and_the_log(
     assert not private_words_in(scraped + written)
 
 
+async def test_the_administrator_stands_in_the_metrics_and_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with guarded(monkeypatch, **GUARDED) as (_, client):
+        assert (await client.post(CLEAR, headers=bearer(ADMIN_KEY))).status_code == 200
+        scraped = await (await client.get("/metrics")).get_data(as_text=True)
+    assert 'llm_provider_caller_requests_total{caller="admin",status="success"} 1.0' in scraped
+    lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["caller"] for line in lines if line.get("route") == CLEAR] == ["admin"]
+
+
 async def test_what_one_caller_bought_answers_another_s_same_question(monkeypatch: pytest.MonkeyPatch) -> None:
     async with guarded(monkeypatch, **GUARDED) as (_, client):
         caches = [
