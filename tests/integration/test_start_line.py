@@ -137,7 +137,8 @@ async def test_a_start_warns_of_what_is_set_without_effect(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = await lines_of_a_start(monkeypatch, capsys, {"ANTHROPIC_API_KEY": "a key", **LIMITED, **variables})
-    others = {"service_started", "callers_not_authenticated", "redis_mode_changed", "redis_primary_unconfirmed"}
+    of_redis = {"redis_mode_changed", "redis_primary_unconfirmed", "budget_local"}
+    others = {"service_started", "callers_not_authenticated", *of_redis}
     told = {line["event"]: line.get("names") for line in lines if line["level"] == "warning"}
     assert {event: names for event, names in told.items() if event not in others} == warned
 
