@@ -503,6 +503,20 @@ async def test_what_a_flight_left_under_way_has_been_charged_is_told_although_it
 
 
 @in_virtual_time
+async def test_what_a_flight_was_charged_before_it_was_left_is_told_once() -> None:
+    async def asked_twice(request: ProviderRequest) -> ProviderReply:
+        with suppress(BrokenReplyError):
+            await harness.metered(FakeProvider(after(3.0, charged()))).generate_comparison(request)
+        return await after(4.0, reply())(request)
+
+    harness = timed(asked_twice, ProviderUnavailableError("down"))
+    result = await harness.compare(query(timeout_s=10.0))
+    assert [attempt.provider for attempt in result.attempts] == [ANTHROPIC, OPENAI, ANTHROPIC]
+    assert result.timings.upstream_s == sum(attempt.duration_s for attempt in result.attempts) == 10.0
+    assert result.cost_usd == harness.completed().cost_estimate == 0.375
+
+
+@in_virtual_time
 async def test_a_flight_left_under_way_that_fails_leaves_the_failure_of_the_last_one_asked() -> None:
     harness = timed(after(7.0, ProviderUnavailableError("late")), ProviderUnavailableError("down"))
     with pytest.raises(ProviderUnavailableError, match="down"):
