@@ -215,6 +215,28 @@ async def test_a_connection_that_tls_has_lost_but_not_told_is_neither_asked_nor_
     assert (stream.has_unsolicited_data(), stream.is_asking()) == (True, False)
 
 
+def take_garbage(stream: Stream) -> None:
+    stream.data_received(ANSWER[-1:])
+    stream.data_received(b"neither head nor body\r\n\r\n")
+
+
+def break_while_sending(stream: Stream) -> None:
+    stream.set_exception(aiohttp.ClientOSError())
+    stream.data_received(ANSWER[-1:])
+
+
+@pytest.mark.parametrize("happen", [take_garbage, break_while_sending])
+async def test_nothing_takes_back_an_answer_that_comes_completely(happen: Callable[[Stream], None]) -> None:
+    """It is read a turn later, and may have been paid for."""
+    stream = Stream(asyncio.get_running_loop())
+    stream.connection_made(Mock(**{"get_extra_info.return_value": None}))
+    stream.set_response_params()
+    stream.data_received(ANSWER[:-1])
+    happen(stream)
+    _, body = await stream.read()
+    assert (await body.read(), stream.should_close) == (b"{}", True)
+
+
 @pytest.mark.parametrize("status", [101, 204, 304])
 async def test_what_comes_behind_an_answer_without_a_body_is_nobody_s_answer(status: int) -> None:
     """It may come only after the next question was sent."""
