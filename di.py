@@ -681,11 +681,11 @@ class EventsProvider(Provider):
             self._circuit(settings, metrics, clock),
             metrics=metrics,
             sleep=sleep,
-            backoff=Backoff(random.uniform),
+            backoff=Backoff(random.uniform, sleep),
         )
 
         def lane(event: ProcessingEvent) -> Lane:
-            return Lane(event, queue, connection, clock=clock, sleep=sleep, backoff=Backoff(random.uniform))
+            return Lane(event, queue, connection, clock=clock, sleep=sleep, backoff=Backoff(random.uniform, sleep))
 
         outbox = KafkaOutbox(
             queue,

@@ -134,7 +134,7 @@ class Harness:
             on_transition=self._changed,
         )
         self.connection = KafkaConnection(
-            self.link, self.circuit, metrics=self.metrics, sleep=self.waits, backoff=Backoff(upper)
+            self.link, self.circuit, metrics=self.metrics, sleep=self.waits, backoff=Backoff(upper, self.waits)
         )
         self.outbox = KafkaOutbox(
             self.queue,
@@ -151,7 +151,9 @@ class Harness:
         )
 
     def lane(self, event: ProcessingEvent) -> Lane:
-        return Lane(event, self.queue, self.connection, clock=self.clock, sleep=self.waits, backoff=Backoff(upper))
+        return Lane(
+            event, self.queue, self.connection, clock=self.clock, sleep=self.waits, backoff=Backoff(upper, self.waits)
+        )
 
     def publish(self, *events: EventData) -> None:
         for event in events:

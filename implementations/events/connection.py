@@ -39,16 +39,28 @@ class Link(Protocol):
 
 
 class Backoff:
-    """Exponential back-off from one second to half a minute, jittered within the upper half."""
+    """Exponential back-off from one second to half a minute, jittered within the upper half. sleep: takes seconds."""
 
-    def __init__(self, jitter: Jitter) -> None:
+    def __init__(self, jitter: Jitter, sleep: SleepProtocol) -> None:
         self._jitter = jitter
+        self._sleep = sleep
         self._wait_s = FIRST_WAIT_S
+        self._wait: asyncio.Future[None] | None = None
 
-    def next_s(self) -> float:
-        """The next wait, in seconds."""
+    async def wait(self) -> None:
+        """The next wait."""
         wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, LONGEST_WAIT_S)
-        return self._jitter(wait_s / 2, wait_s)
+        self._wait = asyncio.ensure_future(self._sleep(self._jitter(wait_s / 2, wait_s)))
+        try:
+            await asyncio.wait([self._wait])
+        finally:
+            self._wait.cancel()
+
+    def hurry(self) -> None:
+        """End the wait under way, and start over."""
+        self.reset()
+        if self._wait is not None:
+            self._wait.cancel()
 
     def reset(self) -> None:
         """Start over from the first wait."""
@@ -84,6 +96,11 @@ class KafkaConnection:
         self._reason: str | None = None
         self.waits_for: EventDropReason | None = None
         self.deliveries = 0
+
+    def hurry(self) -> None:
+        """Try Kafka at once, even if its circuit is open."""
+        self._circuit.reset()
+        self._backoff.hurry()
 
     @property
     def is_healthy(self) -> bool:
@@ -131,7 +148,7 @@ class KafkaConnection:
             if await self._open():
                 await self._run_session()
             else:
-                await self._sleep(self._backoff.next_s())
+                await self._backoff.wait()
 
     async def _open(self) -> bool:
         permit = await self.permit()

@@ -25,7 +25,7 @@ Posted = dict[asyncio.Future[None], Message]
 
 
 class Lane:
-    """clock: monotonic seconds; sleep, backoff: the wait after a failure of the topic or the link."""
+    """clock: monotonic seconds; sleep: takes seconds; backoff: after a failure of the topic or the link."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Lane:
         self._clock = clock
         self._sleep = sleep
         self._backoff = backoff
+        self.hurry = backoff.hurry
         self._chunk_size = CHUNK
         self._permit: Permit | None = None  # for the chunk under way; None while the circuit is open
         self.waits_for: EventDropReason | None = None
@@ -68,7 +69,7 @@ class Lane:
             self._note(failure)
             if not isinstance(failure, TooLarge):
                 self.is_held_up = True
-                await self._sleep(self._backoff.next_s())
+                await self._backoff.wait()
 
     def _note_flow(self) -> None:
         self.waits_for, self.is_held_up, self._is_named = None, False, False

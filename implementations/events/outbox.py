@@ -140,8 +140,11 @@ class KafkaOutbox:
                 group.create_task(_endless(work))
 
     async def flush(self) -> None:
-        """Wait until everything is acknowledged, five seconds at most."""
+        """Wait until everything is acknowledged, five seconds at most. A Kafka that may be back is tried at once."""
         give_up_at_s = self._clock() + FLUSH_TIMEOUT_S
+        self._connection.hurry()
+        for lane in self._lanes.values():
+            lane.hurry()
         while self._queue.pending and self._clock() < give_up_at_s:
             await self._sleep(FLUSH_POLL_S)
 

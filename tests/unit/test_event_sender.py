@@ -15,7 +15,8 @@ from implementations.events.connection import Backoff
 from implementations.events.kafka_failures import LinkDown, TooLarge, TopicMissing, Unanswered
 from implementations.events.lane import ACK_TIMEOUT_S
 from implementations.events.message import TRUNCATED, Message
-from tests.fakes import CORRELATION_ID, Timeline, begun, settle
+from implementations.events.outbox import KAFKA_AWAY
+from tests.fakes import CORRELATION_ID, InstantSleep, Timeline, begun, settle
 from tests.kafka_fakes import HALF_AN_HOUR_S, FakeLink, Harness, keys, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
@@ -128,12 +129,15 @@ async def test_a_circuit_that_is_tried_closes_with_enough_deliveries() -> None:
         assert (len(harness.link.posts), harness.circuit.state) == (2, CircuitState.CLOSED)
 
 
-def test_a_wait_is_drawn_from_its_upper_half() -> None:
-    shortest, longest = Backoff(min), Backoff(max)
-    assert [shortest.next_s() for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0]
-    assert [longest.next_s() for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
-    longest.reset()
-    assert longest.next_s() == 1.0
+async def test_a_wait_is_drawn_from_its_upper_half() -> None:
+    sleep = InstantSleep()
+    for jitter in (min, max):
+        backoff = Backoff(jitter, sleep)
+        for _ in range(6):
+            await backoff.wait()
+    backoff.reset()
+    await backoff.wait()
+    assert sleep.naps == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 1.0]
 
 
 async def test_a_kafka_that_stays_away_opens_the_circuit() -> None:
@@ -326,15 +330,16 @@ async def test_a_producer_that_reports_a_failure_is_replaced_and_nothing_overtak
 
 
 async def test_a_link_that_takes_nothing_is_replaced() -> None:
-    harness = Harness()
+    time = Timeline()
+    harness = Harness(time=time)
     harness.link.refusals[MISS] = LinkDown("NodeNotReadyError")
     harness.publish(miss(1))
     async with running(harness):
-        assert harness.outbox.health().kafka is DependencyStatus.UNHEALTHY
+        assert harness.outbox.health().buffering == KAFKA_AWAY
         harness.link.refusals.clear()
-        await until_empty(harness)
+        await time.pass_until(time() + 1.0)
 
-    assert harness.link.opened > 1
+    assert (harness.link.opened, harness.counts()["delivered"]) == (2, 1.0)
 
 
 async def test_a_link_that_goes_on_taking_nothing_is_held_back_by_the_back_off_of_its_topic_alone() -> None:
@@ -396,3 +401,29 @@ async def test_flushing_ends_when_all_is_acknowledged_or_after_five_seconds() ->
     before_s = harness.clock.now_s
     await harness.outbox.flush()
     assert 5.0 <= harness.clock.now_s - before_s < 5.1
+
+
+async def test_flushing_tries_a_kafka_at_once_that_was_away() -> None:
+    time = Timeline()
+    harness = Harness(link=FakeLink(LinkDown("NodeNotReadyError")), time=time)
+    harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
+    harness.publish(miss(1))
+    async with running(harness):
+        assert (harness.link.opened, harness.circuit.state) == (1, CircuitState.OPEN)
+        flushing = await begun(harness.outbox.flush())
+        await time.pass_until(time() + 1.0)
+        assert flushing.done()
+    assert harness.counts()["delivered"] == 1.0
+
+
+async def test_flushing_tries_a_topic_at_once_that_was_missing() -> None:
+    time = Timeline()
+    harness = Harness(time=time)
+    harness.link.refusals[MISS] = TopicMissing("UnknownTopicOrPartitionError")
+    harness.publish(miss(1))
+    async with running(harness):
+        harness.link.refusals.clear()
+        flushing = await begun(harness.outbox.flush())
+        await time.pass_until(time() + 0.1)
+        assert flushing.done()
+    assert harness.counts()["delivered"] == 1.0
