@@ -405,13 +405,15 @@ async def test_flushing_ends_when_all_is_acknowledged_or_after_five_seconds() ->
 
 async def test_flushing_tries_a_kafka_at_once_that_was_away() -> None:
     time = Timeline()
-    harness = Harness(link=FakeLink(LinkDown("NodeNotReadyError")), time=time)
+    away = LinkDown("NodeNotReadyError")
+    harness = Harness(link=FakeLink(away, away), time=time)
     harness.circuit.force(CircuitState.OPEN, reason="away", actor="the test", for_s=0.0)
     harness.publish(miss(1))
     async with running(harness):
         assert (harness.link.opened, harness.circuit.state) == (1, CircuitState.OPEN)
         flushing = await begun(harness.outbox.flush())
-        await time.pass_until(time() + 1.0)
+        assert harness.link.opened == 2
+        await time.pass_until(time() + 1.1)  # the wait after a first failure
         assert flushing.done()
     assert harness.counts()["delivered"] == 1.0
 
