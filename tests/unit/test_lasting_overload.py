@@ -87,6 +87,13 @@ async def test_a_burst_is_answered_as_far_as_the_time_allows(takes_s: float, row
 
 
 @in_virtual_time
+async def test_a_burst_after_a_start_waits_as_long_as_any_answer_may_still_come() -> None:
+    """Nobody knows yet how long one takes; the last of these waits for 51 s of the 55."""
+    crowd = Crowd(takes_s=3.0)
+    assert await asyncio.gather(*(crowd.ask() for _ in range(18 * SLOTS))) == [reply()] * 18 * SLOTS
+
+
+@in_virtual_time
 async def test_a_queue_does_not_hide_from_the_circuit_that_a_provider_hangs_while_another_may_be_asked() -> None:
     """Its calls have the time in which silence counts against it; else all were cut short, and none would count."""
     crowd = Crowd(takes_s=3.0)
