@@ -91,10 +91,8 @@ def _install_lifespan(app: Application, container: AsyncContainer, settings: Set
 
     @app.after_serving
     async def stop() -> None:
-        signals = await container.get(StopSignals)
-        await signals.unless_hurried(_close(container))
+        await (await container.get(StopSignals)).unless_hurried(_close(container))
         log.info("service_stopped")
-        signals.give_back()
 
 
 async def _start(app: Application, container: AsyncContainer, settings: Settings) -> None:

@@ -14,7 +14,11 @@ log = structlog.get_logger("service")
 
 
 class StopSignals:
-    """Replaces the server's handlers from `take_over` to `give_back`, both called inside the event loop."""
+    """Replaces the server's handlers from `take_over` on, which is called inside the event loop.
+
+    Once the server has stopped it restores what handled them before. Until then none may have its default effect: it
+    would end the process before the last log lines are written.
+    """
 
     def __init__(self, drain: Drain) -> None:
         self._drain = drain
@@ -29,11 +33,6 @@ class StopSignals:
         for number, handler in self._servers.items():
             if callable(handler) and handler is not signal.default_int_handler:
                 asyncio.get_running_loop().add_signal_handler(number, self._received, number)
-
-    def give_back(self) -> None:
-        """Remove our handlers; the server re-raises the signals once it has stopped."""
-        for number in STOP_SIGNALS:
-            asyncio.get_running_loop().remove_signal_handler(number)
 
     async def unless_hurried(self, closing: Coroutine[None, None, None]) -> None:
         """Run the final cleanup, which a second signal cancels."""

@@ -323,6 +323,27 @@ app.main()
     assert CANARY not in ended.stdout
 
 
+def test_a_signal_after_the_last_work_takes_no_line_of_the_log() -> None:
+    ending = """
+import signal
+
+import app
+
+@app.app.before_serving
+async def ends() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+@app.app.after_serving
+async def ends_again() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+app.main()
+"""
+    ended = refused_start(mocked(HOST="127.0.0.1", PORT=str(free_port()), DRAIN_DELAY_S="0"), "-c", ending)
+    assert ended.returncode == 0
+    assert "service_stopped" in ended.stdout
+
+
 def test_a_host_is_given_by_name_as_well(tmp_path: Path) -> None:
     with service(tmp_path, mocked(HOST="localhost", ENVIRONMENT="production")) as running:
         assert running.compare().status == 200

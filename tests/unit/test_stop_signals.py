@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,12 +18,13 @@ TERM, INTERRUPT = signal.SIGTERM, signal.SIGINT
 
 
 @pytest.fixture
-def heard_by_server() -> Iterator[list[int]]:
+async def heard_by_server() -> AsyncIterator[list[int]]:
     """A server's handlers, and what they were told."""
     heard: list[int] = []
     before = {number: signal.signal(number, lambda told, _: heard.append(told)) for number in (TERM, INTERRUPT)}
     yield heard
     for number, handler in before.items():
+        asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, handler)
 
 
@@ -73,7 +74,6 @@ async def test_the_server_is_told_when_the_last_one_has_left(
     await asyncio.sleep(2 * POLL_S)
     assert heard_by_server == [TERM]
     assert not harness.request.cancelled()
-    harness.signals.give_back()
 
 
 async def test_a_second_one_ends_what_runs_and_the_server_and_a_third_changes_nothing(
@@ -87,7 +87,6 @@ async def test_a_second_one_ends_what_runs_and_the_server_and_a_third_changes_no
         await harness.request
     await received(TERM)
     assert heard_by_server == [TERM, INTERRUPT]
-    harness.signals.give_back()
 
 
 async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int]) -> None:
@@ -99,7 +98,6 @@ async def test_a_second_one_cuts_the_last_work_short(heard_by_server: list[int])
     await asyncio.wait_for(last, timeout=30)
     assert heard_by_server
     harness.request.cancel()
-    harness.signals.give_back()
 
 
 async def test_when_the_server_heard_the_first_one_itself_the_next_one_hurries(heard_by_server: list[int]) -> None:
@@ -111,7 +109,6 @@ async def test_when_the_server_heard_the_first_one_itself_the_next_one_hurries(h
     assert heard_by_server
     with pytest.raises(ServiceStoppingError):
         await harness.request
-    harness.signals.give_back()
 
 
 async def test_a_failure_of_the_last_work_is_not_lost() -> None:
@@ -121,15 +118,6 @@ async def test_a_failure_of_the_last_work_is_not_lost() -> None:
     harness = Harness()
     with pytest.raises(ValueError, match="the last work"):
         await harness.signals.unless_hurried(fail())
-    harness.request.cancel()
-
-
-async def test_afterwards_nothing_of_ours_is_in_the_way(heard_by_server: list[int]) -> None:
-    harness = Harness()
-    harness.signals.take_over()
-    harness.signals.give_back()
-    assert signal.getsignal(TERM) is signal.SIG_DFL
-    assert heard_by_server == []
     harness.request.cancel()
 
 
