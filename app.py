@@ -63,7 +63,8 @@ def listeners(host: str, port: int) -> list[socket.socket]:
     found = []
     for family, address in _addresses(host, port):
         try:
-            found.append(socket.create_server(address, family=family))
+            takes_both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()  # at ::, which means any address
+            found.append(socket.create_server(address, family=family, dualstack_ipv6=takes_both))
         except OSError as error:
             if error.errno in BLAMED_ON_PORT:
                 raise ConfigurationError(f"{PREFIX}PORT: {BLAMED_ON_PORT[error.errno]}.") from None

@@ -61,7 +61,7 @@ class ServiceSettings(Group):
     )
     log_level: LogLevel = setting("LOG_LEVEL", "INFO", "lowest level that is logged", changeable=True)
     environment: Environment = setting("ENVIRONMENT", "development", "development logs plain text, the others JSON")
-    host: str = setting("HOST", "0.0.0.0", "address to listen on", min_length=1)  # noqa: S104  a container listens on all
+    host: str = setting("HOST", "0.0.0.0", "address to listen on; `::` is any of IPv6 and IPv4", min_length=1)  # noqa: S104  a container listens on all
     port: int = setting("PORT", 8080, "port to listen on", ge=1, le=MAX_PORT)
     max_request_bytes: int = setting("MAX_REQUEST_BYTES", 2 * MIB, "largest request body, bytes", ge=1024)
     max_memory_mb: int = setting(

@@ -351,6 +351,14 @@ def test_a_host_is_given_by_name_as_well(tmp_path: Path) -> None:
     assert started["ask"] == f"POST http://localhost:{running.port}{COMPARISON}"
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_any_address_of_ipv6_is_also_any_of_ipv4(tmp_path: Path) -> None:
+    """`localhost`, which the start line names, is one of IPv4; the caller is known by it."""
+    with service(tmp_path, mocked(HOST="::", ADMIN_API_KEY=2 * CANARY, ADMIN_ALLOWED_IPS="127.0.0.1")) as running:
+        admin = {"Authorization": f"Bearer {2 * CANARY}"}
+        assert running.ask("/api/v1/admin/settings", headers=admin).status == 200
+
+
 @pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir", "SSLKEYLOGFILE"])
 def test_what_libraries_would_read_from_the_environment_of_other_services_is_ignored(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "theirs"
