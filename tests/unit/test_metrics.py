@@ -77,6 +77,7 @@ def test_the_buckets_fit_what_they_measure_models_in_seconds_and_the_service_in_
     of_gateway = bounds(metrics, "http_request_duration_seconds")
     assert of_gateway[0] < 0.001
     assert sum(bound <= 0.05 for bound in of_gateway) >= 6
+    assert bounds(metrics, "queue_wait_seconds")[-1] > JudgingSettings().request_timeout_s
 
 
 def test_the_build_info_tells_the_version() -> None:
