@@ -369,7 +369,7 @@ class EventSettings(Group):
         ge=1,
     )
     circuit_recovery_s: float = setting(
-        "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "open time, seconds, half of it jitter", gt=0
+        "KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", 30.0, "open time, seconds, half of it jitter", gt=0, le=300
     )
     circuit_success_threshold: int = setting(
         "KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 3, "successes that close it", ge=1
