@@ -58,10 +58,12 @@ class Lane:
             await self._queue.wait(self._event)
             session = await self._connection.session()
             self._permit = await self._connection.permit()
-            if session.broken.is_set():  # while the circuit was open
+            try:
+                if session.broken.is_set():  # while the circuit was open
+                    continue
+                failure = await self._send(session)
+            finally:  # what has reported nothing by now says nothing about Kafka, and frees the place of a probe
                 self._ignore_permit()
-                continue
-            failure = await self._send(session)
             if failure is None:
                 self._note_flow()
                 self._backoff.reset()
@@ -91,9 +93,6 @@ class Lane:
         try:
             refusal = await self._post_all(chunk, session, posted)
             await self._await_acknowledgements(set(posted), session)
-        except BaseException:  # a cancellation or a defect says nothing about Kafka
-            self._ignore_permit()
-            raise
         finally:
             reported = self._settle(chunk, posted)
         if not posted:
@@ -104,8 +103,6 @@ class Lane:
             return failure
         if any(map(_is_acknowledged, posted)):
             self._connection.delivered(self._permit)
-        else:
-            self._ignore_permit()
         return None if isinstance(refusal, LinkDown) else refusal
 
     async def _post_all(self, chunk: list[Message], session: Session, posted: Posted) -> LinkFailure | None:
@@ -211,8 +208,6 @@ class Lane:
         """
         if isinstance(failure, LinkDown) and not session.broken.is_set():  # any other is the topic's
             self._connection.failed(self._permit, failure.reason)
-        else:
-            self._ignore_permit()
         if not isinstance(failure, Unanswered):
             session.broken.set()
 
