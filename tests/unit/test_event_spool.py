@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 from unittest.mock import Mock, patch
@@ -20,7 +21,8 @@ from di import create_container
 from environment import ConfigurationError
 from implementations.background.supervisor import Supervisor
 from implementations.events import spool, spool_file
-from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, UNREADABLE_EVENTS, Spool
+from implementations.events.disk_thread import DiskThread
+from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, RETRY_S, UNREADABLE_EVENTS, Spool
 from implementations.events.spool_file import LONGEST_LOG_BYTES
 from tests.fakes import begun, sample, settle
 from tests.kafka_fakes import Harness, keys, message, miss
@@ -273,6 +275,35 @@ async def test_what_is_delivered_before_it_is_stored_is_never_written(opened: Op
     assert message.row == 1
 
 
+async def test_the_disk_is_asked_once_for_each_thing_and_for_nothing_where_there_is_nothing(opened: Opened) -> None:
+    harness = opened()
+    with patch.object(DiskThread, "submit", autospec=True, side_effect=DiskThread.submit) as asked:
+        async with writing(harness):
+            await settle()
+            harness.publish(miss(1))
+            await harness.outbox.stored()
+            await settle()
+            assert asked.call_count == 1
+            harness.queue.delivered(harness.queue.take(MISS, 1))
+        spool_of(harness).close()
+    *writes, _ = (call.args[1] for call in asked.call_args_list)  # the last one closes the database
+
+    assert sum(1 in write.args[1] for write in writes) == 1  # row 1 was deleted
+
+
+async def test_an_event_without_a_form_in_json_never_comes_to_the_disk(opened: Opened) -> None:
+    """The whole transaction would fail, again and again."""
+    harness = opened()
+    async with writing(harness):
+        with pytest.raises(TypeError):
+            harness.publish(replace(miss(1), cache_key=object()))  # type: ignore[arg-type]  # that is the point
+        harness.publish(miss(2))
+        await harness.outbox.stored()
+
+    assert kept_keys(harness) == keys([2])
+    assert harness.queue.pending == 1
+
+
 async def test_the_log_of_the_database_stays_short_however_many_events_pass(opened: Opened, path: Path) -> None:
     harness = opened()
     async with writing(harness):
@@ -322,6 +353,7 @@ async def test_what_a_disk_refuses_waits_in_memory_and_is_stored_in_order_once_i
         await harness.outbox.stored()
 
     assert [line["error"] for line in lines] == ["SQLITE_CONSTRAINT_TRIGGER"]
+    assert harness.sleep.naps == [RETRY_S] * int(sample(harness.metrics, FAILURES) or 0)
     assert kept_keys(harness) == keys([1, 2, 3, 4])
 
 
