@@ -25,22 +25,24 @@ def test_a_window_adds_up_what_was_published() -> None:
         query(provider=ProviderName.OPENAI), "No.", 0.3, provider=ProviderName.OPENAI, cost_usd=0.0
     )
     nobody = request_events.unanswered(query(), "No.", 0.1, provider=None, cost_usd=0.0)
-    for event in (HIT, MISS, MISS, MISS, bought(0.5), bought(None), failed, nobody):
+    answered = replace(failed, success=True)
+    for event in (HIT, MISS, MISS, MISS, bought(0.5), bought(0.5), bought(None), failed, answered, answered, nobody):
         window.observe(event)
     calendar.move(seconds=60)
     told = window.turn()
 
     assert (told.period_end - told.period_start).total_seconds() == 60
-    assert (told.total_requests, told.successful_requests, told.failed_requests) == (2, 0, 2)
-    assert (told.total_tokens, told.total_cost) == (30, 0.5)
+    assert (told.total_requests, told.successful_requests, told.failed_requests) == (4, 2, 2)
+    assert (told.total_tokens, told.total_cost) == (45, 1.0)
     assert told.cache_hit_rate == 0.25
-    assert told.average_response_time_ms == pytest.approx(200.0)
+    assert told.average_response_time_ms == pytest.approx(250.0)
     assert told.provider_stats["openai"] == ProviderUsage(
-        requests=1,
+        requests=3,
+        successful=2,
         failed=1,
-        purchases=2,
-        tokens=30,
-        cost_usd=0.5,
+        purchases=3,
+        tokens=45,
+        cost_usd=1.0,
         purchases_of_unknown_price=1,
         average_response_time_ms=300.0,
     )
