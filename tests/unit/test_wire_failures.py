@@ -190,6 +190,7 @@ def test_that_we_have_no_file_left_for_a_look_up_is_nobody_else_s_failure_either
     assert type(failure_of_exchange(error)) is ProviderConnectionError, "there are files"
     monkeypatch.setattr(os, "open", Mock(side_effect=OSError(number, "secret")))
     assert type(failure_of_exchange(error)) is expected
+    assert type(failure_of_exchange(aiohttp.ServerDisconnectedError())) is ConnectionLostError, "it may leave a bill"
 
 
 @pytest.mark.parametrize(("kind", "decisions"), DECISIONS.items())
