@@ -67,6 +67,7 @@ BAD_BODIES = [
     Bad("Infinity", raw(metadata=f'{{"{CANARY}": Infinity}}')),
     Bad("1e999", raw(metadata=f'{{"{CANARY}": 1e999}}')),
     Bad("2**64", raw(metadata='{"n": 18446744073709551616}'), private="18446744073709551616"),
+    Bad("2**64 before a float", raw(metadata='{"n": 18446744073709551616, "m": 0.5}'), private="18446744073709551616"),
     Bad("-2**63-1", raw(metadata='{"n": -9223372036854775809}'), private="9223372036854775809"),
     *(
         Bad(f"a {7 + zeros} digit integer", raw(metadata=f'{{"n": 7654321{"0" * zeros}}}'), private="7654321")
