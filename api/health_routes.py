@@ -1,12 +1,13 @@
 """Health probes and metrics, answered from known state without any I/O."""
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 
 from dishka import FromDishka
 from quart import Blueprint, Response, request
 from quart_dishka import inject
 
-from api.health_warnings import mode_warnings, provider_warnings, task_warnings
+from api.health_warnings import day_warnings, mode_warnings, provider_warnings, task_warnings
 from api.response_rendering import json_answer
 from api_models import (
     CacheMode,
@@ -30,6 +31,7 @@ from protocols import (
     LLMCacheManagerProtocol,
     LLMEventPublisherProtocol,
     LLMProviderSelectorProtocol,
+    LLMUsageProtocol,
     ProviderStatus,
     RuntimeSettingsProtocol,
 )
@@ -48,6 +50,7 @@ async def healthz(
     admission: FromDishka[AdmissionProtocol],
     background: FromDishka[BackgroundProtocol],
     budget: FromDishka[BudgetProtocol],
+    usage: FromDishka[LLMUsageProtocol],
 ) -> Response:
     """Whether the service can serve, and what is wrong."""
     current = runtime_settings.current()
@@ -70,6 +73,7 @@ async def healthz(
                 draining=admission.is_draining,
             ),
             *task_warnings(background.down),
+            *day_warnings(usage.today, datetime.now(UTC).date()),
             *mode_warnings(cache_health, event_health, budget_is_local=budget.is_local),
         ],
     )

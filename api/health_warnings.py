@@ -1,6 +1,7 @@
 """The warnings of /healthz, in words; docs/runbooks.md covers each."""
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import date
 
 from api_models import CircuitState, DegradedMode, DependencyStatus, ProviderName
 from protocols import CacheHealth, EventHealth, ProviderStatus
@@ -12,6 +13,7 @@ DRAINING = "the service is stopping"
 LOOK_UP_FAILED = "the last look-up failed"
 HELD_CLOSED = "circuit held closed"
 MODEL_DEPRECATED = "the vendor retires its default model"
+DAY_AHEAD = "the accounting day has not begun yet"
 TRIED_NEXT = "the next call tries it again"
 KAFKA_AWAY = "Kafka does not answer, but no event waits for it"
 MODES = {
@@ -46,6 +48,12 @@ def task_warnings(down: Collection[str]) -> Iterator[str]:
     """The background tasks that died and await their restart."""
     for task in sorted(down):
         yield f"the background task {task} is down"
+
+
+def day_warnings(accounting_day: date, today: date) -> Iterator[str]:
+    """The accounting day never goes back, so it stays ahead where the clock was."""
+    if accounting_day > today:
+        yield f"{DAY_AHEAD}: {accounting_day}"
 
 
 def mode_warnings(cache: CacheHealth, events: EventHealth, *, budget_is_local: bool) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What /healthz warns of, and what it makes of it."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import pytest
 from api import health_warnings
 from api_models import CacheMode, CircuitState, DegradedMode, DependencyStatus, ProviderName
 from config import Settings
+from implementations.accounting.ledger import Ledger
 from protocols import BackgroundProtocol, CacheHealth, EventHealth, ProbeFinding, ProviderFindings
 from startup_setup import create_app
 from tests.fakes import NOON, provider_status
@@ -45,6 +47,13 @@ def test_a_circuit_whose_time_is_over_says_that_it_will_be_tried() -> None:
     waiting = provider_status(circuit_state=CircuitState.OPEN)
     (warning,) = health_warnings.provider_warnings([waiting], ranked={waiting.name}, mock=False, draining=False)
     assert warning == "provider_open: a provider is not asked at the moment (anthropic: the next call tries it again)"
+
+
+async def test_a_day_that_is_ahead_of_the_clock_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "today", date(9999, 1, 1))
+    status, body = await health(monkeypatch)
+    assert (status, body["status"]) == (200, "healthy")
+    assert body["warnings"][1:] == ["the accounting day has not begun yet: 9999-01-01"]
 
 
 async def test_a_default_model_that_its_vendor_retires_is_told_with_the_day(monkeypatch: pytest.MonkeyPatch) -> None:

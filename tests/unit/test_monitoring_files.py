@@ -89,6 +89,7 @@ def test_every_degraded_mode_has_a_warning_and_a_paragraph(mode: DegradedMode) -
         health_warnings.KAFKA_AWAY,
         health_warnings.HELD_CLOSED,
         health_warnings.MODEL_DEPRECATED,
+        health_warnings.DAY_AHEAD,
     ],
 )
 def test_every_other_warning_of_the_health_has_a_paragraph(warning: str) -> None:
