@@ -75,6 +75,7 @@ class FakeLink:
 
     async def close(self) -> None:
         self.closed += 1
+        await asyncio.sleep(0)  # the lanes may end before it
         for future in self.waiting:
             if not future.done():
                 future.set_exception(KafkaError())

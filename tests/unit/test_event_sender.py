@@ -1,6 +1,7 @@
 """The sender on a link that fails as Kafka does: nothing is lost uncounted, nothing overtakes, nobody is blocked."""
 
 import asyncio
+import gc
 from unittest.mock import patch
 
 from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.typed
@@ -382,13 +383,18 @@ async def test_a_topic_whose_wait_is_cancelled_ends_the_sender_so_that_it_is_sta
 
 
 async def test_stopping_gives_back_what_is_under_way_and_counts_it_as_lost() -> None:
+    unheard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
     harness = Harness()
     harness.link.acknowledges = False
     harness.publish(miss(1), miss(2))
     async with running(harness):
         assert harness.queue.pending == 2
     harness.outbox.close()
+    harness.link.waiting.clear()
+    gc.collect()  # what nobody has looked at is told by then
 
+    assert unheard == []
     assert harness.counts()["lost"] == 2.0
     assert harness.counts()["pending"] == 0.0
 
