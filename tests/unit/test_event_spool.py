@@ -24,6 +24,7 @@ from implementations.events import spool, spool_file
 from implementations.events.disk_thread import DiskThread
 from implementations.events.spool import DAMAGED_DATABASE, FAILED_WRITES, RETRY_S, UNREADABLE_EVENTS, Spool
 from implementations.events.spool_file import LONGEST_LOG_BYTES
+from implementations.events.spool_rows import SpoolRows
 from tests.fakes import begun, sample, settle
 from tests.kafka_fakes import Harness, keys, message, miss
 from tests.virtual_loop import arriving_during_a_stall, in_virtual_time
@@ -618,6 +619,23 @@ async def test_a_disk_that_is_full_or_fails_at_the_start_stops_nobody(
     assert fault(second) == (FAILED_WRITES, 1.0)
     died(second)
     assert taken_keys(opened()) == keys([1])
+
+
+async def test_a_disk_that_cannot_be_read_at_the_start_is_told_and_written_to_all_the_same(opened: Opened) -> None:
+    first = opened()
+    first.publish(miss(1))
+    died(first)
+    with patch.object(SpoolRows, "read", side_effect=sqlite_says("SQLITE_IOERR_READ")), capture_logs() as lines:
+        second = opened()
+    async with writing(second):
+        second.publish(miss(2))
+        await second.outbox.stored()
+        assert spool_of(second).unstored == 0
+    died(second)
+
+    assert [(line["access"], line["error"]) for line in lines] == [("select", "SQLITE_IOERR_READ")]
+    assert fault(second) == (FAILED_WRITES, 1.0)
+    assert taken_keys(opened()) == keys([1, 2])
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EISDIR])
