@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from api_models import CacheHit, DependencyStatus, ProcessingEvent
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TopicMissing
+from implementations.events.lane import ACK_TIMEOUT_S
 from protocols import EventHealth
 from tests.fakes import Timeline, sample, settle
 from tests.kafka_fakes import HALF_AN_HOUR_S, FakeLink, Harness, miss, running
@@ -99,6 +100,20 @@ async def test_a_topic_that_is_not_acknowledged_while_others_are_is_a_mode_and_n
             assert harness.outbox.health() == EventHealth(kafka=HEALTHY)
     told = [(line["event"], line.get("topic")) for line in lines if line["event"].endswith(("_no_events", "_entered"))]
     assert told == [("topic_takes_no_events", MISS.topic), ("degraded_mode_entered", None)]
+
+
+async def test_a_topic_that_flows_again_is_no_mode_although_more_of_its_events_wait() -> None:
+    time = Timeline()
+    harness = with_a_topic_that_hangs(time)
+    harness.publish(*(miss(number) for number in range(2, 102)))
+    async with running(harness):
+        await time.pass_until(time() + ACK_TIMEOUT_S)
+        assert harness.outbox.health() == EventHealth(kafka=UNHEALTHY, buffering="kafka_away")
+        harness.link.acknowledge()
+        harness.link.unacknowledged.add(MISS)
+        await settle()
+        assert harness.queue.pending == 1
+        assert harness.outbox.health() == EventHealth(kafka=HEALTHY)
 
 
 async def test_a_topic_that_is_not_acknowledged_is_named_once_also_if_kafka_was_silent_at_first() -> None:
