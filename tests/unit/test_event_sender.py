@@ -11,17 +11,21 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # it has no py.ty
     UnknownTopicOrPartitionError,
 )
 
-from api_models import CacheHit, CircuitState, DependencyStatus, ProcessingEvent
+from api_models import CacheHit, CircuitState, CostAlerted, CostAlertType, DependencyStatus, ProcessingEvent
 from implementations.events.connection import Backoff
 from implementations.events.kafka_failures import LinkDown, TooLarge, TopicMissing, Unanswered
 from implementations.events.lane import ACK_TIMEOUT_S
 from implementations.events.message import TRUNCATED, Message
 from implementations.events.outbox import KAFKA_AWAY
-from tests.fakes import CORRELATION_ID, InstantSleep, Timeline, begun, settle
+from implementations.events.request_events import started, unanswered
+from tests.fakes import CORRELATION_ID, InstantSleep, Timeline, begun, query, settle
 from tests.kafka_fakes import HALF_AN_HOUR_S, FakeLink, Harness, keys, miss, running
 
 MISS = ProcessingEvent.LLM_CACHE_MISS
 HIT = CacheHit(provider=None, correlation_id=CORRELATION_ID, cache_key="key")
+ALERT = CostAlerted(
+    alert_type=CostAlertType.DAILY_LIMIT, provider=None, current_cost=80.0, threshold=80.0, period="2026-11-23"
+)
 
 
 async def until_empty(harness: Harness) -> None:
@@ -40,6 +44,15 @@ async def test_events_are_delivered_in_order() -> None:
     assert harness.link.delivered_keys() == keys(range(250))
     assert harness.counts()["delivered"] == 250.0
     assert harness.link.closed == 1
+
+
+async def test_what_is_acknowledged_leaves_nobody_waiting() -> None:
+    async with running(Harness(time=Timeline())) as harness:
+        before = len(asyncio.all_tasks())
+        harness.publish(*(miss(number) for number in range(250)))
+        await until_empty(harness)
+        await settle()
+        assert len(asyncio.all_tasks()) == before
 
 
 async def test_no_more_than_a_hundred_of_a_topic_are_in_flight() -> None:
@@ -147,6 +160,40 @@ async def test_a_kafka_that_stays_away_opens_the_circuit() -> None:
 
     assert harness.transitions[:2] == [CircuitState.OPEN, CircuitState.HALF_OPEN]
     assert harness.outbox.health().kafka is DependencyStatus.HEALTHY
+
+
+async def test_a_kafka_that_reports_one_failure_after_the_other_opens_the_circuit() -> None:
+    harness = Harness()
+    harness.link.batch_errors = [KafkaError()] * 12
+    harness.publish(miss(1))
+    async with running(harness):
+        await harness.let_pass(HALF_AN_HOUR_S)
+
+    assert harness.transitions[:2] == [CircuitState.OPEN, CircuitState.HALF_OPEN]
+    assert harness.counts()["delivered"] == 1.0
+
+
+async def test_a_producer_that_fails_for_all_topics_has_failed_once() -> None:
+    harness = Harness()
+    events = (miss(1), HIT, started(query()), unanswered(query(), "No.", 1.0, provider=None, cost_usd=0.0), ALERT)
+    harness.link.batch_errors = [KafkaError()] * len(events)
+    harness.publish(*events)
+    async with running(harness):
+        await until_empty(harness)
+
+    assert (harness.link.opened, harness.transitions) == (2, [])
+
+
+async def test_a_topic_that_is_taken_again_is_tried_soon_when_it_is_refused_the_next_time() -> None:
+    missing = UnknownTopicOrPartitionError()
+    harness = Harness()
+    harness.link.batch_errors = [*[missing] * 3, None, *[missing] * 2]
+    async with running(harness):
+        for number in (1, 2):
+            harness.publish(miss(number))
+            await until_empty(harness)
+
+    assert [nap for nap in harness.sleep.naps if nap in {2.0, 4.0, 8.0, 16.0}] == [2.0, 4.0, 2.0]
 
 
 async def test_what_hangs_is_waited_for_and_never_sent_twice() -> None:
