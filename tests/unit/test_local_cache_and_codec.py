@@ -391,7 +391,7 @@ def test_the_bytes_of_the_payloads_are_counted_however_entries_come_and_go() -> 
 
 async def test_a_corrupt_entry_is_a_miss_and_can_be_replaced() -> None:
     harness = Harness()
-    harness.local.put("0:key", encode(reply())[:-1], ttl_s=30)
+    harness.local.put("key", encode(reply())[:-1], ttl_s=30)
     assert await harness.manager.get("key") is None
     assert (harness.figure("hits_total"), harness.figure("misses_total")) == (0.0, 1.0)
     harness.manager.put("key", reply(), ttl_s=30)
