@@ -195,7 +195,7 @@ class Harness:
 
 @asynccontextmanager
 async def running(harness: Harness) -> AsyncIterator[Harness]:
-    """Send in the background; at the end, every event must be accounted for."""
+    """Send in the background; at the end, it has not failed, and every event must be accounted for."""
     sender = asyncio.create_task(harness.outbox.run())
     try:
         await settle()
@@ -204,6 +204,7 @@ async def running(harness: Harness) -> AsyncIterator[Harness]:
     finally:
         sender.cancel()
         await asyncio.wait([sender])
+    assert sender.cancelled()
     assert harness.balances()
 
 
