@@ -319,7 +319,9 @@ async def test_closing_while_messages_wait_for_a_broker_is_no_error(
     assert errors == []
 
 
-async def test_a_connection_that_never_closes_does_not_hold_up_closing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_never_closes_does_not_hold_up_closing_and_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(AIOKafkaProducer, "start", AsyncMock())
     monkeypatch.setattr(AIOKafkaClient, "close", lambda _: asyncio.Event().wait())
     monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 0.01)
@@ -327,6 +329,8 @@ async def test_a_connection_that_never_closes_does_not_hold_up_closing(monkeypat
     await ours.open()
     async with asyncio.timeout(30):
         await ours.close()
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left)
 
 
 def test_certificates_that_cannot_be_read_are_a_wrong_configuration() -> None:
