@@ -26,6 +26,7 @@ from implementations.events import kafka_link, kafka_repairs
 from implementations.events.kafka_failures import Forbidden, LinkDown, LinkFailure, TooLarge
 from implementations.events.kafka_link import KafkaLink
 from implementations.events.kafka_security import Security
+from tests.fakes import begun
 from tests.integration.certificates import certificate
 from tests.integration.kafka_broker import PASSWORD, USER, Broker, broker
 from tests.integration.mock_cluster import NOBODY, MockCluster, mock_cluster
@@ -331,6 +332,20 @@ async def test_a_connection_that_never_closes_does_not_hold_up_closing_and_is_gi
         await ours.close()
         while left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left)
+
+
+async def test_who_is_stopped_while_a_connection_is_closed_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sender would open the next one instead."""
+    monkeypatch.setattr(AIOKafkaProducer, "start", AsyncMock())
+    monkeypatch.setattr(AIOKafkaClient, "close", lambda _: asyncio.Event().wait())
+    monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 60.0)
+    ours = link("127.0.0.1:9")
+    await ours.open()
+    closing = await begun(ours.close())
+    monkeypatch.setattr(kafka_repairs, "CLOSE_TIMEOUT_S", 0.01)
+    closing.cancel()
+    await asyncio.wait({closing}, timeout=30)
+    assert closing.cancelled()
 
 
 def test_certificates_that_cannot_be_read_are_a_wrong_configuration() -> None:
