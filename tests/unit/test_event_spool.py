@@ -193,6 +193,17 @@ def test_an_event_keeps_its_age_over_a_restart(opened: Opened) -> None:
     assert kept.since_s == second.clock.now_s - 500.0
 
 
+def test_an_event_from_before_the_clock_was_set_back_is_new_and_holds_up_no_expiry(opened: Opened) -> None:
+    first = opened()
+    first.publish(miss(1))
+    died(first)
+    second = opened()
+    second.calendar.move(hours=-1)
+    (kept,) = spool_of(second).kept()
+
+    assert kept.since_s == second.clock.now_s
+
+
 def test_what_expired_while_nobody_ran_is_deleted_at_once(opened: Opened) -> None:
     first = opened()
     first.publish(*(miss(number) for number in range(50)))
