@@ -241,10 +241,11 @@ def test_there_is_no_trace_header_without_a_trace() -> None:
     assert "traceparent" not in dict(message(STARTED).headers())
 
 
-def test_the_bytes_of_an_event_are_made_once() -> None:
+def test_the_bytes_of_an_event_are_made_once_and_all_that_is_kept_of_it() -> None:
     one = message(STARTED)
 
     assert one.encoded() is one.encoded()
+    assert one.envelope is None
 
 
 @pytest.mark.parametrize(
